@@ -1,0 +1,114 @@
+/*
+ * Data caps: a sparse run of pages, its CapHash and its canonical served body (FORMATS.md section
+ * 4).
+ *
+ * A Data cap is built page by page from wherever its content lies. Pages are judged by content: a
+ * zero page vanishes, a window is cut after its last non-zero byte, equal pages share one window;
+ * so the result depends on the logical content only.
+ */
+#ifndef LIB_CAP_DATA_CAP_H
+#define LIB_CAP_DATA_CAP_H
+
+#include "lib/cap/body.h"
+#include "lib/cap/merkle.h"
+#include "lib/cap/wire_image.h"
+
+#define CAP_DATA_BODY_FIXED 17u /* selector, size, two offsets */
+
+/* A finished Data cap. Owned by whoever built it; release with cap_data_free. */
+struct cap_data {
+    struct cap_hash hash;        /* the CapHash */
+    uint64_t size;               /* logical bytes, a multiple of the page size, at least one page */
+    size_t page_count;           /* pages that are not zero */
+    struct cap_hash *page_roots; /* one per such page, in page order */
+    struct cap_body body;        /* windows refer to the source that the pages were read from */
+};
+
+void cap_data_free(struct cap_data *data);
+
+/* Builds one Data cap; opaque. Belongs to one thread at a time. */
+struct cap_data_builder;
+
+/*
+ * A builder for a cap of `size` logical bytes: a multiple of the page size (0 counts as one page).
+ * The body may take at most `max_body_len` bytes (UINT64_MAX: only what the format can hold).
+ * CAP_E_DATA_SIZE_NOT_PAGE_MULTIPLE, CAP_E_NO_MEMORY. Memory grows with the pages added, never with
+ * size.
+ */
+enum cap_error cap_data_builder_new(uint64_t size, uint64_t max_body_len,
+                                    struct cap_data_builder **ret_builder);
+
+/*
+ * Adds page `index`: `len` <= CAP_PAGE_SIZE bytes (the rest is zero), which lie at `source_offset`
+ * of the source. Indexes ascend strictly and lie below 2^32 and size / CAP_PAGE_SIZE. `bytes` is
+ * not kept. CAP_E_DATA_PAGE_INDEX_OUT_OF_RANGE, CAP_E_DATA_NOT_CANONICAL, CAP_E_BODY_TOO_LARGE,
+ * CAP_E_NO_MEMORY. Cost: one page root and O(1) table steps.
+ */
+enum cap_error cap_data_builder_add(struct cap_data_builder *builder, uint64_t index,
+                                    const uint8_t *bytes, size_t len, uint64_t source_offset);
+
+/* Completes the cap. The builder can only be freed afterwards. CAP_E_NO_MEMORY,
+ * CAP_E_BODY_TOO_LARGE. */
+enum cap_error cap_data_builder_finish(struct cap_data_builder *builder, struct cap_data *ret_data);
+
+/* NULL is fine. */
+void cap_data_builder_free(struct cap_data_builder *builder);
+
+/*
+ * The Data cap of a DataDesc that the deblob accepted; `arena` is the source of the arena's bytes.
+ * The body's windows are offsets into `arena`. Fails as the source does, or as the builder.
+ */
+enum cap_error cap_data_from_desc(const struct cap_data_desc *desc, const struct cap_source *arena,
+                                  uint64_t max_body_len, struct cap_data *ret_data);
+
+/*
+ * The Data cap of raw logical bytes: `content_len` bytes of `content`, then zeros up to `size`. A
+ * `size` below content_len counts as content_len; it is rounded up to a page, and is at least one
+ * page.
+ */
+enum cap_error cap_data_from_content(const struct cap_source *content, uint64_t content_len,
+                                     uint64_t size, uint64_t max_body_len,
+                                     struct cap_data *ret_data);
+
+/* A served Data body decoded as a view; borrows the front of the body. */
+struct cap_data_view {
+    uint64_t size;
+    struct cap_bytes pages; /* of cap_page_ref, their arena_off relative to the body's arena */
+    size_t page_count;
+    uint64_t arena_start; /* offset of the arena in the body */
+    uint64_t arena_len;
+};
+
+/*
+ * How many bytes of a Data body precede its arena, from its first CAP_DATA_BODY_FIXED bytes;
+ * CAP_E_BODY_NOT_CANONICAL when these are wrong or the body is shorter.
+ */
+enum cap_error cap_data_body_head_len(struct cap_bytes front, uint64_t body_len,
+                                      uint64_t *ret_head_len);
+
+/*
+ * Decodes the front of a served Data body of `body_len` bytes: strict SSZ, ascending indexes inside
+ * of the size, windows inside of the arena, and all that canonical form shows without the arena's
+ * bytes (packed in order of first use). `front` holds at least the bytes before the arena.
+ * CAP_E_BODY_NOT_CANONICAL.
+ */
+enum cap_error cap_data_view_decode(struct cap_bytes front, uint64_t body_len,
+                                    struct cap_data_view *ret_view);
+
+/*
+ * Rebuilds a Data cap from a served body and so verifies it completely: strictly decoded, canonical
+ * to the byte, its CapHash computed. `source` reads the whole body. The caller compares
+ * ret_data->hash. CAP_E_BODY_NOT_CANONICAL, CAP_E_NO_MEMORY, or as the source fails. The rebuilt
+ * body's windows refer to `source`.
+ */
+enum cap_error cap_data_from_body(const struct cap_source *source, uint64_t body_len,
+                                  struct cap_data *ret_data);
+
+/*
+ * Copies logical bytes [offset, offset + len), inside of view->size, out of a body in memory; what
+ * no page names is zero. O(log pages + len).
+ */
+void cap_data_read(const struct cap_data_view *view, struct cap_bytes body, uint64_t offset,
+                   void *dst, size_t len);
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * The deblob: admission's judgement of a wire Image (FORMATS.md section 5).
+ *
+ * Structure is judged eagerly and completely, the code's meaning never. Rules 0 to 10 are decided
+ * here from the head and the total length; rule 11, resolving slots, by whoever holds a store.
+ */
+#ifndef LIB_CAP_DEBLOB_H
+#define LIB_CAP_DEBLOB_H
+
+#include "lib/cap/wire_image.h"
+
+#define CAP_REFUSAL_MESSAGE_SIZE 256
+
+/* Why an Image was refused, for a person: `message` names the field, the slot's key, the values. */
+struct cap_refusal {
+    enum cap_error error;
+    char message[CAP_REFUSAL_MESSAGE_SIZE]; /* NUL-terminated, printable ASCII; long keys are cut */
+};
+
+/*
+ * Rules 1 to 10 on a decoded view, in their order; the first one broken names the error. CAP_OK or
+ * that error; when it fails and `reterr` is not NULL, *reterr says more. O(structure), no
+ * allocation.
+ */
+enum cap_error cap_deblob_check(const struct cap_wire_image *image, struct cap_refusal *reterr);
+
+/* Rule 0 to 10 in one call: decode, then check. *ret_image is set only on CAP_OK. */
+enum cap_error cap_deblob(struct cap_bytes head, uint64_t total_len,
+                          struct cap_wire_image *ret_image, struct cap_refusal *reterr);
+
+#endif

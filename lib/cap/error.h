@@ -1,0 +1,102 @@
+/*
+ * The one error space of capstore.
+ *
+ * Every function that can fail returns `enum cap_error`: CAP_OK (0) or a negative value. The
+ * magnitude is the code on the wire (proto/PROTOCOL.md) and never changes meaning; the name is the
+ * same word in C, on the wire, in JSON and in the tool. Foreign codes (errno, LMDB, libuv) are
+ * translated in exactly one function each, never passed on.
+ *
+ * Codes 1 to 12 are the rules of the deblob in their order (lib/cap/FORMATS.md section 5).
+ */
+#ifndef LIB_CAP_ERROR_H
+#define LIB_CAP_ERROR_H
+
+/* X(NAME, code, name, text): the text says what is wrong and, where one can, what to do. */
+#define CAP_ERRORS(X)                                                                              \
+    /* The deblob. */                                                                              \
+    X(SSZ, 1, ssz, "the bytes are no canonical SSZ encoding")                                      \
+    X(CODE_TOO_LARGE, 2, code_too_large, "the code region is longer than MAX_CODE_SIZE")           \
+    X(CODE_REF_OUT_OF_RANGE, 3, code_ref_out_of_range, "the code window leaves the arena")         \
+    X(DATA_SIZE_NOT_PAGE_MULTIPLE, 4, data_size_not_page_multiple,                                 \
+      "the size of a data slot is no multiple of the page size")                                   \
+    X(DATA_BAD_LEN, 5, data_bad_len, "a page window is empty or longer than a page")               \
+    X(DATA_OUT_OF_RANGE, 6, data_out_of_range, "a page window leaves the arena")                   \
+    X(DATA_PAGE_INDEX_OUT_OF_RANGE, 7, data_page_index_out_of_range,                               \
+      "a page index is past the end of its data slot")                                             \
+    X(DATA_NOT_CANONICAL, 8, data_not_canonical, "page indexes are not strictly ascending")        \
+    X(REGISTER_INDEX_OUT_OF_RANGE, 9, register_index_out_of_range,                                 \
+      "an endpoint sets a register that does not exist")                                           \
+    X(SOURCE_PATH_EMPTY, 10, source_path_empty, "a memory mapping has an empty source path")       \
+    X(SOURCE_PATH_TOO_DEEP, 11, source_path_too_deep,                                              \
+      "a memory mapping's source path has more than MAX_SOURCE_DEPTH steps")                       \
+    X(UNRESOLVED_SLOT, 12, unresolved_slot,                                                        \
+      "slots name caps that are not published; publish them first, or upload with data")           \
+    /* Caps and their bodies. */                                                                   \
+    X(BODY_NOT_CANONICAL, 20, body_not_canonical, "the bytes are no canonical served body")        \
+    X(HASH_MISMATCH, 21, hash_mismatch, "the content does not have the hash that names it")        \
+    X(WRONG_KIND, 22, wrong_kind, "the cap is of another kind than asked for")                     \
+    X(BODY_TOO_LARGE, 23, body_too_large, "the served body would be larger than allowed")          \
+    /* Anywhere. */                                                                                \
+    X(NO_MEMORY, 40, no_memory, "out of memory")                                                   \
+    X(IO, 41, io, "an input or output operation failed")                                           \
+    X(INVALID_ARGUMENT, 42, invalid_argument, "an argument is invalid")                            \
+    X(INTERNAL, 43, internal, "a bug in capstore; please report it")                               \
+    X(CANCELLED, 44, cancelled, "cancelled")                                                       \
+    /* The store. */                                                                               \
+    X(NOT_FOUND, 60, not_found, "no cap of that hash is published here")                           \
+    X(CORRUPT, 61, corrupt,                                                                        \
+      "the stored bytes are damaged; restore the cap by publishing it again")                      \
+    X(DISK_FULL, 62, disk_full, "the disk is full; free space, then retry")                        \
+    X(MAP_FULL, 63, map_full, "the store's map is full; raise the map size, then retry")           \
+    X(READERS_FULL, 64, readers_full, "too many readers of the store; retry")                      \
+    X(STORE_VERSION, 65, store_version, "the store has a format that this version cannot read")    \
+    X(STORE_LOCKED, 66, store_locked, "another process holds the state directory")                 \
+    X(STORE_FAILED, 67, store_failed, "the store failed and must be opened again")                 \
+    /* The protocol. */                                                                            \
+    X(BAD_FRAME, 80, bad_frame, "a frame breaks the protocol")                                     \
+    X(UNSUPPORTED_VERSION, 81, unsupported_version, "no common protocol version")                  \
+    X(UNKNOWN_TYPE, 82, unknown_type, "the frame type is unknown")                                 \
+    X(FRAME_TOO_LARGE, 83, frame_too_large, "a frame is longer than the limit in hello")           \
+    X(MESSAGE_TOO_LARGE, 84, message_too_large, "a message is longer than the limit in hello")     \
+    X(ID_IN_USE, 85, id_in_use, "the request id is still in use")                                  \
+    X(BAD_MESSAGE, 86, bad_message, "a message does not decode or states impossible values")       \
+    X(LENGTH_MISMATCH, 87, length_mismatch, "the body is not as long as declared")                 \
+    X(RANGE_OUT_OF_BODY, 88, range_out_of_body, "the range lies outside of the body")              \
+    /* Limits. */                                                                                  \
+    X(TOO_MANY_CONNECTIONS, 100, too_many_connections, "too many connections; retry later")        \
+    X(TOO_MANY_REQUESTS, 101, too_many_requests, "too many requests in flight; wait for answers")  \
+    X(TOO_MANY_HASHES, 102, too_many_hashes, "too many hashes in one request; split it")           \
+    X(UPLOAD_TOO_LARGE, 103, upload_too_large, "the upload is larger than allowed")                \
+    X(STRUCTURE_TOO_LARGE, 104, structure_too_large,                                               \
+      "the structure before the arena is larger than allowed")                                     \
+    X(DATA_TOO_LARGE, 105, data_too_large, "the data slots name more bytes than allowed")          \
+    X(SPOOL_FULL, 106, spool_full, "the spool is full; retry when other uploads are done")         \
+    X(MEMORY_LIMIT, 107, memory_limit, "the daemon's memory for requests is spent; retry")         \
+    X(IDLE_TIMEOUT, 108, idle_timeout, "nothing was asked for too long")                           \
+    X(PROGRESS_TIMEOUT, 109, progress_timeout, "a request made no progress for too long")          \
+    X(DRAINING, 110, draining, "the daemon is shutting down; retry")                               \
+    X(TIMED_OUT, 111, timed_out, "the operation timed out")                                        \
+    /* The client. */                                                                              \
+    X(CONNECT, 120, connect, "cannot connect; is the daemon running, and is the address right?")   \
+    X(CONNECTION_LOST, 121, connection_lost, "the connection was lost; retry")                     \
+    X(BAD_REPLY, 122, bad_reply, "the daemon's answer breaks the protocol")
+
+enum cap_error {
+    CAP_OK = 0,
+#define CAP_ERROR_ENUM(NAME, code, name, text) CAP_E_##NAME = -(code),
+    CAP_ERRORS(CAP_ERROR_ENUM)
+#undef CAP_ERROR_ENUM
+};
+
+/* The stable name of an error, "ok" for CAP_OK, "internal" for a value outside of the space.
+ * Static. */
+const char *cap_error_name(enum cap_error error);
+
+/* One English sentence for a person, without a final stop. Static. */
+const char *cap_error_text(enum cap_error error);
+
+/* The error of a code read from the wire (its magnitude); CAP_E_INTERNAL for a code not known here.
+ */
+enum cap_error cap_error_from_code(unsigned code);
+
+#endif

@@ -1,0 +1,108 @@
+/*
+ * Image caps: what a wire Image becomes, its CapHash and served body (FORMATS.md sections 4 and 5).
+ */
+#ifndef LIB_CAP_IMAGE_CAP_H
+#define LIB_CAP_IMAGE_CAP_H
+
+#include "lib/cap/body.h"
+#include "lib/cap/wire_image.h"
+
+/* A converted Image cap. Owned by whoever built it; release with cap_image_free. */
+struct cap_image {
+    struct cap_hash hash; /* the CapHash */
+    struct cap_body body; /* its code is a window of the arena's source */
+};
+
+void cap_image_free(struct cap_image *image);
+
+/*
+ * Converts a wire Image that cap_deblob accepted. `slot_hashes[i]` is the resolved CapHash of
+ * cap_wire_slot_at(image, i); `arena` reads the arena's bytes. CAP_E_NO_MEMORY,
+ * CAP_E_BODY_TOO_LARGE (an offset that does not fit 32 bits), or as the source fails. Cost:
+ * O(structure + code).
+ */
+enum cap_error cap_image_from_wire(const struct cap_wire_image *wire,
+                                   const struct cap_hash *slot_hashes,
+                                   const struct cap_source *arena, struct cap_image *ret_image);
+
+/* A CapEndpoint with its key. */
+struct cap_endpoint {
+    struct cap_bytes key;
+    uint64_t entry_pc;
+    uint64_t stack_top;
+    struct cap_bytes arg_cnode_slot;
+    uint8_t arg_cnode_size;
+    uint64_t initial_regs[CAP_NUM_REGS];
+};
+
+struct cap_slot {
+    struct cap_bytes key;
+    struct cap_hash cap_hash;
+};
+
+/* A served Image body decoded as a view; borrows the body. */
+struct cap_image_view {
+    struct cap_bytes code;
+    struct cap_ssz_list endpoints;
+    struct cap_ssz_list mappings;
+    struct cap_ssz_list pinned;
+    struct cap_ssz_list initial;
+    bool has_yield_receiver;
+    struct cap_bytes yield_receiver_slot;
+    struct cap_ssz_list gas_slots;
+    struct cap_ssz_list quota_slots;
+};
+
+/*
+ * Strict decode of a whole served Image body, selector included, with everything that a conversion
+ * guarantees (keys ascending, code within MAX_CODE_SIZE, paths of 1 to MAX_SOURCE_DEPTH steps,
+ * stack_top = initial_regs[1], arg_cnode_slot = [0]). CAP_E_BODY_NOT_CANONICAL.
+ */
+enum cap_error cap_image_view_decode(struct cap_bytes body, struct cap_image_view *ret_view);
+
+/* The CapHash of a decoded Image. Cost: O(body). */
+void cap_image_view_hash(const struct cap_image_view *view, struct cap_hash *ret_hash);
+
+void cap_image_endpoint_at(const struct cap_image_view *view, size_t index,
+                           struct cap_endpoint *ret_endpoint);
+/* Entry `index` of view->pinned or view->initial. */
+void cap_image_slot_at(const struct cap_ssz_list *slots, size_t index, struct cap_slot *ret_slot);
+/* Finds a key by binary search; false when the table has no such slot. */
+bool cap_image_slot_find(const struct cap_ssz_list *slots, struct cap_bytes key,
+                         struct cap_slot *ret_slot);
+
+/*
+ * The two questions of a runtime (FORMATS.md section 5).
+ *
+ * Where the code maps: true and [*ret_address, + code.len) with read-only bytes, or false when
+ * there is no code.
+ */
+bool cap_image_code_mapping(const struct cap_image_view *view, uint64_t *ret_address,
+                            struct cap_bytes *ret_code);
+
+/*
+ * Whether the mapping that starts at `address` is read-only: the first step of its path is a pinned
+ * slot. CAP_E_NOT_FOUND when no mapping starts there; the first in list order counts.
+ */
+enum cap_error cap_image_mapping_read_only(const struct cap_image_view *view, uint64_t address,
+                                           bool *ret_read_only);
+
+/* Code as a runtime maps it: page-aligned, zeroed up to the page's end, exact length kept. */
+struct cap_code {
+    uint8_t *data;     /* CAP_PAGE_SIZE-aligned; NULL when len is 0 */
+    size_t len;        /* exact */
+    size_t mapped_len; /* len rounded up to a page */
+};
+
+/* Copies a view's code. CAP_E_NO_MEMORY. Release with cap_code_free. */
+enum cap_error cap_code_load(const struct cap_image_view *view, struct cap_code *ret_code);
+void cap_code_free(struct cap_code *code);
+
+/*
+ * Strictly decodes a whole served body of either kind held in memory and computes its CapHash: what
+ * a receiver does with bytes it does not trust. CAP_E_BODY_NOT_CANONICAL, CAP_E_NO_MEMORY.
+ */
+enum cap_error cap_body_hash(struct cap_bytes body, enum cap_kind *ret_kind,
+                             struct cap_hash *ret_hash);
+
+#endif

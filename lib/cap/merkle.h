@@ -1,0 +1,94 @@
+/*
+ * Merkleization (FORMATS.md section 2): cost follows the chunks that are there, never the limit.
+ *
+ * Two accumulators, both of fixed size, both fed in pieces:
+ *   - cap_tree: nodes at ascending indexes, gaps are zero subtrees (page roots of a Data cap, the
+ *     elements of a list);
+ *   - cap_byte_tree: a byte string from first to last (an arena, code, a key), hashed in blocks so
+ * that the kernel gets long runs of pairs. Every function is pure and may be called on any thread;
+ * an accumulator belongs to one at a time.
+ */
+#ifndef LIB_CAP_MERKLE_H
+#define LIB_CAP_MERKLE_H
+
+#include "lib/cap/bytes.h"
+
+#define CAP_CHUNK_SIZE      32u
+#define CAP_MAX_DEPTH       64u
+#define CAP_LIST_DEPTH      32u /* a list of 2^32 elements, one chunk each */
+#define CAP_BYTE_LIST_DEPTH 27u /* List[byte, 2^32]: 2^27 chunks */
+#define CAP_BLOCK_SIZE      4096u
+#define CAP_BLOCK_DEPTH     7u /* 128 chunks */
+
+/* Root of a subtree of 2^depth zero chunks; depth <= CAP_MAX_DEPTH. Static, computed beforehand. */
+const struct cap_hash *cap_zero_node(unsigned depth);
+
+/* H(left, right). `ret` may be one of them. */
+void cap_hash_pair(const struct cap_hash *left, const struct cap_hash *right, struct cap_hash *ret);
+
+/* H(root, value as 32-byte little-endian): a list's length, a union's selector. `ret` may be
+ * `root`. */
+void cap_mix_in(const struct cap_hash *root, uint64_t value, struct cap_hash *ret);
+
+/* The least depth whose 2^depth chunks hold `count`; 0 for counts 0 and 1. */
+unsigned cap_depth_of(uint64_t count);
+
+/* Nodes of one height, added at ascending indexes. */
+struct cap_tree {
+    uint64_t next;   /* index after the last node added */
+    unsigned height; /* of the nodes, above chunks */
+    struct cap_hash pending[CAP_MAX_DEPTH +
+                            1]; /* pending[i]: full left subtree of 2^i nodes, if bit i of next */
+};
+
+/* An empty tree whose nodes are roots of 2^height chunks (0: the nodes are chunks). */
+void cap_tree_init(struct cap_tree *tree, unsigned height);
+
+/* Adds the node at `index`, which is at or past tree->next: those between are zero subtrees. */
+void cap_tree_add(struct cap_tree *tree, uint64_t index, const struct cap_hash *node);
+
+/*
+ * Root of the whole as a tree of `depth` levels above the nodes, padded with zero subtrees; at most
+ * 2^depth nodes were added, depth + height <= CAP_MAX_DEPTH. The tree is left as it was.
+ */
+void cap_tree_root(const struct cap_tree *tree, unsigned depth, struct cap_hash *ret_root);
+
+/* A byte string in chunks, the last one padded with zeros. */
+struct cap_byte_tree {
+    struct cap_tree blocks;
+    uint64_t len;
+    size_t filled; /* bytes of `block` in use, always below CAP_BLOCK_SIZE between calls */
+    uint8_t block[CAP_BLOCK_SIZE];
+};
+
+void cap_byte_tree_init(struct cap_byte_tree *tree);
+void cap_byte_tree_update(struct cap_byte_tree *tree, const uint8_t *data, size_t len);
+
+/* Root of List[byte, 2^32]: depth 27, length mixed in. The tree may be updated further afterwards.
+ */
+void cap_byte_tree_list_root(const struct cap_byte_tree *tree, struct cap_hash *ret_root);
+
+/* Root of List[byte, 2^32] of bytes in memory: a Key, code that is at hand. */
+void cap_byte_list_root(struct cap_bytes bytes, struct cap_hash *ret_root);
+
+/* merkleize(chunks, 2^depth) of at most 16 chunks in memory; depth <= 4: containers and small
+ * vectors. */
+void cap_merkleize_few(const struct cap_hash *chunks, size_t count, unsigned depth,
+                       struct cap_hash *ret_root);
+
+/*
+ * Root of a page as Vector[byte, 4096], zero-padded from `len` <= CAP_PAGE_SIZE bytes; the zero
+ * chunk when every byte is zero, as it stands in a Data cap (FORMATS.md section 4). Returns the
+ * length after trailing zeros are cut, so 0 for a zero page.
+ */
+size_t cap_page_root(const uint8_t *data, size_t len, struct cap_hash *ret_root);
+
+/* The chunk of one integer: little-endian, zero-padded. */
+static inline struct cap_hash cap_chunk64(uint64_t value)
+{
+    struct cap_hash chunk = {{0}};
+    cap_store64(chunk.bytes, value);
+    return chunk;
+}
+
+#endif

@@ -1,0 +1,64 @@
+/*
+ * Strict SSZ over borrowed bytes (FORMATS.md section 2): only the one canonical encoding is
+ * accepted.
+ *
+ * Nothing is copied and nothing allocated: a container is split into the spans of its fields, a
+ * list of variable-size elements becomes a checked offset table. Every function is pure; every
+ * failure is CAP_E_SSZ and leaves ret_ arguments untouched.
+ */
+#ifndef LIB_CAP_SSZ_H
+#define LIB_CAP_SSZ_H
+
+#include "lib/cap/bytes.h"
+
+#define CAP_SSZ_OFFSET_SIZE 4u
+#define CAP_SSZ_VARIABLE    0u /* in a field table: the field is variable-size */
+
+/*
+ * Splits a container. `sizes[i]` is the length of a fixed-size field i, or CAP_SSZ_VARIABLE;
+ * ret_fields gets one span per field. Checks the first offset, that offsets do not decrease or
+ * leave `in`, and that a container without variable fields has no bytes left over. `total` is the
+ * length of the whole encoding, of which `in` may be only the front: the last variable field's span
+ * is then cut to what is in `in`, and the caller takes its true length from `total`. Pass in.len
+ * when all of it is there.
+ */
+enum cap_error cap_ssz_container(struct cap_bytes in, uint64_t total, const size_t *sizes,
+                                 size_t count, struct cap_bytes *ret_fields);
+
+/* A checked list of variable-size elements; borrows the bytes. */
+struct cap_ssz_list {
+    struct cap_bytes bytes;
+    size_t count;
+};
+
+/*
+ * Checks the offset table of a list of variable-size elements: the first offset a non-zero multiple
+ * of 4 inside of the bytes, offsets not decreasing, none past the end. No bytes are an empty list.
+ */
+enum cap_error cap_ssz_list(struct cap_bytes in, struct cap_ssz_list *ret_list);
+
+/* Element `index` < count, without a further check. */
+struct cap_bytes cap_ssz_list_at(const struct cap_ssz_list *list, size_t index);
+
+/* Checks that `in` is a whole number of fixed-size elements and counts them. */
+enum cap_error cap_ssz_fixed_list(struct cap_bytes in, size_t element_size, size_t *ret_count);
+
+/* Splits a union: the selector, at most `max_selector`, and its variant's bytes. */
+enum cap_error cap_ssz_union(struct cap_bytes in, uint8_t max_selector, uint8_t *ret_selector,
+                             struct cap_bytes *ret_value);
+
+/*
+ * Writes a container piece by piece: the fixed part is appended with zeros for offsets, then each
+ * variable field is begun in order, which patches its offset. Elements of a list are written
+ * likewise.
+ *
+ *     size_t base = buf.len;
+ *     cap_buf_append64(&buf, start); cap_buf_append32(&buf, 0);     // offset, to be patched
+ *     cap_ssz_begin(&buf, base, base + 8); cap_buf_append(&buf, …); // the variable field
+ *
+ * Sets the offset at absolute position `offset_at` of `buf` to its end, relative to `base`.
+ * CAP_E_SSZ when it does not fit 32 bits.
+ */
+enum cap_error cap_ssz_begin(struct cap_buf *buf, size_t base, size_t offset_at);
+
+#endif

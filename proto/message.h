@@ -1,0 +1,179 @@
+/*
+ * Messages: the payloads of frames, each one SSZ container (PROTOCOL.md section 4).
+ *
+ * Encoding appends a payload to a buffer (CAP_E_NO_MEMORY leaves it as it was). Decoding borrows
+ * the payload: spans in the result are valid while it is. A payload that does not decode strictly
+ * is CAP_E_BAD_MESSAGE, and the result is untouched. Everything is pure.
+ */
+#ifndef PROTO_MESSAGE_H
+#define PROTO_MESSAGE_H
+
+#include "lib/cap/constants.h"
+#include "lib/cap/ssz.h"
+#include "proto/frame.h"
+
+#define PROTO_MAGIC         "capstore" /* 8 bytes, no NUL */
+#define PROTO_AGENT_MAX     64u
+#define PROTO_NAME_MAX      64u
+#define PROTO_TEXT_MAX      1024u
+#define PROTO_TO_END        UINT64_MAX /* a get's length: up to the body's end */
+#define PROTO_STORE_ID_SIZE 16u
+
+/* HELLO: the first frame of a connection, with id 0. */
+struct proto_hello {
+    uint16_t version_min;
+    uint16_t version_max;
+    struct cap_bytes
+        agent; /* what the client calls itself: printable ASCII, at most PROTO_AGENT_MAX */
+};
+
+/* What a peer may take; every limit has an error that names it. Sizes in bytes, times in ms. */
+struct proto_limits {
+    uint32_t frame;       /* payload of a frame: frame_too_large */
+    uint32_t requests;    /* in flight per connection: too_many_requests */
+    uint32_t hashes;      /* per has: too_many_hashes */
+    uint64_t upload;      /* per upload: upload_too_large */
+    uint64_t structure;   /* of an Image before its arena: structure_too_large */
+    uint64_t data;        /* bytes that an Image's data windows name: data_too_large */
+    uint32_t idle_ms;     /* without a request: idle_timeout; 0: none */
+    uint32_t progress_ms; /* of a request without progress: progress_timeout; 0: none */
+};
+
+struct proto_hello_reply {
+    uint16_t version;
+    uint8_t store_id[PROTO_STORE_ID_SIZE];
+    struct proto_limits limits;
+    struct cap_bytes agent;
+};
+
+/* HAS: many hashes, one answer. */
+struct proto_has {
+    struct cap_bytes hashes; /* 32 bytes each */
+    size_t count;
+};
+
+struct proto_has_reply {
+    struct cap_bytes kinds; /* one byte per hash: 0 absent, else an enum cap_kind */
+};
+
+struct proto_get {
+    struct cap_hash hash;
+    uint64_t offset;
+    uint64_t len; /* cut at the body's end; PROTO_TO_END for all */
+};
+
+/* Followed by a body of `len` bytes. */
+struct proto_get_reply {
+    uint8_t kind;
+    uint64_t body_len;
+    uint64_t offset;
+    uint64_t len;
+};
+
+struct proto_stat {
+    struct cap_hash hash;
+};
+
+struct proto_stat_reply {
+    uint8_t kind;
+    uint64_t body_len;
+    uint64_t size;       /* Data: logical bytes. Image: bytes of code */
+    uint64_t page_count; /* Data: pages that are not zero */
+    uint64_t ref_count;  /* Image: distinct caps that it names */
+    uint64_t published_us;
+    struct cap_hash content_hash; /* Image; zero for Data */
+};
+
+#define PROTO_PUT_CANONICAL 1u /* PUT_DATA: the upload is a canonical served body, not raw bytes   \
+                                */
+
+/* Followed by a body of `total_len` bytes. */
+struct proto_put_data {
+    uint8_t flags;
+    uint64_t size; /* raw: wanted logical size, 0 for the content's; canonical: 0 */
+    uint64_t total_len;
+};
+
+struct proto_put_data_reply {
+    struct cap_hash cap_hash;
+    uint64_t size;
+    uint64_t body_len;
+    uint8_t is_new; /* 0 or 1 */
+};
+
+#define PROTO_IMAGE_RESOLVE_ONLY 1u /* every Data cap must be published already */
+#define PROTO_IMAGE_DRY_RUN      2u /* judge and resolve, store nothing */
+
+/* Followed by a body of `total_len` bytes: the wire Image. */
+struct proto_put_image {
+    uint8_t flags;
+    uint64_t total_len;
+};
+
+struct proto_put_image_reply {
+    struct cap_hash cap_hash;
+    struct cap_hash content_hash;
+    uint64_t body_len;
+    uint8_t is_new;        /* 0 or 1; in a dry run: would be */
+    uint32_t data_new;     /* distinct Data caps stored with it (in a dry run: that would be) */
+    uint32_t data_present; /* distinct Data caps that were there */
+};
+
+/* The one answer of a request that failed. Followed by a body of `detail_len` bytes when that is
+ * not 0. */
+struct proto_error {
+    uint16_t code; /* the magnitude of an enum cap_error */
+    struct cap_bytes name;
+    struct cap_bytes message;
+    uint64_t detail_len; /* unresolved_slot: an encoded list of proto_unresolved */
+};
+
+/* Detail of unresolved_slot: SSZ List[Container{table: u8, kind: u8, cap_hash: Bytes32, slot:
+ * Key}]. */
+struct proto_unresolved {
+    uint8_t table; /* enum cap_table */
+    uint8_t kind;  /* enum cap_kind that was wanted */
+    struct cap_hash cap_hash;
+    struct cap_bytes slot;
+};
+
+/* CANCEL has an empty payload; its id names the request. */
+
+enum cap_error proto_hello_encode(const struct proto_hello *m, struct cap_buf *buf);
+enum cap_error proto_hello_decode(struct cap_bytes in, struct proto_hello *ret);
+enum cap_error proto_hello_reply_encode(const struct proto_hello_reply *m, struct cap_buf *buf);
+enum cap_error proto_hello_reply_decode(struct cap_bytes in, struct proto_hello_reply *ret);
+enum cap_error proto_has_encode(const struct proto_has *m, struct cap_buf *buf);
+enum cap_error proto_has_decode(struct cap_bytes in, struct proto_has *ret);
+enum cap_error proto_has_reply_encode(const struct proto_has_reply *m, struct cap_buf *buf);
+enum cap_error proto_has_reply_decode(struct cap_bytes in, struct proto_has_reply *ret);
+enum cap_error proto_get_encode(const struct proto_get *m, struct cap_buf *buf);
+enum cap_error proto_get_decode(struct cap_bytes in, struct proto_get *ret);
+enum cap_error proto_get_reply_encode(const struct proto_get_reply *m, struct cap_buf *buf);
+enum cap_error proto_get_reply_decode(struct cap_bytes in, struct proto_get_reply *ret);
+enum cap_error proto_stat_encode(const struct proto_stat *m, struct cap_buf *buf);
+enum cap_error proto_stat_decode(struct cap_bytes in, struct proto_stat *ret);
+enum cap_error proto_stat_reply_encode(const struct proto_stat_reply *m, struct cap_buf *buf);
+enum cap_error proto_stat_reply_decode(struct cap_bytes in, struct proto_stat_reply *ret);
+enum cap_error proto_put_data_encode(const struct proto_put_data *m, struct cap_buf *buf);
+enum cap_error proto_put_data_decode(struct cap_bytes in, struct proto_put_data *ret);
+enum cap_error proto_put_data_reply_encode(const struct proto_put_data_reply *m,
+                                           struct cap_buf *buf);
+enum cap_error proto_put_data_reply_decode(struct cap_bytes in, struct proto_put_data_reply *ret);
+enum cap_error proto_put_image_encode(const struct proto_put_image *m, struct cap_buf *buf);
+enum cap_error proto_put_image_decode(struct cap_bytes in, struct proto_put_image *ret);
+enum cap_error proto_put_image_reply_encode(const struct proto_put_image_reply *m,
+                                            struct cap_buf *buf);
+enum cap_error proto_put_image_reply_decode(struct cap_bytes in, struct proto_put_image_reply *ret);
+enum cap_error proto_error_encode(const struct proto_error *m, struct cap_buf *buf);
+enum cap_error proto_error_decode(struct cap_bytes in, struct proto_error *ret);
+
+/* The list of unresolved slots: encode all of it at once, decode by index. */
+enum cap_error proto_unresolved_encode(const struct proto_unresolved *slots, size_t count,
+                                       struct cap_buf *buf);
+enum cap_error proto_unresolved_decode(struct cap_bytes in, struct cap_ssz_list *ret_list);
+/* Entry `index` of a list that proto_unresolved_decode accepted. */
+void proto_unresolved_at(const struct cap_ssz_list *list, size_t index,
+                         struct proto_unresolved *ret);
+
+#endif
