@@ -72,7 +72,8 @@ static inline void cap_store64(uint8_t *p, uint64_t v)
 /* `[from, from + len)` of `bytes`; the caller has checked that it lies inside. */
 static inline struct cap_bytes cap_bytes_slice(struct cap_bytes bytes, size_t from, size_t len)
 {
-    return (struct cap_bytes){bytes.data + from, len};
+    /* Even adding 0 to NULL is undefined. */
+    return (struct cap_bytes){bytes.data == NULL ? NULL : bytes.data + from, len};
 }
 
 /*

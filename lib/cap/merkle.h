@@ -44,7 +44,10 @@ struct cap_tree {
 /* An empty tree whose nodes are roots of 2^height chunks (0: the nodes are chunks). */
 void cap_tree_init(struct cap_tree *tree, unsigned height);
 
-/* Adds the node at `index`, which is at or past tree->next: those between are zero subtrees. */
+/*
+ * Adds the node at `index`, which is at or past tree->next and below 2^64 - 1: those between are
+ * zero subtrees. O(CAP_MAX_DEPTH), however wide the gap.
+ */
 void cap_tree_add(struct cap_tree *tree, uint64_t index, const struct cap_hash *node);
 
 /*
@@ -62,6 +65,7 @@ struct cap_byte_tree {
 };
 
 void cap_byte_tree_init(struct cap_byte_tree *tree);
+/* Appends `len` bytes; in all at most 2^32. */
 void cap_byte_tree_update(struct cap_byte_tree *tree, const uint8_t *data, size_t len);
 
 /* Root of List[byte, 2^32]: depth 27, length mixed in. The tree may be updated further afterwards.

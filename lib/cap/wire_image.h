@@ -104,6 +104,14 @@ enum cap_error cap_wire_image_head_len(struct cap_bytes front, uint64_t total_le
 enum cap_error cap_wire_image_decode(struct cap_bytes head, uint64_t total_len,
                                      struct cap_wire_image *ret_image);
 
+/*
+ * cap_wire_image_decode that also says, when it fails, which field of the Image holds the fault:
+ * *reterr_field is then its name, static, for a message to a person.
+ */
+enum cap_error cap_wire_image_decode_named(struct cap_bytes head, uint64_t total_len,
+                                           struct cap_wire_image *ret_image,
+                                           const char **reterr_field);
+
 void cap_wire_endpoint_at(const struct cap_wire_image *image, size_t index,
                           struct cap_wire_endpoint *ret_endpoint);
 struct cap_register cap_wire_register(const struct cap_wire_endpoint *endpoint, size_t index);
