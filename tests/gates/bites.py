@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""Plants a violation in a copy of the tree and sees the gate fail on it: bites.py GATE ...
+
+A case passes when the gate exits with a failure and its output names the planted place.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import namedtuple
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+
+import tree  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+
+# path: a new file of the copy, with this text; finding: what the gate must print.
+Plant = namedtuple("Plant", "path text finding")
+
+PLANTS = {
+    "citations": [
+        Plant("lib/cap/planted.c", "/* As in\n * FORMATS.md section 99. */\n",
+              "lib/cap/planted.c:2: FORMATS.md has no section 99"),
+        Plant("proto/planted.h", "/* PROTOCOL.md sections 1 and 98. */\n", "no section 98"),
+    ],
+    "format": [
+        Plant("lib/cap/planted.c", "int  planted( void );\n", "lib/cap/planted.c:1"),
+    ],
+    "headers": [
+        Plant("client/include/capstore/planted.h",
+              "/* About the file. */\n\nint planted_bare(void);\n",
+              "planted.h:3: planted_bare has no comment"),
+        Plant("daemon/planted.h", "".join(f"int planted_{i}(void);\n\n" for i in range(400)),
+              "daemon/planted.h:1: planted_0 has no comment"),
+    ],
+    "includes": [
+        Plant("lib/cap/planted.c", '#include "lib/store/store.h"\n', "lib/cap may not include"),
+        Plant("lib/store/planted.c", '#include "proto/frame.h"\n', "lib/store may not include"),
+        Plant("proto/planted.c", '#include "daemon/planted.h"\n', "proto may not include"),
+        Plant("client/planted.c", '#include "lib/store/store.h"\n', "client may not include"),
+        Plant("lib/store/planted.c", "#include <uv.h>\n", "<uv.h> has no place"),
+        Plant("daemon/planted.c", "#include <lmdb.h>\n", "<lmdb.h> has no place"),
+        Plant("lib/cap/planted.c", "#include <sodium.h>\n", "<sodium.h> has no place"),
+        Plant("proto/planted.c", "#include <jansson.h>\n", "<jansson.h> has no place"),
+        Plant("lib/cap/planted.c", '#include "bytes.h"\n', "not spelled from the root"),
+        Plant("lib/planted.c", "#include <stdio.h>\n", "lies in no room"),
+    ],
+    "length": [
+        Plant("lib/cap/planted.c", "\n" * 701, "lib/cap/planted.c:701"),
+    ],
+    "lint": [
+        Plant("lib/cap/planted.c",
+              "int planted(int n);\nint planted(int n)\n{\n    int d = 0;\n    return n / d;\n}\n",
+              "DivideZero"),
+        Plant("lib/cap/planted.c",
+              "void planted(int *n);\nvoid planted(int *n)\n{\n" + "    *n += 1;\n" * 81 + "}\n",
+              "readability-function-size"),
+    ],
+    "manpages": [
+        Plant("client/planted.1", '.TH PLANTED 1\n.SH NAME\nplanted\n.XY\n', "client/planted.1:4"),
+    ],
+    "shell": [
+        Plant("tests/planted.sh", "#!/bin/sh\nrm -r $1\n", "tests/planted.sh:2"),
+        Plant("tests/planted", "#!/bin/sh\n[[ -e x ]]\n", "tests/planted:2"),
+    ],
+    "words": [
+        Plant("lib/cap/planted.c", "void f(int a)\n{\n    assert(a);\n}\n",
+              "lib/cap/planted.c:3: assert()"),
+        Plant("client/planted.c", "void f(char *a)\n{\n    strcpy(a, a);\n}\n", "strcpy()"),
+        Plant("daemon/planted.c", "long f(void)\n{\n    return time(0);\n}\n", "time()"),
+        Plant("lib/store/planted.c", "void f(void)\n{\n    printf(0);\n}\n", "printf()"),
+        Plant("proto/planted.c", "void f(void)\n{\n    abort();\n}\n", "abort()"),
+        Plant("README.md", "TODO: the rest\n", "README.md:1: TODO"),
+        Plant("tests/planted.py", "x = '/home/me/x'\n", "a path of one machine"),
+    ],
+}
+
+
+def copy_tree(root, to):
+    for path in tree.files(root):
+        (to / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(root / path, to / path)
+
+
+def compile_commands(copy, path):
+    """A build directory that compiles the planted file alone."""
+    build = copy / "build-planted"
+    build.mkdir(exist_ok=True)
+    command = {"directory": str(copy), "file": str(copy / path),
+               "command": f"cc -std=c11 -I{copy} -c {copy / path}"}
+    (build / "compile_commands.json").write_text(json.dumps([command]))
+    return build
+
+
+def bites(copy, gate, plant):
+    target = copy / plant.path
+    before = target.read_bytes() if target.exists() else None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(plant.text)
+    command = [sys.executable, str(HERE / "run.py"), gate, "--root", str(copy),
+               "--build", str(compile_commands(copy, plant.path))]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if before is None:
+        target.unlink()
+    else:
+        target.write_bytes(before)
+    seen = result.returncode == 1 and plant.finding in result.stdout
+    print(f"{'bites' if seen else 'DOES NOT BITE'}: {gate}: {plant.path}: {plant.finding}")
+    if not seen:
+        print(result.stdout + result.stderr)
+    return seen
+
+
+def blind(copy, gate):
+    """A gate that sees no file must fail."""
+    empty = copy / "build-planted" / "empty"
+    (empty / "build").mkdir(parents=True, exist_ok=True)
+    (empty / "build" / "compile_commands.json").write_text("[]")
+    command = [sys.executable, str(HERE / "run.py"), gate, "--root", str(empty),
+               "--build", str(empty / "build")]
+    seen = subprocess.run(command, capture_output=True, check=False).returncode == 1
+    print(f"{'bites' if seen else 'DOES NOT BITE'}: {gate}: a tree without files")
+    return seen
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("gate", choices=sorted(PLANTS))
+    parser.add_argument("--root", type=Path, default=HERE.parent.parent)
+    parser.add_argument("--build", type=Path, help="unused; for the shape of run.py")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="capstore-gate-") as folder:
+        copy = Path(folder)
+        copy_tree(args.root.resolve(), copy)
+        results = [bites(copy, args.gate, plant) for plant in PLANTS[args.gate]]
+        results.append(blind(copy, args.gate))
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
