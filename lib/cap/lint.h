@@ -34,16 +34,19 @@ struct cap_warning {
     bool has_index;
     size_t index;       /* of the mapping concerned */
     size_t other_index; /* of the mapping that it overlaps (only with MAPPINGS_OVERLAP) */
-    uint64_t value;     /* start of the mapping, entry_pc, or how many arena bytes are unused */
+    uint64_t value;     /* start of the mapping (of `index`), entry_pc, or unused arena bytes */
 };
 
+/* The stable name of a warning, and one sentence for a person without a final stop. Static. */
 const char *cap_warning_name(enum cap_warning_reason reason);
 const char *cap_warning_text(enum cap_warning_reason reason);
 
 /*
- * Reports every warning of an Image that cap_deblob accepted, in the order of the list above. Cost:
- * O(n log n) in the structure. `entry_pc` counts from the start of the code region (an offset into
- * it). CAP_E_NO_MEMORY, else CAP_OK however many warnings there are.
+ * Reports every warning of an Image that cap_deblob accepted, in the order of the list above; of
+ * mappings that overlap, each that begins inside of one before it (in address order), once. Cost:
+ * O(n log n) in the structure. An `entry_pc` is good as an offset into the code and as an address
+ * where the code maps. `report` must not free the view. CAP_E_NO_MEMORY, else CAP_OK however many
+ * warnings there are.
  */
 enum cap_error cap_lint(const struct cap_wire_image *image,
                         void (*report)(void *ctx, const struct cap_warning *warning), void *ctx);

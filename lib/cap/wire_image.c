@@ -227,14 +227,14 @@ enum cap_error cap_wire_image_decode_named(struct cap_bytes head, uint64_t total
     size_t head_len;
 
     if (cap_wire_image_head_len(head, total_len, &head_len) != CAP_OK || head.len < head_len) {
-        *reterr_field = "the fixed part";
+        *reterr_field = "the fixed part (code and offsets)";
         return CAP_E_SSZ;
     }
     image.head = cap_bytes_slice(head, 0, head_len);
     image.total_len = total_len;
     image.arena_len = total_len - head_len;
     if (cap_ssz_container(image.head, total_len, image_sizes, FIELD_COUNT, fields) != CAP_OK) {
-        *reterr_field = "the fixed part";
+        *reterr_field = "the fixed part (code and offsets)";
         return CAP_E_SSZ;
     }
     enum image_field wrong = decode_fields(fields, &image);
