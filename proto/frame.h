@@ -12,6 +12,7 @@
 
 #define PROTO_FRAME_HEADER_SIZE 12u
 #define PROTO_FRAME_MAX         (256u << 10) /* payload limit of this version; hello states it */
+#define PROTO_MESSAGE_MAX       4096u /* of messages other than HAS and HAS_REPLY; least frame limit */
 #define PROTO_VERSION           1u
 #define PROTO_FLAG_END          1u
 
@@ -49,20 +50,23 @@ struct proto_frame {
 /* The name of a type for logs, "unknown" for another value. Static. */
 const char *proto_type_name(uint8_t type);
 
+/* Writes the header as `frame` states it, without a check. */
 void proto_frame_encode(const struct proto_frame *frame,
                         uint8_t ret_header[PROTO_FRAME_HEADER_SIZE]);
 
 /*
- * Decodes a header. CAP_E_FRAME_TOO_LARGE for a length above `max_len`, CAP_E_BAD_FRAME for
- * reserved bytes or flags that are set and must not be, CAP_E_UNKNOWN_TYPE. *ret_frame is set in
- * every case, so that an answer can name the id.
+ * Decodes a header. In this order: CAP_E_BAD_FRAME for reserved bytes or flags that are set and
+ * must not be, CAP_E_UNKNOWN_TYPE, CAP_E_FRAME_TOO_LARGE for a length above `max_len`,
+ * CAP_E_MESSAGE_TOO_LARGE for a message above PROTO_MESSAGE_MAX that is neither HAS nor HAS_REPLY.
+ * *ret_frame is set in every case, so that an answer can name the id.
  */
 enum cap_error proto_frame_decode(const uint8_t header[PROTO_FRAME_HEADER_SIZE], uint32_t max_len,
                                   struct proto_frame *ret_frame);
 
 /*
  * Takes a stream of bytes in any pieces and yields messages (whole) and body pieces (as they come).
- * Memory: at most the header and one message of max_len bytes, allocated as its bytes arrive.
+ * Memory: at most the header and one message of max_len bytes, allocated as its bytes arrive; none
+ * for a message that arrives whole, none for bodies. One thread at a time.
  */
 struct proto_reader {
     uint32_t max_len;
@@ -70,26 +74,34 @@ struct proto_reader {
     size_t header_filled;
     struct proto_frame frame;
     uint32_t taken; /* payload bytes of the frame seen so far */
+    bool delivered; /* the frame was yielded to its end: the next call begins another */
     struct cap_buf message;
 };
 
-/* What the reader yields. Bytes are valid until the next call or until the input is gone. */
+/*
+ * What the reader yields. Bytes are valid until the next call or until the input is gone. A BODY
+ * frame yields one event per piece, and one without bytes when its payload is empty.
+ */
 struct proto_event {
     struct proto_frame frame;
     struct cap_bytes bytes; /* a whole message's payload, or a piece of a BODY frame's */
     bool end;               /* BODY: this piece completes the body */
 };
 
+/* Makes an empty reader whose frames hold at most `max_len` bytes. Release with proto_reader_free.
+ */
 void proto_reader_init(struct proto_reader *reader, uint32_t max_len);
 
 /*
  * Consumes from the front of *input until there is an event or nothing is left. CAP_OK with
- * *ret_have telling which. On an error (as proto_frame_decode, or CAP_E_NO_MEMORY) the stream is
- * beyond repair; reader->frame names the frame.
+ * *ret_have telling which. On an error of proto_frame_decode the stream is beyond repair (every
+ * further call returns the same error); reader->frame names the frame. CAP_E_NO_MEMORY consumes
+ * nothing of the message at hand.
  */
 enum cap_error proto_reader_next(struct proto_reader *reader, struct cap_bytes *input,
                                  struct proto_event *ret_event, bool *ret_have);
 
+/* Releases the memory; the reader may be initialised again. NULL is fine. */
 void proto_reader_free(struct proto_reader *reader);
 
 #endif

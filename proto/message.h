@@ -1,9 +1,14 @@
 /*
  * Messages: the payloads of frames, each one SSZ container (PROTOCOL.md section 4).
  *
- * Encoding appends a payload to a buffer (CAP_E_NO_MEMORY leaves it as it was). Decoding borrows
- * the payload: spans in the result are valid while it is. A payload that does not decode strictly
- * is CAP_E_BAD_MESSAGE, and the result is untouched. Everything is pure.
+ * Encoding appends a payload to a buffer, which a failure leaves as it was: CAP_E_NO_MEMORY,
+ * CAP_E_MESSAGE_TOO_LARGE for more than PROTO_FRAME_MAX bytes, CAP_E_INVALID_ARGUMENT for values
+ * that the decoder would refuse. Texts never fail: they are cut to their limit, and what is not
+ * printable ASCII becomes '?'.
+ *
+ * Decoding borrows the payload: spans in the result are valid while it is. A payload that does not
+ * decode strictly or states impossible values is CAP_E_BAD_MESSAGE, and the result is untouched.
+ * Everything is pure.
  */
 #ifndef PROTO_MESSAGE_H
 #define PROTO_MESSAGE_H
@@ -23,13 +28,12 @@
 struct proto_hello {
     uint16_t version_min;
     uint16_t version_max;
-    struct cap_bytes
-        agent; /* what the client calls itself: printable ASCII, at most PROTO_AGENT_MAX */
+    struct cap_bytes agent; /* what the client calls itself; at most PROTO_AGENT_MAX */
 };
 
 /* What a peer may take; every limit has an error that names it. Sizes in bytes, times in ms. */
 struct proto_limits {
-    uint32_t frame;       /* payload of a frame: frame_too_large */
+    uint32_t frame;       /* payload of a frame, at least PROTO_MESSAGE_MAX: frame_too_large */
     uint32_t requests;    /* in flight per connection: too_many_requests */
     uint32_t hashes;      /* per has: too_many_hashes */
     uint64_t upload;      /* per upload: upload_too_large */
@@ -49,7 +53,7 @@ struct proto_hello_reply {
 /* HAS: many hashes, one answer. */
 struct proto_has {
     struct cap_bytes hashes; /* 32 bytes each */
-    size_t count;
+    size_t count;            /* hashes.len / 32; encoding checks that they agree */
 };
 
 struct proto_has_reply {
@@ -84,8 +88,7 @@ struct proto_stat_reply {
     struct cap_hash content_hash; /* Image; zero for Data */
 };
 
-#define PROTO_PUT_CANONICAL 1u /* PUT_DATA: the upload is a canonical served body, not raw bytes   \
-                                */
+#define PROTO_PUT_CANONICAL 1u /* the upload is a canonical served body, not raw bytes */
 
 /* Followed by a body of `total_len` bytes. */
 struct proto_put_data {
@@ -168,7 +171,10 @@ enum cap_error proto_put_image_reply_decode(struct cap_bytes in, struct proto_pu
 enum cap_error proto_error_encode(const struct proto_error *m, struct cap_buf *buf);
 enum cap_error proto_error_decode(struct cap_bytes in, struct proto_error *ret);
 
-/* The list of unresolved slots: encode all of it at once, decode by index. */
+/*
+ * The list of unresolved slots, a detail body rather than a message: encode all of it at once,
+ * decode by index. It may be longer than a frame; its errors are those of messages otherwise.
+ */
 enum cap_error proto_unresolved_encode(const struct proto_unresolved *slots, size_t count,
                                        struct cap_buf *buf);
 enum cap_error proto_unresolved_decode(struct cap_bytes in, struct cap_ssz_list *ret_list);
