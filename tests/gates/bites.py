@@ -68,6 +68,16 @@ PLANTS = {
         Plant("tests/planted.sh", "#!/bin/sh\nrm -r $1\n", "tests/planted.sh:2"),
         Plant("tests/planted", "#!/bin/sh\n[[ -e x ]]\n", "tests/planted:2"),
     ],
+    "units": [
+        Plant("build-planted/systemd/capstored.service",
+              "[Service]\nExecStart=/bin/capstored --state /\nProtectSystem=strict\n", "exposure"),
+        Plant("build-planted/systemd/capstored.socket", "[Socket]\nListenStraem=/run/x\n",
+              "ListenStraem"),
+        Plant("build-planted/systemd/capstored.socket", "[Socket]\nListenStream=@PLANTED@\n",
+              "not filled in"),
+        Plant("systemd/capstore.sysusers", "u capstore planted\n", "systemd-sysusers"),
+        Plant("systemd/capstore.tmpfiles", "planted /run\n", "systemd-tmpfiles"),
+    ],
     "words": [
         Plant("lib/cap/planted.c", "void f(int a)\n{\n    assert(a);\n}\n",
               "lib/cap/planted.c:3: assert()"),
@@ -81,16 +91,18 @@ PLANTS = {
 }
 
 
-def copy_tree(root, to):
+def copy_tree(root, build, to):
     for path in tree.files(root):
         (to / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(root / path, to / path)
+    (to / "build-planted" / "systemd").mkdir(parents=True)
+    for unit in (build / "systemd").glob("capstored*.*"):
+        shutil.copy2(unit, to / "build-planted" / "systemd")
 
 
 def compile_commands(copy, path):
-    """A build directory that compiles the planted file alone."""
+    """A build directory that compiles the planted file alone, with the units of the real one."""
     build = copy / "build-planted"
-    build.mkdir(exist_ok=True)
     command = {"directory": str(copy), "file": str(copy / path),
                "command": f"cc -std=c11 -I{copy} -c {copy / path}"}
     (build / "compile_commands.json").write_text(json.dumps([command]))
@@ -132,11 +144,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("gate", choices=sorted(PLANTS))
     parser.add_argument("--root", type=Path, default=HERE.parent.parent)
-    parser.add_argument("--build", type=Path, help="unused; for the shape of run.py")
+    parser.add_argument("--build", type=Path, required=True, help="as configured")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="capstore-gate-") as folder:
         copy = Path(folder)
-        copy_tree(args.root.resolve(), copy)
+        copy_tree(args.root.resolve(), args.build.resolve(), copy)
         results = [bites(copy, args.gate, plant) for plant in PLANTS[args.gate]]
         results.append(blind(copy, args.gate))
     return 0 if all(results) else 1
