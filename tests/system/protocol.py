@@ -1,0 +1,465 @@
+#!/usr/bin/env python3
+"""A small client of the capstore protocol, written from proto/PROTOCOL.md alone.
+
+System tests use it as the second implementation: it shares no code with the C client, and it can
+break the rules on purpose (send_raw, send_frame). Standard library only.
+
+    with Connection("unix:/run/capstore/capstore.sock") as c:
+        c.hello()
+        reply = c.put_data(b"hello")
+        reply, body = c.get(reply["cap_hash"])
+
+One Connection belongs to one thread. Calls such as get() wait for their own answer and keep what
+arrives for other requests; to have several requests in flight, use request() and wait().
+
+`protocol.py PROTOCOL.md` checks that this file encodes the document's examples byte for byte.
+"""
+
+import re
+import select
+import socket
+import struct
+import sys
+from collections import namedtuple
+
+HEADER = struct.Struct("<IIBBH")  # section 2.1
+END = 1
+TO_END = 2**64 - 1
+MAGIC = b"capstore"
+BODY_PIECE = 64 << 10  # bytes of a body that one frame carries, unless a call says otherwise
+
+TYPES = {  # section 2.3
+    "HELLO": 0x01, "HAS": 0x02, "GET": 0x03, "STAT": 0x04, "PUT_DATA": 0x05, "PUT_IMAGE": 0x06,
+    "CANCEL": 0x07, "BODY": 0x10, "HELLO_REPLY": 0x81, "HAS_REPLY": 0x82, "GET_REPLY": 0x83,
+    "STAT_REPLY": 0x84, "PUT_DATA_REPLY": 0x85, "PUT_IMAGE_REPLY": 0x86, "ERROR": 0xFF,
+}
+TYPE_NAMES = {value: name for name, value in TYPES.items()}
+
+# Section 4: fields in order. u8..u64 are integers, bN are N bytes, "bytes" and "text" are variable.
+MESSAGES = {
+    "HELLO": [("magic", "b8"), ("version_min", "u16"), ("version_max", "u16"), ("agent", "text")],
+    "HELLO_REPLY": [
+        ("version", "u16"), ("store_id", "b16"), ("limits.frame", "u32"),
+        ("limits.requests", "u32"), ("limits.hashes", "u32"), ("limits.upload", "u64"),
+        ("limits.structure", "u64"), ("limits.data", "u64"), ("limits.idle_ms", "u32"),
+        ("limits.progress_ms", "u32"), ("agent", "text")],
+    "HAS": [("hashes", "bytes")],
+    "HAS_REPLY": [("kinds", "bytes")],
+    "GET": [("hash", "b32"), ("offset", "u64"), ("len", "u64")],
+    "GET_REPLY": [("kind", "u8"), ("body_len", "u64"), ("offset", "u64"), ("len", "u64")],
+    "STAT": [("hash", "b32")],
+    "STAT_REPLY": [
+        ("kind", "u8"), ("body_len", "u64"), ("size", "u64"), ("page_count", "u64"),
+        ("ref_count", "u64"), ("published_us", "u64"), ("content_hash", "b32")],
+    "PUT_DATA": [("flags", "u8"), ("size", "u64"), ("total_len", "u64")],
+    "PUT_DATA_REPLY": [("cap_hash", "b32"), ("size", "u64"), ("body_len", "u64"), ("is_new", "u8")],
+    "PUT_IMAGE": [("flags", "u8"), ("total_len", "u64")],
+    "PUT_IMAGE_REPLY": [
+        ("cap_hash", "b32"), ("content_hash", "b32"), ("body_len", "u64"), ("is_new", "u8"),
+        ("data_new", "u32"), ("data_present", "u32")],
+    "CANCEL": [],
+    "ERROR": [("code", "u16"), ("name", "text"), ("message", "text"), ("detail_len", "u64")],
+    "UNRESOLVED": [("table", "u8"), ("kind", "u8"), ("cap_hash", "b32"), ("slot", "bytes")],
+}
+VARIABLE = ("bytes", "text")
+
+Frame = namedtuple("Frame", "type id flags payload")
+Frame.__doc__ = "One frame; `type` is the number, TYPE_NAMES has its name."
+
+
+class Closed(Exception):
+    """The daemon closed the connection (also by a reset)."""
+
+
+class BadReply(Exception):
+    """The daemon broke the protocol."""
+
+
+class Refused(Exception):
+    """An ERROR: .id, .code, .name, .message, .detail (bytes)."""
+
+    def __init__(self, request_id, fields, detail=b""):
+        super().__init__("%s: %s" % (fields["name"], fields["message"]))
+        self.id = request_id
+        self.code = fields["code"]
+        self.name = fields["name"]
+        self.message = fields["message"]
+        self.detail = detail
+
+    def unresolved(self):
+        """The entries of an unresolved_slot's detail, as dicts (section 4.14)."""
+        return decode_unresolved(self.detail)
+
+
+def width(kind):
+    """Bytes of a fixed field, or of a variable one's offset."""
+    if kind in VARIABLE:
+        return 4
+    return int(kind[1:]) // 8 if kind[0] == "u" else int(kind[1:])
+
+
+def encode(name, /, **values):
+    """The payload of a message, from one keyword per field ('limits.frame' as limits_frame)."""
+    fields = MESSAGES[name]
+    end = sum(width(kind) for _, kind in fields)
+    fixed, variable = b"", b""
+    for field, kind in fields:
+        value = values[field.replace(".", "_")]
+        if kind in VARIABLE:
+            value = value.encode("ascii") if kind == "text" else bytes(value)
+            fixed += struct.pack("<I", end + len(variable))
+            variable += value
+        elif kind[0] == "u":
+            fixed += value.to_bytes(width(kind), "little")
+        else:
+            assert len(value) == width(kind), field
+            fixed += value
+    return fixed + variable
+
+
+def offsets_of(name, payload):
+    """The offsets of the variable fields with the end behind them, checked (section 4.1)."""
+    fields, at, offsets = MESSAGES[name], 0, []
+    fixed = sum(width(kind) for _, kind in fields)
+    if len(payload) < fixed:
+        raise BadReply("%s is cut" % name)
+    for _, kind in fields:
+        if kind in VARIABLE:
+            offsets.append(struct.unpack_from("<I", payload, at)[0])
+        at += width(kind)
+    offsets.append(len(payload))
+    if offsets[0] != fixed or offsets != sorted(offsets):
+        raise BadReply("%s has bad offsets %r" % (name, offsets))
+    return offsets
+
+
+def decode(name, payload):
+    """The fields of a message as a dict, or BadReply."""
+    offsets = offsets_of(name, payload)
+    values, at, index = {}, 0, 0
+    for field, kind in MESSAGES[name]:
+        raw = payload[at:at + width(kind)]
+        at += width(kind)
+        if kind in VARIABLE:
+            raw = payload[offsets[index]:offsets[index + 1]]
+            index += 1
+            values[field] = raw.decode("ascii") if kind == "text" else raw
+        else:
+            values[field] = int.from_bytes(raw, "little") if kind[0] == "u" else raw
+    return values
+
+
+def encode_unresolved(entries):
+    """The detail of unresolved_slot: a list of variable-size containers."""
+    parts = [encode("UNRESOLVED", **entry) for entry in entries]
+    end, offsets = 4 * len(parts), b""
+    for part in parts:
+        offsets += struct.pack("<I", end)
+        end += len(part)
+    return offsets + b"".join(parts)
+
+
+def decode_unresolved(detail):
+    """The entries of that list."""
+    if not detail:
+        return []
+    count = struct.unpack_from("<I", detail)[0] // 4
+    offsets = list(struct.unpack_from("<%dI" % count, detail)) + [len(detail)]
+    return [decode("UNRESOLVED", detail[a:b]) for a, b in zip(offsets, offsets[1:])]
+
+
+def frame(name, request_id, payload=b"", flags=0):
+    """The bytes of one frame."""
+    return HEADER.pack(len(payload), request_id, TYPES[name], flags, 0) + payload
+
+
+def body_frames(request_id, body, piece=BODY_PIECE):
+    """The BODY frames of a body, one by one; an empty body is one empty frame with END."""
+    for at in range(0, max(len(body), 1), piece):
+        last = at + piece >= len(body)
+        yield frame("BODY", request_id, body[at:at + piece], END if last else 0)
+
+
+def open_socket(address, timeout):
+    """Connects to unix:PATH or tcp:HOST:PORT."""
+    scheme, _, rest = address.partition(":")
+    if scheme == "unix":
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(timeout)
+        sock.connect(rest)
+        return sock
+    host, _, port = rest.rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), timeout)
+
+
+class Connection:
+    """A connection to a daemon; see the module's text."""
+
+    def __init__(self, address, timeout=30):
+        self.sock = open_socket(address, timeout)
+        self.next_id = 1
+        self.inbox = {}  # id -> frames that arrived while another answer was awaited
+        self.received = bytearray()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+    def close(self):
+        """Closes the socket."""
+        self.sock.close()
+
+    # Frames.
+
+    def send_raw(self, data):
+        """Sends bytes as they are, also bytes that are no frame."""
+        try:
+            self.sock.sendall(data)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise Closed() from error
+
+    def send_frame(self, name, request_id, payload=b"", flags=0):
+        """Sends one frame; nothing about it is checked."""
+        self.send_raw(frame(name, request_id, payload, flags))
+
+    def _fill(self, count):
+        while len(self.received) < count:
+            try:
+                data = self.sock.recv(1 << 18)
+            except ConnectionResetError as error:
+                raise Closed() from error
+            if not data:
+                raise Closed()
+            self.received += data
+
+    def recv_frame(self):
+        """The next frame in the order of arrival. Closed at the end of the stream."""
+        self._fill(HEADER.size)
+        length, request_id, kind, flags, reserved = HEADER.unpack_from(self.received)
+        if kind not in TYPE_NAMES or reserved or flags & ~END:
+            raise BadReply("frame %r" % bytes(self.received[:HEADER.size]))
+        self._fill(HEADER.size + length)
+        payload = bytes(self.received[HEADER.size:HEADER.size + length])
+        del self.received[:HEADER.size + length]
+        return Frame(kind, request_id, flags, payload)
+
+    def _next_of(self, request_id):
+        """The next frame of a request; an ERROR with id 0 ends every request."""
+        while not self.inbox.get(request_id):
+            got = self.recv_frame()
+            if got.id == 0 and got.type == TYPES["ERROR"]:
+                raise Refused(0, decode("ERROR", got.payload))
+            self.inbox.setdefault(got.id, []).append(got)
+        frames = self.inbox[request_id]
+        got = frames.pop(0)
+        if not frames:
+            del self.inbox[request_id]
+        return got
+
+    def readable(self):
+        """Whether something has arrived that recv_frame has not yet returned."""
+        return bool(self.received) or bool(select.select([self.sock], [], [], 0)[0])
+
+    # Requests.
+
+    def hello(self, agent="protocol.py", version_min=1, version_max=1):
+        """Says HELLO and returns the reply's fields. Refused for an ERROR."""
+        self.send_frame("HELLO", 0, encode("HELLO", magic=MAGIC, version_min=version_min,
+                                           version_max=version_max, agent=agent))
+        return self.recv_hello_reply()
+
+    def recv_hello_reply(self):
+        """For tests that pipeline behind a HELLO they sent themselves."""
+        got = self.recv_frame()
+        if got.type == TYPES["ERROR"]:
+            raise Refused(got.id, decode("ERROR", got.payload))
+        if got.type != TYPES["HELLO_REPLY"] or got.id != 0:
+            raise BadReply("hello answered by %r" % (got,))
+        return decode("HELLO_REPLY", got.payload)
+
+    def take_id(self):
+        """An id that this connection has not used."""
+        self.next_id += 1
+        return self.next_id - 1
+
+    def request(self, name, /, **fields):
+        """Sends a request without waiting and returns its id."""
+        request_id = self.take_id()
+        self.send_frame(name, request_id, encode(name, **fields))
+        return request_id
+
+    def recv_body(self, request_id):
+        """The body that follows a message of this id."""
+        body = bytearray()
+        while True:
+            got = self._next_of(request_id)
+            if got.type == TYPES["ERROR"]:
+                raise self._refusal(got)
+            if got.type != TYPES["BODY"]:
+                raise BadReply("%r inside of a body" % (got,))
+            body += got.payload
+            if got.flags & END:
+                return bytes(body)
+
+    def _refusal(self, got):
+        fields = decode("ERROR", got.payload)
+        detail = self.recv_body(got.id) if fields["detail_len"] else b""
+        if len(detail) != fields["detail_len"]:
+            raise BadReply("detail of %d bytes" % len(detail))
+        return Refused(got.id, fields, detail)
+
+    def wait(self, request_id, name):
+        """Waits for a request's reply message of type `name`: its fields, or Refused."""
+        got = self._next_of(request_id)
+        if got.type == TYPES["ERROR"]:
+            raise self._refusal(got)
+        if got.type != TYPES[name]:
+            raise BadReply("%s awaited, got %r" % (name, got))
+        return decode(name, got.payload)
+
+    def wait_get(self, request_id):
+        """Waits for a GET: (fields of the reply, body)."""
+        reply = self.wait(request_id, "GET_REPLY")
+        body = self.recv_body(request_id)
+        if len(body) != reply["len"]:
+            raise BadReply("%d bytes of body for %r" % (len(body), reply))
+        return reply, body
+
+    def has(self, hashes):
+        """The kind of each hash, 0 where absent."""
+        request_id = self.request("HAS", hashes=b"".join(hashes))
+        return list(self.wait(request_id, "HAS_REPLY")["kinds"])
+
+    def get(self, cap_hash, offset=0, length=TO_END):
+        """(fields of the reply, bytes of the body)."""
+        return self.wait_get(self.request("GET", hash=cap_hash, offset=offset, len=length))
+
+    def stat(self, cap_hash):
+        """Fields of the STAT_REPLY."""
+        return self.wait(self.request("STAT", hash=cap_hash), "STAT_REPLY")
+
+    def send_body(self, request_id, body, piece=BODY_PIECE):
+        """Sends a whole body; stops early, and ends it, when the answer is there already."""
+        for data in body_frames(request_id, body, piece):
+            if self.readable():
+                self.inbox.setdefault(request_id, [])
+                self._drain_arrived()
+            if self.inbox.get(request_id):
+                self.send_frame("BODY", request_id, b"", END)
+                return
+            self.send_raw(data)
+
+    def _drain_arrived(self):
+        while self.readable():
+            got = self.recv_frame()
+            if got.id == 0 and got.type == TYPES["ERROR"]:
+                raise Refused(0, decode("ERROR", got.payload))
+            self.inbox.setdefault(got.id, []).append(got)
+
+    def put_data(self, data, size=0, canonical=False, piece=BODY_PIECE):
+        """Publishes a Data cap from raw bytes or from a canonical body."""
+        request_id = self.request("PUT_DATA", flags=1 if canonical else 0, size=size,
+                                  total_len=len(data))
+        self.send_body(request_id, data, piece)
+        return self.wait(request_id, "PUT_DATA_REPLY")
+
+    def put_image(self, image, resolve_only=False, dry_run=False, piece=BODY_PIECE):
+        """Publishes a wire Image."""
+        request_id = self.request("PUT_IMAGE", flags=resolve_only | dry_run << 1,
+                                  total_len=len(image))
+        self.send_body(request_id, image, piece)
+        return self.wait(request_id, "PUT_IMAGE_REPLY")
+
+    def cancel(self, request_id):
+        """Sends CANCEL; the request still gets its one answer."""
+        self.send_frame("CANCEL", request_id)
+
+
+# The self-check: section 8 of the document.
+
+HASH_HELLO = bytes.fromhex("ef702648114023b1184b449027cb07fada47158889362b611db19b0b2c0c7688")
+HASH_IMAGE = bytes.fromhex("6b50a4b895293c9763b69bde074d53ba01b3095ae1f70abf605ce63e422d7591")
+CONTENT_IMAGE = bytes.fromhex("c00d0d19295f469e9dbed009b8dc8411f6579229e30e295de3f90774f3c71296")
+HASH_ABSENT = bytes(31) + b"\x01"
+UNRESOLVED = [dict(table=0, kind=1, cap_hash=HASH_ABSENT, slot=b"\x05"),
+              dict(table=1, kind=2, cap_hash=bytes(31) + b"\x02", slot=b"")]
+
+EXAMPLES = {  # message -> (id, payload)
+    "HELLO": (0, encode("HELLO", magic=MAGIC, version_min=1, version_max=1, agent="example")),
+    "HELLO_REPLY": (0, encode(
+        "HELLO_REPLY", version=1, store_id=bytes(range(16)), limits_frame=256 << 10,
+        limits_requests=64, limits_hashes=4096, limits_upload=1 << 30, limits_structure=16 << 20,
+        limits_data=1 << 30, limits_idle_ms=300000, limits_progress_ms=30000,
+        agent="capstored 0.1.0")),
+    "HAS": (1, encode("HAS", hashes=HASH_HELLO + HASH_ABSENT)),
+    "HAS_REPLY": (1, encode("HAS_REPLY", kinds=[2, 0])),
+    "GET": (2, encode("GET", hash=HASH_HELLO, offset=0, len=TO_END)),
+    "GET_REPLY": (2, encode("GET_REPLY", kind=2, body_len=34, offset=0, len=34)),
+    "STAT": (3, encode("STAT", hash=HASH_HELLO)),
+    "STAT_REPLY": (3, encode("STAT_REPLY", kind=2, body_len=34, size=4096, page_count=1,
+                             ref_count=0, published_us=1750000000000000, content_hash=bytes(32))),
+    "PUT_DATA": (4, encode("PUT_DATA", flags=0, size=0, total_len=5)),
+    "PUT_DATA_REPLY": (4, encode("PUT_DATA_REPLY", cap_hash=HASH_HELLO, size=4096, body_len=34,
+                                 is_new=1)),
+    "PUT_IMAGE": (5, encode("PUT_IMAGE", flags=0, total_len=41)),
+    "PUT_IMAGE_REPLY": (5, encode("PUT_IMAGE_REPLY", cap_hash=HASH_IMAGE,
+                                  content_hash=CONTENT_IMAGE, body_len=34, is_new=1, data_new=0,
+                                  data_present=0)),
+    "CANCEL": (6, b""),
+    "BODY": (4, b"hello"),
+    "ERROR": (7, encode("ERROR", code=12, name="unresolved_slot", message="2 slots are missing",
+                        detail_len=len(encode_unresolved(UNRESOLVED)))),
+    "UNRESOLVED": (7, encode_unresolved(UNRESOLVED)),
+}
+
+
+def read_blocks(text):
+    """[(caption, bytes)] of the ```hex blocks; what follows # on a line is a comment."""
+    blocks = []
+    for caption, inner in re.findall(r"^```hex ([^\n]+)\n(.*?)^```$", text, re.M | re.S):
+        digits = re.sub(r"#[^\n]*", "", inner)
+        blocks.append((caption.strip(), bytes.fromhex("".join(digits.split()))))
+    return blocks
+
+
+def example_frame(name):
+    """The frame that the example of a type must be."""
+    request_id, payload = EXAMPLES[name]
+    kind = "BODY" if name == "UNRESOLVED" else name
+    return frame(kind, request_id, payload, END if kind == "BODY" else 0)
+
+
+def check_frame_of_talk(caption, data):
+    """A conversation's frame: 'client HELLO 0'; its message decodes and encodes to itself."""
+    _, name, request_id = caption.split()
+    length, got_id, kind, _, _ = HEADER.unpack_from(data)
+    assert (TYPE_NAMES[kind], got_id) == (name, int(request_id)), caption
+    assert length == len(data) - HEADER.size, caption
+    if name in MESSAGES:
+        values = decode(name, data[HEADER.size:])
+        again = encode(name, **{key.replace(".", "_"): value for key, value in values.items()})
+        assert again == data[HEADER.size:], caption
+
+
+def check_examples(path):
+    """Compares every example of the document with this file; returns how many there were."""
+    with open(path, encoding="utf-8") as file:
+        blocks = read_blocks(file.read())
+    messages = {caption: data for caption, data in blocks if " " not in caption}
+    assert set(messages) == set(EXAMPLES), set(messages) ^ set(EXAMPLES)
+    for name, data in messages.items():
+        assert data == example_frame(name), "%s: document has %s, this file %s" % (
+            name, data.hex(), example_frame(name).hex())
+    talk = [(caption, data) for caption, data in blocks if " " in caption]
+    assert talk, "the document has no conversations"
+    for caption, data in talk:
+        check_frame_of_talk(caption, data)
+    return len(blocks)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: protocol.py PROTOCOL.md")
+    print("%d examples agree" % check_examples(sys.argv[1]))
