@@ -41,8 +41,9 @@ enum cap_error cap_data_builder_new(uint64_t size, uint64_t max_body_len,
 /*
  * Adds page `index`: `len` <= CAP_PAGE_SIZE bytes (the rest is zero), which lie at `source_offset`
  * of the source. Indexes ascend strictly and lie below 2^32 and size / CAP_PAGE_SIZE. `bytes` is
- * not kept. CAP_E_DATA_PAGE_INDEX_OUT_OF_RANGE, CAP_E_DATA_NOT_CANONICAL, CAP_E_BODY_TOO_LARGE,
- * CAP_E_NO_MEMORY. Cost: one page root and O(1) table steps.
+ * not kept. CAP_E_DATA_BAD_LEN, CAP_E_DATA_PAGE_INDEX_OUT_OF_RANGE, CAP_E_DATA_NOT_CANONICAL,
+ * CAP_E_BODY_TOO_LARGE, CAP_E_NO_MEMORY. After a failure the builder can only be freed. Cost: one
+ * page root and O(1) table steps; about 60 bytes of memory for a page that is not zero.
  */
 enum cap_error cap_data_builder_add(struct cap_data_builder *builder, uint64_t index,
                                     const uint8_t *bytes, size_t len, uint64_t source_offset);
@@ -64,7 +65,9 @@ enum cap_error cap_data_from_desc(const struct cap_data_desc *desc, const struct
 /*
  * The Data cap of raw logical bytes: `content_len` bytes of `content`, then zeros up to `size`. A
  * `size` below content_len counts as content_len; it is rounded up to a page, and is at least one
- * page.
+ * page. CAP_E_INVALID_ARGUMENT for a size that cannot be rounded,
+ * CAP_E_DATA_PAGE_INDEX_OUT_OF_RANGE for a page at 2^32 or later that is not zero. Fails as the
+ * source does, or as the builder. Memory grows with the pages that are not zero.
  */
 enum cap_error cap_data_from_content(const struct cap_source *content, uint64_t content_len,
                                      uint64_t size, uint64_t max_body_len,
@@ -88,9 +91,10 @@ enum cap_error cap_data_body_head_len(struct cap_bytes front, uint64_t body_len,
 
 /*
  * Decodes the front of a served Data body of `body_len` bytes: strict SSZ, ascending indexes inside
- * of the size, windows inside of the arena, and all that canonical form shows without the arena's
- * bytes (packed in order of first use). `front` holds at least the bytes before the arena.
- * CAP_E_BODY_NOT_CANONICAL.
+ * of the size, windows inside of the arena and packed tightly: each begins at the end of those
+ * before it or lies inside of them. `front` holds at least the bytes before the arena. What takes
+ * the arena's bytes to see (content, and so sharing and trimming) cap_data_from_body decides; reads
+ * through a view are safe in any case. CAP_E_BODY_NOT_CANONICAL.
  */
 enum cap_error cap_data_view_decode(struct cap_bytes front, uint64_t body_len,
                                     struct cap_data_view *ret_view);

@@ -1,0 +1,117 @@
+/* A body as a sequence of segments: kept short by extending the last one, read by binary search. */
+#include "lib/cap/body.h"
+
+#include <stdlib.h>
+
+static enum cap_error reserve_segment(struct cap_body *body)
+{
+    if (body->segment_count < body->segment_capacity)
+        return CAP_OK;
+    size_t capacity = body->segment_capacity ? 2 * body->segment_capacity : 8;
+    if (capacity > SIZE_MAX / sizeof(struct cap_segment))
+        return CAP_E_NO_MEMORY;
+    struct cap_segment *segments = realloc(body->segments, capacity * sizeof *segments);
+    if (!segments)
+        return CAP_E_NO_MEMORY;
+    body->segments = segments;
+    body->segment_capacity = capacity;
+    return CAP_OK;
+}
+
+/* Adds `len` bytes at the end; room for one more segment was reserved. */
+static void extend(struct cap_body *body, uint64_t offset, uint64_t len, bool from_source)
+{
+    struct cap_segment *last =
+        body->segment_count ? &body->segments[body->segment_count - 1] : NULL;
+    if (last && last->from_source == from_source && last->offset + last->len == offset)
+        last->len += len;
+    else
+        body->segments[body->segment_count++] =
+            (struct cap_segment){body->len, len, offset, from_source};
+    body->len += len;
+}
+
+enum cap_error cap_body_append(struct cap_body *body, struct cap_bytes bytes)
+{
+    if (bytes.len == 0)
+        return CAP_OK;
+    enum cap_error error = reserve_segment(body);
+    if (error)
+        return error;
+    size_t offset = body->memory.len;
+    error = cap_buf_append(&body->memory, bytes.data, bytes.len);
+    if (error)
+        return error;
+    extend(body, offset, bytes.len, false);
+    return CAP_OK;
+}
+
+enum cap_error cap_body_append_source(struct cap_body *body, uint64_t offset, uint64_t len)
+{
+    if (len == 0)
+        return CAP_OK;
+    enum cap_error error = reserve_segment(body);
+    if (error)
+        return error;
+    extend(body, offset, len, true);
+    return CAP_OK;
+}
+
+/* The segment that holds byte `offset` of a body that is longer. */
+static size_t find_segment(const struct cap_body *body, uint64_t offset)
+{
+    size_t low = 0;
+    size_t high = body->segment_count;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (body->segments[middle].at <= offset)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static enum cap_error read_segment(const struct cap_body *body, const struct cap_source *source,
+                                   const struct cap_segment *segment, uint64_t skip,
+                                   struct cap_buf *out)
+{
+    size_t wanted = out->capacity - out->len;
+    uint64_t there = segment->len - skip;
+    size_t len = there < wanted ? (size_t)there : wanted;
+    uint8_t *to = out->data + out->len;
+    out->len += len;
+    uint64_t offset = segment->offset + skip;
+    if (!segment->from_source)
+        memcpy(to, body->memory.data + offset, len);
+    else if (source->memory)
+        memcpy(to, source->memory + offset, len);
+    else
+        return source->read(source->ctx, offset, to, len);
+    return CAP_OK;
+}
+
+enum cap_error cap_body_read(const struct cap_body *body, const struct cap_source *source,
+                             uint64_t offset, void *dst, size_t len)
+{
+    struct cap_buf out = {dst, 0, len};
+    if (len == 0)
+        return CAP_OK;
+    for (size_t i = find_segment(body, offset); out.len < len; i++) {
+        const struct cap_segment *segment = &body->segments[i];
+        uint64_t skip = offset + out.len - segment->at;
+        enum cap_error error = read_segment(body, source, segment, skip, &out);
+        if (error)
+            return error;
+    }
+    return CAP_OK;
+}
+
+void cap_body_free(struct cap_body *body)
+{
+    if (!body)
+        return;
+    free(body->segments);
+    cap_buf_free(&body->memory);
+    *body = (struct cap_body){0};
+}

@@ -1,0 +1,489 @@
+/*
+ * Data caps are built page by page: each page is hashed, looked up among the roots seen before, and
+ * either shares that window or gets the next one. The page roots feed the tree as they come, so
+ * that the gaps between pages cost nothing, however large the cap claims to be.
+ *
+ * A served body is checked the same way: it is rebuilt from what it names, and every reference that
+ * the builder makes must be the one that was read.
+ */
+#include "lib/cap/data_cap.h"
+
+#include <stdlib.h>
+
+#include "lib/cap/root_table.h"
+#include "lib/cap/writer.h"
+
+#define FIXED_PART    16u           /* size and two offsets, without the selector */
+#define CONTENT_PIECE (256u * 1024) /* raw content is read in pieces of so many bytes */
+#define REFS_PIECE    256u          /* references of a body are read so many at a time */
+
+struct cap_data_builder {
+    uint64_t size;
+    uint64_t max_body_len;
+    uint64_t next_index; /* the least index that may come */
+    uint64_t arena_len;
+    struct cap_tree tree;
+    struct cap_writer refs; /* encoded page references, one per page */
+    struct cap_hash *roots; /* one per page */
+    size_t page_count;
+    size_t root_capacity;
+    struct cap_root_table seen; /* pages that got a window of their own */
+    struct cap_body windows;    /* the arena, as windows of the source */
+};
+
+void cap_data_free(struct cap_data *data)
+{
+    if (!data)
+        return;
+    free(data->page_roots);
+    cap_body_free(&data->body);
+    *data = (struct cap_data){0};
+}
+
+enum cap_error cap_data_builder_new(uint64_t size, uint64_t max_body_len,
+                                    struct cap_data_builder **ret_builder)
+{
+    if (size % CAP_PAGE_SIZE)
+        return CAP_E_DATA_SIZE_NOT_PAGE_MULTIPLE;
+    struct cap_data_builder *builder = calloc(1, sizeof *builder);
+    if (!builder)
+        return CAP_E_NO_MEMORY;
+    builder->size = size ? size : CAP_PAGE_SIZE;
+    builder->max_body_len = max_body_len;
+    cap_tree_init(&builder->tree, 0);
+    *ret_builder = builder;
+    return CAP_OK;
+}
+
+void cap_data_builder_free(struct cap_data_builder *builder)
+{
+    if (!builder)
+        return;
+    cap_buf_free(&builder->refs.buf);
+    free(builder->roots);
+    cap_root_table_free(&builder->seen);
+    cap_body_free(&builder->windows);
+    free(builder);
+}
+
+/* Whether a body of so many pages and arena bytes fits the format and the bound. */
+static bool body_fits(const struct cap_data_builder *builder, uint64_t pages, uint64_t arena_len)
+{
+    uint64_t head_len = FIXED_PART + pages * CAP_PAGE_REF_SIZE;
+    return head_len <= UINT32_MAX && arena_len <= CAP_LIST_LIMIT &&
+           1 + head_len + arena_len <= builder->max_body_len;
+}
+
+static enum cap_error reserve_root(struct cap_data_builder *builder)
+{
+    if (builder->page_count < builder->root_capacity)
+        return CAP_OK;
+    size_t capacity = builder->root_capacity ? 2 * builder->root_capacity : 16;
+    if (capacity > SIZE_MAX / sizeof(struct cap_hash))
+        return CAP_E_NO_MEMORY;
+    struct cap_hash *roots = realloc(builder->roots, capacity * sizeof *roots);
+    if (!roots)
+        return CAP_E_NO_MEMORY;
+    builder->roots = roots;
+    builder->root_capacity = capacity;
+    return CAP_OK;
+}
+
+/* The next window, for a page whose root now stands at the end of `roots`. */
+static enum cap_error add_window(struct cap_data_builder *builder, uint32_t len,
+                                 uint64_t source_offset)
+{
+    enum cap_error error =
+        cap_root_table_insert(&builder->seen, builder->roots, builder->page_count);
+    if (error)
+        return error;
+    error = cap_body_append_source(&builder->windows, source_offset, len);
+    if (error)
+        return error;
+    builder->arena_len += len;
+    return CAP_OK;
+}
+
+/* Adds a page that is not zero: its root, and `len` bytes up to its last non-zero byte. */
+static enum cap_error add_page(struct cap_data_builder *builder, uint64_t index,
+                               const struct cap_hash *root, uint32_t len, uint64_t source_offset)
+{
+    size_t seen = cap_root_table_find(&builder->seen, builder->roots, root);
+    bool is_new = seen == CAP_ROOT_ABSENT;
+    if (!body_fits(builder, builder->page_count + 1, builder->arena_len + (is_new ? len : 0)))
+        return CAP_E_BODY_TOO_LARGE;
+    struct cap_page_ref ref = {(uint32_t)index, (uint32_t)builder->arena_len, len};
+    if (!is_new)
+        ref.arena_off = cap_page_ref_at(cap_buf_bytes(&builder->refs.buf), seen).arena_off;
+    enum cap_error error = reserve_root(builder);
+    if (error)
+        return error;
+    builder->roots[builder->page_count] = *root;
+    error = is_new ? add_window(builder, len, source_offset) : CAP_OK;
+    if (error)
+        return error;
+    cap_writer_u32(&builder->refs, ref.page_index);
+    cap_writer_u32(&builder->refs, ref.arena_off);
+    cap_writer_u32(&builder->refs, ref.len);
+    if (builder->refs.error)
+        return builder->refs.error;
+    builder->page_count++;
+    cap_tree_add(&builder->tree, index, root);
+    return CAP_OK;
+}
+
+enum cap_error cap_data_builder_add(struct cap_data_builder *builder, uint64_t index,
+                                    const uint8_t *bytes, size_t len, uint64_t source_offset)
+{
+    if (len > CAP_PAGE_SIZE)
+        return CAP_E_DATA_BAD_LEN;
+    if (index > UINT32_MAX || index >= builder->size / CAP_PAGE_SIZE)
+        return CAP_E_DATA_PAGE_INDEX_OUT_OF_RANGE;
+    if (index < builder->next_index)
+        return CAP_E_DATA_NOT_CANONICAL;
+    struct cap_hash root;
+    size_t trimmed = cap_page_root(bytes, len, &root);
+    enum cap_error error =
+        trimmed ? add_page(builder, index, &root, (uint32_t)trimmed, source_offset) : CAP_OK;
+    if (error)
+        return error;
+    builder->next_index = index + 1;
+    return CAP_OK;
+}
+
+/* The body: selector, fixed part, references, then the windows that make up the arena. */
+static enum cap_error write_body(const struct cap_data_builder *builder, struct cap_body *body)
+{
+    struct cap_writer front = {0};
+    cap_writer_u8(&front, CAP_KIND_DATA);
+    cap_writer_u64(&front, builder->size);
+    cap_writer_u32(&front, FIXED_PART);
+    cap_writer_u32(&front, (uint32_t)(FIXED_PART + builder->refs.buf.len));
+    enum cap_error error = front.error;
+    if (!error)
+        error = cap_body_append(body, cap_buf_bytes(&front.buf));
+    if (!error)
+        error = cap_body_append(body, cap_buf_bytes(&builder->refs.buf));
+    for (size_t i = 0; !error && i < builder->windows.segment_count; i++) {
+        const struct cap_segment *window = &builder->windows.segments[i];
+        error = cap_body_append_source(body, window->offset, window->len);
+    }
+    cap_buf_free(&front.buf);
+    return error;
+}
+
+static void compute_hash(const struct cap_data_builder *builder, struct cap_hash *ret_hash)
+{
+    struct cap_hash fields[2] = {cap_chunk64(builder->size)};
+    unsigned depth = cap_depth_of(builder->size / CAP_PAGE_SIZE);
+    cap_tree_root(&builder->tree, depth, &fields[1]);
+    struct cap_hash root;
+    cap_hash_pair(&fields[0], &fields[1], &root);
+    cap_mix_in(&root, CAP_KIND_DATA, ret_hash);
+}
+
+enum cap_error cap_data_builder_finish(struct cap_data_builder *builder, struct cap_data *ret_data)
+{
+    if (!body_fits(builder, builder->page_count, builder->arena_len))
+        return CAP_E_BODY_TOO_LARGE;
+    struct cap_data data = {.size = builder->size, .page_count = builder->page_count};
+    enum cap_error error = write_body(builder, &data.body);
+    if (error) {
+        cap_data_free(&data);
+        return error;
+    }
+    compute_hash(builder, &data.hash);
+    data.page_roots = builder->roots;
+    builder->roots = NULL;
+    *ret_data = data;
+    return CAP_OK;
+}
+
+static enum cap_error add_described_pages(struct cap_data_builder *builder,
+                                          const struct cap_data_desc *desc,
+                                          const struct cap_source *arena)
+{
+    uint8_t scratch[CAP_PAGE_SIZE];
+    for (size_t i = 0; i < desc->page_count; i++) {
+        struct cap_page_ref ref = cap_page_ref_at(desc->pages, i);
+        if (ref.len > CAP_PAGE_SIZE)
+            return CAP_E_DATA_BAD_LEN;
+        const uint8_t *bytes;
+        enum cap_error error = cap_source_get(arena, ref.arena_off, ref.len, scratch, &bytes);
+        if (!error)
+            error = cap_data_builder_add(builder, ref.page_index, bytes, ref.len, ref.arena_off);
+        if (error)
+            return error;
+    }
+    return CAP_OK;
+}
+
+enum cap_error cap_data_from_desc(const struct cap_data_desc *desc, const struct cap_source *arena,
+                                  uint64_t max_body_len, struct cap_data *ret_data)
+{
+    struct cap_data_builder *builder;
+    enum cap_error error = cap_data_builder_new(desc->size, max_body_len, &builder);
+    if (error)
+        return error;
+    error = add_described_pages(builder, desc, arena);
+    if (!error)
+        error = cap_data_builder_finish(builder, ret_data);
+    cap_data_builder_free(builder);
+    return error;
+}
+
+/* Whether a page is zero, at the speed of memcmp: raw content may be mostly holes. */
+static bool is_zero(const uint8_t *bytes, size_t len)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
+}
+
+/* Adds the pages of one piece of raw content, which begins at a page. */
+static enum cap_error add_piece(struct cap_data_builder *builder, const uint8_t *bytes, size_t len,
+                                uint64_t at)
+{
+    for (size_t done = 0; done < len; done += CAP_PAGE_SIZE) {
+        size_t page_len = len - done < CAP_PAGE_SIZE ? len - done : CAP_PAGE_SIZE;
+        if (is_zero(bytes + done, page_len))
+            continue;
+        enum cap_error error = cap_data_builder_add(builder, (at + done) / CAP_PAGE_SIZE,
+                                                    bytes + done, page_len, at + done);
+        if (error)
+            return error;
+    }
+    return CAP_OK;
+}
+
+static enum cap_error add_content(struct cap_data_builder *builder,
+                                  const struct cap_source *content, uint64_t content_len)
+{
+    uint8_t *scratch = NULL;
+    if (!content->memory && content_len) {
+        scratch = malloc(content_len < CONTENT_PIECE ? (size_t)content_len : CONTENT_PIECE);
+        if (!scratch)
+            return CAP_E_NO_MEMORY;
+    }
+    enum cap_error error = CAP_OK;
+    size_t len;
+    for (uint64_t at = 0; !error && at < content_len; at += len) {
+        uint64_t left = content_len - at;
+        len = left < CONTENT_PIECE ? (size_t)left : CONTENT_PIECE;
+        const uint8_t *bytes;
+        error = cap_source_get(content, at, len, scratch, &bytes);
+        if (!error)
+            error = add_piece(builder, bytes, len, at);
+    }
+    free(scratch);
+    return error;
+}
+
+enum cap_error cap_data_from_content(const struct cap_source *content, uint64_t content_len,
+                                     uint64_t size, uint64_t max_body_len,
+                                     struct cap_data *ret_data)
+{
+    uint64_t wanted = size > content_len ? size : content_len;
+    if (wanted > UINT64_MAX - (CAP_PAGE_SIZE - 1))
+        return CAP_E_INVALID_ARGUMENT;
+    uint64_t rounded = (wanted + CAP_PAGE_SIZE - 1) / CAP_PAGE_SIZE * CAP_PAGE_SIZE;
+    struct cap_data_builder *builder;
+    enum cap_error error = cap_data_builder_new(rounded, max_body_len, &builder);
+    if (error)
+        return error;
+    error = add_content(builder, content, content_len);
+    if (!error)
+        error = cap_data_builder_finish(builder, ret_data);
+    cap_data_builder_free(builder);
+    return error;
+}
+
+enum cap_error cap_data_body_head_len(struct cap_bytes front, uint64_t body_len,
+                                      uint64_t *ret_head_len)
+{
+    if (front.len < CAP_DATA_BODY_FIXED || body_len < CAP_DATA_BODY_FIXED ||
+        front.data[0] != CAP_KIND_DATA)
+        return CAP_E_BODY_NOT_CANONICAL;
+    uint32_t pages_at = cap_load32(front.data + 9);
+    uint32_t arena_at = cap_load32(front.data + 13);
+    if (pages_at != FIXED_PART || arena_at < FIXED_PART || arena_at > body_len - 1 ||
+        (arena_at - FIXED_PART) % CAP_PAGE_REF_SIZE)
+        return CAP_E_BODY_NOT_CANONICAL;
+    if (body_len - 1 - arena_at > CAP_LIST_LIMIT)
+        return CAP_E_BODY_NOT_CANONICAL;
+    *ret_head_len = UINT64_C(1) + arena_at;
+    return CAP_OK;
+}
+
+/* The fixed part as a view, its pages still unread. */
+static enum cap_error decode_fixed(struct cap_bytes front, uint64_t body_len,
+                                   struct cap_data_view *ret_view)
+{
+    uint64_t head_len;
+    enum cap_error error = cap_data_body_head_len(front, body_len, &head_len);
+    if (error)
+        return error;
+    uint64_t size = cap_load64(front.data + 1);
+    if (size == 0 || size % CAP_PAGE_SIZE)
+        return CAP_E_BODY_NOT_CANONICAL;
+    *ret_view = (struct cap_data_view){
+        .size = size,
+        .page_count = (size_t)((head_len - CAP_DATA_BODY_FIXED) / CAP_PAGE_REF_SIZE),
+        .arena_start = head_len,
+        .arena_len = body_len - head_len,
+    };
+    return CAP_OK;
+}
+
+/* How far the references of a body were checked. */
+struct ref_check {
+    uint64_t next_index;
+    uint64_t packed; /* arena bytes in windows seen so far */
+};
+
+/* Checks what one reference shows without the arena's bytes. */
+static bool check_ref(const struct cap_data_view *view, struct ref_check *check,
+                      struct cap_page_ref ref)
+{
+    uint64_t end = (uint64_t)ref.arena_off + ref.len;
+    if (ref.len == 0 || ref.len > CAP_PAGE_SIZE || end > view->arena_len)
+        return false;
+    if (ref.page_index < check->next_index || ref.page_index >= view->size / CAP_PAGE_SIZE)
+        return false;
+    bool is_new = ref.arena_off == check->packed;
+    if (!is_new && end > check->packed)
+        return false;
+    check->next_index = UINT64_C(1) + ref.page_index;
+    if (is_new)
+        check->packed = end;
+    return true;
+}
+
+enum cap_error cap_data_view_decode(struct cap_bytes front, uint64_t body_len,
+                                    struct cap_data_view *ret_view)
+{
+    struct cap_data_view view;
+    enum cap_error error = decode_fixed(front, body_len, &view);
+    if (error)
+        return error;
+    if (view.arena_start > front.len)
+        return CAP_E_BODY_NOT_CANONICAL;
+    view.pages = cap_bytes_slice(front, CAP_DATA_BODY_FIXED, view.page_count * CAP_PAGE_REF_SIZE);
+    struct ref_check check = {0};
+    for (size_t i = 0; i < view.page_count; i++)
+        if (!check_ref(&view, &check, cap_page_ref_at(view.pages, i)))
+            return CAP_E_BODY_NOT_CANONICAL;
+    if (check.packed != view.arena_len)
+        return CAP_E_BODY_NOT_CANONICAL;
+    *ret_view = view;
+    return CAP_OK;
+}
+
+/* A body on its way through the builder that must make the very same one. */
+struct rebuild {
+    const struct cap_source *source;
+    struct cap_data_view view;
+    struct ref_check check;
+    struct cap_data_builder *builder;
+};
+
+/* Adds the page of one reference; the builder must answer with the same reference. */
+static enum cap_error rebuild_page(struct rebuild *rebuild, struct cap_bytes encoded)
+{
+    struct cap_page_ref ref = cap_page_ref_at(encoded, 0);
+    if (!check_ref(&rebuild->view, &rebuild->check, ref))
+        return CAP_E_BODY_NOT_CANONICAL;
+    uint8_t scratch[CAP_PAGE_SIZE];
+    const uint8_t *bytes;
+    uint64_t at = rebuild->view.arena_start + ref.arena_off;
+    enum cap_error error = cap_source_get(rebuild->source, at, ref.len, scratch, &bytes);
+    if (error)
+        return error;
+    const struct cap_buf *refs = &rebuild->builder->refs.buf;
+    size_t before = refs->len;
+    error = cap_data_builder_add(rebuild->builder, ref.page_index, bytes, ref.len, at);
+    if (error)
+        return error;
+    if (refs->len == before || memcmp(refs->data + before, encoded.data, CAP_PAGE_REF_SIZE) != 0)
+        return CAP_E_BODY_NOT_CANONICAL;
+    return CAP_OK;
+}
+
+static enum cap_error rebuild_pages(struct rebuild *rebuild)
+{
+    uint8_t scratch[REFS_PIECE * CAP_PAGE_REF_SIZE];
+    for (size_t done = 0; done < rebuild->view.page_count; done += REFS_PIECE) {
+        size_t left = rebuild->view.page_count - done;
+        size_t count = left < REFS_PIECE ? left : REFS_PIECE;
+        const uint8_t *refs;
+        uint64_t at = CAP_DATA_BODY_FIXED + (uint64_t)done * CAP_PAGE_REF_SIZE;
+        enum cap_error error =
+            cap_source_get(rebuild->source, at, count * CAP_PAGE_REF_SIZE, scratch, &refs);
+        for (size_t i = 0; !error && i < count; i++)
+            error = rebuild_page(
+                rebuild, (struct cap_bytes){refs + i * CAP_PAGE_REF_SIZE, CAP_PAGE_REF_SIZE});
+        if (error)
+            return error;
+    }
+    return rebuild->check.packed == rebuild->view.arena_len ? CAP_OK : CAP_E_BODY_NOT_CANONICAL;
+}
+
+enum cap_error cap_data_from_body(const struct cap_source *source, uint64_t body_len,
+                                  struct cap_data *ret_data)
+{
+    if (body_len < CAP_DATA_BODY_FIXED)
+        return CAP_E_BODY_NOT_CANONICAL;
+    uint8_t scratch[CAP_DATA_BODY_FIXED];
+    struct cap_bytes front = {.len = CAP_DATA_BODY_FIXED};
+    enum cap_error error = cap_source_get(source, 0, front.len, scratch, &front.data);
+    if (error)
+        return error;
+    struct rebuild rebuild = {.source = source};
+    error = decode_fixed(front, body_len, &rebuild.view);
+    if (error)
+        return error;
+    error = cap_data_builder_new(rebuild.view.size, UINT64_MAX, &rebuild.builder);
+    if (error)
+        return error;
+    error = rebuild_pages(&rebuild);
+    if (!error)
+        error = cap_data_builder_finish(rebuild.builder, ret_data);
+    cap_data_builder_free(rebuild.builder);
+    /* What the format cannot hold is not what a builder made. */
+    return error == CAP_E_BODY_TOO_LARGE ? CAP_E_BODY_NOT_CANONICAL : error;
+}
+
+/* The first page reference at or after page `index`. */
+static size_t find_page(const struct cap_data_view *view, uint64_t index)
+{
+    size_t low = 0;
+    size_t high = view->page_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (cap_page_ref_at(view->pages, middle).page_index < index)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+void cap_data_read(const struct cap_data_view *view, struct cap_bytes body, uint64_t offset,
+                   void *dst, size_t len)
+{
+    if (len == 0)
+        return;
+    uint8_t *to = dst;
+    uint64_t end = offset + len;
+    memset(to, 0, len);
+    for (size_t i = find_page(view, offset / CAP_PAGE_SIZE); i < view->page_count; i++) {
+        struct cap_page_ref ref = cap_page_ref_at(view->pages, i);
+        uint64_t start = (uint64_t)ref.page_index * CAP_PAGE_SIZE;
+        if (start >= end)
+            return;
+        uint64_t from = start > offset ? start : offset;
+        uint64_t until = start + ref.len < end ? start + ref.len : end;
+        if (from < until)
+            memcpy(to + (from - offset),
+                   body.data + view->arena_start + ref.arena_off + (from - start),
+                   (size_t)(until - from));
+    }
+}

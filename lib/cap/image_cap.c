@@ -1,0 +1,516 @@
+/*
+ * Image caps. A conversion writes everything but the code, which stays a window of the arena, and
+ * then takes its root from the lists just written: the same function hashes what was converted and
+ * what was received.
+ */
+#include "lib/cap/image_cap.h"
+
+#include <stdlib.h>
+
+#include "lib/cap/data_cap.h"
+#include "lib/cap/writer.h"
+
+#define FIELD_COUNT    8u
+#define FIXED_PART     (FIELD_COUNT * CAP_SSZ_OFFSET_SIZE)
+#define FIELDS_DEPTH   3u
+#define REGS_SIZE      (8u * CAP_NUM_REGS)
+#define ENDPOINT_FIXED (8u + 8u + CAP_SSZ_OFFSET_SIZE + 1u + REGS_SIZE)
+#define SLOT_FIXED     (CAP_SSZ_OFFSET_SIZE + CAP_HASH_SIZE)
+#define STACK_REGISTER 1u
+#define CODE_PIECE     (256u * 1024) /* code is hashed in pieces of so many bytes */
+
+_Static_assert(ENDPOINT_FIXED == 125, "the fixed part of a CapEndpoint");
+
+static const uint8_t arg_slot_key[1] = {0}; /* the slot of every endpoint's argument CNode */
+
+void cap_image_free(struct cap_image *image)
+{
+    if (!image)
+        return;
+    cap_body_free(&image->body);
+    *image = (struct cap_image){0};
+}
+
+/* --- Roots ------------------------------------------------------------------------------------ */
+
+static void registers_root(const uint64_t regs[CAP_NUM_REGS], struct cap_hash *ret_root)
+{
+    struct cap_hash chunks[4] = {0};
+    for (size_t i = 0; i < CAP_NUM_REGS; i++)
+        cap_store64(chunks[i / 4].bytes + i % 4 * 8, regs[i]);
+    cap_merkleize_few(chunks, 4, 2, ret_root);
+}
+
+static void endpoint_root(const struct cap_endpoint *endpoint, struct cap_hash *ret_root)
+{
+    struct cap_hash fields[5] = {
+        cap_chunk64(endpoint->entry_pc),
+        cap_chunk64(endpoint->stack_top),
+        [3] = cap_chunk64(endpoint->arg_cnode_size),
+    };
+    cap_byte_list_root(endpoint->arg_cnode_slot, &fields[2]);
+    registers_root(endpoint->initial_regs, &fields[4]);
+    struct cap_hash entry[2];
+    cap_byte_list_root(endpoint->key, &entry[0]);
+    cap_merkleize_few(fields, 5, 3, &entry[1]);
+    cap_hash_pair(&entry[0], &entry[1], ret_root);
+}
+
+static void list_root(const struct cap_tree *elements, size_t count, struct cap_hash *ret_root)
+{
+    struct cap_hash root;
+    cap_tree_root(elements, CAP_LIST_DEPTH, &root);
+    cap_mix_in(&root, count, ret_root);
+}
+
+static void endpoint_list_root(const struct cap_image_view *view, struct cap_hash *ret_root)
+{
+    struct cap_tree tree;
+    cap_tree_init(&tree, 0);
+    for (size_t i = 0; i < view->endpoints.count; i++) {
+        struct cap_endpoint endpoint;
+        struct cap_hash root;
+        cap_image_endpoint_at(view, i, &endpoint);
+        endpoint_root(&endpoint, &root);
+        cap_tree_add(&tree, i, &root);
+    }
+    list_root(&tree, view->endpoints.count, ret_root);
+}
+
+static void slot_list_root(const struct cap_ssz_list *slots, struct cap_hash *ret_root)
+{
+    struct cap_tree tree;
+    cap_tree_init(&tree, 0);
+    for (size_t i = 0; i < slots->count; i++) {
+        struct cap_slot slot;
+        struct cap_hash key_root;
+        struct cap_hash root;
+        cap_image_slot_at(slots, i, &slot);
+        cap_byte_list_root(slot.key, &key_root);
+        cap_hash_pair(&key_root, &slot.cap_hash, &root);
+        cap_tree_add(&tree, i, &root);
+    }
+    list_root(&tree, slots->count, ret_root);
+}
+
+/* The CapHash, given the code's root; view->code itself is not looked at. */
+static void hash_view(const struct cap_image_view *view, const struct cap_hash *code_root,
+                      struct cap_hash *ret_hash)
+{
+    struct cap_hash fields[FIELD_COUNT] = {*code_root};
+    endpoint_list_root(view, &fields[1]);
+    cap_mapping_list_root(&view->mappings, &fields[2]);
+    slot_list_root(&view->pinned, &fields[3]);
+    slot_list_root(&view->initial, &fields[4]);
+    cap_option_key_root(view->has_yield_receiver, view->yield_receiver_slot, &fields[5]);
+    cap_key_list_root(&view->gas_slots, &fields[6]);
+    cap_key_list_root(&view->quota_slots, &fields[7]);
+    struct cap_hash root;
+    cap_merkleize_few(fields, FIELD_COUNT, FIELDS_DEPTH, &root);
+    cap_mix_in(&root, CAP_KIND_IMAGE, ret_hash);
+}
+
+void cap_image_view_hash(const struct cap_image_view *view, struct cap_hash *ret_hash)
+{
+    struct cap_hash code_root;
+    cap_byte_list_root(view->code, &code_root);
+    hash_view(view, &code_root, ret_hash);
+}
+
+/* --- Conversion ------------------------------------------------------------------------------- */
+
+static void write_endpoint(struct cap_writer *out, const struct cap_wire_endpoint *wire)
+{
+    uint64_t regs[CAP_NUM_REGS] = {0};
+    for (size_t i = 0; i < wire->register_count; i++) {
+        struct cap_register reg = cap_wire_register(wire, i);
+        if (reg.index < CAP_NUM_REGS)
+            regs[reg.index] = reg.value;
+    }
+    size_t entry = out->buf.len;
+    cap_writer_zeros(out, 2 * CAP_SSZ_OFFSET_SIZE);
+    cap_writer_begin(out, entry, entry);
+    cap_writer_bytes(out, wire->key);
+    cap_writer_begin(out, entry, entry + CAP_SSZ_OFFSET_SIZE);
+    cap_writer_u64(out, wire->entry_pc);
+    cap_writer_u64(out, regs[STACK_REGISTER]);
+    cap_writer_u32(out, ENDPOINT_FIXED);
+    cap_writer_u8(out, wire->arg_cnode_size);
+    for (size_t i = 0; i < CAP_NUM_REGS; i++)
+        cap_writer_u64(out, regs[i]);
+    cap_writer_bytes(out, (struct cap_bytes){arg_slot_key, sizeof arg_slot_key});
+}
+
+static void write_endpoints(struct cap_writer *out, const struct cap_wire_image *wire)
+{
+    size_t base = out->buf.len;
+    cap_writer_zeros(out, wire->endpoints.count * CAP_SSZ_OFFSET_SIZE);
+    for (size_t i = 0; !out->error && i < wire->endpoints.count; i++) {
+        struct cap_wire_endpoint endpoint;
+        cap_wire_endpoint_at(wire, i, &endpoint);
+        cap_writer_begin(out, base, base + i * CAP_SSZ_OFFSET_SIZE);
+        write_endpoint(out, &endpoint);
+    }
+}
+
+/* One table: `count` slots from `first`, as the wire Image counts them. */
+static void write_slots(struct cap_writer *out, const struct cap_wire_image *wire,
+                        const struct cap_hash *slot_hashes, size_t first, size_t count)
+{
+    size_t base = out->buf.len;
+    cap_writer_zeros(out, count * CAP_SSZ_OFFSET_SIZE);
+    for (size_t i = 0; !out->error && i < count; i++) {
+        struct cap_wire_slot slot;
+        cap_wire_slot_at(wire, first + i, &slot);
+        cap_writer_begin(out, base, base + i * CAP_SSZ_OFFSET_SIZE);
+        cap_writer_u32(out, SLOT_FIXED);
+        cap_writer_bytes(out, (struct cap_bytes){slot_hashes[first + i].bytes, CAP_HASH_SIZE});
+        cap_writer_bytes(out, slot.key);
+    }
+}
+
+/* All fields after the code, one after the other; ret_at[i] is where field i begins. */
+static void write_tail(struct cap_writer *out, const struct cap_wire_image *wire,
+                       const struct cap_hash *slot_hashes, size_t ret_at[FIELD_COUNT])
+{
+    ret_at[1] = out->buf.len;
+    write_endpoints(out, wire);
+    ret_at[2] = out->buf.len;
+    cap_writer_bytes(out, wire->mappings.bytes);
+    ret_at[3] = out->buf.len;
+    write_slots(out, wire, slot_hashes, 0, wire->pinned.count);
+    ret_at[4] = out->buf.len;
+    write_slots(out, wire, slot_hashes, wire->pinned.count, wire->initial.count);
+    ret_at[5] = out->buf.len;
+    cap_writer_u8(out, wire->has_yield_receiver);
+    if (wire->has_yield_receiver)
+        cap_writer_bytes(out, wire->yield_receiver_slot);
+    ret_at[6] = out->buf.len;
+    cap_writer_bytes(out, wire->gas_slots.bytes);
+    ret_at[7] = out->buf.len;
+    cap_writer_bytes(out, wire->quota_slots.bytes);
+}
+
+/* Selector, offsets, the code's window, and the tail. */
+static enum cap_error assemble(struct cap_body *body, const struct cap_wire_image *wire,
+                               const struct cap_writer *tail, const size_t at[FIELD_COUNT])
+{
+    uint8_t front[1 + FIXED_PART] = {CAP_KIND_IMAGE};
+    cap_store32(front + 1, FIXED_PART);
+    for (size_t i = 1; i < FIELD_COUNT; i++) {
+        uint64_t offset = UINT64_C(0) + FIXED_PART + wire->code_len + at[i];
+        if (offset > UINT32_MAX)
+            return CAP_E_BODY_TOO_LARGE;
+        cap_store32(front + 1 + i * CAP_SSZ_OFFSET_SIZE, (uint32_t)offset);
+    }
+    enum cap_error error = cap_body_append(body, (struct cap_bytes){front, sizeof front});
+    if (!error)
+        error = cap_body_append_source(body, wire->code_off, wire->code_len);
+    if (!error)
+        error = cap_body_append(body, cap_buf_bytes(&tail->buf));
+    return error;
+}
+
+static enum cap_error hash_code(const struct cap_wire_image *wire, const struct cap_source *arena,
+                                struct cap_hash *ret_root)
+{
+    if (arena->memory || wire->code_len == 0) {
+        const uint8_t *code = wire->code_len ? arena->memory + wire->code_off : NULL;
+        cap_byte_list_root((struct cap_bytes){code, wire->code_len}, ret_root);
+        return CAP_OK;
+    }
+    size_t piece = wire->code_len < CODE_PIECE ? wire->code_len : CODE_PIECE;
+    uint8_t *scratch = malloc(piece);
+    if (!scratch)
+        return CAP_E_NO_MEMORY;
+    struct cap_byte_tree tree;
+    cap_byte_tree_init(&tree);
+    enum cap_error error = CAP_OK;
+    for (size_t done = 0; !error && done < wire->code_len; done += piece) {
+        size_t left = wire->code_len - done;
+        size_t len = left < piece ? left : piece;
+        error = arena->read(arena->ctx, (uint64_t)wire->code_off + done, scratch, len);
+        if (!error)
+            cap_byte_tree_update(&tree, scratch, len);
+    }
+    free(scratch);
+    if (!error)
+        cap_byte_tree_list_root(&tree, ret_root);
+    return error;
+}
+
+/* A view of the tail just written, whose lists stand in memory; it has no code. */
+static enum cap_error view_tail(const struct cap_wire_image *wire, const struct cap_writer *tail,
+                                const size_t at[FIELD_COUNT], struct cap_image_view *ret_view)
+{
+    struct cap_bytes bytes = cap_buf_bytes(&tail->buf);
+    struct cap_image_view view = {
+        .mappings = wire->mappings,
+        .has_yield_receiver = wire->has_yield_receiver,
+        .yield_receiver_slot = wire->yield_receiver_slot,
+        .gas_slots = wire->gas_slots,
+        .quota_slots = wire->quota_slots,
+    };
+    if (cap_ssz_list(cap_bytes_slice(bytes, at[1], at[2] - at[1]), &view.endpoints) ||
+        cap_ssz_list(cap_bytes_slice(bytes, at[3], at[4] - at[3]), &view.pinned) ||
+        cap_ssz_list(cap_bytes_slice(bytes, at[4], at[5] - at[4]), &view.initial))
+        return CAP_E_INTERNAL;
+    *ret_view = view;
+    return CAP_OK;
+}
+
+enum cap_error cap_image_from_wire(const struct cap_wire_image *wire,
+                                   const struct cap_hash *slot_hashes,
+                                   const struct cap_source *arena, struct cap_image *ret_image)
+{
+    struct cap_image image = {0};
+    struct cap_writer tail = {0};
+    struct cap_image_view view;
+    struct cap_hash code_root;
+    size_t at[FIELD_COUNT] = {0};
+    write_tail(&tail, wire, slot_hashes, at);
+    enum cap_error error = tail.error;
+    if (!error)
+        error = assemble(&image.body, wire, &tail, at);
+    if (!error)
+        error = view_tail(wire, &tail, at, &view);
+    if (!error)
+        error = hash_code(wire, arena, &code_root);
+    if (!error) {
+        hash_view(&view, &code_root, &image.hash);
+        *ret_image = image;
+    } else {
+        cap_image_free(&image);
+    }
+    cap_buf_free(&tail.buf);
+    return error;
+}
+
+/* --- The view --------------------------------------------------------------------------------- */
+
+static const size_t entry_sizes[2] = {CAP_SSZ_VARIABLE, CAP_SSZ_VARIABLE};
+static const size_t endpoint_sizes[5] = {8, 8, CAP_SSZ_VARIABLE, 1, REGS_SIZE};
+static const size_t slot_sizes[2] = {CAP_SSZ_VARIABLE, CAP_HASH_SIZE};
+
+static enum cap_error decode_endpoint(struct cap_bytes in, struct cap_endpoint *ret_endpoint)
+{
+    struct cap_bytes entry[2];
+    struct cap_bytes fields[5];
+    enum cap_error error = cap_ssz_container(in, in.len, entry_sizes, 2, entry);
+    if (!error)
+        error = cap_ssz_container(entry[1], entry[1].len, endpoint_sizes, 5, fields);
+    if (error)
+        return error;
+    *ret_endpoint = (struct cap_endpoint){
+        .key = entry[0],
+        .entry_pc = cap_load64(fields[0].data),
+        .stack_top = cap_load64(fields[1].data),
+        .arg_cnode_slot = fields[2],
+        .arg_cnode_size = fields[3].data[0],
+    };
+    for (size_t i = 0; i < CAP_NUM_REGS; i++)
+        ret_endpoint->initial_regs[i] = cap_load64(fields[4].data + 8 * i);
+    return CAP_OK;
+}
+
+static enum cap_error decode_slot(struct cap_bytes in, struct cap_slot *ret_slot)
+{
+    struct cap_bytes fields[2];
+    enum cap_error error = cap_ssz_container(in, in.len, slot_sizes, 2, fields);
+    if (error)
+        return error;
+    ret_slot->key = fields[0];
+    memcpy(ret_slot->cap_hash.bytes, fields[1].data, CAP_HASH_SIZE);
+    return CAP_OK;
+}
+
+/* Whether a conversion could have made this endpoint. */
+static bool endpoint_converted(const struct cap_endpoint *endpoint)
+{
+    return endpoint->stack_top == endpoint->initial_regs[STACK_REGISTER] &&
+           endpoint->arg_cnode_slot.len == sizeof arg_slot_key &&
+           endpoint->arg_cnode_slot.data[0] == arg_slot_key[0];
+}
+
+static bool decode_endpoints(struct cap_bytes in, struct cap_ssz_list *ret_endpoints)
+{
+    if (cap_ssz_list(in, ret_endpoints))
+        return false;
+    struct cap_bytes before = {0};
+    for (size_t i = 0; i < ret_endpoints->count; i++) {
+        struct cap_endpoint endpoint;
+        if (decode_endpoint(cap_ssz_list_at(ret_endpoints, i), &endpoint) ||
+            !endpoint_converted(&endpoint))
+            return false;
+        if (i && cap_bytes_compare(before, endpoint.key) >= 0)
+            return false;
+        before = endpoint.key;
+    }
+    return true;
+}
+
+static bool decode_slots(struct cap_bytes in, struct cap_ssz_list *ret_slots)
+{
+    if (cap_ssz_list(in, ret_slots))
+        return false;
+    struct cap_bytes before = {0};
+    for (size_t i = 0; i < ret_slots->count; i++) {
+        struct cap_slot slot;
+        if (decode_slot(cap_ssz_list_at(ret_slots, i), &slot))
+            return false;
+        if (i && cap_bytes_compare(before, slot.key) >= 0)
+            return false;
+        before = slot.key;
+    }
+    return true;
+}
+
+static bool decode_mappings(struct cap_bytes in, struct cap_ssz_list *ret_mappings)
+{
+    if (cap_mapping_list_decode(in, ret_mappings))
+        return false;
+    for (size_t i = 0; i < ret_mappings->count; i++) {
+        struct cap_mapping mapping;
+        cap_mapping_at(ret_mappings, i, &mapping);
+        if (mapping.source.count == 0 || mapping.source.count > CAP_MAX_SOURCE_DEPTH)
+            return false;
+    }
+    return true;
+}
+
+enum cap_error cap_image_view_decode(struct cap_bytes body, struct cap_image_view *ret_view)
+{
+    static const size_t sizes[FIELD_COUNT] = {CAP_SSZ_VARIABLE};
+    struct cap_bytes fields[FIELD_COUNT];
+    struct cap_image_view view = {0};
+    if (body.len == 0 || body.data[0] != CAP_KIND_IMAGE)
+        return CAP_E_BODY_NOT_CANONICAL;
+    struct cap_bytes payload = cap_bytes_slice(body, 1, body.len - 1);
+    if (cap_ssz_container(payload, payload.len, sizes, FIELD_COUNT, fields))
+        return CAP_E_BODY_NOT_CANONICAL;
+    view.code = fields[0];
+    if (view.code.len > CAP_MAX_CODE_SIZE || !decode_endpoints(fields[1], &view.endpoints) ||
+        !decode_mappings(fields[2], &view.mappings) || !decode_slots(fields[3], &view.pinned) ||
+        !decode_slots(fields[4], &view.initial))
+        return CAP_E_BODY_NOT_CANONICAL;
+    if (cap_option_key_decode(fields[5], &view.has_yield_receiver, &view.yield_receiver_slot) ||
+        cap_key_list_decode(fields[6], &view.gas_slots) ||
+        cap_key_list_decode(fields[7], &view.quota_slots))
+        return CAP_E_BODY_NOT_CANONICAL;
+    *ret_view = view;
+    return CAP_OK;
+}
+
+void cap_image_endpoint_at(const struct cap_image_view *view, size_t index,
+                           struct cap_endpoint *ret_endpoint)
+{
+    (void)decode_endpoint(cap_ssz_list_at(&view->endpoints, index), ret_endpoint);
+}
+
+void cap_image_slot_at(const struct cap_ssz_list *slots, size_t index, struct cap_slot *ret_slot)
+{
+    (void)decode_slot(cap_ssz_list_at(slots, index), ret_slot);
+}
+
+bool cap_image_slot_find(const struct cap_ssz_list *slots, struct cap_bytes key,
+                         struct cap_slot *ret_slot)
+{
+    size_t low = 0;
+    size_t high = slots->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        struct cap_slot slot;
+        cap_image_slot_at(slots, middle, &slot);
+        int order = cap_bytes_compare(slot.key, key);
+        if (order == 0) {
+            *ret_slot = slot;
+            return true;
+        }
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return false;
+}
+
+/* --- A runtime's questions -------------------------------------------------------------------- */
+
+bool cap_image_code_mapping(const struct cap_image_view *view, uint64_t *ret_address,
+                            struct cap_bytes *ret_code)
+{
+    if (view->code.len == 0)
+        return false;
+    *ret_address = CAP_CODE_BASE;
+    *ret_code = view->code;
+    return true;
+}
+
+enum cap_error cap_image_mapping_read_only(const struct cap_image_view *view, uint64_t address,
+                                           bool *ret_read_only)
+{
+    for (size_t i = 0; i < view->mappings.count; i++) {
+        struct cap_mapping mapping;
+        struct cap_slot slot;
+        cap_mapping_at(&view->mappings, i, &mapping);
+        if (mapping.start != address)
+            continue;
+        struct cap_bytes root = cap_ssz_list_at(&mapping.source, 0);
+        *ret_read_only = cap_image_slot_find(&view->pinned, root, &slot);
+        return CAP_OK;
+    }
+    return CAP_E_NOT_FOUND;
+}
+
+enum cap_error cap_code_load(const struct cap_image_view *view, struct cap_code *ret_code)
+{
+    struct cap_code code = {.len = view->code.len};
+    if (code.len) {
+        code.mapped_len = (code.len + CAP_PAGE_SIZE - 1) / CAP_PAGE_SIZE * CAP_PAGE_SIZE;
+        code.data = aligned_alloc(CAP_PAGE_SIZE, code.mapped_len);
+        if (!code.data)
+            return CAP_E_NO_MEMORY;
+        memcpy(code.data, view->code.data, code.len);
+        memset(code.data + code.len, 0, code.mapped_len - code.len);
+    }
+    *ret_code = code;
+    return CAP_OK;
+}
+
+void cap_code_free(struct cap_code *code)
+{
+    if (!code)
+        return;
+    free(code->data);
+    *code = (struct cap_code){0};
+}
+
+static enum cap_error hash_data_body(struct cap_bytes body, struct cap_hash *ret_hash)
+{
+    struct cap_source source = cap_source_memory(&body);
+    struct cap_data data;
+    enum cap_error error = cap_data_from_body(&source, body.len, &data);
+    if (error)
+        return error;
+    *ret_hash = data.hash;
+    cap_data_free(&data);
+    return CAP_OK;
+}
+
+enum cap_error cap_body_hash(struct cap_bytes body, enum cap_kind *ret_kind,
+                             struct cap_hash *ret_hash)
+{
+    if (body.len && body.data[0] == CAP_KIND_DATA) {
+        enum cap_error error = hash_data_body(body, ret_hash);
+        if (!error)
+            *ret_kind = CAP_KIND_DATA;
+        return error;
+    }
+    struct cap_image_view view;
+    enum cap_error error = cap_image_view_decode(body, &view);
+    if (error)
+        return error;
+    cap_image_view_hash(&view, ret_hash);
+    *ret_kind = CAP_KIND_IMAGE;
+    return CAP_OK;
+}
