@@ -13,6 +13,7 @@
 /* Opaque; belongs to one thread at a time. Everything handed in is copied, but for sources. */
 struct cap_pack;
 
+/* An empty description: no code, no tables. CAP_E_NO_MEMORY. */
 enum cap_error cap_pack_new(struct cap_pack **ret_pack);
 void cap_pack_free(struct cap_pack *pack); /* NULL is fine */
 
@@ -24,42 +25,51 @@ void cap_pack_free(struct cap_pack *pack); /* NULL is fine */
 void cap_pack_code(struct cap_pack *pack, uint64_t offset, uint64_t len);
 
 /*
- * An endpoint. `registers` need not be sorted. CAP_E_NO_MEMORY; a repeated key or register and a
- * register past the last are reported by cap_pack_finish.
+ * An endpoint. `registers` need not be sorted. CAP_E_NO_MEMORY; a repeated key or register is
+ * reported by cap_pack_finish.
  */
 enum cap_error cap_pack_endpoint(struct cap_pack *pack, struct cap_bytes key, uint64_t entry_pc,
                                  uint8_t arg_registers, uint8_t arg_cnode_size,
                                  const struct cap_register *registers, size_t register_count);
 
+/* A mapping whose source path is `path`, from its root slot; mappings keep their order.
+ * CAP_E_NO_MEMORY. */
 enum cap_error cap_pack_mapping(struct cap_pack *pack, uint64_t start, uint64_t size,
                                 const struct cap_bytes *path, size_t steps);
 
 /*
  * A Data slot begun with its wanted size; content is added to it with cap_pack_content. The final
  * size is the larger of `size` and the content's end, rounded up to a page, at least one page.
+ * CAP_E_INVALID_ARGUMENT for a size that cannot be rounded, CAP_E_NO_MEMORY.
  */
 enum cap_error cap_pack_data(struct cap_pack *pack, enum cap_table table, struct cap_bytes key,
                              uint64_t size);
 
 /*
  * Content for the Data slot begun last: `len` bytes of the source at `offset` stand at logical
- * address `at`. Pieces are added in ascending order and do not overlap: CAP_E_INVALID_ARGUMENT.
+ * address `at`. Pieces are added in ascending order, do not overlap and end where a size can:
+ * otherwise, or with no Data slot begun, CAP_E_INVALID_ARGUMENT. CAP_E_NO_MEMORY. An empty piece is
+ * no content.
  */
 enum cap_error cap_pack_content(struct cap_pack *pack, uint64_t at, uint64_t offset, uint64_t len);
 
-/* A pinned Image by its CapHash. */
+/* A pinned Image by its CapHash. CAP_E_NO_MEMORY. */
 enum cap_error cap_pack_image(struct cap_pack *pack, struct cap_bytes key,
                               const struct cap_hash *hash);
 
+/* The yield receiver's slot, the last one set counts; gas and quota slots keep their order.
+ * CAP_E_NO_MEMORY. */
 enum cap_error cap_pack_yield_receiver(struct cap_pack *pack, struct cap_bytes key);
 enum cap_error cap_pack_gas_slot(struct cap_pack *pack, struct cap_bytes key);
 enum cap_error cap_pack_quota_slot(struct cap_pack *pack, struct cap_bytes key);
 
 /*
- * Packs. The result reads as a cap_body over `source`. CAP_E_SSZ for a repeated key,
- * CAP_E_BODY_TOO_LARGE for what 32-bit offsets cannot hold, CAP_E_NO_MEMORY, or as the source
- * fails. What it returns decodes; whether the deblob accepts it (code size, register indexes,
- * paths) is the deblob's to say. A page made of several pieces of content is copied.
+ * Packs. The result reads as a cap_body over `source`. CAP_E_SSZ for a repeated key or register,
+ * CAP_E_BODY_TOO_LARGE for what 32-bit offsets and page indexes cannot hold, CAP_E_NO_MEMORY, or as
+ * the source fails. What it returns decodes; whether the deblob accepts it (code size, register
+ * indexes, paths) is the deblob's to say. A page that is not one run of the source is copied. The
+ * cost follows the content that was added, never a slot's size. The pack can only be freed
+ * afterwards.
  */
 enum cap_error cap_pack_finish(struct cap_pack *pack, const struct cap_source *source,
                                struct cap_body *ret_wire);
