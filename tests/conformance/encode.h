@@ -1,0 +1,18 @@
+/*
+ * Encoders from views back to bytes, through the public accessors only: what they write must be
+ * what was decoded.
+ */
+#ifndef TESTS_CONFORMANCE_ENCODE_H
+#define TESTS_CONFORMANCE_ENCODE_H
+
+#include "lib/cap/image_cap.h"
+#include "lib/cap/writer.h"
+
+/* Appends a wire Image; `arena` are its arena's bytes. */
+void encode_wire_image(struct cap_writer *out, const struct cap_wire_image *image,
+                       struct cap_bytes arena);
+
+/* Appends a served Image body. */
+void encode_image_body(struct cap_writer *out, const struct cap_image_view *view);
+
+#endif
