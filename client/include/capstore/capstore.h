@@ -1,0 +1,253 @@
+/*
+ * libcapstore: a store of immutable caps, by hash.
+ *
+ * A `struct capstore` is one connection to one daemon. Calls block until they are answered, fail or
+ * make no progress for options.timeout_ms.
+ *
+ * Threads: a handle belongs to one thread at a time, because one connection carries one call at a
+ * time; threads that work at once open a handle each. Different handles never share state.
+ *
+ * Errors: every call returns an enum capstore_error; capstore_message(store) then says more, in the
+ * daemon's words when it was the daemon that refused. Outputs (ret_...) are untouched on failure.
+ * After a refusal (not_found, unresolved_slot, any limit), a cancelled call or a body that does not
+ * verify, the connection goes on working. When the stream itself is of no use any more
+ * (CAPSTORE_E_CONNECTION_LOST, CAPSTORE_E_TIMED_OUT, CAPSTORE_E_BAD_REPLY and the like) it is
+ * closed: capstore_connected tells, and capstore_connect may be called again.
+ *
+ * Trust: a body is accepted only when its bytes decode strictly and have the hash that was asked
+ * for, whoever the daemon is; options.no_verify switches the hashing off.
+ *
+ * Memory: bodies grow as their bytes arrive, up to options.max_body; nothing is allocated from a
+ * length that a daemon claims.
+ *
+ *     struct capstore *store;
+ *     struct capstore_cap *cap;
+ *     if (capstore_new(NULL, &store) != CAPSTORE_OK)
+ *         return 1;
+ *     if (capstore_connect(store, "unix:/run/capstore/capstore.sock") != CAPSTORE_OK ||
+ *         capstore_get(store, &hash, &cap) != CAPSTORE_OK)
+ *         fprintf(stderr, "%s\n", capstore_message(store));
+ *     capstore_free(store);
+ */
+#ifndef CAPSTORE_CAPSTORE_H
+#define CAPSTORE_CAPSTORE_H
+
+#include <capstore/cap.h>
+#include <capstore/publish.h>
+#include <capstore/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CAPSTORE_STORE_ID_SIZE 16
+#define CAPSTORE_AGENT_MAX     64
+
+/* A connection; opaque. */
+struct capstore;
+
+/* How far a transfer is. */
+struct capstore_progress {
+    bool upload;
+    uint64_t done;  /* bytes of the body so far */
+    uint64_t total; /* bytes of the body */
+};
+
+/* How a handle behaves. Start from CAPSTORE_OPTIONS_INIT; zero means the default. */
+struct capstore_options {
+    size_t struct_size;  /* sizeof(struct capstore_options), so that later versions may append */
+    uint32_t timeout_ms; /* longest wait without progress; default 30,000 */
+    bool no_verify;      /* accept bodies without hashing them */
+    const char *agent;   /* what the daemon may log: printable ASCII, at most CAPSTORE_AGENT_MAX */
+    uint64_t max_body;   /* longest body to accept, in bytes; default 1 GiB */
+    uint64_t max_caps;   /* most caps in a closure; default 1,048,576 */
+    /* Called while a body is moving, at most once per frame, on the calling thread. Returning
+     * false cancels the call: CAPSTORE_E_CANCELLED. */
+    bool (*progress)(void *ctx, const struct capstore_progress *progress);
+    void *progress_ctx;
+};
+
+#define CAPSTORE_OPTIONS_INIT                                                                      \
+    {                                                                                              \
+        sizeof(struct capstore_options), 0, false, NULL, 0, 0, NULL, NULL                          \
+    }
+
+/* ---- connection ---- */
+
+/* A handle that is not connected yet. `options` may be NULL; it is copied.
+ * CAPSTORE_E_INVALID_ARGUMENT, CAPSTORE_E_NO_MEMORY. */
+enum capstore_error capstore_new(const struct capstore_options *options,
+                                 struct capstore **ret_store);
+
+/* Closes and releases a handle. NULL is fine. */
+void capstore_free(struct capstore *store);
+
+/*
+ * Connects and says hello, after closing an earlier connection. `address` is "unix:PATH" or
+ * "tcp:HOST:PORT", an IPv6 host in brackets. CAPSTORE_E_INVALID_ARGUMENT, CAPSTORE_E_CONNECT,
+ * CAPSTORE_E_TIMED_OUT, CAPSTORE_E_UNSUPPORTED_VERSION, a refusal such as
+ * CAPSTORE_E_TOO_MANY_CONNECTIONS.
+ */
+enum capstore_error capstore_connect(struct capstore *store, const char *address);
+
+/*
+ * As capstore_connect, over a stream socket that is connected already. The handle owns `fd` from
+ * here on and closes it, also on failure.
+ */
+enum capstore_error capstore_connect_fd(struct capstore *store, int fd);
+
+/* Closes the connection, if there is one. The handle can connect again. */
+void capstore_close(struct capstore *store);
+
+/* Whether the handle has a connection that can be used. */
+bool capstore_connected(const struct capstore *store);
+
+/* What went wrong in the last call on this handle, for a person; empty after success. Valid until
+ * the next call. */
+const char *capstore_message(const struct capstore *store);
+
+/* What the daemon said in its hello. */
+struct capstore_info {
+    uint16_t protocol_version;
+    uint8_t store_id[CAPSTORE_STORE_ID_SIZE];
+    char agent[CAPSTORE_AGENT_MAX + 1]; /* what the daemon calls itself */
+    uint32_t max_hashes;                /* per request; capstore_has splits by it */
+    uint64_t max_upload;                /* bytes of an upload */
+    uint64_t max_structure;             /* bytes of an Image before its arena */
+    uint64_t max_data;                  /* bytes that an Image's data windows name */
+    uint32_t idle_ms;                   /* a connection silent for longer is closed; 0: never */
+};
+
+/* What the daemon said in its hello. CAPSTORE_E_CONNECTION_LOST when not connected. */
+enum capstore_error capstore_info(struct capstore *store, struct capstore_info *ret_info);
+
+/* ---- reading ---- */
+
+/* Which of `count` caps are published: ret_kinds[i] is 0 or an enum capstore_kind. Any count: the
+ * question is split by the daemon's limit. */
+enum capstore_error capstore_has(struct capstore *store, const struct capstore_hash *hashes,
+                                 size_t count, uint8_t *ret_kinds);
+
+/* What the daemon knows of a cap without its body. */
+struct capstore_stat {
+    enum capstore_kind kind;
+    uint64_t body_len;
+    uint64_t size;                     /* Data: logical bytes. Image: bytes of code */
+    uint64_t page_count;               /* Data: pages that are not zero */
+    uint64_t ref_count;                /* Image: distinct caps that it names */
+    uint64_t published_us;             /* microseconds since 1970, UTC */
+    struct capstore_hash content_hash; /* Image: as it was first published; zero for Data */
+};
+
+/* What the daemon knows of a cap. CAPSTORE_E_NOT_FOUND. */
+enum capstore_error capstore_stat(struct capstore *store, const struct capstore_hash *hash,
+                                  struct capstore_stat *ret_stat);
+
+/*
+ * Fetches a cap and verifies it. CAPSTORE_E_NOT_FOUND, CAPSTORE_E_BODY_TOO_LARGE
+ * (options.max_body), CAPSTORE_E_HASH_MISMATCH, CAPSTORE_E_BODY_NOT_CANONICAL. The caller owns
+ * *ret_cap.
+ */
+enum capstore_error capstore_get(struct capstore *store, const struct capstore_hash *hash,
+                                 struct capstore_cap **ret_cap);
+
+/* Takes a piece of a body; the pieces come in order. An error ends the call with that error. */
+typedef enum capstore_error capstore_write_cb(void *ctx, struct capstore_bytes piece);
+
+/*
+ * Fetches bytes [offset, offset + len) of a served body, cut at the body's end (UINT64_MAX: to its
+ * end), and hands them to `write` as they come. A part of a body proves nothing: these bytes are
+ * NOT verified. CAPSTORE_E_NOT_FOUND, CAPSTORE_E_RANGE_OUT_OF_BODY.
+ */
+enum capstore_error capstore_get_range(struct capstore *store, const struct capstore_hash *hash,
+                                       uint64_t offset, uint64_t len, capstore_write_cb *write,
+                                       void *ctx);
+
+/* One cap of a closure. */
+struct capstore_closure_entry {
+    struct capstore_hash hash;
+    enum capstore_kind kind;
+    uint64_t body_len;
+    const struct capstore_cap *cap; /* borrowed for the call; NULL when only listed */
+};
+
+/* Takes an entry of a closure. An error ends the walk with that error. The handle must not be used
+ * inside. */
+typedef enum capstore_error capstore_visit_cb(void *ctx,
+                                              const struct capstore_closure_entry *entry);
+
+/* For capstore_closure: fetch and verify Data caps too, instead of only asking for their length. */
+#define CAPSTORE_CLOSURE_BODIES 1u
+
+/*
+ * Visits a cap and every cap that it needs, transitively: `root` first, breadth first, each once.
+ * Images are always fetched and verified. CAPSTORE_E_NOT_FOUND names the missing cap in the
+ * message; CAPSTORE_E_MEMORY_LIMIT past options.max_caps; otherwise as capstore_get.
+ */
+enum capstore_error capstore_closure(struct capstore *store, const struct capstore_hash *root,
+                                     unsigned flags, capstore_visit_cb *visit, void *ctx);
+
+/* ---- publishing ---- */
+
+/* For capstore_put_data: the source is a canonical served body, not raw bytes. */
+#define CAPSTORE_PUT_CANONICAL 1u
+
+/* What publishing a Data cap yielded. */
+struct capstore_put_result {
+    struct capstore_hash cap_hash;
+    uint64_t size; /* logical bytes */
+    uint64_t body_len;
+    bool is_new; /* false: it was there already, which is success */
+};
+
+/*
+ * Publishes a Data cap: raw logical bytes followed by zeros up to `size` (0: the content's length),
+ * or with CAPSTORE_PUT_CANONICAL a served body, with `size` 0. Durable when it returns. A refusal
+ * is noticed while the bytes are still being sent.
+ */
+enum capstore_error capstore_put_data(struct capstore *store, const struct capstore_source *content,
+                                      uint64_t size, unsigned flags,
+                                      struct capstore_put_result *ret_result);
+
+/* For capstore_publish: every Data cap must be published already; inline data is not stored. */
+#define CAPSTORE_RESOLVE_ONLY 1u
+/* For capstore_publish: judge and resolve, store nothing. */
+#define CAPSTORE_DRY_RUN 2u
+
+/* What publishing an Image yielded. */
+struct capstore_publish_result {
+    struct capstore_hash cap_hash;
+    struct capstore_hash content_hash;
+    uint64_t body_len;
+    bool is_new;           /* in a dry run: would be */
+    uint32_t data_new;     /* distinct Data caps stored with it; in a dry run: that would be */
+    uint32_t data_present; /* distinct Data caps that were there */
+};
+
+/*
+ * Uploads a wire Image, and unless told otherwise publishes its inline data with it, in one step.
+ * Durable when it returns. Refused with the deblob's error, or CAPSTORE_E_UNRESOLVED_SLOT: then
+ * capstore_unresolved lists every slot that failed.
+ */
+enum capstore_error capstore_publish(struct capstore *store, const struct capstore_source *wire,
+                                     unsigned flags, struct capstore_publish_result *ret_result);
+
+/* A slot that names a cap that is not published. */
+struct capstore_unresolved {
+    enum capstore_table table;
+    enum capstore_kind kind; /* what was wanted */
+    struct capstore_hash cap_hash;
+    struct capstore_bytes slot; /* valid until the next call on the handle */
+};
+
+/* How many slots the last call's CAPSTORE_E_UNRESOLVED_SLOT named; 0 otherwise. */
+size_t capstore_unresolved_count(const struct capstore *store);
+
+/* Slot `i` < capstore_unresolved_count(store). */
+struct capstore_unresolved capstore_unresolved(const struct capstore *store, size_t i);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

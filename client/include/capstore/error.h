@@ -1,0 +1,158 @@
+/*
+ * Errors: every function of libcapstore that can fail returns one of these.
+ *
+ * The magnitude of a value is its code in the protocol, and its name (capstore_error_name) is the
+ * same word in C, on the wire, in JSON and in capctl. Values are never reused for another meaning;
+ * later versions may add some.
+ */
+#ifndef CAPSTORE_ERROR_H
+#define CAPSTORE_ERROR_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* 0 is success; every failure is negative. */
+enum capstore_error {
+    CAPSTORE_OK = 0,
+
+    /* ---- The deblob ---- */
+
+    /* the bytes are no canonical SSZ encoding */
+    CAPSTORE_E_SSZ = -1,
+    /* the code region is longer than MAX_CODE_SIZE */
+    CAPSTORE_E_CODE_TOO_LARGE = -2,
+    /* the code window leaves the arena */
+    CAPSTORE_E_CODE_REF_OUT_OF_RANGE = -3,
+    /* the size of a data slot is no multiple of the page size */
+    CAPSTORE_E_DATA_SIZE_NOT_PAGE_MULTIPLE = -4,
+    /* a page window is empty or longer than a page */
+    CAPSTORE_E_DATA_BAD_LEN = -5,
+    /* a page window leaves the arena */
+    CAPSTORE_E_DATA_OUT_OF_RANGE = -6,
+    /* a page index is past the end of its data slot */
+    CAPSTORE_E_DATA_PAGE_INDEX_OUT_OF_RANGE = -7,
+    /* page indexes are not strictly ascending */
+    CAPSTORE_E_DATA_NOT_CANONICAL = -8,
+    /* an endpoint sets a register that does not exist */
+    CAPSTORE_E_REGISTER_INDEX_OUT_OF_RANGE = -9,
+    /* a memory mapping has an empty source path */
+    CAPSTORE_E_SOURCE_PATH_EMPTY = -10,
+    /* a memory mapping's source path has more than MAX_SOURCE_DEPTH steps */
+    CAPSTORE_E_SOURCE_PATH_TOO_DEEP = -11,
+    /* slots name caps that are not published; publish them first, or upload with data */
+    CAPSTORE_E_UNRESOLVED_SLOT = -12,
+
+    /* ---- Caps and their bodies ---- */
+
+    /* the bytes are no canonical served body */
+    CAPSTORE_E_BODY_NOT_CANONICAL = -20,
+    /* the content does not have the hash that names it */
+    CAPSTORE_E_HASH_MISMATCH = -21,
+    /* the cap is of another kind than asked for */
+    CAPSTORE_E_WRONG_KIND = -22,
+    /* the served body would be larger than allowed */
+    CAPSTORE_E_BODY_TOO_LARGE = -23,
+
+    /* ---- Anywhere ---- */
+
+    /* out of memory */
+    CAPSTORE_E_NO_MEMORY = -40,
+    /* an input or output operation failed */
+    CAPSTORE_E_IO = -41,
+    /* an argument is invalid */
+    CAPSTORE_E_INVALID_ARGUMENT = -42,
+    /* a bug in capstore; please report it */
+    CAPSTORE_E_INTERNAL = -43,
+    /* cancelled */
+    CAPSTORE_E_CANCELLED = -44,
+
+    /* ---- The store ---- */
+
+    /* no cap of that hash is published here */
+    CAPSTORE_E_NOT_FOUND = -60,
+    /* the stored bytes are damaged; restore the cap by publishing it again */
+    CAPSTORE_E_CORRUPT = -61,
+    /* the disk is full; free space, then retry */
+    CAPSTORE_E_DISK_FULL = -62,
+    /* the store's map is full; raise the map size, then retry */
+    CAPSTORE_E_MAP_FULL = -63,
+    /* too many readers of the store; retry */
+    CAPSTORE_E_READERS_FULL = -64,
+    /* the store has a format that this version cannot read */
+    CAPSTORE_E_STORE_VERSION = -65,
+    /* another process holds the state directory */
+    CAPSTORE_E_STORE_LOCKED = -66,
+    /* the store failed and must be opened again */
+    CAPSTORE_E_STORE_FAILED = -67,
+
+    /* ---- The protocol ---- */
+
+    /* a frame breaks the protocol */
+    CAPSTORE_E_BAD_FRAME = -80,
+    /* no common protocol version */
+    CAPSTORE_E_UNSUPPORTED_VERSION = -81,
+    /* the frame type is unknown */
+    CAPSTORE_E_UNKNOWN_TYPE = -82,
+    /* a frame is longer than the limit in hello */
+    CAPSTORE_E_FRAME_TOO_LARGE = -83,
+    /* a message is longer than the limit in hello */
+    CAPSTORE_E_MESSAGE_TOO_LARGE = -84,
+    /* the request id is still in use */
+    CAPSTORE_E_ID_IN_USE = -85,
+    /* a message does not decode or states impossible values */
+    CAPSTORE_E_BAD_MESSAGE = -86,
+    /* the body is not as long as declared */
+    CAPSTORE_E_LENGTH_MISMATCH = -87,
+    /* the range lies outside of the body */
+    CAPSTORE_E_RANGE_OUT_OF_BODY = -88,
+
+    /* ---- Limits ---- */
+
+    /* too many connections; retry later */
+    CAPSTORE_E_TOO_MANY_CONNECTIONS = -100,
+    /* too many requests in flight; wait for answers */
+    CAPSTORE_E_TOO_MANY_REQUESTS = -101,
+    /* too many hashes in one request; split it */
+    CAPSTORE_E_TOO_MANY_HASHES = -102,
+    /* the upload is larger than allowed */
+    CAPSTORE_E_UPLOAD_TOO_LARGE = -103,
+    /* the structure before the arena is larger than allowed */
+    CAPSTORE_E_STRUCTURE_TOO_LARGE = -104,
+    /* the data slots name more bytes than allowed */
+    CAPSTORE_E_DATA_TOO_LARGE = -105,
+    /* the spool is full; retry when other uploads are done */
+    CAPSTORE_E_SPOOL_FULL = -106,
+    /* the daemon's memory for requests is spent; retry */
+    CAPSTORE_E_MEMORY_LIMIT = -107,
+    /* nothing was asked for too long */
+    CAPSTORE_E_IDLE_TIMEOUT = -108,
+    /* a request made no progress for too long */
+    CAPSTORE_E_PROGRESS_TIMEOUT = -109,
+    /* the daemon is shutting down; retry */
+    CAPSTORE_E_DRAINING = -110,
+    /* the operation timed out */
+    CAPSTORE_E_TIMED_OUT = -111,
+
+    /* ---- The client ---- */
+
+    /* cannot connect; is the daemon running, and is the address right? */
+    CAPSTORE_E_CONNECT = -120,
+    /* the connection was lost; retry */
+    CAPSTORE_E_CONNECTION_LOST = -121,
+    /* the daemon's answer breaks the protocol */
+    CAPSTORE_E_BAD_REPLY = -122,
+};
+
+/* The stable name of an error, such as "not_found"; "ok" for CAPSTORE_OK, "internal" for a value
+ * that is none. Static, any thread. */
+const char *capstore_error_name(enum capstore_error error);
+
+/* One English sentence for a person, without a final stop. Static, any thread. */
+const char *capstore_error_text(enum capstore_error error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

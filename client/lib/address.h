@@ -1,0 +1,22 @@
+/* Addresses of daemons: "unix:PATH" and "tcp:HOST:PORT". Pure. */
+#ifndef CLIENT_LIB_ADDRESS_H
+#define CLIENT_LIB_ADDRESS_H
+
+#include <stdbool.h>
+
+#include "lib/cap/error.h"
+
+#define CLIENT_UNIX_PATH_MAX 107 /* what a sockaddr_un holds before its NUL */
+#define CLIENT_HOST_MAX      255
+
+struct client_address {
+    bool is_unix;
+    char path[CLIENT_UNIX_PATH_MAX + 1];
+    char host[CLIENT_HOST_MAX + 1]; /* brackets of an IPv6 address taken off */
+    char port[6];                   /* decimal, 1 to 65535 */
+};
+
+/* CAP_E_INVALID_ARGUMENT for anything else, and then *ret_address is untouched. */
+enum cap_error client_address_parse(const char *text, struct client_address *ret_address);
+
+#endif

@@ -1,0 +1,265 @@
+/*
+ * The deblob, offline: what a daemon would say of a wire Image and the hashes it would yield.
+ *
+ * Only the structure before the arena is held in memory; the arena is read from the source, once
+ * for the content hash and once more for whatever names it.
+ */
+#include <capstore/publish.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "client/lib/internal.h"
+#include "lib/cap/deblob.h"
+#include "lib/cap/lint.h"
+
+#define STEP ((size_t)1 << 20)
+
+_Static_assert(CAPSTORE_MESSAGE_SIZE >= CAP_REFUSAL_MESSAGE_SIZE, "a refusal's message fits");
+
+/* The public part comes first, so that capstore_check_free finds the rest. */
+struct check {
+    struct capstore_check public;
+    struct cap_buf head;
+    struct capstore_check_data *data;
+    struct capstore_check_image *images;
+    struct capstore_warning *warnings;
+    size_t warning_capacity;
+    enum cap_error lint_error;
+};
+
+/* Appends [offset, offset + len) of the source to buf, in steps, so that memory follows what was
+ * read. */
+static enum cap_error read_append(const struct capstore_source *source, uint64_t offset,
+                                  uint64_t len, struct cap_buf *buf)
+{
+    while (len > 0) {
+        size_t step = len < STEP ? (size_t)len : STEP;
+        enum cap_error error = cap_buf_reserve(buf, step);
+        if (error == CAP_OK)
+            error = client_inner(source->read(source->ctx, offset, buf->data + buf->len, step));
+        if (error != CAP_OK)
+            return error;
+        buf->len += step;
+        offset += step;
+        len -= step;
+    }
+    return CAP_OK;
+}
+
+static void refuse(struct check *check, enum cap_error error, const char *message)
+{
+    check->public.error = client_public(error);
+    snprintf(check->public.message, sizeof check->public.message, "%s",
+             message != NULL && message[0] != '\0' ? message : cap_error_text(error));
+}
+
+/* Rules 0 to 10. CAP_OK with public.error telling; another error when the bytes cannot be read. */
+static enum cap_error judge(struct check *check, const struct capstore_source *wire,
+                            struct cap_wire_image *ret_image)
+{
+    uint64_t front = wire->len < CAP_WIRE_FIXED_SIZE ? wire->len : CAP_WIRE_FIXED_SIZE;
+    enum cap_error error = read_append(wire, 0, front, &check->head);
+    if (error != CAP_OK)
+        return error;
+    size_t head_len;
+    error = cap_wire_image_head_len(cap_buf_bytes(&check->head), wire->len, &head_len);
+    if (error != CAP_OK) {
+        refuse(check, error, NULL);
+        return CAP_OK;
+    }
+    error = read_append(wire, check->head.len, head_len - check->head.len, &check->head);
+    if (error != CAP_OK)
+        return error;
+    struct cap_refusal refusal = {.error = CAP_OK, .message = ""};
+    error = cap_deblob(cap_buf_bytes(&check->head), wire->len, ret_image, &refusal);
+    if (error != CAP_OK)
+        refuse(check, error, refusal.message);
+    return CAP_OK;
+}
+
+static enum cap_error content_hash(struct check *check, const struct capstore_source *wire,
+                                   const struct cap_wire_image *image)
+{
+    struct cap_byte_tree *tree = malloc(sizeof *tree);
+    uint8_t *step = malloc(STEP);
+    enum cap_error error = tree != NULL && step != NULL ? CAP_OK : CAP_E_NO_MEMORY;
+    if (error == CAP_OK)
+        cap_byte_tree_init(tree);
+    for (uint64_t at = image->head.len; error == CAP_OK && at < wire->len;) {
+        size_t len = wire->len - at < STEP ? (size_t)(wire->len - at) : STEP;
+        error = client_inner(wire->read(wire->ctx, at, step, len));
+        if (error == CAP_OK)
+            cap_byte_tree_update(tree, step, len);
+        at += len;
+    }
+    if (error == CAP_OK) {
+        struct cap_hash root;
+        struct cap_hash hash;
+        cap_byte_tree_list_root(tree, &root);
+        cap_wire_image_content_hash(image, &root, &hash);
+        check->public.content_hash = client_hash(&hash);
+    }
+    free(step);
+    free(tree);
+    return error;
+}
+
+/* Names one slot's cap and lists it. */
+static enum cap_error add_slot(struct check *check, const struct cap_wire_slot *slot,
+                               const struct cap_source *arena, struct cap_hash *ret_hash)
+{
+    if (slot->kind == CAP_KIND_IMAGE) {
+        check->images[check->public.image_count++] = (struct capstore_check_image){
+            client_bytes(slot->key), client_hash(&slot->content_hash)};
+        *ret_hash = slot->content_hash;
+        return CAP_OK;
+    }
+    struct cap_data data;
+    enum cap_error error = cap_data_from_desc(&slot->desc, arena, UINT64_MAX, &data);
+    if (error != CAP_OK)
+        return error;
+    check->data[check->public.data_count++] = (struct capstore_check_data){
+        .table = slot->table == CAP_TABLE_PINNED ? CAPSTORE_TABLE_PINNED : CAPSTORE_TABLE_INITIAL,
+        .slot = client_bytes(slot->key),
+        .size = data.size,
+        .cap_hash = client_hash(&data.hash),
+        .body_len = data.body.len,
+    };
+    *ret_hash = data.hash;
+    cap_data_free(&data);
+    return CAP_OK;
+}
+
+static enum cap_error convert(struct check *check, const struct cap_wire_image *image,
+                              const struct cap_source *arena)
+{
+    size_t count = cap_wire_slot_count(image);
+    check->data = calloc(count + 1, sizeof *check->data);
+    check->images = calloc(count + 1, sizeof *check->images);
+    struct cap_hash *hashes = calloc(count + 1, sizeof *hashes);
+    enum cap_error error = CAP_OK;
+    if (check->data == NULL || check->images == NULL || hashes == NULL)
+        error = CAP_E_NO_MEMORY;
+    for (size_t i = 0; error == CAP_OK && i < count; i++) {
+        struct cap_wire_slot slot;
+        cap_wire_slot_at(image, i, &slot);
+        error = add_slot(check, &slot, arena, &hashes[i]);
+    }
+    if (error == CAP_OK) {
+        struct cap_image converted;
+        error = cap_image_from_wire(image, hashes, arena, &converted);
+        if (error == CAP_OK) {
+            check->public.cap_hash = client_hash(&converted.hash);
+            check->public.body_len = converted.body.len;
+            cap_image_free(&converted);
+        }
+    }
+    free(hashes);
+    return error;
+}
+
+static bool warning_has_value(enum cap_warning_reason reason)
+{
+    switch (reason) {
+    case CAP_WARN_MAPPING_OUT_OF_RANGE:
+    case CAP_WARN_MAPPINGS_OVERLAP:
+    case CAP_WARN_SOURCE_NOT_A_SLOT:
+    case CAP_WARN_MAPPING_LARGER_THAN_DATA:
+    case CAP_WARN_ENTRY_OUTSIDE_CODE:
+    case CAP_WARN_ARENA_UNUSED:
+        return true;
+    case CAP_WARN_SLOT_IN_BOTH_TABLES:
+        return false;
+    }
+    return false;
+}
+
+static void add_warning(void *ctx, const struct cap_warning *warning)
+{
+    struct check *check = (struct check *)ctx;
+    if (check->public.warning_count == check->warning_capacity) {
+        size_t capacity = check->warning_capacity == 0 ? 8 : 2 * check->warning_capacity;
+        struct capstore_warning *grown =
+            realloc(check->warnings, capacity * sizeof *check->warnings);
+        if (grown == NULL) {
+            check->lint_error = CAP_E_NO_MEMORY;
+            return;
+        }
+        check->warnings = grown;
+        check->warning_capacity = capacity;
+    }
+    check->warnings[check->public.warning_count++] = (struct capstore_warning){
+        .reason = cap_warning_name(warning->reason),
+        .text = cap_warning_text(warning->reason),
+        .has_key = warning->has_key,
+        .key = client_bytes(warning->key),
+        .has_index = warning->has_index,
+        .index = warning->index,
+        .has_other_index = warning->reason == CAP_WARN_MAPPINGS_OVERLAP,
+        .other_index = warning->other_index,
+        .has_value = warning_has_value(warning->reason),
+        .value = warning->value,
+    };
+}
+
+static enum cap_error run(struct check *check, const struct capstore_source *wire)
+{
+    struct cap_wire_image image;
+    enum cap_error error = judge(check, wire, &image);
+    if (error != CAP_OK || check->public.error != CAPSTORE_OK)
+        return error;
+    struct client_window window = {*wire, image.head.len};
+    struct cap_source arena = client_window_source(&window);
+    check->public.code_len = image.code_len;
+    error = content_hash(check, wire, &image);
+    if (error == CAP_OK)
+        error = convert(check, &image, &arena);
+    if (error == CAP_OK)
+        error = cap_lint(&image, add_warning, check);
+    return error == CAP_OK ? check->lint_error : error;
+}
+
+enum capstore_error capstore_check(const struct capstore_source *wire,
+                                   struct capstore_check **ret_check)
+{
+    struct check *check = calloc(1, sizeof *check);
+    if (check == NULL)
+        return CAPSTORE_E_NO_MEMORY;
+    enum cap_error error = run(check, wire);
+    check->public.data = check->data;
+    check->public.images = check->images;
+    check->public.warnings = check->warnings;
+    if (error != CAP_OK) {
+        capstore_check_free(&check->public);
+        return client_public(error);
+    }
+    *ret_check = &check->public;
+    return CAPSTORE_OK;
+}
+
+void capstore_check_free(struct capstore_check *public)
+{
+    if (public == NULL)
+        return;
+    struct check *check = (struct check *)public;
+    cap_buf_free(&check->head);
+    free(check->data);
+    free(check->images);
+    free(check->warnings);
+    free(check);
+}
+
+enum capstore_error capstore_data_hash(const struct capstore_source *content, uint64_t size,
+                                       struct capstore_data_id *ret_id)
+{
+    struct client_window window = {*content, 0};
+    struct cap_source source = client_window_source(&window);
+    struct cap_data data;
+    enum cap_error error = cap_data_from_content(&source, content->len, size, UINT64_MAX, &data);
+    if (error != CAP_OK)
+        return client_public(error);
+    *ret_id = (struct capstore_data_id){client_hash(&data.hash), data.size, data.body.len};
+    cap_data_free(&data);
+    return CAPSTORE_OK;
+}

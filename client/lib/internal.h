@@ -1,0 +1,77 @@
+/*
+ * What the files of libcapstore share; nothing of it is public.
+ *
+ * Inside of the library errors are enum cap_error; client_public turns one into the public enum of
+ * the same value at the border.
+ */
+#ifndef CLIENT_LIB_INTERNAL_H
+#define CLIENT_LIB_INTERNAL_H
+
+#include <capstore/capstore.h>
+
+#include "lib/cap/data_cap.h"
+#include "lib/cap/image_cap.h"
+
+/* The public error of the same value (error.c checks that they are the same). */
+static inline enum capstore_error client_public(enum cap_error error)
+{
+    return (enum capstore_error)(int)error;
+}
+
+/* The inner error of the same value. */
+static inline enum cap_error client_inner(enum capstore_error error)
+{
+    return (enum cap_error)(int)error;
+}
+
+static inline struct capstore_hash client_hash(const struct cap_hash *hash)
+{
+    struct capstore_hash copy;
+    memcpy(copy.bytes, hash->bytes, sizeof copy.bytes);
+    return copy;
+}
+
+static inline struct cap_hash client_cap_hash(const struct capstore_hash *hash)
+{
+    struct cap_hash copy;
+    memcpy(copy.bytes, hash->bytes, sizeof copy.bytes);
+    return copy;
+}
+
+static inline struct capstore_bytes client_bytes(struct cap_bytes bytes)
+{
+    return (struct capstore_bytes){bytes.data, bytes.len};
+}
+
+static inline struct cap_bytes client_cap_bytes(struct capstore_bytes bytes)
+{
+    return (struct cap_bytes){bytes.data, bytes.len};
+}
+
+/* A window of a public source, read as a cap_source from offset 0. */
+struct client_window {
+    struct capstore_source source;
+    uint64_t start;
+};
+
+/* A cap_source over *window, which outlives it; offsets count from window->start. */
+struct cap_source client_window_source(struct client_window *window);
+
+/* A fetched cap: its body and the view that fits its kind. */
+struct capstore_cap {
+    struct cap_buf body;
+    enum cap_kind kind;
+    struct capstore_hash hash;
+    bool verified;
+    struct cap_image_view image; /* when kind is CAP_KIND_IMAGE */
+    struct cap_data_view data;   /* when kind is CAP_KIND_DATA */
+};
+
+/*
+ * Makes a cap of *body, which it takes over on success only. `expected` may be NULL when `verify`
+ * is set; without `verify` the body is decoded but not hashed and takes the name `expected`.
+ */
+enum cap_error client_cap_make(struct cap_buf *body, const struct cap_hash *expected, bool verify,
+                               struct capstore_cap **ret_cap);
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * A non-blocking stream socket with deadlines: all system calls of the connection are here.
+ *
+ * A deadline is a monotonic time in ms (client_clock_ms) past which waiting is CAP_E_TIMED_OUT.
+ */
+#ifndef CLIENT_LIB_LINK_H
+#define CLIENT_LIB_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "client/lib/address.h"
+
+#define CLIENT_LINK_DETAIL_SIZE 192
+
+/* Monotonic milliseconds. */
+int64_t client_clock_ms(void);
+
+/*
+ * Connects, within timeout_ms in all. CAP_E_CONNECT, CAP_E_TIMED_OUT; then ret_detail says why. The
+ * caller owns *ret_fd.
+ */
+enum cap_error client_link_connect(const struct client_address *address, uint32_t timeout_ms,
+                                   int *ret_fd, char ret_detail[CLIENT_LINK_DETAIL_SIZE]);
+
+/* Makes a descriptor from elsewhere non-blocking. CAP_E_IO. */
+enum cap_error client_link_prepare(int fd);
+
+/* Waits until `fd` can be read, or written if `want_write`. CAP_E_TIMED_OUT, CAP_E_IO. */
+enum cap_error client_link_wait(int fd, bool want_write, int64_t deadline_ms, bool *ret_readable,
+                                bool *ret_writable);
+
+/*
+ * Reads or writes what goes without waiting. *ret_len 0 with CAP_OK: nothing now.
+ * CAP_E_CONNECTION_LOST at the end of the stream or when the peer is gone.
+ */
+enum cap_error client_link_read(int fd, void *dst, size_t len, size_t *ret_len);
+enum cap_error client_link_write(int fd, const void *src, size_t len, size_t *ret_len);
+
+#endif
