@@ -1,0 +1,517 @@
+#include "tests/unit/proto/recode.h"
+#include "tests/unit/support.h"
+
+/* Samples: one encoding of every message, all fields different from each other. */
+
+#define TEXT(s) ((struct cap_bytes){(const uint8_t *)(s), sizeof(s) - 1})
+
+static const struct cap_hash hash_a = {{0xa1, 0xa2, [31] = 0xaf}};
+static const struct cap_hash hash_b = {{0xb1, 0xb2, [31] = 0xbf}};
+
+static const uint8_t two_hashes[64] = {1, [32] = 2, [63] = 9};
+static const uint8_t three_kinds[] = {0, 1, 2};
+
+static const struct proto_hello hello = {1, 3, {(const uint8_t *)"me", 2}};
+static const struct proto_hello_reply hello_reply = {
+    .version = 1,
+    .store_id = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+    .limits = {4096, 2, 3, UINT64_C(1) << 40, 5, 6, 7, 8},
+    .agent = {(const uint8_t *)"you", 3},
+};
+static const struct proto_has has = {{two_hashes, 64}, 2};
+static const struct proto_has_reply has_reply = {{three_kinds, 3}};
+static const struct proto_get_reply get_reply = {1, 1000, 400, 600};
+static const struct proto_stat_reply stat_reply = {1, 2, 3, 4, 5, 6, {{7}}};
+static const struct proto_put_data put_data = {0, 4096, 100};
+static const struct proto_put_image put_image = {3, UINT64_C(1) << 33};
+static const struct proto_error error_sample = {
+    12, {(const uint8_t *)"unresolved_slot", 15}, {(const uint8_t *)"no", 2}, 77};
+
+struct sample {
+    uint8_t type;
+    size_t fixed_size;
+    bool variable;
+    struct cap_buf payload;
+};
+
+#define SAMPLES 13
+#define FIXED   false
+#define GROWS   true
+
+static struct sample samples[SAMPLES];
+static size_t sample_count;
+
+static struct cap_buf *add_sample(uint8_t type, size_t fixed_size, bool variable)
+{
+    assert_true(sample_count < SAMPLES);
+    samples[sample_count] = (struct sample){type, fixed_size, variable, {0}};
+    return &samples[sample_count++].payload;
+}
+
+#define ADD(NAME, name, size, variable, message)                                                   \
+    assert_cap_ok(proto_##name##_encode(message, add_sample(PROTO_##NAME, size, variable)))
+
+static int make_samples(void **state)
+{
+    (void)state;
+    struct proto_get get = {hash_a, 5, PROTO_TO_END};
+    struct proto_stat stat = {hash_b};
+    struct proto_put_data_reply put_data_reply = {hash_a, 4096, 17, 1};
+    struct proto_put_image_reply put_image_reply = {hash_a, hash_b, 3, 0, 5, 6};
+    ADD(HELLO, hello, 16, GROWS, &hello);
+    ADD(HELLO_REPLY, hello_reply, 66, GROWS, &hello_reply);
+    ADD(HAS, has, 4, GROWS, &has);
+    ADD(HAS_REPLY, has_reply, 4, GROWS, &has_reply);
+    ADD(GET, get, 48, FIXED, &get);
+    ADD(GET_REPLY, get_reply, 25, FIXED, &get_reply);
+    ADD(STAT, stat, 32, FIXED, &stat);
+    ADD(STAT_REPLY, stat_reply, 73, FIXED, &stat_reply);
+    ADD(PUT_DATA, put_data, 17, FIXED, &put_data);
+    ADD(PUT_DATA_REPLY, put_data_reply, 49, FIXED, &put_data_reply);
+    ADD(PUT_IMAGE, put_image, 9, FIXED, &put_image);
+    ADD(PUT_IMAGE_REPLY, put_image_reply, 81, FIXED, &put_image_reply);
+    ADD(ERROR, error, 18, GROWS, &error_sample);
+    return 0;
+}
+
+static int free_samples(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sample_count; i++)
+        cap_buf_free(&samples[i].payload);
+    return 0;
+}
+
+static const struct sample *sample_of(uint8_t type)
+{
+    for (size_t i = 0; i < sample_count; i++)
+        if (samples[i].type == type)
+            return &samples[i];
+    fail_msg("no sample of type %u", type);
+    return NULL;
+}
+
+/* A payload at the end of an allocation of its own, so that a read past it is caught. */
+static enum cap_error try_bytes(uint8_t type, const uint8_t *data, size_t len)
+{
+    uint8_t *copy = len > 0 ? malloc(len) : NULL;
+    struct cap_buf again = {0};
+    if (len > 0)
+        memcpy(copy, data, len);
+    struct cap_bytes in = {copy, len};
+    enum cap_error error = recode(type, in, &again);
+    if (error == CAP_OK) {
+        /* Accepted bytes are the one encoding of their value. */
+        assert_int_equal(again.len, len);
+        assert_memory_equal(again.data, copy, len);
+    } else {
+        assert_cap_error(error, CAP_E_BAD_MESSAGE);
+        assert_int_equal(again.len, 0);
+    }
+    cap_buf_free(&again);
+    free(copy);
+    return error;
+}
+
+/* Every message. */
+
+static void test_samples_survive_a_round_trip(void **state)
+{
+    (void)state;
+    assert_int_equal(sample_count, SAMPLES);
+    for (size_t i = 0; i < sample_count; i++) {
+        const struct sample *s = &samples[i];
+        assert_true(s->variable ? s->payload.len > s->fixed_size : s->payload.len == s->fixed_size);
+        assert_cap_ok(try_bytes(s->type, s->payload.data, s->payload.len));
+    }
+}
+
+/* A cut inside of the fixed part is refused; behind it, it is another value or refused. */
+static void test_every_truncation(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sample_count; i++) {
+        const struct sample *s = &samples[i];
+        for (size_t cut = 0; cut < s->payload.len; cut++) {
+            enum cap_error error = try_bytes(s->type, s->payload.data, cut);
+            if (cut < s->fixed_size)
+                assert_cap_error(error, CAP_E_BAD_MESSAGE);
+        }
+    }
+}
+
+/* Any byte behind a message of fixed size is refused; behind another it is content or refused. */
+static void test_every_trailing_byte(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sample_count; i++) {
+        struct sample *s = &samples[i];
+        for (unsigned value = 0; value < 256; value++) {
+            assert_cap_ok(cap_buf_append8(&s->payload, (uint8_t)value));
+            enum cap_error error = try_bytes(s->type, s->payload.data, s->payload.len);
+            s->payload.len--;
+            if (!s->variable)
+                assert_cap_error(error, CAP_E_BAD_MESSAGE);
+        }
+    }
+}
+
+static void test_every_flipped_bit(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sample_count; i++) {
+        struct cap_buf *payload = &samples[i].payload;
+        for (size_t bit = 0; bit < 8 * payload->len; bit++) {
+            payload->data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+            (void)try_bytes(samples[i].type, payload->data, payload->len);
+            payload->data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+        }
+    }
+}
+
+/* Offsets: everything but the one right value is refused. `at` is where the offset stands. */
+static void check_offset(uint8_t type, size_t at)
+{
+    const struct sample *s = sample_of(type);
+    uint32_t right = cap_load32(s->payload.data + at);
+    const uint32_t wrong[] = {0,          1,          right - 4,
+                              right - 1,  right + 1,  right + 4,
+                              0x80000000, UINT32_MAX, (uint32_t)s->payload.len + 1};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        cap_store32(s->payload.data + at, wrong[i]);
+        assert_cap_error(try_bytes(type, s->payload.data, s->payload.len), CAP_E_BAD_MESSAGE);
+    }
+    cap_store32(s->payload.data + at, right);
+}
+
+static void test_wrong_offsets(void **state)
+{
+    (void)state;
+    check_offset(PROTO_HELLO, 12);
+    check_offset(PROTO_HELLO_REPLY, 62);
+    check_offset(PROTO_HAS, 0);
+    check_offset(PROTO_HAS_REPLY, 0);
+    check_offset(PROTO_ERROR, 2);
+    /* The second of two may move between its neighbours: another value, but not outside of them. */
+    const struct sample *s = sample_of(PROTO_ERROR);
+    uint32_t right = cap_load32(s->payload.data + 6);
+    cap_store32(s->payload.data + 6, 17);
+    assert_cap_error(try_bytes(PROTO_ERROR, s->payload.data, s->payload.len), CAP_E_BAD_MESSAGE);
+    cap_store32(s->payload.data + 6, (uint32_t)s->payload.len + 1);
+    assert_cap_error(try_bytes(PROTO_ERROR, s->payload.data, s->payload.len), CAP_E_BAD_MESSAGE);
+    cap_store32(s->payload.data + 6, right);
+}
+
+/* Values that decode and cannot be. */
+static void test_impossible_values(void **state)
+{
+    (void)state;
+    static const struct {
+        uint8_t type;
+        uint8_t at;
+        uint8_t value;
+    } cases[] = {
+        {PROTO_HELLO, 0, 'C'},          /* magic */
+        {PROTO_HELLO, 8, 0},            /* lowest version 0 */
+        {PROTO_HELLO, 8, 4},            /* lowest above highest */
+        {PROTO_HELLO, 16, '\n'},        /* agent */
+        {PROTO_HELLO, 17, 0x7f},        /* agent */
+        {PROTO_HELLO_REPLY, 0, 0},      /* version 0 */
+        {PROTO_HELLO_REPLY, 19, 0x0f},  /* frames below 4096 */
+        {PROTO_HELLO_REPLY, 66, 0x80},  /* agent */
+        {PROTO_HAS_REPLY, 4, 3},        /* kind */
+        {PROTO_GET_REPLY, 0, 0},        /* kind */
+        {PROTO_GET_REPLY, 0, 3},        /* kind */
+        {PROTO_GET_REPLY, 16, 1},       /* offset past the body */
+        {PROTO_GET_REPLY, 24, 0x80},    /* length past the body */
+        {PROTO_GET_REPLY, 17, 0x59},    /* length one past the body */
+        {PROTO_STAT_REPLY, 0, 0},       /* kind */
+        {PROTO_STAT_REPLY, 0, 2},       /* Data with an image_content_hash */
+        {PROTO_PUT_DATA, 0, 2},         /* flags */
+        {PROTO_PUT_DATA, 0, 1},         /* canonical with a size */
+        {PROTO_PUT_DATA_REPLY, 48, 2},  /* is_new */
+        {PROTO_PUT_IMAGE, 0, 4},        /* flags */
+        {PROTO_PUT_IMAGE_REPLY, 72, 2}, /* is_new */
+        {PROTO_ERROR, 0, 0},            /* code */
+        {PROTO_ERROR, 18, 0},           /* name */
+        {PROTO_ERROR, 33, '\t'},        /* message */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct sample *s = sample_of(cases[i].type);
+        uint8_t right = s->payload.data[cases[i].at];
+        assert_int_not_equal(right, cases[i].value);
+        s->payload.data[cases[i].at] = cases[i].value;
+        if (try_bytes(s->type, s->payload.data, s->payload.len) != CAP_E_BAD_MESSAGE)
+            fail_msg("%s accepted %u at %u", proto_type_name(s->type), cases[i].value, cases[i].at);
+        s->payload.data[cases[i].at] = right;
+    }
+}
+
+/* A refused payload leaves the result as it was. */
+#define CHECK_UNTOUCHED(NAME, name)                                                                \
+    do {                                                                                           \
+        struct proto_##name message, before;                                                       \
+        memset(&message, 0xa5, sizeof message);                                                    \
+        memcpy(&before, &message, sizeof message);                                                 \
+        struct cap_bytes cut = cap_buf_bytes(&sample_of(PROTO_##NAME)->payload);                   \
+        cut.len = 3;                                                                               \
+        assert_cap_error(proto_##name##_decode(cut, &message), CAP_E_BAD_MESSAGE);                 \
+        assert_memory_equal(&message, &before, sizeof message);                                    \
+    } while (0)
+
+static void test_results_untouched_on_failure(void **state)
+{
+    (void)state;
+    CHECK_UNTOUCHED(HELLO, hello);
+    CHECK_UNTOUCHED(HELLO_REPLY, hello_reply);
+    CHECK_UNTOUCHED(HAS, has);
+    CHECK_UNTOUCHED(HAS_REPLY, has_reply);
+    CHECK_UNTOUCHED(GET, get);
+    CHECK_UNTOUCHED(GET_REPLY, get_reply);
+    CHECK_UNTOUCHED(STAT, stat);
+    CHECK_UNTOUCHED(STAT_REPLY, stat_reply);
+    CHECK_UNTOUCHED(PUT_DATA, put_data);
+    CHECK_UNTOUCHED(PUT_DATA_REPLY, put_data_reply);
+    CHECK_UNTOUCHED(PUT_IMAGE, put_image);
+    CHECK_UNTOUCHED(PUT_IMAGE_REPLY, put_image_reply);
+    CHECK_UNTOUCHED(ERROR, error);
+}
+
+/* Single messages. */
+
+static void test_hello_reply_fields(void **state)
+{
+    (void)state;
+    struct proto_hello_reply got;
+    assert_cap_ok(
+        proto_hello_reply_decode(cap_buf_bytes(&sample_of(PROTO_HELLO_REPLY)->payload), &got));
+    assert_memory_equal(got.store_id, hello_reply.store_id, PROTO_STORE_ID_SIZE);
+    assert_int_equal(got.limits.frame, 4096);
+    assert_int_equal(got.limits.requests, 2);
+    assert_int_equal(got.limits.hashes, 3);
+    assert_true(got.limits.upload == UINT64_C(1) << 40);
+    assert_int_equal(got.limits.structure, 5);
+    assert_int_equal(got.limits.data, 6);
+    assert_int_equal(got.limits.idle_ms, 7);
+    assert_int_equal(got.limits.progress_ms, 8);
+    assert_int_equal(cap_bytes_compare(got.agent, TEXT("you")), 0);
+}
+
+static void test_has_counts(void **state)
+{
+    (void)state;
+    struct proto_has got;
+    assert_cap_ok(proto_has_decode(cap_buf_bytes(&sample_of(PROTO_HAS)->payload), &got));
+    assert_int_equal(got.count, 2);
+    assert_memory_equal(got.hashes.data, two_hashes, sizeof two_hashes);
+
+    static const uint8_t none[] = {4, 0, 0, 0};
+    assert_cap_ok(proto_has_decode((struct cap_bytes){none, sizeof none}, &got));
+    assert_int_equal(got.count, 0);
+}
+
+static void test_encode_appends(void **state)
+{
+    (void)state;
+    struct cap_buf buf = {0};
+    assert_cap_ok(cap_buf_append(&buf, "front", 5));
+    assert_cap_ok(proto_hello_encode(&hello, &buf));
+    const struct cap_buf *alone = &sample_of(PROTO_HELLO)->payload;
+    assert_int_equal(buf.len, 5 + alone->len);
+    assert_memory_equal(buf.data, "front", 5);
+    assert_memory_equal(buf.data + 5, alone->data, alone->len);
+    cap_buf_free(&buf);
+}
+
+/* The encoder refuses what the decoder would, and then appends nothing. */
+static void test_encode_refuses_impossible_values(void **state)
+{
+    (void)state;
+    struct cap_buf buf = {0};
+    struct proto_hello bad_hello = {2, 1, {NULL, 0}};
+    struct proto_has odd = {{two_hashes, 63}, 1};
+    struct proto_has miscounted = {{two_hashes, 64}, 1};
+    struct proto_put_data bad_put = {PROTO_PUT_CANONICAL, 4096, 1};
+    struct proto_error no_code = {0, {NULL, 0}, {NULL, 0}, 0};
+    struct proto_unresolved bad_slots[] = {{0, 1, {{0}}, {NULL, 0}}, {2, 1, {{0}}, {NULL, 0}}};
+    assert_cap_error(proto_hello_encode(&bad_hello, &buf), CAP_E_INVALID_ARGUMENT);
+    assert_cap_error(proto_has_encode(&odd, &buf), CAP_E_INVALID_ARGUMENT);
+    assert_cap_error(proto_has_encode(&miscounted, &buf), CAP_E_INVALID_ARGUMENT);
+    assert_cap_error(proto_put_data_encode(&bad_put, &buf), CAP_E_INVALID_ARGUMENT);
+    assert_cap_error(proto_error_encode(&no_code, &buf), CAP_E_INVALID_ARGUMENT);
+    assert_cap_error(proto_unresolved_encode(bad_slots, 2, &buf), CAP_E_INVALID_ARGUMENT);
+    assert_int_equal(buf.len, 0);
+    cap_buf_free(&buf);
+}
+
+/* A message is one frame: the most hashes that fit, and one more. */
+static void test_message_fits_a_frame(void **state)
+{
+    (void)state;
+    const size_t most = (PROTO_FRAME_MAX - 4) / CAP_HASH_SIZE;
+    uint8_t *hashes = calloc(most + 1, CAP_HASH_SIZE);
+    assert_non_null(hashes);
+    struct cap_buf buf = {0};
+    struct proto_has m = {{hashes, most * CAP_HASH_SIZE}, most};
+    assert_cap_ok(proto_has_encode(&m, &buf));
+    buf.len = 0;
+    m = (struct proto_has){{hashes, (most + 1) * CAP_HASH_SIZE}, most + 1};
+    assert_cap_error(proto_has_encode(&m, &buf), CAP_E_MESSAGE_TOO_LARGE);
+    assert_int_equal(buf.len, 0);
+    cap_buf_free(&buf);
+    free(hashes);
+}
+
+/* An answer can always be encoded: texts are cut and made printable instead of refused. */
+static void test_texts_are_made_fit(void **state)
+{
+    (void)state;
+    uint8_t text[PROTO_TEXT_MAX + 10];
+    memset(text, 'x', sizeof text);
+    text[0] = '\n';
+    text[1] = 0xc3;
+    text[2] = 0x7f;
+    struct proto_error m = {1, {text, sizeof text}, {text, sizeof text}, 0};
+    struct proto_error got;
+    struct cap_buf buf = {0};
+    assert_cap_ok(proto_error_encode(&m, &buf));
+    assert_cap_ok(proto_error_decode(cap_buf_bytes(&buf), &got));
+    assert_int_equal(got.name.len, PROTO_NAME_MAX);
+    assert_int_equal(got.message.len, PROTO_TEXT_MAX);
+    assert_memory_equal(got.message.data, "???xxx", 6);
+    assert_true(buf.len <= PROTO_MESSAGE_MAX);
+    cap_buf_free(&buf);
+}
+
+static void test_text_limits(void **state)
+{
+    (void)state;
+    char payload[16 + PROTO_AGENT_MAX + 1] = "capstore\1\0\1\0\20\0\0";
+    memset(payload + 16, ' ', PROTO_AGENT_MAX + 1);
+    struct proto_hello got;
+    struct cap_bytes in = {(const uint8_t *)payload, sizeof payload - 1};
+    assert_cap_ok(proto_hello_decode(in, &got));
+    assert_int_equal(got.agent.len, PROTO_AGENT_MAX);
+    in.len++;
+    assert_cap_error(proto_hello_decode(in, &got), CAP_E_BAD_MESSAGE);
+}
+
+/* The list of unresolved slots. */
+
+static enum cap_error try_unresolved(const uint8_t *data, size_t len)
+{
+    uint8_t *copy = len > 0 ? malloc(len) : NULL;
+    struct cap_buf again = {0};
+    if (len > 0)
+        memcpy(copy, data, len);
+    enum cap_error error = recode_unresolved((struct cap_bytes){copy, len}, &again);
+    if (error == CAP_OK) {
+        assert_int_equal(again.len, len);
+        if (len > 0)
+            assert_memory_equal(again.data, copy, len);
+    } else {
+        assert_cap_error(error, CAP_E_BAD_MESSAGE);
+    }
+    cap_buf_free(&again);
+    free(copy);
+    return error;
+}
+
+static void test_unresolved_list(void **state)
+{
+    (void)state;
+    struct proto_unresolved slots[3] = {
+        {0, CAP_KIND_IMAGE, hash_a, {NULL, 0}},
+        {0, CAP_KIND_DATA, hash_b, TEXT("key")},
+        {1, CAP_KIND_DATA, hash_a, {two_hashes, sizeof two_hashes}},
+    };
+    struct cap_buf buf = {0};
+    struct cap_ssz_list list;
+    struct proto_unresolved got;
+    assert_cap_ok(proto_unresolved_encode(slots, 3, &buf));
+    assert_int_equal(buf.len, 3 * 4 + 3 * 38 + 3 + 64);
+    assert_cap_ok(proto_unresolved_decode(cap_buf_bytes(&buf), &list));
+    assert_int_equal(list.count, 3);
+    for (size_t i = 0; i < 3; i++) {
+        proto_unresolved_at(&list, i, &got);
+        assert_int_equal(got.table, slots[i].table);
+        assert_int_equal(got.kind, slots[i].kind);
+        assert_hash_equal(&got.cap_hash, &slots[i].cap_hash);
+        assert_int_equal(cap_bytes_compare(got.slot, slots[i].slot), 0);
+    }
+    cap_buf_free(&buf);
+}
+
+static void test_unresolved_empty(void **state)
+{
+    (void)state;
+    struct cap_buf buf = {0};
+    assert_cap_ok(proto_unresolved_encode(NULL, 0, &buf));
+    assert_int_equal(buf.len, 0);
+    assert_cap_ok(try_unresolved(NULL, 0));
+    cap_buf_free(&buf);
+}
+
+/* Cuts, flipped bits and a claimed count without the bytes for it. */
+static void test_unresolved_damage(void **state)
+{
+    (void)state;
+    struct proto_unresolved slots[2] = {
+        {0, CAP_KIND_IMAGE, hash_a, TEXT("k")},
+        {1, CAP_KIND_DATA, hash_b, TEXT("")},
+    };
+    struct cap_buf buf = {0};
+    assert_cap_ok(proto_unresolved_encode(slots, 2, &buf));
+    for (size_t cut = 1; cut < buf.len; cut++)
+        assert_cap_error(try_unresolved(buf.data, cut), CAP_E_BAD_MESSAGE);
+    for (size_t bit = 0; bit < 8 * buf.len; bit++) {
+        buf.data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+        (void)try_unresolved(buf.data, buf.len);
+        buf.data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+    }
+    cap_store32(buf.data, 0xfffffffc);
+    assert_cap_error(try_unresolved(buf.data, buf.len), CAP_E_BAD_MESSAGE);
+    cap_buf_free(&buf);
+}
+
+/* A detail is no message: it may be longer than a frame. */
+static void test_unresolved_longer_than_a_frame(void **state)
+{
+    (void)state;
+    const size_t count = 8000;
+    struct proto_unresolved *slots = calloc(count, sizeof *slots);
+    assert_non_null(slots);
+    for (size_t i = 0; i < count; i++)
+        slots[i] = (struct proto_unresolved){0, CAP_KIND_DATA, hash_a, TEXT("0123456789")};
+    struct cap_buf buf = {0};
+    assert_cap_ok(proto_unresolved_encode(slots, count, &buf));
+    assert_true(buf.len > PROTO_FRAME_MAX);
+    assert_cap_ok(try_unresolved(buf.data, buf.len));
+    cap_buf_free(&buf);
+    free(slots);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_samples_survive_a_round_trip),
+        cmocka_unit_test(test_every_truncation),
+        cmocka_unit_test(test_every_trailing_byte),
+        cmocka_unit_test(test_every_flipped_bit),
+        cmocka_unit_test(test_wrong_offsets),
+        cmocka_unit_test(test_impossible_values),
+        cmocka_unit_test(test_results_untouched_on_failure),
+        cmocka_unit_test(test_hello_reply_fields),
+        cmocka_unit_test(test_has_counts),
+        cmocka_unit_test(test_encode_appends),
+        cmocka_unit_test(test_encode_refuses_impossible_values),
+        cmocka_unit_test(test_message_fits_a_frame),
+        cmocka_unit_test(test_texts_are_made_fit),
+        cmocka_unit_test(test_text_limits),
+        cmocka_unit_test(test_unresolved_list),
+        cmocka_unit_test(test_unresolved_empty),
+        cmocka_unit_test(test_unresolved_damage),
+        cmocka_unit_test(test_unresolved_longer_than_a_frame),
+    };
+    return cmocka_run_group_tests(tests, make_samples, free_samples);
+}
