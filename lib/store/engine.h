@@ -1,0 +1,89 @@
+/*
+ * What an engine is to store.c: a table of functions, and three handles that begin alike.
+ *
+ * Internal to lib/store. store.c has checked the arguments before an operation is called (lengths,
+ * kinds, one cap_write at a time, references sorted and merged), so engines do not check again.
+ * Every operation keeps the promise that store.h makes for the function of its name.
+ */
+#ifndef LIB_STORE_ENGINE_H
+#define LIB_STORE_ENGINE_H
+
+#include "lib/store/store.h"
+
+struct cap_store_ops {
+    const char *name;
+    void (*close)(struct cap_store *store);
+    enum cap_error (*space)(struct cap_store *store, struct cap_space *ret_space);
+    enum cap_error (*tend)(struct cap_store *store);
+
+    enum cap_error (*read_begin)(struct cap_store *store, struct cap_read **ret_read);
+    void (*read_end)(struct cap_read *read);
+    enum cap_error (*find)(struct cap_read *read, const struct cap_hash *hash,
+                           struct cap_info *ret_info);
+    enum cap_error (*window)(struct cap_read *read, const struct cap_hash *hash, uint64_t offset,
+                             uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len);
+    enum cap_error (*page_roots)(struct cap_read *read, const struct cap_hash *hash, uint64_t first,
+                                 size_t count, struct cap_hash *ret_roots);
+    enum cap_error (*list)(struct cap_read *read, const struct cap_list_query *query,
+                           struct cap_listed *ret_items, size_t *ret_count,
+                           struct cap_hash *ret_last, bool *ret_more);
+    enum cap_error (*refs)(struct cap_read *read, const struct cap_hash *hash,
+                           enum cap_ref_direction direction, const struct cap_hash *after,
+                           size_t max, struct cap_ref *ret_refs, size_t *ret_count, bool *ret_more);
+    enum cap_error (*find_content)(struct cap_read *read, const struct cap_hash *content_hash,
+                                   struct cap_hash *ret_hash);
+    enum cap_error (*counts)(struct cap_read *read, struct cap_counts *ret_counts);
+
+    enum cap_error (*stage_begin)(struct cap_store *store, uint64_t body_len, uint64_t *ret_stage);
+    enum cap_error (*stage_step)(struct cap_store *store, uint64_t stage,
+                                 const struct cap_source *body, bool *ret_done);
+    enum cap_error (*stage_drop)(struct cap_store *store, uint64_t stage);
+    enum cap_error (*write_begin)(struct cap_store *store, struct cap_write **ret_write);
+    enum cap_error (*write_find)(struct cap_write *write, const struct cap_hash *hash,
+                                 struct cap_info *ret_info);
+    enum cap_error (*write_put)(struct cap_write *write, const struct cap_put *put, bool *ret_new);
+    enum cap_error (*write_commit)(struct cap_write *write);
+    void (*write_abort)(struct cap_write *write);
+};
+
+/* The first member of every engine's own store, read and write, so that a cast leads to them. */
+struct cap_store {
+    const struct cap_store_ops *ops;
+    uint8_t id[CAP_STORE_ID_SIZE];
+    bool writing; /* a cap_write is open; the writer's thread only */
+};
+
+struct cap_read {
+    struct cap_store *store;
+};
+
+struct cap_write {
+    struct cap_store *store;
+    bool failed; /* a put failed: only abort is allowed */
+};
+
+/* The pages of a listing, filled entry by entry in hash order. */
+struct store_scan {
+    const struct cap_list_query *query;
+    struct cap_listed *items;
+    size_t count;
+    size_t scanned;
+    struct cap_hash last; /* the last entry looked at */
+    bool more;
+};
+
+/* The first hash that a listing can show: where an engine seeks to. It may equal query->after. */
+struct cap_hash store_scan_start(const struct cap_list_query *query);
+
+/* Offers the next entry; false when the listing is over, and scan->more says why. Pure. */
+bool store_scan_offer(struct store_scan *scan, const struct cap_hash *hash,
+                      const struct cap_info *info);
+
+/* Adds one stored cap to the counts. Pure. */
+void store_counts_add(struct cap_counts *counts, const struct cap_info *info);
+
+/* Copies `len` bytes of a source; `dst` has room. Fails as the source does. */
+enum cap_error store_source_read(const struct cap_source *source, uint64_t offset, void *dst,
+                                 size_t len);
+
+#endif

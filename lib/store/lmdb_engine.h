@@ -1,0 +1,211 @@
+/*
+ * The LMDB engine's insides, shared by its files. Internal to lib/store.
+ *
+ * One environment in one file, `store.lmdb`; its named databases:
+ *
+ *   meta      "format" -> version and store id; "state" -> next body id and counts
+ *   caps      CapHash -> cap record (record.h)
+ *   bulk      body id, stream, chunk number -> bytes of a body or of its page roots
+ *   stages    body id -> length and what is written: bulk that no cap names yet
+ *   refs      source CapHash, target CapHash -> tables
+ *   revs      target CapHash, source CapHash -> tables
+ *   contents  image_content_hash -> CapHash
+ *
+ * A chunk fills whole pages exactly: LMDB's header takes 16 bytes of the first. Small chunks also
+ * bound what a write holds in memory and keep LMDB's search for runs of free pages short.
+ */
+#ifndef LIB_STORE_LMDB_ENGINE_H
+#define LIB_STORE_LMDB_ENGINE_H
+
+#include <lmdb.h>
+#include <pthread.h>
+
+#include "lib/store/engine.h"
+#include "lib/store/record.h"
+
+#define LMDB_BODY_CHUNK  65520u                  /* 16 pages less the header */
+#define LMDB_ROOTS_CHUNK (2047u * CAP_HASH_SIZE) /* the same, in whole roots */
+#define LMDB_IDLE_READS  16u                     /* reset read transactions kept for reuse */
+#define LMDB_DROP_CHUNKS 512u                    /* chunks deleted per transaction */
+
+enum lmdb_table {
+    LMDB_META,
+    LMDB_CAPS,
+    LMDB_BULK,
+    LMDB_STAGES,
+    LMDB_REFS,
+    LMDB_REVS,
+    LMDB_CONTENTS,
+    LMDB_TABLES,
+};
+
+struct lmdb_read {
+    struct cap_read base;
+    MDB_txn *txn;
+    struct lmdb_read *next; /* in the store's idle list */
+};
+
+/* A stage of this life; what `stages` lists and this does not is dead and gets swept. */
+struct lmdb_stage {
+    uint64_t body;
+    uint64_t body_len;
+    uint64_t written;
+    bool linked; /* in the open cap_write: gone when it commits */
+    struct lmdb_stage *next;
+};
+
+struct lmdb_write {
+    struct cap_write base;
+    MDB_txn *txn;
+    struct store_state state;
+    uint64_t bytes; /* roughly what the puts so far take */
+    bool changed;   /* `state` is to be written */
+};
+
+struct lmdb_store {
+    struct cap_store base;
+    MDB_env *env;
+    MDB_dbi tables[LMDB_TABLES];
+    int fd; /* LMDB's own, never closed by us: closing any fd of the file drops LMDB's locks */
+    uint64_t page_size;
+    uint64_t map_bytes;
+    uint32_t max_readers;
+
+    pthread_mutex_t lock; /* of the next three */
+    struct lmdb_read *idle;
+    unsigned idle_count;
+    uint32_t open_reads;
+
+    pthread_mutex_t gauge_lock;
+    MDB_txn *gauge; /* a reader of our own, reset between uses: figures when readers are full */
+
+    struct lmdb_stage *stages; /* from here on: the writer's thread only */
+    uint64_t next_body;
+    bool sweep; /* there may be dead stages */
+    struct lmdb_write write;
+};
+
+static inline struct lmdb_store *lmdb_of(struct cap_store *store)
+{
+    return (struct lmdb_store *)store;
+}
+
+/* --- lmdb_env.c ------------------------------------------------------------------------------- */
+
+/*
+ * The one translation of foreign codes, LMDB's and errno. `fd` is any on the store's file system,
+ * or -1: a full file system may say EIO where it means ENOSPC.
+ */
+enum cap_error lmdb_error(int fd, int code);
+
+/* One record; the bytes live as long as the transaction does not change. CAP_E_NOT_FOUND. */
+enum cap_error lmdb_get(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_table table,
+                        struct cap_bytes key, struct cap_bytes *ret_value);
+
+/* Writes one record over what is there. */
+enum cap_error lmdb_put(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_table table,
+                        struct cap_bytes key, struct cap_bytes value);
+
+/* Deletes one record; fine if it is not there. */
+enum cap_error lmdb_delete(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_table table,
+                           struct cap_bytes key);
+
+enum cap_error lmdb_find_cap(const struct lmdb_store *store, MDB_txn *txn,
+                             const struct cap_hash *hash, struct store_cap *ret_cap);
+
+enum cap_error lmdb_state_get(const struct lmdb_store *store, MDB_txn *txn,
+                              struct store_state *ret_state);
+enum cap_error lmdb_state_put(const struct lmdb_store *store, MDB_txn *txn,
+                              const struct store_state *state);
+
+/* A write transaction. Writer only. */
+enum cap_error lmdb_begin(struct lmdb_store *store, MDB_txn **ret_txn);
+
+/* Commits; tells a commit that failed from one after which the environment is dead. */
+enum cap_error lmdb_commit(struct lmdb_store *store, MDB_txn *txn);
+
+/*
+ * CAP_OK if `bytes` more can be written and still leave the room that LMDB needs to delete (it
+ * copies pages to free others). CAP_E_MAP_FULL, CAP_E_DISK_FULL.
+ */
+enum cap_error lmdb_check_room(struct lmdb_store *store, uint64_t bytes);
+
+/* Sees every page number in LMDB's free list, as of now. */
+enum cap_error lmdb_count_free(struct lmdb_store *store, uint64_t *ret_pages);
+
+enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space);
+enum cap_error lmdb_tend(struct cap_store *base);
+
+/* --- lmdb_read.c ------------------------------------------------------------------------------ */
+
+enum cap_error lmdb_read_begin(struct cap_store *base, struct cap_read **ret_read);
+void lmdb_read_end(struct cap_read *base);
+void lmdb_read_free(struct lmdb_read *read);
+enum cap_error lmdb_find(struct cap_read *base, const struct cap_hash *hash,
+                         struct cap_info *ret_info);
+enum cap_error lmdb_window(struct cap_read *base, const struct cap_hash *hash, uint64_t offset,
+                           uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len);
+enum cap_error lmdb_page_roots(struct cap_read *base, const struct cap_hash *hash, uint64_t first,
+                               size_t count, struct cap_hash *ret_roots);
+enum cap_error lmdb_list(struct cap_read *base, const struct cap_list_query *query,
+                         struct cap_listed *ret_items, size_t *ret_count, struct cap_hash *ret_last,
+                         bool *ret_more);
+enum cap_error lmdb_refs(struct cap_read *base, const struct cap_hash *hash,
+                         enum cap_ref_direction direction, const struct cap_hash *after, size_t max,
+                         struct cap_ref *ret_refs, size_t *ret_count, bool *ret_more);
+enum cap_error lmdb_find_content(struct cap_read *base, const struct cap_hash *content_hash,
+                                 struct cap_hash *ret_hash);
+enum cap_error lmdb_counts(struct cap_read *base, struct cap_counts *ret_counts);
+
+/* --- lmdb_stage.c ----------------------------------------------------------------------------- */
+
+/* A run of one stream of bulk: bytes [from, to) of `source`, `from` at the start of a chunk. */
+struct lmdb_bulk {
+    uint64_t body;
+    enum store_stream stream;
+    const struct cap_source *source;
+    uint64_t from;
+    uint64_t to;
+};
+
+/* Writes it chunk by chunk, straight into LMDB's pages. */
+enum cap_error lmdb_put_bulk(const struct lmdb_store *store, MDB_txn *txn,
+                             const struct lmdb_bulk *bulk);
+
+/* Deletes at most `max` chunks of a body; *ret_done when none is left. */
+enum cap_error lmdb_drop_bulk(const struct lmdb_store *store, MDB_txn *txn, uint64_t body,
+                              size_t max, bool *ret_done);
+
+/* The stage of this life with that id, or NULL. */
+struct lmdb_stage *lmdb_stage_of(const struct lmdb_store *store, uint64_t body);
+
+/* Takes a stage off the list of the living and frees it. */
+void lmdb_stage_forget(struct lmdb_store *store, struct lmdb_stage *stage);
+
+/* Deletes a bounded part of the dead stages in a transaction of its own; *ret_more if any is left.
+ */
+enum cap_error lmdb_sweep(struct lmdb_store *store, bool *ret_more);
+
+/* Takes a chance to sweep a little; what it cannot do now stays for later. */
+void lmdb_try_sweep(struct lmdb_store *store);
+
+enum cap_error lmdb_stage_begin(struct cap_store *base, uint64_t body_len, uint64_t *ret_stage);
+enum cap_error lmdb_stage_step(struct cap_store *base, uint64_t stage,
+                               const struct cap_source *body, bool *ret_done);
+enum cap_error lmdb_stage_drop(struct cap_store *base, uint64_t stage);
+
+/* --- lmdb_write.c ----------------------------------------------------------------------------- */
+
+enum cap_error lmdb_write_begin(struct cap_store *base, struct cap_write **ret_write);
+enum cap_error lmdb_write_find(struct cap_write *base, const struct cap_hash *hash,
+                               struct cap_info *ret_info);
+enum cap_error lmdb_write_put(struct cap_write *base, const struct cap_put *put, bool *ret_new);
+enum cap_error lmdb_write_commit(struct cap_write *base);
+void lmdb_write_abort(struct cap_write *base);
+
+/* --- lmdb_open.c ------------------------------------------------------------------------------ */
+
+/* Whether a statfs f_type is of a file system over a network, where LMDB's locks do not hold. */
+bool lmdb_is_network(long type);
+
+#endif

@@ -1,0 +1,296 @@
+/*
+ * The LMDB environment as the engine's files use it: errors, records, transactions, room.
+ *
+ * Room. A full map must not become a trap: LMDB copies pages even to delete, so a store filled to
+ * the last page could never be emptied. lmdb_check_room therefore refuses a write of the user's
+ * while some pages are left, counting those at the end of the map and those in the free list. Disk
+ * space is judged likewise. Both are early answers; what LMDB itself says in the end is translated
+ * by lmdb_error.
+ */
+#include <errno.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "lib/store/lmdb_engine.h"
+
+#define DISK_NEARLY_FULL (UINT64_C(16) << 20) /* below it, EIO is taken for "no space" */
+#define DISK_HEADROOM    (UINT64_C(1) << 20)
+#define HEADROOM_PART    64u /* of the map */
+#define HEADROOM_MIN     64u /* pages */
+#define HEADROOM_MAX     4096u
+#define WRITE_SLACK      32u     /* pages that any write takes: copies of branches and leaves */
+#define FREE_RECORDS_MAX 100000u /* bound of the walk over the free list */
+#define FREE_LIST        0       /* the number of LMDB's own free list among its databases */
+
+static uint64_t disk_free(int fd)
+{
+    struct statvfs fs;
+
+    if (fd < 0 || fstatvfs(fd, &fs) != 0)
+        return UINT64_MAX;
+    return (uint64_t)fs.f_bavail * fs.f_frsize;
+}
+
+enum cap_error lmdb_error(int fd, int code)
+{
+    switch (code) {
+    case MDB_SUCCESS:
+        return CAP_OK;
+    case MDB_NOTFOUND:
+        return CAP_E_NOT_FOUND;
+    case MDB_MAP_FULL:
+        return CAP_E_MAP_FULL;
+    case MDB_READERS_FULL:
+        return CAP_E_READERS_FULL;
+    case MDB_VERSION_MISMATCH:
+        return CAP_E_STORE_VERSION;
+    case MDB_PANIC:
+    case MDB_MAP_RESIZED: /* somebody else wrote; mapping anew under open readers is not safe */
+        return CAP_E_STORE_FAILED;
+    case MDB_CORRUPTED:
+    case MDB_PAGE_NOTFOUND:
+    case MDB_INVALID:
+    case MDB_BAD_TXN: /* an earlier call met a bad page */
+    case MDB_INCOMPATIBLE:
+        return CAP_E_CORRUPT;
+    case MDB_TXN_FULL:
+    case ENOMEM:
+        return CAP_E_NO_MEMORY;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+        return CAP_E_DISK_FULL;
+    case EINVAL:
+        return CAP_E_INVALID_ARGUMENT;
+    case EIO:
+        return disk_free(fd) < DISK_NEARLY_FULL ? CAP_E_DISK_FULL : CAP_E_IO;
+    default:
+        return CAP_E_IO;
+    }
+}
+
+/* LMDB takes keys and values as mutable pointers but does not write through them. */
+static MDB_val value_of(struct cap_bytes bytes)
+{
+    MDB_val val = {.mv_size = bytes.len};
+
+    memcpy(&val.mv_data, &bytes.data, sizeof(val.mv_data));
+    return val;
+}
+
+enum cap_error lmdb_get(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_table table,
+                        struct cap_bytes key, struct cap_bytes *ret_value)
+{
+    MDB_val k = value_of(key);
+    MDB_val v;
+    int rc = mdb_get(txn, store->tables[table], &k, &v);
+
+    if (rc != 0)
+        return lmdb_error(store->fd, rc);
+    *ret_value = (struct cap_bytes){v.mv_data, v.mv_size};
+    return CAP_OK;
+}
+
+enum cap_error lmdb_put(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_table table,
+                        struct cap_bytes key, struct cap_bytes value)
+{
+    MDB_val k = value_of(key);
+    MDB_val v = value_of(value);
+
+    return lmdb_error(store->fd, mdb_put(txn, store->tables[table], &k, &v, 0));
+}
+
+enum cap_error lmdb_delete(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_table table,
+                           struct cap_bytes key)
+{
+    MDB_val k = value_of(key);
+    int rc = mdb_del(txn, store->tables[table], &k, NULL);
+
+    return rc == MDB_NOTFOUND ? CAP_OK : lmdb_error(store->fd, rc);
+}
+
+enum cap_error lmdb_find_cap(const struct lmdb_store *store, MDB_txn *txn,
+                             const struct cap_hash *hash, struct store_cap *ret_cap)
+{
+    struct cap_bytes bytes;
+    enum cap_error error =
+        lmdb_get(store, txn, LMDB_CAPS, (struct cap_bytes){hash->bytes, CAP_HASH_SIZE}, &bytes);
+
+    return error == CAP_OK ? store_cap_decode(bytes, ret_cap) : error;
+}
+
+static const struct cap_bytes state_key = {(const uint8_t *)"state", 5};
+
+enum cap_error lmdb_state_get(const struct lmdb_store *store, MDB_txn *txn,
+                              struct store_state *ret_state)
+{
+    struct cap_bytes bytes;
+    enum cap_error error = lmdb_get(store, txn, LMDB_META, state_key, &bytes);
+
+    if (error == CAP_E_NOT_FOUND)
+        return CAP_E_CORRUPT;
+    return error == CAP_OK ? store_state_decode(bytes, ret_state) : error;
+}
+
+enum cap_error lmdb_state_put(const struct lmdb_store *store, MDB_txn *txn,
+                              const struct store_state *state)
+{
+    uint8_t bytes[STORE_STATE_SIZE];
+
+    store_state_encode(state, bytes);
+    return lmdb_put(store, txn, LMDB_META, state_key, (struct cap_bytes){bytes, sizeof(bytes)});
+}
+
+enum cap_error lmdb_begin(struct lmdb_store *store, MDB_txn **ret_txn)
+{
+    return lmdb_error(store->fd, mdb_txn_begin(store->env, NULL, 0, ret_txn));
+}
+
+/* After a failed meta write LMDB refuses every transaction; only asking for one tells. */
+static bool is_dead(struct lmdb_store *store)
+{
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(store->env, NULL, 0, &txn);
+
+    if (rc == 0)
+        mdb_txn_abort(txn);
+    return rc == MDB_PANIC;
+}
+
+enum cap_error lmdb_commit(struct lmdb_store *store, MDB_txn *txn)
+{
+    int rc = mdb_txn_commit(txn);
+
+    if (rc == 0)
+        return CAP_OK;
+    return is_dead(store) ? CAP_E_STORE_FAILED : lmdb_error(store->fd, rc);
+}
+
+/* --- Room ------------------------------------------------------------------------------------- */
+
+static int sum_free_list(MDB_txn *txn, uint64_t *ret_pages)
+{
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    uint64_t pages = 0;
+    size_t count;
+    int rc = mdb_cursor_open(txn, FREE_LIST, &cursor);
+
+    if (rc != 0)
+        return rc;
+    for (unsigned i = 0; i < FREE_RECORDS_MAX; i++) {
+        rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+        if (rc != 0 || value.mv_size < sizeof(count))
+            break;
+        memcpy(&count, value.mv_data, sizeof(count)); /* a list begins with its length */
+        pages += count;
+    }
+    mdb_cursor_close(cursor);
+    if (rc != 0 && rc != MDB_NOTFOUND)
+        return rc;
+    *ret_pages = pages;
+    return 0;
+}
+
+enum cap_error lmdb_count_free(struct lmdb_store *store, uint64_t *ret_pages)
+{
+    int rc;
+
+    pthread_mutex_lock(&store->gauge_lock);
+    rc = mdb_txn_renew(store->gauge);
+    if (rc == 0) {
+        rc = sum_free_list(store->gauge, ret_pages);
+        mdb_txn_reset(store->gauge);
+    }
+    pthread_mutex_unlock(&store->gauge_lock);
+    return lmdb_error(store->fd, rc);
+}
+
+/* Where the store ends: pages of the map and of the file that come after the last one in use. */
+struct tail {
+    uint64_t map_pages;
+    uint64_t file_pages;
+    uint64_t file_bytes;
+};
+
+static enum cap_error measure_tail(const struct lmdb_store *store, struct tail *ret_tail)
+{
+    MDB_envinfo info;
+    struct stat st;
+    uint64_t used, file;
+
+    (void)mdb_env_info(store->env, &info); /* fails on NULL only */
+    if (fstat(store->fd, &st) != 0)
+        return lmdb_error(store->fd, errno);
+    used = (uint64_t)info.me_last_pgno + 1;
+    file = (uint64_t)st.st_size / store->page_size;
+    ret_tail->map_pages = (uint64_t)info.me_mapsize / store->page_size;
+    ret_tail->map_pages -= used < ret_tail->map_pages ? used : ret_tail->map_pages;
+    ret_tail->file_pages = file > used ? file - used : 0;
+    ret_tail->file_bytes = (uint64_t)st.st_size;
+    return CAP_OK;
+}
+
+static uint64_t headroom(const struct lmdb_store *store)
+{
+    uint64_t pages = store->map_bytes / store->page_size / HEADROOM_PART;
+
+    if (pages < HEADROOM_MIN)
+        return HEADROOM_MIN;
+    return pages < HEADROOM_MAX ? pages : HEADROOM_MAX;
+}
+
+enum cap_error lmdb_check_room(struct lmdb_store *store, uint64_t bytes)
+{
+    uint64_t need = bytes / (store->page_size - 16) + WRITE_SLACK;
+    uint64_t need_map = need + headroom(store);
+    uint64_t need_disk = need + DISK_HEADROOM / store->page_size;
+    uint64_t disk = disk_free(store->fd) / store->page_size;
+    uint64_t free_pages;
+    struct tail tail;
+    enum cap_error error = measure_tail(store, &tail);
+
+    if (error != CAP_OK)
+        return error;
+    disk += tail.file_pages;
+    if (tail.map_pages >= need_map && disk >= need_disk)
+        return CAP_OK;
+    error = lmdb_count_free(store, &free_pages);
+    if (error != CAP_OK)
+        return error;
+    if (tail.map_pages + free_pages < need_map)
+        return CAP_E_MAP_FULL;
+    return disk + free_pages < need_disk ? CAP_E_DISK_FULL : CAP_OK;
+}
+
+enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)
+{
+    struct lmdb_store *store = lmdb_of(base);
+    struct cap_space space = {0};
+    struct tail tail;
+    uint64_t free_pages;
+    enum cap_error error = lmdb_count_free(store, &free_pages);
+
+    if (error == CAP_OK)
+        error = measure_tail(store, &tail);
+    if (error != CAP_OK)
+        return error;
+    space.file_bytes = tail.file_bytes;
+    space.free_bytes = (free_pages + tail.file_pages) * store->page_size;
+    space.map_bytes = store->map_bytes;
+    space.disk_free = disk_free(store->fd);
+    space.max_readers = store->max_readers;
+    pthread_mutex_lock(&store->lock);
+    space.readers = store->open_reads;
+    pthread_mutex_unlock(&store->lock);
+    *ret_space = space;
+    return CAP_OK;
+}
+
+enum cap_error lmdb_tend(struct cap_store *base)
+{
+    struct lmdb_store *store = lmdb_of(base);
+    int dead;
+
+    return lmdb_error(store->fd, mdb_reader_check(store->env, &dead));
+}

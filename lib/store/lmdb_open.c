@@ -1,0 +1,503 @@
+/*
+ * Opening, creating and closing an LMDB store.
+ *
+ * Happy path: the data file is there, LMDB opens it, the file is as long as it says, the format is
+ * ours, stages of an earlier life are dropped.
+ *
+ * Failure modes. A crash while the store is created: it is made under another name, committed,
+ * synced and only then renamed, so a leftover is never mistaken for a store; the next open removes
+ * it. A truncated file would mean SIGBUS on a read, so its length is compared with LMDB's last page
+ * before anything is read. Another format or a network file system is refused. A disk or map too
+ * full to drop old stages is no reason not to serve: they stay listed and are swept later.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "lib/store/lmdb_engine.h"
+
+#define FILE_NAME "store.lmdb"
+#define LOCK_NAME "store.lmdb-lock"
+#define TEMP_NAME "store.lmdb.new"
+#define TEMP_LOCK "store.lmdb.new-lock"
+
+#define MAP_DEFAULT     (UINT64_C(1) << 40)
+#define MAP_MIN         (UINT64_C(1) << 20)
+#define MAP_GIVE_UP     (UINT64_C(1) << 30) /* the least that the default falls back to */
+#define READERS_DEFAULT 512u
+#define OWN_READERS     1u   /* the gauge */
+#define GAP_MAX         4096 /* pages that a sound file may lack at its end; see fill_gap */
+#define ENV_FLAGS       (MDB_NOSUBDIR | MDB_NOTLS)
+
+static const char *const table_names[LMDB_TABLES] = {
+    [LMDB_META] = "meta",         [LMDB_CAPS] = "caps", [LMDB_BULK] = "bulk",
+    [LMDB_STAGES] = "stages",     [LMDB_REFS] = "refs", [LMDB_REVS] = "revs",
+    [LMDB_CONTENTS] = "contents",
+};
+
+static const struct cap_bytes format_key = {(const uint8_t *)"format", 6};
+
+/* --- The directory ---------------------------------------------------------------------------- */
+
+bool lmdb_is_network(long type)
+{
+    static const uint32_t networks[] = {
+        0x6969,     /* nfs */
+        0x517b,     /* smb */
+        0xff534d42, /* cifs */
+        0xfe534d42, /* smb2 */
+        0x00c36400, /* ceph */
+        0x5346414f, /* afs */
+        0x6b414653, /* kafs */
+        0x73757245, /* coda */
+        0x564c,     /* ncp */
+        0x0bd00bd0, /* lustre */
+        0x01021997, /* 9p */
+        0x7461636f, /* ocfs2 */
+        0x01161970, /* gfs2 */
+    };
+
+    for (size_t i = 0; i < sizeof(networks) / sizeof(networks[0]); i++) {
+        if ((uint32_t)type == networks[i])
+            return true;
+    }
+    return false;
+}
+
+static enum cap_error sync_dir(int dir)
+{
+    return fsync(dir) == 0 ? CAP_OK : lmdb_error(dir, errno);
+}
+
+/* The directory may be as new as the store. One that we may not open is not ours to sync. */
+static enum cap_error sync_parent(int dir)
+{
+    int parent = openat(dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    enum cap_error error;
+
+    if (parent < 0)
+        return CAP_OK;
+    error = sync_dir(parent);
+    close(parent);
+    return error;
+}
+
+static enum cap_error remove_file(int dir, const char *name)
+{
+    return unlinkat(dir, name, 0) == 0 || errno == ENOENT ? CAP_OK : lmdb_error(dir, errno);
+}
+
+static enum cap_error make_path(const struct cap_store_lmdb_config *config, const char *name,
+                                char ret_path[PATH_MAX])
+{
+    int len = snprintf(ret_path, PATH_MAX, "%s/%s", config->dir, name);
+
+    return len > 0 && len < PATH_MAX ? CAP_OK : CAP_E_INVALID_ARGUMENT;
+}
+
+/* --- The environment -------------------------------------------------------------------------- */
+
+static enum cap_error try_open_env(const char *path, uint64_t map_bytes, uint32_t max_readers,
+                                   MDB_env **ret_env)
+{
+    MDB_env *env;
+    int rc = mdb_env_create(&env);
+
+    if (rc != 0)
+        return lmdb_error(-1, rc);
+    rc = mdb_env_set_mapsize(env, (size_t)map_bytes);
+    if (rc == 0)
+        rc = mdb_env_set_maxdbs(env, LMDB_TABLES);
+    if (rc == 0)
+        rc = mdb_env_set_maxreaders(env, max_readers + OWN_READERS);
+    if (rc == 0)
+        rc = mdb_env_open(env, path, ENV_FLAGS, 0600);
+    if (rc != 0) {
+        mdb_env_close(env);
+        return lmdb_error(-1, rc);
+    }
+    *ret_env = env;
+    return CAP_OK;
+}
+
+/* The default map is only address space, but that may be limited too: then take less of it. */
+static enum cap_error open_env(const struct cap_store_lmdb_config *config, const char *path,
+                               MDB_env **ret_env)
+{
+    uint32_t readers = config->max_readers ? config->max_readers : READERS_DEFAULT;
+    uint64_t map = config->map_bytes ? config->map_bytes : MAP_DEFAULT;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    enum cap_error error;
+
+    if (readers > UINT32_MAX / 2 || map > SIZE_MAX / 2)
+        return CAP_E_INVALID_ARGUMENT;
+    if (map < MAP_MIN)
+        map = MAP_MIN;
+    error = try_open_env(path, map / page * page, readers, ret_env);
+    while (error == CAP_E_NO_MEMORY && config->map_bytes == 0 && map > MAP_GIVE_UP) {
+        map /= 2;
+        error = try_open_env(path, map, readers, ret_env);
+    }
+    return error;
+}
+
+static enum cap_error open_tables(struct lmdb_store *store, MDB_txn *txn, unsigned flags)
+{
+    for (int i = 0; i < LMDB_TABLES; i++) {
+        int rc = mdb_dbi_open(txn, table_names[i], flags, &store->tables[i]);
+
+        if (rc != 0)
+            return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(-1, rc);
+    }
+    return CAP_OK;
+}
+
+/* --- Creation --------------------------------------------------------------------------------- */
+
+static enum cap_error write_first(struct lmdb_store *store, MDB_txn *txn,
+                                  const uint8_t id[CAP_STORE_ID_SIZE])
+{
+    uint8_t format[STORE_FORMAT_SIZE];
+    struct store_state state = {.next_body = 1}; /* 0 says "no stage" */
+    enum cap_error error = open_tables(store, txn, MDB_CREATE);
+
+    if (error != CAP_OK)
+        return error;
+    store_format_encode(id, format);
+    error = lmdb_put(store, txn, LMDB_META, format_key, (struct cap_bytes){format, sizeof(format)});
+    return error == CAP_OK ? lmdb_state_put(store, txn, &state) : error;
+}
+
+static enum cap_error write_new_file(const struct cap_store_lmdb_config *config, const char *path,
+                                     const uint8_t id[CAP_STORE_ID_SIZE])
+{
+    struct lmdb_store draft = {.fd = -1};
+    MDB_txn *txn;
+    enum cap_error error = open_env(config, path, &draft.env);
+
+    if (error != CAP_OK)
+        return error;
+    error = lmdb_begin(&draft, &txn);
+    if (error == CAP_OK) {
+        error = write_first(&draft, txn, id);
+        if (error == CAP_OK)
+            error = lmdb_commit(&draft, txn);
+        else
+            mdb_txn_abort(txn);
+    }
+    mdb_env_close(draft.env);
+    return error;
+}
+
+/* All of the file, its length included; LMDB's commit syncs its data only. */
+static enum cap_error sync_file(int dir, const char *name)
+{
+    int fd = openat(dir, name, O_RDWR | O_CLOEXEC);
+    enum cap_error error;
+
+    if (fd < 0)
+        return lmdb_error(dir, errno);
+    error = fsync(fd) == 0 ? CAP_OK : lmdb_error(dir, errno);
+    close(fd);
+    return error;
+}
+
+static enum cap_error create(const struct cap_store_lmdb_config *config, int dir,
+                             const uint8_t id[CAP_STORE_ID_SIZE])
+{
+    char path[PATH_MAX];
+    enum cap_error error = make_path(config, TEMP_NAME, path);
+
+    if (error == CAP_OK)
+        error = write_new_file(config, path, id);
+    if (error == CAP_OK)
+        error = sync_file(dir, TEMP_NAME);
+    if (error == CAP_OK)
+        error = sync_dir(dir);
+    if (error == CAP_OK)
+        error = remove_file(dir, LOCK_NAME); /* of a store that somebody took away */
+    if (error == CAP_OK && renameat(dir, TEMP_NAME, dir, FILE_NAME) != 0)
+        error = lmdb_error(dir, errno);
+    if (error == CAP_OK)
+        error = remove_file(dir, TEMP_LOCK);
+    if (error == CAP_OK)
+        error = sync_dir(dir);
+    return error == CAP_OK ? sync_parent(dir) : error;
+}
+
+/* Looks at the directory, clears leftovers, and creates the data file if it is not there. */
+static enum cap_error prepare(const struct cap_store_lmdb_config *config, int dir,
+                              const uint8_t id[CAP_STORE_ID_SIZE])
+{
+    struct statfs fs;
+    struct stat st;
+    enum cap_error error;
+
+    if (fstatfs(dir, &fs) != 0)
+        return lmdb_error(dir, errno);
+    if (lmdb_is_network(fs.f_type))
+        return CAP_E_INVALID_ARGUMENT;
+    error = remove_file(dir, TEMP_NAME);
+    if (error == CAP_OK)
+        error = remove_file(dir, TEMP_LOCK);
+    if (error != CAP_OK)
+        return error;
+    if (fstatat(dir, FILE_NAME, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT ? create(config, dir, id) : lmdb_error(dir, errno);
+    /* An empty file LMDB would take for a new store. */
+    return S_ISREG(st.st_mode) && st.st_size > 0 ? CAP_OK : CAP_E_CORRUPT;
+}
+
+/* --- The length of the file ------------------------------------------------------------------- */
+
+/* Counts the pages from `first` on that the free list holds. */
+static int count_free_from(MDB_txn *txn, uint64_t first, uint64_t *ret_count)
+{
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    uint64_t found = 0;
+    int rc = mdb_cursor_open(txn, 0, &cursor);
+
+    if (rc != 0)
+        return rc;
+    while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
+        size_t count = 0, page;
+
+        if (value.mv_size >= sizeof(count))
+            memcpy(&count, value.mv_data, sizeof(count));
+        if (count > value.mv_size / sizeof(count) - 1)
+            break;
+        for (size_t i = 1; i <= count; i++) {
+            memcpy(&page, (const uint8_t *)value.mv_data + i * sizeof(page), sizeof(page));
+            found += page >= first;
+        }
+    }
+    mdb_cursor_close(cursor);
+    if (rc != MDB_NOTFOUND)
+        return rc == 0 ? MDB_CORRUPTED : rc;
+    *ret_count = found;
+    return 0;
+}
+
+/*
+ * LMDB does not write a page that one transaction both takes and gives back, so a sound file may
+ * lack some free pages at its end. Whether these are free only the free list tells, which may lie
+ * in the gap of a file that was cut; so the gap is first filled with a hole, which LMDB reports as
+ * damage where the end of a file would be SIGBUS.
+ */
+static enum cap_error fill_gap(struct lmdb_store *store, uint64_t file_pages, uint64_t used_pages)
+{
+    off_t before = (off_t)(file_pages * store->page_size);
+    uint64_t gap = used_pages - file_pages;
+    uint64_t free_pages = 0;
+    MDB_txn *txn;
+    int rc;
+
+    if (gap > GAP_MAX)
+        return CAP_E_CORRUPT;
+    if (ftruncate(store->fd, (off_t)(used_pages * store->page_size)) != 0)
+        return lmdb_error(store->fd, errno);
+    rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
+    if (rc == 0) {
+        rc = count_free_from(txn, file_pages, &free_pages);
+        mdb_txn_abort(txn);
+    }
+    if (rc == 0 && free_pages == gap)
+        return CAP_OK;
+    if (ftruncate(store->fd, before) != 0) /* left as found, for whoever repairs it */
+        return lmdb_error(store->fd, errno);
+    return rc == 0 ? CAP_E_CORRUPT : lmdb_error(store->fd, rc);
+}
+
+static enum cap_error check_length(struct lmdb_store *store)
+{
+    MDB_envinfo info;
+    struct stat st;
+    uint64_t file_pages, used_pages;
+
+    (void)mdb_env_info(store->env, &info);
+    if (fstat(store->fd, &st) != 0)
+        return lmdb_error(store->fd, errno);
+    file_pages = (uint64_t)st.st_size / store->page_size;
+    used_pages = (uint64_t)info.me_last_pgno + 1;
+    store->map_bytes = (uint64_t)info.me_mapsize;
+    return file_pages < used_pages ? fill_gap(store, file_pages, used_pages) : CAP_OK;
+}
+
+/* --- Opening ---------------------------------------------------------------------------------- */
+
+static enum cap_error load_in(struct lmdb_store *store, MDB_txn *txn)
+{
+    struct cap_bytes format;
+    struct store_state state;
+    int rc = mdb_dbi_open(txn, table_names[LMDB_META], 0, &store->tables[LMDB_META]);
+    enum cap_error error;
+
+    if (rc != 0)
+        return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(store->fd, rc);
+    error = lmdb_get(store, txn, LMDB_META, format_key, &format);
+    if (error != CAP_OK)
+        return error == CAP_E_NOT_FOUND ? CAP_E_CORRUPT : error;
+    error = store_format_decode(format, store->base.id);
+    if (error == CAP_OK)
+        error = open_tables(store, txn, 0);
+    if (error == CAP_OK)
+        error = lmdb_state_get(store, txn, &state);
+    if (error == CAP_OK)
+        store->next_body = state.next_body;
+    return error;
+}
+
+/* Handles of databases outlive the transaction that opened them only if it commits. */
+static enum cap_error load(struct lmdb_store *store)
+{
+    MDB_txn *txn;
+    enum cap_error error = lmdb_error(store->fd, mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn));
+
+    if (error != CAP_OK)
+        return error;
+    error = load_in(store, txn);
+    if (error != CAP_OK) {
+        mdb_txn_abort(txn);
+        return error;
+    }
+    return lmdb_error(store->fd, mdb_txn_commit(txn));
+}
+
+static enum cap_error open_gauge(struct lmdb_store *store)
+{
+    int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &store->gauge);
+
+    if (rc != 0)
+        return lmdb_error(store->fd, rc);
+    mdb_txn_reset(store->gauge);
+    return CAP_OK;
+}
+
+static enum cap_error sweep_all(struct lmdb_store *store)
+{
+    enum cap_error error = CAP_OK;
+    bool more = true;
+
+    store->sweep = true;
+    while (more && error == CAP_OK)
+        error = lmdb_sweep(store, &more);
+    return error == CAP_E_DISK_FULL || error == CAP_E_MAP_FULL ? CAP_OK : error;
+}
+
+static enum cap_error open_store(struct lmdb_store *store,
+                                 const struct cap_store_lmdb_config *config, const char *path)
+{
+    MDB_stat stat;
+    int dead;
+    enum cap_error error = open_env(config, path, &store->env);
+
+    if (error != CAP_OK)
+        return error;
+    (void)mdb_env_get_fd(store->env, &store->fd);
+    (void)mdb_env_stat(store->env, &stat);
+    store->page_size = stat.ms_psize;
+    error = check_length(store);
+    if (error == CAP_OK)
+        error = lmdb_error(store->fd, mdb_reader_check(store->env, &dead));
+    if (error == CAP_OK)
+        error = load(store);
+    if (error == CAP_OK)
+        error = open_gauge(store);
+    return error == CAP_OK ? sweep_all(store) : error;
+}
+
+/* Also of a store that is half open. */
+static void lmdb_close(struct cap_store *base)
+{
+    struct lmdb_store *store = lmdb_of(base);
+
+    while (store->idle) {
+        struct lmdb_read *read = store->idle;
+
+        store->idle = read->next;
+        lmdb_read_free(read);
+    }
+    while (store->stages)
+        lmdb_stage_forget(store, store->stages);
+    if (store->gauge)
+        mdb_txn_abort(store->gauge);
+    if (store->env)
+        mdb_env_close(store->env);
+    pthread_mutex_destroy(&store->lock);
+    pthread_mutex_destroy(&store->gauge_lock);
+    free(store);
+}
+
+static const struct cap_store_ops lmdb_ops = {
+    .name = "lmdb",
+    .close = lmdb_close,
+    .space = lmdb_space,
+    .tend = lmdb_tend,
+    .read_begin = lmdb_read_begin,
+    .read_end = lmdb_read_end,
+    .find = lmdb_find,
+    .window = lmdb_window,
+    .page_roots = lmdb_page_roots,
+    .list = lmdb_list,
+    .refs = lmdb_refs,
+    .find_content = lmdb_find_content,
+    .counts = lmdb_counts,
+    .stage_begin = lmdb_stage_begin,
+    .stage_step = lmdb_stage_step,
+    .stage_drop = lmdb_stage_drop,
+    .write_begin = lmdb_write_begin,
+    .write_find = lmdb_write_find,
+    .write_put = lmdb_write_put,
+    .write_commit = lmdb_write_commit,
+    .write_abort = lmdb_write_abort,
+};
+
+static struct lmdb_store *new_store(const struct cap_store_lmdb_config *config)
+{
+    struct lmdb_store *store = calloc(1, sizeof(*store));
+
+    if (!store)
+        return NULL;
+    store->base.ops = &lmdb_ops;
+    store->fd = -1;
+    store->max_readers = config->max_readers ? config->max_readers : READERS_DEFAULT;
+    pthread_mutex_init(&store->lock, NULL);
+    pthread_mutex_init(&store->gauge_lock, NULL);
+    return store;
+}
+
+enum cap_error cap_store_lmdb_open(const struct cap_store_lmdb_config *config,
+                                   const uint8_t new_id[CAP_STORE_ID_SIZE],
+                                   struct cap_store **ret_store)
+{
+    char path[PATH_MAX];
+    struct lmdb_store *store;
+    enum cap_error error = make_path(config, FILE_NAME, path);
+    int dir;
+
+    if (error != CAP_OK)
+        return error;
+    dir = open(config->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return lmdb_error(-1, errno);
+    error = prepare(config, dir, new_id);
+    close(dir);
+    if (error != CAP_OK)
+        return error;
+    store = new_store(config);
+    if (!store)
+        return CAP_E_NO_MEMORY;
+    error = open_store(store, config, path);
+    if (error != CAP_OK) {
+        lmdb_close(&store->base);
+        return error;
+    }
+    *ret_store = &store->base;
+    return CAP_OK;
+}

@@ -1,0 +1,432 @@
+/*
+ * Reading from LMDB: snapshots, records, windows of bodies.
+ *
+ * A read transaction is costly to make and cheap to renew, so ended ones are reset and kept, up to
+ * a bound. Windows point into the map: no byte is copied. A chunk that is absent or of another
+ * length than the cap's record says is CAP_E_CORRUPT.
+ */
+#include <stdlib.h>
+
+#include "lib/store/lmdb_engine.h"
+
+static struct lmdb_store *store_of(const struct lmdb_read *read)
+{
+    return lmdb_of(read->base.store);
+}
+
+static struct lmdb_read *read_of(struct cap_read *base)
+{
+    return (struct lmdb_read *)base;
+}
+
+/* --- Snapshots -------------------------------------------------------------------------------- */
+
+void lmdb_read_free(struct lmdb_read *read)
+{
+    mdb_txn_abort(read->txn);
+    free(read);
+}
+
+/* Counts one more open read, and takes an idle one if there is one. */
+static enum cap_error take_slot(struct lmdb_store *store, struct lmdb_read **ret_idle)
+{
+    enum cap_error error = CAP_E_READERS_FULL;
+
+    pthread_mutex_lock(&store->lock);
+    if (store->open_reads < store->max_readers) {
+        struct lmdb_read *idle = store->idle;
+
+        store->open_reads++;
+        if (idle) {
+            store->idle = idle->next;
+            store->idle_count--;
+        }
+        *ret_idle = idle;
+        error = CAP_OK;
+    }
+    pthread_mutex_unlock(&store->lock);
+    return error;
+}
+
+static void release_slot(struct lmdb_store *store)
+{
+    pthread_mutex_lock(&store->lock);
+    store->open_reads--;
+    pthread_mutex_unlock(&store->lock);
+}
+
+/* A reader of our own beside the idle ones; readers that died in other processes are cleared once.
+ */
+static int begin_txn(struct lmdb_store *store, MDB_txn **ret_txn)
+{
+    int dead;
+    int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, ret_txn);
+
+    if (rc != MDB_READERS_FULL)
+        return rc;
+    rc = mdb_reader_check(store->env, &dead);
+    return rc != 0 ? rc : mdb_txn_begin(store->env, NULL, MDB_RDONLY, ret_txn);
+}
+
+static enum cap_error new_read(struct lmdb_store *store, struct lmdb_read **ret_read)
+{
+    struct lmdb_read *read = calloc(1, sizeof(*read));
+    int rc;
+
+    if (!read)
+        return CAP_E_NO_MEMORY;
+    rc = begin_txn(store, &read->txn);
+    if (rc != 0) {
+        free(read);
+        return lmdb_error(store->fd, rc);
+    }
+    read->base.store = &store->base;
+    *ret_read = read;
+    return CAP_OK;
+}
+
+enum cap_error lmdb_read_begin(struct cap_store *base, struct cap_read **ret_read)
+{
+    struct lmdb_store *store = lmdb_of(base);
+    struct lmdb_read *read;
+    enum cap_error error = take_slot(store, &read);
+
+    if (error != CAP_OK)
+        return error;
+    if (read) {
+        error = lmdb_error(store->fd, mdb_txn_renew(read->txn));
+        if (error != CAP_OK)
+            lmdb_read_free(read);
+    } else {
+        error = new_read(store, &read);
+    }
+    if (error != CAP_OK) {
+        release_slot(store);
+        return error;
+    }
+    *ret_read = &read->base;
+    return CAP_OK;
+}
+
+void lmdb_read_end(struct cap_read *base)
+{
+    struct lmdb_read *read = read_of(base);
+    struct lmdb_store *store = store_of(read);
+
+    mdb_txn_reset(read->txn);
+    pthread_mutex_lock(&store->lock);
+    store->open_reads--;
+    if (store->idle_count < LMDB_IDLE_READS) {
+        read->next = store->idle;
+        store->idle = read;
+        store->idle_count++;
+        read = NULL;
+    }
+    pthread_mutex_unlock(&store->lock);
+    if (read)
+        lmdb_read_free(read);
+}
+
+/* --- Records ---------------------------------------------------------------------------------- */
+
+enum cap_error lmdb_find(struct cap_read *base, const struct cap_hash *hash,
+                         struct cap_info *ret_info)
+{
+    struct lmdb_read *read = read_of(base);
+    struct store_cap cap;
+    enum cap_error error = lmdb_find_cap(store_of(read), read->txn, hash, &cap);
+
+    if (error == CAP_OK)
+        *ret_info = cap.info;
+    return error;
+}
+
+enum cap_error lmdb_find_content(struct cap_read *base, const struct cap_hash *content_hash,
+                                 struct cap_hash *ret_hash)
+{
+    struct lmdb_read *read = read_of(base);
+    struct cap_bytes key = {content_hash->bytes, CAP_HASH_SIZE};
+    struct cap_bytes value;
+    enum cap_error error = lmdb_get(store_of(read), read->txn, LMDB_CONTENTS, key, &value);
+
+    if (error != CAP_OK)
+        return error;
+    if (value.len != CAP_HASH_SIZE)
+        return CAP_E_CORRUPT;
+    memcpy(ret_hash->bytes, value.data, CAP_HASH_SIZE);
+    return CAP_OK;
+}
+
+enum cap_error lmdb_counts(struct cap_read *base, struct cap_counts *ret_counts)
+{
+    struct lmdb_read *read = read_of(base);
+    struct store_state state;
+    enum cap_error error = lmdb_state_get(store_of(read), read->txn, &state);
+
+    if (error == CAP_OK)
+        *ret_counts = state.counts;
+    return error;
+}
+
+/* --- Bulk ------------------------------------------------------------------------------------- */
+
+/* A walk over the chunks of one stream; `len` is the stream's whole length. */
+struct chunks {
+    struct lmdb_store *store;
+    MDB_cursor *cursor;
+    uint64_t body;
+    enum store_stream stream;
+    uint32_t size; /* of every chunk but the last */
+    uint64_t len;
+    bool moving; /* the cursor stands on the chunk before */
+};
+
+static enum cap_error chunks_open(struct lmdb_read *read, struct chunks *chunks)
+{
+    chunks->store = store_of(read);
+    chunks->moving = false;
+    return lmdb_error(
+        chunks->store->fd,
+        mdb_cursor_open(read->txn, chunks->store->tables[LMDB_BULK], &chunks->cursor));
+}
+
+/* Chunk `index`; the next call is for the one after it. */
+static enum cap_error chunks_get(struct chunks *chunks, uint64_t index, struct cap_bytes *ret_bytes)
+{
+    uint64_t rest = chunks->len - index * chunks->size;
+    uint8_t wanted[STORE_CHUNK_KEY];
+    MDB_val key = {sizeof(wanted), wanted};
+    MDB_val value;
+    int rc;
+
+    store_chunk_key(chunks->body, chunks->stream, (uint32_t)index, wanted);
+    rc = mdb_cursor_get(chunks->cursor, &key, &value, chunks->moving ? MDB_NEXT : MDB_SET);
+    if (rc != 0)
+        return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(chunks->store->fd, rc);
+    if (key.mv_size != sizeof(wanted) || memcmp(key.mv_data, wanted, sizeof(wanted)) != 0)
+        return CAP_E_CORRUPT;
+    if (value.mv_size != (rest < chunks->size ? rest : chunks->size))
+        return CAP_E_CORRUPT;
+    chunks->moving = true;
+    *ret_bytes = (struct cap_bytes){value.mv_data, value.mv_size};
+    return CAP_OK;
+}
+
+/* Points the spans at `len` bytes from `offset`, which lie inside of the body. */
+static enum cap_error fill_spans(struct chunks *chunks, uint64_t offset, uint64_t len,
+                                 struct iovec *ret_iov, int *ret_count)
+{
+    uint64_t index = offset / chunks->size;
+    uint64_t skip = offset % chunks->size;
+    int count = 0;
+
+    while (len > 0) {
+        struct cap_bytes chunk;
+        uint64_t take;
+        enum cap_error error = chunks_get(chunks, index++, &chunk);
+
+        if (error != CAP_OK)
+            return error;
+        take = chunk.len - skip < len ? chunk.len - skip : len;
+        memcpy(&ret_iov[count].iov_base, &(const uint8_t *){chunk.data + skip}, sizeof(void *));
+        ret_iov[count++].iov_len = (size_t)take;
+        len -= take;
+        skip = 0;
+    }
+    *ret_count = count;
+    return CAP_OK;
+}
+
+enum cap_error lmdb_window(struct cap_read *base, const struct cap_hash *hash, uint64_t offset,
+                           uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len)
+{
+    struct lmdb_read *read = read_of(base);
+    struct chunks chunks = {.stream = STORE_STREAM_BODY, .size = LMDB_BODY_CHUNK};
+    struct store_cap cap;
+    enum cap_error error = lmdb_find_cap(store_of(read), read->txn, hash, &cap);
+
+    if (error != CAP_OK)
+        return error;
+    if (offset > cap.info.body_len)
+        return CAP_E_RANGE_OUT_OF_BODY;
+    if (len > cap.info.body_len - offset)
+        len = cap.info.body_len - offset;
+    error = chunks_open(read, &chunks);
+    if (error != CAP_OK)
+        return error;
+    chunks.body = cap.body;
+    chunks.len = cap.info.body_len;
+    error = fill_spans(&chunks, offset, len, ret_iov, ret_count);
+    mdb_cursor_close(chunks.cursor);
+    if (error == CAP_OK)
+        *ret_len = (size_t)len;
+    return error;
+}
+
+static enum cap_error copy_bulk(struct chunks *chunks, uint64_t offset, uint8_t *dst, size_t len)
+{
+    uint64_t index = offset / chunks->size;
+    size_t skip = (size_t)(offset % chunks->size);
+
+    while (len > 0) {
+        struct cap_bytes chunk;
+        size_t take;
+        enum cap_error error = chunks_get(chunks, index++, &chunk);
+
+        if (error != CAP_OK)
+            return error;
+        take = chunk.len - skip < len ? chunk.len - skip : len;
+        memcpy(dst, chunk.data + skip, take);
+        dst += take;
+        len -= take;
+        skip = 0;
+    }
+    return CAP_OK;
+}
+
+enum cap_error lmdb_page_roots(struct cap_read *base, const struct cap_hash *hash, uint64_t first,
+                               size_t count, struct cap_hash *ret_roots)
+{
+    struct lmdb_read *read = read_of(base);
+    struct chunks chunks = {.stream = STORE_STREAM_ROOTS, .size = LMDB_ROOTS_CHUNK};
+    struct store_cap cap;
+    enum cap_error error = lmdb_find_cap(store_of(read), read->txn, hash, &cap);
+
+    if (error != CAP_OK)
+        return error;
+    if (first > cap.info.page_count || count > cap.info.page_count - first)
+        return CAP_E_RANGE_OUT_OF_BODY;
+    error = chunks_open(read, &chunks);
+    if (error != CAP_OK)
+        return error;
+    chunks.body = cap.body;
+    chunks.len = cap.info.page_count * CAP_HASH_SIZE;
+    error = copy_bulk(&chunks, first * CAP_HASH_SIZE, (uint8_t *)ret_roots, count * CAP_HASH_SIZE);
+    mdb_cursor_close(chunks.cursor);
+    return error;
+}
+
+/* --- Walks ------------------------------------------------------------------------------------ */
+
+/* Offers caps from the cursor's position on until the listing has enough. */
+static enum cap_error list_from(struct lmdb_store *store, MDB_cursor *cursor,
+                                struct store_scan *scan)
+{
+    struct cap_hash start = store_scan_start(scan->query);
+    MDB_val key = {CAP_HASH_SIZE, start.bytes};
+    MDB_val value;
+    int rc;
+
+    for (rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE); rc == 0;
+         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        struct cap_hash hash;
+        struct store_cap cap;
+        enum cap_error error;
+
+        if (key.mv_size != CAP_HASH_SIZE)
+            return CAP_E_CORRUPT;
+        memcpy(hash.bytes, key.mv_data, CAP_HASH_SIZE);
+        error = store_cap_decode((struct cap_bytes){value.mv_data, value.mv_size}, &cap);
+        if (error != CAP_OK)
+            return error;
+        if (!store_scan_offer(scan, &hash, &cap.info))
+            return CAP_OK;
+    }
+    return rc == MDB_NOTFOUND ? CAP_OK : lmdb_error(store->fd, rc);
+}
+
+enum cap_error lmdb_list(struct cap_read *base, const struct cap_list_query *query,
+                         struct cap_listed *ret_items, size_t *ret_count, struct cap_hash *ret_last,
+                         bool *ret_more)
+{
+    struct lmdb_read *read = read_of(base);
+    struct lmdb_store *store = store_of(read);
+    struct store_scan scan = {.query = query, .items = ret_items};
+    MDB_cursor *cursor;
+    enum cap_error error =
+        lmdb_error(store->fd, mdb_cursor_open(read->txn, store->tables[LMDB_CAPS], &cursor));
+
+    if (error != CAP_OK)
+        return error;
+    scan.last = store_scan_start(query);
+    error = list_from(store, cursor, &scan);
+    mdb_cursor_close(cursor);
+    if (error != CAP_OK)
+        return error;
+    *ret_count = scan.count;
+    *ret_last = scan.last;
+    *ret_more = scan.more;
+    return CAP_OK;
+}
+
+/* Up to `max` references of `hash`; pairs begin with the hash and end with the other. */
+struct ref_walk {
+    const struct cap_hash *hash;
+    const struct cap_hash *after;
+    size_t max;
+    struct cap_ref *refs;
+    size_t count;
+    bool more;
+};
+
+static enum cap_error take_ref(struct ref_walk *walk, const MDB_val *key, const MDB_val *value)
+{
+    struct cap_ref ref;
+
+    if (key->mv_size != STORE_PAIR_KEY || value->mv_size != 1)
+        return CAP_E_CORRUPT;
+    memcpy(ref.hash.bytes, (const uint8_t *)key->mv_data + CAP_HASH_SIZE, CAP_HASH_SIZE);
+    ref.tables = *(const uint8_t *)value->mv_data;
+    if (walk->after && cap_hash_equal(&ref.hash, walk->after))
+        return CAP_OK;
+    if (walk->count == walk->max)
+        walk->more = true;
+    else
+        walk->refs[walk->count++] = ref;
+    return CAP_OK;
+}
+
+static enum cap_error walk_refs(struct lmdb_store *store, MDB_cursor *cursor, struct ref_walk *walk)
+{
+    uint8_t start[STORE_PAIR_KEY] = {0};
+    MDB_val key = {sizeof(start), start};
+    MDB_val value;
+    int rc;
+
+    memcpy(start, walk->hash->bytes, CAP_HASH_SIZE);
+    if (walk->after)
+        memcpy(start + CAP_HASH_SIZE, walk->after->bytes, CAP_HASH_SIZE);
+    for (rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE); rc == 0 && !walk->more;
+         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        enum cap_error error;
+
+        if (key.mv_size < CAP_HASH_SIZE || memcmp(key.mv_data, start, CAP_HASH_SIZE) != 0)
+            return CAP_OK;
+        error = take_ref(walk, &key, &value);
+        if (error != CAP_OK)
+            return error;
+    }
+    return rc == MDB_NOTFOUND ? CAP_OK : lmdb_error(store->fd, rc);
+}
+
+enum cap_error lmdb_refs(struct cap_read *base, const struct cap_hash *hash,
+                         enum cap_ref_direction direction, const struct cap_hash *after, size_t max,
+                         struct cap_ref *ret_refs, size_t *ret_count, bool *ret_more)
+{
+    struct lmdb_read *read = read_of(base);
+    struct lmdb_store *store = store_of(read);
+    struct ref_walk walk = {.hash = hash, .after = after, .max = max, .refs = ret_refs};
+    MDB_dbi table = store->tables[direction == CAP_REFS_OUT ? LMDB_REFS : LMDB_REVS];
+    MDB_cursor *cursor;
+    enum cap_error error = lmdb_error(store->fd, mdb_cursor_open(read->txn, table, &cursor));
+
+    if (error != CAP_OK)
+        return error;
+    error = walk_refs(store, cursor, &walk);
+    mdb_cursor_close(cursor);
+    if (error != CAP_OK)
+        return error;
+    *ret_count = walk.count;
+    *ret_more = walk.more;
+    return CAP_OK;
+}

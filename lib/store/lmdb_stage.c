@@ -1,0 +1,288 @@
+/*
+ * Bulk in LMDB, and the stages that bring large bodies in.
+ *
+ * LMDB holds what a transaction writes on the heap until the commit. So a large body is written in
+ * steps, each a durable transaction of its own, under a body id that no cap names yet; `stages`
+ * lists such ids. The transaction that admits the cap only takes the id off that list.
+ *
+ * A stage that nobody will link is *dead*: one from before the store was opened, or one that was
+ * dropped when there was no room to delete. Dead stages are swept in bounded transactions, at open
+ * and then before writes, and whatever cannot be done now stays listed for the next time.
+ */
+#include <stdlib.h>
+
+#include "lib/store/lmdb_engine.h"
+
+/* --- Bulk ------------------------------------------------------------------------------------- */
+
+static enum cap_error put_chunk(const struct lmdb_store *store, MDB_txn *txn,
+                                const struct lmdb_bulk *bulk, uint32_t size, uint64_t from)
+{
+    uint8_t bytes[STORE_CHUNK_KEY];
+    MDB_val key = {sizeof(bytes), bytes};
+    MDB_val value = {.mv_size = size};
+    int rc;
+
+    if (bulk->to - from < size)
+        value.mv_size = (size_t)(bulk->to - from);
+    store_chunk_key(bulk->body, bulk->stream, (uint32_t)(from / size), bytes);
+    rc = mdb_put(txn, store->tables[LMDB_BULK], &key, &value, MDB_RESERVE);
+    if (rc != 0)
+        return lmdb_error(store->fd, rc);
+    return store_source_read(bulk->source, from, value.mv_data, value.mv_size);
+}
+
+enum cap_error lmdb_put_bulk(const struct lmdb_store *store, MDB_txn *txn,
+                             const struct lmdb_bulk *bulk)
+{
+    uint32_t size = bulk->stream == STORE_STREAM_BODY ? LMDB_BODY_CHUNK : LMDB_ROOTS_CHUNK;
+
+    for (uint64_t from = bulk->from; from < bulk->to; from += size) {
+        enum cap_error error = put_chunk(store, txn, bulk, size, from);
+
+        if (error != CAP_OK)
+            return error;
+    }
+    return CAP_OK;
+}
+
+/* Deletes the first chunk of a body; MDB_NOTFOUND when there is none. */
+static int delete_first(MDB_cursor *cursor, const uint8_t body_key[STORE_BODY_KEY])
+{
+    uint8_t start[STORE_BODY_KEY];
+    MDB_val key = {sizeof(start), start};
+    MDB_val value;
+    int rc;
+
+    memcpy(start, body_key, sizeof(start));
+    rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    if (rc != 0)
+        return rc;
+    if (key.mv_size < STORE_BODY_KEY || memcmp(key.mv_data, body_key, STORE_BODY_KEY) != 0)
+        return MDB_NOTFOUND;
+    return mdb_cursor_del(cursor, 0);
+}
+
+enum cap_error lmdb_drop_bulk(const struct lmdb_store *store, MDB_txn *txn, uint64_t body,
+                              size_t max, bool *ret_done)
+{
+    uint8_t key[STORE_BODY_KEY];
+    MDB_cursor *cursor;
+    int rc = mdb_cursor_open(txn, store->tables[LMDB_BULK], &cursor);
+
+    if (rc != 0)
+        return lmdb_error(store->fd, rc);
+    store_body_key(body, key);
+    for (size_t i = 0; rc == 0 && i < max; i++)
+        rc = delete_first(cursor, key);
+    mdb_cursor_close(cursor);
+    if (rc != 0 && rc != MDB_NOTFOUND)
+        return lmdb_error(store->fd, rc);
+    *ret_done = rc == MDB_NOTFOUND;
+    return CAP_OK;
+}
+
+/* --- The living ------------------------------------------------------------------------------- */
+
+struct lmdb_stage *lmdb_stage_of(const struct lmdb_store *store, uint64_t body)
+{
+    struct lmdb_stage *stage = store->stages;
+
+    while (stage && stage->body != body)
+        stage = stage->next;
+    return stage;
+}
+
+void lmdb_stage_forget(struct lmdb_store *store, struct lmdb_stage *stage)
+{
+    struct lmdb_stage **link = &store->stages;
+
+    while (*link != stage)
+        link = &(*link)->next;
+    *link = stage->next;
+    free(stage);
+}
+
+enum cap_error lmdb_stage_begin(struct cap_store *base, uint64_t body_len, uint64_t *ret_stage)
+{
+    struct lmdb_store *store = lmdb_of(base);
+    struct lmdb_stage *stage;
+    enum cap_error error;
+
+    lmdb_try_sweep(store);
+    error = lmdb_check_room(store, body_len);
+    if (error != CAP_OK)
+        return error;
+    stage = calloc(1, sizeof(*stage));
+    if (!stage)
+        return CAP_E_NO_MEMORY;
+    stage->body = store->next_body++;
+    stage->body_len = body_len;
+    stage->next = store->stages;
+    store->stages = stage;
+    *ret_stage = stage->body;
+    return CAP_OK;
+}
+
+/* The stage's record, and the state that says that its id is taken. */
+static enum cap_error note_stage(struct lmdb_store *store, MDB_txn *txn,
+                                 const struct lmdb_stage *stage, uint64_t written)
+{
+    uint8_t key[STORE_BODY_KEY];
+    uint8_t record[STORE_STAGE_SIZE];
+    struct store_state state;
+    enum cap_error error = lmdb_state_get(store, txn, &state);
+
+    if (error != CAP_OK)
+        return error;
+    state.next_body = store->next_body;
+    error = lmdb_state_put(store, txn, &state);
+    if (error != CAP_OK)
+        return error;
+    store_body_key(stage->body, key);
+    cap_store64(record, stage->body_len);
+    cap_store64(record + 8, written);
+    return lmdb_put(store, txn, LMDB_STAGES, (struct cap_bytes){key, sizeof(key)},
+                    (struct cap_bytes){record, sizeof(record)});
+}
+
+static enum cap_error write_step(struct lmdb_store *store, const struct lmdb_stage *stage,
+                                 const struct lmdb_bulk *bulk)
+{
+    MDB_txn *txn;
+    enum cap_error error = lmdb_check_room(store, bulk->to - bulk->from);
+
+    if (error == CAP_OK)
+        error = lmdb_begin(store, &txn);
+    if (error != CAP_OK)
+        return error;
+    error = lmdb_put_bulk(store, txn, bulk);
+    if (error == CAP_OK)
+        error = note_stage(store, txn, stage, bulk->to);
+    if (error != CAP_OK) {
+        mdb_txn_abort(txn);
+        return error;
+    }
+    return lmdb_commit(store, txn);
+}
+
+enum cap_error lmdb_stage_step(struct cap_store *base, uint64_t id, const struct cap_source *body,
+                               bool *ret_done)
+{
+    const uint64_t step = CAP_STAGE_STEP / LMDB_BODY_CHUNK * LMDB_BODY_CHUNK;
+    struct lmdb_store *store = lmdb_of(base);
+    struct lmdb_stage *stage = lmdb_stage_of(store, id);
+    struct lmdb_bulk bulk = {.body = id, .stream = STORE_STREAM_BODY, .source = body};
+
+    if (!stage)
+        return CAP_E_INVALID_ARGUMENT;
+    bulk.from = stage->written;
+    bulk.to = stage->body_len - bulk.from < step ? stage->body_len : bulk.from + step;
+    if (bulk.from < bulk.to) {
+        enum cap_error error = write_step(store, stage, &bulk);
+
+        if (error != CAP_OK)
+            return error;
+    }
+    stage->written = bulk.to;
+    *ret_done = bulk.to == stage->body_len;
+    return CAP_OK;
+}
+
+/* --- The dead --------------------------------------------------------------------------------- */
+
+enum cap_error lmdb_stage_drop(struct cap_store *base, uint64_t id)
+{
+    struct lmdb_store *store = lmdb_of(base);
+    struct lmdb_stage *stage = lmdb_stage_of(store, id);
+    enum cap_error error = CAP_OK;
+    bool more = true;
+
+    if (!stage)
+        return CAP_OK;
+    lmdb_stage_forget(store, stage);
+    store->sweep = true;
+    while (more && error == CAP_OK)
+        error = lmdb_sweep(store, &more);
+    return error;
+}
+
+/* The first listed stage that is not of the living; MDB_NOTFOUND when there is none. */
+static int first_dead(const struct lmdb_store *store, MDB_cursor *cursor, uint64_t *ret_body)
+{
+    MDB_val key, value;
+    uint64_t body;
+    int rc;
+
+    do {
+        rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+        if (rc != 0)
+            return rc;
+        if (key.mv_size != STORE_BODY_KEY)
+            return MDB_CORRUPTED;
+        body = store_body_key_load(key.mv_data);
+    } while (lmdb_stage_of(store, body));
+    *ret_body = body;
+    return 0;
+}
+
+static enum cap_error find_dead(const struct lmdb_store *store, MDB_txn *txn, uint64_t *ret_body)
+{
+    MDB_cursor *cursor;
+    int rc = mdb_cursor_open(txn, store->tables[LMDB_STAGES], &cursor);
+
+    if (rc != 0)
+        return lmdb_error(store->fd, rc);
+    rc = first_dead(store, cursor, ret_body);
+    mdb_cursor_close(cursor);
+    return lmdb_error(store->fd, rc);
+}
+
+static enum cap_error sweep_in(struct lmdb_store *store, MDB_txn *txn)
+{
+    uint8_t key[STORE_BODY_KEY];
+    uint64_t body = 0;
+    bool done = false;
+    enum cap_error error = find_dead(store, txn, &body);
+
+    if (error == CAP_OK)
+        error = lmdb_drop_bulk(store, txn, body, LMDB_DROP_CHUNKS, &done);
+    if (error != CAP_OK || !done)
+        return error;
+    store_body_key(body, key);
+    return lmdb_delete(store, txn, LMDB_STAGES, (struct cap_bytes){key, sizeof(key)});
+}
+
+enum cap_error lmdb_sweep(struct lmdb_store *store, bool *ret_more)
+{
+    MDB_txn *txn;
+    enum cap_error error;
+
+    if (!store->sweep) {
+        *ret_more = false;
+        return CAP_OK;
+    }
+    error = lmdb_begin(store, &txn);
+    if (error != CAP_OK)
+        return error;
+    error = sweep_in(store, txn);
+    if (error != CAP_OK) {
+        mdb_txn_abort(txn);
+        if (error != CAP_E_NOT_FOUND)
+            return error;
+        store->sweep = false;
+        *ret_more = false;
+        return CAP_OK;
+    }
+    error = lmdb_commit(store, txn);
+    if (error == CAP_OK)
+        *ret_more = true;
+    return error;
+}
+
+void lmdb_try_sweep(struct lmdb_store *store)
+{
+    bool more;
+
+    (void)lmdb_sweep(store, &more); /* the write that follows meets the same trouble and says it */
+}

@@ -1,0 +1,240 @@
+#include "tests/unit/store/fixture.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "tests/unit/support.h"
+
+const uint8_t fixture_id[CAP_STORE_ID_SIZE] = "fixture-store-id";
+
+/* --- A store ---------------------------------------------------------------------------------- */
+
+enum cap_error fixture_open(struct fixture *fixture)
+{
+    const struct fixture_engine *engine = &fixture->engine;
+    uint64_t max = engine->max_bytes ? engine->max_bytes : FIXTURE_MAP;
+    struct cap_store_lmdb_config config = {
+        .dir = fixture->dir,
+        .map_bytes = max,
+        .max_readers = engine->max_readers,
+    };
+
+    if (engine->is_lmdb)
+        return cap_store_lmdb_open(&config, fixture_id, &fixture->store);
+    return cap_store_memory_new(fixture_id, max, &fixture->store);
+}
+
+void fixture_close(struct fixture *fixture)
+{
+    cap_store_close(fixture->store);
+    fixture->store = NULL;
+}
+
+int fixture_setup(void **state)
+{
+    const struct fixture_engine *engine = *state;
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+
+    if (!fixture)
+        return -1;
+    fixture->engine = *engine;
+    strcpy(fixture->dir, "/tmp/capstore-test-XXXXXX");
+    if (!mkdtemp(fixture->dir))
+        return -1;
+    *state = fixture;
+    return fixture_open(fixture) == CAP_OK ? 0 : -1;
+}
+
+void fixture_remove_dir(const char *dir)
+{
+    char path[512];
+    const struct dirent *entry;
+    DIR *list = opendir(dir);
+
+    if (!list)
+        return;
+    while ((entry = readdir(list))) {
+        (void)snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name);
+        (void)unlink(path);
+    }
+    closedir(list);
+    (void)rmdir(dir);
+}
+
+int fixture_teardown(void **state)
+{
+    struct fixture *fixture = *state;
+
+    fixture_close(fixture);
+    fixture_remove_dir(fixture->dir);
+    free(fixture);
+    return 0;
+}
+
+/* --- Caps made from a number ------------------------------------------------------------------ */
+
+/* splitmix64: a bijection, so different numbers stay different. */
+static uint64_t mix(uint64_t x)
+{
+    x += UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+    return x ^ x >> 31;
+}
+
+struct cap_hash fake_hash(uint64_t seed)
+{
+    struct cap_hash hash;
+
+    for (size_t i = 0; i < 4; i++)
+        cap_store64(hash.bytes + 8 * i, mix(seed * 4 + i));
+    return hash;
+}
+
+uint8_t fake_byte(uint64_t seed, uint64_t at)
+{
+    return (uint8_t)(mix(seed + (at >> 3)) >> (8 * (at & 7)));
+}
+
+static enum cap_error fake_read(void *ctx, uint64_t offset, void *dst, size_t len)
+{
+    const uint64_t *seed = ctx;
+    uint8_t *bytes = dst;
+
+    for (size_t i = 0; i < len; i++)
+        bytes[i] = fake_byte(*seed, offset + i);
+    return CAP_OK;
+}
+
+struct cap_source fake_source(const uint64_t *seed)
+{
+    struct cap_source source = {.read = fake_read};
+
+    memcpy(&source.ctx, &seed, sizeof(source.ctx));
+    return source;
+}
+
+struct cap_put fake_data(const uint64_t *seed, uint64_t len)
+{
+    struct cap_put put = {
+        .hash = fake_hash(*seed),
+        .info = {.kind = CAP_KIND_DATA,
+                 .body_len = len,
+                 .size = CAP_PAGE_SIZE,
+                 .publisher = {1000, 1001},
+                 .published_us = *seed},
+        .body = fake_source(seed),
+    };
+
+    return put;
+}
+
+struct cap_put fake_image(const uint64_t *seed, uint64_t len)
+{
+    struct cap_put put = fake_data(seed, len);
+
+    put.info.kind = CAP_KIND_IMAGE;
+    return put;
+}
+
+/* --- Whole operations ------------------------------------------------------------------------- */
+
+enum cap_error put_one(struct cap_store *store, const struct cap_put *put, bool *ret_new)
+{
+    struct cap_write *write;
+    bool is_new;
+    enum cap_error error = cap_store_write_begin(store, &write);
+
+    if (error != CAP_OK)
+        return error;
+    error = cap_store_write_put(write, put, &is_new);
+    if (error != CAP_OK) {
+        cap_store_write_abort(write);
+        return error;
+    }
+    error = cap_store_write_commit(write);
+    if (error == CAP_OK && ret_new)
+        *ret_new = is_new;
+    return error;
+}
+
+enum cap_error put_data(struct cap_store *store, uint64_t seed, uint64_t len)
+{
+    struct cap_put put = fake_data(&seed, len);
+
+    return put_one(store, &put, NULL);
+}
+
+enum cap_error stage_all(struct cap_store *store, uint64_t seed, uint64_t len, uint64_t *ret_stage)
+{
+    struct cap_source source = fake_source(&seed);
+    uint64_t stage;
+    bool done = false;
+    enum cap_error error = cap_store_stage_begin(store, len, &stage);
+
+    if (error != CAP_OK)
+        return error;
+    while (!done && error == CAP_OK)
+        error = cap_store_stage_step(store, stage, &source, &done);
+    if (error == CAP_OK)
+        *ret_stage = stage;
+    else if (cap_store_stage_drop(store, stage) != CAP_OK)
+        error = CAP_E_INTERNAL;
+    return error;
+}
+
+static enum cap_error check_spans(uint64_t seed, uint64_t at, const struct iovec *iov, int count)
+{
+    for (int i = 0; i < count; i++) {
+        const uint8_t *bytes = iov[i].iov_base;
+
+        for (size_t j = 0; j < iov[i].iov_len; j++) {
+            if (bytes[j] != fake_byte(seed, at++))
+                return CAP_E_HASH_MISMATCH;
+        }
+    }
+    return CAP_OK;
+}
+
+enum cap_error check_body(struct cap_read *read, uint64_t seed, uint64_t len)
+{
+    struct cap_hash hash = fake_hash(seed);
+    struct iovec iov[CAP_STORE_WINDOW_IOV];
+    struct cap_info info;
+    size_t got;
+    int count;
+    enum cap_error error = cap_store_find(read, &hash, &info);
+
+    if (error == CAP_OK && info.body_len != len)
+        return CAP_E_LENGTH_MISMATCH;
+    for (uint64_t at = 0; error == CAP_OK && at < len; at += got) {
+        error = cap_store_window(read, &hash, at, len - at, iov, &count, &got);
+        if (error == CAP_OK)
+            error = got > 0 ? check_spans(seed, at, iov, count) : CAP_E_LENGTH_MISMATCH;
+    }
+    return error;
+}
+
+enum cap_error check_cap(struct cap_store *store, uint64_t seed, uint64_t len)
+{
+    struct cap_read *read;
+    enum cap_error error = cap_store_read_begin(store, &read);
+
+    if (error != CAP_OK)
+        return error;
+    error = check_body(read, seed, len);
+    cap_store_read_end(read);
+    return error;
+}
+
+struct cap_counts get_counts(struct cap_store *store)
+{
+    struct cap_counts counts = {{0}, {0}, 0};
+    struct cap_read *read;
+
+    assert_cap_ok(cap_store_read_begin(store, &read));
+    assert_cap_ok(cap_store_counts(read, &counts));
+    cap_store_read_end(read);
+    return counts;
+}
