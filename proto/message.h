@@ -142,6 +142,10 @@ struct proto_unresolved {
 
 /* CANCEL has an empty payload; its id names the request. */
 
+/*
+ * Encode: appends the payload of *m to buf. Decode: sets *ret from the payload `in`, which it
+ * borrows. Errors as at the top of this file.
+ */
 enum cap_error proto_hello_encode(const struct proto_hello *m, struct cap_buf *buf);
 enum cap_error proto_hello_decode(struct cap_bytes in, struct proto_hello *ret);
 enum cap_error proto_hello_reply_encode(const struct proto_hello_reply *m, struct cap_buf *buf);
