@@ -1,0 +1,667 @@
+/*
+ * Image caps against trees of nodes, which encode themselves and know their roots independently.
+ */
+#include "tests/unit/support.h"
+
+#include "lib/cap/deblob.h"
+#include "lib/cap/image_cap.h"
+#include "lib/cap/merkle.h"
+#include "tests/unit/cap/build_image.h"
+
+#define FULL_SLOTS                                                                                 \
+    5u /* test_image_full has "code", "lib", "zero" pinned, "heap", "stack" initial */
+
+/* --- Trees of Image caps ---------------------------------------------------------------------- */
+
+/* The payload of an Image cap; each field is a node of its root. */
+enum field {
+    CODE,
+    ENDPOINTS,
+    MAPPINGS,
+    PINNED,
+    INITIAL,
+    YIELD,
+    GAS,
+    QUOTA,
+    FIELDS,
+};
+
+static struct node *cap_node(const void *code, size_t code_len)
+{
+    struct node *root = node_container();
+    node_add(root, node_bytes(code, code_len));
+    for (int field = ENDPOINTS; field < FIELDS; field++)
+        node_add(root, field == YIELD ? node_union(0, NULL) : node_list());
+    return root;
+}
+
+/* Vector[uint64, 13]: packed, four chunks of which the last one is cut. */
+static struct node *registers_node(const uint64_t regs[CAP_NUM_REGS])
+{
+    struct node *vector = node_container();
+    for (size_t chunk = 0; chunk < 3; chunk++) {
+        struct cap_hash packed;
+        for (size_t i = 0; i < 4; i++)
+            cap_store64(packed.bytes + 8 * i, regs[4 * chunk + i]);
+        node_add(vector, node_hash(&packed));
+    }
+    return node_add(vector, node_int(regs[12], 8));
+}
+
+static struct node *entry(const char *key, struct node *value)
+{
+    return node_add(node_add(node_container(), test_key(key)), value);
+}
+
+static void add_endpoint(struct node *root, const char *key, uint64_t entry_pc,
+                         const uint64_t regs[CAP_NUM_REGS])
+{
+    struct node *endpoint = node_container();
+    node_add(endpoint, node_int(entry_pc, 8));
+    node_add(endpoint, node_int(regs[1], 8));
+    node_add(endpoint, node_bytes("", 1));
+    node_add(endpoint, node_int(2, 1));
+    node_add(endpoint, registers_node(regs));
+    node_add(root->children[ENDPOINTS], entry(key, endpoint));
+}
+
+static struct node *add_mapping(struct node *root, uint64_t start, uint64_t size)
+{
+    struct node *path = node_list();
+    struct node *mapping = node_container();
+    node_add(node_add(node_add(mapping, node_int(start, 8)), node_int(size, 8)), path);
+    node_add(root->children[MAPPINGS], mapping);
+    return path;
+}
+
+static void add_slot(struct node *root, enum field table, const char *key, uint8_t mark)
+{
+    struct cap_hash hash = {{mark}};
+    node_add(root->children[table], entry(key, node_hash(&hash)));
+}
+
+/* What test_image_full must become; slot i resolves to the hash that begins with i + 1. */
+static struct node *full_cap(void)
+{
+    uint8_t code[500];
+    for (size_t i = 0; i < sizeof code; i++)
+        code[i] = (uint8_t)((4500 + i) * 7 + 1);
+    const uint64_t none[CAP_NUM_REGS] = {0};
+    const uint64_t some[CAP_NUM_REGS] = {UINT64_MAX, 0x20000000, [12] = 7};
+    struct node *root = cap_node(code, sizeof code);
+    add_endpoint(root, "", 0, none);
+    add_endpoint(root, "a", 16, some);
+    add_endpoint(root, "ab", 499, none);
+    node_add(add_mapping(root, 0x10000000, 0x2000), test_key("code"));
+    struct node *path = add_mapping(root, 0x20000000, 0x1000);
+    node_add(node_add(node_add(path, test_key("heap")), test_key("")), test_key("deeper"));
+    add_slot(root, PINNED, "code", 1);
+    add_slot(root, PINNED, "lib", 2);
+    add_slot(root, PINNED, "zero", 3);
+    add_slot(root, INITIAL, "heap", 4);
+    add_slot(root, INITIAL, "stack", 5);
+    root->children[YIELD]->selector = 1;
+    node_add(root->children[YIELD], test_key("yield"));
+    node_add(node_add(root->children[GAS], test_key("g2")), test_key("g1"));
+    node_add(node_add(root->children[QUOTA], test_key("")), test_key("q"));
+    return root;
+}
+
+static struct cap_buf body_of(const struct node *root, const struct fault *fault)
+{
+    struct cap_buf payload = node_encode(root, fault);
+    struct cap_buf body = {0};
+    assert_cap_ok(cap_buf_append8(&body, 1));
+    if (payload.len)
+        assert_cap_ok(cap_buf_append(&body, payload.data, payload.len));
+    cap_buf_free(&payload);
+    return body;
+}
+
+static struct cap_hash hash_of(const struct node *root)
+{
+    struct cap_hash hash = node_root(root);
+    cap_mix_in(&hash, 1, &hash);
+    return hash;
+}
+
+/* Decodes from a buffer of the exact length; the view is gone with it. */
+static enum cap_error decode(struct cap_bytes body, struct cap_hash *ret_hash)
+{
+    uint8_t *copy = test_exact_copy(body.data, body.len);
+    struct cap_image_view view;
+    enum cap_error error = cap_image_view_decode((struct cap_bytes){copy, body.len}, &view);
+    if (!error)
+        cap_image_view_hash(&view, ret_hash);
+    free(copy);
+    return error;
+}
+
+/* Decodes the tree's body, and frees the tree. */
+static enum cap_error decode_tree(struct node *root)
+{
+    struct cap_hash hash;
+    struct cap_buf body = body_of(root, NULL);
+    enum cap_error error = decode(cap_buf_bytes(&body), &hash);
+    if (!error) {
+        struct cap_hash wanted = hash_of(root);
+        assert_hash_equal(&hash, &wanted);
+    }
+    cap_buf_free(&body);
+    node_free(root);
+    return error;
+}
+
+/* --- Conversion ------------------------------------------------------------------------------- */
+
+struct stream {
+    struct cap_bytes bytes;
+    unsigned reads;
+    unsigned fail_at;
+};
+
+static enum cap_error stream_read(void *ctx, uint64_t offset, void *dst, size_t len)
+{
+    struct stream *stream = ctx;
+    if (++stream->reads == stream->fail_at)
+        return CAP_E_IO;
+    assert_true(offset <= stream->bytes.len && len <= stream->bytes.len - offset);
+    memcpy(dst, stream->bytes.data + offset, len);
+    return CAP_OK;
+}
+
+static struct cap_wire_image accept(struct cap_bytes upload, struct cap_bytes *ret_arena)
+{
+    struct cap_wire_image wire;
+    assert_cap_ok(cap_deblob(upload, upload.len, &wire, NULL));
+    *ret_arena = cap_bytes_slice(upload, wire.head.len, (size_t)wire.arena_len);
+    return wire;
+}
+
+static void assert_image(const struct cap_image *image, const struct cap_source *arena,
+                         const struct node *wanted)
+{
+    struct cap_hash hash = hash_of(wanted);
+    struct cap_buf body = body_of(wanted, NULL);
+    struct cap_buf read = {0};
+    assert_hash_equal(&image->hash, &hash);
+    assert_int_equal(image->body.len, body.len);
+    assert_cap_ok(cap_buf_append_zeros(&read, body.len));
+    assert_cap_ok(cap_body_read(&image->body, arena, 0, read.data, read.len));
+    assert_memory_equal(read.data, body.data, body.len);
+    cap_buf_free(&read);
+    cap_buf_free(&body);
+}
+
+static void convert_full(const struct cap_wire_image *wire, const struct cap_source *arena)
+{
+    struct cap_hash hashes[FULL_SLOTS] = {{{1}}, {{2}}, {{3}}, {{4}}, {{5}}};
+    struct cap_image image;
+    struct node *wanted = full_cap();
+    assert_int_equal(cap_wire_slot_count(wire), FULL_SLOTS);
+    assert_cap_ok(cap_image_from_wire(wire, hashes, arena, &image));
+    assert_image(&image, arena, wanted);
+    node_free(wanted);
+    cap_image_free(&image);
+}
+
+static void test_full(void **state)
+{
+    (void)state;
+    struct test_image tree = test_image_full();
+    struct cap_buf upload = node_encode(tree.root, NULL);
+    struct cap_bytes arena;
+    struct cap_wire_image wire = accept(cap_buf_bytes(&upload), &arena);
+    struct cap_source memory = cap_source_memory(&arena);
+    struct stream stream = {.bytes = arena};
+    struct cap_source source = {stream_read, &stream, NULL};
+    convert_full(&wire, &memory);
+    convert_full(&wire, &source);
+
+    stream = (struct stream){.bytes = arena, .fail_at = 1};
+    struct cap_hash hashes[FULL_SLOTS] = {{{0}}};
+    struct cap_image image = {0};
+    assert_cap_error(cap_image_from_wire(&wire, hashes, &source, &image), CAP_E_IO);
+    assert_null(image.body.segments);
+    cap_image_free(NULL);
+    cap_buf_free(&upload);
+    test_image_free(&tree);
+}
+
+/* The empty Image reads nothing of its arena. */
+static void test_empty(void **state)
+{
+    (void)state;
+    struct test_image tree = test_image_new();
+    struct cap_buf upload = node_encode(tree.root, NULL);
+    struct cap_bytes arena;
+    struct cap_wire_image wire = accept(cap_buf_bytes(&upload), &arena);
+    struct cap_source none = {0};
+    struct cap_image image;
+    struct node *wanted = cap_node(NULL, 0);
+    assert_cap_ok(cap_image_from_wire(&wire, NULL, &none, &image));
+    assert_image(&image, &none, wanted);
+    node_free(wanted);
+    cap_image_free(&image);
+    cap_buf_free(&upload);
+    test_image_free(&tree);
+}
+
+/* Code longer than the pieces in which it is hashed, and around their ends. */
+static void test_long_code(void **state)
+{
+    (void)state;
+    static const uint32_t lengths[] = {1, 4095, 4096, 4097, 262143, 262144, 262145, 524288, 600001};
+    struct cap_buf code = {0};
+    assert_cap_ok(cap_buf_append_zeros(&code, 600003));
+    for (size_t i = 0; i < code.len; i++)
+        code.data[i] = (uint8_t)(i * 2654435761u >> 13);
+    struct test_image tree = test_image_new();
+    struct cap_buf upload = node_encode(tree.root, NULL);
+    struct cap_bytes no_arena;
+    struct cap_wire_image wire = accept(cap_buf_bytes(&upload), &no_arena);
+    struct stream stream = {.bytes = cap_buf_bytes(&code)};
+    struct cap_source source = {stream_read, &stream, NULL};
+    struct cap_source memory = cap_source_memory(&stream.bytes);
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        struct cap_image image;
+        struct node *wanted = cap_node(code.data + 2, lengths[i]);
+        wire.code_off = 2;
+        wire.code_len = lengths[i];
+        stream.reads = 0;
+        assert_cap_ok(cap_image_from_wire(&wire, NULL, &source, &image));
+        assert_int_equal(stream.reads, (lengths[i] + 262143) / 262144);
+        assert_image(&image, &source, wanted);
+        cap_image_free(&image);
+        assert_cap_ok(cap_image_from_wire(&wire, NULL, &memory, &image));
+        assert_image(&image, &memory, wanted);
+        cap_image_free(&image);
+        node_free(wanted);
+    }
+    cap_buf_free(&upload);
+    cap_buf_free(&code);
+    test_image_free(&tree);
+}
+
+/* Offsets that leave 32 bits are an error before anything is read. */
+static void test_offset_overflow(void **state)
+{
+    (void)state;
+    struct test_image tree = test_image_full();
+    struct cap_buf upload = node_encode(tree.root, NULL);
+    struct cap_bytes arena;
+    struct cap_wire_image wire = accept(cap_buf_bytes(&upload), &arena);
+    struct cap_hash hashes[FULL_SLOTS] = {{{0}}};
+    struct cap_source none = {0};
+    struct cap_image image = {0};
+    wire.code_len = UINT32_MAX;
+    assert_cap_error(cap_image_from_wire(&wire, hashes, &none, &image), CAP_E_BODY_TOO_LARGE);
+    cap_buf_free(&upload);
+    test_image_free(&tree);
+}
+
+/* --- Decoding --------------------------------------------------------------------------------- */
+
+static void test_decode_full(void **state)
+{
+    (void)state;
+    assert_cap_ok(decode_tree(full_cap()));
+    assert_cap_ok(decode_tree(cap_node(NULL, 0)));
+}
+
+static void test_decode_values(void **state)
+{
+    (void)state;
+    struct node *root = full_cap();
+    struct cap_buf body = body_of(root, NULL);
+    struct cap_image_view view;
+    assert_cap_ok(cap_image_view_decode(cap_buf_bytes(&body), &view));
+    assert_int_equal(view.code.len, 500);
+    assert_int_equal(view.endpoints.count, 3);
+    struct cap_endpoint endpoint;
+    cap_image_endpoint_at(&view, 1, &endpoint);
+    assert_memory_equal(endpoint.key.data, "a", 1);
+    assert_int_equal(endpoint.key.len, 1);
+    assert_int_equal(endpoint.entry_pc, 16);
+    assert_int_equal(endpoint.stack_top, 0x20000000);
+    assert_int_equal(endpoint.arg_cnode_size, 2);
+    assert_true(endpoint.initial_regs[0] == UINT64_MAX);
+    assert_int_equal(endpoint.initial_regs[12], 7);
+    assert_true(view.has_yield_receiver);
+    assert_memory_equal(view.yield_receiver_slot.data, "yield", 5);
+    assert_int_equal(view.gas_slots.count, 2);
+    assert_int_equal(view.quota_slots.count, 2);
+    struct cap_slot slot;
+    cap_image_slot_at(&view.initial, 1, &slot);
+    assert_memory_equal(slot.key.data, "stack", 5);
+    assert_int_equal(slot.cap_hash.bytes[0], 5);
+    cap_buf_free(&body);
+    node_free(root);
+}
+
+static void set_byte(struct node *root, const size_t *path, size_t depth, uint8_t value)
+{
+    struct node *node = root;
+    for (size_t i = 0; i < depth; i++)
+        node = node->children[path[i]];
+    node->bytes.data[0] = value;
+}
+
+/* What no conversion makes, though it is good SSZ. */
+static void test_not_converted(void **state)
+{
+    (void)state;
+    const uint64_t regs[CAP_NUM_REGS] = {0};
+    static const size_t stack_top[] = {ENDPOINTS, 1, 1, 1};
+    static const size_t register_1[] = {ENDPOINTS, 1, 1, 4, 0};
+    static const size_t arg_slot[] = {ENDPOINTS, 2, 1, 2};
+
+    struct node *root = full_cap();
+    set_byte(root, stack_top, 4, 9);
+    assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
+    root = full_cap();
+    set_byte(root, register_1, 5, 9); /* register 0 may be anything */
+    assert_cap_ok(decode_tree(root));
+    root = full_cap();
+    root->children[ENDPOINTS]->children[1]->children[1]->children[4]->children[0]->bytes.data[8] =
+        1;
+    assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
+    root = full_cap();
+    set_byte(root, arg_slot, 4, 1);
+    assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
+    root = full_cap();
+    root->children[ENDPOINTS]->children[2]->children[1]->children[2]->bytes.len = 0;
+    assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
+    root = full_cap();
+    assert_cap_ok(cap_buf_append8(
+        &root->children[ENDPOINTS]->children[2]->children[1]->children[2]->bytes, 0));
+    assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
+    root = full_cap();
+    add_endpoint(root, "ab", 1, regs);
+    assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
+    root = full_cap();
+    add_endpoint(root, "aa", 1, regs);
+    assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
+    root = full_cap();
+    add_endpoint(root, "ab!", 1, regs);
+    assert_cap_ok(decode_tree(root));
+}
+
+static void test_slot_order(void **state)
+{
+    (void)state;
+    for (enum field table = PINNED; table <= INITIAL; table++) {
+        static const char *const bad[] = {"s", "st", "stack", "", "lib", "code"};
+        for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+            struct node *root = full_cap();
+            add_slot(root, table, "zz", 6);
+            add_slot(root, table, bad[i], 7);
+            assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
+        }
+        struct node *root = full_cap();
+        add_slot(root, table, "zz", 6);
+        add_slot(root, table, "zz", 6);
+        assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
+        root = full_cap();
+        add_slot(root, table, "zz", 6);
+        add_slot(root, table, "zza", 7);
+        assert_cap_ok(decode_tree(root));
+    }
+}
+
+static void test_paths(void **state)
+{
+    (void)state;
+    for (size_t steps = 0; steps <= CAP_MAX_SOURCE_DEPTH + 2; steps++) {
+        struct node *root = full_cap();
+        struct node *path = add_mapping(root, 1, 1);
+        for (size_t i = 0; i < steps; i++)
+            node_add(path, test_key(i % 2 ? "" : "step"));
+        bool good = steps >= 1 && steps <= CAP_MAX_SOURCE_DEPTH;
+        assert_cap_error(decode_tree(root), good ? CAP_OK : CAP_E_BODY_NOT_CANONICAL);
+    }
+}
+
+/* Code at the limit, and one byte more: the body is address space, hardly memory. */
+static void test_code_limit(void **state)
+{
+    (void)state;
+    for (size_t more = 0; more <= 1; more++) {
+        struct node *root = cap_node(NULL, 0);
+        struct cap_buf empty = body_of(root, NULL);
+        size_t code_len = CAP_MAX_CODE_SIZE + more;
+        uint8_t *body = calloc(1, empty.len + code_len);
+        assert_non_null(body);
+        memcpy(body, empty.data, 33);
+        for (size_t at = 5; at < 33; at += 4)
+            cap_store32(body + at, cap_load32(body + at) + (uint32_t)code_len);
+        memcpy(body + 33 + code_len, empty.data + 33, empty.len - 33);
+        struct cap_image_view view;
+        enum cap_error error =
+            cap_image_view_decode((struct cap_bytes){body, empty.len + code_len}, &view);
+        assert_cap_error(error, more ? CAP_E_BODY_NOT_CANONICAL : CAP_OK);
+        free(body);
+        cap_buf_free(&empty);
+        node_free(root);
+    }
+}
+
+static void test_selectors_and_lengths(void **state)
+{
+    (void)state;
+    struct node *root = full_cap();
+    struct cap_buf body = body_of(root, NULL);
+    struct cap_hash hash;
+    struct cap_image_view view;
+    enum cap_kind kind;
+    for (unsigned selector = 0; selector < 256; selector++) {
+        body.data[0] = (uint8_t)selector;
+        enum cap_error wanted = selector == 1 ? CAP_OK : CAP_E_BODY_NOT_CANONICAL;
+        assert_cap_error(cap_image_view_decode(cap_buf_bytes(&body), &view), wanted);
+        assert_cap_error(cap_body_hash(cap_buf_bytes(&body), &kind, &hash), wanted);
+    }
+    body.data[0] = 1;
+    for (size_t len = 0; len < body.len; len++) {
+        struct cap_bytes cut = {body.data, len};
+        /* The last field, 9 bytes, may as well be empty, or its last key be one byte shorter. */
+        bool good = len == body.len - 9 || len == body.len - 1;
+        assert_cap_error(decode(cut, &hash), good ? CAP_OK : CAP_E_BODY_NOT_CANONICAL);
+    }
+    cap_buf_free(&body);
+    node_free(root);
+}
+
+/* Whether a fault of this kind at this node can only break the encoding. */
+static bool always_breaks(const struct node *node, const struct fault *fault)
+{
+    if (fault->kind == FAULT_GAP)
+        return (node->shape == SHAPE_CONTAINER || node->shape == SHAPE_LIST) && node->count;
+    if (fault->kind == FAULT_OFFSET_SET || fault->kind == FAULT_OFFSET_ADD)
+        return node->shape == SHAPE_CONTAINER && fault->which == 0 && node_variable(node);
+    return fault->kind == FAULT_SELECTOR && node->shape == SHAPE_UNION;
+}
+
+/* A fault at every depth: refused, or the encoding of another cap with another hash. */
+static void test_faults(void **state)
+{
+    (void)state;
+    static const struct fault faults[] = {
+        {FAULT_OFFSET_SET, 0, 0, 0},
+        {FAULT_OFFSET_SET, 0, 0, 1},
+        {FAULT_OFFSET_SET, 0, 0, UINT32_MAX},
+        {FAULT_OFFSET_SET, 0, 0, 0x80000000},
+        {FAULT_OFFSET_SET, 0, 1, 0},
+        {FAULT_OFFSET_SET, 0, 1, UINT32_MAX},
+        {FAULT_OFFSET_ADD, 0, 0, 1},
+        {FAULT_OFFSET_ADD, 0, 0, UINT32_MAX},
+        {FAULT_OFFSET_ADD, 0, 0, 4},
+        {FAULT_OFFSET_ADD, 0, 0, UINT32_MAX - 3},
+        {FAULT_OFFSET_ADD, 0, 1, 1},
+        {FAULT_OFFSET_ADD, 0, 2, UINT32_MAX},
+        {FAULT_GAP, 0, 0, 1},
+        {FAULT_GAP, 0, 0, 4},
+        {FAULT_TRAILING, 0, 0, 1},
+        {FAULT_TRUNCATED, 0, 0, 1},
+        {FAULT_SELECTOR, 0, 0, 2},
+        {FAULT_SELECTOR, 0, 0, 127},
+        {FAULT_SELECTOR, 0, 0, 128},
+        {FAULT_SELECTOR, 0, 0, 255},
+        {FAULT_SELECTOR, 0, 0, 0},
+    };
+    struct node *root = full_cap();
+    struct cap_buf good = body_of(root, NULL);
+    struct cap_hash good_hash = hash_of(root);
+    size_t broken = 0;
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+        for (size_t node = 0; node < node_total(root); node++) {
+            struct fault fault = faults[i];
+            struct cap_hash hash;
+            fault.node = node;
+            struct cap_buf body = body_of(root, &fault);
+            bool same = body.len == good.len && memcmp(body.data, good.data, good.len) == 0;
+            enum cap_error error = decode(cap_buf_bytes(&body), &hash);
+            if (!same && (error || always_breaks(node_at(root, node), &fault))) {
+                assert_cap_error(error, CAP_E_BODY_NOT_CANONICAL);
+                broken++;
+            } else {
+                assert_int_equal(cap_hash_equal(&hash, &good_hash), same);
+            }
+            cap_buf_free(&body);
+        }
+    }
+    assert_true(broken > node_total(root));
+    cap_buf_free(&good);
+    node_free(root);
+}
+
+/* --- A runtime's questions -------------------------------------------------------------------- */
+
+static void test_questions(void **state)
+{
+    (void)state;
+    struct node *root = full_cap();
+    node_add(add_mapping(root, 0x30000000, 1), test_key("nowhere"));
+    node_add(add_mapping(root, 0x20000000, 1), test_key("code"));
+    struct cap_buf body = body_of(root, NULL);
+    struct cap_image_view view;
+    assert_cap_ok(cap_image_view_decode(cap_buf_bytes(&body), &view));
+
+    uint64_t address;
+    struct cap_bytes code;
+    assert_true(cap_image_code_mapping(&view, &address, &code));
+    assert_int_equal(address, 0x00400000);
+    assert_int_equal(code.len, 500);
+    assert_ptr_equal(code.data, view.code.data);
+
+    bool read_only = false;
+    assert_cap_ok(cap_image_mapping_read_only(&view, 0x10000000, &read_only));
+    assert_true(read_only);
+    assert_cap_ok(cap_image_mapping_read_only(&view, 0x20000000, &read_only));
+    assert_false(read_only);
+    read_only = true;
+    assert_cap_ok(cap_image_mapping_read_only(&view, 0x30000000, &read_only));
+    assert_false(read_only);
+    assert_cap_error(cap_image_mapping_read_only(&view, 0x10000001, &read_only), CAP_E_NOT_FOUND);
+    cap_buf_free(&body);
+    node_free(root);
+}
+
+static void test_slot_find(void **state)
+{
+    (void)state;
+    struct node *root = cap_node(NULL, 0);
+    char key[2] = "";
+    for (char c = 'b'; c <= 'z'; c = (char)(c + 2)) {
+        key[0] = c;
+        add_slot(root, PINNED, key, (uint8_t)c);
+    }
+    struct cap_buf body = body_of(root, NULL);
+    struct cap_image_view view;
+    assert_cap_ok(cap_image_view_decode(cap_buf_bytes(&body), &view));
+    for (char c = 'a'; c <= 'z'; c++) {
+        struct cap_slot slot;
+        struct cap_bytes wanted = {(const uint8_t *)&c, 1};
+        bool there = (c - 'a') % 2;
+        assert_int_equal(cap_image_slot_find(&view.pinned, wanted, &slot), there);
+        assert_true(!there || slot.cap_hash.bytes[0] == (uint8_t)c);
+        assert_false(cap_image_slot_find(&view.initial, wanted, &slot));
+        wanted.len = 0;
+        assert_false(cap_image_slot_find(&view.pinned, wanted, &slot));
+    }
+    cap_buf_free(&body);
+    node_free(root);
+}
+
+static void test_code_load(void **state)
+{
+    (void)state;
+    static const size_t lengths[] = {0, 1, 4095, 4096, 4097, 8192};
+    uint8_t bytes[8192];
+    memset(bytes, 0xee, sizeof bytes);
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        struct cap_image_view view = {.code = {bytes, lengths[i]}};
+        struct cap_code code;
+        assert_cap_ok(cap_code_load(&view, &code));
+        assert_int_equal(code.len, lengths[i]);
+        assert_int_equal(code.mapped_len, (lengths[i] + 4095) / 4096 * 4096);
+        assert_int_equal((uintptr_t)code.data % 4096, 0);
+        assert_int_equal(code.data == NULL, lengths[i] == 0);
+        for (size_t k = 0; k < code.mapped_len; k++)
+            assert_int_equal(code.data[k], k < lengths[i] ? 0xee : 0);
+        cap_code_free(&code);
+        assert_null(code.data);
+    }
+    struct cap_image_view none = {0};
+    uint64_t address = 7;
+    struct cap_bytes code;
+    assert_false(cap_image_code_mapping(&none, &address, &code));
+    assert_int_equal(address, 7);
+    cap_code_free(NULL);
+}
+
+static void test_body_hash(void **state)
+{
+    (void)state;
+    static const uint8_t zero_cap[] = {2, 0, 16, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 16, 0, 0, 0};
+    struct cap_hash hash;
+    enum cap_kind kind;
+    assert_cap_ok(cap_body_hash((struct cap_bytes){zero_cap, sizeof zero_cap}, &kind, &hash));
+    assert_int_equal(kind, CAP_KIND_DATA);
+    struct cap_hash wanted = cap_chunk64(4096);
+    cap_hash_pair(&wanted, cap_zero_node(0), &wanted);
+    cap_mix_in(&wanted, 2, &wanted);
+    assert_hash_equal(&hash, &wanted);
+    struct node *root = full_cap();
+    struct cap_buf body = body_of(root, NULL);
+    assert_cap_ok(cap_body_hash(cap_buf_bytes(&body), &kind, &hash));
+    assert_int_equal(kind, CAP_KIND_IMAGE);
+    wanted = hash_of(root);
+    assert_hash_equal(&hash, &wanted);
+    assert_cap_error(cap_body_hash((struct cap_bytes){NULL, 0}, &kind, &hash),
+                     CAP_E_BODY_NOT_CANONICAL);
+    cap_buf_free(&body);
+    node_free(root);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_long_code),
+        cmocka_unit_test(test_offset_overflow),
+        cmocka_unit_test(test_decode_full),
+        cmocka_unit_test(test_decode_values),
+        cmocka_unit_test(test_not_converted),
+        cmocka_unit_test(test_slot_order),
+        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_code_limit),
+        cmocka_unit_test(test_selectors_and_lengths),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_questions),
+        cmocka_unit_test(test_slot_find),
+        cmocka_unit_test(test_code_load),
+        cmocka_unit_test(test_body_hash),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
