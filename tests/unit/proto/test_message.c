@@ -247,6 +247,17 @@ static void test_impossible_values(void **state)
     }
 }
 
+/* offset + len wraps around to a value inside of the body. */
+static void test_range_that_wraps(void **state)
+{
+    (void)state;
+    const struct sample *s = sample_of(PROTO_GET_REPLY);
+    uint64_t right = cap_load64(s->payload.data + 17);
+    cap_store64(s->payload.data + 17, UINT64_MAX - 399); /* the offset is 400 */
+    assert_cap_error(try_bytes(s->type, s->payload.data, s->payload.len), CAP_E_BAD_MESSAGE);
+    cap_store64(s->payload.data + 17, right);
+}
+
 /* A refused payload leaves the result as it was. */
 #define CHECK_UNTOUCHED(NAME, name)                                                                \
     do {                                                                                           \
@@ -500,6 +511,7 @@ int main(void)
         cmocka_unit_test(test_every_flipped_bit),
         cmocka_unit_test(test_wrong_offsets),
         cmocka_unit_test(test_impossible_values),
+        cmocka_unit_test(test_range_that_wraps),
         cmocka_unit_test(test_results_untouched_on_failure),
         cmocka_unit_test(test_hello_reply_fields),
         cmocka_unit_test(test_has_counts),
