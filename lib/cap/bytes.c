@@ -88,13 +88,14 @@ enum cap_error cap_buf_reserve(struct cap_buf *buf, size_t more)
 {
     if (more <= buf->capacity - buf->len)
         return CAP_OK;
-    if (more > SIZE_MAX - buf->len)
+    /* No object is larger than PTRDIFF_MAX, so `len` never is, and the sums below fit. */
+    if (more > (size_t)PTRDIFF_MAX - buf->len)
         return CAP_E_NO_MEMORY;
 
     size_t needed = buf->len + more;
-    /* Half as much again keeps appending linear; near the end of the address space just enough. */
-    size_t grown =
-        buf->capacity / 2 > SIZE_MAX - buf->capacity ? needed : buf->capacity + buf->capacity / 2;
+    size_t grown = buf->capacity + buf->capacity / 2; /* keeps appending linear */
+    if (grown > (size_t)PTRDIFF_MAX)
+        grown = (size_t)PTRDIFF_MAX;
     if (grown < needed)
         grown = needed;
     if (grown < BUF_MIN_CAPACITY)
