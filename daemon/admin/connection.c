@@ -1,0 +1,390 @@
+/*
+ * Happy path: bytes come, the reader yields a line, the line becomes a job, the job an answer, the
+ * answer goes out at once; then the next line.
+ *
+ * What holds a connection up, and what then happens:
+ * - a job on a worker, or waiting for one: nothing is read until it is answered;
+ * - an answer that the socket does not take: nothing is read until it is out; progress_ms bounds
+ * it;
+ * - ADMIN_TURN_MAX commands in one go: the rest waits for the next turn of the loop;
+ * - the peer has shut down its side: what it asked is answered, then the connection closes.
+ *
+ * Failures: no memory, a broken socket or a timeout close the connection; a wrong line is answered
+ * with an error and leaves it usable. The idle timer counts from the last whole line, so that a
+ * line which never ends does not keep a connection.
+ */
+#include "daemon/admin/connection.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#define INPUT_SIZE  16384u
+#define OUTPUT_KEEP 65536u /* an output buffer beyond it is given back when it is empty */
+
+struct admin_connection {
+    struct admin *admin;
+    struct admin_connection *next;
+    struct peer peer;
+    enum admin_level level;
+    uv_pipe_t pipe;
+    uv_timer_t timeout;
+    uv_timer_t turn; /* goes on in the next turn of the loop */
+    unsigned open_handles;
+    bool closing;
+    bool reading;
+    bool at_end;  /* the peer sends no more */
+    bool writing; /* `output` is with libuv */
+    bool pumping;
+    uv_write_t write;
+    struct jsonrpc_reader *reader;
+    struct cap_bytes pending; /* of `input`, not yet looked at */
+    struct cap_buf output;
+    struct admin_job *job; /* under way */
+    uint8_t input[INPUT_SIZE];
+};
+
+static void pump(struct admin_connection *connection);
+
+/* --- Closing ---------------------------------------------------------------------------------- */
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct admin_connection *connection = handle->data;
+    if (--connection->open_handles > 0)
+        return;
+    jsonrpc_reader_free(connection->reader);
+    cap_buf_free(&connection->output);
+    free(connection);
+}
+
+static void unlink_connection(struct admin_connection *connection)
+{
+    struct admin_connection **at = &connection->admin->connections;
+    while (*at && *at != connection)
+        at = &(*at)->next;
+    if (!*at)
+        return;
+    *at = connection->next;
+    connection->admin->figures.connections--;
+}
+
+void admin_connection_close(struct admin_connection *connection)
+{
+    if (connection->closing)
+        return;
+    connection->closing = true;
+    unlink_connection(connection);
+    if (connection->job)
+        admin_job_abandon(connection->job);
+    connection->job = NULL;
+    uv_close((uv_handle_t *)&connection->pipe, on_closed);
+    uv_close((uv_handle_t *)&connection->timeout, on_closed);
+    uv_close((uv_handle_t *)&connection->turn, on_closed);
+}
+
+struct admin_connection *admin_connection_next(struct admin_connection *connection)
+{
+    return connection->next;
+}
+
+/* --- Time ------------------------------------------------------------------------------------- */
+
+static void append_error(struct admin_connection *connection, enum cap_error error);
+static void send_output(struct admin_connection *connection);
+
+static void on_timeout(uv_timer_t *timer)
+{
+    struct admin_connection *connection = timer->data;
+    if (!connection->writing) {
+        append_error(connection, CAP_E_IDLE_TIMEOUT);
+        send_output(connection);
+    }
+    admin_connection_close(connection);
+}
+
+/* A command under way has no bound of its own: it is ours to finish. */
+static void arm(struct admin_connection *connection)
+{
+    const struct config *config = &connection->admin->server->config;
+    uint64_t ms = connection->writing ? config->progress_ms : config->idle_ms;
+    uv_timer_stop(&connection->timeout);
+    if (ms > 0 && (connection->writing || !connection->job))
+        uv_timer_start(&connection->timeout, on_timeout, ms, 0);
+}
+
+static void on_turn(uv_timer_t *timer)
+{
+    pump(timer->data);
+}
+
+/* --- Output ----------------------------------------------------------------------------------- */
+
+static void append_error(struct admin_connection *connection, enum cap_error error)
+{
+    struct admin_error told;
+    admin_error_cap(&told, error);
+    (void)jsonrpc_reply(NULL, NULL, &told, &connection->output);
+}
+
+static void output_done(struct admin_connection *connection)
+{
+    connection->output.len = 0;
+    if (connection->output.capacity > OUTPUT_KEEP)
+        cap_buf_free(&connection->output);
+}
+
+static void on_written(uv_write_t *write, int status)
+{
+    struct admin_connection *connection = write->data;
+    connection->writing = false;
+    if (connection->closing)
+        return;
+    if (status != 0) {
+        admin_connection_close(connection);
+        return;
+    }
+    output_done(connection);
+    arm(connection);
+    pump(connection);
+}
+
+/* Hands the output to the socket at once; what it does not take waits with libuv. */
+static void send_output(struct admin_connection *connection)
+{
+    struct cap_buf *output = &connection->output;
+    if (output->len == 0 || connection->writing || connection->closing)
+        return;
+    uv_stream_t *stream = (uv_stream_t *)&connection->pipe;
+    uv_buf_t buf = uv_buf_init((char *)output->data, (unsigned)output->len);
+    int sent = uv_try_write(stream, &buf, 1);
+    if (sent == (int)output->len) {
+        output_done(connection);
+        return;
+    }
+    size_t done = sent > 0 ? (size_t)sent : 0;
+    buf = uv_buf_init((char *)output->data + done, (unsigned)(output->len - done));
+    connection->write.data = connection;
+    if ((sent < 0 && sent != UV_EAGAIN) ||
+        uv_write(&connection->write, stream, &buf, 1, on_written) != 0) {
+        admin_connection_close(connection);
+        return;
+    }
+    connection->writing = true;
+    arm(connection);
+}
+
+/* --- Jobs ------------------------------------------------------------------------------------- */
+
+/* Every change, done or refused, is a line of the log, whatever the level of the log is. */
+static void audit(struct server *server, const struct admin_job *job)
+{
+    const struct admin_method *method = job->call.method;
+    if (!method || method->level == ADMIN_OBSERVE)
+        return;
+    char *params = job->request.params ? json_dumps(job->request.params, JSON_COMPACT) : NULL;
+    const char *outcome = job->result ? "ok" : job->call.error.reason;
+    enum log_level level = server->log.level;
+    if (level < LOG_LEVEL_INFO)
+        server->log.level = LOG_LEVEL_INFO;
+    log_event(&server->log, LOG_LEVEL_INFO, log_name("admin_audit"),
+              log_text("method", method->name), log_text("peer", job->call.peer.text),
+              log_text("level", admin_level_name(job->call.level)), log_text("outcome", outcome),
+              log_text("params", params ? params : "{}"));
+    server->log.level = level;
+    free(params);
+}
+
+void admin_connection_finish(struct admin_job *job)
+{
+    struct admin_connection *connection = job->connection;
+    if (!job->result)
+        job->admin->figures.failures++;
+    audit(job->admin->server, job);
+    if (!connection) {
+        admin_job_free(job);
+        return;
+    }
+    connection->job = NULL;
+    enum cap_error error = CAP_OK;
+    if (job->request.id)
+        error = jsonrpc_reply(job->request.id, job->result, &job->call.error, &connection->output);
+    admin_job_free(job);
+    if (error != CAP_OK) {
+        admin_connection_close(connection);
+        return;
+    }
+    send_output(connection);
+    arm(connection);
+    pump(connection);
+}
+
+static void take_line(struct admin_connection *connection, struct cap_bytes line)
+{
+    struct admin *admin = connection->admin;
+    struct admin_job *job = calloc(1, sizeof *job);
+    if (!job) {
+        admin_connection_close(connection);
+        return;
+    }
+    admin->figures.calls++;
+    job->admin = admin;
+    job->connection = connection;
+    job->call.server = admin->server;
+    job->call.store = admin->server->store;
+    job->call.peer = connection->peer;
+    job->call.level = connection->level;
+    connection->job = job;
+    if (!jsonrpc_request_parse(line, &job->request, &job->call.error)) {
+        admin_connection_finish(job);
+    } else if (!admin_call_begin(&job->call, job->request.method, job->request.params)) {
+        admin_connection_finish(job);
+    } else if (job->call.method->in_worker) {
+        admin_job_submit(job);
+    } else {
+        job->result = admin_call_run(&job->call);
+        admin_connection_finish(job);
+    }
+}
+
+static void refuse_line(struct admin_connection *connection)
+{
+    struct admin_error error;
+    admin_error_set(&error, ADMIN_LINE_TOO_LONG);
+    connection->admin->figures.calls++;
+    connection->admin->figures.failures++;
+    if (jsonrpc_reply(NULL, NULL, &error, &connection->output) != CAP_OK)
+        admin_connection_close(connection);
+    else
+        send_output(connection);
+}
+
+/* --- Input ------------------------------------------------------------------------------------ */
+
+static void on_alloc(uv_handle_t *handle, size_t wanted, uv_buf_t *ret_buf)
+{
+    (void)wanted;
+    struct admin_connection *connection = handle->data;
+    *ret_buf = uv_buf_init((char *)connection->input, INPUT_SIZE);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
+{
+    struct admin_connection *connection = stream->data;
+    if (len == 0)
+        return;
+    if (len < 0 && len != UV_EOF) {
+        admin_connection_close(connection);
+        return;
+    }
+    if (len == UV_EOF)
+        connection->at_end = true;
+    else
+        connection->pending = (struct cap_bytes){(const uint8_t *)buf->base, (size_t)len};
+    pump(connection);
+}
+
+static bool is_held_up(const struct admin_connection *connection)
+{
+    return connection->closing || connection->writing || connection->job != NULL;
+}
+
+/* Reads exactly when there is nothing else to do for this connection. */
+static void set_reading(struct admin_connection *connection)
+{
+    bool wanted = !is_held_up(connection) && !connection->at_end && connection->pending.len == 0;
+    if (connection->closing || wanted == connection->reading)
+        return;
+    connection->reading = wanted;
+    uv_stream_t *stream = (uv_stream_t *)&connection->pipe;
+    if (!wanted)
+        uv_read_stop(stream);
+    else if (uv_read_start(stream, on_alloc, on_read) != 0)
+        admin_connection_close(connection);
+}
+
+/* Takes lines until the input is used up, something holds the connection up, or it is its turn to
+ * rest. */
+static void take_lines(struct admin_connection *connection)
+{
+    for (unsigned taken = 0; !is_held_up(connection); taken++) {
+        if (taken == ADMIN_TURN_MAX) {
+            uv_timer_start(&connection->turn, on_turn, 0, 0);
+            return;
+        }
+        struct cap_bytes line;
+        enum jsonrpc_event event =
+            jsonrpc_reader_feed(connection->reader, &connection->pending, &line);
+        if (event == JSONRPC_MORE)
+            return;
+        if (event == JSONRPC_NO_MEMORY)
+            admin_connection_close(connection);
+        else if (event == JSONRPC_TOO_LONG)
+            refuse_line(connection);
+        else
+            take_line(connection, line);
+    }
+}
+
+/* Does what can be done now. Answers given on the way call it again, which then does nothing. */
+static void pump(struct admin_connection *connection)
+{
+    if (connection->pumping || connection->closing)
+        return;
+    connection->pumping = true;
+    take_lines(connection);
+    connection->pumping = false;
+    set_reading(connection);
+    if (connection->at_end && connection->pending.len == 0 && !is_held_up(connection))
+        admin_connection_close(connection);
+}
+
+/* --- Opening ---------------------------------------------------------------------------------- */
+
+/* All that can fail and needs no loop. */
+static enum cap_error prepare(struct admin *admin, int fd, struct admin_connection **ret)
+{
+    struct admin_connection *connection = calloc(1, sizeof *connection);
+    if (!connection)
+        return CAP_E_NO_MEMORY;
+    connection->admin = admin;
+    connection->reader = jsonrpc_reader_new(JSONRPC_LINE_MAX);
+    enum cap_error error = connection->reader ? peer_of(fd, &connection->peer) : CAP_E_NO_MEMORY;
+    if (error == CAP_OK)
+        error = admin_level_read(fd, &connection->peer, &admin->operators, &connection->level);
+    if (error != CAP_OK) {
+        jsonrpc_reader_free(connection->reader);
+        free(connection);
+        return error;
+    }
+    *ret = connection;
+    return CAP_OK;
+}
+
+enum cap_error admin_connection_open(struct admin *admin, int fd)
+{
+    struct admin_connection *connection = NULL;
+    enum cap_error error = prepare(admin, fd, &connection);
+    if (error != CAP_OK) {
+        close(fd);
+        return error;
+    }
+    uv_loop_t *loop = &admin->server->loop;
+    uv_timer_init(loop, &connection->timeout);
+    uv_timer_init(loop, &connection->turn);
+    uv_pipe_init(loop, &connection->pipe, 0);
+    connection->timeout.data = connection;
+    connection->turn.data = connection;
+    connection->pipe.data = connection;
+    connection->open_handles = 3;
+    connection->next = admin->connections;
+    admin->connections = connection;
+    admin->figures.connections++;
+    if (uv_pipe_open(&connection->pipe, fd) != 0) {
+        close(fd);
+        admin_connection_close(connection);
+        return CAP_E_IO;
+    }
+    arm(connection);
+    pump(connection);
+    return CAP_OK;
+}

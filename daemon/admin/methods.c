@@ -1,0 +1,405 @@
+/*
+ * The table of methods, and the way of a call through it: find, level, params, prepare, run.
+ */
+#include "daemon/admin/methods.h"
+
+#include <string.h>
+
+#include "daemon/admin/admin.h"
+#include "daemon/admin/explain.h"
+
+/* --- Params ----------------------------------------------------------------------------------- */
+
+#define END_PARAM                                                                                  \
+    {                                                                                              \
+        .name = NULL                                                                               \
+    }
+#define END_FIELD                                                                                  \
+    {                                                                                              \
+        NULL, NULL, NULL                                                                           \
+    }
+
+static const char *const kinds[] = {"image", "data", NULL};
+static const char *const directions[] = {"out", "in", NULL};
+static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
+
+#define HASH_PARAM(text)                                                                           \
+    {                                                                                              \
+        .name = "hash", .type = ADMIN_HASH, .required = true, .doc = text                          \
+    }
+#define LIMIT_PARAM(most, text)                                                                    \
+    {                                                                                              \
+        .name = "limit", .type = ADMIN_INTEGER, .min = 1, .max = (most), .fallback = 64,           \
+        .doc = text                                                                                \
+    }
+#define HASH_CURSOR                                                                                \
+    {                                                                                              \
+        .name = "cursor", .type = ADMIN_HASH, .doc = "the cursor of the page before this one"      \
+    }
+#define NUMBER_CURSOR(begin)                                                                       \
+    {                                                                                              \
+        .name = "cursor", .type = ADMIN_INTEGER, .min = 0, .max = INT64_MAX, .fallback = (begin),  \
+        .doc = "the cursor of the page before this one"                                            \
+    }
+
+static const struct admin_param no_params[] = {END_PARAM};
+
+static const struct admin_param method_params[] = {
+    [ADMIN_ARG_METHOD] = {.name = "method",
+                          .type = ADMIN_WORD,
+                          .min = 1,
+                          .max = 64,
+                          .doc = "the name of one method; all of them if left out"},
+    END_PARAM,
+};
+
+static const struct admin_param stat_params[] = {
+    [ADMIN_ARG_HASH] = HASH_PARAM("the CapHash"),
+    END_PARAM,
+};
+
+static const struct admin_param list_params[] = {
+    [ADMIN_LIST_KIND] = {.name = "kind",
+                         .type = ADMIN_CHOICE,
+                         .choices = kinds,
+                         .doc = "only caps of this kind"},
+    [ADMIN_LIST_PREFIX] = {.name = "prefix",
+                           .type = ADMIN_PREFIX,
+                           .doc = "only caps whose hash begins with these hex digits, as a text"},
+    [ADMIN_LIST_LIMIT] = LIMIT_PARAM(1000, "caps on this page at most"),
+    [ADMIN_LIST_CURSOR] = HASH_CURSOR,
+    END_PARAM,
+};
+
+static const struct admin_param explain_params[] = {
+    [ADMIN_ARG_HASH] = HASH_PARAM("the CapHash"),
+    [ADMIN_EXPLAIN_OFFSET] = {.name = "offset",
+                              .type = ADMIN_INTEGER,
+                              .min = 0,
+                              .max = INT64_MAX,
+                              .doc = "entries to leave out at the start of each list"},
+    [ADMIN_EXPLAIN_LIMIT] = LIMIT_PARAM(256, "entries of each list at most"),
+    END_PARAM,
+};
+
+static const struct admin_param refs_params[] = {
+    [ADMIN_ARG_HASH] = HASH_PARAM("the CapHash"),
+    [ADMIN_REFS_DIRECTION] = {.name = "direction",
+                              .type = ADMIN_CHOICE,
+                              .choices = directions,
+                              .required = true,
+                              .doc = "out: what the cap names; in: what names the cap"},
+    [ADMIN_REFS_LIMIT] = LIMIT_PARAM(1000, "references on this page at most"),
+    [ADMIN_REFS_CURSOR] = HASH_CURSOR,
+    END_PARAM,
+};
+
+static const struct admin_param refusals_params[] = {
+    [ADMIN_PAGE_LIMIT] = LIMIT_PARAM(256, "refusals on this page at most"),
+    [ADMIN_PAGE_CURSOR] = NUMBER_CURSOR(INT64_MAX),
+    END_PARAM,
+};
+
+static const struct admin_param clients_params[] = {
+    [ADMIN_PAGE_LIMIT] = LIMIT_PARAM(256, "clients on this page at most"),
+    [ADMIN_PAGE_CURSOR] = NUMBER_CURSOR(0),
+    END_PARAM,
+};
+
+static const struct admin_param log_params[] = {
+    [ADMIN_LOG_LEVEL] = {.name = "level",
+                         .type = ADMIN_CHOICE,
+                         .choices = log_levels,
+                         .required = true,
+                         .doc = "the least severe level that is written"},
+    END_PARAM,
+};
+
+/* --- Results ---------------------------------------------------------------------------------- */
+
+static const struct admin_field hello_result[] = {
+    {"version", "string", "the daemon's version"},
+    {"api", "integer", "rises when a method or a member goes away or changes meaning"},
+    {"store_id", "string", "the store's identity, 32 hex digits"},
+    {"level", "string", "what you may do: observe, operate or admin"},
+    {"uid", "integer", "who you are, as the kernel says"},
+    {"gid", "integer", "likewise"},
+    {"limits", "object",
+     "line_bytes, depth, reply_bytes, connections, idle_ms: what this socket takes"},
+    END_FIELD,
+};
+
+static const struct admin_field help_result[] = {
+    {"text", "string", "help for a person"},
+    {"methods", "array", "objects with name, level, summary and deprecated"},
+    END_FIELD,
+};
+
+static const struct admin_field schema_result[] = {
+    {"methods", "object",
+     "by name: level, doc, params and result as JSON Schema, example, deprecated"},
+    END_FIELD,
+};
+
+static const struct admin_field status_result[] = {
+    {"version", "string", "the daemon's version"},
+    {"store_id", "string", "the store's identity, 32 hex digits"},
+    {"engine", "string", "the store's engine"},
+    {"phase", "string", "starting, running, draining or stopping"},
+    {"time", "string", "now"},
+    {"started", "string", "when the daemon started"},
+    {"uptime_ms", "integer", "how long it has run"},
+    {"caps", "object", "image, data and total: caps by kind"},
+    {"body_bytes", "object", "image, data and total: bytes of served bodies by kind"},
+    {"refs", "integer", "references between caps"},
+    {"file_bytes", "integer", "physical size of the store's file; it never shrinks by itself"},
+    {"file_free_bytes", "integer", "of these, in pages free for reuse"},
+    {"map_bytes", "integer", "the size that the file may grow to"},
+    {"disk_free_bytes", "integer", "free for us on the file system"},
+    {"readers", "object", "open and limit: read snapshots of the store"},
+    {"sessions", "object", "open and limit: client connections"},
+    {"requests_in_flight", "integer", "requests of clients that are not answered yet"},
+    {"uploads", "object", "in_flight and limit"},
+    {"spool", "object", "bytes and limit_bytes: uploads on their way"},
+    {"memory", "object", "bytes and limit_bytes: held for requests"},
+    {"writer_queue", "integer", "admissions that are being written or wait for it"},
+    {"refusals", "integer", "refused since start, see refusals.list"},
+    {"last_error", "object or null",
+     "time, reason, message: the last thing that went wrong inside of the daemon"},
+    END_FIELD,
+};
+
+static const struct admin_field metrics_result[] = {
+    {"content_type", "string", "the media type of the text"},
+    {"text", "string", "OpenMetrics text, up to its # EOF"},
+    END_FIELD,
+};
+
+static const struct admin_field stat_result[] = {
+    {"cap_hash", "string", "the CapHash"},
+    {"kind", "string", "image or data"},
+    {"body_len", "integer", "bytes of its served body"},
+    {"size", "integer", "data: logical bytes; image: bytes of code"},
+    {"page_count", "integer", "data: pages that are not zero; image: 0"},
+    {"ref_count", "integer", "image: distinct caps that it names; data: 0"},
+    {"published", "string or null", "when it was first published"},
+    {"publisher", "object or null", "uid and gid of who first published it; null when not local"},
+    {"content_hash", "string or null", "image: the image_content_hash it was first published with"},
+    END_FIELD,
+};
+
+static const struct admin_field list_result[] = {
+    {"caps", "array", "objects as of cap.stat, in the order of their hashes; may be empty"},
+    {"cursor", "string or null", "pass it to get the next page; null: this was the last"},
+    END_FIELD,
+};
+
+static const struct admin_field explain_result[] = {
+    {"cap_hash", "string", "the CapHash"},
+    {"kind", "string", "image or data"},
+    {"body_len", "integer", "bytes of its served body"},
+    {"published", "string or null", "when it was first published"},
+    {"image", "object or null",
+     "null of data; of an image: content_hash, code, counts, endpoints, mappings in address order, "
+     "pinned "
+     "and initial slots with what they resolve to, gas_slots, quota_slots, yield_receiver_slot, "
+     "notes on what is odd"},
+    {"data", "object or null",
+     "null of an image; of data: size, pages, pages_present, content_bytes, stored_bytes, "
+     "run_count, runs of "
+     "pages that are present"},
+    END_FIELD,
+};
+
+static const struct admin_field refs_result[] = {
+    {"refs", "array", "objects with cap_hash (the other end) and tables (pinned, initial)"},
+    {"cursor", "string or null", "pass it to get the next page; null: this was the last"},
+    END_FIELD,
+};
+
+static const struct admin_field refusals_result[] = {
+    {"refusals", "array",
+     "objects with seq, time, peer, session, what, reason and message, the newest first"},
+    {"total", "integer", "refused since start; only the last ones are kept"},
+    {"cursor", "integer or null", "pass it to get older ones; null: there are none"},
+    END_FIELD,
+};
+
+static const struct admin_field clients_result[] = {
+    {"clients", "array",
+     "objects with session, peer, uid, gid, pid, agent, connected, idle_ms, requests, uploads, "
+     "bytes_in, bytes_out and output_bytes"},
+    {"cursor", "integer or null", "pass it to get the next page; null: this was the last"},
+    END_FIELD,
+};
+
+static const struct admin_field log_result[] = {
+    {"level", "string", "the level now"},
+    {"previous", "string", "the level before"},
+    END_FIELD,
+};
+
+static const struct admin_field phase_result[] = {
+    {"phase", "string", "what the daemon does now"},
+    END_FIELD,
+};
+
+/* --- The table -------------------------------------------------------------------------------- */
+
+#define EXAMPLE_HASH "00000000000000000000000000000000000000000000000000000000000000aa"
+
+static const struct admin_method methods[] = {
+    {.name = "hello",
+     .params = no_params,
+     .result = hello_result,
+     .doc = "Says who answers, who you are and what this socket takes.",
+     .example = "{}",
+     .run = admin_hello},
+    {.name = "help",
+     .params = method_params,
+     .result = help_result,
+     .doc = "Lists the methods, or explains one.",
+     .example = "{\"method\":\"cap.list\"}",
+     .run = admin_help},
+    {.name = "schema",
+     .params = method_params,
+     .result = schema_result,
+     .doc = "Describes params and results for programs.",
+     .example = "{\"method\":\"cap.list\"}",
+     .run = admin_schema},
+    {.name = "status",
+     .in_worker = true,
+     .params = no_params,
+     .result = status_result,
+     .doc = "Shows the daemon on one screen. Sizes of the file are physical, not sums of bodies.",
+     .example = "{}",
+     .prepare = admin_status_prepare,
+     .run = admin_status},
+    {.name = "metrics",
+     .in_worker = true,
+     .params = no_params,
+     .result = metrics_result,
+     .doc = "Gives every figure as OpenMetrics text. Limits are gauges beside what they bound.",
+     .example = "{}",
+     .prepare = admin_metrics_prepare,
+     .run = admin_metrics},
+    {.name = "cap.stat",
+     .in_worker = true,
+     .params = stat_params,
+     .result = stat_result,
+     .doc = "Tells what is kept beside a cap's body. An absent cap is the error not_found.",
+     .example = "{\"hash\":\"" EXAMPLE_HASH "\"}",
+     .run = admin_cap_stat},
+    {.name = "cap.list",
+     .in_worker = true,
+     .params = list_params,
+     .result = list_result,
+     .doc = "Lists caps in the order of their hashes. A page may hold fewer caps than asked for, "
+            "even none, and still have a cursor: go on until it is null.",
+     .example = "{\"kind\":\"image\",\"prefix\":\"a\",\"limit\":10}",
+     .run = admin_cap_list},
+    {.name = "cap.explain",
+     .in_worker = true,
+     .params = explain_params,
+     .result = explain_result,
+     .doc = "Lays a cap out for a person. Code is never read, so the cost follows the structure; "
+            "an Image of more than 4 MiB of it is structure_too_large. Keys of more than 64 bytes "
+            "are cut.",
+     .example = "{\"hash\":\"" EXAMPLE_HASH "\",\"limit\":16}",
+     .run = admin_cap_explain},
+    {.name = "refs.list",
+     .in_worker = true,
+     .params = refs_params,
+     .result = refs_result,
+     .doc = "Lists what a cap names, or what names it, in the order of the hashes.",
+     .example = "{\"hash\":\"" EXAMPLE_HASH "\",\"direction\":\"in\"}",
+     .run = admin_refs_list},
+    {.name = "refusals.list",
+     .params = refusals_params,
+     .result = refusals_result,
+     .doc = "Lists what was refused lately, of whom, and with which error. The newest come first.",
+     .example = "{\"limit\":10}",
+     .run = admin_refusals_list},
+    {.name = "clients.list",
+     .params = clients_params,
+     .result = clients_result,
+     .doc = "Lists the connected clients, the oldest first.",
+     .example = "{\"limit\":10}",
+     .run = admin_clients_list},
+    {.name = "log.set",
+     .level = ADMIN_OPERATE,
+     .params = log_params,
+     .result = log_result,
+     .doc = "Sets the level of the log until the daemon ends. Audit lines are written at any "
+            "level.",
+     .example = "{\"level\":\"info\"}",
+     .run = admin_log_set},
+    {.name = "drain",
+     .level = ADMIN_OPERATE,
+     .params = no_params,
+     .result = phase_result,
+     .doc = "Ends the daemon gently. It stops accepting, refuses new requests, lets those in "
+            "flight finish within a bound, and exits with status 0, as after SIGTERM.",
+     .example = "{}",
+     .run = admin_drain},
+    {.name = "shutdown",
+     .level = ADMIN_ADMIN,
+     .params = no_params,
+     .result = phase_result,
+     .doc = "Ends the daemon at once. Requests in flight are dropped; what was acknowledged is "
+            "safe.",
+     .example = "{}",
+     .run = admin_shutdown},
+};
+
+#define METHOD_COUNT (sizeof methods / sizeof methods[0])
+
+const struct admin_method *admin_methods(size_t *ret_count)
+{
+    *ret_count = METHOD_COUNT;
+    return methods;
+}
+
+const struct admin_method *admin_method_find(const char *name)
+{
+    for (size_t i = 0; i < METHOD_COUNT; i++) {
+        if (strcmp(methods[i].name, name) == 0)
+            return &methods[i];
+    }
+    return NULL;
+}
+
+/* --- Calls ------------------------------------------------------------------------------------ */
+
+bool admin_call_begin(struct admin_call *call, const char *method, json_t *params)
+{
+    call->method = admin_method_find(method);
+    if (!call->method) {
+        admin_error_set(&call->error, ADMIN_UNKNOWN_METHOD);
+        return false;
+    }
+    if (call->level < call->method->level) {
+        admin_error_set(&call->error, ADMIN_FORBIDDEN);
+        return false;
+    }
+    if (!admin_params_read(call->method->params, params, call->args, &call->error))
+        return false;
+    if (call->method->prepare)
+        call->method->prepare(call);
+    return true;
+}
+
+json_t *admin_call_run(struct admin_call *call)
+{
+    json_t *result = call->method->run(call);
+    if (!result && !call->error.reason)
+        admin_error_cap(&call->error, CAP_E_NO_MEMORY);
+    return result;
+}
+
+void admin_call_free(struct admin_call *call)
+{
+    json_decref(call->draft);
+    call->draft = NULL;
+    cap_buf_free(&call->text);
+}

@@ -1,0 +1,113 @@
+/*
+ * The methods of the admin socket: ONE table from which dispatch, the check of params, `help`,
+ * `schema`, ADMIN.md and the man page come.
+ */
+#ifndef DAEMON_ADMIN_METHODS_H
+#define DAEMON_ADMIN_METHODS_H
+
+#include "daemon/admin/level.h"
+#include "daemon/admin/params.h"
+#include "daemon/server.h"
+
+#define ADMIN_API_VERSION 1 /* rises when a method or a member goes away or changes meaning */
+
+struct admin_method;
+
+/*
+ * One call from its request to its answer. It belongs to the loop, but for the time between
+ * `prepare` and the answer of a method that works on a worker. It may outlive its connection.
+ */
+struct admin_call {
+    const struct admin_method *method;
+    struct server *server;   /* loop only */
+    struct cap_store *store; /* for workers */
+    struct peer peer;
+    enum admin_level level;
+    struct admin_arg args[ADMIN_MAX_PARAMS]; /* by the rows of method->params */
+    json_t *draft;                           /* what `prepare` began */
+    struct cap_buf text;                     /* likewise */
+    struct admin_error error;
+};
+
+/* A member of a result. `type` lists JSON types, "string or null". A list ends with name NULL. */
+struct admin_field {
+    const char *name;
+    const char *type;
+    const char *doc;
+};
+
+struct admin_method {
+    const char *name;
+    enum admin_level level; /* above ADMIN_OBSERVE: a change, which is audited */
+    bool in_worker;         /* `run` may wait for the disk */
+    const struct admin_param *params;
+    const struct admin_field *result;
+    const char *doc;        /* the first sentence is the summary */
+    const char *example;    /* params as JSON */
+    const char *deprecated; /* since when and what to call instead; NULL: it is not */
+
+    /* Takes on the loop what `run` needs of the server; NULL: nothing. */
+    void (*prepare)(struct admin_call *call);
+
+    /* Makes the result, or returns NULL with call->error filled in; NULL alone means no memory. */
+    json_t *(*run)(struct admin_call *call);
+};
+
+/* The table, in the order in which it is shown. Static. */
+const struct admin_method *admin_methods(size_t *ret_count);
+
+/* NULL when there is no method of that name. */
+const struct admin_method *admin_method_find(const char *name);
+
+/*
+ * Finds the method, checks level and params, and prepares the call, whose server, store, peer and
+ * level are set. False with call->error. `params` lives as long as the call. Loop only.
+ */
+bool admin_call_begin(struct admin_call *call, const char *method, json_t *params);
+
+/*
+ * Runs a call that admin_call_begin accepted, on the loop or, if call->method->in_worker, on any
+ * thread. A new result, or NULL with call->error filled in.
+ */
+json_t *admin_call_run(struct admin_call *call);
+
+/* Releases what the call holds, but not the call. */
+void admin_call_free(struct admin_call *call);
+
+/* How a method shows in `schema`, and in `help METHOD`; NULL without memory. */
+json_t *admin_method_schema(const struct admin_method *method);
+
+/* --- The methods themselves, by file ---------------------------------------------------------- */
+
+/* methods_meta.c */
+json_t *admin_hello(struct admin_call *call);
+json_t *admin_help(struct admin_call *call);
+json_t *admin_schema(struct admin_call *call);
+
+/* methods_store.c */
+json_t *admin_cap_stat(struct admin_call *call);
+json_t *admin_cap_list(struct admin_call *call);
+json_t *admin_cap_explain(struct admin_call *call);
+json_t *admin_refs_list(struct admin_call *call);
+
+/* methods_server.c */
+void admin_status_prepare(struct admin_call *call);
+json_t *admin_status(struct admin_call *call);
+void admin_metrics_prepare(struct admin_call *call);
+json_t *admin_metrics(struct admin_call *call);
+json_t *admin_refusals_list(struct admin_call *call);
+json_t *admin_clients_list(struct admin_call *call);
+json_t *admin_log_set(struct admin_call *call);
+json_t *admin_drain(struct admin_call *call);
+json_t *admin_shutdown(struct admin_call *call);
+
+/* Rows of params, for the methods that read them. */
+enum { ADMIN_ARG_METHOD = 0 }; /* help, schema */
+enum { ADMIN_ARG_HASH = 0 };   /* cap.stat, cap.explain, refs.list */
+enum { ADMIN_LIST_KIND, ADMIN_LIST_PREFIX, ADMIN_LIST_LIMIT, ADMIN_LIST_CURSOR };
+enum { ADMIN_EXPLAIN_OFFSET = 1, ADMIN_EXPLAIN_LIMIT };
+enum { ADMIN_REFS_DIRECTION = 1, ADMIN_REFS_LIMIT, ADMIN_REFS_CURSOR };
+enum { ADMIN_PAGE_LIMIT, ADMIN_PAGE_CURSOR }; /* refusals.list, clients.list */
+enum { ADMIN_LOG_LEVEL = 0 };
+
+#endif

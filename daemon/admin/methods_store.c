@@ -1,0 +1,204 @@
+/* Methods that read the store. All of them run on a worker, with a snapshot of their own. */
+#include <stdlib.h>
+
+#include "daemon/admin/explain.h"
+#include "daemon/admin/methods.h"
+#include "daemon/admin/value.h"
+#include "lib/store/store.h"
+
+#define SCAN_MAX   4096u /* entries of the store looked at under one snapshot */
+#define SCAN_STEPS 16u   /* snapshots of one cap.list */
+
+static json_t *fail(struct admin_call *call, enum cap_error error)
+{
+    admin_error_cap(&call->error, error);
+    return NULL;
+}
+
+/* --- cap.stat and cap.list -------------------------------------------------------------------- */
+
+static json_t *publisher_json(const struct cap_publisher *publisher)
+{
+    if (publisher->uid == UINT32_MAX)
+        return json_null();
+    return json_pack("{s:o, s:o}", "uid", admin_value_u64(publisher->uid), "gid",
+                     admin_value_u64(publisher->gid));
+}
+
+static json_t *info_json(const struct cap_hash *hash, const struct cap_info *info)
+{
+    return json_pack(
+        "{s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "cap_hash", admin_value_hash(hash), "kind",
+        admin_kind_name(info->kind), "body_len", admin_value_u64(info->body_len), "size",
+        admin_value_u64(info->size), "page_count", admin_value_u64(info->page_count), "ref_count",
+        admin_value_u64(info->ref_count), "published", admin_value_time(info->published_us),
+        "publisher", publisher_json(&info->publisher), "content_hash",
+        info->has_content_hash ? admin_value_hash(&info->content_hash) : json_null());
+}
+
+json_t *admin_cap_stat(struct admin_call *call)
+{
+    const struct cap_hash *hash = &call->args[ADMIN_ARG_HASH].hash;
+    struct cap_read *read = NULL;
+    struct cap_info info;
+    enum cap_error error = cap_store_read_begin(call->store, &read);
+    if (error == CAP_OK)
+        error = cap_store_find(read, hash, &info);
+    cap_store_read_end(read);
+    return error == CAP_OK ? info_json(hash, &info) : fail(call, error);
+}
+
+/* One page of a listing as it grows over several snapshots. */
+struct listing {
+    struct cap_list_query query;
+    struct cap_listed *items;
+    size_t count;
+    struct cap_hash last;
+    bool more;
+};
+
+static void query_from(const struct admin_call *call, struct cap_list_query *query)
+{
+    const struct admin_arg *args = call->args;
+    *query = (struct cap_list_query){
+        .prefix = args[ADMIN_LIST_PREFIX].hash,
+        .prefix_bits = args[ADMIN_LIST_PREFIX].bits,
+        .after = args[ADMIN_LIST_CURSOR].given ? &args[ADMIN_LIST_CURSOR].hash : NULL,
+        .max = (size_t)args[ADMIN_LIST_LIMIT].integer,
+        .scan_max = SCAN_MAX,
+    };
+    if (args[ADMIN_LIST_KIND].given)
+        query->kind = args[ADMIN_LIST_KIND].choice == 0 ? CAP_KIND_IMAGE : CAP_KIND_DATA;
+}
+
+/* Looks at up to SCAN_MAX entries; a snapshot is short, so that it pins little space. */
+static enum cap_error list_step(struct cap_store *store, struct listing *listing)
+{
+    struct cap_read *read = NULL;
+    struct cap_list_query query = listing->query;
+    query.max -= listing->count;
+    size_t count = 0;
+    struct cap_hash last;
+    enum cap_error error = cap_store_read_begin(store, &read);
+    if (error == CAP_OK)
+        error = cap_store_list(read, &query, listing->items + listing->count, &count, &last,
+                               &listing->more);
+    cap_store_read_end(read);
+    if (error != CAP_OK)
+        return error;
+    listing->count += count;
+    if (listing->more) {
+        listing->last = last;
+        listing->query.after = &listing->last;
+    }
+    return CAP_OK;
+}
+
+static json_t *listing_json(const struct listing *listing)
+{
+    json_t *caps = json_array();
+    for (size_t i = 0; caps && i < listing->count; i++) {
+        if (!admin_push(caps, info_json(&listing->items[i].hash, &listing->items[i].info))) {
+            json_decref(caps);
+            caps = NULL;
+        }
+    }
+    return json_pack("{s:o, s:o}", "caps", caps, "cursor",
+                     listing->more ? admin_value_hash(&listing->last) : json_null());
+}
+
+json_t *admin_cap_list(struct admin_call *call)
+{
+    struct listing listing = {.more = true};
+    query_from(call, &listing.query);
+    listing.items = calloc(listing.query.max, sizeof *listing.items);
+    if (!listing.items)
+        return NULL;
+    enum cap_error error = CAP_OK;
+    for (unsigned step = 0;
+         error == CAP_OK && listing.more && step < SCAN_STEPS && listing.count < listing.query.max;
+         step++)
+        error = list_step(call->store, &listing);
+    json_t *result = error == CAP_OK ? listing_json(&listing) : fail(call, error);
+    free(listing.items);
+    return result;
+}
+
+/* --- cap.explain and refs.list ---------------------------------------------------------------- */
+
+json_t *admin_cap_explain(struct admin_call *call)
+{
+    struct admin_page page = {.offset = (uint64_t)call->args[ADMIN_EXPLAIN_OFFSET].integer,
+                              .limit = (uint64_t)call->args[ADMIN_EXPLAIN_LIMIT].integer};
+    struct cap_read *read = NULL;
+    json_t *object = NULL;
+    enum cap_error error = cap_store_read_begin(call->store, &read);
+    if (error == CAP_OK)
+        error = admin_explain(read, &call->args[ADMIN_ARG_HASH].hash, &page, &object);
+    cap_store_read_end(read);
+    return error == CAP_OK ? object : fail(call, error);
+}
+
+static json_t *tables_json(uint8_t tables)
+{
+    json_t *array = json_array();
+    bool failed = array == NULL;
+    if (tables & CAP_REF_PINNED)
+        failed |= !admin_push(array, json_string(cap_table_name(CAP_TABLE_PINNED)));
+    if (tables & CAP_REF_INITIAL)
+        failed |= !admin_push(array, json_string(cap_table_name(CAP_TABLE_INITIAL)));
+    if (!failed)
+        return array;
+    json_decref(array);
+    return NULL;
+}
+
+static json_t *refs_json(const struct cap_ref *refs, size_t count, bool more)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; array && i < count; i++) {
+        json_t *ref = json_pack("{s:o, s:o}", "cap_hash", admin_value_hash(&refs[i].hash), "tables",
+                                tables_json(refs[i].tables));
+        if (!admin_push(array, ref)) {
+            json_decref(array);
+            array = NULL;
+        }
+    }
+    bool go_on = more && count > 0;
+    return json_pack("{s:o, s:o}", "refs", array, "cursor",
+                     go_on ? admin_value_hash(&refs[count - 1].hash) : json_null());
+}
+
+/* An absent cap is not_found, not an empty list. */
+static enum cap_error list_refs(const struct admin_call *call, struct cap_ref *refs, size_t max,
+                                size_t *ret_count, bool *ret_more)
+{
+    const struct admin_arg *args = call->args;
+    const struct cap_hash *hash = &args[ADMIN_ARG_HASH].hash;
+    const struct cap_hash *after =
+        args[ADMIN_REFS_CURSOR].given ? &args[ADMIN_REFS_CURSOR].hash : NULL;
+    enum cap_ref_direction direction =
+        args[ADMIN_REFS_DIRECTION].choice == 0 ? CAP_REFS_OUT : CAP_REFS_IN;
+    struct cap_read *read = NULL;
+    enum cap_error error = cap_store_read_begin(call->store, &read);
+    if (error == CAP_OK)
+        error = cap_store_find(read, hash, NULL);
+    if (error == CAP_OK)
+        error = cap_store_refs(read, hash, direction, after, max, refs, ret_count, ret_more);
+    cap_store_read_end(read);
+    return error;
+}
+
+json_t *admin_refs_list(struct admin_call *call)
+{
+    size_t max = (size_t)call->args[ADMIN_REFS_LIMIT].integer;
+    struct cap_ref *refs = calloc(max, sizeof *refs);
+    if (!refs)
+        return NULL;
+    size_t count = 0;
+    bool more = false;
+    enum cap_error error = list_refs(call, refs, max, &count, &more);
+    json_t *result = error == CAP_OK ? refs_json(refs, count, more) : fail(call, error);
+    free(refs);
+    return result;
+}

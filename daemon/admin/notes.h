@@ -1,0 +1,50 @@
+/*
+ * What is odd about a stored Image, for a person: the warnings of lib/cap/lint.h as far as a cap
+ * still shows them, and what became of its references.
+ */
+#ifndef DAEMON_ADMIN_NOTES_H
+#define DAEMON_ADMIN_NOTES_H
+
+#include "daemon/admin/explain_image.h"
+
+#define ADMIN_LOOKUPS_MAX 8192u /* in the store, for one explanation */
+
+/* A mapping and its place in the Image's list. */
+struct admin_placed {
+    uint64_t start;
+    uint64_t end; /* the last address where start + size overflows */
+    size_t index;
+};
+
+/* Everything that one explanation works on. Borrows; lives on the worker's stack. */
+struct admin_layout {
+    struct cap_read *read;
+    const struct admin_structure *structure;
+    const struct admin_page *page;
+    struct admin_placed *mappings; /* in address order */
+    size_t lookups_left;
+};
+
+/* What a slot names, as far as is known. */
+struct admin_target {
+    bool looked_up; /* false when the lookups were spent */
+    bool present;
+    struct cap_info info;
+};
+
+/* Looks a cap up, within the bound. An absent one is no error. */
+enum cap_error admin_layout_resolve(struct admin_layout *layout, const struct cap_hash *hash,
+                                    struct admin_target *ret_target);
+
+/* Finds the slot that a mapping's source starts at: pinned before initial. False when neither. */
+bool admin_layout_root_slot(const struct admin_layout *layout, const struct cap_mapping *mapping,
+                            enum cap_table *ret_table, struct cap_slot *ret_slot);
+
+/*
+ * Appends notes to the array: objects with reason and message, and key, table or start where they
+ * apply. At most layout->page->limit of them; *ret_count counts all. Cost: O(n log n) in the
+ * structure.
+ */
+enum cap_error admin_notes(struct admin_layout *layout, json_t *array, uint64_t *ret_count);
+
+#endif

@@ -1,0 +1,286 @@
+#include "tests/unit/daemon/test_admin_fixture.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "lib/cap/data_cap.h"
+#include "lib/cap/image_cap.h"
+
+#define MEMORY_STORE_MAX (UINT64_C(64) << 20)
+
+/* The fixture whose server the functions below are asked about. */
+static struct fixture *fixture_of(struct server *server)
+{
+    return (struct fixture *)(void *)((char *)server - offsetof(struct fixture, server));
+}
+
+void server_gauges(struct server *server, struct gauges *ret_gauges)
+{
+    *ret_gauges = fixture_of(server)->gauges;
+}
+
+size_t server_clients(struct server *server, uint64_t after, struct client *ret_clients, size_t max,
+                      bool *ret_more)
+{
+    struct fixture *fixture = fixture_of(server);
+    size_t count = 0;
+    size_t i = 0;
+    for (; i < fixture->client_count && count < max; i++) {
+        if (fixture->clients[i].session > after)
+            ret_clients[count++] = fixture->clients[i];
+    }
+    *ret_more = i < fixture->client_count;
+    return count;
+}
+
+void server_drain(struct server *server)
+{
+    fixture_of(server)->drains++;
+    server->phase = SERVER_DRAINING;
+}
+
+void server_stop(struct server *server)
+{
+    fixture_of(server)->stops++;
+    server->phase = SERVER_STOPPING;
+}
+
+static uint64_t still_us(void *ctx)
+{
+    (void)ctx;
+    return FIXTURE_NOW_US;
+}
+
+/* --- Publishing ------------------------------------------------------------------------------- */
+
+static void put_body(struct fixture *fixture, struct cap_put *put, const struct cap_body *body,
+                     const struct cap_source *source)
+{
+    struct cap_write *write = NULL;
+    struct cap_buf whole = {0};
+    bool is_new = false;
+    assert_cap_ok(cap_buf_append_zeros(&whole, body->len));
+    assert_cap_ok(cap_body_read(body, source, 0, whole.data, body->len));
+    struct cap_bytes bytes = cap_buf_bytes(&whole);
+    put->info.body_len = body->len;
+    put->info.publisher = (struct cap_publisher){1000, 100};
+    put->info.published_us = FIXTURE_NOW_US;
+    put->body = cap_source_memory(&bytes);
+    assert_cap_ok(cap_store_write_begin(fixture->server.store, &write));
+    assert_cap_ok(cap_store_write_put(write, put, &is_new));
+    assert_cap_ok(cap_store_write_commit(write));
+    cap_buf_free(&whole);
+}
+
+static struct cap_hash put_data(struct fixture *fixture, const struct cap_data_desc *desc,
+                                const struct cap_source *arena)
+{
+    struct cap_data data;
+    assert_cap_ok(cap_data_from_desc(desc, arena, UINT64_MAX, &data));
+    struct cap_put put = {.hash = data.hash, .page_roots = data.page_roots};
+    put.info.kind = CAP_KIND_DATA;
+    put.info.size = data.size;
+    put.info.page_count = data.page_count;
+    put_body(fixture, &put, &data.body, arena);
+    struct cap_hash hash = data.hash;
+    cap_data_free(&data);
+    return hash;
+}
+
+/* Resolves every slot, storing its data; fills hashes and refs. */
+static void put_slots(struct fixture *fixture, const struct cap_wire_image *wire,
+                      const struct cap_source *arena, struct cap_hash *hashes, struct cap_ref *refs)
+{
+    for (size_t i = 0; i < cap_wire_slot_count(wire); i++) {
+        struct cap_wire_slot slot;
+        cap_wire_slot_at(wire, i, &slot);
+        hashes[i] =
+            slot.kind == CAP_KIND_DATA ? put_data(fixture, &slot.desc, arena) : slot.content_hash;
+        refs[i].hash = hashes[i];
+        refs[i].tables = slot.table == CAP_TABLE_PINNED ? CAP_REF_PINNED : CAP_REF_INITIAL;
+    }
+}
+
+struct cap_hash fixture_publish(struct fixture *fixture, struct cap_pack *pack,
+                                struct cap_bytes content)
+{
+    struct cap_source source = cap_source_memory(&content);
+    struct cap_body packed = {0};
+    struct cap_buf upload = {0};
+    struct cap_wire_image wire;
+    assert_cap_ok(cap_pack_finish(pack, &source, &packed));
+    assert_cap_ok(cap_buf_append_zeros(&upload, packed.len));
+    assert_cap_ok(cap_body_read(&packed, &source, 0, upload.data, packed.len));
+    assert_cap_ok(cap_wire_image_decode(cap_buf_bytes(&upload), upload.len, &wire));
+    struct cap_bytes arena_bytes = {upload.data + wire.head.len, wire.arena_len};
+    struct cap_source arena = cap_source_memory(&arena_bytes);
+
+    size_t count = cap_wire_slot_count(&wire);
+    struct cap_hash *hashes = calloc(count + 1, sizeof *hashes);
+    struct cap_ref *refs = calloc(count + 1, sizeof *refs);
+    put_slots(fixture, &wire, &arena, hashes, refs);
+    struct cap_image image;
+    assert_cap_ok(cap_image_from_wire(&wire, hashes, &arena, &image));
+    struct cap_put put = {.hash = image.hash, .refs = refs, .ref_count = count};
+    put.info.kind = CAP_KIND_IMAGE;
+    put.info.size = wire.code_len;
+    put.info.has_content_hash = true;
+    put.info.content_hash.bytes[0] = 0xcc;
+    put_body(fixture, &put, &image.body, &arena);
+    struct cap_hash hash = image.hash;
+
+    cap_image_free(&image);
+    free(hashes);
+    free(refs);
+    cap_buf_free(&upload);
+    cap_body_free(&packed);
+    cap_pack_free(pack);
+    return hash;
+}
+
+static struct cap_bytes key(const char *text)
+{
+    return (struct cap_bytes){(const uint8_t *)text, strlen(text)};
+}
+
+/* The Image of the fixture: pages 0, 1 and 5 of "ro" hold code's bytes, "rw" is all zero. */
+static void publish_all(struct fixture *fixture)
+{
+    uint8_t content[FIXTURE_CODE_LEN];
+    for (size_t i = 0; i < sizeof content; i++)
+        content[i] = (uint8_t)(1 + i % 251);
+    struct cap_bytes bytes = {content, sizeof content};
+    struct cap_pack *pack = NULL;
+    assert_cap_ok(cap_pack_new(&pack));
+    fixture->inner = fixture_publish(fixture, pack, bytes);
+
+    struct cap_register stack = {1, 0x1000};
+    struct cap_bytes read_only[] = {key("ro")};
+    struct cap_bytes read_write[] = {key("rw")};
+    struct cap_bytes nowhere[] = {key("none"), key("b")};
+    assert_cap_ok(cap_pack_new(&pack));
+    cap_pack_code(pack, 0, FIXTURE_CODE_LEN);
+    assert_cap_ok(cap_pack_endpoint(pack, key("main"), 4, 2, 3, &stack, 1));
+    assert_cap_ok(cap_pack_endpoint(pack, key("off"), FIXTURE_CODE_LEN, 0, 0, NULL, 0));
+    assert_cap_ok(cap_pack_mapping(pack, CAP_DATA_BASE + 0x10000, 0x1000, read_write, 1));
+    assert_cap_ok(cap_pack_mapping(pack, CAP_DATA_BASE, 0x9000, read_only, 1));
+    assert_cap_ok(cap_pack_mapping(pack, CAP_DATA_BASE + 0x8000, 0x1000, nowhere, 2));
+    assert_cap_ok(cap_pack_mapping(pack, UINT64_MAX - 0xfff, 0x2000, read_write, 1));
+    assert_cap_ok(cap_pack_data(pack, CAP_TABLE_PINNED, key("ro"), 8 * CAP_PAGE_SIZE));
+    assert_cap_ok(cap_pack_content(pack, 0, 0, 2 * CAP_PAGE_SIZE));
+    assert_cap_ok(cap_pack_content(pack, 5 * CAP_PAGE_SIZE, 1, 100));
+    assert_cap_ok(cap_pack_image(pack, key("sub"), &fixture->inner));
+    assert_cap_ok(
+        cap_pack_data(pack, CAP_TABLE_INITIAL, key("rw"), (UINT64_C(1) << 63) + CAP_PAGE_SIZE));
+    assert_cap_ok(cap_pack_data(pack, CAP_TABLE_INITIAL, key("sub"), CAP_PAGE_SIZE));
+    assert_cap_ok(cap_pack_gas_slot(pack, key("gas")));
+    fixture->image = fixture_publish(fixture, pack, bytes);
+}
+
+/* --- Life ------------------------------------------------------------------------------------- */
+
+static void find_names(struct fixture *fixture)
+{
+    json_t *explained =
+        fixture_result(fixture, "cap.explain", fixture_hash_params(&fixture->image, NULL));
+    json_t *image = json_object_get(explained, "image");
+    json_t *pinned = json_array_get(json_object_get(image, "pinned"), 0);
+    json_t *initial = json_array_get(json_object_get(image, "initial"), 0);
+    assert_cap_ok(
+        cap_hash_parse(json_string_value(json_object_get(pinned, "cap_hash")), &fixture->data));
+    assert_cap_ok(
+        cap_hash_parse(json_string_value(json_object_get(initial, "cap_hash")), &fixture->zero));
+    json_decref(explained);
+}
+
+int fixture_setup(void **state)
+{
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    static const uint8_t id[CAP_STORE_ID_SIZE] = {0xab, 0xcd};
+    assert_int_equal(uv_loop_init(&fixture->server.loop), 0);
+    fixture->env = (struct env){.monotonic_us = still_us, .real_us = still_us};
+    fixture->server.env = &fixture->env;
+    config_init(&fixture->server.config);
+    assert_int_equal(pipe2(fixture->log_fds, O_NONBLOCK | O_CLOEXEC), 0);
+    log_init(&fixture->server.log, &fixture->env, fixture->log_fds[1], false);
+    fixture->server.log.level = LOG_LEVEL_INFO;
+    assert_cap_ok(refusals_init(&fixture->server.refusals, 4));
+    assert_cap_ok(cap_store_memory_new(id, MEMORY_STORE_MAX, &fixture->server.store));
+    fixture->server.phase = SERVER_RUNNING;
+    fixture->server.started_us = FIXTURE_NOW_US;
+    publish_all(fixture);
+    find_names(fixture);
+    *state = fixture;
+    return 0;
+}
+
+void fixture_run_out(struct fixture *fixture)
+{
+    int alive = 1;
+    for (int i = 0; alive && i < 100000; i++)
+        alive = uv_run(&fixture->server.loop, UV_RUN_ONCE);
+    assert_int_equal(alive, 0);
+}
+
+int fixture_teardown(void **state)
+{
+    struct fixture *fixture = *state;
+    assert_int_equal(uv_loop_close(&fixture->server.loop), 0);
+    cap_store_close(fixture->server.store);
+    refusals_free(&fixture->server.refusals);
+    config_free(&fixture->server.config);
+    close(fixture->log_fds[0]);
+    close(fixture->log_fds[1]);
+    free(fixture);
+    return 0;
+}
+
+/* --- Calls ------------------------------------------------------------------------------------ */
+
+json_t *fixture_call(struct fixture *fixture, enum admin_level level, const char *method,
+                     const char *params, struct admin_error *ret_error)
+{
+    json_t *object = params ? json_loads(params, 0, NULL) : NULL;
+    assert_true(!params || json_is_object(object));
+    struct admin_call call = {
+        .server = &fixture->server, .store = fixture->server.store, .level = level};
+    call.peer.uid = 1000;
+    call.peer.gid = 100;
+    json_t *result = admin_call_begin(&call, method, object) ? admin_call_run(&call) : NULL;
+    if (result)
+        assert_null(call.error.reason);
+    else
+        assert_non_null(call.error.reason);
+    if (ret_error)
+        *ret_error = call.error;
+    admin_call_free(&call);
+    json_decref(object);
+    return result;
+}
+
+json_t *fixture_result(struct fixture *fixture, const char *method, const char *params)
+{
+    struct admin_error error;
+    json_t *result = fixture_call(fixture, ADMIN_ADMIN, method, params, &error);
+    if (!result)
+        fail_msg("%s: %s (%s)", method, error.reason, error.message);
+    return result;
+}
+
+const char *fixture_hash_params(const struct cap_hash *hash, const char *rest)
+{
+    static char params[512];
+    char hex[CAP_HASH_HEX_SIZE];
+    cap_hash_format(hash, hex);
+    snprintf(params, sizeof params, "{\"hash\":\"%s\"%s}", hex, rest ? rest : "");
+    return params;
+}
+
+const char *fixture_log(struct fixture *fixture)
+{
+    static char text[8192];
+    ssize_t len = read(fixture->log_fds[0], text, sizeof text - 1);
+    text[len > 0 ? len : 0] = '\0';
+    return text;
+}
