@@ -259,7 +259,8 @@ static void push(struct cap_tree *tree, unsigned level, const struct cap_hash *r
     struct cap_hash node = *root;
     unsigned at = level;
 
-    while (at < CAP_MAX_DEPTH && (tree->next >> at & 1) != 0) {
+    /* `next` is below 2^64 - 1, so a clear bit ends the carry. */
+    while ((tree->next >> at & 1) != 0) {
         cap_hash_pair(&tree->pending[at], &node, &node);
         at++;
     }

@@ -39,6 +39,26 @@ static void the_empty_image(void **state)
     cap_buf_free(&bytes);
 }
 
+/* The example of FORMATS.md section 3. */
+static void the_empty_image_byte_for_byte(void **state)
+{
+    static const char hex[] = "0000000000000000"
+                              "2800000028000000280000002800000028000000"
+                              "290000002900000029000000"
+                              "00";
+    struct cap_wire_image view;
+    struct cap_buf bytes = {0};
+    struct cap_hash hash;
+
+    (void)state;
+    assert_cap_ok(cap_hex_parse(hex, sizeof(hex) - 1, &bytes));
+    assert_cap_ok(cap_wire_image_decode(cap_buf_bytes(&bytes), bytes.len, &view));
+    cap_byte_list_root((struct cap_bytes){NULL, 0}, &hash);
+    cap_wire_image_content_hash(&view, &hash, &hash);
+    assert_hash_hex(&hash, "c00d0d19295f469e9dbed009b8dc8411f6579229e30e295de3f90774f3c71296");
+    cap_buf_free(&bytes);
+}
+
 static void every_endpoint_and_mapping_is_seen(void **state)
 {
     struct test_image image = test_image_full();
@@ -331,6 +351,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_empty_image),
+        cmocka_unit_test(the_empty_image_byte_for_byte),
         cmocka_unit_test(every_endpoint_and_mapping_is_seen),
         cmocka_unit_test(every_slot_is_seen),
         cmocka_unit_test(the_head_is_enough),
