@@ -34,6 +34,7 @@ struct cap_arena {
 enum cap_error cap_arena_add(struct cap_arena *arena, const struct cap_source *source,
                              const struct cap_piece *pieces, size_t count);
 
+/* Releases what the arena owns and leaves an empty one. NULL is fine. */
 void cap_arena_free(struct cap_arena *arena);
 
 #endif

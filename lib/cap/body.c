@@ -3,31 +3,33 @@
 
 #include <stdlib.h>
 
-static enum cap_error reserve_segment(struct cap_body *body)
+/* Room for one more segment, after the last one; NULL when there is no memory for it. */
+static struct cap_segment *reserve_segment(struct cap_body *body)
 {
-    if (body->segment_count < body->segment_capacity)
-        return CAP_OK;
-    size_t capacity = body->segment_capacity ? 2 * body->segment_capacity : 8;
-    if (capacity > SIZE_MAX / sizeof(struct cap_segment))
-        return CAP_E_NO_MEMORY;
-    struct cap_segment *segments = realloc(body->segments, capacity * sizeof *segments);
-    if (!segments)
-        return CAP_E_NO_MEMORY;
-    body->segments = segments;
-    body->segment_capacity = capacity;
-    return CAP_OK;
+    if (body->segment_count == body->segment_capacity) {
+        size_t capacity = body->segment_capacity ? 2 * body->segment_capacity : 8;
+        if (capacity > SIZE_MAX / sizeof(struct cap_segment))
+            return NULL;
+        struct cap_segment *segments = realloc(body->segments, capacity * sizeof *segments);
+        if (!segments)
+            return NULL;
+        body->segments = segments;
+        body->segment_capacity = capacity;
+    }
+    return body->segments + body->segment_count;
 }
 
-/* Adds `len` bytes at the end; room for one more segment was reserved. */
-static void extend(struct cap_body *body, uint64_t offset, uint64_t len, bool from_source)
+/* Adds `len` bytes at the end: to the segment before `next`, or as `next`. */
+static void extend(struct cap_body *body, struct cap_segment *next, uint64_t offset, uint64_t len,
+                   bool from_source)
 {
-    struct cap_segment *last =
-        body->segment_count ? &body->segments[body->segment_count - 1] : NULL;
-    if (last && last->from_source == from_source && last->offset + last->len == offset)
+    struct cap_segment *last = body->segment_count ? next - 1 : NULL;
+    if (last && last->from_source == from_source && last->offset + last->len == offset) {
         last->len += len;
-    else
-        body->segments[body->segment_count++] =
-            (struct cap_segment){body->len, len, offset, from_source};
+    } else {
+        *next = (struct cap_segment){body->len, len, offset, from_source};
+        body->segment_count++;
+    }
     body->len += len;
 }
 
@@ -35,14 +37,14 @@ enum cap_error cap_body_append(struct cap_body *body, struct cap_bytes bytes)
 {
     if (bytes.len == 0)
         return CAP_OK;
-    enum cap_error error = reserve_segment(body);
-    if (error)
-        return error;
+    struct cap_segment *next = reserve_segment(body);
+    if (!next)
+        return CAP_E_NO_MEMORY;
     size_t offset = body->memory.len;
-    error = cap_buf_append(&body->memory, bytes.data, bytes.len);
+    enum cap_error error = cap_buf_append(&body->memory, bytes.data, bytes.len);
     if (error)
         return error;
-    extend(body, offset, bytes.len, false);
+    extend(body, next, offset, bytes.len, false);
     return CAP_OK;
 }
 
@@ -50,10 +52,10 @@ enum cap_error cap_body_append_source(struct cap_body *body, uint64_t offset, ui
 {
     if (len == 0)
         return CAP_OK;
-    enum cap_error error = reserve_segment(body);
-    if (error)
-        return error;
-    extend(body, offset, len, true);
+    struct cap_segment *next = reserve_segment(body);
+    if (!next)
+        return CAP_E_NO_MEMORY;
+    extend(body, next, offset, len, true);
     return CAP_OK;
 }
 

@@ -40,6 +40,7 @@ enum cap_error cap_body_append_source(struct cap_body *body, uint64_t offset, ui
 enum cap_error cap_body_read(const struct cap_body *body, const struct cap_source *source,
                              uint64_t offset, void *dst, size_t len);
 
+/* Releases what the body owns and leaves an empty one. NULL is fine. */
 void cap_body_free(struct cap_body *body);
 
 #endif

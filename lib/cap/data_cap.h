@@ -24,6 +24,7 @@ struct cap_data {
     struct cap_body body;        /* windows refer to the source that the pages were read from */
 };
 
+/* Releases what a finished cap owns. NULL and a zeroed one are fine. */
 void cap_data_free(struct cap_data *data);
 
 /* Builds one Data cap; opaque. Belongs to one thread at a time. */

@@ -13,6 +13,7 @@ struct cap_image {
     struct cap_body body; /* its code is a window of the arena's source */
 };
 
+/* Releases what a converted cap owns. NULL and a zeroed one are fine. */
 void cap_image_free(struct cap_image *image);
 
 /*
@@ -63,10 +64,13 @@ enum cap_error cap_image_view_decode(struct cap_bytes body, struct cap_image_vie
 /* The CapHash of a decoded Image. Cost: O(body). */
 void cap_image_view_hash(const struct cap_image_view *view, struct cap_hash *ret_hash);
 
+/* Endpoint `index` < view->endpoints.count, its spans borrowed from the body. */
 void cap_image_endpoint_at(const struct cap_image_view *view, size_t index,
                            struct cap_endpoint *ret_endpoint);
+
 /* Entry `index` of view->pinned or view->initial. */
 void cap_image_slot_at(const struct cap_ssz_list *slots, size_t index, struct cap_slot *ret_slot);
+
 /* Finds a key by binary search; false when the table has no such slot. */
 bool cap_image_slot_find(const struct cap_ssz_list *slots, struct cap_bytes key,
                          struct cap_slot *ret_slot);
@@ -96,6 +100,7 @@ struct cap_code {
 
 /* Copies a view's code. CAP_E_NO_MEMORY. Release with cap_code_free. */
 enum cap_error cap_code_load(const struct cap_image_view *view, struct cap_code *ret_code);
+/* Releases the copy. NULL is fine. */
 void cap_code_free(struct cap_code *code);
 
 /*

@@ -29,6 +29,7 @@ size_t cap_root_table_find(const struct cap_root_table *table, const struct cap_
 enum cap_error cap_root_table_insert(struct cap_root_table *table, const struct cap_hash *roots,
                                      size_t ordinal);
 
+/* Releases the slots and leaves an empty table. NULL is fine. */
 void cap_root_table_free(struct cap_root_table *table);
 
 #endif

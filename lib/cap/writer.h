@@ -13,8 +13,11 @@ struct cap_writer {
     enum cap_error error; /* CAP_OK, CAP_E_NO_MEMORY or CAP_E_BODY_TOO_LARGE */
 };
 
+/* Appends a copy of bytes, which are not inside of the writer. */
 void cap_writer_bytes(struct cap_writer *writer, struct cap_bytes bytes);
+/* Appends zeros: offsets that cap_writer_begin sets later. */
 void cap_writer_zeros(struct cap_writer *writer, size_t len);
+/* Append one integer, little-endian. */
 void cap_writer_u8(struct cap_writer *writer, uint8_t value);
 void cap_writer_u32(struct cap_writer *writer, uint32_t value);
 void cap_writer_u64(struct cap_writer *writer, uint64_t value);

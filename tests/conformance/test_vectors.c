@@ -422,7 +422,7 @@ static void flip_body(struct cap_bytes body)
 
 static void flip_each_bit(struct cap_bytes bytes, void (*check)(struct cap_bytes flipped))
 {
-    uint8_t *copy = malloc(bytes.len);
+    uint8_t *copy = malloc(bytes.len ? bytes.len : 1);
     assert_non_null(copy);
     memcpy(copy, bytes.data, bytes.len);
     for (size_t bit = 0; bit < 8 * bytes.len; bit++) {

@@ -571,19 +571,20 @@ static void test_slot_find(void **state)
     (void)state;
     struct node *root = cap_node(NULL, 0);
     char key[2] = "";
-    for (char c = 'b'; c <= 'z'; c = (char)(c + 2)) {
-        key[0] = c;
-        add_slot(root, PINNED, key, (uint8_t)c);
+    for (int letter = 'b'; letter <= 'z'; letter += 2) {
+        key[0] = (char)letter;
+        add_slot(root, PINNED, key, (uint8_t)letter);
     }
     struct cap_buf body = body_of(root, NULL);
     struct cap_image_view view;
     assert_cap_ok(cap_image_view_decode(cap_buf_bytes(&body), &view));
-    for (char c = 'a'; c <= 'z'; c++) {
+    for (int letter = 'a'; letter <= 'z'; letter++) {
+        uint8_t c = (uint8_t)letter;
         struct cap_slot slot;
-        struct cap_bytes wanted = {(const uint8_t *)&c, 1};
-        bool there = (c - 'a') % 2;
+        struct cap_bytes wanted = {&c, 1};
+        bool there = (letter - 'a') % 2;
         assert_int_equal(cap_image_slot_find(&view.pinned, wanted, &slot), there);
-        assert_true(!there || slot.cap_hash.bytes[0] == (uint8_t)c);
+        assert_true(!there || slot.cap_hash.bytes[0] == c);
         assert_false(cap_image_slot_find(&view.initial, wanted, &slot));
         wanted.len = 0;
         assert_false(cap_image_slot_find(&view.pinned, wanted, &slot));

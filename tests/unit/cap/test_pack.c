@@ -481,8 +481,8 @@ static void test_round_trip(void **state)
     assert_cap_ok(cap_buf_append_zeros(&body, (size_t)data.body.len));
     assert_cap_ok(cap_body_read(&data.body, &arena, 0, body.data, body.len));
     assert_cap_ok(cap_data_view_decode(cap_buf_bytes(&body), body.len, &view));
-    uint8_t *read = malloc(content.len);
-    assert_non_null(read);
+    uint8_t *read = test_exact_copy(content.data, content.len);
+    memset(read, 0xee, content.len);
     cap_data_read(&view, cap_buf_bytes(&body), 3 * PAGE, read, content.len);
     assert_memory_equal(read, content.data, content.len);
     enum cap_kind kind;
