@@ -12,7 +12,7 @@
 
 /* X(field, series, help): monotone, `_total` is part of the series' name. */
 #define STATS_COUNTERS(X)                                                                          \
-    X(connections, "capstore_connections_total", "Connections accepted")                           \
+    X(connections, "capstore_connections_accepted_total", "Connections accepted")                  \
     X(connections_refused, "capstore_connections_refused_total", "Connections over a limit")       \
     X(bytes_in, "capstore_received_bytes_total", "Bytes received from clients")                    \
     X(bytes_out, "capstore_sent_bytes_total", "Bytes sent to clients")                             \
