@@ -1,0 +1,490 @@
+/*
+ * The admin socket over real sockets: what a peer sees, whatever it does to its connection.
+ *
+ * The loop and the peer share a thread: a test writes what it has to say, turns the loop a bounded
+ * number of times, and reads what came.
+ */
+#include "tests/unit/daemon/test_admin_fixture.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "daemon/admin/admin.h"
+#include "daemon/admin/connection.h"
+#include "daemon/admin/jsonrpc.h"
+
+#define HELLO "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\"}\n"
+
+/* A peer: its end of the connection and what it has received. */
+struct peer_end {
+    struct fixture *fixture;
+    int fd;
+    bool ended;
+    struct cap_buf received;
+};
+
+/* --- The socket ------------------------------------------------------------------------------- */
+
+static char socket_path[sizeof((struct sockaddr_un *)NULL)->sun_path];
+
+static int listen_here(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(socket_path, sizeof socket_path, "/tmp/capstore-test-admin-%ld", (long)getpid());
+    memcpy(address.sun_path, socket_path, sizeof socket_path);
+    unlink(socket_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(fd, 64), 0);
+    return fd;
+}
+
+static int setup(void **state)
+{
+    fixture_setup(state);
+    struct fixture *fixture = *state;
+    fixture->server.config.idle_ms = 0;
+    fixture->server.config.progress_ms = 0;
+    assert_cap_ok(admin_start(&fixture->server, listen_here(), &fixture->server.admin));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *fixture = *state;
+    admin_stop(fixture->server.admin);
+    admin_stop(fixture->server.admin);
+    fixture_run_out(fixture);
+    admin_free(fixture->server.admin);
+    unlink(socket_path);
+    return fixture_teardown(state);
+}
+
+static struct peer_end connect_peer(struct fixture *fixture)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    memcpy(address.sun_path, socket_path, sizeof socket_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return (struct peer_end){.fixture = fixture, .fd = fd};
+}
+
+static void close_peer(struct peer_end *peer)
+{
+    close(peer->fd);
+    cap_buf_free(&peer->received);
+}
+
+/* Takes what is there without waiting. */
+static void receive(struct peer_end *peer)
+{
+    char piece[65536];
+    ssize_t len;
+    while ((len = recv(peer->fd, piece, sizeof piece, 0)) > 0)
+        assert_cap_ok(cap_buf_append(&peer->received, piece, (size_t)len));
+    if (len == 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
+        peer->ended = true;
+}
+
+static size_t line_count(const struct peer_end *peer)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < peer->received.len; i++)
+        count += peer->received.data[i] == '\n';
+    return count;
+}
+
+/* Turns the loop until the peer has so many lines, or its end. A hang is the test's time limit. */
+static void wait_lines(struct peer_end *peer, size_t count)
+{
+    receive(peer);
+    while (line_count(peer) < count && !peer->ended) {
+        uv_run(&peer->fixture->server.loop, UV_RUN_NOWAIT);
+        receive(peer);
+    }
+    assert_true(line_count(peer) >= count);
+}
+
+static void wait_end(struct peer_end *peer)
+{
+    while (!peer->ended) {
+        uv_run(&peer->fixture->server.loop, UV_RUN_NOWAIT);
+        receive(peer);
+    }
+}
+
+/* Sends all of it, turning the loop when the socket is full. */
+static void say(struct peer_end *peer, const char *text, size_t len)
+{
+    while (len > 0) {
+        ssize_t sent = send(peer->fd, text, len, MSG_NOSIGNAL);
+        if (sent > 0) {
+            text += sent;
+            len -= (size_t)sent;
+            continue;
+        }
+        assert_true(errno == EAGAIN);
+        uv_run(&peer->fixture->server.loop, UV_RUN_NOWAIT);
+        receive(peer);
+    }
+}
+
+static void say_text(struct peer_end *peer, const char *text)
+{
+    say(peer, text, strlen(text));
+}
+
+/* Line `index` of what came, decoded. */
+static json_t *answer_at(const struct peer_end *peer, size_t index)
+{
+    const char *at = (const char *)peer->received.data;
+    const char *end = at + peer->received.len;
+    for (; index > 0; index--)
+        at = (const char *)memchr(at, '\n', (size_t)(end - at)) + 1;
+    const char *stop = memchr(at, '\n', (size_t)(end - at));
+    json_t *answer = json_loadb(at, (size_t)(stop - at), JSON_REJECT_DUPLICATES, NULL);
+    assert_string_equal(json_string_value(json_object_get(answer, "jsonrpc")), "2.0");
+    return answer;
+}
+
+/* The id of an answer (-1: null) and its reason, "ok" for a result. */
+static void assert_answer(const struct peer_end *peer, size_t index, json_int_t id,
+                          const char *reason)
+{
+    json_t *answer = answer_at(peer, index);
+    json_t *error = json_object_get(answer, "error");
+    json_t *data = json_object_get(error, "data");
+    const char *got = error ? json_string_value(json_object_get(data, "reason")) : "ok";
+    assert_string_equal(got, reason);
+    assert_int_equal(json_object_get(answer, "result") != NULL, error == NULL);
+    json_t *answered = json_object_get(answer, "id");
+    if (id < 0)
+        assert_true(json_is_null(answered));
+    else
+        assert_int_equal(json_integer_value(answered), id);
+    json_decref(answer);
+}
+
+/* --- Ways of asking --------------------------------------------------------------------------- */
+
+static void hello_says_who_one_is(void **state)
+{
+    struct peer_end peer = connect_peer(*state);
+    say_text(&peer, HELLO);
+    wait_lines(&peer, 1);
+    json_t *answer = answer_at(&peer, 0);
+    json_t *result = json_object_get(answer, "result");
+    assert_int_equal(json_integer_value(json_object_get(result, "uid")), getuid());
+    assert_string_equal(json_string_value(json_object_get(result, "level")), "admin");
+    assert_string_equal(json_string_value(json_object_get(result, "store_id")),
+                        "abcd0000000000000000000000000000");
+    json_decref(answer);
+    close_peer(&peer);
+}
+
+static void a_byte_at_a_time_is_fine(void **state)
+{
+    struct peer_end peer = connect_peer(*state);
+    static const char text[] = HELLO;
+    for (size_t i = 0; i < sizeof text - 1; i++) {
+        say(&peer, text + i, 1);
+        uv_run(&peer.fixture->server.loop, UV_RUN_NOWAIT);
+    }
+    wait_lines(&peer, 1);
+    assert_answer(&peer, 0, 1, "ok");
+    close_peer(&peer);
+}
+
+/* More lines than one turn takes, of methods on the loop and on workers: answered in order. */
+static void pipelined_lines_are_answered_in_order(void **state)
+{
+    struct peer_end peer = connect_peer(*state);
+    enum { COUNT = 100 };
+    for (int i = 0; i < COUNT; i++) {
+        char line[128];
+        int len = snprintf(line, sizeof line, "{\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"%s\"}\n",
+                           i, i % 3 ? "hello" : "cap.list");
+        say(&peer, line, (size_t)len);
+    }
+    wait_lines(&peer, COUNT);
+    for (int i = 0; i < COUNT; i++)
+        assert_answer(&peer, (size_t)i, i, "ok");
+    close_peer(&peer);
+}
+
+/* What a shell does: write, shut down, read to the end. */
+static void a_peer_that_shut_down_is_still_answered(void **state)
+{
+    struct peer_end peer = connect_peer(*state);
+    say_text(&peer, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\"}\n" HELLO);
+    shutdown(peer.fd, SHUT_WR);
+    wait_end(&peer);
+    assert_int_equal(line_count(&peer), 2);
+    assert_answer(&peer, 0, 1, "ok");
+    assert_answer(&peer, 1, 1, "ok");
+    close_peer(&peer);
+}
+
+static void notifications_are_executed_and_not_answered(void **state)
+{
+    struct fixture *fixture = *state;
+    struct peer_end peer = connect_peer(fixture);
+    say_text(&peer,
+             "{\"jsonrpc\":\"2.0\",\"method\":\"log.set\",\"params\":{\"level\":\"debug\"}}\n"
+             "{\"jsonrpc\":\"2.0\",\"method\":\"no.such\"}\n"
+             "{\"jsonrpc\":\"2.0\",\"method\":\"cap.list\"}\n" HELLO);
+    wait_lines(&peer, 1);
+    assert_int_equal(line_count(&peer), 1);
+    assert_answer(&peer, 0, 1, "ok");
+    assert_int_equal(fixture->server.log.level, LOG_LEVEL_DEBUG);
+    close_peer(&peer);
+}
+
+static void wrong_lines_leave_the_connection_usable(void **state)
+{
+    struct peer_end peer = connect_peer(*state);
+    say_text(&peer,
+             "nonsense\n[]\n{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"help\",\"method\":1}\n"
+             "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"cap.stat\",\"params\":{\"x\":1}}\n"
+             "[[[[[[[[[[[[[[[[[\n" HELLO);
+    wait_lines(&peer, 6);
+    assert_answer(&peer, 0, -1, "parse_error");
+    assert_answer(&peer, 1, -1, "batch");
+    assert_answer(&peer, 2, -1, "duplicate_key");
+    assert_answer(&peer, 3, 7, "unknown_param");
+    assert_answer(&peer, 4, -1, "too_deep");
+    assert_answer(&peer, 5, 1, "ok");
+    close_peer(&peer);
+}
+
+static void a_line_too_long_is_skipped(void **state)
+{
+    struct peer_end peer = connect_peer(*state);
+    char *line = malloc(3 * JSONRPC_LINE_MAX);
+    memset(line, ' ', 3 * JSONRPC_LINE_MAX);
+    line[JSONRPC_LINE_MAX + 1] = '\n';
+    say(&peer, line, JSONRPC_LINE_MAX + 2);
+    say_text(&peer, HELLO);
+    wait_lines(&peer, 2);
+    assert_answer(&peer, 0, -1, "line_too_long");
+    assert_answer(&peer, 1, 1, "ok");
+    /* One that never ends is told once, while it goes on. */
+    memset(line, 'x', 3 * JSONRPC_LINE_MAX);
+    say(&peer, line, 3 * JSONRPC_LINE_MAX);
+    wait_lines(&peer, 3);
+    say(&peer, line, 3 * JSONRPC_LINE_MAX);
+    say_text(&peer, "\n" HELLO);
+    wait_lines(&peer, 4);
+    assert_answer(&peer, 2, -1, "line_too_long");
+    assert_answer(&peer, 3, 1, "ok");
+    free(line);
+    close_peer(&peer);
+}
+
+/* The longest line that is allowed reaches its method. */
+static void a_line_of_the_bound_is_taken(void **state)
+{
+    struct peer_end peer = connect_peer(*state);
+    char *line = malloc(JSONRPC_LINE_MAX + 1);
+    memset(line, ' ', JSONRPC_LINE_MAX);
+    memcpy(line, HELLO, sizeof HELLO - 2);
+    line[JSONRPC_LINE_MAX] = '\n';
+    say(&peer, line, JSONRPC_LINE_MAX + 1);
+    wait_lines(&peer, 1);
+    assert_answer(&peer, 0, 1, "ok");
+    free(line);
+    close_peer(&peer);
+}
+
+/* --- Bounds ----------------------------------------------------------------------------------- */
+
+/* A peer that asks and does not read is not read from either: it can pile up no answers. */
+static void a_slow_reader_is_not_read_from(void **state)
+{
+    struct fixture *fixture = *state;
+    struct peer_end peer = connect_peer(fixture);
+    static const char ask[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"schema\"}\n";
+    size_t asked = 0;
+    for (int idle = 0; idle < 50;) {
+        ssize_t sent = send(peer.fd, ask, sizeof ask - 1, MSG_NOSIGNAL);
+        if (sent > 0) {
+            assert_int_equal(sent, sizeof ask - 1);
+            asked++;
+            idle = 0;
+        }
+        idle++;
+        assert_true(asked < 1000000);
+        uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
+    }
+    struct admin_figures figures;
+    admin_figures(fixture->server.admin, &figures);
+    assert_true(figures.calls < asked);
+    wait_lines(&peer, asked);
+    assert_int_equal(line_count(&peer), asked);
+    assert_answer(&peer, asked - 1, 1, "ok");
+    close_peer(&peer);
+}
+
+static void connections_are_bounded(void **state)
+{
+    struct fixture *fixture = *state;
+    struct peer_end peers[ADMIN_CONNECTIONS_MAX];
+    for (size_t i = 0; i < ADMIN_CONNECTIONS_MAX; i++) {
+        peers[i] = connect_peer(fixture);
+        say_text(&peers[i], HELLO);
+        wait_lines(&peers[i], 1);
+    }
+    struct peer_end refused = connect_peer(fixture);
+    wait_end(&refused);
+    assert_answer(&refused, 0, -1, "too_many_connections");
+    assert_non_null(strstr(fixture_log(fixture), "admin_refused error=too_many_connections"));
+    close_peer(&refused);
+    close_peer(&peers[0]);
+    for (int i = 0; i < 10; i++)
+        uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
+    struct peer_end next = connect_peer(fixture);
+    say_text(&next, HELLO);
+    wait_lines(&next, 1);
+    assert_answer(&next, 0, 1, "ok");
+    close_peer(&next);
+    for (size_t i = 1; i < ADMIN_CONNECTIONS_MAX; i++)
+        close_peer(&peers[i]);
+}
+
+static void an_idle_connection_is_told_and_closed(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->server.config.idle_ms = 20;
+    struct peer_end peer = connect_peer(fixture);
+    say_text(&peer, HELLO "{\"half\":");
+    wait_end(&peer);
+    assert_answer(&peer, 0, 1, "ok");
+    assert_answer(&peer, 1, -1, "idle_timeout");
+    close_peer(&peer);
+}
+
+static void a_reader_that_stops_is_closed(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->server.config.progress_ms = 20;
+    struct peer_end peer = connect_peer(fixture);
+    static const char ask[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"schema\"}\n";
+    struct admin_figures figures;
+    do {
+        (void)!send(peer.fd, ask, sizeof ask - 1, MSG_NOSIGNAL);
+        uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
+        admin_figures(fixture->server.admin, &figures);
+    } while (figures.calls == 0 || figures.connections > 0);
+    wait_end(&peer);
+    close_peer(&peer);
+}
+
+/* --- Commands that outlive their connection --------------------------------------------------- */
+
+/* The peer goes away at once; what it asked runs on or is dropped, and nobody else notices. */
+static void peers_may_leave_at_any_time(void **state)
+{
+    struct fixture *fixture = *state;
+    for (int turns = 0; turns < 20; turns++) {
+        struct peer_end leaving[4];
+        for (int i = 0; i < 4; i++) {
+            leaving[i] = connect_peer(fixture);
+            say_text(&leaving[i], "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\"}\n" HELLO
+                                  "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"metrics\"}\n");
+        }
+        for (int i = 0; i < turns; i++)
+            uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
+        for (int i = 0; i < 4; i++)
+            close_peer(&leaving[i]);
+    }
+    struct peer_end peer = connect_peer(fixture);
+    say_text(&peer, "{\"jsonrpc\":\"2.0\",\"id\":3,\"method\":\"cap.list\"}\n");
+    wait_lines(&peer, 1);
+    assert_answer(&peer, 0, 3, "ok");
+    close_peer(&peer);
+}
+
+/* Stopping with commands under way and in the queue leaves nothing behind (the teardown says). */
+static void stopping_cancels_what_is_under_way(void **state)
+{
+    struct fixture *fixture = *state;
+    struct peer_end peers[6];
+    for (int i = 0; i < 6; i++) {
+        peers[i] = connect_peer(fixture);
+        say_text(&peers[i], "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\"}\n");
+    }
+    struct admin_figures figures;
+    do {
+        uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
+        admin_figures(fixture->server.admin, &figures);
+    } while (figures.calls < 6);
+    admin_stop(fixture->server.admin);
+    fixture_run_out(fixture);
+    for (int i = 0; i < 6; i++)
+        close_peer(&peers[i]);
+}
+
+/* --- Changes ---------------------------------------------------------------------------------- */
+
+static void changes_are_audited_at_any_level_of_the_log(void **state)
+{
+    struct fixture *fixture = *state;
+    struct peer_end peer = connect_peer(fixture);
+    fixture->server.log.level = LOG_LEVEL_ERROR;
+    say_text(&peer, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"log.set\",\"params\":{\"level\":"
+                    "\"warning\"}}\n"
+                    "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"drain\",\"params\":{\"x\":1}}\n"
+                    "{\"jsonrpc\":\"2.0\",\"id\":3,\"method\":\"drain\"}\n"
+                    "{\"jsonrpc\":\"2.0\",\"id\":4,\"method\":\"help\"}\n");
+    wait_lines(&peer, 4);
+    const char *log = fixture_log(fixture);
+    const char *set = strstr(log, "admin_audit method=log.set");
+    assert_non_null(set);
+    assert_non_null(strstr(set, "outcome=ok"));
+    assert_non_null(strstr(set, "warning"));
+    assert_non_null(strstr(log, "outcome=unknown_param"));
+    assert_null(strstr(log, "method=help"));
+    assert_int_equal(fixture->drains, 1);
+    assert_int_equal(fixture->server.log.level, LOG_LEVEL_WARNING);
+    close_peer(&peer);
+}
+
+static void shutdown_is_answered(void **state)
+{
+    struct fixture *fixture = *state;
+    struct peer_end peer = connect_peer(fixture);
+    say_text(&peer, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"shutdown\"}\n");
+    wait_lines(&peer, 1);
+    assert_answer(&peer, 0, 1, "ok");
+    assert_int_equal(fixture->stops, 1);
+    close_peer(&peer);
+}
+
+int main(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+#define WITH_SOCKET(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        WITH_SOCKET(hello_says_who_one_is),
+        WITH_SOCKET(a_byte_at_a_time_is_fine),
+        WITH_SOCKET(pipelined_lines_are_answered_in_order),
+        WITH_SOCKET(a_peer_that_shut_down_is_still_answered),
+        WITH_SOCKET(notifications_are_executed_and_not_answered),
+        WITH_SOCKET(wrong_lines_leave_the_connection_usable),
+        WITH_SOCKET(a_line_too_long_is_skipped),
+        WITH_SOCKET(a_line_of_the_bound_is_taken),
+        WITH_SOCKET(a_slow_reader_is_not_read_from),
+        WITH_SOCKET(connections_are_bounded),
+        WITH_SOCKET(an_idle_connection_is_told_and_closed),
+        WITH_SOCKET(a_reader_that_stops_is_closed),
+        WITH_SOCKET(peers_may_leave_at_any_time),
+        WITH_SOCKET(stopping_cancels_what_is_under_way),
+        WITH_SOCKET(changes_are_audited_at_any_level_of_the_log),
+        WITH_SOCKET(shutdown_is_answered),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
