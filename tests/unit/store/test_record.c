@@ -1,0 +1,171 @@
+#include "lib/store/record.h"
+
+#include "tests/unit/support.h"
+
+static struct store_cap sample(void)
+{
+    struct store_cap cap = {
+        .info = {.kind = CAP_KIND_IMAGE,
+                 .body_len = 0x0102030405,
+                 .size = UINT64_MAX - 4095,
+                 .page_count = 7,
+                 .ref_count = 8,
+                 .publisher = {9, UINT32_MAX},
+                 .published_us = UINT64_C(0x1112131415161718),
+                 .has_content_hash = true},
+        .body = UINT64_C(0x2122232425262728),
+    };
+
+    memset(cap.info.content_hash.bytes, 0xab, CAP_HASH_SIZE);
+    return cap;
+}
+
+static void test_cap_round_trip(void **state)
+{
+    struct store_cap cap = sample(), got;
+    uint8_t bytes[STORE_CAP_SIZE], again[STORE_CAP_SIZE];
+
+    (void)state;
+    store_cap_encode(&cap, bytes);
+    assert_cap_ok(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got));
+    assert_int_equal(got.info.kind, CAP_KIND_IMAGE);
+    assert_int_equal(got.info.body_len, cap.info.body_len);
+    assert_int_equal(got.info.size, cap.info.size);
+    assert_int_equal(got.info.page_count, 7);
+    assert_int_equal(got.info.ref_count, 8);
+    assert_int_equal(got.info.publisher.uid, 9);
+    assert_int_equal(got.info.publisher.gid, UINT32_MAX);
+    assert_int_equal(got.info.published_us, cap.info.published_us);
+    assert_true(got.info.has_content_hash);
+    assert_hash_equal(&got.info.content_hash, &cap.info.content_hash);
+    assert_int_equal(got.body, cap.body);
+    store_cap_encode(&got, again);
+    assert_memory_equal(again, bytes, sizeof(bytes));
+}
+
+/* The layout is a promise to stores on disk: a change of it needs a new format version. */
+static void test_cap_layout(void **state)
+{
+    struct store_cap cap = sample();
+    uint8_t bytes[STORE_CAP_SIZE];
+
+    (void)state;
+    store_cap_encode(&cap, bytes);
+    assert_int_equal(bytes[0], 1);
+    assert_int_equal(bytes[1], CAP_KIND_IMAGE);
+    assert_int_equal(bytes[2], 1);
+    assert_int_equal(cap_load32(bytes + 4), 0x3c87139e);
+    assert_int_equal(cap_load64(bytes + 16), cap.info.body_len);
+    assert_int_equal(cap_load64(bytes + 56), cap.body);
+    assert_int_equal(bytes[64], 0xab);
+    assert_int_equal(bytes[103], 0);
+}
+
+/* Any damaged bit is found. */
+static void test_cap_damage(void **state)
+{
+    struct store_cap cap = sample(), got;
+    uint8_t bytes[STORE_CAP_SIZE];
+
+    (void)state;
+    store_cap_encode(&cap, bytes);
+    for (size_t bit = 0; bit < 8 * sizeof(bytes); bit++) {
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        assert_cap_error(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
+                         CAP_E_CORRUPT);
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    for (size_t len = 0; len < sizeof(bytes); len++)
+        assert_cap_error(store_cap_decode((struct cap_bytes){bytes, len}, &got), CAP_E_CORRUPT);
+}
+
+/* A record that checks but states what cannot be. */
+static void test_cap_impossible(void **state)
+{
+    struct store_cap cap = sample(), got;
+    uint8_t bytes[STORE_CAP_SIZE];
+
+    (void)state;
+    cap.info.body_len = STORE_BODY_MAX + 1;
+    store_cap_encode(&cap, bytes);
+    assert_cap_error(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
+                     CAP_E_CORRUPT);
+    cap = sample();
+    cap.info.page_count = STORE_PAGE_MAX + 1;
+    store_cap_encode(&cap, bytes);
+    assert_cap_error(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
+                     CAP_E_CORRUPT);
+    cap = sample();
+    cap.info.kind = (enum cap_kind)3;
+    store_cap_encode(&cap, bytes);
+    assert_cap_error(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
+                     CAP_E_CORRUPT);
+}
+
+static void test_state(void **state)
+{
+    struct store_state wanted = {.next_body = 77, .counts = {{1, 2, 3}, {4, 5, 6}, 7}};
+    struct store_state got;
+    uint8_t bytes[STORE_STATE_SIZE];
+
+    (void)state;
+    store_state_encode(&wanted, bytes);
+    assert_cap_ok(store_state_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got));
+    assert_int_equal(got.next_body, 77);
+    assert_memory_equal(&got.counts, &wanted.counts, sizeof(got.counts));
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        bytes[i] ^= 1;
+        assert_cap_error(store_state_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
+                         CAP_E_CORRUPT);
+        bytes[i] ^= 1;
+    }
+    assert_cap_error(store_state_decode((struct cap_bytes){bytes, 71}, &got), CAP_E_CORRUPT);
+}
+
+static void test_format(void **state)
+{
+    const uint8_t id[CAP_STORE_ID_SIZE] = "0123456789abcdef";
+    uint8_t bytes[STORE_FORMAT_SIZE], got[CAP_STORE_ID_SIZE];
+
+    (void)state;
+    store_format_encode(id, bytes);
+    assert_cap_ok(store_format_decode((struct cap_bytes){bytes, sizeof(bytes)}, got));
+    assert_memory_equal(got, id, sizeof(id));
+    assert_cap_error(store_format_decode((struct cap_bytes){bytes, 3}, got), CAP_E_CORRUPT);
+    assert_cap_error(store_format_decode((struct cap_bytes){bytes, 23}, got), CAP_E_CORRUPT);
+    bytes[0] = 2; /* of another version only the version is known */
+    assert_cap_error(store_format_decode((struct cap_bytes){bytes, sizeof(bytes)}, got),
+                     CAP_E_STORE_VERSION);
+    assert_cap_error(store_format_decode((struct cap_bytes){bytes, 4}, got), CAP_E_STORE_VERSION);
+}
+
+/* Chunks of one stream, then streams, then bodies sort in the order of their numbers. */
+static void test_keys_sort(void **state)
+{
+    uint8_t before[STORE_CHUNK_KEY] = {0}, key[STORE_CHUNK_KEY];
+    static const uint64_t bodies[] = {1, 255, 256, UINT64_C(1) << 40};
+    static const uint32_t chunks[] = {0, 1, 255, 256, 65536};
+
+    (void)state;
+    for (size_t b = 0; b < 4; b++) {
+        assert_true(b == 0 || store_body_key_load(before) == bodies[b - 1]);
+        for (size_t c = 0; c < 10; c++) {
+            store_chunk_key(bodies[b], c < 5 ? STORE_STREAM_BODY : STORE_STREAM_ROOTS,
+                            chunks[c % 5], key);
+            assert_true(memcmp(before, key, sizeof(key)) < 0);
+            memcpy(before, key, sizeof(key));
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cap_round_trip), cmocka_unit_test(test_cap_layout),
+        cmocka_unit_test(test_cap_damage),     cmocka_unit_test(test_cap_impossible),
+        cmocka_unit_test(test_state),          cmocka_unit_test(test_format),
+        cmocka_unit_test(test_keys_sort),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
