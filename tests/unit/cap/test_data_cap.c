@@ -663,15 +663,25 @@ static void test_reads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_zero_caps),        cmocka_unit_test(test_bad_sizes),
-        cmocka_unit_test(test_page_indexes),     cmocka_unit_test(test_last_page),
-        cmocka_unit_test(test_canonical_form),   cmocka_unit_test(test_513_pages),
-        cmocka_unit_test(test_many_equal_pages), cmocka_unit_test(test_body_bound),
-        cmocka_unit_test(test_content_lengths),  cmocka_unit_test(test_content_size),
-        cmocka_unit_test(test_source_fails),     cmocka_unit_test(test_from_desc),
-        cmocka_unit_test(test_deviations),       cmocka_unit_test(test_zeros_in_windows),
-        cmocka_unit_test(test_bad_offsets),      cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_every_bit),        cmocka_unit_test(test_reads),
+        cmocka_unit_test(test_zero_caps),
+        cmocka_unit_test(test_bad_sizes),
+        cmocka_unit_test(test_page_indexes),
+        cmocka_unit_test(test_last_page),
+        cmocka_unit_test(test_canonical_form),
+        cmocka_unit_test(test_513_pages),
+        cmocka_unit_test(test_many_equal_pages),
+        cmocka_unit_test(test_body_bound),
+        cmocka_unit_test(test_content_lengths),
+        cmocka_unit_test(test_content_size),
+        cmocka_unit_test(test_source_fails),
+        cmocka_unit_test(test_from_desc),
+        cmocka_unit_test(test_deviations),
+        cmocka_unit_test(test_zeros_in_windows),
+        cmocka_unit_test(test_bad_offsets),
+        cmocka_unit_test(test_ragged_references),
+        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_every_bit),
+        cmocka_unit_test(test_reads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
