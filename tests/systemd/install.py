@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""What `cmake --install` puts where: install.py CMAKE BUILD PREFIX"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+# Relative to the prefix; the library's files have a test of their own.
+WANTED = [
+    "bin/capctl",
+    "bin/capstored",
+    "lib/systemd/system/capstored.service",
+    "lib/systemd/system/capstored.socket",
+    "lib/systemd/system/capstored-admin.socket",
+    "lib/sysusers.d/capstore.conf",
+    "lib/tmpfiles.d/capstore.conf",
+    "share/man/man1/capctl.1",
+    "share/man/man8/capstored.8",
+]
+
+
+class Install(unittest.TestCase):
+    def test_everything_is_there_and_the_unit_starts_what_is_installed(self):
+        with tempfile.TemporaryDirectory(prefix="capstore-install-") as folder:
+            subprocess.run([CMAKE, "--install", BUILD], check=True, stdout=subprocess.DEVNULL,
+                           env=dict(os.environ, DESTDIR=folder))
+            prefix = Path(folder + PREFIX)
+            for name in WANTED:
+                self.assertTrue((prefix / name).is_file(), name)
+            unit = (prefix / "lib/systemd/system/capstored.service").read_text()
+            program = re.search(r"(?m)^ExecStart=(\S+)", unit).group(1)
+            self.assertTrue(os.access(folder + program, os.X_OK), program)
+
+
+if __name__ == "__main__":
+    CMAKE, BUILD, PREFIX = sys.argv[1:4]
+    unittest.main(argv=sys.argv[:1], verbosity=2)
