@@ -64,6 +64,7 @@ struct cap_byte_tree {
     uint8_t block[CAP_BLOCK_SIZE];
 };
 
+/* The empty byte string. */
 void cap_byte_tree_init(struct cap_byte_tree *tree);
 /* Appends `len` bytes; in all at most 2^32. */
 void cap_byte_tree_update(struct cap_byte_tree *tree, const uint8_t *data, size_t len);

@@ -22,6 +22,7 @@ enum cap_table {
     CAP_TABLE_INITIAL = 1,
 };
 
+/* The name of a table, as on the wire and in JSON. Static. */
 const char *cap_table_name(enum cap_table table);
 
 /* A decoded view; valid while the head's bytes are. */
@@ -112,8 +113,10 @@ enum cap_error cap_wire_image_decode_named(struct cap_bytes head, uint64_t total
                                            struct cap_wire_image *ret_image,
                                            const char **reterr_field);
 
+/* Endpoint `index` < image->endpoints.count, in key order; it borrows the view's head. */
 void cap_wire_endpoint_at(const struct cap_wire_image *image, size_t index,
                           struct cap_wire_endpoint *ret_endpoint);
+/* Register `index` < endpoint->register_count, in ascending order of registers. */
 struct cap_register cap_wire_register(const struct cap_wire_endpoint *endpoint, size_t index);
 
 /* Entry `index` of a list of MemoryMapping; the same encoding stands in a wire Image and an Image
@@ -126,6 +129,7 @@ size_t cap_wire_slot_count(const struct cap_wire_image *image);
 void cap_wire_slot_at(const struct cap_wire_image *image, size_t index,
                       struct cap_wire_slot *ret_slot);
 
+/* Reference `index` < page_count of a DataDesc's pages. */
 struct cap_page_ref cap_page_ref_at(struct cap_bytes pages, size_t index);
 
 /* Sum of the window lengths of all data slots: the bytes that hashing and storing them may cost. */
