@@ -1,0 +1,369 @@
+/*
+ * Damaged LMDB stores: every damage is an error with a name, never a wrong byte and never a crash.
+ * The tests edit the file with LMDB itself while the store is closed, or cut it.
+ */
+#include <fcntl.h>
+#include <lmdb.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/store/record.h"
+#include "tests/unit/store/fixture.h"
+#include "tests/unit/support.h"
+
+static struct fixture_engine lmdb = {.is_lmdb = true};
+
+/* --- The file by hand ------------------------------------------------------------------------- */
+
+struct raw {
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi table;
+};
+
+static struct raw raw_begin(const struct fixture *fixture, const char *table)
+{
+    struct raw raw;
+    char path[256];
+
+    (void)snprintf(path, sizeof(path), "%s/store.lmdb", fixture->dir);
+    assert_int_equal(mdb_env_create(&raw.env), 0);
+    assert_int_equal(mdb_env_set_maxdbs(raw.env, 8), 0);
+    assert_int_equal(mdb_env_set_mapsize(raw.env, FIXTURE_MAP), 0);
+    assert_int_equal(mdb_env_open(raw.env, path, MDB_NOSUBDIR, 0600), 0);
+    assert_int_equal(mdb_txn_begin(raw.env, NULL, 0, &raw.txn), 0);
+    assert_int_equal(mdb_dbi_open(raw.txn, table, 0, &raw.table), 0);
+    return raw;
+}
+
+static void raw_end(const struct raw *raw)
+{
+    assert_int_equal(mdb_txn_commit(raw->txn), 0);
+    mdb_env_close(raw->env);
+}
+
+/* Copies a record's value to `ret_value` (room for `max`); returns its length. */
+static size_t raw_get(const struct raw *raw, void *key, size_t key_len, void *ret_value, size_t max)
+{
+    MDB_val k = {key_len, key}, v;
+
+    assert_int_equal(mdb_get(raw->txn, raw->table, &k, &v), 0);
+    assert_true(v.mv_size <= max);
+    memcpy(ret_value, v.mv_data, v.mv_size);
+    return v.mv_size;
+}
+
+static void raw_put(const struct raw *raw, void *key, size_t key_len, void *value, size_t value_len)
+{
+    MDB_val k = {key_len, key}, v = {value_len, value};
+
+    assert_int_equal(mdb_put(raw->txn, raw->table, &k, &v, 0), 0);
+}
+
+static void raw_delete(const struct raw *raw, void *key, size_t key_len)
+{
+    MDB_val k = {key_len, key};
+
+    assert_int_equal(mdb_del(raw->txn, raw->table, &k, NULL), 0);
+}
+
+/* --- Records ---------------------------------------------------------------------------------- */
+
+static void test_damaged_cap_record(void **state)
+{
+    struct fixture *fixture = *state;
+    struct cap_hash hash = fake_hash(1);
+    struct cap_list_query query = {.max = 4, .scan_max = 4};
+    struct cap_listed items[4];
+    struct cap_read *read;
+    uint8_t record[STORE_CAP_SIZE];
+    size_t count = 9;
+    bool more;
+    struct raw raw;
+
+    assert_cap_ok(put_data(fixture->store, 1, 1000));
+    assert_cap_ok(put_data(fixture->store, 2, 1000));
+    fixture_close(fixture);
+    raw = raw_begin(fixture, "caps");
+    assert_int_equal(raw_get(&raw, hash.bytes, CAP_HASH_SIZE, record, sizeof(record)),
+                     sizeof(record));
+    record[17] ^= 1; /* body_len */
+    raw_put(&raw, hash.bytes, CAP_HASH_SIZE, record, sizeof(record));
+    raw_end(&raw);
+    assert_cap_ok(fixture_open(fixture));
+    assert_cap_error(check_cap(fixture->store, 1, 1000), CAP_E_CORRUPT);
+    assert_cap_ok(check_cap(fixture->store, 2, 1000));
+    assert_cap_error(put_data(fixture->store, 1, 1000), CAP_E_CORRUPT);
+    assert_cap_ok(put_data(fixture->store, 3, 1000));
+    assert_cap_ok(cap_store_read_begin(fixture->store, &read));
+    assert_cap_error(cap_store_list(read, &query, items, &count, &hash, &more), CAP_E_CORRUPT);
+    assert_int_equal(count, 9);
+    cap_store_read_end(read);
+}
+
+static void test_damaged_pairs(void **state)
+{
+    struct fixture *fixture = *state;
+    uint64_t seed = 1;
+    struct cap_put put = fake_image(&seed, 10);
+    struct cap_ref ref = {fake_hash(2), CAP_REF_PINNED}, got;
+    struct cap_hash content = fake_hash(3), hash;
+    uint8_t pair[STORE_PAIR_KEY], value[2] = {1, 1};
+    struct cap_read *read;
+    size_t count;
+    bool more;
+    struct raw raw;
+
+    put.refs = &ref;
+    put.ref_count = 1;
+    put.info.has_content_hash = true;
+    put.info.content_hash = content;
+    assert_cap_ok(put_one(fixture->store, &put, NULL));
+    fixture_close(fixture);
+    memcpy(pair, put.hash.bytes, CAP_HASH_SIZE);
+    memcpy(pair + CAP_HASH_SIZE, ref.hash.bytes, CAP_HASH_SIZE);
+    raw = raw_begin(fixture, "refs");
+    raw_put(&raw, pair, sizeof(pair), value, 2);
+    raw_end(&raw);
+    raw = raw_begin(fixture, "contents");
+    raw_put(&raw, content.bytes, CAP_HASH_SIZE, value, 2);
+    raw_end(&raw);
+    assert_cap_ok(fixture_open(fixture));
+    assert_cap_ok(cap_store_read_begin(fixture->store, &read));
+    assert_cap_error(cap_store_refs(read, &put.hash, CAP_REFS_OUT, NULL, 1, &got, &count, &more),
+                     CAP_E_CORRUPT);
+    assert_cap_ok(cap_store_refs(read, &ref.hash, CAP_REFS_IN, NULL, 1, &got, &count, &more));
+    assert_cap_error(cap_store_find_content(read, &content, &hash), CAP_E_CORRUPT);
+    cap_store_read_end(read);
+}
+
+/* --- Bulk ------------------------------------------------------------------------------------- */
+
+/* A chunk gone, short and long: that window is an error, the others are served. */
+static void test_damaged_chunks(void **state)
+{
+    struct fixture *fixture = *state;
+    static uint8_t chunk[70000];
+
+    assert_cap_ok(put_data(fixture->store, 1, 200000)); /* body 1: chunks 0 to 3 */
+    for (int damage = 0; damage < 3; damage++) {
+        struct cap_hash hash = fake_hash(1);
+        struct iovec iov[CAP_STORE_WINDOW_IOV];
+        uint8_t key[STORE_CHUNK_KEY];
+        struct cap_read *read;
+        struct raw raw;
+        size_t len;
+        int count;
+
+        fixture_close(fixture);
+        store_chunk_key(1, STORE_STREAM_BODY, 1, key);
+        raw = raw_begin(fixture, "bulk");
+        len = raw_get(&raw, key, sizeof(key), chunk, sizeof(chunk));
+        assert_int_equal(len, 65520);
+        if (damage == 0)
+            raw_delete(&raw, key, sizeof(key));
+        else
+            raw_put(&raw, key, sizeof(key), chunk, damage == 1 ? len - 1 : len + 1);
+        raw_end(&raw);
+        assert_cap_ok(fixture_open(fixture));
+        assert_cap_error(check_cap(fixture->store, 1, 200000), CAP_E_CORRUPT);
+        assert_cap_ok(cap_store_read_begin(fixture->store, &read));
+        assert_cap_ok(cap_store_window(read, &hash, 0, 65520, iov, &count, &len));
+        assert_cap_error(cap_store_window(read, &hash, 0, 65521, iov, &count, &len), CAP_E_CORRUPT);
+        assert_cap_error(cap_store_window(read, &hash, 70000, 1, iov, &count, &len), CAP_E_CORRUPT);
+        assert_cap_ok(cap_store_window(read, &hash, 131040, 68960, iov, &count, &len));
+        cap_store_read_end(read);
+        fixture_close(fixture);
+        raw = raw_begin(fixture, "bulk");
+        raw_put(&raw, key, sizeof(key), chunk, 65520);
+        raw_end(&raw);
+        assert_cap_ok(fixture_open(fixture));
+        assert_cap_ok(check_cap(fixture->store, 1, 200000));
+    }
+}
+
+/* --- What opening refuses --------------------------------------------------------------------- */
+
+static void set_meta(struct fixture *fixture, const char *name, const void *value, size_t len)
+{
+    struct raw raw = raw_begin(fixture, "meta");
+    uint8_t key[16], bytes[128];
+
+    memcpy(key, name, strlen(name));
+    if (value) {
+        memcpy(bytes, value, len);
+        raw_put(&raw, key, strlen(name), bytes, len);
+    } else {
+        raw_delete(&raw, key, strlen(name));
+    }
+    raw_end(&raw);
+}
+
+static void test_meta_records(void **state)
+{
+    struct fixture *fixture = *state;
+    struct store_state counts = {.next_body = 1};
+    uint8_t format[STORE_FORMAT_SIZE], record[STORE_STATE_SIZE];
+
+    fixture_close(fixture);
+    store_format_encode(fixture_id, format);
+    store_state_encode(&counts, record);
+    format[0] = 2;
+    set_meta(fixture, "format", format, sizeof(format));
+    assert_cap_error(fixture_open(fixture), CAP_E_STORE_VERSION);
+    set_meta(fixture, "format", NULL, 0);
+    assert_cap_error(fixture_open(fixture), CAP_E_CORRUPT);
+    format[0] = 1;
+    set_meta(fixture, "format", format, sizeof(format));
+    record[20] ^= 1;
+    set_meta(fixture, "state", record, sizeof(record));
+    assert_cap_error(fixture_open(fixture), CAP_E_CORRUPT);
+    set_meta(fixture, "state", NULL, 0);
+    assert_cap_error(fixture_open(fixture), CAP_E_CORRUPT);
+    record[20] ^= 1;
+    set_meta(fixture, "state", record, sizeof(record));
+    assert_null(fixture->store);
+    assert_cap_ok(fixture_open(fixture));
+}
+
+static void file_path(const struct fixture *fixture, char ret_path[256])
+{
+    (void)snprintf(ret_path, 256, "%s/store.lmdb", fixture->dir);
+}
+
+static void overwrite(const char *path, const void *bytes, size_t len)
+{
+    int fd = open(path, O_WRONLY | O_TRUNC);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, len), len);
+    close(fd);
+}
+
+static void test_not_a_store(void **state)
+{
+    struct fixture *fixture = *state;
+    char path[256];
+    static uint8_t garbage[20000];
+
+    fixture_close(fixture);
+    file_path(fixture, path);
+    overwrite(path, garbage, 0);
+    assert_cap_error(fixture_open(fixture), CAP_E_CORRUPT);
+    memset(garbage, 0x5a, sizeof(garbage));
+    overwrite(path, garbage, 100);
+    assert_cap_error(fixture_open(fixture), CAP_E_CORRUPT);
+    overwrite(path, garbage, sizeof(garbage));
+    assert_cap_error(fixture_open(fixture), CAP_E_CORRUPT);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_cap_error(fixture_open(fixture), CAP_E_CORRUPT);
+    assert_int_equal(rmdir(path), 0);
+    assert_cap_ok(fixture_open(fixture)); /* nothing there: a new one */
+}
+
+static uint8_t *load_file(const char *path, size_t *ret_len)
+{
+    struct stat st;
+    uint8_t *bytes;
+    int fd = open(path, O_RDONLY);
+
+    assert_true(fd >= 0);
+    assert_int_equal(fstat(fd, &st), 0);
+    bytes = malloc((size_t)st.st_size);
+    assert_non_null(bytes);
+    assert_int_equal(read(fd, bytes, (size_t)st.st_size), st.st_size);
+    close(fd);
+    *ret_len = (size_t)st.st_size;
+    return bytes;
+}
+
+/* Cut at every page and in the middle of some: refused, or all of it still reads. No SIGBUS. */
+static void test_truncated(void **state)
+{
+    struct fixture *fixture = *state;
+    struct stat st;
+    char path[256];
+    uint8_t *bytes;
+    size_t len, refused = 0, cuts = 0;
+
+    for (uint64_t seed = 1; seed <= 6; seed++)
+        assert_cap_ok(put_data(fixture->store, seed, 30000 * seed));
+    fixture_close(fixture);
+    file_path(fixture, path);
+    bytes = load_file(path, &len);
+    for (size_t cut = 0; cut < len; cut += cut % 5 ? 4096 : 4095) {
+        enum cap_error error;
+
+        overwrite(path, bytes, cut);
+        error = fixture_open(fixture);
+        cuts++;
+        if (error != CAP_OK) {
+            assert_cap_error(error, CAP_E_CORRUPT);
+            assert_int_equal(stat(path, &st), 0);
+            assert_int_equal(st.st_size / 4096, cut / 4096); /* left as found */
+            refused++;
+            continue;
+        }
+        for (uint64_t seed = 1; seed <= 6; seed++)
+            assert_cap_ok(check_cap(fixture->store, seed, 30000 * seed));
+        fixture_close(fixture);
+    }
+    assert_true(refused > cuts * 9 / 10);
+    overwrite(path, bytes, len);
+    free(bytes);
+    assert_cap_ok(fixture_open(fixture));
+    assert_cap_ok(check_cap(fixture->store, 6, 180000));
+}
+
+/*
+ * LMDB does not write pages that one transaction takes and gives back, so a sound file can be
+ * shorter than LMDB's last page says. Such a store opens.
+ */
+static void test_sound_but_short(void **state)
+{
+    struct fixture *fixture = *state;
+    uint8_t key[CAP_HASH_SIZE] = {0};
+    static uint8_t value[65520];
+    MDB_envinfo info;
+    struct stat st;
+    struct raw raw;
+    char path[256];
+
+    for (uint64_t seed = 1; seed <= 5; seed++) /* makes some free pages, but no long run of them */
+        assert_cap_ok(put_data(fixture->store, seed, 1000));
+    fixture_close(fixture);
+    raw = raw_begin(fixture, "contents");
+    raw_put(&raw, key, sizeof(key), value, 100);
+    key[0] = 1;
+    raw_put(&raw, key, sizeof(key), value, sizeof(value));
+    raw_delete(&raw, key, sizeof(key));
+    assert_int_equal(mdb_txn_commit(raw.txn), 0);
+    assert_int_equal(mdb_env_info(raw.env, &info), 0);
+    mdb_env_close(raw.env);
+    file_path(fixture, path);
+    assert_int_equal(stat(path, &st), 0);
+    assert_true((uint64_t)st.st_size < (uint64_t)(info.me_last_pgno + 1) * 4096);
+    assert_cap_ok(fixture_open(fixture));
+    for (uint64_t seed = 1; seed <= 5; seed++)
+        assert_cap_ok(check_cap(fixture->store, seed, 1000));
+    assert_cap_ok(put_data(fixture->store, 6, 300000));
+    assert_cap_ok(check_cap(fixture->store, 6, 300000));
+}
+
+#define WITH(function)                                                                             \
+    {                                                                                              \
+#function, function, fixture_setup, fixture_teardown, &lmdb                                \
+    }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH(test_damaged_cap_record), WITH(test_damaged_pairs), WITH(test_damaged_chunks),
+        WITH(test_meta_records),       WITH(test_not_a_store),   WITH(test_truncated),
+        WITH(test_sound_but_short),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,223 @@
+/*
+ * Faults of the disk under the LMDB engine: writes and syncs that fail, one by one.
+ *
+ * LMDB calls pwrite, writev and fdatasync of the C library; this program puts its own in front,
+ * which fail when a countdown says so. A meta page is what LMDB writes in less than a page.
+ */
+#include <errno.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "tests/unit/store/fixture.h"
+#include "tests/unit/support.h"
+
+#define INTERPOSED __attribute__((visibility("default")))
+#define META_MAX   4096u /* a write below it is of a meta page */
+
+enum fault_kind { FAULT_NONE, FAULT_ANY, FAULT_DATA, FAULT_META, FAULT_SYNC };
+
+static struct {
+    enum fault_kind kind;
+    unsigned after; /* calls that still succeed */
+    unsigned times; /* then this many fail */
+    int error;
+    unsigned seen;
+} fault;
+
+static bool strikes(enum fault_kind kind)
+{
+    if (fault.kind != kind && fault.kind != FAULT_ANY)
+        return false;
+    fault.seen++;
+    if (fault.after > 0) {
+        fault.after--;
+        return false;
+    }
+    if (fault.times == 0)
+        return false;
+    fault.times--;
+    errno = fault.error;
+    return true;
+}
+
+INTERPOSED ssize_t pwrite(int fd, const void *bytes, size_t len, off_t at)
+{
+    if (strikes(len < META_MAX ? FAULT_META : FAULT_DATA))
+        return -1;
+    return syscall(SYS_pwrite64, fd, bytes, len, at);
+}
+
+INTERPOSED ssize_t writev(int fd, const struct iovec *iov, int count)
+{
+    if (strikes(FAULT_DATA))
+        return -1;
+    return syscall(SYS_writev, fd, iov, count);
+}
+
+INTERPOSED int fdatasync(int fd)
+{
+    if (strikes(FAULT_SYNC))
+        return -1;
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+static void arm(enum fault_kind kind, unsigned after, unsigned times, int error)
+{
+    fault.kind = kind;
+    fault.after = after;
+    fault.times = times;
+    fault.error = error;
+    fault.seen = 0;
+}
+
+static void disarm(void)
+{
+    fault.kind = FAULT_NONE;
+    fault.after = 0;
+    fault.times = 0;
+}
+
+/* --- Tests ------------------------------------------------------------------------------------ */
+
+static struct fixture_engine lmdb = {.is_lmdb = true};
+
+/* A failed sync: that commit is refused and leaves nothing; the next one is whole. */
+static void test_sync_fails(void **state)
+{
+    struct fixture *fixture = *state;
+
+    assert_cap_ok(put_data(fixture->store, 1, 100000));
+    arm(FAULT_SYNC, 0, 1, EIO);
+    assert_cap_error(put_data(fixture->store, 2, 100000), CAP_E_IO);
+    assert_true(fault.seen > 0);
+    disarm();
+    assert_cap_ok(check_cap(fixture->store, 1, 100000));
+    assert_cap_error(check_cap(fixture->store, 2, 100000), CAP_E_NOT_FOUND);
+    assert_int_equal(get_counts(fixture->store).caps[CAP_KIND_DATA], 1);
+    assert_cap_ok(put_data(fixture->store, 2, 100000));
+    fixture_close(fixture);
+    assert_cap_ok(fixture_open(fixture));
+    assert_cap_ok(check_cap(fixture->store, 2, 100000));
+}
+
+static void test_no_space(void **state)
+{
+    static const int errors[] = {ENOSPC, EDQUOT};
+    struct fixture *fixture = *state;
+
+    assert_cap_ok(put_data(fixture->store, 1, 100000));
+    for (size_t i = 0; i < 2; i++) {
+        arm(FAULT_ANY, 0, 1000, errors[i]);
+        assert_cap_error(put_data(fixture->store, 2 + i, 100000), CAP_E_DISK_FULL);
+        assert_cap_ok(check_cap(fixture->store, 1, 100000)); /* reads go on meanwhile */
+        disarm();
+        assert_cap_error(check_cap(fixture->store, 2 + i, 100000), CAP_E_NOT_FOUND);
+        assert_cap_ok(put_data(fixture->store, 2 + i, 100000));
+    }
+}
+
+/* A failed meta page: nobody can say what is on the disk, so the store must be opened again. */
+static void test_meta_fails(void **state)
+{
+    struct fixture *fixture = *state;
+    struct cap_read *read;
+    struct cap_write *write;
+    uint64_t stage;
+    enum cap_error error;
+
+    assert_cap_ok(put_data(fixture->store, 1, 100000));
+    arm(FAULT_META, 0, 1000, EIO);
+    assert_cap_error(put_data(fixture->store, 2, 100000), CAP_E_STORE_FAILED);
+    disarm();
+    assert_cap_error(cap_store_read_begin(fixture->store, &read), CAP_E_STORE_FAILED);
+    assert_cap_error(cap_store_write_begin(fixture->store, &write), CAP_E_STORE_FAILED);
+    assert_cap_error(stage_all(fixture->store, 3, 100, &stage), CAP_E_STORE_FAILED);
+    fixture_close(fixture);
+    assert_cap_ok(fixture_open(fixture));
+    assert_cap_ok(check_cap(fixture->store, 1, 100000));
+    error = check_cap(fixture->store, 2, 100000);
+    assert_true(error == CAP_OK || error == CAP_E_NOT_FOUND);
+    assert_cap_ok(put_data(fixture->store, 2, 100000));
+}
+
+/* Publishes a staged cap and a small one. */
+static enum cap_error publish(struct cap_store *store, uint64_t seed)
+{
+    struct cap_put put = fake_data(&seed, 9 << 20);
+    enum cap_error error = put_data(store, seed + 1, 50);
+
+    if (error == CAP_OK)
+        error = stage_all(store, seed, 9 << 20, &put.stage);
+    if (error != CAP_OK)
+        return error;
+    error = put_one(store, &put, NULL);
+    if (error != CAP_OK && error != CAP_E_STORE_FAILED)
+        (void)cap_store_stage_drop(store, put.stage);
+    return error;
+}
+
+static void check_whole_or_absent(struct cap_store *store, uint64_t seed, uint64_t len,
+                                  uint64_t *ret_present)
+{
+    enum cap_error error = check_cap(store, seed, len);
+
+    if (error != CAP_OK)
+        assert_cap_error(error, CAP_E_NOT_FOUND);
+    *ret_present += error == CAP_OK;
+}
+
+/* The first call fails, then the second, … until nothing does: always whole or absent. */
+static void fail_each(struct fixture *fixture, unsigned times, int code)
+{
+    uint64_t present = 1;
+    enum cap_error error = CAP_E_IO;
+    unsigned n;
+
+    assert_cap_ok(put_data(fixture->store, 1, 100000));
+    for (n = 0; error != CAP_OK; n++) {
+        uint64_t seed = 100 + 2 * n;
+
+        assert_true(n < 200);
+        arm(FAULT_ANY, n, times, code);
+        error = publish(fixture->store, seed);
+        disarm();
+        if (error == CAP_E_STORE_FAILED) {
+            fixture_close(fixture);
+            assert_cap_ok(fixture_open(fixture));
+        }
+        assert_cap_ok(check_cap(fixture->store, 1, 100000));
+        check_whole_or_absent(fixture->store, seed, 9 << 20, &present);
+        check_whole_or_absent(fixture->store, seed + 1, 50, &present);
+        assert_int_equal(get_counts(fixture->store).caps[CAP_KIND_DATA], present);
+    }
+    assert_true(n > 5);
+}
+
+static void test_each_call_fails_once(void **state)
+{
+    fail_each(*state, 1, EIO);
+}
+
+static void test_each_call_and_all_after_fail(void **state)
+{
+    fail_each(*state, 100000, ENOSPC);
+}
+
+#define WITH(function)                                                                             \
+    {                                                                                              \
+#function, function, fixture_setup, fixture_teardown, &lmdb                                \
+    }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH(test_sync_fails),
+        WITH(test_no_space),
+        WITH(test_meta_fails),
+        WITH(test_each_call_fails_once),
+        WITH(test_each_call_and_all_after_fail),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
