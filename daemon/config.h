@@ -24,8 +24,9 @@ struct config {
     char *state; /* NULL until set; the daemon does not start without it */
     char *listen[CONFIG_LISTEN_MAX];
     size_t listen_count;
-    char *admin;  /* NULL: no admin socket */
-    char *config; /* the configuration file, as given on the command line */
+    char *admin;       /* NULL: no admin socket */
+    char *admin_group; /* NULL: none; its members may operate */
+    char *config;      /* the configuration file, as given on the command line */
     uint64_t log_level;
 
     uint64_t map_size; /* 0: the store's default */

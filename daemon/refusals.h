@@ -34,7 +34,7 @@ enum cap_error refusals_init(struct refusals *refusals, size_t capacity);
 
 void refusals_free(struct refusals *refusals);
 
-/* Adds one, over the oldest when full; sets its seq. Texts are copied, cut to their room. */
+/* Adds a copy, over the oldest when full; sets its seq. */
 void refusals_add(struct refusals *refusals, const struct refusal *refusal);
 
 /*

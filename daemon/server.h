@@ -34,14 +34,23 @@
 #include "daemon/stats.h"
 #include "lib/store/store.h"
 
+#define SERVER_LISTENERS_MAX 32u
+
 struct admin;
 struct hashing;
 struct ledger;
 struct listener;
 struct session;
 struct state;
-struct warmer;
 struct writer;
+
+/* A bound and listening socket; see daemon/listener.h. */
+struct bound {
+    int fd;
+    char *path; /* of a Unix socket that we made; NULL otherwise */
+    uint64_t device;
+    uint64_t inode;
+};
 
 enum server_phase {
     SERVER_STARTING,
@@ -77,20 +86,24 @@ struct server {
     struct writer *writer;
     struct hashing *hashing;
     struct admin *admin;
-    struct listener *listeners[CONFIG_LISTEN_MAX + 1];
+    struct listener *listeners[SERVER_LISTENERS_MAX];
     size_t listener_count;
-    int admin_fd;
-    bool admin_inherited;
+    struct bound admin_bound; /* the fd is -1 once the admin socket has taken it over */
     struct session *sessions; /* newest first */
     size_t session_count;
     uint64_t last_session;
     size_t upload_count;
     uint8_t *input; /* one receive buffer for all sessions */
     uv_timer_t tick;
+    uv_idle_t turn; /* runs while sessions have input left over */
     uv_timer_t watchdog;
     uv_signal_t signals[2];
-    unsigned open_handles; /* of the timers and signals above */
-    unsigned works;        /* uv_queue_work requests under way */
+    bool loop_open;
+    bool handles_open; /* the timers, idle and signals above */
+    uv_work_t tend;
+    bool tending;
+    uint64_t tended_us;
+    unsigned works; /* uv_queue_work requests under way */
     uint64_t drain_deadline_us;
     uint64_t watchdog_beat;
     uint64_t refusal_lines; /* log lines for refusals in this second */
@@ -118,6 +131,9 @@ void server_refused(struct server *server, const struct session *session, const 
 
 /* Records and logs something that went wrong inside; CAP_E_STORE_FAILED ends the daemon. */
 void server_fault(struct server *server, enum cap_error error, const char *message);
+
+/* Has sessions handle the input that they left over, in the next turn of the loop. */
+void server_turn_soon(struct server *server);
 
 /* One connected client, for clients.list. */
 struct client {

@@ -1,0 +1,333 @@
+/*
+ * Listening and accepting.
+ *
+ * Happy path: a connection is accepted, its peer asked from the kernel and counted, a session made.
+ *
+ * Failure modes.
+ *   - Over a limit of connections: the client is told (ERROR, id 0) as far as its socket takes it
+ * at once, and closed.
+ *   - No descriptors are left: accepting pauses until the next tick, or it would spin.
+ *   - A path is in the way: a socket that refuses connections is stale and replaced; one that
+ *     answers, or anything else, is an error at start.
+ */
+#include "daemon/listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "daemon/ledger.h"
+#include "daemon/oserror.h"
+#include "daemon/session.h"
+#include "proto/message.h"
+
+#define BACKLOG      512
+#define ACCEPTS_TURN 32
+
+struct listener {
+    struct server *server;
+    struct bound bound;
+    int fd; /* that of `bound`, which may have been released */
+    uv_poll_t poll;
+    bool accepting;
+};
+
+/* --- Binding
+ * -------------------------------------------------------------------------------------- */
+
+static enum cap_error fail(const char *what, const char *address, char *reason)
+{
+    int number = errno;
+    snprintf(reason, CONFIG_REASON_SIZE, "cannot %s %.200s: %s", what, address, strerror(number));
+    return error_of_errno(number);
+}
+
+/* Whether the socket at an address is dead: nobody accepts there. */
+static bool is_stale(const struct sockaddr_un *address)
+{
+    struct stat st;
+    if (lstat(address->sun_path, &st) != 0 || !S_ISSOCK(st.st_mode)) {
+        return false;
+    }
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return false;
+    }
+    bool stale = connect(fd, (const struct sockaddr *)address, sizeof(*address)) != 0 &&
+                 errno == ECONNREFUSED;
+    close(fd);
+    return stale;
+}
+
+static enum cap_error remember_path(struct bound *bound, const char *path, char *reason)
+{
+    struct stat st;
+    if (lstat(path, &st) != 0) {
+        return fail("find", path, reason);
+    }
+    bound->path = strdup(path);
+    bound->device = st.st_dev;
+    bound->inode = st.st_ino;
+    return bound->path == NULL ? CAP_E_NO_MEMORY : CAP_OK;
+}
+
+static enum cap_error bind_unix(const char *path, struct bound *bound, char *reason)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (*path == '\0' || strlen(path) >= sizeof(address.sun_path)) {
+        snprintf(reason, CONFIG_REASON_SIZE, "unix:%.120s: the path must have 1 to %zu bytes", path,
+                 sizeof(address.sun_path) - 1);
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    memcpy(address.sun_path, path, strlen(path));
+    bound->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (bound->fd < 0) {
+        return fail("make a socket for", path, reason);
+    }
+    const struct sockaddr *generic = (const struct sockaddr *)&address;
+    int result = bind(bound->fd, generic, sizeof(address));
+    if (result != 0 && errno == EADDRINUSE && is_stale(&address)) {
+        (void)unlink(path);
+        result = bind(bound->fd, generic, sizeof(address));
+    }
+    if (result != 0) {
+        return fail("bind", path, reason);
+    }
+    return remember_path(bound, path, reason);
+}
+
+/* Splits HOST:PORT or [HOST]:PORT in place. */
+static bool split_host(char *text, char **ret_host, char **ret_port)
+{
+    char *colon = strrchr(text, ':');
+    if (colon == NULL || colon == text || colon[1] == '\0') {
+        return false;
+    }
+    *colon = '\0';
+    size_t len = strlen(text);
+    if (text[0] == '[' && text[len - 1] == ']') {
+        text[len - 1] = '\0';
+        text++;
+    }
+    *ret_host = text;
+    *ret_port = colon + 1;
+    return true;
+}
+
+static enum cap_error bind_info(const struct addrinfo *info, const char *address,
+                                struct bound *bound, char *reason)
+{
+    int on = 1;
+    bound->fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (bound->fd < 0) {
+        return fail("make a socket for", address, reason);
+    }
+    (void)setsockopt(bound->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(bound->fd, info->ai_addr, info->ai_addrlen) != 0) {
+        return fail("bind", address, reason);
+    }
+    return CAP_OK;
+}
+
+static enum cap_error bind_tcp(const char *address, struct bound *bound, char *reason)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *info = NULL;
+    char text[256];
+    char *host = NULL;
+    char *port = NULL;
+    snprintf(text, sizeof(text), "%s", address);
+    if (strlen(address) >= sizeof(text) || !split_host(text, &host, &port)) {
+        snprintf(reason, CONFIG_REASON_SIZE, "tcp:%.120s: must be tcp:HOST:PORT", address);
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    int result = getaddrinfo(host, port, &hints, &info);
+    if (result != 0) {
+        snprintf(reason, CONFIG_REASON_SIZE, "tcp:%.120s: %s", address, gai_strerror(result));
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    enum cap_error error = bind_info(info, address, bound, reason);
+    freeaddrinfo(info);
+    return error;
+}
+
+enum cap_error listener_bind(const char *address, struct bound *ret_bound,
+                             char ret_reason[CONFIG_REASON_SIZE])
+{
+    struct bound bound = {.fd = -1};
+    enum cap_error error = CAP_E_INVALID_ARGUMENT;
+    if (strncmp(address, "unix:", 5) == 0) {
+        error = bind_unix(address + 5, &bound, ret_reason);
+    } else if (strncmp(address, "tcp:", 4) == 0) {
+        error = bind_tcp(address + 4, &bound, ret_reason);
+    } else {
+        snprintf(ret_reason, CONFIG_REASON_SIZE, "%.120s: must be unix:PATH or tcp:HOST:PORT",
+                 address);
+    }
+    if (error == CAP_OK && listen(bound.fd, BACKLOG) != 0) {
+        error = fail("listen on", address, ret_reason);
+    }
+    if (error != CAP_OK) {
+        bound_release(&bound, false);
+        return error;
+    }
+    *ret_bound = bound;
+    return CAP_OK;
+}
+
+enum cap_error listener_inherit(int fd, struct bound *ret_bound,
+                                char ret_reason[CONFIG_REASON_SIZE])
+{
+    int listening = 0;
+    socklen_t len = sizeof(listening);
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) != 0 || listening == 0) {
+        snprintf(ret_reason, CONFIG_REASON_SIZE, "inherited descriptor %d does not listen", fd);
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    *ret_bound = (struct bound){.fd = fd};
+    return CAP_OK;
+}
+
+void bound_release(struct bound *bound, bool keep_fd)
+{
+    struct stat st;
+    if (bound->path != NULL && lstat(bound->path, &st) == 0 && st.st_dev == bound->device &&
+        st.st_ino == bound->inode) {
+        (void)unlink(bound->path);
+    }
+    free(bound->path);
+    if (bound->fd >= 0 && !keep_fd) {
+        close(bound->fd);
+    }
+    *bound = (struct bound){.fd = -1};
+}
+
+/* --- Accepting
+ * ------------------------------------------------------------------------------------ */
+
+/* Tells a client that it cannot stay, as far as its socket takes it at once. */
+static void turn_away(struct server *server, int fd, const struct peer *peer, enum cap_error error)
+{
+    const char *name = cap_error_name(error);
+    const char *text = cap_error_text(error);
+    struct output output = {0};
+    struct cap_buf payload = {0};
+    uint64_t sent = 0;
+    uint8_t rest[256];
+    const struct proto_error m = {
+        .code = (uint16_t)-error,
+        .name = {(const uint8_t *)name, strlen(name)},
+        .message = {(const uint8_t *)text, strlen(text)},
+    };
+    server->stats.connections_refused++;
+    server_refused(server, NULL, peer, "connection", error, text);
+    if (proto_error_encode(&m, &payload) == CAP_OK &&
+        output_message(&output, PROTO_ERROR, 0, cap_buf_bytes(&payload)) == CAP_OK) {
+        (void)output_pump(&output, fd, &sent);
+    }
+    (void)shutdown(fd, SHUT_WR);
+    /* What has come already would turn the close into a reset. */
+    (void)recv(fd, rest, sizeof(rest), MSG_DONTWAIT);
+    close(fd);
+    cap_buf_free(&payload);
+    output_free(&output);
+}
+
+static void admit(struct server *server, int fd)
+{
+    struct peer peer;
+    struct ledger_peer *account = NULL;
+    int on = 1;
+    if (peer_of(fd, &peer) != CAP_OK) {
+        close(fd);
+        return;
+    }
+    if (!peer.local) {
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    }
+    enum cap_error error = ledger_connect(server->ledger, peer.key, &account);
+    if (error == CAP_OK) {
+        error = session_new(server, fd, &peer, account);
+        if (error != CAP_OK) {
+            ledger_disconnect(server->ledger, account);
+        }
+    }
+    if (error != CAP_OK) {
+        turn_away(server, fd, &peer, error);
+    }
+}
+
+static void on_connection(uv_poll_t *poll, int status, int events)
+{
+    struct listener *listener = poll->data;
+    (void)status;
+    (void)events;
+    for (int i = 0; i < ACCEPTS_TURN; i++) {
+        int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0) {
+            admit(listener->server, fd);
+            continue;
+        }
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            server_fault(listener->server, error_of_errno(errno),
+                         "no descriptors or memory are left to accept a connection");
+            (void)uv_poll_stop(&listener->poll);
+            listener->accepting = false;
+        }
+        return;
+    }
+}
+
+enum cap_error listener_start(struct server *server, const struct bound *bound,
+                              struct listener **ret_listener)
+{
+    struct listener *listener = calloc(1, sizeof(*listener));
+    if (listener == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    if (uv_poll_init(&server->loop, &listener->poll, bound->fd) != 0) {
+        free(listener);
+        return CAP_E_NO_MEMORY;
+    }
+    listener->server = server;
+    listener->bound = *bound;
+    listener->fd = bound->fd;
+    listener->poll.data = listener;
+    listener_resume(listener);
+    *ret_listener = listener;
+    return CAP_OK;
+}
+
+void listener_resume(struct listener *listener)
+{
+    if (!listener->accepting) {
+        listener->accepting = true;
+        (void)uv_poll_start(&listener->poll, UV_READABLE, on_connection);
+    }
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+void listener_close(struct listener *listener)
+{
+    if (listener == NULL) {
+        return;
+    }
+    int fd = listener->fd;
+    uv_close((uv_handle_t *)&listener->poll, on_closed);
+    bound_release(&listener->bound, true);
+    close(fd);
+}

@@ -1,0 +1,198 @@
+/*
+ * Lookups.
+ *
+ * Happy path: a few hashes are looked up at once, in the turn's snapshot. Many, which may all lie
+ * on cold pages, go to a worker with a snapshot of its own, and are answered when it is done.
+ *
+ * Failure modes: the store's error answers the request. Cancelled: the answer is `cancelled`, the
+ * worker's result is thrown away. The connection goes: likewise, without an answer.
+ */
+#include "daemon/lookup.h"
+
+#include <stdlib.h>
+
+#include "daemon/hashing.h"
+#include "daemon/ledger.h"
+#include "proto/message.h"
+
+/* A HAS in a worker. Its memory is taken from the ledger. */
+struct lookup {
+    struct request request;
+    uv_work_t work;
+    bool cancelled;
+    uint64_t held;
+    size_t count;
+    enum cap_error error;
+    uint8_t *kinds;
+    struct cap_hash hashes[];
+};
+
+static enum cap_error find_kinds(struct cap_read *read, const struct cap_hash *hashes, size_t count,
+                                 uint8_t *ret_kinds)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct cap_info info;
+        enum cap_error error = cap_store_find(read, &hashes[i], &info);
+        if (error != CAP_OK && error != CAP_E_NOT_FOUND) {
+            return error;
+        }
+        ret_kinds[i] = error == CAP_OK ? (uint8_t)info.kind : 0;
+    }
+    return CAP_OK;
+}
+
+static void send_kinds(struct session *session, uint32_t id, const uint8_t *kinds, size_t count,
+                       uint64_t started)
+{
+    struct cap_buf payload = {0};
+    const struct proto_has_reply m = {.kinds = {kinds, count}};
+    if (proto_has_reply_encode(&m, &payload) == CAP_OK) {
+        session_send(session, PROTO_HAS_REPLY, id, cap_buf_bytes(&payload));
+    }
+    cap_buf_free(&payload);
+    histogram_add(&session->server->stats.lookup_us,
+                  env_monotonic_us(session->server->env) - started);
+}
+
+static void on_cancel(struct request *request)
+{
+    struct lookup *lookup = (struct lookup *)request;
+    if (!lookup->cancelled) {
+        lookup->cancelled = true;
+        session_refuse(request->session, request->id, request->type, CAP_E_CANCELLED, NULL, 0);
+        session_remove(request->session, request);
+    }
+}
+
+static void on_detach(struct request *request)
+{
+    (void)request; /* the worker's end frees it */
+}
+
+static const struct request_class lookup_class = {.cancel = on_cancel, .detach = on_detach};
+
+/* In a worker. */
+static void on_work(uv_work_t *work)
+{
+    struct lookup *lookup = work->data;
+    struct cap_read *read = NULL;
+    lookup->error = cap_store_read_begin(lookup->request.server->store, &read);
+    if (lookup->error == CAP_OK) {
+        lookup->error = find_kinds(read, lookup->hashes, lookup->count, lookup->kinds);
+        cap_store_read_end(read);
+    }
+}
+
+static void on_worked(uv_work_t *work, int status)
+{
+    struct lookup *lookup = work->data;
+    struct request *request = &lookup->request;
+    struct session *session = request->session;
+    struct server *server = request->server;
+    (void)status;
+    server_work_done(server);
+    if (session != NULL) {
+        if (lookup->error == CAP_OK) {
+            send_kinds(session, request->id, lookup->kinds, lookup->count, request->started_us);
+        } else {
+            session_refuse(session, request->id, request->type, lookup->error, NULL, 0);
+        }
+        session_remove(session, request);
+    }
+    ledger_memory_give(server->ledger, lookup->held);
+    free(lookup);
+    if (session != NULL) {
+        session_update(session);
+    }
+}
+
+static enum cap_error has_in_worker(struct session *session, uint32_t id,
+                                    const struct proto_has *has)
+{
+    struct server *server = session->server;
+    size_t size = sizeof(struct lookup) + has->count * (CAP_HASH_SIZE + 1);
+    if (!ledger_memory_take(server->ledger, size)) {
+        return CAP_E_MEMORY_LIMIT;
+    }
+    struct lookup *lookup = calloc(1, size);
+    if (lookup == NULL) {
+        ledger_memory_give(server->ledger, size);
+        return CAP_E_NO_MEMORY;
+    }
+    lookup->held = size;
+    lookup->count = has->count;
+    lookup->kinds = (uint8_t *)(lookup->hashes + has->count);
+    memcpy(lookup->hashes, has->hashes.data, has->hashes.len);
+    lookup->request = (struct request){.class = &lookup_class, .id = id, .type = PROTO_HAS};
+    session_add(session, &lookup->request);
+    lookup->work.data = lookup;
+    server_work(server, &lookup->work, on_work, on_worked);
+    return CAP_OK;
+}
+
+enum cap_error lookup_has(struct session *session, uint32_t id, struct cap_bytes payload)
+{
+    struct proto_has has;
+    struct cap_hash hashes[LOOKUP_INLINE];
+    uint8_t kinds[LOOKUP_INLINE];
+    struct cap_read *read = NULL;
+    uint64_t started = env_monotonic_us(session->server->env);
+    enum cap_error error = proto_has_decode(payload, &has);
+    if (error != CAP_OK) {
+        return error;
+    }
+    if (has.count > session->server->config.max_hashes) {
+        return CAP_E_TOO_MANY_HASHES;
+    }
+    if (has.count > LOOKUP_INLINE) {
+        return has_in_worker(session, id, &has);
+    }
+    error = session_snapshot(session, &read);
+    if (error != CAP_OK) {
+        return error;
+    }
+    if (has.count > 0) {
+        memcpy(hashes, has.hashes.data, has.hashes.len);
+    }
+    error = find_kinds(read, hashes, has.count, kinds);
+    if (error == CAP_OK) {
+        send_kinds(session, id, kinds, has.count, started);
+        session->asked_us = started;
+    }
+    return error;
+}
+
+enum cap_error lookup_stat(struct session *session, uint32_t id, struct cap_bytes payload)
+{
+    struct proto_stat stat;
+    struct cap_info info;
+    struct cap_read *read = NULL;
+    struct cap_buf reply = {0};
+    uint64_t started = env_monotonic_us(session->server->env);
+    enum cap_error error = proto_stat_decode(payload, &stat);
+    error = error == CAP_OK ? session_snapshot(session, &read) : error;
+    error = error == CAP_OK ? cap_store_find(read, &stat.hash, &info) : error;
+    if (error != CAP_OK) {
+        return error;
+    }
+    struct proto_stat_reply m = {
+        .kind = (uint8_t)info.kind,
+        .body_len = info.body_len,
+        .size = info.size,
+        .page_count = info.page_count,
+        .ref_count = info.ref_count,
+        .published_us = info.published_us,
+    };
+    if (info.has_content_hash) {
+        m.content_hash = info.content_hash;
+    }
+    error = proto_stat_reply_encode(&m, &reply);
+    if (error == CAP_OK) {
+        session_send(session, PROTO_STAT_REPLY, id, cap_buf_bytes(&reply));
+        session->asked_us = started;
+    }
+    cap_buf_free(&reply);
+    histogram_add(&session->server->stats.lookup_us,
+                  env_monotonic_us(session->server->env) - started);
+    return error;
+}

@@ -1,0 +1,82 @@
+/* capstored: arguments, process-wide settings, server, exit status. */
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "daemon/server.h"
+
+/* Exit statuses: sysexits' EX_USAGE for a wrong command line, 1 for what could not be done. */
+#define EXIT_USAGE 64
+
+/* Descriptors are bounded by our own limits; the process may use all that it is allowed. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+/* Memory goes back to the system when an upload is done: few arenas, long blocks mapped. */
+static void bound_heap(void)
+{
+    (void)mallopt(M_ARENA_MAX, 2);
+    (void)mallopt(M_MMAP_THRESHOLD, 128 << 10);
+    (void)mallopt(M_TRIM_THRESHOLD, 1 << 20);
+}
+
+static void size_pool(const struct config *config)
+{
+    char count[24];
+    snprintf(count, sizeof(count), "%u", (unsigned)config->workers);
+    (void)setenv("UV_THREADPOOL_SIZE", count, 1);
+}
+
+static int run(struct config *config)
+{
+    struct server server;
+    char reason[CONFIG_REASON_SIZE];
+    (void)signal(SIGPIPE, SIG_IGN);
+    raise_descriptor_limit();
+    bound_heap();
+    size_pool(config);
+    enum cap_error error = server_start(&server, env_system(), config, reason);
+    if (error != CAP_OK) {
+        fprintf(stderr, "capstored: %s (%s)\n", reason, cap_error_name(error));
+        return error == CAP_E_INVALID_ARGUMENT ? EXIT_USAGE : EXIT_FAILURE;
+    }
+    int status = server_run(&server);
+    server_close(&server);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct config config;
+    enum config_action action = CONFIG_RUN;
+    char reason[CONFIG_REASON_SIZE];
+    int status = EXIT_SUCCESS;
+    config_init(&config);
+    if (config_parse(&config, argc, argv, &action, reason) != CAP_OK) {
+        fprintf(stderr, "capstored: %s\n", reason);
+        config_free(&config);
+        return EXIT_USAGE;
+    }
+    switch (action) {
+    case CONFIG_RUN:
+        status = run(&config);
+        break;
+    case CONFIG_HELP:
+        config_help(stdout);
+        break;
+    case CONFIG_VERSION:
+        puts("capstored " CAPSTORE_VERSION);
+        break;
+    }
+    config_free(&config);
+    return status;
+}
