@@ -617,7 +617,7 @@ static void tick_open(struct session *session, uint64_t now)
     if (progress > 0) {
         tick_requests(session, now, progress);
     }
-    if (progress > 0 && output_wants(&session->output) && now - session->output_us > progress) {
+    if (progress > 0 && session->sending && now - session->output_us > progress) {
         session_fail(session, 0, CAP_E_PROGRESS_TIMEOUT, "the client takes no bytes");
     } else if (progress > 0 && has_half_frame(session) && now - session->input_us > progress) {
         session_fail(session, 0, CAP_E_PROGRESS_TIMEOUT, "a frame stayed incomplete for too long");
