@@ -113,7 +113,7 @@ struct capstore_image_counts capstore_image_counts(const struct capstore_cap *ca
 /* Where an Image can be entered. */
 struct capstore_endpoint {
     struct capstore_bytes key;
-    uint64_t entry_pc; /* offset into the code */
+    uint64_t entry_pc; /* an address, or an offset into the code: as the publisher put it */
     uint64_t stack_top;
     struct capstore_bytes arg_cnode_slot;
     uint8_t arg_cnode_size;

@@ -107,7 +107,7 @@ struct capstore_register {
 
 /* An endpoint's arguments. */
 struct capstore_endpoint_args {
-    uint64_t entry_pc; /* offset into the code */
+    uint64_t entry_pc; /* an address, or an offset into the code: as the publisher put it */
     uint8_t arg_registers;
     uint8_t arg_cnode_size;
     const struct capstore_register *registers;

@@ -1,0 +1,336 @@
+/*
+ * admin and status: JSON-RPC 2.0 over the admin socket, one object per line.
+ *
+ * jansson's types stay in this file.
+ */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client/capctl/result.h"
+#include "client/lib/address.h"
+#include "client/lib/link.h"
+
+#define REPLY_MAX          ((size_t)4 << 20) /* the daemon's own bound is 1 MiB */
+#define DEFAULT_TIMEOUT_MS 30000u
+
+/* ---- one call ---- */
+
+/* True when `text` reads as an integer, a truth value, null, or a quoted or bracketed JSON value;
+ * hashes and prefixes, which may look like numbers with exponents, are texts. */
+static bool looks_like_json(const char *text)
+{
+    size_t digits = strspn(text + (text[0] == '-'), "0123456789");
+    bool integer = digits > 0 && digits <= 18 && text[digits + (text[0] == '-')] == '\0' &&
+                   (digits == 1 || text[text[0] == '-'] != '0');
+    return integer || strcmp(text, "true") == 0 || strcmp(text, "false") == 0 ||
+           strcmp(text, "null") == 0 || text[0] == '{' || text[0] == '[' || text[0] == '"';
+}
+
+static json_t *parse_value(const char *text)
+{
+    json_t *value = NULL;
+    if (looks_like_json(text))
+        value = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+    return value != NULL ? value : json_string(text);
+}
+
+/* The params of name=value words. NULL after saying what is wrong. */
+static json_t *parse_params(struct cli *cli)
+{
+    json_t *params = json_object();
+    for (int i = 1; params != NULL && i < cli->argument_count; i++) {
+        char *word = cli->arguments[i];
+        char *equals = strchr(word, '=');
+        bool good = equals != NULL && equals != word;
+        if (good) {
+            *equals = '\0';
+            good = json_object_set_new(params, word, parse_value(equals + 1)) == 0;
+        }
+        if (!good) {
+            (void)cli_fail(cli, CLI_USAGE, "usage", "\"%s\": NAME=VALUE is wanted", word);
+            json_decref(params);
+            return NULL;
+        }
+    }
+    return params;
+}
+
+static enum cap_error send_line(int fd, const char *line, int64_t deadline_ms)
+{
+    size_t len = strlen(line);
+    size_t done = 0;
+    while (done < len) {
+        bool readable;
+        bool writable;
+        size_t n = 0;
+        enum cap_error error = client_link_wait(fd, true, deadline_ms, &readable, &writable);
+        if (error == CAP_OK && writable)
+            error = client_link_write(fd, line + done, len - done, &n);
+        if (error == CAP_OK && readable && !writable)
+            return CAP_OK; /* it answers already, or went away: reading tells */
+        if (error != CAP_OK)
+            return error;
+        done += n;
+    }
+    return CAP_OK;
+}
+
+/* Reads up to the next line's end; what follows it stays in `in`. */
+static enum cap_error receive_line(int fd, struct cap_buf *in, int64_t deadline_ms,
+                                   size_t *ret_line_len)
+{
+    size_t searched = 0;
+    for (;;) {
+        const uint8_t *end =
+            in->len > searched ? memchr(in->data + searched, '\n', in->len - searched) : NULL;
+        if (end != NULL) {
+            *ret_line_len = (size_t)(end - in->data);
+            return CAP_OK;
+        }
+        searched = in->len;
+        bool readable;
+        bool writable;
+        size_t n = 0;
+        enum cap_error error = client_link_wait(fd, false, deadline_ms, &readable, &writable);
+        if (error == CAP_OK)
+            error = in->len < REPLY_MAX ? cap_buf_reserve(in, 65536) : CAP_E_BAD_REPLY;
+        if (error == CAP_OK)
+            error = client_link_read(fd, in->data + in->len, 65536, &n);
+        if (error != CAP_OK)
+            return error;
+        in->len += n;
+    }
+}
+
+/* Waits for the reply to our one request; other lines (events) are passed over. */
+static enum cap_error receive_reply(int fd, int64_t deadline_ms, json_t **ret_reply)
+{
+    struct cap_buf in = {0};
+    size_t len;
+    enum cap_error error = CAP_OK;
+    json_t *reply = NULL;
+    while (reply == NULL && (error = receive_line(fd, &in, deadline_ms, &len)) == CAP_OK) {
+        reply = json_loadb((const char *)in.data, len, 0, NULL);
+        if (!json_is_object(reply)) {
+            json_decref(reply);
+            error = CAP_E_BAD_REPLY;
+            break;
+        }
+        if (json_object_get(reply, "result") == NULL && json_object_get(reply, "error") == NULL) {
+            json_decref(reply);
+            reply = NULL;
+        }
+        memmove(in.data, in.data + len + 1, in.len - len - 1);
+        in.len -= len + 1;
+    }
+    cap_buf_free(&in);
+    if (error == CAP_OK)
+        *ret_reply = reply;
+    return error;
+}
+
+/* Sends a request and waits. NULL after saying what is wrong: *ret_exit. Takes over `params`. */
+static json_t *call(struct cli *cli, const char *method, json_t *params, enum cli_exit *ret_exit)
+{
+    struct client_address address;
+    char detail[CLIENT_LINK_DETAIL_SIZE];
+    json_t *reply = NULL;
+    int fd = -1;
+    uint32_t timeout_ms = cli->timeout_ms != 0 ? cli->timeout_ms : DEFAULT_TIMEOUT_MS;
+    json_t *request = json_pack("{s:s, s:i, s:s, s:o}", "jsonrpc", "2.0", "id", 1, "method", method,
+                                "params", params);
+    char *text = request != NULL ? json_dumps(request, JSON_COMPACT) : NULL;
+    char *line = NULL;
+    json_decref(request);
+    if (text == NULL || asprintf(&line, "%s\n", text) < 0) {
+        *ret_exit = cli_fail(cli, CLI_USAGE, "usage", "the request cannot be written as JSON");
+    } else if (client_address_parse(cli->admin, &address) != CAP_OK || !address.is_unix) {
+        *ret_exit =
+            cli_fail(cli, CLI_USAGE, "usage", "--admin: \"%s\": unix:PATH is wanted", cli->admin);
+    } else if (client_link_connect(&address, timeout_ms, &fd, detail) != CAP_OK) {
+        *ret_exit =
+            cli_fail(cli, CLI_FAILED, "connect", "cannot connect to %s: %s; is the daemon running?",
+                     cli->admin, detail);
+    } else {
+        int64_t deadline_ms = client_clock_ms() + timeout_ms;
+        enum cap_error error = send_line(fd, line, deadline_ms);
+        if (error == CAP_OK)
+            error = receive_reply(fd, deadline_ms, &reply);
+        if (error != CAP_OK)
+            *ret_exit = cli_fail(cli, CLI_FAILED, cap_error_name(error), "%s: %s", cli->admin,
+                                 cap_error_text(error));
+    }
+    if (fd >= 0)
+        close(fd);
+    free(line);
+    free(text);
+    return reply;
+}
+
+/* ---- what came back ---- */
+
+static const char *string_or(const json_t *object, const char *name, const char *fallback)
+{
+    const char *text = json_string_value(json_object_get(object, name));
+    return text != NULL ? text : fallback;
+}
+
+static enum cli_exit refused(struct cli *cli, const json_t *error)
+{
+    const json_t *data = json_object_get(error, "data");
+    const char *reason = string_or(data, "reason", "refused");
+    const char *hint = string_or(data, "hint", NULL);
+    return cli_fail(cli, CLI_NO, reason, "%s: %s%s%s", reason,
+                    string_or(error, "message", "the daemon refused"), hint != NULL ? "; " : "",
+                    hint != NULL ? hint : "");
+}
+
+/* One object with --json; text as it is, or indented JSON, for a person. */
+static enum cli_exit print_result(struct cli *cli, const json_t *result)
+{
+    int failed = 0;
+    const json_t *text = json_object_get(result, "text");
+    if (cli->json && json_is_object(result)) {
+        failed = json_dumpf(result, stdout, 0);
+    } else if (cli->json) {
+        json_t *wrapped = json_pack("{s:O}", "result", result);
+        failed = wrapped == NULL || json_dumpf(wrapped, stdout, 0);
+        json_decref(wrapped);
+    } else if (json_is_string(result) || (json_is_string(text) && json_object_size(result) == 1)) {
+        const char *value = json_string_value(json_is_string(result) ? result : text);
+        size_t len = strlen(value);
+        failed = fwrite(value, 1, len, stdout) != len;
+        if (len > 0 && value[len - 1] == '\n')
+            return failed || fflush(stdout) != 0 ? CLI_FAILED : CLI_DONE;
+    } else {
+        failed = json_dumpf(result, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+    }
+    if (failed != 0 || fputs("\n", stdout) < 0 || fflush(stdout) != 0)
+        return cli_fail(cli, CLI_FAILED, "io", "cannot write the result");
+    return CLI_DONE;
+}
+
+enum cli_exit cli_admin(struct cli *cli)
+{
+    enum cli_exit exit = CLI_USAGE;
+    json_t *params = parse_params(cli);
+    if (params == NULL)
+        return exit;
+    json_t *reply = call(cli, cli->arguments[0], params, &exit);
+    if (reply == NULL)
+        return exit;
+    const json_t *error = json_object_get(reply, "error");
+    exit = error != NULL && !json_is_null(error)
+               ? refused(cli, error)
+               : print_result(cli, json_object_get(reply, "result"));
+    json_decref(reply);
+    return exit;
+}
+
+/* ---- the screen ---- */
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t len = strlen(text);
+    size_t end_len = strlen(end);
+    return len >= end_len && strcmp(text + len - end_len, end) == 0;
+}
+
+/* Members that count bytes, by the daemon's way of naming them. */
+static bool counts_bytes(const char *name)
+{
+    return strstr(name, "bytes") != NULL || ends_with(name, "_len") || strcmp(name, "size") == 0;
+}
+
+static void print_duration(struct out *out, const char *name, uint64_t ms)
+{
+    char text[64];
+    uint64_t seconds = ms / 1000;
+    if (seconds < 60)
+        snprintf(text, sizeof text, "%" PRIu64 ".%03" PRIu64 " s", seconds, ms % 1000);
+    else
+        snprintf(text, sizeof text, "%" PRIu64 "d %02" PRIu64 ":%02" PRIu64 ":%02" PRIu64,
+                 seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    out_text(out, name, text);
+}
+
+static void print_scalar(struct out *out, const char *name, const json_t *value)
+{
+    if (json_is_string(value)) {
+        out_text(out, name, json_string_value(value));
+    } else if (json_is_boolean(value)) {
+        out_bool(out, name, json_is_true(value));
+    } else if (json_is_integer(value) && json_integer_value(value) >= 0) {
+        uint64_t number = (uint64_t)json_integer_value(value);
+        if (name != NULL && ends_with(name, "_ms"))
+            print_duration(out, name, number);
+        else if (name != NULL && counts_bytes(name))
+            out_size(out, name, number);
+        else
+            out_u64(out, name, number);
+    } else if (json_is_null(value)) {
+        out_null(out, name);
+    } else {
+        char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+        out_text(out, name, text != NULL ? text : "?");
+        free(text);
+    }
+}
+
+/* The screen goes two levels deep; what lies deeper is printed as compact JSON. */
+static void print_section(struct out *out, const char *name, const json_t *section)
+{
+    const char *member;
+    json_t *value;
+    out_object(out, name);
+    json_object_foreach((json_t *)(uintptr_t)section, member, value)
+    {
+        const char *inner_name;
+        json_t *inner;
+        if (!json_is_object(value)) {
+            print_scalar(out, member, value);
+            continue;
+        }
+        out_object(out, member);
+        json_object_foreach(value, inner_name, inner) print_scalar(out, inner_name, inner);
+        out_end(out);
+    }
+    out_end(out);
+}
+
+static enum cli_exit print_screen(struct cli *cli, const json_t *status)
+{
+    struct out out;
+    const char *name;
+    json_t *value;
+    out_begin(&out, false);
+    json_object_foreach((json_t *)(uintptr_t)status, name, value)
+    {
+        if (json_is_object(value))
+            print_section(&out, name, value);
+        else
+            print_scalar(&out, name, value);
+    }
+    return cli_print(cli, &out, CLI_DONE);
+}
+
+enum cli_exit cli_status(struct cli *cli)
+{
+    enum cli_exit exit = CLI_FAILED;
+    json_t *reply = call(cli, "status", json_object(), &exit);
+    if (reply == NULL)
+        return exit;
+    const json_t *error = json_object_get(reply, "error");
+    const json_t *result = json_object_get(reply, "result");
+    if (error != NULL && !json_is_null(error))
+        exit = refused(cli, error);
+    else if (cli->json || !json_is_object(result))
+        exit = print_result(cli, result);
+    else
+        exit = print_screen(cli, result);
+    json_decref(reply);
+    return exit;
+}

@@ -1,0 +1,302 @@
+#include "client/capctl/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define STEP ((size_t)256 << 10)
+
+/* ---- in ---- */
+
+static bool fail_errno(struct cli *cli, const char *path, int code)
+{
+    (void)cli_fail(cli, CLI_FAILED, code == ENOSPC ? "disk_full" : "io", "%s: %s", path,
+                   strerror(code));
+    return false;
+}
+
+/* A nameless file for what cannot be read twice. */
+static int open_spool(void)
+{
+    const char *directory = getenv("TMPDIR");
+    char path[PATH_MAX];
+    if (directory == NULL || directory[0] == '\0')
+        directory = "/tmp";
+    int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        return fd;
+    if (snprintf(path, sizeof path, "%s/capctl.XXXXXX", directory) >= (int)sizeof path)
+        return -1;
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd >= 0)
+        (void)unlink(path);
+    return fd;
+}
+
+/* Writes all of it; an errno on failure. */
+static int write_all(int fd, const void *data, size_t len)
+{
+    const char *at = (const char *)data;
+    while (len > 0) {
+        ssize_t n = write(fd, at, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return errno;
+        at += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+/* Copies a stream to its end. Returns 0 or an errno. */
+static int copy_stream(int from, int to, uint64_t *ret_len)
+{
+    char *buffer = malloc(STEP);
+    int code = buffer == NULL ? ENOMEM : 0;
+    uint64_t total = 0;
+    while (code == 0) {
+        ssize_t n = read(from, buffer, STEP);
+        if (n == 0)
+            break;
+        if (n < 0)
+            code = errno == EINTR ? 0 : errno;
+        else
+            code = write_all(to, buffer, (size_t)n);
+        total += n > 0 ? (uint64_t)n : 0;
+    }
+    free(buffer);
+    *ret_len = total;
+    return code;
+}
+
+/* Replaces a stream by a spool of its bytes. */
+static bool spool(struct cli *cli, const char *path, int from, struct cli_input *input)
+{
+    int fd = open_spool();
+    if (fd < 0)
+        return fail_errno(cli, "a temporary file", errno);
+    int code = copy_stream(from, fd, &input->len);
+    if (code != 0) {
+        close(fd);
+        return fail_errno(cli, path, code);
+    }
+    input->fd = fd;
+    return true;
+}
+
+static bool take_file(struct cli *cli, const char *path, int fd, struct cli_input *input)
+{
+    struct stat info;
+    if (fstat(fd, &info) < 0)
+        return fail_errno(cli, path, errno);
+    if (S_ISDIR(info.st_mode))
+        return fail_errno(cli, path, EISDIR);
+    if (!S_ISREG(info.st_mode))
+        return spool(cli, path, fd, input);
+    input->fd = fd;
+    input->len = (uint64_t)info.st_size;
+    return true;
+}
+
+bool cli_input_open(struct cli *cli, const char *path, struct cli_input *ret_input)
+{
+    ret_input->fd = -1;
+    if (strcmp(path, "-") == 0) {
+        if (!spool(cli, "standard input", STDIN_FILENO, ret_input))
+            return false;
+    } else {
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            return fail_errno(cli, path, errno);
+        bool taken = take_file(cli, path, fd, ret_input);
+        if (!taken || ret_input->fd != fd)
+            close(fd);
+        if (!taken)
+            return false;
+    }
+    ret_input->source = capstore_source_fd(&ret_input->fd, ret_input->len);
+    return true;
+}
+
+void cli_input_close(struct cli_input *input)
+{
+    if (input->fd >= 0)
+        close(input->fd);
+    input->fd = -1;
+}
+
+/* ---- out ---- */
+
+static bool output_fail(struct cli *cli, const struct cli_output *output, int code)
+{
+    return fail_errno(cli, output->path != NULL ? output->path : "output", code);
+}
+
+/* A temporary file beside `final`, with the mode that a new file would get. */
+static int open_beside(struct cli_output *output)
+{
+    if (asprintf(&output->temporary, "%s.XXXXXX", output->final) < 0) {
+        output->temporary = NULL;
+        return -1;
+    }
+    int fd = mkostemp(output->temporary, O_CLOEXEC);
+    if (fd < 0) {
+        free(output->temporary);
+        output->temporary = NULL;
+        return -1;
+    }
+    mode_t mask = umask(0);
+    (void)umask(mask);
+    (void)fchmod(fd, 0666 & ~mask);
+    return fd;
+}
+
+bool cli_output_open(struct cli *cli, const char *path, struct cli_output *ret_output)
+{
+    *ret_output = (struct cli_output){.fd = -1};
+    ret_output->path = strdup(path);
+    if (ret_output->path == NULL)
+        return output_fail(cli, ret_output, ENOMEM);
+    struct stat info;
+    bool there = strcmp(path, "-") != 0 && stat(path, &info) == 0;
+    if (strcmp(path, "-") == 0) {
+        ret_output->stream = true;
+        ret_output->fd = dup(STDOUT_FILENO);
+    } else if (there && !S_ISREG(info.st_mode)) {
+        ret_output->stream = true;
+        ret_output->fd = open(path, O_WRONLY | O_CLOEXEC);
+    } else {
+        /* A link stays a link: what it points to is replaced. */
+        ret_output->final = there ? realpath(path, NULL) : strdup(path);
+        if (ret_output->final != NULL)
+            ret_output->fd = open_beside(ret_output);
+    }
+    if (ret_output->fd >= 0)
+        return true;
+    int code = errno;
+    (void)output_fail(cli, ret_output, code);
+    cli_output_close(ret_output);
+    return false;
+}
+
+bool cli_output_write(struct cli *cli, struct cli_output *output, struct capstore_bytes bytes)
+{
+    int code = write_all(output->fd, bytes.data, bytes.len);
+    return code == 0 || output_fail(cli, output, code);
+}
+
+bool cli_output_copy(struct cli *cli, struct cli_output *output,
+                     const struct capstore_source *source)
+{
+    uint8_t *step = malloc(STEP);
+    bool good = step != NULL || output_fail(cli, output, ENOMEM);
+    for (uint64_t at = 0; good && at < source->len;) {
+        size_t len = source->len - at < STEP ? (size_t)(source->len - at) : STEP;
+        enum capstore_error error = source->read(source->ctx, at, step, len);
+        if (error != CAPSTORE_OK)
+            good = cli_fail_error(cli, error, "reading", NULL) == CLI_DONE;
+        else
+            good = cli_output_write(cli, output, (struct capstore_bytes){step, len});
+        at += len;
+    }
+    free(step);
+    return good;
+}
+
+/* Zeros to a stream, as many as it takes. */
+static bool write_zeros(struct cli *cli, struct cli_output *output, uint64_t len)
+{
+    static const uint8_t zeros[65536];
+    while (len > 0) {
+        size_t some = len < sizeof zeros ? (size_t)len : sizeof zeros;
+        if (!cli_output_write(cli, output, (struct capstore_bytes){zeros, some}))
+            return false;
+        len -= some;
+    }
+    return true;
+}
+
+static bool data_to_stream(struct cli *cli, struct cli_output *output,
+                           const struct capstore_cap *cap)
+{
+    uint64_t at = 0;
+    for (uint64_t i = 0; i < capstore_data_page_count(cap); i++) {
+        struct capstore_page page = capstore_data_page(cap, i);
+        uint64_t start = page.index * CAPSTORE_PAGE_SIZE;
+        if (!write_zeros(cli, output, start - at) || !cli_output_write(cli, output, page.bytes))
+            return false;
+        at = start + page.bytes.len;
+    }
+    return write_zeros(cli, output, capstore_data_size(cap) - at);
+}
+
+static int write_at(int fd, uint64_t offset, struct capstore_bytes bytes)
+{
+    while (bytes.len > 0) {
+        ssize_t n = pwrite(fd, bytes.data, bytes.len, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return errno;
+        bytes.data += n;
+        bytes.len -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return 0;
+}
+
+bool cli_output_data(struct cli *cli, struct cli_output *output, const struct capstore_cap *cap)
+{
+    if (output->stream)
+        return data_to_stream(cli, output, cap);
+    uint64_t size = capstore_data_size(cap);
+    if (size > INT64_MAX || ftruncate(output->fd, (off_t)size) < 0) {
+        (void)cli_fail(cli, CLI_FAILED, "io",
+                       "%s: a file of %" PRIu64 " bytes is more than this file system can hold; "
+                       "fetch the body instead (without --content)",
+                       output->path, size);
+        return false;
+    }
+    int code = 0;
+    for (uint64_t i = 0; code == 0 && i < capstore_data_page_count(cap); i++) {
+        struct capstore_page page = capstore_data_page(cap, i);
+        code = write_at(output->fd, page.index * CAPSTORE_PAGE_SIZE, page.bytes);
+    }
+    return code == 0 || output_fail(cli, output, code);
+}
+
+bool cli_output_commit(struct cli *cli, struct cli_output *output)
+{
+    /* Some file systems report a full disk only now. */
+    int fd = output->fd;
+    output->fd = -1;
+    if (close(fd) < 0)
+        return output_fail(cli, output, errno);
+    if (output->temporary == NULL)
+        return true;
+    if (rename(output->temporary, output->final) < 0)
+        return output_fail(cli, output, errno);
+    free(output->temporary);
+    output->temporary = NULL;
+    return true;
+}
+
+void cli_output_close(struct cli_output *output)
+{
+    if (output->fd >= 0)
+        close(output->fd);
+    output->fd = -1;
+    if (output->temporary != NULL)
+        (void)unlink(output->temporary);
+    free(output->temporary);
+    free(output->final);
+    free(output->path);
+    output->temporary = output->final = output->path = NULL;
+}

@@ -1,0 +1,55 @@
+/* Files in and out: "-" for the standard streams, results put in place atomically. */
+#ifndef CLIENT_CAPCTL_FILE_H
+#define CLIENT_CAPCTL_FILE_H
+
+#include "client/capctl/cli.h"
+
+/* An open input whose every byte can be read at its offset. */
+struct cli_input {
+    int fd;
+    uint64_t len;
+    struct capstore_source source; /* refers to this struct: it stays where it is */
+};
+
+/*
+ * Opens a regular file; anything else ("-", a pipe, a device) is copied to an unlinked temporary
+ * file first. False after saying what is wrong.
+ */
+bool cli_input_open(struct cli *cli, const char *path, struct cli_input *ret_input);
+
+/* Closes it. */
+void cli_input_close(struct cli_input *input);
+
+/* An output under way. */
+struct cli_output {
+    int fd;
+    bool stream;     /* the standard output, a pipe or a device: written from front to back */
+    char *path;      /* for messages */
+    char *final;     /* the file to replace, NULL for a stream */
+    char *temporary; /* what is written until then */
+};
+
+/*
+ * Opens `path` for writing ("-": the standard output). A regular file is written beside its final
+ * place and appears whole with cli_output_commit. False after saying what is wrong.
+ */
+bool cli_output_open(struct cli *cli, const char *path, struct cli_output *ret_output);
+
+/* Writes all of it at the end. False after saying what is wrong. */
+bool cli_output_write(struct cli *cli, struct cli_output *output, struct capstore_bytes bytes);
+
+/* Writes all of a source. False after saying what is wrong. */
+bool cli_output_copy(struct cli *cli, struct cli_output *output,
+                     const struct capstore_source *source);
+
+/* Writes a Data cap's logical bytes: holes in a file, zeros in a stream. False after saying what is
+ * wrong. */
+bool cli_output_data(struct cli *cli, struct cli_output *output, const struct capstore_cap *cap);
+
+/* Puts the result in place. False after saying what is wrong. */
+bool cli_output_commit(struct cli *cli, struct cli_output *output);
+
+/* Releases it; what was not committed is removed. */
+void cli_output_close(struct cli_output *output);
+
+#endif
