@@ -44,7 +44,7 @@ static int run(struct config *config)
     raise_descriptor_limit();
     bound_heap();
     size_pool(config);
-    enum cap_error error = server_start(&server, env_system(), config, reason);
+    enum cap_error error = server_start(&server, env_system(), config, NULL, reason);
     if (error != CAP_OK) {
         fprintf(stderr, "capstored: %s (%s)\n", reason, cap_error_name(error));
         return error == CAP_E_INVALID_ARGUMENT ? EXIT_USAGE : EXIT_FAILURE;

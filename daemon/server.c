@@ -282,17 +282,15 @@ void server_turn_soon(struct server *server)
 static enum cap_error open_store(struct server *server, char *reason)
 {
     uint8_t id[CAP_STORE_ID_SIZE];
-    struct cap_store_lmdb_config config = {0};
+    struct cap_store_lmdb_config config = {
+        .dir = server->state->store_dir,
+        .map_bytes = server->config.map_size,
+    };
     snprintf(reason, CONFIG_REASON_SIZE, "no random bytes");
     enum cap_error error = server->env->random(server->env->ctx, id, sizeof(id));
-    if (error == CAP_OK) {
-        error = state_open(server->config.state, &server->state, reason);
-    }
     if (error != CAP_OK) {
         return error;
     }
-    config.dir = server->state->store_dir;
-    config.map_bytes = server->config.map_size;
     error = cap_store_lmdb_open(&config, id, &server->store);
     if (error != CAP_OK) {
         snprintf(reason, CONFIG_REASON_SIZE, "cannot open the store in %.150s: %s", config.dir,
@@ -444,13 +442,18 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
 }
 
 enum cap_error server_start(struct server *server, const struct env *env, struct config *config,
-                            char ret_reason[CONFIG_REASON_SIZE])
+                            struct cap_store *store, char ret_reason[CONFIG_REASON_SIZE])
 {
     snprintf(ret_reason, CONFIG_REASON_SIZE, "out of memory");
     enum cap_error error = init(server, env, config);
     if (error == CAP_OK) {
         server->config = *config;
+        error = state_open(config->state, &server->state, ret_reason);
+    }
+    if (error == CAP_OK && store == NULL) {
         error = open_store(server, ret_reason);
+    } else if (error == CAP_OK) {
+        server->store = store;
     }
     if (error == CAP_OK) {
         start_handles(server);
@@ -464,6 +467,7 @@ enum cap_error server_start(struct server *server, const struct env *env, struct
     }
     if (error != CAP_OK) {
         server->config = (struct config){0};
+        server->store = store == NULL ? server->store : NULL;
         server_close(server);
         return error;
     }

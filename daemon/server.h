@@ -113,11 +113,12 @@ struct server {
 
 /*
  * Opens state directory, store and sockets with a parsed config, which the server takes over, and
- * tells systemd that it is ready. On failure everything is released but the config, and ret_reason
- * holds a sentence for a person.
+ * tells systemd that it is ready. A `store` that is open already is taken over instead (NULL: the
+ * one in the state directory). On failure everything is released but config and `store`, and
+ * ret_reason holds a sentence for a person.
  */
 enum cap_error server_start(struct server *server, const struct env *env, struct config *config,
-                            char ret_reason[CONFIG_REASON_SIZE]);
+                            struct cap_store *store, char ret_reason[CONFIG_REASON_SIZE]);
 
 /* Turns the loop until the daemon is to end. Returns the exit status of the process. */
 int server_run(struct server *server);

@@ -1,0 +1,250 @@
+/* The option table: every row, both readers, bounds, and sentences that name the option. */
+#include "tests/unit/support.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/config.h"
+#include "daemon/log.h"
+
+struct parsed {
+    struct config config;
+    enum config_action action;
+    enum cap_error error;
+    char reason[CONFIG_REASON_SIZE];
+};
+
+/* Parses a command line of up to 8 arguments, NULL-terminated. The caller frees the config. */
+static void parse(struct parsed *parsed, const char *const *arguments)
+{
+    char copies[10][128] = {"capstored"};
+    char *argv[11] = {copies[0]};
+    int argc = 1;
+    for (; arguments[argc - 1] != NULL; argc++) {
+        snprintf(copies[argc], sizeof(copies[argc]), "%s", arguments[argc - 1]);
+        argv[argc] = copies[argc];
+    }
+    config_init(&parsed->config);
+    parsed->reason[0] = '\0';
+    parsed->error = config_parse(&parsed->config, argc, argv, &parsed->action, parsed->reason);
+}
+
+#define PARSE(parsed, ...) parse(parsed, (const char *const[]){__VA_ARGS__, NULL})
+
+static void assert_refused(const char *option, struct parsed *parsed)
+{
+    assert_cap_error(parsed->error, CAP_E_INVALID_ARGUMENT);
+    assert_non_null(strstr(parsed->reason, option));
+    config_free(&parsed->config);
+}
+
+static enum cap_error parse_json(struct config *config, const char *text, char *reason)
+{
+    config_init(config);
+    return config_parse_json(config, text, strlen(text), 0, reason);
+}
+
+/* --- The command line --------------------------------------------------------------------------
+ */
+
+static void test_values_in_both_spellings(void **state)
+{
+    struct parsed p;
+    (void)state;
+    PARSE(&p, "--state", "/s", "--listen=unix:/a", "--listen", "tcp:[::1]:5", "--max-upload=2M");
+    assert_cap_ok(p.error);
+    assert_int_equal(p.action, CONFIG_RUN);
+    assert_string_equal(p.config.state, "/s");
+    assert_int_equal(p.config.listen_count, 2);
+    assert_string_equal(p.config.listen[1], "tcp:[::1]:5");
+    assert_int_equal(p.config.max_upload, 2 << 20);
+    assert_int_equal(p.config.max_requests, 64); /* untouched default */
+    config_free(&p.config);
+}
+
+static void test_help_and_version(void **state)
+{
+    struct parsed p;
+    (void)state;
+    PARSE(&p, "--help");
+    assert_int_equal(p.action, CONFIG_HELP);
+    config_free(&p.config);
+    PARSE(&p, "--state", "/s", "--version");
+    assert_int_equal(p.action, CONFIG_VERSION);
+    config_free(&p.config);
+}
+
+static void test_bad_arguments_name_the_option(void **state)
+{
+    struct parsed p;
+    (void)state;
+    PARSE(&p, "--listen", "unix:/a");
+    assert_refused("state", &p);
+    PARSE(&p, "--stat", "/s");
+    assert_refused("--stat", &p);
+    PARSE(&p, "word");
+    assert_refused("word", &p);
+    PARSE(&p, "--state");
+    assert_refused("state", &p);
+    PARSE(&p, "--state", "/s", "--workers", "1");
+    assert_refused("workers", &p);
+    PARSE(&p, "--state", "/s", "--max-requests", "1025");
+    assert_refused("max-requests", &p);
+    PARSE(&p, "--state", "/s", "--max-requests", "8K"); /* a count takes no suffix */
+    assert_refused("max-requests", &p);
+    PARSE(&p, "--state", "/s", "--max-upload", "-1");
+    assert_refused("max-upload", &p);
+    PARSE(&p, "--state", "/s", "--max-upload", "99999999999999999999");
+    assert_refused("max-upload", &p);
+    PARSE(&p, "--state", "/s", "--max-spool", "18014398509481985K"); /* wraps when shifted */
+    assert_refused("max-spool", &p);
+    PARSE(&p, "--state", "/s", "--log-level", "loud");
+    assert_refused("log-level", &p);
+    PARSE(&p, "--state", "");
+    assert_refused("state", &p);
+}
+
+/* Every number takes its bounds and nothing past them. */
+static void test_every_bound(void **state)
+{
+    size_t count = 0;
+    const struct config_option *options = config_options(&count);
+    (void)state;
+    for (size_t i = 0; i < count; i++) {
+        struct config config;
+        char reason[CONFIG_REASON_SIZE];
+        char text[128];
+        const struct config_option *option = &options[i];
+        if (option->type == CONFIG_TEXT || option->type == CONFIG_TEXTS ||
+            option->type == CONFIG_LEVEL) {
+            continue;
+        }
+        assert_in_range(option->fallback, option->min, option->max);
+        snprintf(text, sizeof(text), "{\"%s\": %llu}", option->name,
+                 (unsigned long long)option->max);
+        assert_cap_ok(parse_json(&config, text, reason));
+        config_free(&config);
+        snprintf(text, sizeof(text), "{\"%s\": %llu}", option->name,
+                 (unsigned long long)option->max + 1);
+        assert_cap_error(parse_json(&config, text, reason), CAP_E_INVALID_ARGUMENT);
+        assert_non_null(strstr(reason, option->name));
+        config_free(&config);
+    }
+}
+
+static void test_listen_is_bounded(void **state)
+{
+    struct config config;
+    char reason[CONFIG_REASON_SIZE];
+    (void)state;
+    assert_cap_error(parse_json(&config,
+                                "{\"listen\":[\"a\",\"b\",\"c\",\"d\",\"e\",\"f\",\"g\",\"h\","
+                                "\"i\",\"j\",\"k\",\"l\",\"m\",\"n\",\"o\",\"p\",\"q\"]}",
+                                reason),
+                     CAP_E_INVALID_ARGUMENT);
+    assert_non_null(strstr(reason, "listen"));
+    config_free(&config);
+}
+
+/* --- JSON ---------------------------------------------------------------------------------------
+ */
+
+static void test_json(void **state)
+{
+    struct config config;
+    char reason[CONFIG_REASON_SIZE];
+    (void)state;
+    assert_cap_ok(parse_json(&config,
+                             "{\"state\":\"/s\",\"listen\":[\"unix:/a\",\"unix:/b\"],"
+                             "\"max-upload\":\"8K\",\"idle-ms\":7,\"log-level\":\"debug\"}",
+                             reason));
+    assert_int_equal(config.listen_count, 2);
+    assert_int_equal(config.max_upload, 8192);
+    assert_int_equal(config.idle_ms, 7);
+    assert_int_equal(config.log_level, LOG_LEVEL_DEBUG);
+    config_free(&config);
+}
+
+static void test_bad_json(void **state)
+{
+    static const char *const texts[] = {
+        "",
+        "[]",
+        "{\"max-upload\":-1}",
+        "{\"max-upload\":1.5}",
+        "{\"x\":1}",
+        "{\"state\":1}",
+        "{\"state\":\"a\",\"state\":\"b\"}",
+        "{\"listen\":[1]}",
+        "{",
+        "{\"idle-ms\":\"1\"}",
+        "{\"config\":\"x\"}",
+        "{\"workers\":null}",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct config config;
+        char reason[CONFIG_REASON_SIZE] = "";
+        assert_cap_error(parse_json(&config, texts[i], reason), CAP_E_INVALID_ARGUMENT);
+        assert_true(strlen(reason) > 0);
+        config_free(&config);
+    }
+}
+
+static void test_command_line_wins_over_file(void **state)
+{
+    char path[] = "/tmp/capstore-config-XXXXXX";
+    int fd = mkstemp(path);
+    static const char text[] = "{\"state\":\"/file\",\"workers\":9,\"listen\":\"unix:/file\"}";
+    struct parsed p;
+    (void)state;
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, sizeof(text) - 1), (ssize_t)sizeof(text) - 1);
+    close(fd);
+    PARSE(&p, "--config", path, "--state", "/line");
+    assert_cap_ok(p.error);
+    assert_string_equal(p.config.state, "/line");
+    assert_int_equal(p.config.workers, 9);
+    assert_string_equal(p.config.listen[0], "unix:/file");
+    config_free(&p.config);
+    unlink(path);
+    PARSE(&p, "--config", path, "--state", "/line");
+    assert_cap_error(p.error, CAP_E_IO);
+    assert_non_null(strstr(p.reason, path));
+    config_free(&p.config);
+}
+
+/* --- Showing -------------------------------------------------------------------------------------
+ */
+
+static void test_values_read_back(void **state)
+{
+    size_t count = 0;
+    const struct config_option *options = config_options(&count);
+    struct config config;
+    char value[CONFIG_VALUE_SIZE];
+    (void)state;
+    config_init(&config);
+    for (size_t i = 0; i < count; i++) {
+        bool text = options[i].type == CONFIG_TEXT || options[i].type == CONFIG_TEXTS;
+        assert_int_equal(config_value(&config, &options[i], 0, value, sizeof(value)), !text);
+        assert_false(config_value(&config, &options[i], 1, value, sizeof(value)));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_values_in_both_spellings),
+        cmocka_unit_test(test_help_and_version),
+        cmocka_unit_test(test_bad_arguments_name_the_option),
+        cmocka_unit_test(test_every_bound),
+        cmocka_unit_test(test_listen_is_bounded),
+        cmocka_unit_test(test_json),
+        cmocka_unit_test(test_bad_json),
+        cmocka_unit_test(test_command_line_wins_over_file),
+        cmocka_unit_test(test_values_read_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,349 @@
+/* Small parts of the daemon: ledger, ring of refusals, histograms, times, peers, state directory.
+ */
+#include "tests/unit/support.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/env.h"
+#include "daemon/ledger.h"
+#include "daemon/listener.h"
+#include "daemon/refusals.h"
+#include "daemon/sd.h"
+#include "daemon/state.h"
+#include "daemon/stats.h"
+
+/* --- The ledger ----------------------------------------------------------------------------------
+ */
+
+static struct config limits(void)
+{
+    struct config config;
+    config_init(&config);
+    config.max_connections = 3;
+    config.max_peer_connections = 2;
+    config.max_uploads = 3;
+    config.max_spool = 100;
+    config.max_peer_spool = 60;
+    config.max_memory = 1000;
+    return config;
+}
+
+static void test_connections_per_peer_and_in_all(void **state)
+{
+    struct config config = limits();
+    struct ledger *ledger = NULL;
+    struct ledger_peer *peers[4];
+    (void)state;
+    assert_cap_ok(ledger_new(&config, &ledger));
+    assert_cap_ok(ledger_connect(ledger, "a", &peers[0]));
+    assert_cap_ok(ledger_connect(ledger, "a", &peers[1]));
+    assert_ptr_equal(peers[0], peers[1]);
+    assert_cap_error(ledger_connect(ledger, "a", &peers[2]), CAP_E_TOO_MANY_CONNECTIONS);
+    assert_cap_ok(ledger_connect(ledger, "b", &peers[2]));
+    assert_cap_error(ledger_connect(ledger, "c", &peers[3]), CAP_E_TOO_MANY_CONNECTIONS);
+    ledger_disconnect(ledger, peers[0]);
+    assert_cap_ok(ledger_connect(ledger, "c", &peers[3]));
+    ledger_disconnect(ledger, peers[1]);
+    ledger_disconnect(ledger, peers[2]);
+    ledger_disconnect(ledger, peers[3]);
+    struct ledger_figures figures;
+    ledger_figures(ledger, &figures);
+    assert_int_equal(figures.connections, 0);
+    ledger_free(ledger);
+}
+
+static void test_spool_per_peer_and_in_all(void **state)
+{
+    struct config config = limits();
+    struct ledger *ledger = NULL;
+    struct ledger_peer *a;
+    struct ledger_peer *b;
+    (void)state;
+    assert_cap_ok(ledger_new(&config, &ledger));
+    assert_cap_ok(ledger_connect(ledger, "a", &a));
+    assert_cap_ok(ledger_connect(ledger, "b", &b));
+    assert_cap_ok(ledger_upload_begin(ledger, a, 60));
+    assert_cap_error(ledger_upload_begin(ledger, a, 1), CAP_E_SPOOL_FULL);
+    assert_cap_error(ledger_upload_begin(ledger, b, 41), CAP_E_SPOOL_FULL);
+    assert_cap_error(ledger_upload_begin(ledger, b, UINT64_MAX), CAP_E_SPOOL_FULL);
+    assert_cap_ok(ledger_upload_begin(ledger, b, 40));
+    assert_cap_ok(ledger_upload_begin(ledger, b, 0));
+    assert_cap_error(ledger_upload_begin(ledger, b, 0), CAP_E_SPOOL_FULL); /* uploads in all */
+    /* An account outlives its connections while uploads hold it. */
+    ledger_disconnect(ledger, a);
+    ledger_upload_end(ledger, a, 60);
+    assert_cap_ok(ledger_upload_begin(ledger, b, 20));
+    ledger_upload_end(ledger, b, 20);
+    ledger_upload_end(ledger, b, 40);
+    ledger_upload_end(ledger, b, 0);
+    ledger_disconnect(ledger, b);
+    struct ledger_figures figures;
+    ledger_figures(ledger, &figures);
+    assert_int_equal(figures.spool, 0);
+    assert_int_equal(figures.uploads, 0);
+    ledger_free(ledger);
+}
+
+static void test_memory_is_held_and_given_back(void **state)
+{
+    struct config config = limits();
+    struct ledger *ledger = NULL;
+    uint64_t held = 0;
+    uint64_t other = 0;
+    (void)state;
+    assert_cap_ok(ledger_new(&config, &ledger));
+    assert_true(ledger_memory_hold(ledger, &held, 900));
+    assert_false(ledger_memory_hold(ledger, &other, 101));
+    assert_int_equal(other, 0);
+    assert_true(ledger_memory_hold(ledger, &other, 100));
+    assert_false(ledger_memory_hold(ledger, &held, 901));
+    assert_int_equal(held, 900);
+    assert_false(ledger_memory_take(ledger, UINT64_MAX));
+    assert_true(ledger_memory_hold(ledger, &held, 10));
+    assert_true(ledger_memory_hold(ledger, &other, 990));
+    assert_true(ledger_memory_hold(ledger, &held, 0));
+    assert_true(ledger_memory_hold(ledger, &other, 0));
+    struct ledger_figures figures;
+    ledger_figures(ledger, &figures);
+    assert_int_equal(figures.memory, 0);
+    ledger_free(ledger);
+}
+
+/* --- Refusals ------------------------------------------------------------------------------------
+ */
+
+static void test_ring_keeps_the_newest(void **state)
+{
+    struct refusals ring;
+    struct refusal refusal = {.error = CAP_E_SSZ};
+    (void)state;
+    assert_cap_ok(refusals_init(&ring, 3));
+    assert_null(refusals_before(&ring, UINT64_MAX));
+    assert_null(refusals_before(&ring, 0));
+    for (uint64_t i = 1; i <= 5; i++) {
+        refusal.time_us = i * 10;
+        refusals_add(&ring, &refusal);
+    }
+    const struct refusal *at = refusals_before(&ring, UINT64_MAX);
+    for (uint64_t seq = 5; seq >= 3; seq--) {
+        assert_non_null(at);
+        assert_int_equal(at->seq, seq);
+        assert_int_equal(at->time_us, seq * 10);
+        at = refusals_before(&ring, at->seq);
+    }
+    assert_null(at);
+    assert_null(refusals_before(&ring, 1));
+    refusals_free(&ring);
+}
+
+/* --- Figures and times ---------------------------------------------------------------------------
+ */
+
+static void test_histogram(void **state)
+{
+    struct histogram histogram = {0};
+    (void)state;
+    histogram_add(&histogram, 0);
+    histogram_add(&histogram, 4);
+    histogram_add(&histogram, 5);
+    histogram_add(&histogram, UINT64_MAX - 9);
+    assert_int_equal(histogram.buckets[0], 2);
+    assert_int_equal(histogram.buckets[1], 1);
+    assert_int_equal(histogram.buckets[STATS_BUCKETS - 1], 1);
+    assert_int_equal(histogram.count, 4);
+    for (unsigned i = 1; i < STATS_BUCKETS; i++) {
+        assert_true(histogram_bound(i) > histogram_bound(i - 1));
+    }
+    assert_true(histogram_bound(STATS_BUCKETS - 1) == UINT64_MAX);
+}
+
+static void test_time_format(void **state)
+{
+    char text[ENV_TIME_SIZE];
+    (void)state;
+    env_format_time(0, text);
+    assert_string_equal(text, "1970-01-01T00:00:00.000000Z");
+    env_format_time(UINT64_C(1767225600123456), text);
+    assert_string_equal(text, "2026-01-01T00:00:00.123456Z");
+    env_format_time(UINT64_MAX, text); /* must only stay inside of the buffer */
+    assert_int_equal(strlen(text), ENV_TIME_SIZE - 1);
+}
+
+/* --- Peers ---------------------------------------------------------------------------------------
+ */
+
+static void test_local_peer_is_attested(void **state)
+{
+    int fds[2];
+    struct peer peer;
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    assert_cap_ok(peer_of(fds[0], &peer));
+    assert_true(peer.local);
+    assert_int_equal(peer.uid, getuid());
+    assert_int_equal(peer.gid, getgid());
+    assert_int_equal(peer.pid, getpid());
+    close(fds[0]);
+    close(fds[1]);
+    assert_cap_error(peer_of(fds[0], &peer), CAP_E_IO);
+}
+
+static void test_tcp_peer_is_nobody(void **state)
+{
+    struct bound bound;
+    struct sockaddr_in address = {0};
+    socklen_t len = sizeof(address);
+    struct peer peer;
+    char reason[CONFIG_REASON_SIZE];
+    (void)state;
+    assert_cap_ok(listener_bind("tcp:127.0.0.1:0", &bound, reason));
+    assert_int_equal(getsockname(bound.fd, (struct sockaddr *)&address, &len), 0);
+    int client = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_cap_ok(peer_of(client, &peer));
+    assert_false(peer.local);
+    assert_true(peer.uid == UINT32_MAX && peer.gid == UINT32_MAX);
+    assert_string_equal(peer.key, "127.0.0.1");
+    assert_int_equal(strncmp(peer.text, "tcp:127.0.0.1:", 14), 0);
+    close(client);
+    bound_release(&bound, false);
+}
+
+/* --- Addresses -----------------------------------------------------------------------------------
+ */
+
+static void test_stale_socket_is_replaced_but_no_other_file(void **state)
+{
+    char dir[] = "/tmp/capstore-bind-XXXXXX";
+    char address[64];
+    char reason[CONFIG_REASON_SIZE];
+    struct bound first;
+    struct bound second;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(address, sizeof(address), "unix:%s/s", dir);
+    assert_cap_ok(listener_bind(address, &first, reason));
+    /* Somebody serves it. */
+    assert_true(listener_bind(address, &second, reason) != CAP_OK);
+    assert_non_null(strstr(reason, address + 5));
+    /* Nobody does: it is stale. */
+    close(first.fd);
+    first.fd = -1;
+    assert_cap_ok(listener_bind(address, &second, reason));
+    free(first.path);
+    /* A path that has become somebody else's is not removed. */
+    first = second;
+    assert_int_equal(unlink(address + 5), 0);
+    assert_cap_ok(listener_bind(address, &second, reason));
+    bound_release(&first, false);
+    assert_int_equal(access(address + 5, F_OK), 0);
+    bound_release(&second, false);
+    assert_int_equal(access(address + 5, F_OK), -1);
+    /* A file is left alone. */
+    close(open(address + 5, O_CREAT | O_WRONLY, 0600));
+    assert_true(listener_bind(address, &second, reason) != CAP_OK);
+    assert_int_equal(unlink(address + 5), 0);
+    rmdir(dir);
+}
+
+static void test_bad_addresses(void **state)
+{
+    static const char *const bad[] = {
+        "", "unix:", "/path", "tcp:", "tcp:host", "tcp:127.0.0.1:", "tcp::5", "udp:127.0.0.1:5"};
+    struct bound bound;
+    char reason[CONFIG_REASON_SIZE];
+    char long_path[256] = "unix:/";
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_cap_error(listener_bind(bad[i], &bound, reason), CAP_E_INVALID_ARGUMENT);
+    }
+    memset(long_path + 6, 'x', 200);
+    assert_cap_error(listener_bind(long_path, &bound, reason), CAP_E_INVALID_ARGUMENT);
+}
+
+/* --- The state directory -------------------------------------------------------------------------
+ */
+
+static void test_state_is_private_locked_and_cleaned(void **state)
+{
+    char dir[] = "/tmp/capstore-state-XXXXXX";
+    char path[128];
+    char reason[CONFIG_REASON_SIZE];
+    struct state *first = NULL;
+    struct state *second = NULL;
+    struct stat st;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/state", dir);
+    assert_cap_ok(state_open(path, &first, reason));
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0700);
+    assert_cap_error(state_open(path, &second, reason), CAP_E_STORE_LOCKED);
+    assert_non_null(strstr(reason, path));
+    assert_null(second);
+    char left[256];
+    snprintf(left, sizeof(left), "%s/upload-abc", first->spool_dir);
+    close(open(left, O_CREAT | O_WRONLY, 0600));
+    state_close(first);
+    assert_cap_ok(state_open(path, &first, reason));
+    assert_int_equal(access(left, F_OK), -1);
+    rmdir(first->spool_dir);
+    rmdir(first->store_dir);
+    state_close(first);
+    snprintf(left, sizeof(left), "%s/lock", path);
+    unlink(left);
+    rmdir(path);
+    rmdir(dir);
+}
+
+/* --- systemd -------------------------------------------------------------------------------------
+ */
+
+static void test_inherited_sockets_need_our_pid(void **state)
+{
+    char pid[24];
+    char name[SD_NAME_SIZE];
+    (void)state;
+    setenv("LISTEN_FDS", "2", 1);
+    setenv("LISTEN_FDNAMES", "capstore:admin", 1);
+    setenv("LISTEN_PID", "1", 1);
+    assert_int_equal(sd_listen_count(), 0);
+    snprintf(pid, sizeof(pid), "%ld", (long)getpid());
+    setenv("LISTEN_PID", pid, 1);
+    assert_int_equal(sd_listen_count(), 2);
+    sd_listen_name(0, name);
+    assert_string_equal(name, "capstore");
+    sd_listen_name(1, name);
+    assert_string_equal(name, "admin");
+    sd_listen_name(2, name);
+    assert_string_equal(name, "");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+    unsetenv("LISTEN_PID");
+    assert_int_equal(sd_listen_count(), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_connections_per_peer_and_in_all),
+        cmocka_unit_test(test_spool_per_peer_and_in_all),
+        cmocka_unit_test(test_memory_is_held_and_given_back),
+        cmocka_unit_test(test_ring_keeps_the_newest),
+        cmocka_unit_test(test_histogram),
+        cmocka_unit_test(test_time_format),
+        cmocka_unit_test(test_local_peer_is_attested),
+        cmocka_unit_test(test_tcp_peer_is_nobody),
+        cmocka_unit_test(test_stale_socket_is_replaced_but_no_other_file),
+        cmocka_unit_test(test_bad_addresses),
+        cmocka_unit_test(test_state_is_private_locked_and_cleaned),
+        cmocka_unit_test(test_inherited_sockets_need_our_pid),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
