@@ -77,11 +77,13 @@ static void each_example_works_and_gives_what_is_documented(void **state)
     const struct admin_method *methods = admin_methods(&count);
     assert_int_equal(count, 14);
     for (size_t i = 0; i < count; i++) {
-        char *params = json_dumps(example_of(fixture, &methods[i]), 0);
+        json_t *example = example_of(fixture, &methods[i]);
+        char *params = json_dumps(example, 0);
         json_t *result = fixture_result(fixture, methods[i].name, params);
         assert_as_documented(&methods[i], result);
         assert_ptr_equal(admin_method_find(methods[i].name), &methods[i]);
         json_decref(result);
+        json_decref(example);
         free(params);
     }
 }
