@@ -1,0 +1,166 @@
+"""Publish, fetch, refuse: the way through the house with the real tool."""
+
+import hashlib
+import unittest
+
+import wire
+from harness import PAGE, SystemTest, capctl, content
+
+
+class Publish(SystemTest):
+    def image(self, name="image", code=b"\x13\x00\x00\x00" * 5, data=(), images=()):
+        return self.file(name, wire.simple_image(code, data, images))
+
+    def assertAbsent(self, d, cap_hash):
+        """`has` says no, and its exit status too."""
+        self.assertEqual(self.assertStatus(d.capctl("has", cap_hash), 1).json, {cap_hash: False})
+
+    def test_publish_then_fetch(self):
+        d = self.daemon()
+        code, block = content("code", 5000), content("block", 3 * PAGE)
+        path = self.image(code=code, data=[(b"\x40", block)])
+        checked = self.ok(capctl("check", path))
+        published = self.ok(d.capctl("publish", path))
+        self.assertEqual(published["verdict"], "accepted")
+        self.assertEqual(published["cap_hash"], checked["cap_hash"])
+        self.assertEqual(published["image_content_hash"], checked["image_content_hash"])
+        self.assertEqual((published["new"], published["data_new"], published["data_present"]), (True, 1, 0))
+
+        out = self.root / "body"
+        got = self.ok(d.capctl("get", published["cap_hash"], "-o", out))
+        self.assertEqual(got["kind"], "image")
+        self.assertEqual(got["body_len"], checked["body_len"])
+        self.assertEqual(out.stat().st_size, checked["body_len"])
+        self.assertEqual(out.read_bytes()[:1], b"\x01")
+        self.ok(d.capctl("get", "0x" + published["cap_hash"], "--content", "-o", out))
+        self.assertEqual(out.read_bytes(), code)
+
+        data = checked["data"][0]
+        self.assertEqual((data["table"], data["slot"], data["size"]), ("initial", "40", 3 * PAGE))
+        self.ok(d.capctl("get", data["cap_hash"], "--content", "-o", out))
+        self.assertEqual(out.read_bytes(), block)
+
+    def test_publishing_again_is_success(self):
+        d = self.daemon()
+        path = self.image(data=[(b"\x40", content("x", PAGE)), (b"\x41", content("x", PAGE))])
+        first = self.ok(d.capctl("publish", path))
+        self.assertEqual((first["new"], first["data_new"], first["data_present"]), (True, 1, 0))
+        again = self.ok(d.capctl("publish", path))
+        self.assertEqual((again["new"], again["data_new"], again["data_present"]), (False, 0, 1))
+        self.assertEqual(again["cap_hash"], first["cap_hash"])
+
+    def test_resolve_only_needs_everything_there(self):
+        d = self.daemon()
+        block = content("missing", PAGE)
+        path = self.image(data=[(b"\x40", block)])
+        wanted = self.ok(capctl("check", path))
+        refused = self.refused(d.capctl("publish", path, "--resolve-only"), "unresolved_slot")
+        self.assertEqual(refused["unresolved"], [{"table": "initial", "slot": "40", "kind": "data",
+                                                  "cap_hash": wanted["data"][0]["cap_hash"]}])
+        self.assertAbsent(d, wanted["cap_hash"])
+        put = self.ok(d.capctl("put", self.file("block", block)))
+        self.assertEqual(put, {"cap_hash": wanted["data"][0]["cap_hash"], "size": PAGE, "new": True})
+        self.assertEqual(self.ok(d.capctl("publish", path, "--resolve-only"))["cap_hash"], wanted["cap_hash"])
+
+    def test_every_unresolved_slot_is_listed(self):
+        d = self.daemon()
+        missing = bytes(range(32))
+        path = self.image(data=[(b"\x40", b"a"), (b"\x41", b"b")], images=[(b"\x07", missing)])
+        refused = self.refused(d.capctl("publish", path, "--resolve-only"), "unresolved_slot")
+        self.assertEqual([(u["table"], u["slot"], u["kind"]) for u in refused["unresolved"]],
+                         [("pinned", "07", "image"), ("initial", "40", "data"), ("initial", "41", "data")])
+        refused = self.refused(d.capctl("publish", path), "unresolved_slot")
+        self.assertEqual([u["cap_hash"] for u in refused["unresolved"]], [missing.hex()])
+        # All or nothing: the data that came with the refused Image is not there either.
+        status = d.admin("status")
+        self.assertEqual(status["caps"]["data"], 0)
+
+    def test_a_slot_of_the_wrong_kind_is_unresolved(self):
+        d = self.daemon()
+        put = self.ok(d.capctl("put", self.file("block", b"data")))
+        path = self.image(images=[(b"\x07", bytes.fromhex(put["cap_hash"]))])
+        self.refused(d.capctl("publish", path), "unresolved_slot")
+
+    def test_dry_run_stores_nothing(self):
+        d = self.daemon()
+        path = self.image(data=[(b"\x40", b"abc")])
+        dry = self.ok(d.capctl("publish", path, "--dry-run"))
+        self.assertEqual((dry["verdict"], dry["new"], dry["data_new"]), ("accepted", True, 1))
+        self.assertAbsent(d, dry["cap_hash"])
+
+    def test_images_within_images_and_closure(self):
+        d = self.daemon()
+        inner = self.ok(d.capctl("publish", self.image("inner", data=[(b"\x01", b"inner data")])))
+        middle = self.ok(d.capctl("publish", self.image(
+            "middle", code=b"mid", images=[(b"\x02", bytes.fromhex(inner["cap_hash"]))])))
+        outer = self.ok(d.capctl("publish", self.image(
+            "outer", code=b"out", data=[(b"\x01", b"inner data")],
+            images=[(b"\x02", bytes.fromhex(inner["cap_hash"])), (b"\x03", bytes.fromhex(middle["cap_hash"]))])))
+        directory = self.root / "closure"
+        closure = self.ok(d.capctl("closure", outer["cap_hash"], "-d", directory))
+        kinds = {cap["cap_hash"]: cap["kind"] for cap in closure["caps"]}
+        self.assertEqual(len(closure["caps"]), 4, "each cap once")
+        for image in (inner, middle, outer):
+            self.assertEqual(kinds[image["cap_hash"]], "image")
+        self.assertEqual(sorted(kinds.values()), ["data", "image", "image", "image"])
+        self.assertEqual(len(list(directory.iterdir())), 4)
+
+    def test_put_sizes(self):
+        d = self.daemon()
+        block = self.file("block", b"x" * 5000)
+        for arguments, size in (((), 2 * PAGE), (("--size", "0x10000"), 0x10000), (("--size", "1"), 2 * PAGE)):
+            hashed = self.ok(capctl("hash", block, *arguments))
+            put = self.ok(d.capctl("put", block, *arguments))
+            self.assertEqual((hashed["size"], put["size"]), (size, size))
+            self.assertEqual(hashed["cap_hash"], put["cap_hash"])
+        huge = self.ok(capctl("hash", block, "--size", str(2**63)))
+        self.assertEqual(self.ok(d.capctl("put", block, "--size", str(2**63)))["cap_hash"], huge["cap_hash"])
+
+    def test_standard_input_and_output(self):
+        d = self.daemon()
+        put = self.ok(d.capctl("put", "-", stdin=b"from a pipe"))
+        got = self.assertStatus(d.capctl("get", put["cap_hash"], "--content", json_output=False), 0)
+        self.assertEqual(got.stdout, b"from a pipe".ljust(PAGE, b"\0"))
+
+    def test_holes_stay_holes(self):
+        d = self.daemon()
+        put = self.ok(d.capctl("put", self.file("block", b"x"), "--size", 1 << 30))
+        out = self.root / "sparse"
+        self.ok(d.capctl("get", put["cap_hash"], "--content", "-o", out))
+        self.assertEqual(out.stat().st_size, 1 << 30)
+        self.assertLess(out.stat().st_blocks * 512, 1 << 20)
+
+    def test_exit_statuses(self):
+        d = self.daemon()
+        absent = "00" * 32
+        self.assertStatus(d.capctl("get", absent), 1)
+        self.assertAbsent(d, absent)
+        self.assertStatus(d.capctl("get", "zz"), 2)
+        self.assertStatus(d.capctl("frobnicate"), 2)
+        self.assertStatus(d.capctl("publish", self.root / "no-such-file"), 3)
+        self.refused(d.capctl("publish", self.file("junk", b"\x00" * 100)), "ssz")
+        self.assertStatus(capctl("-s", f"unix:{self.root}/nowhere", "has", absent), 3)
+
+    def test_environment_names_the_socket(self):
+        d = self.daemon()
+        result = capctl("has", "00" * 32, env={"CAPSTORE_SOCKET": d.address})
+        self.assertEqual(self.assertStatus(result, 1).json, {"00" * 32: False})
+
+    def test_tcp(self):
+        d = self.daemon(listen=["tcp:127.0.0.1:0"], start=False)
+        import socket
+
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        d.listen = [f"tcp:127.0.0.1:{port}"]
+        d.start()
+        put = self.ok(d.capctl("put", self.file("block", content("tcp", 3 * PAGE))))
+        out = self.root / "out"
+        self.ok(d.capctl("get", put["cap_hash"], "--content", "-o", out))
+        self.assertEqual(hashlib.sha256(out.read_bytes()).digest(),
+                         hashlib.sha256(content("tcp", 3 * PAGE)).digest())
+
+
+if __name__ == "__main__":
+    unittest.main()
