@@ -8,7 +8,6 @@
 #include "daemon/admin/admin.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -159,6 +158,11 @@ enum cap_error admin_start(struct server *server, int listen_fd, struct admin **
     admin->figures.connections_limit = ADMIN_CONNECTIONS_MAX;
     /* jansson seeds its tables on first use; do it before workers are there. */
     json_object_seed(0);
+    enum cap_error error = admin_group_find(server->config.admin_group, &admin->operators);
+    if (error != CAP_OK) {
+        free(admin);
+        return error;
+    }
     if (uv_poll_init(&server->loop, &admin->listener, listen_fd) != 0) {
         free(admin);
         return CAP_E_IO;

@@ -1,6 +1,7 @@
 #include "daemon/admin/level.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -11,6 +12,26 @@
 
 #define FIRST_GROUPS 64u
 #define MAX_GROUPS   65536u /* the kernel's NGROUPS_MAX */
+
+enum cap_error admin_group_find(const char *name, struct admin_group *ret_group)
+{
+    if (!name) {
+        *ret_group = (struct admin_group){.exists = false};
+        return CAP_OK;
+    }
+    const struct group *group = getgrnam(name);
+    if (group) {
+        *ret_group = (struct admin_group){.exists = true, .gid = group->gr_gid};
+        return CAP_OK;
+    }
+    char *end = NULL;
+    errno = 0;
+    unsigned long number = strtoul(name, &end, 10);
+    if (name[0] < '0' || name[0] > '9' || *end || errno || number >= UINT32_MAX)
+        return CAP_E_INVALID_ARGUMENT;
+    *ret_group = (struct admin_group){.exists = true, .gid = (gid_t)number};
+    return CAP_OK;
+}
 
 const char *admin_level_name(enum admin_level level)
 {

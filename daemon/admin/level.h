@@ -25,6 +25,12 @@ struct admin_group {
     gid_t gid;
 };
 
+/*
+ * The group of a name or a number; none for NULL. May ask the host's directory service, so at start
+ * only. CAP_E_INVALID_ARGUMENT when there is no such group.
+ */
+enum cap_error admin_group_find(const char *name, struct admin_group *ret_group);
+
 /* "observe", "operate" or "admin". Static. */
 const char *admin_level_name(enum admin_level level);
 

@@ -20,3 +20,15 @@ target_sources(daemon PRIVATE
     admin/structure.c
     admin/text.c
     admin/value.c)
+
+# The reference in ADMIN.md and the man page are written by the table of methods.
+add_executable(capstore_admin_doc admin/doc_main.c)
+target_link_libraries(capstore_admin_doc PRIVATE daemon)
+add_custom_command(
+    OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/capstore-admin.7
+    COMMAND capstore_admin_doc man > ${CMAKE_CURRENT_BINARY_DIR}/capstore-admin.7
+    DEPENDS capstore_admin_doc VERBATIM)
+add_custom_target(capstore_admin_man ALL
+    DEPENDS ${CMAKE_CURRENT_BINARY_DIR}/capstore-admin.7)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/capstore-admin.7
+    DESTINATION ${CMAKE_INSTALL_MANDIR}/man7)

@@ -217,6 +217,23 @@ static void levels_follow_from_user_and_groups(void **state)
     assert_int_equal(admin_level_of(1000, 500, &operators, NULL, 0), ADMIN_OBSERVE);
 }
 
+static void the_group_has_a_name_or_a_number(void **state)
+{
+    (void)state;
+    struct admin_group group = {.exists = true};
+    assert_cap_ok(admin_group_find(NULL, &group));
+    assert_false(group.exists);
+    assert_cap_ok(admin_group_find("root", &group));
+    assert_true(group.exists);
+    assert_int_equal(group.gid, 0);
+    assert_cap_ok(admin_group_find("4242", &group));
+    assert_int_equal(group.gid, 4242);
+    static const char *const wrong[] = {"", "no-such-group", "12x", "-1", "4294967295", " 7"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        assert_cap_error(admin_group_find(wrong[i], &group), CAP_E_INVALID_ARGUMENT);
+    assert_int_equal(group.gid, 4242);
+}
+
 /* --- What is written about them --------------------------------------------------------------- */
 
 static void the_schema_says_what_the_table_says(void **state)
@@ -325,6 +342,7 @@ int main(void)
         WITH_FIXTURE(levels_are_kept),
         WITH_FIXTURE(an_unknown_method_is_an_error),
         cmocka_unit_test(levels_follow_from_user_and_groups),
+        cmocka_unit_test(the_group_has_a_name_or_a_number),
         WITH_FIXTURE(the_schema_says_what_the_table_says),
         WITH_FIXTURE(help_lists_all_or_explains_one),
         cmocka_unit_test(the_document_is_up_to_date),
