@@ -5,6 +5,8 @@
 
 #include "daemon/admin/jsonrpc.h"
 
+#define EVENTS_SIZE 256
+
 /* --- Lines ------------------------------------------------------------------------------------ */
 
 /* Feeds a text in pieces of `step` bytes and notes each event: the line itself, or "<too long>". */
@@ -19,9 +21,12 @@ static void feed(const char *text, size_t len, size_t max, size_t step, char *re
         enum jsonrpc_event event;
         while ((event = jsonrpc_reader_feed(reader, &input, &line)) != JSONRPC_MORE) {
             assert_int_not_equal(event, JSONRPC_NO_MEMORY);
+            size_t end = strlen(ret_events);
             if (event == JSONRPC_LINE)
-                strncat(ret_events, (const char *)line.data, line.len);
-            strcat(ret_events, event == JSONRPC_LINE ? "|" : "<too long>|");
+                snprintf(ret_events + end, EVENTS_SIZE - end, "%.*s|", (int)line.len,
+                         (const char *)line.data);
+            else
+                snprintf(ret_events + end, EVENTS_SIZE - end, "<too long>|");
         }
         assert_int_equal(input.len, 0);
     }
@@ -33,7 +38,7 @@ static void every_way_of_cutting_gives_the_same_lines(void **state)
     (void)state;
     static const char text[] = "one\n\n  \t\r\ntwo\r\n12345678\n123456789\nthree\nunfinished";
     for (size_t step = 1; step < sizeof text; step++) {
-        char events[256];
+        char events[EVENTS_SIZE];
         feed(text, sizeof text - 1, 8, step, events);
         assert_string_equal(events, "one|two\r|12345678|<too long>|three|<too long>|");
     }
@@ -150,10 +155,9 @@ static const char *nested(unsigned depth, char *ret_line, size_t size)
 {
     char open[64] = "";
     char close[64] = "";
-    for (unsigned i = 2; i < depth; i++) {
-        strcat(open, "[");
-        strcat(close, "]");
-    }
+    assert_in_range(depth, 2, sizeof open);
+    memset(open, '[', depth - 2);
+    memset(close, ']', depth - 2);
     snprintf(ret_line, size,
              "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"x\",\"params\":{\"a\":%s%s}}",
              depth > 2 ? open : "1", close);

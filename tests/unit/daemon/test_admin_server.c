@@ -67,7 +67,8 @@ static void status_shows_the_last_error(void **state)
     fixture->server.phase = SERVER_DRAINING;
     fixture->server.last_fault.time_us = FIXTURE_NOW_US;
     fixture->server.last_fault.error = CAP_E_DISK_FULL;
-    strcpy(fixture->server.last_fault.message, "commit\xff\n");
+    snprintf(fixture->server.last_fault.message, sizeof fixture->server.last_fault.message, "%s",
+             "commit\xff\n");
     json_t *status = fixture_result(fixture, "status", NULL);
     assert_string_equal(text(status, "phase"), "draining");
     json_t *last = get(status, "last_error");
@@ -82,8 +83,8 @@ static void status_shows_the_last_error(void **state)
 static void refuse(struct fixture *fixture, enum cap_error error)
 {
     struct refusal refusal = {.time_us = FIXTURE_NOW_US, .session = 3, .error = error};
-    strcpy(refusal.peer, "unix:uid=1000,pid=42");
-    strcpy(refusal.what, "put_image");
+    snprintf(refusal.peer, sizeof refusal.peer, "%s", "unix:uid=1000,pid=42");
+    snprintf(refusal.what, sizeof refusal.what, "%s", "put_image");
     snprintf(refusal.message, sizeof refusal.message, "%s", cap_error_text(error));
     refusals_add(&fixture->server.refusals, &refusal);
 }
@@ -125,7 +126,7 @@ static void clients_are_paged(void **state)
         clients[i] = (struct client){.session = 10 + 2 * i, .requests = i};
         clients[i].peer.local = i != 1;
         clients[i].peer.uid = 1000 + i;
-        strcpy(clients[i].agent, "test\x1b");
+        snprintf(clients[i].agent, sizeof clients[i].agent, "%s", "test\x1b");
     }
     fixture->clients = clients;
     fixture->client_count = COUNT;
