@@ -85,6 +85,7 @@ struct lmdb_store {
     struct lmdb_write write;
 };
 
+/* The engine behind a store that lmdb_open.c made. */
 static inline struct lmdb_store *lmdb_of(struct cap_store *store)
 {
     return (struct lmdb_store *)store;
@@ -110,11 +111,15 @@ enum cap_error lmdb_put(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_
 enum cap_error lmdb_delete(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_table table,
                            struct cap_bytes key);
 
+/* A cap's record. CAP_E_NOT_FOUND. */
 enum cap_error lmdb_find_cap(const struct lmdb_store *store, MDB_txn *txn,
                              const struct cap_hash *hash, struct store_cap *ret_cap);
 
+/* The state record; CAP_E_CORRUPT when it is missing, every store has one. */
 enum cap_error lmdb_state_get(const struct lmdb_store *store, MDB_txn *txn,
                               struct store_state *ret_state);
+
+/* Writes the state record. */
 enum cap_error lmdb_state_put(const struct lmdb_store *store, MDB_txn *txn,
                               const struct store_state *state);
 
@@ -130,31 +135,53 @@ enum cap_error lmdb_commit(struct lmdb_store *store, MDB_txn *txn);
  */
 enum cap_error lmdb_check_room(struct lmdb_store *store, uint64_t bytes);
 
-/* Sees every page number in LMDB's free list, as of now. */
+/* Counts the pages in LMDB's free list, those that open readers pin included. Any thread. */
 enum cap_error lmdb_count_free(struct lmdb_store *store, uint64_t *ret_pages);
 
+/* The operation space of engine.h. */
 enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space);
+
+/* The operation tend of engine.h. */
 enum cap_error lmdb_tend(struct cap_store *base);
 
 /* --- lmdb_read.c ------------------------------------------------------------------------------ */
 
+/* The operation read_begin of engine.h. */
 enum cap_error lmdb_read_begin(struct cap_store *base, struct cap_read **ret_read);
+
+/* The operation read_end of engine.h. */
 void lmdb_read_end(struct cap_read *base);
+
+/* Frees an idle read and its reader slot. */
 void lmdb_read_free(struct lmdb_read *read);
+
+/* The operation find of engine.h. */
 enum cap_error lmdb_find(struct cap_read *base, const struct cap_hash *hash,
                          struct cap_info *ret_info);
+
+/* The operation window of engine.h. */
 enum cap_error lmdb_window(struct cap_read *base, const struct cap_hash *hash, uint64_t offset,
                            uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len);
+
+/* The operation page_roots of engine.h. */
 enum cap_error lmdb_page_roots(struct cap_read *base, const struct cap_hash *hash, uint64_t first,
                                size_t count, struct cap_hash *ret_roots);
+
+/* The operation list of engine.h. */
 enum cap_error lmdb_list(struct cap_read *base, const struct cap_list_query *query,
                          struct cap_listed *ret_items, size_t *ret_count, struct cap_hash *ret_last,
                          bool *ret_more);
+
+/* The operation refs of engine.h. */
 enum cap_error lmdb_refs(struct cap_read *base, const struct cap_hash *hash,
                          enum cap_ref_direction direction, const struct cap_hash *after, size_t max,
                          struct cap_ref *ret_refs, size_t *ret_count, bool *ret_more);
+
+/* The operation find_content of engine.h. */
 enum cap_error lmdb_find_content(struct cap_read *base, const struct cap_hash *content_hash,
                                  struct cap_hash *ret_hash);
+
+/* The operation counts of engine.h. */
 enum cap_error lmdb_counts(struct cap_read *base, struct cap_counts *ret_counts);
 
 /* --- lmdb_stage.c ----------------------------------------------------------------------------- */
@@ -189,18 +216,32 @@ enum cap_error lmdb_sweep(struct lmdb_store *store, bool *ret_more);
 /* Takes a chance to sweep a little; what it cannot do now stays for later. */
 void lmdb_try_sweep(struct lmdb_store *store);
 
+/* The operation stage_begin of engine.h. */
 enum cap_error lmdb_stage_begin(struct cap_store *base, uint64_t body_len, uint64_t *ret_stage);
-enum cap_error lmdb_stage_step(struct cap_store *base, uint64_t stage,
-                               const struct cap_source *body, bool *ret_done);
-enum cap_error lmdb_stage_drop(struct cap_store *base, uint64_t stage);
+
+/* The operation stage_step of engine.h. */
+enum cap_error lmdb_stage_step(struct cap_store *base, uint64_t id, const struct cap_source *body,
+                               bool *ret_done);
+
+/* The operation stage_drop of engine.h. */
+enum cap_error lmdb_stage_drop(struct cap_store *base, uint64_t id);
 
 /* --- lmdb_write.c ----------------------------------------------------------------------------- */
 
+/* The operation write_begin of engine.h. */
 enum cap_error lmdb_write_begin(struct cap_store *base, struct cap_write **ret_write);
+
+/* The operation write_find of engine.h. */
 enum cap_error lmdb_write_find(struct cap_write *base, const struct cap_hash *hash,
                                struct cap_info *ret_info);
+
+/* The operation write_put of engine.h. */
 enum cap_error lmdb_write_put(struct cap_write *base, const struct cap_put *put, bool *ret_new);
+
+/* The operation write_commit of engine.h. */
 enum cap_error lmdb_write_commit(struct cap_write *base);
+
+/* The operation write_abort of engine.h. */
 void lmdb_write_abort(struct cap_write *base);
 
 /* --- lmdb_open.c ------------------------------------------------------------------------------ */

@@ -31,6 +31,7 @@ enum cap_error memory_table_put(struct memory_table *table, const void *item);
 /* Makes *ret_table an independent copy. CAP_E_NO_MEMORY. */
 enum cap_error memory_table_copy(const struct memory_table *table, struct memory_table *ret_table);
 
+/* Releases the items; the table is then empty and usable. */
 void memory_table_free(struct memory_table *table);
 
 #endif

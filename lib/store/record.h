@@ -29,7 +29,10 @@ struct store_cap {
     uint64_t body; /* the id under which its bulk lies */
 };
 
+/* Writes a cap record; every cap_info that a put accepts fits. */
 void store_cap_encode(const struct store_cap *cap, uint8_t ret_bytes[STORE_CAP_SIZE]);
+
+/* Reads a cap record. CAP_E_CORRUPT leaves *ret_cap untouched. */
 enum cap_error store_cap_decode(struct cap_bytes bytes, struct store_cap *ret_cap);
 
 /* What is kept with the caps so that nothing is scanned at start. */
@@ -38,7 +41,10 @@ struct store_state {
     struct cap_counts counts;
 };
 
+/* Writes the state record. */
 void store_state_encode(const struct store_state *state, uint8_t ret_bytes[STORE_STATE_SIZE]);
+
+/* Reads the state record. CAP_E_CORRUPT leaves *ret_state untouched. */
 enum cap_error store_state_decode(struct cap_bytes bytes, struct store_state *ret_state);
 
 /* The format record: every version of the store begins it with the version. CAP_E_STORE_VERSION. */
@@ -51,7 +57,10 @@ enum store_stream {
     STORE_STREAM_ROOTS = 1,
 };
 
+/* The key under which a stage is listed, and with which its chunks begin. */
 void store_body_key(uint64_t body, uint8_t ret_key[STORE_BODY_KEY]);
+
+/* The body id of such a key. */
 uint64_t store_body_key_load(const uint8_t key[STORE_BODY_KEY]);
 
 /* The key of a chunk; it begins with the body's key. */

@@ -12,7 +12,7 @@
  * Large bodies are *staged* first: written in bounded steps, each durable, none visible. The one
  * write transaction that admits a cap then only links what was staged; so nothing is ever half
  * there, and memory does not grow with a body. What a crash leaves staged is dropped when the store
- * is next opened.
+ * is next opened. A body given to a put without a stage is held in memory until the commit.
  *
  * Errors that every call may return: CAP_E_IO, CAP_E_CORRUPT, CAP_E_NO_MEMORY and
  * CAP_E_STORE_FAILED (the engine must be opened again). After CAP_E_DISK_FULL, CAP_E_MAP_FULL and
@@ -165,7 +165,8 @@ enum cap_error cap_store_page_roots(struct cap_read *read, const struct cap_hash
  * Caps in hash order, the first `max` after `after` (NULL: from the start) whose hash begins with
  * the `prefix_bits` leading bits of `prefix` and, if `kind` is not 0, are of that kind. `scan_max`
  * bounds how many entries are looked at. *ret_count of them in ret_items; *ret_last is where to go
- * on from, *ret_more whether there may be more.
+ * on from, *ret_more whether there may be more. CAP_E_INVALID_ARGUMENT for another kind, more than
+ * 256 prefix bits, or a bound of 0.
  */
 struct cap_list_query {
     int kind; /* an enum cap_kind, or 0 for all */
@@ -185,7 +186,10 @@ enum cap_ref_direction {
     CAP_REFS_IN,  /* what names the cap */
 };
 
-/* Up to `max` references of a cap in hash order after `after` (NULL: from the start). */
+/*
+ * Up to `max` (not 0) references of a cap in hash order after `after` (NULL: from the start). None
+ * for a hash that the store does not know. CAP_E_INVALID_ARGUMENT.
+ */
 enum cap_error cap_store_refs(struct cap_read *read, const struct cap_hash *hash,
                               enum cap_ref_direction direction, const struct cap_hash *after,
                               size_t max, struct cap_ref *ret_refs, size_t *ret_count,
@@ -195,6 +199,7 @@ enum cap_error cap_store_refs(struct cap_read *read, const struct cap_hash *hash
 enum cap_error cap_store_find_content(struct cap_read *read, const struct cap_hash *content_hash,
                                       struct cap_hash *ret_hash);
 
+/* What the snapshot holds. O(1). */
 enum cap_error cap_store_counts(struct cap_read *read, struct cap_counts *ret_counts);
 
 /* Physical figures; takes no snapshot. Any thread. */
@@ -214,12 +219,16 @@ enum cap_error cap_store_stage_begin(struct cap_store *store, uint64_t body_len,
 /*
  * Writes the next piece of a stage, at most CAP_STAGE_STEP bytes of `body` (which reads the whole
  * body), in a durable transaction of its own; *ret_done once all of it is there. No cap_write is
- * open. On an error, drop the stage.
+ * open. On an error, drop the stage. CAP_E_DISK_FULL, CAP_E_MAP_FULL, CAP_E_INVALID_ARGUMENT for an
+ * unknown stage, or as the body fails.
  */
 enum cap_error cap_store_stage_step(struct cap_store *store, uint64_t stage,
                                     const struct cap_source *body, bool *ret_done);
 
-/* Drops a stage that was not linked. No cap_write is open. */
+/*
+ * Drops a stage that was not linked; one that is not there is fine. No cap_write is open. After an
+ * error the stage is dropped all the same: its room comes back with a later write or open.
+ */
 enum cap_error cap_store_stage_drop(struct cap_store *store, uint64_t stage);
 
 /* The one write transaction. It sees everything committed before and its own puts. */
@@ -233,7 +242,9 @@ enum cap_error cap_store_write_find(struct cap_write *write, const struct cap_ha
 /*
  * Stores a cap, or finds it there already: *ret_new says which. Where it was there, a stage is
  * dropped with the commit and a new content hash is indexed; nothing else changes. After an error
- * only cap_store_write_abort is allowed. CAP_E_DISK_FULL, CAP_E_MAP_FULL, or as put->body fails.
+ * only cap_store_write_abort is allowed. CAP_E_DISK_FULL, CAP_E_MAP_FULL, CAP_E_INVALID_ARGUMENT
+ * for a put that contradicts itself or a stage that is not a whole one of that length, or as
+ * put->body fails.
  */
 enum cap_error cap_store_write_put(struct cap_write *write, const struct cap_put *put,
                                    bool *ret_new);

@@ -8,6 +8,11 @@
 
 const uint8_t fixture_id[CAP_STORE_ID_SIZE] = "fixture-store-id";
 
+struct fixture_engine engine_lmdb = {.is_lmdb = true};
+struct fixture_engine engine_memory = {.is_lmdb = false};
+struct fixture_engine engine_small_lmdb = {.is_lmdb = true, .max_bytes = 8 << 20};
+struct fixture_engine engine_small_memory = {.is_lmdb = false, .max_bytes = 8 << 20};
+
 /* --- A store ---------------------------------------------------------------------------------- */
 
 enum cap_error fixture_open(struct fixture *fixture)
@@ -31,6 +36,14 @@ void fixture_close(struct fixture *fixture)
     fixture->store = NULL;
 }
 
+bool fixture_make_dir(struct fixture *fixture)
+{
+    static const char template[] = "/tmp/capstore-test-XXXXXX";
+
+    memcpy(fixture->dir, template, sizeof(template));
+    return mkdtemp(fixture->dir) != NULL;
+}
+
 int fixture_setup(void **state)
 {
     const struct fixture_engine *engine = *state;
@@ -39,8 +52,7 @@ int fixture_setup(void **state)
     if (!fixture)
         return -1;
     fixture->engine = *engine;
-    strcpy(fixture->dir, "/tmp/capstore-test-XXXXXX");
-    if (!mkdtemp(fixture->dir))
+    if (!fixture_make_dir(fixture))
         return -1;
     *state = fixture;
     return fixture_open(fixture) == CAP_OK ? 0 : -1;
@@ -75,9 +87,10 @@ int fixture_teardown(void **state)
 /* --- Caps made from a number ------------------------------------------------------------------ */
 
 /* splitmix64: a bijection, so different numbers stay different. */
-static uint64_t mix(uint64_t x)
+uint64_t fake_number(uint64_t seed)
 {
-    x += UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t x = seed + UINT64_C(0x9e3779b97f4a7c15);
+
     x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
     x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
     return x ^ x >> 31;
@@ -88,13 +101,13 @@ struct cap_hash fake_hash(uint64_t seed)
     struct cap_hash hash;
 
     for (size_t i = 0; i < 4; i++)
-        cap_store64(hash.bytes + 8 * i, mix(seed * 4 + i));
+        cap_store64(hash.bytes + 8 * i, fake_number(seed * 4 + i));
     return hash;
 }
 
 uint8_t fake_byte(uint64_t seed, uint64_t at)
 {
-    return (uint8_t)(mix(seed + (at >> 3)) >> (8 * (at & 7)));
+    return (uint8_t)(fake_number(seed + (at >> 3)) >> (8 * (at & 7)));
 }
 
 static enum cap_error fake_read(void *ctx, uint64_t offset, void *dst, size_t len)
@@ -237,4 +250,63 @@ struct cap_counts get_counts(struct cap_store *store)
     assert_cap_ok(cap_store_counts(read, &counts));
     cap_store_read_end(read);
     return counts;
+}
+
+/* --- Steps that a test fails by --------------------------------------------------------------- */
+
+struct cap_store *store_of(void **state)
+{
+    return ((struct fixture *)*state)->store;
+}
+
+struct cap_read *begin_read(struct cap_store *store)
+{
+    struct cap_read *read = NULL;
+
+    assert_cap_ok(cap_store_read_begin(store, &read));
+    return read;
+}
+
+struct cap_write *begin_write(struct cap_store *store)
+{
+    struct cap_write *write = NULL;
+
+    assert_cap_ok(cap_store_write_begin(store, &write));
+    return write;
+}
+
+bool is_there(struct cap_store *store, uint64_t seed)
+{
+    struct cap_hash hash = fake_hash(seed);
+    struct cap_read *read = begin_read(store);
+    enum cap_error error = cap_store_find(read, &hash, NULL);
+
+    cap_store_read_end(read);
+    if (error != CAP_OK)
+        assert_cap_error(error, CAP_E_NOT_FOUND);
+    return error == CAP_OK;
+}
+
+size_t page_refs(struct cap_store *store, const struct cap_hash *hash,
+                 enum cap_ref_direction direction, size_t max, struct cap_ref *ret_refs)
+{
+    struct cap_read *read = begin_read(store);
+    const struct cap_hash *after = NULL;
+    size_t total = 0;
+    bool more = true;
+
+    while (more) {
+        size_t count = 0;
+
+        assert_cap_ok(
+            cap_store_refs(read, hash, direction, after, max, ret_refs + total, &count, &more));
+        assert_true(count <= max && (count > 0 || !more));
+        total += count;
+        if (total > 0)
+            after = &ret_refs[total - 1].hash;
+    }
+    cap_store_read_end(read);
+    for (size_t i = 1; i < total; i++)
+        assert_true(memcmp(ret_refs[i - 1].hash.bytes, ret_refs[i].hash.bytes, CAP_HASH_SIZE) < 0);
+    return total;
 }

@@ -24,6 +24,20 @@ struct fixture {
     struct cap_store *store;
 };
 
+extern struct fixture_engine engine_lmdb;
+extern struct fixture_engine engine_memory;
+extern struct fixture_engine engine_small_lmdb; /* 8 MiB */
+extern struct fixture_engine engine_small_memory;
+
+/* Entries of a CMUnitTest array: the function on both engines. */
+#define BOTH_WITH(function, on_lmdb, on_memory)                                                    \
+    {#function " [lmdb]", function, fixture_setup, fixture_teardown, &(on_lmdb)},                  \
+    {                                                                                              \
+#function " [memory]", function, fixture_setup, fixture_teardown, &(on_memory)             \
+    }
+#define BOTH(function)       BOTH_WITH(function, engine_lmdb, engine_memory)
+#define BOTH_SMALL(function) BOTH_WITH(function, engine_small_lmdb, engine_small_memory)
+
 extern const uint8_t fixture_id[CAP_STORE_ID_SIZE];
 
 /* Makes a fixture with an open store, from *state, a fixture_engine. A cmocka setup. */
@@ -36,8 +50,14 @@ int fixture_teardown(void **state);
 enum cap_error fixture_open(struct fixture *fixture);
 void fixture_close(struct fixture *fixture);
 
+/* Makes a fresh directory for the fixture; false when it cannot. */
+bool fixture_make_dir(struct fixture *fixture);
+
 /* Removes a directory of plain files. */
 void fixture_remove_dir(const char *dir);
+
+/* A scrambled number; different numbers stay different. */
+uint64_t fake_number(uint64_t seed);
 
 /* A made-up name; names of different numbers differ. */
 struct cap_hash fake_hash(uint64_t seed);
@@ -72,6 +92,18 @@ enum cap_error check_body(struct cap_read *read, uint64_t seed, uint64_t len);
 /* The same in a snapshot of its own. */
 enum cap_error check_cap(struct cap_store *store, uint64_t seed, uint64_t len);
 
+/* From here on: a failure fails the test, so only on the test's own thread. */
+
 struct cap_counts get_counts(struct cap_store *store);
+struct cap_store *store_of(void **state);
+struct cap_read *begin_read(struct cap_store *store);
+struct cap_write *begin_write(struct cap_store *store);
+
+/* Whether the cap of `seed` is found in a snapshot of its own. */
+bool is_there(struct cap_store *store, uint64_t seed);
+
+/* All references of a cap, `max` per page; checks that they ascend. Returns how many. */
+size_t page_refs(struct cap_store *store, const struct cap_hash *hash,
+                 enum cap_ref_direction direction, size_t max, struct cap_ref *ret_refs);
 
 #endif

@@ -17,11 +17,6 @@ static struct fixture_engine lmdb = {.is_lmdb = true};
 static struct fixture_engine few_readers = {.is_lmdb = true, .max_readers = 3};
 static struct fixture_engine small = {.is_lmdb = true, .max_bytes = 8 << 20};
 
-static struct cap_store *store_of(void **state)
-{
-    return ((struct fixture *)*state)->store;
-}
-
 static void reopen(void **state)
 {
     fixture_close(*state);
@@ -282,8 +277,7 @@ static int setup_small_disk(void **state)
     if (!fixture)
         return -1;
     fixture->engine.is_lmdb = true;
-    strcpy(fixture->dir, "/tmp/capstore-test-XXXXXX");
-    if (!mkdtemp(fixture->dir))
+    if (!fixture_make_dir(fixture))
         return -1;
     if (mount("tmpfs", fixture->dir, "tmpfs", 0, DISK_BYTES) != 0) {
         (void)rmdir(fixture->dir);

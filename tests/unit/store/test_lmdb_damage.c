@@ -188,14 +188,15 @@ static void test_damaged_chunks(void **state)
 static void set_meta(struct fixture *fixture, const char *name, const void *value, size_t len)
 {
     struct raw raw = raw_begin(fixture, "meta");
-    uint8_t key[16], bytes[128];
+    uint8_t bytes[128];
+    char key[16];
 
-    memcpy(key, name, strlen(name));
+    (void)snprintf(key, sizeof(key), "%s", name);
     if (value) {
         memcpy(bytes, value, len);
-        raw_put(&raw, key, strlen(name), bytes, len);
+        raw_put(&raw, key, strlen(key), bytes, len);
     } else {
-        raw_delete(&raw, key, strlen(name));
+        raw_delete(&raw, key, strlen(key));
     }
     raw_end(&raw);
 }
