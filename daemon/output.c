@@ -94,9 +94,8 @@ void output_resume(struct output *output, struct stream *stream)
 
 void output_end(struct output *output, struct stream *stream, enum cap_error error)
 {
-    stream->error = error;
     if (stream == output->current) {
-        stream->ending = true;
+        stream->ending = error;
         return;
     }
     if (stream->queued) {
@@ -140,8 +139,8 @@ static void end_frame(struct output *output)
     struct stream *stream = output->current;
     bool complete = stream->left == 0;
     output->current = NULL;
-    if (complete || stream->ending) {
-        stream->class->over(stream, complete ? CAP_OK : stream->error);
+    if (complete || stream->ending != CAP_OK) {
+        stream->class->over(stream, complete ? CAP_OK : stream->ending);
     } else {
         enqueue(output, stream);
     }

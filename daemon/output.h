@@ -42,10 +42,10 @@ struct stream {
     const struct stream_class *class;
     struct stream *next;
     uint32_t id;
-    uint64_t left; /* bytes not yet sent */
-    enum cap_error error;
+    uint64_t left;        /* bytes not yet sent */
+    enum cap_error error; /* why `window` failed */
     bool queued;
-    bool ending; /* give it up with stream->error at the end of its frame */
+    enum cap_error ending; /* not CAP_OK: give it up with this at the end of its frame */
 };
 
 struct output {
