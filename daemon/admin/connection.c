@@ -34,7 +34,6 @@ struct admin_connection {
     bool reading;
     bool at_end;  /* the peer sends no more */
     bool writing; /* `output` is with libuv */
-    bool pumping;
     uv_write_t write;
     struct jsonrpc_reader *reader;
     struct cap_bytes pending; /* of `input`, not yet looked at */
@@ -194,7 +193,8 @@ static void audit(struct server *server, const struct admin_job *job)
     free(params);
 }
 
-void admin_connection_finish(struct admin_job *job)
+/* Answers a job and frees it. The connection is then free for the next one. */
+static void answer(struct admin_job *job)
 {
     struct admin_connection *connection = job->connection;
     if (!job->result)
@@ -215,7 +215,14 @@ void admin_connection_finish(struct admin_job *job)
     }
     send_output(connection);
     arm(connection);
-    pump(connection);
+}
+
+void admin_connection_finish(struct admin_job *job)
+{
+    struct admin_connection *connection = job->connection;
+    answer(job);
+    if (connection && !connection->closing)
+        uv_timer_start(&connection->turn, on_turn, 0, 0);
 }
 
 static void take_line(struct admin_connection *connection, struct cap_bytes line)
@@ -235,14 +242,14 @@ static void take_line(struct admin_connection *connection, struct cap_bytes line
     job->call.level = connection->level;
     connection->job = job;
     if (!jsonrpc_request_parse(line, &job->request, &job->call.error)) {
-        admin_connection_finish(job);
+        answer(job);
     } else if (!admin_call_begin(&job->call, job->request.method, job->request.params)) {
-        admin_connection_finish(job);
+        answer(job);
     } else if (job->call.method->in_worker) {
         admin_job_submit(job);
     } else {
         job->result = admin_call_run(&job->call);
-        admin_connection_finish(job);
+        answer(job);
     }
 }
 
@@ -325,14 +332,12 @@ static void take_lines(struct admin_connection *connection)
     }
 }
 
-/* Does what can be done now. Answers given on the way call it again, which then does nothing. */
+/* Does what can be done now. Called from the loop only, never from within itself. */
 static void pump(struct admin_connection *connection)
 {
-    if (connection->pumping || connection->closing)
+    if (connection->closing)
         return;
-    connection->pumping = true;
     take_lines(connection);
-    connection->pumping = false;
     set_reading(connection);
     if (connection->at_end && connection->pending.len == 0 && !is_held_up(connection))
         admin_connection_close(connection);

@@ -51,7 +51,10 @@ void admin_connection_close(struct admin_connection *connection);
 /* The next one in the list of admin->connections. */
 struct admin_connection *admin_connection_next(struct admin_connection *connection);
 
-/* Answers a job and frees it; then the connection, if there still is one, goes on. */
+/*
+ * Answers a job and frees it; the connection, if there still is one, goes on in the next turn of
+ * the loop.
+ */
 void admin_connection_finish(struct admin_job *job);
 
 /* Queues a job whose method works on a worker. */

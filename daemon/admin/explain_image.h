@@ -19,6 +19,7 @@ struct admin_structure {
 enum cap_error admin_structure_read(struct cap_read *read, const struct cap_hash *hash,
                                     uint64_t body_len, struct admin_structure *ret_structure);
 
+/* Releases the memory. */
 void admin_structure_free(struct admin_structure *structure);
 
 /* As admin_explain, for an Image whose record is `info`. */

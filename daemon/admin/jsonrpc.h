@@ -58,6 +58,7 @@ struct jsonrpc_request {
 bool jsonrpc_request_parse(struct cap_bytes line, struct jsonrpc_request *ret_request,
                            struct admin_error *ret_error);
 
+/* Releases what the request holds and leaves it empty. */
 void jsonrpc_request_free(struct jsonrpc_request *request);
 
 /* Whether brackets outside of strings nest deeper than `max`. */

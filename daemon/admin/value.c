@@ -59,8 +59,12 @@ json_t *admin_value_text(const char *text)
 {
     char shown[512];
     size_t len = 0;
-    for (; text[len] && len < sizeof shown - 1; len++)
-        shown[len] = text[len] >= ' ' && text[len] <= '~' ? text[len] : '?';
+    for (; text[len] && len < sizeof shown - 1; len++) {
+        bool plain = text[len] >= ' ' && text[len] <= '~';
+        shown[len] = '?';
+        if (plain)
+            shown[len] = text[len];
+    }
     return json_stringn(shown, len);
 }
 
