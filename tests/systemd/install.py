@@ -19,6 +19,7 @@ WANTED = [
     "lib/sysusers.d/capstore.conf",
     "lib/tmpfiles.d/capstore.conf",
     "share/man/man1/capctl.1",
+    "share/man/man7/capstore-admin.7",
     "share/man/man8/capstored.8",
 ]
 
