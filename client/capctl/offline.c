@@ -100,7 +100,7 @@ enum cli_exit cli_check(struct cli *cli)
     struct cli_input input;
     if (!cli_input_open(cli, cli->arguments[0], &input))
         return CLI_FAILED;
-    enum cli_exit exit;
+    enum cli_exit exit = CLI_FAILED;
     struct capstore_check *check = cli_judge(cli, &input.source, &exit);
     if (check != NULL)
         exit = cli_print_check(cli, check);

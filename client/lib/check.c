@@ -238,16 +238,16 @@ enum capstore_error capstore_check(const struct capstore_source *wire,
     return CAPSTORE_OK;
 }
 
-void capstore_check_free(struct capstore_check *public)
+void capstore_check_free(struct capstore_check *check)
 {
-    if (public == NULL)
+    if (check == NULL)
         return;
-    struct check *check = (struct check *)public;
-    cap_buf_free(&check->head);
-    free(check->data);
-    free(check->images);
-    free(check->warnings);
-    free(check);
+    struct check *whole = (struct check *)check;
+    cap_buf_free(&whole->head);
+    free(whole->data);
+    free(whole->images);
+    free(whole->warnings);
+    free(whole);
 }
 
 enum capstore_error capstore_data_hash(const struct capstore_source *content, uint64_t size,

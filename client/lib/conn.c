@@ -236,6 +236,50 @@ static enum cap_error sort_frame(struct capstore *store, const struct proto_even
     return client_say(store, CAP_E_BAD_REPLY, "the daemon answered a request that was not made");
 }
 
+/* The daemon's words, made safe to print. */
+static void take_words(struct capstore *store, struct cap_bytes words)
+{
+    size_t room = sizeof store->message - 1;
+    size_t len = words.len < room ? words.len : room;
+    for (size_t i = 0; i < len; i++) {
+        uint8_t c = words.data[i];
+        store->message[i] = (char)(c >= ' ' && c <= '~' ? c : '?');
+    }
+    store->message[len] = '\0';
+}
+
+static enum cap_error bad_error(struct capstore *store)
+{
+    store->broken = true;
+    store->message[0] = '\0';
+    return client_say(store, CAP_E_BAD_REPLY, "the daemon's error does not decode");
+}
+
+/* Errors that end the connection, whatever id they carry (PROTOCOL.md section 3.6). */
+static bool ends_connection(enum cap_error code)
+{
+    return code == CAP_E_BAD_FRAME || code == CAP_E_UNSUPPORTED_VERSION ||
+           code == CAP_E_UNKNOWN_TYPE || code == CAP_E_FRAME_TOO_LARGE ||
+           code == CAP_E_MESSAGE_TOO_LARGE || code == CAP_E_ID_IN_USE;
+}
+
+/* Takes the code and the words of an ERROR; what follows it is the caller's. */
+static enum cap_error take_error(struct capstore *store, struct cap_bytes payload,
+                                 uint64_t *ret_detail_len)
+{
+    struct proto_error message;
+    *ret_detail_len = 0;
+    if (proto_error_decode(payload, &message) != CAP_OK)
+        return bad_error(store);
+    enum cap_error code = cap_error_from_code(message.code);
+    if (code == CAP_OK)
+        return bad_error(store);
+    take_words(store, message.message);
+    store->broken = store->broken || ends_connection(code);
+    *ret_detail_len = message.detail_len;
+    return code;
+}
+
 /* Takes frames from what was received until one is ours. */
 static enum cap_error parse(struct capstore *store, struct proto_event *ret_event, bool *ret_have)
 {
@@ -250,8 +294,9 @@ static enum cap_error parse(struct capstore *store, struct proto_event *ret_even
         if (!have)
             continue;
         if (ret_event->frame.id == 0 && store->id != 0 && ret_event->frame.type == PROTO_ERROR) {
+            uint64_t detail_len;
             store->broken = true;
-            return client_take_error(store, ret_event->bytes);
+            return take_error(store, ret_event->bytes, &detail_len);
         }
         error = sort_frame(store, ret_event, ret_have);
         if (error != CAP_OK || *ret_have)
@@ -281,6 +326,13 @@ enum cap_error client_step(struct capstore *store, bool until_sent, struct proto
 
 /* ---- answers ---- */
 
+static enum cap_error unexpected(struct capstore *store, uint8_t type)
+{
+    store->broken = true;
+    return client_say(store, CAP_E_BAD_REPLY, "the daemon sent a %s frame out of place",
+                      proto_type_name(type));
+}
+
 enum cap_error client_next(struct capstore *store, struct proto_event *ret_event)
 {
     bool have;
@@ -288,13 +340,6 @@ enum cap_error client_next(struct capstore *store, struct proto_event *ret_event
     if (error == CAP_OK && ret_event->frame.type == PROTO_ERROR)
         error = client_take_error(store, ret_event->bytes);
     return error;
-}
-
-static enum cap_error unexpected(struct capstore *store, uint8_t type)
-{
-    store->broken = true;
-    return client_say(store, CAP_E_BAD_REPLY, "the daemon sent a %s frame out of place",
-                      proto_type_name(type));
 }
 
 enum cap_error client_await(struct capstore *store, enum proto_type type,
@@ -340,56 +385,46 @@ enum cap_error client_receive(struct capstore *store, uint64_t len, bool report,
     return CAP_OK;
 }
 
-/* The daemon's words, made safe to print. */
-static void take_words(struct capstore *store, struct cap_bytes words)
+/*
+ * The detail of an error. It is no body like others: an error within it breaks the protocol, so
+ * that a daemon cannot nest errors in errors.
+ */
+static enum cap_error take_detail(struct capstore *store, uint64_t len)
 {
-    size_t room = sizeof store->message - 1;
-    size_t len = words.len < room ? words.len : room;
-    for (size_t i = 0; i < len; i++) {
-        uint8_t c = words.data[i];
-        store->message[i] = (char)(c >= ' ' && c <= '~' ? c : '?');
+    for (bool end = false; !end;) {
+        struct proto_event event;
+        bool have;
+        enum cap_error error = client_step(store, false, &event, &have);
+        if (error != CAP_OK)
+            return error;
+        if (event.frame.type != PROTO_BODY)
+            return unexpected(store, event.frame.type);
+        uint64_t left = len - store->detail.len;
+        if (event.bytes.len > left || (event.end && event.bytes.len != left)) {
+            store->broken = true;
+            return CAP_E_LENGTH_MISMATCH;
+        }
+        error = cap_buf_append(&store->detail, event.bytes.data, event.bytes.len);
+        if (error != CAP_OK) {
+            store->broken = true;
+            return error;
+        }
+        end = event.end;
     }
-    store->message[len] = '\0';
-}
-
-static enum cap_error keep_detail(void *ctx, struct cap_bytes piece)
-{
-    struct capstore *store = (struct capstore *)ctx;
-    return cap_buf_append(&store->detail, piece.data, piece.len);
-}
-
-static enum cap_error bad_error(struct capstore *store)
-{
-    store->broken = true;
-    store->message[0] = '\0';
-    return client_say(store, CAP_E_BAD_REPLY, "the daemon's error does not decode");
-}
-
-/* Errors that end the connection, whatever id they carry (PROTOCOL.md section 3.6). */
-static bool ends_connection(enum cap_error code)
-{
-    return code == CAP_E_BAD_FRAME || code == CAP_E_UNSUPPORTED_VERSION ||
-           code == CAP_E_UNKNOWN_TYPE || code == CAP_E_FRAME_TOO_LARGE ||
-           code == CAP_E_MESSAGE_TOO_LARGE || code == CAP_E_ID_IN_USE;
+    return CAP_OK;
 }
 
 enum cap_error client_take_error(struct capstore *store, struct cap_bytes payload)
 {
-    struct proto_error message;
-    if (proto_error_decode(payload, &message) != CAP_OK)
-        return bad_error(store);
-    enum cap_error code = cap_error_from_code(message.code);
-    if (code == CAP_OK)
-        return bad_error(store);
-    take_words(store, message.message);
-    store->broken = store->broken || ends_connection(code);
-    if (message.detail_len == 0)
+    uint64_t detail_len;
+    enum cap_error code = take_error(store, payload, &detail_len);
+    if (store->broken || detail_len == 0)
         return code;
-    if (message.detail_len > store->max_body) {
+    if (detail_len > store->max_body) {
         client_cancel(store);
         return code;
     }
-    enum cap_error error = client_receive(store, message.detail_len, false, keep_detail, store);
+    enum cap_error error = take_detail(store, detail_len);
     if (error != CAP_OK)
         return error;
     if (code == CAP_E_UNRESOLVED_SLOT &&

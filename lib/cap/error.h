@@ -44,8 +44,7 @@
     X(CANCELLED, 44, cancelled, "cancelled")                                                       \
     /* The store. */                                                                               \
     X(NOT_FOUND, 60, not_found, "no cap of that hash is published here")                           \
-    X(CORRUPT, 61, corrupt,                                                                        \
-      "the stored bytes are damaged; restore the cap by publishing it again")                      \
+    X(CORRUPT, 61, corrupt, "the stored bytes are damaged; restore the store from a copy")         \
     X(DISK_FULL, 62, disk_full, "the disk is full; free space, then retry")                        \
     X(MAP_FULL, 63, map_full, "the store's map is full; raise the map size, then retry")           \
     X(READERS_FULL, 64, readers_full, "too many readers of the store; retry")                      \
@@ -57,7 +56,7 @@
     X(UNSUPPORTED_VERSION, 81, unsupported_version, "no common protocol version")                  \
     X(UNKNOWN_TYPE, 82, unknown_type, "the frame type is unknown")                                 \
     X(FRAME_TOO_LARGE, 83, frame_too_large, "a frame is longer than the limit in hello")           \
-    X(MESSAGE_TOO_LARGE, 84, message_too_large, "a message is longer than the limit in hello")     \
+    X(MESSAGE_TOO_LARGE, 84, message_too_large, "a message is longer than its type allows")        \
     X(ID_IN_USE, 85, id_in_use, "the request id is still in use")                                  \
     X(BAD_MESSAGE, 86, bad_message, "a message does not decode or states impossible values")       \
     X(LENGTH_MISMATCH, 87, length_mismatch, "the body is not as long as declared")                 \
