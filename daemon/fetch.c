@@ -77,7 +77,8 @@ static bool is_resident(const struct iovec *iov, int count)
         uintptr_t start;
         size_t len;
         page_range(&iov[i], &start, &len);
-        size_t n = (len + 4095) / 4096;
+        size_t page = (size_t)sysconf(_SC_PAGESIZE);
+        size_t n = (len + page - 1) / page;
         if (n > WINDOW_PAGES || mincore((void *)start, len, pages) != 0) {
             continue; /* not to be known: send it */
         }

@@ -38,6 +38,7 @@ struct listener {
     int fd; /* that of `bound`, which may have been released */
     uv_poll_t poll;
     bool accepting;
+    bool starved; /* of descriptors or memory, and said so */
 };
 
 /* --- Binding
@@ -267,6 +268,18 @@ static void admit(struct server *server, int fd)
     }
 }
 
+/* Accepting rests until the next tick; said once until it works again. */
+static void rest(struct listener *listener)
+{
+    if (!listener->starved) {
+        server_fault(listener->server, error_of_errno(errno),
+                     "no descriptors or memory are left to accept a connection");
+    }
+    listener->starved = true;
+    listener->accepting = false;
+    (void)uv_poll_stop(&listener->poll);
+}
+
 static void on_connection(uv_poll_t *poll, int status, int events)
 {
     struct listener *listener = poll->data;
@@ -275,14 +288,12 @@ static void on_connection(uv_poll_t *poll, int status, int events)
     for (int i = 0; i < ACCEPTS_TURN; i++) {
         int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
+            listener->starved = false;
             admit(listener->server, fd);
             continue;
         }
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            server_fault(listener->server, error_of_errno(errno),
-                         "no descriptors or memory are left to accept a connection");
-            (void)uv_poll_stop(&listener->poll);
-            listener->accepting = false;
+            rest(listener);
         }
         return;
     }

@@ -628,12 +628,17 @@ static void tick_open(struct session *session, uint64_t now)
 
 void session_tick(struct session *session, uint64_t now)
 {
+    enum session_phase phase = session->phase;
+    size_t waiting = output_waiting(&session->output);
     if (session->phase <= SESSION_OPEN) {
         tick_open(session, now);
     } else if (session->phase < SESSION_CLOSED && now >= session->deadline_us) {
         session_close(session);
     }
-    session_update(session);
+    /* There may be many sessions: only those that the clock changed cost more than a look. */
+    if (session->phase != phase || output_waiting(&session->output) != waiting) {
+        session_update(session);
+    }
 }
 
 void session_drain(struct session *session)

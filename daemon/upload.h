@@ -85,6 +85,7 @@ struct upload {
     struct spool *spool;
     uint64_t held; /* memory taken from the ledger */
     bool busy;     /* a worker or the writer has it */
+    uv_work_t judge_work;
     struct hash_job hash_job;
     struct writer_job job;
     struct stream detail;

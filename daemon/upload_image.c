@@ -108,15 +108,17 @@ static enum cap_error judge(struct upload *upload)
     return CAP_OK;
 }
 
-static void run_judge(struct hash_job *job)
+static void run_judge(uv_work_t *work)
 {
-    struct upload *upload = CONTAINER_OF(job, struct upload, hash_job);
+    struct upload *upload = work->data;
     upload->error = judge(upload);
 }
 
-static void on_judged(struct hash_job *job)
+static void on_judged(uv_work_t *work, int status)
 {
-    struct upload *upload = CONTAINER_OF(job, struct upload, hash_job);
+    struct upload *upload = work->data;
+    (void)status;
+    server_work_done(upload->request.server);
     if (!upload_take_back(upload)) {
         return;
     }
@@ -146,9 +148,8 @@ static enum cap_error begin_judging(struct upload *upload)
     }
     upload_move(upload, UPLOAD_JUDGING);
     upload->busy = true;
-    upload->hash_job =
-        (struct hash_job){.cost = image->head_len, .run = run_judge, .done = on_judged};
-    hashing_submit(upload->request.server->hashing, &upload->hash_job);
+    upload->judge_work.data = upload;
+    server_work(upload->request.server, &upload->judge_work, run_judge, on_judged);
     return CAP_OK;
 }
 
