@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "daemon/admin/admin.h"
 #include "daemon/hashing.h"
@@ -30,6 +31,7 @@
 #define TICK_MS           100
 #define TEND_US           UINT64_C(60000000)
 #define REFUSAL_LINES_MAX 20 /* log lines for refusals in one second */
+#define DESCRIPTORS_OWN   64 /* listeners, store, loop, admin connections */
 
 /* --- Refusals and faults
  * -------------------------------------------------------------------------- */
@@ -403,6 +405,18 @@ static enum cap_error open_admin(struct server *server, char *reason)
     return error;
 }
 
+/* Whether the process may have as many descriptors as the limits promise to clients. */
+static void check_descriptors(struct server *server)
+{
+    struct rlimit limit;
+    uint64_t wanted = server->config.max_connections + server->config.max_uploads + DESCRIPTORS_OWN;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
+        log_event(&server->log, LOG_LEVEL_WARNING, log_name("few_descriptors"),
+                  log_number("limit", limit.rlim_cur), log_number("wanted", wanted),
+                  log_text("hint", "raise LimitNOFILE, or lower max-connections"));
+    }
+}
+
 static void start_handles(struct server *server)
 {
     static const int numbers[] = {SIGTERM, SIGINT};
@@ -473,6 +487,7 @@ enum cap_error server_start(struct server *server, const struct env *env, struct
     }
     *config = (struct config){0};
     server->phase = SERVER_RUNNING;
+    check_descriptors(server);
     log_event(&server->log, LOG_LEVEL_INFO, log_name("started"),
               log_text("version", CAPSTORE_VERSION), log_text("state", server->config.state));
     sd_tell("READY=1\nSTATUS=Serving");
