@@ -144,14 +144,16 @@ void log_init(struct log *log, const struct env *env, int fd, bool journal)
 
 bool log_fd_is_journal(int fd)
 {
-    const char *stream = getenv("JOURNAL_STREAM");
-    unsigned long long device = 0;
-    unsigned long long inode = 0;
+    const char *stream = getenv("JOURNAL_STREAM"); /* "device:inode" */
     struct stat st;
-    if (stream == NULL || sscanf(stream, "%llu:%llu", &device, &inode) != 2) {
+    if (stream == NULL || fstat(fd, &st) != 0) {
         return false;
     }
-    return fstat(fd, &st) == 0 && st.st_dev == device && st.st_ino == inode;
+    char *end = NULL;
+    if (strtoull(stream, &end, 10) != st.st_dev || *end != ':') {
+        return false;
+    }
+    return strtoull(end + 1, NULL, 10) == st.st_ino;
 }
 
 /* Writes a whole line if the reader can take it now. A pipe that polls writable takes at least

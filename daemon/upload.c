@@ -124,8 +124,7 @@ bool upload_take_back(struct upload *upload)
     return true;
 }
 
-/* --- The writer
- * ----------------------------------------------------------------------------------- */
+/* --- The writer ------------------------------------------------------------------------------- */
 
 static enum stream_answer detail_window(struct stream *stream, size_t len, struct iovec *ret_iov,
                                         int *ret_count)
@@ -257,8 +256,7 @@ static void start_writing(struct upload *upload)
     writer_submit(server->writer, &upload->job);
 }
 
-/* --- Hashing
- * -------------------------------------------------------------------------------------- */
+/* --- Hashing ---------------------------------------------------------------------------------- */
 
 static struct upload *upload_of_job(struct hash_job *job)
 {
@@ -317,8 +315,7 @@ static void settle(struct upload *upload)
     }
 }
 
-/* --- The body
- * ------------------------------------------------------------------------------------- */
+/* --- The body --------------------------------------------------------------------------------- */
 
 static void on_spooled(void *owner)
 {
@@ -348,39 +345,40 @@ void upload_accepted(struct upload *upload)
     }
 }
 
-/* Takes a piece into head and spool. */
-static void take_piece(struct upload *upload, struct cap_bytes piece)
+/* Takes a piece into head and spool. An error is the upload's refusal; its message may say more. */
+static enum cap_error take_piece(struct upload *upload, struct cap_bytes piece)
 {
     upload->received += piece.len;
     upload->request.server->stats.upload_bytes += piece.len;
     if (upload->received > upload->total_len) {
-        upload_refuse(upload, CAP_E_LENGTH_MISMATCH, "the body is longer than declared");
-        return;
+        snprintf(upload->message, sizeof(upload->message), "the body is longer than declared");
+        return CAP_E_LENGTH_MISMATCH;
     }
     enum cap_error error = upload->kind->take(upload, &piece);
     if (error == CAP_OK && piece.len > 0) {
         error = spool_append(upload->spool, piece);
     }
-    if (error != CAP_OK) {
-        upload_refuse(upload, error, upload->message[0] == '\0' ? NULL : upload->message);
-    }
+    return error;
 }
 
 static void on_body(struct request *request, struct cap_bytes piece, bool end)
 {
     struct upload *upload = (struct upload *)request;
-    if (upload->state != UPLOAD_REFUSED) {
-        take_piece(upload, piece);
-    }
-    if (!end) {
+    enum cap_error error = upload->state == UPLOAD_REFUSED ? CAP_OK : take_piece(upload, piece);
+    request->body_open = !end;
+    if (upload->state == UPLOAD_REFUSED) {
+        if (end) {
+            upload_over(upload);
+        }
         return;
     }
-    request->body_open = false;
-    if (upload->state == UPLOAD_REFUSED) {
-        upload_over(upload);
-    } else if (upload->received < upload->total_len) {
-        upload_refuse(upload, CAP_E_LENGTH_MISMATCH, "the body is shorter than declared");
-    } else if (upload->state == UPLOAD_BODY) {
+    if (error == CAP_OK && end && upload->received < upload->total_len) {
+        snprintf(upload->message, sizeof(upload->message), "the body is shorter than declared");
+        error = CAP_E_LENGTH_MISMATCH;
+    }
+    if (error != CAP_OK) {
+        upload_refuse(upload, error, upload->message[0] == '\0' ? NULL : upload->message);
+    } else if (end && upload->state == UPLOAD_BODY) {
         settle(upload);
     }
 }

@@ -266,7 +266,6 @@ static enum cap_error commit_batch(struct writer *writer, struct queue *batch)
     struct queue over = {0};
     struct cap_write *write = NULL;
     size_t count = 0;
-    uint64_t started = env_monotonic_us(writer->config.env);
     enum cap_error error = cap_store_write_begin(writer->config.store, &write);
     while (error == CAP_OK && batch->first != NULL) {
         struct writer_job *job = queue_pop(batch);
@@ -281,7 +280,7 @@ static enum cap_error commit_batch(struct writer *writer, struct queue *batch)
         count++;
     }
     if (error == CAP_OK && count > 0) {
-        started = env_monotonic_us(writer->config.env);
+        uint64_t started = env_monotonic_us(writer->config.env);
         error = cap_store_write_commit(write);
         note_failure(writer, error, true);
         count_commit(writer, started, count, error);
