@@ -555,9 +555,9 @@ static void test_closure(void **state)
     assert_error(capstore_closure(store, &absent, 0, see, &seen), "not_found");
     assert_memory_equal(capstore_message(store), "ab0000", 6);
     capstore_free(store);
+    fake_join(&fake);
     cap_buf_free(&inner);
     cap_buf_free(&outer);
-    fake_join(&fake);
 }
 
 /* With verification off a store can tell of a circle; the walk ends nevertheless. */
@@ -581,9 +581,9 @@ static void test_closure_of_a_circle(void **state)
     assert_error(capstore_closure(store, &shelf.hashes[0], 0, see, &seen), "ok");
     assert_int_equal(seen.count, 2);
     capstore_free(store);
+    fake_join(&fake);
     cap_buf_free(&one);
     cap_buf_free(&other);
-    fake_join(&fake);
 }
 
 static void test_closure_bound(void **state)
@@ -602,8 +602,8 @@ static void test_closure_bound(void **state)
     struct capstore *store = fake_connect(&fake, &options);
     assert_error(capstore_closure(store, &shelf.hashes[0], 0, see, &seen), "memory_limit");
     capstore_free(store);
-    cap_buf_free(&body);
     fake_join(&fake);
+    cap_buf_free(&body);
 }
 
 int main(void)
