@@ -14,6 +14,8 @@ import tempfile
 import time
 import unittest
 
+import protocol
+
 CAPSTORED = os.environ.get("CAPSTORE_DAEMON", "build/daemon/capstored")
 CAPCTL = os.environ.get("CAPSTORE_TOOL", "build/client/capctl")
 VECTORS = pathlib.Path(__file__).parent.parent / "conformance" / "vectors"
@@ -122,6 +124,25 @@ class Daemon:
             raise AdminError(reply["error"])
         return reply["result"]
 
+    def figures(self):
+        """Every series of `metrics`: 'name{labels}' -> number."""
+        lines = self.admin("metrics")["text"].splitlines()
+        return {name: float(value) for name, value in
+                (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+    def connect(self, hello=True, address=None, timeout=START_SECONDS):
+        """A connection of the Python client, with HELLO said unless told otherwise."""
+        connection = protocol.Connection(address or self.address, timeout)
+        if hello:
+            connection.hello()
+        return connection
+
+    def holds_nothing(self):
+        """Whether no client holds anything: connections, requests, uploads, spool, memory."""
+        status = self.admin("status")
+        return not (status["sessions"]["open"] or status["requests_in_flight"] or status["uploads"]["in_flight"]
+                    or status["spool"]["bytes"] or status["memory"]["bytes"] or status["writer_queue"])
+
     def capctl(self, *arguments, json_output=True, **options):
         return capctl("-s", self.address, *arguments, json_output=json_output, **options)
 
@@ -133,6 +154,13 @@ class Daemon:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+
+def free_port():
+    """A TCP port of the loopback that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 class AdminError(Exception):
@@ -172,11 +200,14 @@ class SystemTest(unittest.TestCase):
     def end_daemons(self):
         failed = any(error for _, error in getattr(self._outcome, "errors", []) or [])
         for daemon in self.daemons:
+            died = daemon.process is not None and daemon.process.poll()
             daemon.__exit__(None, None, None)
             log = daemon.log()
             if failed or "ERROR: " in log and "Sanitizer" in log:
                 print(f"--- log of {daemon.root}\n{log[-8000:]}")
             self.assertNotIn("Sanitizer", log)
+            self.assertNotIn("error=internal", log)
+            self.assertFalse(died, f"the daemon ended by itself:\n{log[-2000:]}")
 
     def file(self, name, content):
         path = self.root / name
@@ -193,6 +224,33 @@ class SystemTest(unittest.TestCase):
     def absent(self, result, *hashes):
         """The answer of `has` when none of the hashes is there."""
         self.assertEqual(self.assertStatus(result, 1).json, {cap_hash: False for cap_hash in hashes})
+
+    def connect(self, daemon, **options):
+        """daemon.connect(), closed when the test ends."""
+        connection = daemon.connect(**options)
+        self.addCleanup(connection.close)
+        return connection
+
+    def assertRefuses(self, error, call, *arguments, **options):
+        """The call of the Python client is answered by this error; returns the Refused."""
+        with self.assertRaises(protocol.Refused) as caught:
+            call(*arguments, **options)
+        self.assertEqual(caught.exception.name, error, caught.exception.message)
+        return caught.exception
+
+    def assertEnds(self, connection, error):
+        """The next frame is this ERROR and the stream's end follows it; returns the ERROR's fields."""
+        got = connection.recv_frame()
+        self.assertEqual(protocol.TYPE_NAMES[got.type], "ERROR", got)
+        fields = protocol.decode("ERROR", got.payload)
+        self.assertEqual((fields["name"], fields["detail_len"]), (error, 0), fields["message"])
+        with self.assertRaises(protocol.Closed):
+            connection.recv_frame()
+        return dict(fields, id=got.id)
+
+    def assertUsable(self, connection):
+        """The connection still answers."""
+        self.assertEqual(connection.has([bytes(32)]), [0])
 
     def refused(self, result, error):
         body = self.assertStatus(result, 1).json

@@ -4,7 +4,7 @@ import hashlib
 import unittest
 
 import wire
-from harness import PAGE, SystemTest, capctl, content
+from harness import PAGE, SystemTest, capctl, content, free_port
 
 
 class Publish(SystemTest):
@@ -147,14 +147,7 @@ class Publish(SystemTest):
         self.assertEqual(self.assertStatus(result, 1).json, {"00" * 32: False})
 
     def test_tcp(self):
-        d = self.daemon(listen=["tcp:127.0.0.1:0"], start=False)
-        import socket
-
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        d.listen = [f"tcp:127.0.0.1:{port}"]
-        d.start()
+        d = self.daemon(listen=[f"tcp:127.0.0.1:{free_port()}"])
         put = self.ok(d.capctl("put", self.file("block", content("tcp", 3 * PAGE))))
         out = self.root / "out"
         self.ok(d.capctl("get", put["cap_hash"], "--content", "-o", out))

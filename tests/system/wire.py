@@ -76,3 +76,17 @@ def simple_image(code, data=(), images=()):
     pinned = [(key, pinned_image(content_hash)) for key, content_hash in images]
     return image(code=(0, len(code)), endpoints=[(b"\x00", endpoint(0))], pinned=pinned, initial=initial,
                  arena=bytes(arena))
+
+
+def data_content(body):
+    """The logical bytes of a Data cap's served body."""
+    assert body[0] == 2
+    body = body[1:]
+    size, pages, arena = struct.unpack_from("<QII", body)
+    out = bytearray(size)
+    for at in range(pages, arena, 12):
+        index, offset, length = struct.unpack_from("<III", body, at)
+        window = body[arena + offset:arena + offset + length]
+        assert len(window) == length
+        out[index * PAGE:index * PAGE + length] = window
+    return bytes(out)
