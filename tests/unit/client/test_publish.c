@@ -187,8 +187,10 @@ static void test_pack_from_many_sources(void **state)
 
     /* The pinned slot's hash is that of the same content laid out by hand. */
     uint8_t content[8192] = {0};
-    memcpy(content + 10, "first", 5);
-    memcpy(content + 4090, "over the page's end", 19);
+    static const char first[5] = "first"; /* content has no NULs at its ends */
+    static const char over[19] = "over the page's end";
+    memcpy(content + 10, first, sizeof first);
+    memcpy(content + 4090, over, sizeof over);
     struct capstore_bytes flat = {content, sizeof content};
     struct capstore_source source = capstore_source_memory(&flat);
     struct capstore_data_id id;
