@@ -55,10 +55,10 @@ bool fake_take(struct fake *fake)
     uint8_t header[PROTO_FRAME_HEADER_SIZE];
     if (!read_all(fake->fd, header, sizeof header))
         return false;
-    if (proto_frame_decode(header, PROTO_FRAME_MAX, &fake->frame) != CAP_OK) {
-        fake_check(fake, !"a sound frame");
+    enum cap_error error = proto_frame_decode(header, PROTO_FRAME_MAX, &fake->frame);
+    fake_check(fake, error == CAP_OK);
+    if (error != CAP_OK)
         return false;
-    }
     cap_buf_free(&fake->payload);
     return cap_buf_append_zeros(&fake->payload, fake->frame.len) == CAP_OK &&
            read_all(fake->fd, fake->payload.data, fake->frame.len);
