@@ -1,0 +1,369 @@
+#!/usr/bin/env python3
+"""The tool without a daemon: usage, check, hash, pack, show.
+
+The tool under test is CAPSTORE_TOOL, the vectors are in CAPSTORE_VECTORS.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import struct
+import subprocess
+import tempfile
+import unittest
+
+TOOL = os.environ["CAPSTORE_TOOL"]
+VECTORS = pathlib.Path(os.environ["CAPSTORE_VECTORS"])
+PAGE = 4096
+CODE_BASE, DATA_BASE = 0x00400000, 0x10000000
+HELLO = "ef702648114023b1184b449027cb07fada47158889362b611db19b0b2c0c7688"
+MAX_CODE = DATA_BASE - CODE_BASE
+
+
+class Tool(unittest.TestCase):
+    def setUp(self):
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="capctl-"))
+        self.addCleanup(shutil.rmtree, self.root)
+
+    def run_tool(self, *arguments, stdin=None, env=None):
+        environment = {key: value for key, value in os.environ.items()
+                       if not key.startswith("CAPSTORE_S") and key != "CAPSTORE_ADMIN"}
+        done = subprocess.run([TOOL, *map(str, arguments)], input=stdin, capture_output=True, timeout=120,
+                              stdin=None if stdin is not None else subprocess.DEVNULL,
+                              env={**environment, **(env or {})}, check=False)
+        self.assertNotIn(b"Sanitizer", done.stderr, done.stderr.decode(errors="replace")[:4000])
+        self.assertIn(done.returncode, (0, 1, 2, 3), done.stderr)
+        return done
+
+    def json(self, *arguments, status=0, **options):
+        """The one object that --json prints."""
+        done = self.run_tool("--json", *arguments, **options)
+        self.assertEqual(done.returncode, status, f"{arguments}: {done.stdout} {done.stderr}")
+        self.assertEqual(done.stdout.count(b"\n"), 1, done.stdout)
+        return json.loads(done.stdout)
+
+    def file(self, name, content):
+        path = self.root / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+
+class Usage(Tool):
+    def test_help_and_version(self):
+        for words in (["--help"], ["help"], ["-h"], ["pack", "--help"], ["--version"], ["version"]):
+            done = self.run_tool(*words)
+            self.assertEqual(done.returncode, 0, words)
+            self.assertTrue(done.stdout)
+            self.assertEqual(done.stderr, b"")
+        listed = self.run_tool("help").stdout.decode()
+        for command in ("check", "hash", "pack", "put", "publish", "get", "has", "show", "closure", "admin", "status"):
+            self.assertIn(f"\n  {command} ", listed)
+            self.assertIn(command, self.run_tool(command, "--help").stdout.decode())
+
+    def test_wrong_usage(self):
+        for words in ([], ["frobnicate"], ["check"], ["check", "a", "b"], ["--nonsense"], ["check", "--size", "1", "x"],
+                      ["hash", "x", "--size", "12z"], ["hash", "x", "--size"], ["hash", "x", "--size", "0x"],
+                      ["hash", "x", "--size", "18446744073709551616"], ["get", "12"], ["get", HELLO[:-1] + "g"],
+                      ["has", HELLO, "xyz"], ["closure", "?"], ["pack", "-o", "x"], ["pack", "m.json"],
+                      ["pack", "m.json", "--elf", "p", "-o", "x"], ["pack", "m.json", "-o", "x", "--stack", "1"],
+                      ["publish", "x", "--dry-run=yes"], ["-s", "nonsense", "has", HELLO], ["-s"],
+                      ["--timeout", "0", "status"], ["--admin", "tcp:h:1", "status"], ["admin", "help", "novalue"],
+                      ["put", __file__, "--canonical", "--size", "1"]):
+            done = self.run_tool(*words)
+            self.assertEqual(done.returncode, 2, f"{words} {done.stderr}")
+            self.assertEqual(done.stdout, b"")
+            self.assertTrue(done.stderr.startswith(b"capctl: ") or b"usage:" in done.stderr)
+            self.assertEqual(self.json(*words, status=2)["error"], "usage", words)
+
+    def test_what_could_not_be_done(self):
+        nowhere = f"unix:{self.root}/nobody"
+        for words, error in ((["check", self.root / "absent"], "io"), (["check", self.root], "io"),
+                             (["-s", nowhere, "has", HELLO], "connect"), (["--admin", nowhere, "status"], "connect")):
+            self.assertEqual(self.json(*words, status=3)["error"], error)
+        self.assertEqual(self.run_tool("has", HELLO, env={"CAPSTORE_SOCKET": nowhere}).returncode, 3)
+
+    def test_options_stand_anywhere(self):
+        path = self.file("f", b"hello")
+        for words in (["hash", path, "--size", "0x2000"], ["hash", "--size=8192", path], ["hash", "--size", "8192", "--", path]):
+            self.assertEqual(self.json(*words)["size"], 8192)
+        self.assertEqual(json.loads(self.run_tool("hash", path, "--json").stdout)["size"], PAGE)
+
+
+class CheckAndHash(Tool):
+    def test_vectors(self):
+        index = json.loads((VECTORS / "index.json").read_text())
+        for vector in index["valid"]:
+            checked = self.json("check", VECTORS / vector["file"])
+            for member in ("image_content_hash", "cap_hash", "body_len", "images"):
+                self.assertEqual(checked[member], vector[member], vector["name"])
+            wanted = [{key: value for key, value in data.items() if key != "body_sha256"} for data in vector["data"]]
+            self.assertEqual(checked["data"], wanted, vector["name"])
+            self.assertEqual(checked["verdict"], "accepted")
+        for vector in index["invalid"]:
+            refused = self.json("check", VECTORS / vector["file"], status=1)
+            self.assertEqual((refused["verdict"], refused["error"]), ("refused", vector["error"]), vector["name"])
+            self.assertTrue(refused["message"])
+
+    def test_hash(self):
+        path = self.file("f", b"hello")
+        self.assertEqual(self.json("hash", path), {"cap_hash": HELLO, "size": PAGE, "body_len": 34})
+        self.assertEqual(self.json("hash", "-", stdin=b"hello"), {"cap_hash": HELLO, "size": PAGE, "body_len": 34})
+        self.assertEqual(self.json("hash", path, "--size", 2**64 - PAGE)["size"], 2**64 - PAGE)
+        self.assertEqual(self.json("hash", self.file("e", b""))["body_len"], 17)
+
+    def largest(self, extra):
+        """A wire Image of nothing but code, MAX_CODE_SIZE and more; a hole, so it costs no disk."""
+        path = self.root / "largest"
+        code = MAX_CODE + extra
+        offsets = [40, 40, 40, 40, 40, 41, 41, 41]
+        head = struct.pack("<II8I", 0, code, *offsets) + b"\x00"
+        with open(path, "wb") as out:
+            out.write(head)
+            out.truncate(len(head) + code)
+        return path
+
+    def test_code_at_the_limit(self):
+        self.assertEqual(self.json("check", self.largest(1), status=1)["error"], "code_too_large")
+        self.assertEqual(self.json("check", self.largest(0))["body_len"] > MAX_CODE, True)
+
+    def test_streams(self):
+        typical = (VECTORS / "typical.ssz").read_bytes()
+        self.assertEqual(self.json("check", "-", stdin=typical), self.json("check", VECTORS / "typical.ssz"))
+        self.assertEqual(self.json("check", "-", stdin=b"", status=1)["error"], "ssz")
+
+    def test_show(self):
+        shown = self.json("show", VECTORS / "typical.ssz")
+        self.assertEqual(shown["kind"], "wire_image")
+        self.assertEqual(shown["endpoints"][0]["entry_pc"], "0x400000")
+        self.assertEqual(shown["mappings"][0], {"start": "0x10000000", "size": "0x2000", "source": ["0b"]})
+        self.assertEqual(shown["pinned"][0]["slot"], "0b")
+        body = b"\x02" + struct.pack("<QIIIII", PAGE, 16, 28, 0, 0, 5) + b"hello"
+        shown = self.json("show", self.file("body", body))
+        self.assertEqual((shown["kind"], shown["cap_hash"], shown["size"]), ("data", HELLO, PAGE))
+        self.assertEqual(shown["pages"], [{"page_index": 0, "address": "0x0", "len": 5}])
+        self.assertEqual(self.json("show", self.file("junk", b"\x02junk"), status=1)["error"], "ssz")
+        for vector in VECTORS.glob("*.ssz"):
+            self.assertIn(self.run_tool("show", vector).returncode, (0, 1), vector)
+
+
+class Manifest(Tool):
+    def pack(self, manifest, status=0, name="m.json"):
+        path = self.file(name, manifest if isinstance(manifest, str) else json.dumps(manifest))
+        return self.json("pack", path, "-o", self.root / "out", status=status)
+
+    def test_everything(self):
+        (self.root / "sub").mkdir()
+        self.file("code.bin", b"\x13\x00\x00\x00" * 4)
+        self.file("data.bin", bytes(range(256)) * 16)
+        image = "0x" + "ab" * 32
+        packed = self.pack({
+            "code": "code.bin",
+            "endpoints": {"00": {"entry_pc": "0x400000", "arg_registers": 2, "arg_cnode_size": 4,
+                                 "initial_regs": {"1": "0xffffffffffffffff", "0x0c": 7}}, "": {}},
+            "mappings": [{"start": "0x10000000", "size": 8192, "source": ["0b"]},
+                         {"start": DATA_BASE + 8192, "size": "4096", "source": ["41", "", "ffff"]}],
+            "pinned": {"0b": {"file": "data.bin", "offset": 1, "length": 4000, "size": 5000}, "0C": {"image": image}},
+            "initial": {"41": {"size": "0x8000000000000000",
+                               "content": [{"at": 10, "hex": "0102"}, {"at": 4096, "file": "data.bin"}]},
+                        "42": {}},
+            "yield_receiver_slot": "09", "gas_slots": ["03", "03"], "quota_slots": [""],
+        })
+        self.assertEqual(packed["images"], [{"slot": "0c", "cap_hash": image[2:]}])
+        self.assertEqual([(data["table"], data["slot"], data["size"]) for data in packed["data"]],
+                         [("pinned", "0b", 8192), ("initial", "41", 2**63), ("initial", "42", PAGE)])
+        content = (bytes(range(256)) * 16)[1:4001]
+        self.assertEqual(packed["data"][0]["cap_hash"], self.json("hash", self.file("c", content), "--size", 5000)["cap_hash"])
+        self.assertEqual(packed, self.json("check", self.root / "out"))
+        shown = self.json("show", self.root / "out")
+        self.assertEqual(shown["endpoints"][1]["initial_regs"], {"1": "0xffffffffffffffff", "12": "0x7"})
+        self.assertEqual(shown["mappings"][1]["source"], ["41", "", "ffff"])
+        self.assertEqual((shown["yield_receiver_slot"], shown["gas_slots"], shown["quota_slots"]), ("09", ["03", "03"], [""]))
+
+    def test_the_empty_manifest_is_the_empty_image(self):
+        self.assertEqual(self.pack({})["image_content_hash"],
+                         "c00d0d19295f469e9dbed009b8dc8411f6579229e30e295de3f90774f3c71296")
+        self.assertEqual((self.root / "out").read_bytes(), (VECTORS / "empty.ssz").read_bytes())
+
+    def test_refused(self):
+        self.file("small", b"12345")
+        cases = ["", "{", "[]", "null", '{"code": 5}', '{"code": {}, "code": {}}', '{"kode": {}}', '{"code": {"path": "x"}}',
+                 '{"code": {"hex": "0"}}', '{"code": {"hex": "zz"}}', '{"code": {"hex": "00", "file": "small"}}',
+                 '{"code": {"offset": 1}}', '{"code": {"file": "small", "offset": 6}}',
+                 '{"code": {"file": "small", "offset": 3, "length": 3}}', '{"code": {"file": 5}}', '{"code": "-"}',
+                 '{"endpoints": []}', '{"endpoints": {"xy": {}}}', '{"endpoints": {"00": {"pc": 1}}}',
+                 '{"endpoints": {"00": {"entry_pc": -1}}}', '{"endpoints": {"00": {"entry_pc": 1.5}}}',
+                 '{"endpoints": {"00": {"entry_pc": "0x10000000000000000"}}}', '{"endpoints": {"00": {"arg_registers": 256}}}',
+                 '{"endpoints": {"00": {"initial_regs": [1]}}}', '{"endpoints": {"00": {"initial_regs": {"256": 0}}}}',
+                 '{"mappings": {}}', '{"mappings": [5]}', '{"mappings": [{"start": 0, "size": 0}]}',
+                 '{"mappings": [{"source": ["0"]}]}', '{"mappings": [{"source": [7]}]}',
+                 json.dumps({"mappings": [{"source": ["00"] * 65}]}), '{"pinned": []}', '{"pinned": {"00": 5}}',
+                 '{"pinned": {"00": {"image": "12"}}}', '{"pinned": {"00": {"image": "%s", "size": 1}}}' % HELLO,
+                 '{"initial": {"00": {"image": "%s"}}}' % HELLO, '{"initial": {"00": {"content": {}}}}',
+                 '{"initial": {"00": {"content": [{"at": 4, "hex": "00"}, {"at": 4, "hex": "00"}]}}}',
+                 '{"initial": {"00": {"content": [], "hex": "00"}}}', '{"initial": {"00": {"size": true}}}',
+                 '{"yield_receiver_slot": 5}', '{"gas_slots": "00"}', '{"quota_slots": [null]}', "\xff", '{"code": "a\\u0000b"}',
+                 "[" * 100000]
+        for case in cases:
+            refused = self.pack(case, status=1)
+            self.assertEqual(refused["error"], "invalid_argument", f"{case[:80]} {refused}")
+            self.assertFalse((self.root / "out").exists())
+
+    def test_refused_by_the_deblob(self):
+        for manifest, error in (({"endpoints": {"00": {"initial_regs": {"13": 0}}}}, "register_index_out_of_range"),
+                                ({"mappings": [{"start": 0, "size": 0, "source": []}]}, "source_path_empty"),
+                                ({"mappings": [{"source": ["00"] * 9}]}, "source_path_too_deep"),
+                                ({"pinned": {"0a": {}, "0A": {}}}, "ssz")):
+            self.assertEqual(self.pack(manifest, status=1)["error"], error)
+            self.assertFalse((self.root / "out").exists())
+
+    def test_missing_file(self):
+        self.assertEqual(self.pack({"code": "absent"}, status=3)["error"], "io")
+
+    def test_output(self):
+        """Nothing is left beside the result; a link stays a link; the standard output takes the bytes."""
+        target = self.file("target", b"old")
+        (self.root / "link").symlink_to(target)
+        manifest = self.file("m.json", "{}")
+        self.json("pack", manifest, "-o", self.root / "link")
+        self.assertTrue((self.root / "link").is_symlink())
+        self.assertEqual(target.read_bytes(), (VECTORS / "empty.ssz").read_bytes())
+        self.assertEqual(sorted(path.name for path in self.root.iterdir()), ["link", "m.json", "target"])
+        done = self.run_tool("pack", manifest, "-o", "-")
+        self.assertEqual((done.returncode, done.stdout), (0, (VECTORS / "empty.ssz").read_bytes()))
+        self.assertIn(b"accepted", done.stderr)
+        self.assertEqual(self.json("pack", manifest, "-o", "-", status=2)["error"], "usage")
+        self.assertEqual(self.json("pack", manifest, "-o", self.root / "no" / "where", status=3)["error"], "io")
+
+
+def elf(segments, entry=CODE_BASE, machine=243, kind=2, sections=(), size=None):
+    """A 64-bit ELF of (flags, address, content, memory size) and, beside segments, PT_INTERP by flags None."""
+    offset = 64 + 56 * len(segments)
+    headers, body = b"", b""
+    for flags, address, content, memory in segments:
+        headers += struct.pack("<IIQQQQQQ", 3 if flags is None else 1, flags or 0, offset + len(body), address, address,
+                               len(content), memory, 1)
+        body += content
+    table = b"".join(struct.pack("<IIQQQQIIQQ", 0, kind_, flags, address, 0, length, 0, 0, 1, 0)
+                     for kind_, flags, address, length in sections)
+    shoff = offset + len(body) if sections else 0
+    header = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack(
+        "<HHIQQQIHHHHHH", kind, machine, 1, entry, 64, shoff, 0, 64, 56, len(segments), 64, len(sections), 0)
+    return (header + headers + body + table)[:size]
+
+
+R, W, X = 4, 2, 1
+
+
+class Programs(Tool):
+    def pack(self, program, *options, status=0):
+        path = self.file("program", program)
+        return self.json("pack", "--elf", path, "-o", self.root / "out", *options, status=status)
+
+    def shown(self):
+        return self.json("show", self.root / "out")
+
+    def layout(self):
+        return [(mapping["start"], mapping["size"], mapping["source"][0]) for mapping in self.shown()["mappings"]]
+
+    def test_linked_to_the_layout(self):
+        packed = self.pack(elf([(R | X, CODE_BASE, b"code!", 5), (R, DATA_BASE + 8, b"ro", 2),
+                                (R | W, DATA_BASE + PAGE + 16, b"rw", 3 * PAGE)], entry=CODE_BASE + 4), "--stack", "8192")
+        self.assertEqual(packed["warnings"], [])
+        shown = self.shown()
+        self.assertEqual(shown["code"]["size"], 5)
+        self.assertEqual(shown["endpoints"], [{"key": "00", "entry_pc": "0x400004", "arg_registers": 0, "arg_cnode_size": 0,
+                                               "initial_regs": {"1": hex(DATA_BASE + 8 * PAGE)}}])
+        self.assertEqual(self.layout(), [("0x10000000", "0x1000", "01"), ("0x10001000", "0x4000", "02"),
+                                         ("0x10006000", "0x2000", "03")])
+        self.assertEqual([(data["table"], data["slot"]) for data in packed["data"]],
+                         [("pinned", "01"), ("initial", "02"), ("initial", "03")])
+        for number, content, size in ((0, bytes(8) + b"ro", PAGE), (1, bytes(16) + b"rw", 4 * PAGE)):
+            wanted = self.json("hash", self.file("c", content), "--size", size)["cap_hash"]
+            self.assertEqual(packed["data"][number]["cap_hash"], wanted)
+
+    def test_code_in_front_and_between(self):
+        """Kept addresses: code begins at CODE_BASE, read-only data between belongs to it."""
+        self.pack(elf([(R, CODE_BASE + 16, b"ro", 2), (R | X, CODE_BASE + 32, b"code", 4)], entry=CODE_BASE + 32), "--stack=0")
+        self.assertEqual(self.shown()["code"]["size"], 36)
+        self.assertEqual(self.layout(), [])
+        wire = (self.root / "out").read_bytes()
+        self.assertTrue(wire.endswith(bytes(16) + b"ro" + bytes(14) + b"code"))
+
+    def test_moved(self):
+        done = self.run_tool("pack", "--elf", self.file("p", elf([
+            (R | X, 0x80000000, b"code", 4), (R | W, 0x80002010, b"one", 3), (R | W, 0x80005000, b"two", 3)],
+            entry=0x80000002)), "-o", self.root / "out")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn(b"not linked to the layout", done.stderr)
+        self.assertEqual(self.shown()["endpoints"][0]["entry_pc"], "0x400002")
+        self.assertEqual(self.layout()[:2], [("0x10000000", "0x1000", "01"), ("0x10003000", "0x1000", "02")])
+
+    def test_shared_pages_go_to_the_writable_segment(self):
+        packed = self.pack(elf([(R | X, CODE_BASE, b"code", 4), (R, DATA_BASE, b"r" * (PAGE + 10), PAGE + 10),
+                                (R | W, DATA_BASE + PAGE + 16, b"w", 1), (R, DATA_BASE + PAGE + 32, b"R", 1)]), "--stack=0")
+        self.assertEqual(self.layout(), [("0x10000000", "0x1000", "01"), ("0x10001000", "0x1000", "02")])
+        shared = b"r" * 10 + bytes(6) + b"w" + bytes(15) + b"R"
+        self.assertEqual(packed["data"][1]["cap_hash"], self.json("hash", self.file("c", shared))["cap_hash"])
+
+    def test_one_segment_for_everything(self):
+        """Firmware: divided by its sections, or without any all code."""
+        text = [(R | W | X, 0x80000000, b"code" + bytes(12) + b"rodata!!" + b"data", 0x3000)]
+        alloc, write, execute = 2, 1, 4
+        packed = self.pack(elf(text, entry=0x80000000, sections=[
+            (0, 0, 0, 0), (1, alloc | execute, 0x80000000, 4), (1, alloc, 0x80000010, 8), (1, alloc | write, 0x80000018, 4)]))
+        self.assertEqual(self.shown()["code"]["size"], 4)
+        self.assertEqual([data["table"] for data in packed["data"]], ["initial", "initial"])
+        self.assertEqual(packed["data"][0]["size"], 0x3000)
+        self.pack(elf(text, entry=0x80000000))
+        self.assertEqual(self.shown()["code"]["size"], 28)
+
+    def test_refused(self):
+        code = (R | X, CODE_BASE, b"code", 4)
+        for program, words in (
+                (b"", "no ELF"), (b"\x7fELF", "no ELF"), (b"#!/bin/sh\n" * 20, "no ELF"),
+                (elf([code], machine=62), "no RISC-V"), (elf([code], kind=1), "link it first"),
+                (elf([code, (None, 0, b"/lib/ld.so\0", 11)]), "dynamically"),
+                (elf([]), "no segments"), (elf([(R, CODE_BASE, b"x", 1)]), "no executable"),
+                (elf([code], entry=CODE_BASE + 4), "entry"), (elf([code], entry=0), "entry"),
+                (elf([(R | X, CODE_BASE, b"code", 3)]), "leaves the file"),
+                (elf([(R | X, 2**64 - 2, b"code", 4)]), "address space"),
+                (elf([code, (R | X, CODE_BASE + 2, b"code", 4)]), "overlap"),
+                (elf([(R | X, CODE_BASE, b"c", 2**40)]), "at most"),
+                (elf([code, (R | W, 2**33, b"", 2**33)]), "room"),
+                (elf([code, (R | W, DATA_BASE, b"", 2**32 - DATA_BASE)]), "no room for a stack"),
+                (elf([(R | X, CODE_BASE + 8 * i, b"code", 4) for i in range(65)]), "more than"),
+                (elf([code], size=100), "headers leave the file")):
+            refused = self.pack(program, status=1)
+            self.assertEqual(refused["error"], "invalid_argument")
+            self.assertIn(words, refused["message"])
+        elf32 = bytearray(elf([code]))
+        elf32[4] = 1
+        self.pack(bytes(elf32), status=1)
+
+    def program(self):
+        alloc, write, execute = 2, 1, 4
+        return elf([(R | X, CODE_BASE, b"code" * 40, 160), (R | W | X, DATA_BASE, b"data" * 40, 2 * PAGE)], sections=[
+            (0, 0, 0, 0), (1, alloc | execute, CODE_BASE, 160), (1, alloc | write, DATA_BASE, 160)])
+
+    def test_every_truncation(self):
+        whole = self.program()
+        for length in [*range(0, len(whole), 64), *range(0, 200, 7)]:
+            done = self.run_tool("pack", "--elf", self.file("p", whole[:length]), "-o", self.root / "out")
+            self.assertIn(done.returncode, (0, 1), f"{length} {done.stderr}")
+
+    def test_mutated_headers(self):
+        """Whatever the headers say: an answer, and what is packed is accepted."""
+        whole = self.program()
+        end = 64 + 2 * 56
+        places = [*range(end), *range(len(whole) - 3 * 64, len(whole), 3)]
+        for place in places:
+            for value in (0x00, 0x80, 0xff):
+                mutated = bytearray(whole)
+                mutated[place] = value
+                done = self.run_tool("pack", "--elf", self.file("p", bytes(mutated)), "-o", self.root / "out")
+                self.assertIn(done.returncode, (0, 1), f"{place} {value} {done.stderr}")
+
+
+if __name__ == "__main__":
+    unittest.main()
