@@ -148,7 +148,7 @@ static bool take_segments(struct reading *reading)
     size_t count;
     struct elf_program *program = &reading->program;
     if (elf_getphdrnum(reading->elf, &count) != 0 || count == 0)
-        return refuse(reading, "the program has no segments");
+        return refuse(reading, "there are no program headers in the file");
     for (size_t i = 0; i < count; i++) {
         GElf_Phdr segment;
         if (i > INT32_MAX || gelf_getphdr(reading->elf, (int)i, &segment) == NULL)
