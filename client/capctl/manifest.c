@@ -76,6 +76,7 @@ static bool read_hex(struct manifest *manifest, const char *text, const char *wh
     enum cap_error error = cap_hex_parse(text, strlen(text), ret_bytes);
     if (error == CAP_OK)
         return true;
+    cap_buf_free(ret_bytes); /* room may have been made for the digits */
     if (error == CAP_E_NO_MEMORY)
         return describe_ok(manifest->describe, CAPSTORE_E_NO_MEMORY, where);
     return describe_refuse(manifest->describe, "%s: \"%s\" is not written in hex digits", where,
