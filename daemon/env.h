@@ -37,8 +37,9 @@ static inline uint64_t env_real_us(const struct env *env)
     return env->real_us(env->ctx);
 }
 
-/* RFC 3339 in UTC with microseconds, "2026-01-31T12:00:00.123456Z", and a NUL. */
 #define ENV_TIME_SIZE 28
+
+/* RFC 3339 in UTC with microseconds, "2026-01-31T12:00:00.123456Z", and a NUL. */
 void env_format_time(uint64_t real_us, char ret_text[ENV_TIME_SIZE]);
 
 #endif

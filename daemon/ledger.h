@@ -67,6 +67,7 @@ bool ledger_memory_hold(struct ledger *ledger, uint64_t *held, uint64_t wanted);
 void ledger_buffer_take(struct ledger *ledger, uint64_t bytes);
 void ledger_buffer_give(struct ledger *ledger, uint64_t bytes);
 
+/* What is taken now. */
 void ledger_figures(struct ledger *ledger, struct ledger_figures *ret_figures);
 
 #endif

@@ -55,26 +55,31 @@ struct log_field {
     const struct cap_hash *hash;
 };
 
+/* The fields of a line; texts and hashes are borrowed until log_write returns. First, the event. */
 static inline struct log_field log_name(const char *event)
 {
     return (struct log_field){.key = NULL, .type = LOG_FIELD_TEXT, .text = event};
 }
 
+/* key=text, quoted where needed. */
 static inline struct log_field log_text(const char *key, const char *text)
 {
     return (struct log_field){.key = key, .type = LOG_FIELD_TEXT, .text = text};
 }
 
+/* key=decimal. */
 static inline struct log_field log_number(const char *key, uint64_t number)
 {
     return (struct log_field){.key = key, .type = LOG_FIELD_NUMBER, .number = number};
 }
 
+/* key=64 hex digits. */
 static inline struct log_field log_hash(const char *key, const struct cap_hash *hash)
 {
     return (struct log_field){.key = key, .type = LOG_FIELD_HASH, .hash = hash};
 }
 
+/* error=name. */
 static inline struct log_field log_error(enum cap_error error)
 {
     return (struct log_field){

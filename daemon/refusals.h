@@ -32,6 +32,7 @@ struct refusals {
 /* A ring of `capacity` entries. CAP_E_NO_MEMORY. */
 enum cap_error refusals_init(struct refusals *refusals, size_t capacity);
 
+/* Frees the ring and leaves an empty one. */
 void refusals_free(struct refusals *refusals);
 
 /* Adds a copy, over the oldest when full; sets its seq. */

@@ -499,7 +499,9 @@ enum cap_error server_start(struct server *server, const struct env *env, struct
 
 int server_run(struct server *server)
 {
-    uv_run(&server->loop, UV_RUN_DEFAULT);
+    while (server->phase != SERVER_STOPPING) {
+        uv_run(&server->loop, UV_RUN_DEFAULT);
+    }
     log_event(&server->log, LOG_LEVEL_INFO, log_name("stopped"),
               log_number("status", (uint64_t)server->exit_code));
     return server->exit_code;
@@ -530,7 +532,8 @@ void server_close(struct server *server)
         writer_stop(server->writer);
         close_handles(server);
         /* Workers come back, handles close, what they held is freed. */
-        uv_run(&server->loop, UV_RUN_DEFAULT);
+        while (uv_run(&server->loop, UV_RUN_DEFAULT) != 0) {
+        }
         admin_free(server->admin);
         (void)uv_loop_close(&server->loop);
     }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/session.h"
+#include "lib/store/engine.h"
 
 #define CONTENT_LEN (700u << 10) /* three frames */
 
@@ -222,6 +223,76 @@ static void test_cancel_a_get(void **state)
     uint64_t len = 0;
     free(read_get(fixture, fd, 10, &len));
     assert_int_equal(len, 5);
+    close(fd);
+}
+
+/* --- A store that fails
+ * ---------------------------------------------------------------------------- */
+
+static struct cap_store_ops broken;
+static const struct cap_store_ops *sound;
+static uint64_t damaged_at; /* windows from here on cannot be read */
+
+static enum cap_error broken_window(struct cap_read *read, const struct cap_hash *hash,
+                                    uint64_t offset, uint64_t len, struct iovec *ret_iov,
+                                    int *ret_count, size_t *ret_len)
+{
+    if (offset >= damaged_at) {
+        return CAP_E_CORRUPT;
+    }
+    return sound->window(read, hash, offset, len, ret_iov, ret_count, ret_len);
+}
+
+static enum cap_error broken_commit(struct cap_write *write)
+{
+    sound->write_abort(write);
+    return CAP_E_IO;
+}
+
+static void break_store(struct fixture *fixture)
+{
+    sound = fixture->server.store->ops;
+    broken = *sound;
+    fixture->server.store->ops = &broken;
+}
+
+/* Damage in the middle of a body ends that GET with an error, not the connection. */
+static void test_damaged_body(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct reply reply;
+    int fd = client_open(fixture);
+    struct cap_hash hash = publish(fixture, fd);
+    break_store(fixture);
+    broken.window = broken_window;
+    damaged_at = PROTO_FRAME_MAX;
+    client_get(fixture, fd, 5, &hash, 0, PROTO_TO_END);
+    client_receive(fixture, fd, &reply);
+    assert_int_equal(reply.frame.type, PROTO_GET_REPLY);
+    client_receive(fixture, fd, &reply);
+    assert_int_equal(reply.frame.type, PROTO_BODY);
+    assert_int_equal(reply.frame.flags, 0);
+    client_expect_error(fixture, fd, 5, CAP_E_CORRUPT);
+    assert_true(client_is_there(fixture, fd, &hash));
+    char hex[CAP_HASH_HEX_SIZE];
+    cap_hash_format(&hash, hex);
+    assert_non_null(strstr(fixture->server.last_fault.message, hex));
+    close(fd);
+}
+
+/* A commit of which nobody knows the outcome is not acknowledged, and ends the daemon with 1. */
+static void test_failed_commit_ends_the_daemon(void **state)
+{
+    struct fixture *fixture = *state;
+    int fd = client_open(fixture);
+    break_store(fixture);
+    broken.write_commit = broken_commit;
+    client_put_data(fixture, fd, 5, 5);
+    client_body(fixture, fd, 5, (struct cap_bytes){(const uint8_t *)"hello", 5}, 5);
+    client_expect_error(fixture, fd, 5, CAP_E_IO);
+    assert_int_equal(fixture->server.phase, SERVER_STOPPING);
+    assert_cap_error(fixture->server.last_fault.error, CAP_E_STORE_FAILED);
+    assert_int_equal(server_run(&fixture->server), 1);
     close(fd);
 }
 
@@ -514,6 +585,8 @@ int main(void)
         TEST(test_get_ranges),
         TEST(test_gets_interleave),
         TEST(test_cancel_a_get),
+        TEST(test_damaged_body),
+        TEST(test_failed_commit_ends_the_daemon),
         TEST(test_breaches_end_the_connection),
         TEST(test_bad_message_leaves_the_connection),
         TEST(test_id_in_use),

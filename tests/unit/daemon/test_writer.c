@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "daemon/writer.h"
+#include "lib/store/engine.h"
 
 #define BODY_MAX (UINT64_C(16) << 20)
 
@@ -21,7 +22,11 @@ struct fixture {
     struct stats stats;
     struct writer *writer;
     uv_sem_t gate;
-    unsigned failures; /* calls of `failed` */
+    unsigned failures;                /* calls of `failed` */
+    struct cap_store_ops ops;         /* the engine's, with the commit below */
+    const struct cap_store_ops *real; /* the engine's */
+    enum cap_error commit_error;      /* of the next `commits_to_fail` commits */
+    unsigned commits_to_fail;
 };
 
 /* A job with one cap, whose body is `len` bytes of one value. */
@@ -317,6 +322,92 @@ static void test_failed_stage_leaves_room(void **state)
     assert_cap_ok(test.job.error);
 }
 
+/* --- Commits that fail
+ * ----------------------------------------------------------------------------- */
+
+/* A cap_store knows nothing of the fixture: one test at a time fails commits. */
+static struct fixture *failing;
+
+static enum cap_error failing_commit(struct cap_write *write)
+{
+    if (failing->commits_to_fail == 0) {
+        return failing->real->write_commit(write);
+    }
+    failing->commits_to_fail--;
+    failing->real->write_abort(write);
+    return failing->commit_error;
+}
+
+static void fail_commits(struct fixture *fixture, unsigned count, enum cap_error error)
+{
+    failing = fixture;
+    fixture->real = fixture->store->ops;
+    fixture->ops = *fixture->real;
+    fixture->ops.write_commit = failing_commit;
+    fixture->store->ops = &fixture->ops;
+    fixture->commits_to_fail = count;
+    fixture->commit_error = error;
+}
+
+/* Hands three jobs over. */
+static void three_jobs(struct fixture *fixture, struct test_job tests[3])
+{
+    for (uint8_t i = 0; i < 3; i++) {
+        make_job(fixture, &tests[i], (uint8_t)(i + 1), 100);
+        writer_submit(fixture->writer, &tests[i].job);
+    }
+    finish_all(fixture);
+}
+
+/* A shared commit that the disk is too full for is tried again job by job. */
+static void test_full_disk_at_commit(void **state)
+{
+    struct fixture *fixture = *state;
+    struct test_job tests[3];
+    fail_commits(fixture, 1, CAP_E_DISK_FULL);
+    three_jobs(fixture, tests);
+    unsigned stored = 0;
+    for (uint8_t i = 0; i < 3; i++) {
+        assert_int_equal(is_stored(fixture, (uint16_t)(i + 1)), tests[i].job.error == CAP_OK);
+        stored += tests[i].job.error == CAP_OK;
+    }
+    assert_true(stored >= 2); /* one that was alone in its transaction has failed */
+    assert_int_equal(fixture->failures, 0);
+    assert_int_equal(fixture->stats.commits_failed, 1);
+    make_job(fixture, &tests[0], 9, 100);
+    writer_submit(fixture->writer, &tests[0].job);
+    finish_all(fixture);
+    assert_cap_ok(tests[0].job.error);
+}
+
+/* After these nobody knows what is on the disk: nothing is acknowledged any more. */
+static void fail_for_good(struct fixture *fixture, enum cap_error error)
+{
+    struct test_job tests[3];
+    fail_commits(fixture, 1, error);
+    three_jobs(fixture, tests);
+    for (uint8_t i = 0; i < 3; i++) {
+        assert_true(tests[i].job.error == error || tests[i].job.error == CAP_E_STORE_FAILED);
+        assert_false(is_stored(fixture, (uint16_t)(i + 1)));
+    }
+    assert_int_equal(fixture->failures, 1);
+    make_job(fixture, &tests[0], 9, 100);
+    writer_submit(fixture->writer, &tests[0].job);
+    finish_all(fixture);
+    assert_cap_error(tests[0].job.error, CAP_E_STORE_FAILED);
+    assert_int_equal(fixture->failures, 1); /* told once */
+}
+
+static void test_io_error_at_commit(void **state)
+{
+    fail_for_good(*state, CAP_E_IO);
+}
+
+static void test_store_failed_at_commit(void **state)
+{
+    fail_for_good(*state, CAP_E_STORE_FAILED);
+}
+
 /* --- Cancelling, dry runs, the end
  * ---------------------------------------------------------------- */
 
@@ -397,6 +488,9 @@ int main(void)
         TEST(test_large_body_is_staged),
         TEST(test_two_stage_the_same_body),
         TEST(test_failed_stage_leaves_room),
+        TEST(test_full_disk_at_commit),
+        TEST(test_io_error_at_commit),
+        TEST(test_store_failed_at_commit),
         TEST(test_cancelled_job_is_not_stored),
         TEST(test_dry_run_stores_nothing),
         TEST(test_stop_gives_every_job_back),
