@@ -303,7 +303,10 @@ static void handle_cancel(struct session *session, const struct proto_event *eve
     struct request *request = request_find(session, event->frame.id);
     if (event->bytes.len > 0 || event->frame.id == 0) {
         session_fail(session, event->frame.id, CAP_E_BAD_FRAME, "a CANCEL with a payload or id 0");
-    } else if (request != NULL) {
+        return;
+    }
+    session->server->stats.requests[PROTO_CANCEL]++;
+    if (request != NULL) {
         request->class->cancel(request);
     }
 }

@@ -119,13 +119,20 @@ static enum cap_error check_slots(struct notes *notes, enum cap_table table,
     return CAP_OK;
 }
 
+/* As the lint of a wire Image does: an offset into the code or an address where it maps. */
+static bool entry_in_code(const struct admin_structure *structure, uint64_t entry_pc)
+{
+    return entry_pc < structure->code_len ||
+           (entry_pc >= CAP_CODE_BASE && entry_pc - CAP_CODE_BASE < structure->code_len);
+}
+
 static enum cap_error check_endpoints(struct notes *notes)
 {
     const struct admin_structure *structure = notes->layout->structure;
     for (size_t i = 0; i < structure->view.endpoints.count; i++) {
         struct cap_endpoint endpoint;
         cap_image_endpoint_at(&structure->view, i, &endpoint);
-        if (endpoint.entry_pc < structure->code_len)
+        if (entry_in_code(structure, endpoint.entry_pc))
             continue;
         json_t *where = json_pack("{s:o}", "key", admin_value_key(endpoint.key));
         enum cap_error error = warn(notes, CAP_WARN_ENTRY_OUTSIDE_CODE, where);
