@@ -188,7 +188,7 @@ static enum cli_exit refused(struct cli *cli, const json_t *error)
                     hint != NULL ? hint : "");
 }
 
-/* One object with --json; text as it is, or indented JSON, for a person. */
+/* One object with --json; a text as it is, or indented JSON, for a person. */
 static enum cli_exit print_result(struct cli *cli, const json_t *result)
 {
     int failed = 0;
@@ -199,7 +199,7 @@ static enum cli_exit print_result(struct cli *cli, const json_t *result)
         json_t *wrapped = json_pack("{s:O}", "result", result);
         failed = wrapped == NULL || json_dumpf(wrapped, stdout, 0);
         json_decref(wrapped);
-    } else if (json_is_string(result) || (json_is_string(text) && json_object_size(result) == 1)) {
+    } else if (json_is_string(result) || (json_is_string(text))) {
         const char *value = json_string_value(json_is_string(result) ? result : text);
         size_t len = strlen(value);
         failed = fwrite(value, 1, len, stdout) != len;

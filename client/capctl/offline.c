@@ -82,7 +82,7 @@ struct capstore_check *cli_judge(struct cli *cli, const struct capstore_source *
                                  enum cli_exit *ret_exit)
 {
     struct cli_meter meter;
-    cli_meter_start(&meter, "checking");
+    cli_meter_start(&meter, "checking", NULL);
     cli->meter = &meter;
     /* The arena is read for the content hash and once more for what names it. */
     struct capstore_source metered = cli_meter_source(&meter, wire, 2);
@@ -118,7 +118,7 @@ enum cli_exit cli_hash(struct cli *cli)
     if (!cli_input_open(cli, cli->arguments[0], &input))
         return CLI_FAILED;
     struct cli_meter meter;
-    cli_meter_start(&meter, "hashing");
+    cli_meter_start(&meter, "hashing", NULL);
     cli->meter = &meter;
     struct capstore_source metered = cli_meter_source(&meter, &input.source, 1);
     struct capstore_data_id id;

@@ -7,7 +7,9 @@
 
 #include "client/capctl/out.h"
 
-#define WIDTH 30
+#define WIDTH    30
+#define FIRST_MS 1000 /* what is done sooner shows no bar */
+#define NEXT_MS  100
 
 static int64_t now_ms(void)
 {
@@ -16,19 +18,11 @@ static int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-void cli_meter_start(struct cli_meter *meter, const char *label)
+static void draw_bar(const struct cli_meter *meter, int64_t elapsed_ms)
 {
-    *meter = (struct cli_meter){.label = label, .terminal = isatty(STDERR_FILENO) == 1};
-    meter->started_ms = now_ms();
-}
-
-static void draw(struct cli_meter *meter, int64_t elapsed_ms)
-{
-    double part = meter->total == 0 ? 1 : (double)meter->done / (double)meter->total;
-    if (part > 1)
-        part = 1;
+    double part = (double)meter->done / (double)meter->total;
     char bar[WIDTH + 1];
-    size_t filled = (size_t)(part * WIDTH);
+    size_t filled = (size_t)((part > 1 ? 1 : part) * WIDTH);
     memset(bar, '.', WIDTH);
     memset(bar, '#', filled);
     bar[WIDTH] = '\0';
@@ -36,29 +30,84 @@ static void draw(struct cli_meter *meter, int64_t elapsed_ms)
     char rate[32];
     out_human_size(meter->done, done);
     out_human_size((uint64_t)((double)meter->done * 1000 / (double)elapsed_ms), rate);
-    fprintf(stderr, "\r\033[K%s [%s] %3.0f%%  %s  %s/s", meter->label, bar, part * 100, done, rate);
+    fprintf(stderr, "\r\033[K%s [%s] %3.0f%%  %s  %s/s", meter->label, bar,
+            (part > 1 ? 1 : part) * 100, done, rate);
+}
+
+static void draw(const struct cli_meter *meter)
+{
+    int64_t elapsed_ms = now_ms() - meter->started_ms;
+    if (meter->total > 0 && (meter->done < meter->total || meter->after == NULL))
+        draw_bar(meter, elapsed_ms);
+    else
+        fprintf(stderr, "\r\033[K%s, %lld s", meter->total > 0 ? meter->after : meter->label,
+                (long long)(elapsed_ms / 1000));
     fflush(stderr);
-    meter->shown = true;
+}
+
+static struct timespec in_ms(int64_t ms)
+{
+    int64_t at = now_ms() + ms;
+    return (struct timespec){.tv_sec = at / 1000, .tv_nsec = at % 1000 * 1000000};
+}
+
+static void *draw_until_stop(void *ctx)
+{
+    struct cli_meter *meter = (struct cli_meter *)ctx;
+    struct timespec until = in_ms(FIRST_MS);
+    bool drawn = false;
+    pthread_mutex_lock(&meter->lock);
+    while (!meter->stop) {
+        if (pthread_cond_timedwait(&meter->wake, &meter->lock, &until) == 0 || meter->stop)
+            continue; /* woken early: to stop, or for nothing */
+        draw(meter);
+        drawn = true;
+        until = in_ms(NEXT_MS);
+    }
+    pthread_mutex_unlock(&meter->lock);
+    if (drawn)
+        fputs("\r\033[K", stderr);
+    return NULL;
+}
+
+void cli_meter_start(struct cli_meter *meter, const char *label, const char *after)
+{
+    pthread_condattr_t monotonic;
+    *meter = (struct cli_meter){.label = label, .after = after, .started_ms = now_ms()};
+    if (isatty(STDERR_FILENO) != 1)
+        return;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&meter->lock, NULL);
+    pthread_cond_init(&meter->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    meter->running = pthread_create(&meter->thread, NULL, draw_until_stop, meter) == 0;
 }
 
 void cli_meter_update(struct cli_meter *meter, uint64_t done, uint64_t total)
 {
+    if (!meter->running) {
+        meter->done = done;
+        return;
+    }
+    pthread_mutex_lock(&meter->lock);
     meter->done = done;
     meter->total = total;
-    if (!meter->terminal)
-        return;
-    int64_t now = now_ms();
-    if (now - meter->started_ms < 1000 || now - meter->drawn_ms < 100)
-        return;
-    meter->drawn_ms = now;
-    draw(meter, now - meter->started_ms);
+    pthread_mutex_unlock(&meter->lock);
 }
 
 void cli_meter_stop(struct cli_meter *meter)
 {
-    if (meter->shown)
-        fputs("\r\033[K", stderr);
-    meter->shown = false;
+    if (!meter->running)
+        return;
+    pthread_mutex_lock(&meter->lock);
+    meter->stop = true;
+    pthread_cond_signal(&meter->wake);
+    pthread_mutex_unlock(&meter->lock);
+    pthread_join(meter->thread, NULL);
+    pthread_cond_destroy(&meter->wake);
+    pthread_mutex_destroy(&meter->lock);
+    meter->running = false;
 }
 
 static enum capstore_error metered_read(void *ctx, uint64_t offset, void *dst, size_t len)
@@ -72,7 +121,6 @@ struct capstore_source cli_meter_source(struct cli_meter *meter,
                                         const struct capstore_source *inner, unsigned passes)
 {
     meter->inner = *inner;
-    meter->done = 0;
-    meter->total = inner->len > UINT64_MAX / passes ? UINT64_MAX : inner->len * passes;
+    cli_meter_update(meter, 0, inner->len > UINT64_MAX / passes ? UINT64_MAX : inner->len * passes);
     return (struct capstore_source){metered_read, meter, inner->len};
 }

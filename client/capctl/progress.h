@@ -1,30 +1,38 @@
 /*
  * A progress bar on the standard error, when that is a terminal, for what takes longer than a
  * second.
+ *
+ * A thread of the meter draws, so that the bar also moves while nothing is transferred: the daemon
+ * hashes, or the tool verifies.
  */
 #ifndef CLIENT_CAPCTL_PROGRESS_H
 #define CLIENT_CAPCTL_PROGRESS_H
+
+#include <pthread.h>
 
 #include "client/capctl/cli.h"
 
 struct cli_meter {
     const char *label;
-    bool terminal;
-    bool shown;
-    int64_t started_ms;
-    int64_t drawn_ms;
+    const char *after; /* what goes on when all bytes are done; NULL: nothing */
+    bool running;      /* the drawing thread is there */
+    pthread_t thread;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t wake;
+    bool stop;
     uint64_t done;
     uint64_t total;
-    struct capstore_source inner; /* of cli_meter_source */
+    int64_t started_ms;
+    struct capstore_source inner; /* of cli_meter_source; not shared with the thread */
 };
 
-/* Starts measuring. */
-void cli_meter_start(struct cli_meter *meter, const char *label);
+/* Starts measuring. `after` may be NULL. The meter stays where it is until cli_meter_stop. */
+void cli_meter_start(struct cli_meter *meter, const char *label, const char *after);
 
-/* So many bytes of so many are done: draws at most ten times a second, after the first second. */
+/* So many bytes of so many are done. */
 void cli_meter_update(struct cli_meter *meter, uint64_t done, uint64_t total);
 
-/* Removes the bar. Harmless when none was drawn. */
+/* Removes the bar and ends the thread. May be called again. */
 void cli_meter_stop(struct cli_meter *meter);
 
 /* A source that reads `inner` and counts what was read, `passes` times its length being all of it.

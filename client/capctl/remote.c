@@ -34,10 +34,10 @@ enum cli_exit cli_put(struct cli *cli)
         return cli_fail(cli, CLI_USAGE, "usage", "--canonical states its own size");
     if (!cli_input_open(cli, cli->arguments[0], &input))
         return CLI_FAILED;
-    struct cli_meter meter;
-    cli_meter_start(&meter, "sending");
     struct capstore *store = cli_connect(cli, &exit);
     if (store != NULL) {
+        struct cli_meter meter;
+        cli_meter_start(&meter, "sending", "waiting for the daemon");
         struct capstore_put_result result;
         cli->meter = &meter;
         enum capstore_error error = capstore_put_data(
@@ -100,10 +100,10 @@ enum cli_exit cli_publish(struct cli *cli)
     struct cli_input input;
     if (!cli_input_open(cli, cli->arguments[0], &input))
         return CLI_FAILED;
-    struct cli_meter meter;
-    cli_meter_start(&meter, "sending");
     struct capstore *store = cli_connect(cli, &exit);
     if (store != NULL) {
+        struct cli_meter meter;
+        cli_meter_start(&meter, "sending", "waiting for the daemon");
         struct capstore_publish_result result;
         cli->meter = &meter;
         enum capstore_error error = capstore_publish(store, &input.source, flags, &result);
@@ -166,7 +166,7 @@ static struct capstore_cap *fetch(struct cli *cli, struct capstore *store,
 {
     struct cli_meter meter;
     struct capstore_cap *cap = NULL;
-    cli_meter_start(&meter, "fetching");
+    cli_meter_start(&meter, "fetching", "verifying");
     cli->meter = &meter;
     enum capstore_error error = capstore_get(store, hash, &cap);
     cli_meter_stop(&meter);
@@ -310,7 +310,7 @@ enum cli_exit cli_closure(struct cli *cli)
     struct out out;
     struct closure closure = {.cli = cli, .directory = directory, .out = &out};
     struct cli_meter meter;
-    cli_meter_start(&meter, "fetching");
+    cli_meter_start(&meter, "fetching", "verifying");
     cli->meter = &meter;
     out_begin(&out, cli->json);
     out_array(&out, "caps");

@@ -224,7 +224,7 @@ static enum cli_exit show_stored(struct cli *cli, const struct capstore_hash *ha
         return exit;
     struct cli_meter meter;
     struct capstore_cap *cap = NULL;
-    cli_meter_start(&meter, "fetching");
+    cli_meter_start(&meter, "fetching", "verifying");
     cli->meter = &meter;
     enum capstore_error error = capstore_get(store, hash, &cap);
     cli_meter_stop(&meter);

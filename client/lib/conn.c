@@ -83,6 +83,7 @@ void capstore_close(struct capstore *store)
     store->write_closed = false;
     store->broken = false;
     store->id = 0;
+    store->grace_ms = 0;
     proto_reader_free(&store->reader);
     proto_reader_init(&store->reader, PROTO_FRAME_MAX);
     store->input = (struct cap_bytes){NULL, 0};
@@ -131,6 +132,7 @@ enum cap_error client_begin(struct capstore *store)
     forget(store);
     if (store->fd < 0)
         return client_say(store, CAP_E_CONNECTION_LOST, "not connected");
+    store->grace_ms = 0;
     store->id++;
     if (store->id == 0) /* id 0 is the connection's own */
         store->id = 1;
@@ -209,6 +211,13 @@ static enum cap_error read_some(struct capstore *store, bool *ret_progress)
     return CAP_OK;
 }
 
+static int64_t next_deadline(const struct capstore *store)
+{
+    uint64_t most = (uint64_t)INT32_MAX * 1000;
+    uint64_t wait_ms = store->timeout_ms + (store->grace_ms < most ? store->grace_ms : most);
+    return client_clock_ms() + (int64_t)wait_ms;
+}
+
 /* Waits once and moves what can move; pushes the deadline when something did. */
 static enum cap_error exchange(struct capstore *store, int64_t *deadline_ms)
 {
@@ -222,7 +231,7 @@ static enum cap_error exchange(struct capstore *store, int64_t *deadline_ms)
     if (error == CAP_OK && writable)
         write_some(store, &progress);
     if (progress)
-        *deadline_ms = client_clock_ms() + store->timeout_ms;
+        *deadline_ms = next_deadline(store);
     return error;
 }
 
@@ -308,7 +317,7 @@ static enum cap_error parse(struct capstore *store, struct proto_event *ret_even
 enum cap_error client_step(struct capstore *store, bool until_sent, struct proto_event *ret_event,
                            bool *ret_have)
 {
-    int64_t deadline_ms = client_clock_ms() + store->timeout_ms;
+    int64_t deadline_ms = next_deadline(store);
     for (;;) {
         enum cap_error error = parse(store, ret_event, ret_have);
         if (error == CAP_OK && *ret_have)

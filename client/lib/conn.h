@@ -27,6 +27,7 @@ struct capstore {
     bool write_closed; /* the daemon takes no more; what it sent before is still read */
     bool broken;       /* the stream is beyond use: close at the end of the call */
     uint32_t id;       /* of the request that runs, or ran last */
+    uint64_t grace_ms; /* what the daemon may take longer: it hashes what was sent */
     struct proto_reader reader;
     struct cap_bytes input; /* received and not yet parsed, inside of `in` */
     struct cap_buf out;

@@ -8,6 +8,10 @@
  */
 #include "client/lib/conn.h"
 
+/* After the last byte the daemon hashes and commits, in silence: a slow one gets through so many
+ * bytes per ms, and more than once. */
+#define HASHED_PER_MS 2048u
+
 /* Queues the next piece of the body, read straight into the outgoing buffer. */
 static enum cap_error queue_piece(struct capstore *store, const struct capstore_source *source,
                                   uint64_t at, size_t len)
@@ -82,8 +86,10 @@ static enum cap_error upload(struct capstore *store, const struct capstore_sourc
     enum cap_error error = send_body(store, source, &event, &early, &ended);
     if (error != CAP_OK)
         return error;
-    if (!early)
+    if (!early) {
+        store->grace_ms = source->len / HASHED_PER_MS;
         return client_await(store, reply, ret_payload);
+    }
     if (event.frame.type == PROTO_ERROR) {
         error = client_take_error(store, event.bytes);
         if (!ended)

@@ -55,12 +55,14 @@ struct capstore_progress {
 
 /* How a handle behaves. Start from CAPSTORE_OPTIONS_INIT; zero means the default. */
 struct capstore_options {
-    size_t struct_size;  /* sizeof(struct capstore_options), so that later versions may append */
-    uint32_t timeout_ms; /* longest wait without progress; default 30,000 */
-    bool no_verify;      /* accept bodies without hashing them */
-    const char *agent;   /* what the daemon may log: printable ASCII, at most CAPSTORE_AGENT_MAX */
-    uint64_t max_body;   /* longest body to accept, in bytes; default 1 GiB */
-    uint64_t max_caps;   /* most caps in a closure; default 1,048,576 */
+    size_t struct_size; /* sizeof(struct capstore_options), so that later versions may append */
+    /* Longest wait without progress; default 30,000. The answer to an upload may take longer by
+     * 1 ms for every 2 KiB sent, because the daemon hashes and commits them first. */
+    uint32_t timeout_ms;
+    bool no_verify;    /* accept bodies without hashing them */
+    const char *agent; /* what the daemon may log: printable ASCII, at most CAPSTORE_AGENT_MAX */
+    uint64_t max_body; /* longest body to accept, in bytes; default 1 GiB */
+    uint64_t max_caps; /* most caps in a closure; default 1,048,576 */
     /* Called while a body is moving, at most once per frame, on the calling thread. Returning
      * false cancels the call: CAPSTORE_E_CANCELLED. */
     bool (*progress)(void *ctx, const struct capstore_progress *progress);
