@@ -32,6 +32,7 @@ struct out {
 /* Begins the object. */
 void out_begin(struct out *out, bool json);
 
+/* A member of the object, or an element of the array, that was begun last. */
 void out_text(struct out *out, const char *name, const char *value);
 void out_u64(struct out *out, const char *name, uint64_t value);
 /* An integer that counts bytes: a person also sees it in KiB and so on. */
@@ -44,6 +45,7 @@ void out_hash(struct out *out, const char *name, const struct capstore_hash *has
 /* A key: lower-case hex digits. */
 void out_key(struct out *out, const char *name, struct capstore_bytes key);
 
+/* Begins a member that is an object or an array; out_end ends it. */
 void out_object(struct out *out, const char *name);
 void out_array(struct out *out, const char *name);
 /* An array of plain values, which a person sees on one line. */
