@@ -122,73 +122,36 @@ static bool is_verdict(enum cap_error error)
     return error == CAP_E_UNRESOLVED_SLOT || error == CAP_E_MEMORY_LIMIT;
 }
 
-static uint64_t unstaged_len(const struct writer_cap *cap)
+bool admit_fits(const struct writer_job *job, struct admit_budget *budget)
 {
-    return cap->put.info.body_len > WRITER_STAGE_MIN ? 0 : cap->put.info.body_len;
-}
-
-static bool take(struct admit_budget *budget, const struct writer_cap *cap)
-{
-    uint64_t len = unstaged_len(cap);
-    if (budget->puts == 0 || len > budget->bytes) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < job->cap_count; i++) {
+        uint64_t len = job->caps[i].put.info.body_len;
+        bytes += len > job->stage_min ? 0 : len;
+    }
+    if (budget->puts > 0 && (budget->puts + job->cap_count > WRITER_BATCH_PUTS ||
+                             budget->bytes + bytes > WRITER_BATCH_LEN)) {
         return false;
     }
-    budget->puts--;
-    budget->bytes -= len;
+    budget->puts += job->cap_count;
+    budget->bytes += bytes;
     return true;
 }
 
-bool admit_fits(const struct writer_job *job, struct admit_budget *budget)
-{
-    size_t at = job->put_from;
-    while (at < job->cap_count && take(budget, &job->caps[at])) {
-        at++;
-    }
-    return at > job->put_from || job->cap_count == 0;
-}
-
-static enum cap_error put_caps(struct cap_write *write, struct writer_job *job,
-                               struct admit_budget *budget)
-{
-    for (job->put_to = job->put_from; job->put_to < job->cap_count; job->put_to++) {
-        struct writer_cap *cap = &job->caps[job->put_to];
-        if (!take(budget, cap)) {
-            return CAP_OK;
-        }
-        enum cap_error error = cap_store_write_put(write, &cap->put, &cap->is_new);
-        if (error != CAP_OK) {
-            return error;
-        }
-    }
-    return CAP_OK;
-}
-
 enum cap_error admit_put(struct cap_write *write, struct ledger *ledger, struct writer_job *job,
-                         struct admit_budget *budget, enum cap_error *ret_verdict)
+                         enum cap_error *ret_verdict)
 {
     const struct lookup in = {.write = write};
-    struct admit_budget look_ahead = *budget;
-    bool first = job->put_from == 0;
-    if (first && atomic_load(&job->cancelled)) {
-        *ret_verdict = CAP_E_CANCELLED;
+    enum cap_error error =
+        atomic_load(&job->cancelled) ? CAP_E_CANCELLED : resolve(&in, ledger, job);
+    if (error == CAP_E_CANCELLED || is_verdict(error)) {
+        *ret_verdict = error;
         return CAP_OK;
     }
-    size_t end = job->put_from;
-    while (end < job->cap_count && take(&look_ahead, &job->caps[end])) {
-        end++;
+    for (size_t i = 0; error == CAP_OK && i < job->cap_count; i++) {
+        error = cap_store_write_put(write, &job->caps[i].put, &job->caps[i].is_new);
     }
-    if (first || end == job->cap_count) {
-        enum cap_error error = resolve(&in, ledger, job);
-        if (is_verdict(error)) {
-            *ret_verdict = error;
-            return CAP_OK;
-        }
-        if (error != CAP_OK) {
-            return error;
-        }
-    }
-    *ret_verdict = CAP_OK;
-    return put_caps(write, job, budget);
+    return error;
 }
 
 enum cap_error admit_resolve_read(struct cap_store *store, struct ledger *ledger,

@@ -52,7 +52,7 @@ static const struct config_option options[] = {
     {"max-uploads", CONFIG_COUNT, AT(max_uploads), 256, 1, 16384, "N", "uploads in flight in all"},
     {"max-structure", CONFIG_SIZE, AT(max_structure), 16 * MIB, KIB, 256 * MIB, "BYTES",
      "an Image's bytes before its arena"},
-    {"max-slots", CONFIG_COUNT, AT(max_slots), 16384, 1, 1u << 20, "N",
+    {"max-slots", CONFIG_COUNT, AT(max_slots), 4095, 1, 65535, "N",
      "pinned and initial slots of one Image"},
     {"max-data", CONFIG_SIZE, AT(max_data), GIB, 4 * KIB, 64 * GIB, "BYTES",
      "bytes that an Image's data windows name"},

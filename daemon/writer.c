@@ -5,9 +5,8 @@
  * round, one job whose bodies are long writes one stage step (durable, invisible); then the jobs
  * that are ready share one write transaction: each resolves its slots and puts its caps, then one
  * commit with sync answers all of them. So many small admissions cost one sync, and none waits for
- * more than one step of a large one. A job with more puts than a transaction may hold continues in
- * the next round; its Image, which comes last, is in the last transaction, and resolves again
- * there.
+ * more than one step of a large one. What does not fit into the transaction is ready for the next
+ * round.
  *
  * Failure modes.
  *   - Slots do not resolve: that job is answered, nothing of it was put, the transaction goes on.
@@ -107,7 +106,7 @@ static void drop_stages(struct writer *writer, struct writer_job *job)
         (void)cap_store_stage_drop(writer->config.store, job->stage);
         job->stage = 0;
     }
-    for (size_t i = job->put_from; i < job->cap_count; i++) {
+    for (size_t i = 0; i < job->cap_count; i++) {
         if (job->caps[i].put.stage != 0) {
             (void)cap_store_stage_drop(writer->config.store, job->caps[i].put.stage);
             job->caps[i].put.stage = 0;
@@ -128,9 +127,15 @@ static void finish(struct writer *writer, struct writer_job *job, enum cap_error
     uv_async_send(&writer->async);
 }
 
-static bool needs_stage(const struct writer_cap *cap)
+/* Longer bodies of a job are staged, so that the others together fit into a transaction. */
+static uint64_t stage_min_of(const struct writer_job *job)
 {
-    return cap->put.info.body_len > WRITER_STAGE_MIN && cap->put.stage == 0;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < job->cap_count; i++) {
+        uint64_t len = job->caps[i].put.info.body_len;
+        sum += len > WRITER_STAGE_MIN ? 0 : len;
+    }
+    return sum > WRITER_BATCH_LEN ? WRITER_BATCH_LEN / job->cap_count : WRITER_STAGE_MIN;
 }
 
 /* Moves job->stage_at to the next cap that has to be staged; clears job->staging at the end. */
@@ -138,7 +143,7 @@ static enum cap_error next_stage(struct writer *writer, struct writer_job *job)
 {
     for (; job->stage_at < job->cap_count; job->stage_at++) {
         const struct writer_cap *cap = &job->caps[job->stage_at];
-        if (!needs_stage(cap)) {
+        if (cap->put.info.body_len <= job->stage_min) {
             continue;
         }
         struct cap_read *read = NULL;
@@ -168,8 +173,9 @@ static enum cap_error next_stage(struct writer *writer, struct writer_job *job)
 static enum cap_error prepare(struct writer *writer, struct writer_job *job)
 {
     job->prepared = true;
+    job->stage_min = stage_min_of(job);
     enum cap_error error = next_stage(writer, job);
-    if (error == CAP_OK && (job->staging || job->cap_count > WRITER_BATCH_PUTS)) {
+    if (error == CAP_OK && job->staging) {
         error = admit_resolve_read(writer->config.store, writer->config.ledger, job);
     }
     return error;
@@ -235,17 +241,6 @@ static bool has_failed(struct writer *writer)
     return failed;
 }
 
-/* After a commit: a job is done, or goes on with its next caps. */
-static void settle(struct writer *writer, struct writer_job *job)
-{
-    job->put_from = job->put_to;
-    if (job->put_from == job->cap_count) {
-        finish(writer, job, CAP_OK);
-    } else {
-        queue_push(&writer->active, job);
-    }
-}
-
 /* Gives jobs back with the verdict that they hold, after their transaction. */
 static void finish_all(struct writer *writer, struct queue *over)
 {
@@ -261,7 +256,6 @@ static void finish_all(struct writer *writer, struct queue *over)
  */
 static enum cap_error commit_batch(struct writer *writer, struct queue *batch)
 {
-    struct admit_budget budget = {WRITER_BATCH_PUTS, WRITER_BATCH_LEN};
     struct queue in = {0};
     struct queue over = {0};
     struct cap_write *write = NULL;
@@ -270,7 +264,7 @@ static enum cap_error commit_batch(struct writer *writer, struct queue *batch)
     while (error == CAP_OK && batch->first != NULL) {
         struct writer_job *job = queue_pop(batch);
         enum cap_error verdict = CAP_OK;
-        error = admit_put(write, writer->config.ledger, job, &budget, &verdict);
+        error = admit_put(write, writer->config.ledger, job, &verdict);
         if (error == CAP_OK && verdict != CAP_OK) {
             job->error = verdict;
             queue_push(&over, job);
@@ -295,7 +289,7 @@ static enum cap_error commit_batch(struct writer *writer, struct queue *batch)
         return error;
     }
     for (struct writer_job *job = queue_pop(&in); job != NULL; job = queue_pop(&in)) {
-        settle(writer, job);
+        finish(writer, job, CAP_OK);
     }
     return CAP_OK;
 }
@@ -326,12 +320,12 @@ static void run_batch(struct writer *writer, struct queue *batch)
 /* Sorts active jobs into those that stage, those that are ready, and those that are over. */
 static void sort_jobs(struct writer *writer, struct queue *staging, struct queue *ready)
 {
-    struct admit_budget budget = {WRITER_BATCH_PUTS, WRITER_BATCH_LEN};
+    struct admit_budget budget = {0};
     struct queue later = {0};
     for (struct writer_job *job = queue_pop(&writer->active); job != NULL;
          job = queue_pop(&writer->active)) {
         enum cap_error error = CAP_OK;
-        if (atomic_load(&job->cancelled) && job->put_from == 0) {
+        if (atomic_load(&job->cancelled)) {
             error = CAP_E_CANCELLED;
         } else if (!job->prepared && !job->dry_run) {
             error = prepare(writer, job);

@@ -15,9 +15,14 @@
 #include "daemon/stats.h"
 #include "lib/store/store.h"
 
-#define WRITER_STAGE_MIN  (UINT64_C(1) << 20) /* longer bodies are staged first */
-#define WRITER_BATCH_PUTS 1024u               /* puts of one write transaction */
-#define WRITER_BATCH_LEN  (UINT64_C(8) << 20) /* unstaged body bytes of one write transaction */
+/*
+ * What jobs that share a write transaction may sum up to, and so the memory that it takes. A job is
+ * never split: of one that is larger by itself, the longer bodies are staged beforehand, and its
+ * puts are bounded by the slots that an Image may have (config.max_slots).
+ */
+#define WRITER_BATCH_PUTS 4096u
+#define WRITER_BATCH_LEN  (UINT64_C(20) << 20) /* unstaged body bytes */
+#define WRITER_STAGE_MIN  (UINT64_C(1) << 20)  /* longer bodies are always staged */
 
 struct writer;
 
@@ -53,10 +58,9 @@ struct writer_job {
     struct writer_job *next;
     bool prepared;
     bool staging;
-    size_t stage_at; /* caps before it have their stage, or need none */
-    uint64_t stage;  /* of caps[stage_at], half written; 0 when none was begun */
-    size_t put_from; /* caps before it are committed */
-    size_t put_to;   /* caps before it are in the open transaction */
+    uint64_t stage_min; /* longer bodies of this job are staged */
+    size_t stage_at;    /* caps before it have their stage, or need none */
+    uint64_t stage;     /* of caps[stage_at], half written; 0 when none was begun */
 };
 
 struct writer_config {

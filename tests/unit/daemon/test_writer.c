@@ -12,7 +12,7 @@
 #include "daemon/writer.h"
 #include "lib/store/engine.h"
 
-#define BODY_MAX (UINT64_C(16) << 20)
+#define BODY_MAX (UINT64_C(32) << 20)
 
 struct fixture {
     uv_loop_t loop;
@@ -232,28 +232,51 @@ static void test_full_map_fails_alone(void **state)
     fail_the_culprit(*state, &culprit, CAP_E_MAP_FULL);
 }
 
-/* A job of 1,500 puts goes on over several transactions; a small one does not wait for the last. */
+/* As many caps as a job can have, and together more bytes than a transaction takes: still one. */
 static void test_many_caps(void **state)
 {
     struct fixture *fixture = *state;
     struct test_job test;
-    enum { COUNT = 2500 };
+    enum { COUNT = WRITER_BATCH_PUTS, LONG = 5 };
     struct writer_cap *caps = calloc(COUNT, sizeof(*caps));
     make_job(fixture, &test, 0, 1);
     for (uint16_t i = 0; i < COUNT; i++) {
-        fill_cap(&caps[i], (uint16_t)(1000 + i), &test, 64);
+        bool is_long = i % (COUNT / LONG) == 0;
+        fill_cap(&caps[i], (uint16_t)(1000 + i), &test,
+                 is_long ? WRITER_STAGE_MIN : WRITER_BATCH_LEN / COUNT);
     }
     test.job.caps = caps;
     test.job.cap_count = COUNT;
     writer_submit(fixture->writer, &test.job);
     finish_all(fixture);
     assert_cap_ok(test.job.error);
-    assert_int_equal(fixture->stats.commits, 3);
+    assert_int_equal(fixture->stats.commits, 1);
+    assert_in_range(fixture->stats.stage_steps, LONG, LONG + 1);
     for (uint16_t i = 0; i < COUNT; i++) {
         assert_true(caps[i].is_new);
         assert_true(is_stored(fixture, (uint16_t)(1000 + i)));
     }
     free(caps);
+}
+
+/* Jobs that do not fit into one transaction together take turns. */
+static void test_batches_are_bounded(void **state)
+{
+    struct fixture *fixture = *state;
+    struct test_job blocker;
+    enum { COUNT = WRITER_BATCH_LEN / WRITER_STAGE_MIN + 4 };
+    struct test_job tests[COUNT];
+    close_gate(fixture, &blocker);
+    for (uint8_t i = 0; i < COUNT; i++) {
+        make_job(fixture, &tests[i], i, WRITER_STAGE_MIN);
+        writer_submit(fixture->writer, &tests[i].job);
+    }
+    open_gate(fixture);
+    for (uint8_t i = 0; i < COUNT; i++) {
+        assert_cap_ok(tests[i].job.error);
+    }
+    assert_in_range(fixture->stats.commits, 2, 3);
+    assert_int_equal(fixture->stats.stage_steps, 0);
 }
 
 /* --- Stages
@@ -485,6 +508,7 @@ int main(void)
         TEST(test_unreadable_body_fails_alone),
         TEST(test_full_map_fails_alone),
         TEST(test_many_caps),
+        TEST(test_batches_are_bounded),
         TEST(test_large_body_is_staged),
         TEST(test_two_stage_the_same_body),
         TEST(test_failed_stage_leaves_room),
