@@ -41,7 +41,7 @@ def mapping(start, size, path):
     return struct.pack("<QQI", start, size, 20) + variable_list(list(path))
 
 
-def image(code=(0, 0), endpoints=(), mappings=(), pinned=(), initial=(), arena=b"", total_arena=None):
+def image(code=(0, 0), endpoints=(), mappings=(), pinned=(), initial=(), arena=b""):
     """The encoding of an Image. endpoints, pinned and initial are (key, encoded value), sorted here."""
     fields = [
         variable_list([entry(k, v) for k, v in sorted(endpoints)]),
