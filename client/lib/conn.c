@@ -4,8 +4,9 @@
  * Happy path: a request queues its frames, client_step writes them while it listens, and hands out
  * the frames that answer. Failure modes: the daemon refuses (an ERROR of our id: the call ends, the
  * stream goes on), speaks for the whole connection (id 0: the call ends, the stream is closed),
- * breaks the protocol, goes silent past the timeout or away (the stream is closed). When writing
- * fails the other direction is read to its end first, because the reason may already be on its way.
+ * breaks the protocol, goes silent past the timeout, dawdles, or goes away (the stream is closed).
+ * When writing fails the other direction is read to its end first, because the reason may already
+ * be on its way.
  */
 #include "client/lib/conn.h"
 
@@ -84,6 +85,8 @@ void capstore_close(struct capstore *store)
     store->broken = false;
     store->id = 0;
     store->grace_ms = 0;
+    store->moved = 0;
+    store->waited_ns = 0;
     proto_reader_free(&store->reader);
     proto_reader_init(&store->reader, PROTO_FRAME_MAX);
     store->input = (struct cap_bytes){NULL, 0};
@@ -133,6 +136,8 @@ enum cap_error client_begin(struct capstore *store)
     if (store->fd < 0)
         return client_say(store, CAP_E_CONNECTION_LOST, "not connected");
     store->grace_ms = 0;
+    store->moved = 0;
+    store->waited_ns = 0;
     store->id++;
     if (store->id == 0) /* id 0 is the connection's own */
         store->id = 1;
@@ -163,6 +168,11 @@ enum capstore_error client_end(struct capstore *store, enum cap_error error)
 
 /* ---- moving bytes ---- */
 
+void client_moved(struct capstore *store, uint64_t len)
+{
+    store->moved = len > UINT64_MAX - store->moved ? UINT64_MAX : store->moved + len;
+}
+
 enum cap_error client_send(struct capstore *store, enum proto_type type, uint8_t flags,
                            struct cap_bytes payload)
 {
@@ -176,6 +186,8 @@ enum cap_error client_send(struct capstore *store, enum proto_type type, uint8_t
         error = cap_buf_append(&store->out, payload.data, payload.len);
     if (error != CAP_OK)
         store->out.len = before;
+    else
+        client_moved(store, payload.len);
     return error;
 }
 
@@ -211,21 +223,41 @@ static enum cap_error read_some(struct capstore *store, bool *ret_progress)
     return CAP_OK;
 }
 
-static int64_t next_deadline(const struct capstore *store)
+/* The timeout and what is added to it, from now on. */
+static int64_t deadline_in(const struct capstore *store, uint64_t more_ms)
 {
     uint64_t most = (uint64_t)INT32_MAX * 1000;
-    uint64_t wait_ms = store->timeout_ms + (store->grace_ms < most ? store->grace_ms : most);
-    return client_clock_ms() + (int64_t)wait_ms;
+    return client_clock_ms() + (int64_t)(store->timeout_ms + (more_ms < most ? more_ms : most));
+}
+
+/* Until when the daemon must have moved something. */
+static int64_t next_deadline(const struct capstore *store)
+{
+    return deadline_in(store, store->grace_ms);
+}
+
+/*
+ * Until when the call must be over. Bytes that arrive one by one, or that mean nothing, push the
+ * other deadline for ever; this one only bodies push.
+ */
+static int64_t last_deadline(const struct capstore *store)
+{
+    uint64_t earned_ms = store->moved / CLIENT_LEAST_RATE;
+    return deadline_in(store, earned_ms > store->grace_ms ? earned_ms : store->grace_ms) -
+           store->waited_ns / 1000000;
 }
 
 /* Waits once and moves what can move; pushes the deadline when something did. */
-static enum cap_error exchange(struct capstore *store, int64_t *deadline_ms)
+static enum cap_error exchange(struct capstore *store, int64_t *deadline_ms, int64_t last_ms)
 {
     bool readable;
     bool writable;
     bool progress = false;
+    if (client_clock_ms() >= last_ms)
+        return CAP_E_TIMED_OUT;
     enum cap_error error =
-        client_link_wait(store->fd, out_pending(store), *deadline_ms, &readable, &writable);
+        client_link_wait(store->fd, out_pending(store),
+                         *deadline_ms < last_ms ? *deadline_ms : last_ms, &readable, &writable);
     if (error == CAP_OK && readable)
         error = read_some(store, &progress);
     if (error == CAP_OK && writable)
@@ -233,6 +265,15 @@ static enum cap_error exchange(struct capstore *store, int64_t *deadline_ms)
     if (progress)
         *deadline_ms = next_deadline(store);
     return error;
+}
+
+/* What a timeout means, for a person. */
+static enum cap_error say_timed_out(struct capstore *store)
+{
+    return client_say(store, CAP_E_TIMED_OUT,
+                      "the daemon did not answer in time (%u.%03u s); it may be stuck or "
+                      "overloaded: retry, or allow it more time",
+                      (unsigned)(store->timeout_ms / 1000), (unsigned)(store->timeout_ms % 1000));
 }
 
 /* Whether a frame belongs to the current request; CAP_E_BAD_REPLY for one that belongs to none. */
@@ -297,7 +338,9 @@ static enum cap_error parse(struct capstore *store, struct proto_event *ret_even
         bool have = false;
         enum cap_error error = proto_reader_next(&store->reader, &store->input, ret_event, &have);
         if (error != CAP_OK && error != CAP_E_NO_MEMORY)
-            return client_say(store, CAP_E_BAD_REPLY, "%s", cap_error_text(error));
+            return client_say(store, CAP_E_BAD_REPLY,
+                              "what answers does not speak the capstore protocol: %s",
+                              cap_error_text(error));
         if (error != CAP_OK)
             return error;
         if (!have)
@@ -314,23 +357,32 @@ static enum cap_error parse(struct capstore *store, struct proto_event *ret_even
     return CAP_OK;
 }
 
-enum cap_error client_step(struct capstore *store, bool until_sent, struct proto_event *ret_event,
+static enum cap_error step(struct capstore *store, bool until_sent, struct proto_event *ret_event,
                            bool *ret_have)
 {
     int64_t deadline_ms = next_deadline(store);
+    int64_t last_ms = last_deadline(store);
     for (;;) {
         enum cap_error error = parse(store, ret_event, ret_have);
-        if (error == CAP_OK && *ret_have)
-            return CAP_OK;
-        if (error == CAP_OK && until_sent && !store->write_closed && !out_pending(store))
-            return CAP_OK;
-        if (error == CAP_OK)
-            error = exchange(store, &deadline_ms);
-        if (error != CAP_OK) {
-            store->broken = true;
+        if (error != CAP_OK || *ret_have)
             return error;
-        }
+        if (until_sent && !store->write_closed && !out_pending(store))
+            return CAP_OK;
+        error = exchange(store, &deadline_ms, last_ms);
+        if (error != CAP_OK)
+            return error == CAP_E_TIMED_OUT ? say_timed_out(store) : error;
     }
+}
+
+enum cap_error client_step(struct capstore *store, bool until_sent, struct proto_event *ret_event,
+                           bool *ret_have)
+{
+    int64_t entered_ns = client_clock_ns();
+    enum cap_error error = step(store, until_sent, ret_event, ret_have);
+    store->waited_ns += client_clock_ns() - entered_ns;
+    if (error != CAP_OK)
+        store->broken = true;
+    return error;
 }
 
 /* ---- answers ---- */
@@ -381,6 +433,7 @@ enum cap_error client_receive(struct capstore *store, uint64_t len, bool report,
         }
         if (event.bytes.len > 0)
             error = write(ctx, event.bytes);
+        client_moved(store, event.bytes.len);
         done += event.bytes.len;
         end = event.end;
         if (error == CAP_OK && report)
@@ -414,6 +467,7 @@ static enum cap_error take_detail(struct capstore *store, uint64_t len)
             return CAP_E_LENGTH_MISMATCH;
         }
         error = cap_buf_append(&store->detail, event.bytes.data, event.bytes.len);
+        client_moved(store, event.bytes.len);
         if (error != CAP_OK) {
             store->broken = true;
             return error;
@@ -433,9 +487,14 @@ enum cap_error client_take_error(struct capstore *store, struct cap_bytes payloa
         client_cancel(store);
         return code;
     }
+    /* What goes wrong with the detail has a message of its own. */
+    char words[CAPSTORE_MESSAGE_SIZE];
+    memcpy(words, store->message, sizeof words);
+    store->message[0] = '\0';
     enum cap_error error = take_detail(store, detail_len);
     if (error != CAP_OK)
         return error;
+    memcpy(store->message, words, sizeof words);
     if (code == CAP_E_UNRESOLVED_SLOT &&
         proto_unresolved_decode(cap_buf_bytes(&store->detail), &store->unresolved) != CAP_OK)
         return bad_error(store);

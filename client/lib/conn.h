@@ -14,6 +14,9 @@
 
 #define CLIENT_IN_SIZE ((size_t)64 << 10)
 
+/* Bytes per ms that a body moves at least, on the whole, whatever the daemon does to seem busy. */
+#define CLIENT_LEAST_RATE 1u
+
 struct capstore {
     uint32_t timeout_ms;
     bool no_verify;
@@ -28,6 +31,8 @@ struct capstore {
     bool broken;       /* the stream is beyond use: close at the end of the call */
     uint32_t id;       /* of the request that runs, or ran last */
     uint64_t grace_ms; /* what the daemon may take longer: it hashes what was sent */
+    uint64_t moved;    /* bytes that lengthen what the call may take in all: sent ones, body ones */
+    int64_t waited_ns; /* what the call took so far, the caller's own functions not counted */
     struct proto_reader reader;
     struct cap_bytes input; /* received and not yet parsed, inside of `in` */
     struct cap_buf out;
@@ -54,13 +59,17 @@ enum capstore_error client_end(struct capstore *store, enum cap_error error);
 enum cap_error client_say(struct capstore *store, enum cap_error error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Adds bytes that a call moved to what it may take: only those that the daemon cannot make up. */
+void client_moved(struct capstore *store, uint64_t len);
+
 /* Queues one frame of the current id. CAP_E_NO_MEMORY. */
 enum cap_error client_send(struct capstore *store, enum proto_type type, uint8_t flags,
                            struct cap_bytes payload);
 
 /*
  * Moves bytes until a frame of the current id is there (*ret_have), or, when `until_sent`, until
- * everything queued is sent. A frame of id 0 ends the call with the daemon's error.
+ * everything queued is sent. A frame of id 0 ends the call with the daemon's error. CAP_E_TIMED_OUT
+ * when nothing moved for too long, or when the call as a whole is slower than CLIENT_LEAST_RATE.
  */
 enum cap_error client_step(struct capstore *store, bool until_sent, struct proto_event *ret_event,
                            bool *ret_have);

@@ -13,11 +13,18 @@
 #include <time.h>
 #include <unistd.h>
 
-int64_t client_clock_ms(void)
+#define QUEUE_RETRY_MS 10
+
+int64_t client_clock_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t client_clock_ms(void)
+{
+    return client_clock_ns() / 1000000;
 }
 
 /* poll(2) with a deadline; the returned events in *ret_events. */
@@ -93,10 +100,16 @@ enum cap_error client_link_prepare(int fd)
 /* Connects one socket to one address. Returns 0 or an errno. */
 static int connect_one(int fd, const struct sockaddr *address, socklen_t len, int64_t deadline_ms)
 {
-    if (connect(fd, address, len) == 0)
-        return 0;
-    if (errno != EINPROGRESS && errno != EINTR)
-        return errno;
+    while (connect(fd, address, len) != 0) {
+        if (errno == EINPROGRESS || errno == EINTR)
+            break;
+        if (errno != EAGAIN)
+            return errno;
+        /* A Unix listener whose queue is full; nothing tells when there is room again. */
+        if (client_clock_ms() >= deadline_ms)
+            return ETIMEDOUT;
+        (void)poll(NULL, 0, QUEUE_RETRY_MS);
+    }
     short events;
     if (wait_for(fd, POLLOUT, deadline_ms, &events) != CAP_OK)
         return ETIMEDOUT;

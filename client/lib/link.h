@@ -14,7 +14,8 @@
 
 #define CLIENT_LINK_DETAIL_SIZE 192
 
-/* Monotonic milliseconds. */
+/* Monotonic nanoseconds, and the same clock in milliseconds. */
+int64_t client_clock_ns(void);
 int64_t client_clock_ms(void);
 
 /*

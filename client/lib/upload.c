@@ -31,7 +31,9 @@ static enum cap_error queue_piece(struct capstore *store, const struct capstore_
     if (error == CAP_OK && len > 0)
         error = client_inner(source->read(source->ctx, at, store->out.data + store->out.len, len));
     store->out.len = error == CAP_OK ? store->out.len + len : before;
-    if (error != CAP_OK)
+    if (error == CAP_OK)
+        client_moved(store, len);
+    else
         (void)client_say(store, error, "reading what to upload: %s", cap_error_text(error));
     return error;
 }

@@ -2,7 +2,9 @@
  * libcapstore: a store of immutable caps, by hash.
  *
  * A `struct capstore` is one connection to one daemon. Calls block until they are answered, fail or
- * make no progress for options.timeout_ms.
+ * make no progress for options.timeout_ms; and a call that moves N bytes ends after timeout_ms + N
+ * ms at the latest, so that a daemon which dawdles holds nobody for ever. What the caller's own
+ * functions take is not counted. Only resolving a host name follows the system's own timeouts.
  *
  * Threads: a handle belongs to one thread at a time, because one connection carries one call at a
  * time; threads that work at once open a handle each. Different handles never share state.

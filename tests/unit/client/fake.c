@@ -1,5 +1,6 @@
 #include "tests/unit/client/fake.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -87,7 +88,9 @@ void fake_raw(struct fake *fake, const void *data, size_t len)
 {
     const uint8_t *at = (const uint8_t *)data;
     while (len > 0) {
-        ssize_t n = send(fake->fd, at, len, MSG_NOSIGNAL);
+        if (fake->pause_ms != 0)
+            (void)poll(NULL, 0, (int)fake->pause_ms);
+        ssize_t n = send(fake->fd, at, fake->pause_ms != 0 ? 1 : len, MSG_NOSIGNAL);
         if (n <= 0)
             return; /* the client closed: its own test says whether that is right */
         at += n;

@@ -20,6 +20,7 @@ struct fake {
     pthread_t thread;
     void (*script)(struct fake *fake);
     const void *ctx;
+    unsigned pause_ms;          /* when not 0, bytes go out one by one, so far apart */
     const char *failed;         /* the first check that did not hold */
     struct proto_frame frame;   /* of the last fake_take */
     struct cap_buf payload;     /* likewise */
