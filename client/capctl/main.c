@@ -1,7 +1,10 @@
 /* capctl: the table of commands, the global options, help. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client/capctl/cli.h"
 
@@ -86,18 +89,27 @@ static const char exit_help[] =
     "Exit status: 0 done; 1 the answer is no (refused, absent, corrupt); 2 wrong usage; 3 could\n"
     "not (connection, daemon, disk).\n";
 
-static enum cli_exit print_help(void)
+/* The end of what was printed with stdio. */
+static enum cli_exit printed(struct cli *cli)
+{
+    if (fflush(stdout) == 0 && ferror(stdout) == 0)
+        return CLI_DONE;
+    return cli_fail(cli, CLI_FAILED, "io", "cannot write the result");
+}
+
+static enum cli_exit print_help(struct cli *cli)
 {
     fputs(global_help, stdout);
     fputs("\ncommands:\n", stdout);
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         printf("  %-8s %-23s %s\n", commands[i].name, commands[i].arguments, commands[i].summary);
     fputs(exit_help, stdout);
-    return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+    return printed(cli);
 }
 
-static enum cli_exit print_command_help(const struct cli_command *command)
+static enum cli_exit print_command_help(struct cli *cli)
 {
+    const struct cli_command *command = cli->command;
     printf("usage: capctl %s%s%s%s\n\n%s\n", command->name,
            command->options[0].name != NULL ? " [OPTION...]" : "",
            command->arguments[0] != '\0' ? " " : "", command->arguments, command->summary);
@@ -111,16 +123,16 @@ static enum cli_exit print_command_help(const struct cli_command *command)
                  option->value != NULL ? option->value : "");
         printf("%s  %-22s %s\n", i == 0 ? "\n" : "", left, option->help);
     }
-    return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+    return printed(cli);
 }
 
-static enum cli_exit print_version(const struct cli *cli)
+static enum cli_exit print_version(struct cli *cli)
 {
     if (cli->json)
         printf("{\"version\": \"%s\"}\n", capstore_version());
     else
         printf("capctl %s\n", capstore_version());
-    return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+    return printed(cli);
 }
 
 static const struct cli_command *find_command(const char *name)
@@ -272,7 +284,7 @@ static enum cli_exit run(struct cli *cli, struct reader *reader)
     if (reader->version)
         return print_version(cli);
     if (reader->help)
-        return cli->command != NULL ? print_command_help(cli->command) : print_help();
+        return cli->command != NULL ? print_command_help(cli) : print_help(cli);
     if (cli->command == NULL) {
         fputs(global_help, stderr);
         return cli_fail(cli, CLI_USAGE, "usage", "a command is wanted; try capctl --help");
@@ -291,8 +303,24 @@ static const char *setting(const char *variable, const char *fallback)
     return value != NULL && value[0] != '\0' ? value : fallback;
 }
 
+/*
+ * A standard stream that came closed is occupied, the wrong way round so that using it fails: else
+ * the next file or socket would take its number, and a result be written into it.
+ */
+static bool occupy_standard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+            return false;
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
+    if (!occupy_standard_streams())
+        return CLI_FAILED;
     struct cli cli = {
         .socket = setting("CAPSTORE_SOCKET", CLI_DEFAULT_SOCKET),
         .admin = setting("CAPSTORE_ADMIN", CLI_DEFAULT_ADMIN),

@@ -8,9 +8,11 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import struct
 import subprocess
 import tempfile
+import threading
 import unittest
 
 TOOL = os.environ["CAPSTORE_TOOL"]
@@ -47,6 +49,63 @@ class Tool(unittest.TestCase):
         path = self.root / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
+
+
+def receive(peer, count):
+    data = b""
+    while len(data) < count:
+        piece = peer.recv(count - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return data
+
+
+class Daemon:
+    """Something that says hello and answers HAS with "yes"; `stray` is what it got beside requests."""
+
+    def __init__(self, path):
+        self.address, self.stray = f"unix:{path}", b""
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen(8)
+        self.thread = threading.Thread(target=self.run)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.listener.close()
+
+    def run(self):
+        while True:
+            try:
+                peer = self.listener.accept()[0]
+            except OSError:
+                return
+            with peer:
+                try:
+                    while self.answer(peer):
+                        pass
+                except (EOFError, ConnectionError):
+                    pass
+
+    def answer(self, peer):
+        header = receive(peer, 12)
+        length, ident, kind = struct.unpack("<IIB3x", header)
+        if kind not in (1, 2):
+            self.stray += header
+            return False
+        payload = receive(peer, length)
+        if kind == 1:
+            reply = struct.pack("<H16sIIIQQQIII", 1, bytes(16), 1 << 18, 64, 4096, 1 << 30, 1 << 24, 1 << 30, 0, 0, 66)
+        else:
+            reply = struct.pack("<I", 4) + b"\x02" * ((len(payload) - 4) // 32)
+        peer.sendall(struct.pack("<IIBBH", len(reply), ident, kind | 0x80, 0, 0) + reply)
+        return True
 
 
 class Usage(Tool):
@@ -88,6 +147,35 @@ class Usage(Tool):
         for words in (["hash", path, "--size", "0x2000"], ["hash", "--size=8192", path], ["hash", "--size", "8192", "--", path]):
             self.assertEqual(self.json(*words)["size"], 8192)
         self.assertEqual(json.loads(self.run_tool("hash", path, "--json").stdout)["size"], PAGE)
+
+
+class Streams(Tool):
+    """Standard streams that are closed or full."""
+
+    def shell(self, words, *arguments):
+        return subprocess.run(["sh", "-c", f'exec "$@" {words}', "sh", TOOL, *map(str, arguments)], capture_output=True,
+                              timeout=60, check=False)
+
+    def test_closed_input(self):
+        done = self.shell("<&-", "hash", "-")
+        self.assertEqual((done.returncode, done.stdout), (3, b""))
+        self.assertIn(b"standard input", done.stderr)
+
+    def test_closed_output(self):
+        """The result is not written into whatever was opened first: here the connection."""
+        with Daemon(self.root / "sock") as daemon:
+            for options in ([], ["--json"]):
+                self.assertEqual(self.shell("", "-s", daemon.address, *options, "has", HELLO).returncode, 0)
+                done = self.shell(">&-", "-s", daemon.address, *options, "has", HELLO)
+                self.assertEqual((done.returncode, done.stderr), (3, b"capctl: cannot write the result\n"))
+            self.assertEqual(daemon.stray, b"")
+
+    def test_full_output(self):
+        path = self.file("f", b"hello")
+        for words in (["hash", path], ["--json", "hash", path], ["--help"], ["--version"], ["pack", "--help"]):
+            done = self.shell(">/dev/full", *words)
+            self.assertEqual(done.returncode, 3, words)
+            self.assertEqual(done.stderr, b"capctl: cannot write the result\n", words)
 
 
 class CheckAndHash(Tool):
