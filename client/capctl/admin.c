@@ -16,47 +16,15 @@
 #define REPLY_MAX          ((size_t)4 << 20) /* the daemon's own bound is 1 MiB */
 #define DEFAULT_TIMEOUT_MS 30000u
 
+/* A connection to the admin socket. */
+struct admin {
+    struct cli *cli;
+    int fd;
+    uint32_t timeout_ms; /* of one call */
+    struct cap_buf in;   /* received and not yet looked at */
+};
+
 /* ---- one call ---- */
-
-/* True when `text` reads as an integer, a truth value, null, or a quoted or bracketed JSON value;
- * hashes and prefixes, which may look like numbers with exponents, are texts. */
-static bool looks_like_json(const char *text)
-{
-    size_t digits = strspn(text + (text[0] == '-'), "0123456789");
-    bool integer = digits > 0 && digits <= 18 && text[digits + (text[0] == '-')] == '\0' &&
-                   (digits == 1 || text[text[0] == '-'] != '0');
-    return integer || strcmp(text, "true") == 0 || strcmp(text, "false") == 0 ||
-           strcmp(text, "null") == 0 || text[0] == '{' || text[0] == '[' || text[0] == '"';
-}
-
-static json_t *parse_value(const char *text)
-{
-    json_t *value = NULL;
-    if (looks_like_json(text))
-        value = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
-    return value != NULL ? value : json_string(text);
-}
-
-/* The params of name=value words. NULL after saying what is wrong. */
-static json_t *parse_params(struct cli *cli)
-{
-    json_t *params = json_object();
-    for (int i = 1; params != NULL && i < cli->argument_count; i++) {
-        char *word = cli->arguments[i];
-        char *equals = strchr(word, '=');
-        bool good = equals != NULL && equals != word;
-        if (good) {
-            *equals = '\0';
-            good = json_object_set_new(params, word, parse_value(equals + 1)) == 0;
-        }
-        if (!good) {
-            (void)cli_fail(cli, CLI_USAGE, "usage", "\"%s\": NAME=VALUE is wanted", word);
-            json_decref(params);
-            return NULL;
-        }
-    }
-    return params;
-}
 
 static enum cap_error send_line(int fd, const char *line, int64_t deadline_ms)
 {
@@ -105,69 +73,186 @@ static enum cap_error receive_line(int fd, struct cap_buf *in, int64_t deadline_
     }
 }
 
-/* Waits for the reply to our one request; other lines (events) are passed over. */
-static enum cap_error receive_reply(int fd, int64_t deadline_ms, json_t **ret_reply)
+/* Waits for the reply to the request under way; other lines (events) are passed over. */
+static enum cap_error receive_reply(struct admin *admin, int64_t deadline_ms, json_t **ret_reply)
 {
-    struct cap_buf in = {0};
     size_t len;
     enum cap_error error = CAP_OK;
     json_t *reply = NULL;
-    while (reply == NULL && (error = receive_line(fd, &in, deadline_ms, &len)) == CAP_OK) {
-        reply = json_loadb((const char *)in.data, len, 0, NULL);
+    while (reply == NULL &&
+           (error = receive_line(admin->fd, &admin->in, deadline_ms, &len)) == CAP_OK) {
+        reply = json_loadb((const char *)admin->in.data, len, 0, NULL);
         if (!json_is_object(reply)) {
             json_decref(reply);
-            error = CAP_E_BAD_REPLY;
-            break;
+            return CAP_E_BAD_REPLY;
         }
         if (json_object_get(reply, "result") == NULL && json_object_get(reply, "error") == NULL) {
             json_decref(reply);
             reply = NULL;
         }
-        memmove(in.data, in.data + len + 1, in.len - len - 1);
-        in.len -= len + 1;
+        memmove(admin->in.data, admin->in.data + len + 1, admin->in.len - len - 1);
+        admin->in.len -= len + 1;
     }
-    cap_buf_free(&in);
     if (error == CAP_OK)
         *ret_reply = reply;
     return error;
 }
 
-/* Sends a request and waits. NULL after saying what is wrong: *ret_exit. Takes over `params`. */
-static json_t *call(struct cli *cli, const char *method, json_t *params, enum cli_exit *ret_exit)
+/* Connects. False after saying what is wrong: *ret_exit. */
+static bool admin_open(struct cli *cli, struct admin *ret_admin, enum cli_exit *ret_exit)
 {
     struct client_address address;
     char detail[CLIENT_LINK_DETAIL_SIZE];
+    *ret_admin = (struct admin){.cli = cli, .fd = -1};
+    ret_admin->timeout_ms = cli->timeout_ms != 0 ? cli->timeout_ms : DEFAULT_TIMEOUT_MS;
+    if (client_address_parse(cli->admin, &address) != CAP_OK || !address.is_unix) {
+        *ret_exit =
+            cli_fail(cli, CLI_USAGE, "usage", "--admin: \"%s\": unix:PATH is wanted", cli->admin);
+        return false;
+    }
+    if (client_link_connect(&address, ret_admin->timeout_ms, &ret_admin->fd, detail) != CAP_OK) {
+        *ret_exit = cli_fail(cli, CLI_FAILED, "connect",
+                             "cannot connect to %s: %s; is the daemon running with --admin, and "
+                             "may you use the socket?",
+                             cli->admin, detail);
+        return false;
+    }
+    return true;
+}
+
+static void admin_close(struct admin *admin)
+{
+    if (admin->fd >= 0)
+        close(admin->fd);
+    cap_buf_free(&admin->in);
+}
+
+/* Sends a request and waits. NULL after saying what is wrong: *ret_exit. Takes over `params`. */
+static json_t *call(struct admin *admin, const char *method, json_t *params,
+                    enum cli_exit *ret_exit)
+{
     json_t *reply = NULL;
-    int fd = -1;
-    uint32_t timeout_ms = cli->timeout_ms != 0 ? cli->timeout_ms : DEFAULT_TIMEOUT_MS;
     json_t *request = json_pack("{s:s, s:i, s:s, s:o}", "jsonrpc", "2.0", "id", 1, "method", method,
                                 "params", params);
     char *text = request != NULL ? json_dumps(request, JSON_COMPACT) : NULL;
     char *line = NULL;
     json_decref(request);
     if (text == NULL || asprintf(&line, "%s\n", text) < 0) {
-        *ret_exit = cli_fail(cli, CLI_USAGE, "usage", "the request cannot be written as JSON");
-    } else if (client_address_parse(cli->admin, &address) != CAP_OK || !address.is_unix) {
         *ret_exit =
-            cli_fail(cli, CLI_USAGE, "usage", "--admin: \"%s\": unix:PATH is wanted", cli->admin);
-    } else if (client_link_connect(&address, timeout_ms, &fd, detail) != CAP_OK) {
-        *ret_exit =
-            cli_fail(cli, CLI_FAILED, "connect", "cannot connect to %s: %s; is the daemon running?",
-                     cli->admin, detail);
+            cli_fail(admin->cli, CLI_USAGE, "usage", "the request cannot be written as JSON");
+        line = NULL;
     } else {
-        int64_t deadline_ms = client_clock_ms() + timeout_ms;
-        enum cap_error error = send_line(fd, line, deadline_ms);
+        int64_t deadline_ms = client_clock_ms() + admin->timeout_ms;
+        enum cap_error error = send_line(admin->fd, line, deadline_ms);
         if (error == CAP_OK)
-            error = receive_reply(fd, deadline_ms, &reply);
+            error = receive_reply(admin, deadline_ms, &reply);
         if (error != CAP_OK)
-            *ret_exit = cli_fail(cli, CLI_FAILED, cap_error_name(error), "%s: %s", cli->admin,
-                                 cap_error_text(error));
+            *ret_exit = cli_fail_error(admin->cli, (enum capstore_error)(int)error,
+                                       admin->cli->admin, NULL);
     }
-    if (fd >= 0)
-        close(fd);
     free(line);
     free(text);
     return reply;
+}
+
+/* ---- params ---- */
+
+/* The types of a method's params by name, in the daemon's words; NULL when it tells none. *ret_good
+ * false after saying what is wrong: *ret_exit. */
+static json_t *ask_types(struct admin *admin, const char *method, bool *ret_good,
+                         enum cli_exit *ret_exit)
+{
+    json_t *types = NULL;
+    json_t *params = json_pack("{s:s}", "method", method);
+    json_t *reply = call(admin, "schema", params, ret_exit);
+    *ret_good = reply != NULL;
+    /* An error of this question is not told: the call itself will have one that fits. */
+    (void)json_unpack(reply, "{s:{s:{s:{s:{s:O}}}}}", "result", "methods", method, "params",
+                      "properties", &types);
+    json_decref(reply);
+    return types;
+}
+
+static json_t *parse_integer(const char *text)
+{
+    uint64_t value;
+    bool negative = text[0] == '-';
+    if (!cli_parse_u64(text + negative, &value) || value > INT64_MAX)
+        return NULL;
+    return json_integer(negative ? -(json_int_t)value : (json_int_t)value);
+}
+
+/* A value as the schema's type wants it; NULL when it cannot be read so. A param that is not known
+ * goes out as a text: the daemon says what is wrong with it. */
+static json_t *parse_value(const char *text, const char *type)
+{
+    if (type == NULL || strcmp(type, "string") == 0)
+        return json_string(text);
+    if (strcmp(type, "integer") == 0)
+        return parse_integer(text);
+    return json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+}
+
+static const char *wanted(const char *type)
+{
+    if (type == NULL || strcmp(type, "string") == 0)
+        return "a text in UTF-8";
+    if (strcmp(type, "integer") == 0)
+        return "an integer (decimal or 0x)";
+    return "a JSON value";
+}
+
+/* One NAME=VALUE word. False after saying what is wrong. */
+static bool add_param(struct cli *cli, json_t *params, const json_t *types, const char *word)
+{
+    const char *equals = strchr(word, '=');
+    char *name = strndup(word, (size_t)(equals - word));
+    const char *type =
+        name != NULL ? json_string_value(json_object_get(json_object_get(types, name), "type"))
+                     : NULL;
+    json_t *value = parse_value(equals + 1, type);
+    bool good = name != NULL && value != NULL && json_object_get(params, name) == NULL &&
+                json_object_set(params, name, value) == 0;
+    if (!good && value == NULL)
+        (void)cli_fail(cli, CLI_USAGE, "usage", "\"%s\": %s is wanted", word, wanted(type));
+    else if (!good)
+        (void)cli_fail(cli, CLI_USAGE, "usage", "\"%s\": a name stands twice, or is no text", word);
+    json_decref(value);
+    free(name);
+    return good;
+}
+
+/* The params of name=value words. NULL after saying what is wrong: *ret_exit. */
+static json_t *parse_params(struct admin *admin, enum cli_exit *ret_exit)
+{
+    struct cli *cli = admin->cli;
+    json_t *params = json_object();
+    bool good = params != NULL;
+    json_t *types =
+        cli->argument_count > 1 ? ask_types(admin, cli->arguments[0], &good, ret_exit) : NULL;
+    for (int i = 1; good && i < cli->argument_count; i++) {
+        *ret_exit = CLI_USAGE;
+        good = add_param(cli, params, types, cli->arguments[i]);
+    }
+    json_decref(types);
+    if (good)
+        return params;
+    json_decref(params);
+    return NULL;
+}
+
+/* Whether every word after the method is NAME=VALUE. False after saying what is wrong. */
+static bool words_valid(struct cli *cli)
+{
+    for (int i = 1; i < cli->argument_count; i++) {
+        const char *equals = strchr(cli->arguments[i], '=');
+        if (equals == NULL || equals == cli->arguments[i]) {
+            (void)cli_fail(cli, CLI_USAGE, "usage", "\"%s\": NAME=VALUE is wanted",
+                           cli->arguments[i]);
+            return false;
+        }
+    }
+    return true;
 }
 
 /* ---- what came back ---- */
@@ -192,6 +277,7 @@ static enum cli_exit refused(struct cli *cli, const json_t *error)
 static enum cli_exit print_result(struct cli *cli, const json_t *result)
 {
     int failed = 0;
+    const char *end = "\n";
     const json_t *text = json_object_get(result, "text");
     if (cli->json && json_is_object(result)) {
         failed = json_dumpf(result, stdout, 0);
@@ -203,30 +289,30 @@ static enum cli_exit print_result(struct cli *cli, const json_t *result)
         const char *value = json_string_value(json_is_string(result) ? result : text);
         size_t len = strlen(value);
         failed = fwrite(value, 1, len, stdout) != len;
-        if (len > 0 && value[len - 1] == '\n')
-            return failed || fflush(stdout) != 0 ? CLI_FAILED : CLI_DONE;
+        end = len > 0 && value[len - 1] == '\n' ? "" : "\n";
     } else {
         failed = json_dumpf(result, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
     }
-    if (failed != 0 || fputs("\n", stdout) < 0 || fflush(stdout) != 0)
+    if (failed != 0 || fputs(end, stdout) < 0 || fflush(stdout) != 0)
         return cli_fail(cli, CLI_FAILED, "io", "cannot write the result");
     return CLI_DONE;
 }
 
 enum cli_exit cli_admin(struct cli *cli)
 {
+    struct admin admin;
     enum cli_exit exit = CLI_USAGE;
-    json_t *params = parse_params(cli);
-    if (params == NULL)
+    if (!words_valid(cli) || !admin_open(cli, &admin, &exit))
         return exit;
-    json_t *reply = call(cli, cli->arguments[0], params, &exit);
-    if (reply == NULL)
-        return exit;
+    json_t *params = parse_params(&admin, &exit);
+    json_t *reply = params != NULL ? call(&admin, cli->arguments[0], params, &exit) : NULL;
     const json_t *error = json_object_get(reply, "error");
-    exit = error != NULL && !json_is_null(error)
-               ? refused(cli, error)
-               : print_result(cli, json_object_get(reply, "result"));
+    if (error != NULL && !json_is_null(error))
+        exit = refused(cli, error);
+    else if (reply != NULL)
+        exit = print_result(cli, json_object_get(reply, "result"));
     json_decref(reply);
+    admin_close(&admin);
     return exit;
 }
 
@@ -319,18 +405,20 @@ static enum cli_exit print_screen(struct cli *cli, const json_t *status)
 
 enum cli_exit cli_status(struct cli *cli)
 {
+    struct admin admin;
     enum cli_exit exit = CLI_FAILED;
-    json_t *reply = call(cli, "status", json_object(), &exit);
-    if (reply == NULL)
+    if (!admin_open(cli, &admin, &exit))
         return exit;
+    json_t *reply = call(&admin, "status", json_object(), &exit);
     const json_t *error = json_object_get(reply, "error");
     const json_t *result = json_object_get(reply, "result");
     if (error != NULL && !json_is_null(error))
         exit = refused(cli, error);
-    else if (cli->json || !json_is_object(result))
+    else if (reply != NULL && (cli->json || !json_is_object(result)))
         exit = print_result(cli, result);
-    else
+    else if (reply != NULL)
         exit = print_screen(cli, result);
     json_decref(reply);
+    admin_close(&admin);
     return exit;
 }

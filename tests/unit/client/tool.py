@@ -149,6 +149,68 @@ class Usage(Tool):
         self.assertEqual(json.loads(self.run_tool("hash", path, "--json").stdout)["size"], PAGE)
 
 
+class Operator(threading.Thread):
+    """The admin side: tells of one method with two params, and gives back what it was called with."""
+
+    SCHEMA = {"methods": {"take": {"params": {"properties": {
+        "text": {"type": "string"}, "number": {"type": "integer"}, "flag": {"type": "boolean"}}}}}}
+
+    def __init__(self, path):
+        super().__init__()
+        self.address = f"unix:{path}"
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen(8)
+
+    def stop(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.join()
+        self.listener.close()
+
+    def run(self):
+        while True:
+            try:
+                peer = self.listener.accept()[0]
+            except OSError:
+                return
+            with peer, peer.makefile("rw") as lines:
+                for line in lines:
+                    call = json.loads(line)
+                    known = call["params"].get("method") == "take" if call["method"] == "schema" else True
+                    answer = {"result": self.SCHEMA if call["method"] == "schema" else call} if known else {
+                        "error": {"code": -32601, "message": "none of that name", "data": {"reason": "unknown_method"}}}
+                    lines.write(json.dumps({"jsonrpc": "2.0", "id": call["id"], **answer}) + "\n")
+                    lines.flush()
+
+
+class Admin(Tool):
+    def setUp(self):
+        super().setUp()
+        self.operator = Operator(self.root / "admin")
+        self.operator.start()
+        self.addCleanup(self.operator.stop)
+
+    def admin(self, *words, status=0):
+        return self.json("--admin", self.operator.address, "admin", *words, status=status)
+
+    def test_values_have_the_type_of_their_param(self):
+        for words, params in ((["text=12"], {"text": "12"}), (["text=true"], {"text": "true"}), (["text="], {"text": ""}),
+                              (['text="12"'], {"text": '"12"'}), (["text=a=b"], {"text": "a=b"}),
+                              (["number=12", "text=null"], {"number": 12, "text": "null"}),
+                              (["number=0x10"], {"number": 16}), (["number=-3"], {"number": -3}),
+                              (["number=007"], {"number": 7}), (["flag=true"], {"flag": True}),
+                              (["other=5"], {"other": "5"}), ([], {})):
+            self.assertEqual(self.admin("take", *words)["params"], params, words)
+        self.assertEqual(self.admin("elsewhere", "number=12")["params"], {"number": "12"})
+
+    def test_what_cannot_be_a_value(self):
+        for word in ("number=", "number=x", "number=1.5", "number=9223372036854775808", "flag=yes"):
+            refused = self.admin("take", word, status=2)
+            self.assertEqual(refused["error"], "usage")
+            self.assertIn(word, refused["message"])
+        self.assertEqual(self.admin("take", "number=1", "number=2", status=2)["error"], "usage")
+
+
 class Streams(Tool):
     """Standard streams that are closed or full."""
 
