@@ -192,7 +192,7 @@ static bool pack_code(struct layout *layout)
             view->program.pieces[count++] = layout->program->pieces[i];
     }
     view->program.count = count;
-    struct capstore_source code = {code_read, view, layout->code_end - layout->code_start};
+    struct capstore_source code = {code_read, view, layout->code_end - layout->code_start, NULL};
     return describe_ok(layout->describe, capstore_pack_code(layout->describe->pack, &code), "code");
 }
 
@@ -221,7 +221,7 @@ static bool pack_content(struct layout *layout, const struct region *region,
     if (run == NULL)
         return false;
     *run = (struct run){layout->file, piece->offset + (start - piece->start)};
-    struct capstore_source source = {run_read, run, end - start};
+    struct capstore_source source = {run_read, run, end - start, NULL};
     return describe_ok(
         layout->describe,
         capstore_pack_content(layout->describe->pack, start - region->start, &source), "data");

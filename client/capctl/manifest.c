@@ -129,7 +129,7 @@ static bool cut_part(struct manifest *manifest, const json_t *object,
     if (part == NULL)
         return false;
     *part = (struct part){*whole, offset};
-    *ret_source = (struct capstore_source){part_read, part, len};
+    *ret_source = (struct capstore_source){part_read, part, len, NULL};
     return true;
 }
 

@@ -117,10 +117,22 @@ static enum capstore_error metered_read(void *ctx, uint64_t offset, void *dst, s
     return meter->inner.read(meter->inner.ctx, offset, dst, len);
 }
 
+/* A hole that is passed over counts as read. */
+static uint64_t metered_next(void *ctx, uint64_t offset)
+{
+    struct cli_meter *meter = (struct cli_meter *)ctx;
+    uint64_t next = meter->inner.next_data(meter->inner.ctx, offset);
+    uint64_t end = next < meter->inner.len ? next : meter->inner.len;
+    if (end > offset)
+        cli_meter_update(meter, meter->done + (end - offset), meter->total);
+    return next;
+}
+
 struct capstore_source cli_meter_source(struct cli_meter *meter,
                                         const struct capstore_source *inner, unsigned passes)
 {
     meter->inner = *inner;
     cli_meter_update(meter, 0, inner->len > UINT64_MAX / passes ? UINT64_MAX : inner->len * passes);
-    return (struct capstore_source){metered_read, meter, inner->len};
+    return (struct capstore_source){metered_read, meter, inner->len,
+                                    inner->next_data != NULL ? metered_next : NULL};
 }

@@ -249,17 +249,3 @@ void capstore_check_free(struct capstore_check *check)
     free(whole->warnings);
     free(whole);
 }
-
-enum capstore_error capstore_data_hash(const struct capstore_source *content, uint64_t size,
-                                       struct capstore_data_id *ret_id)
-{
-    struct client_window window = {*content, 0};
-    struct cap_source source = client_window_source(&window);
-    struct cap_data data;
-    enum cap_error error = cap_data_from_content(&source, content->len, size, UINT64_MAX, &data);
-    if (error != CAP_OK)
-        return client_public(error);
-    *ret_id = (struct capstore_data_id){client_hash(&data.hash), data.size, data.body.len};
-    cap_data_free(&data);
-    return CAPSTORE_OK;
-}

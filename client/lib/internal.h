@@ -57,6 +57,17 @@ struct client_window {
 /* A cap_source over *window, which outlives it; offsets count from window->start. */
 struct cap_source client_window_source(struct client_window *window);
 
+/* Whether a source says that more than half of it is holes. */
+bool client_mostly_holes(const struct capstore_source *content);
+
+/*
+ * The Data cap of raw bytes and zeros up to `size`, as capstore_data_hash has it; the windows of
+ * its body are offsets into `content`. Reads no hole; memory grows with the pages that are not
+ * zero.
+ */
+enum cap_error client_data_make(const struct capstore_source *content, uint64_t size,
+                                struct cap_data *ret_data);
+
 /* A fetched cap: its body and the view that fits its kind. */
 struct capstore_cap {
     struct cap_buf body;

@@ -186,6 +186,6 @@ enum capstore_error capstore_pack_finish(struct capstore_pack *pack,
     if (error != CAP_OK)
         return client_public(error);
     pack->finished = true;
-    *ret_wire = (struct capstore_source){wire_read, pack, pack->wire.len};
+    *ret_wire = (struct capstore_source){wire_read, pack, pack->wire.len, NULL};
     return CAPSTORE_OK;
 }

@@ -20,7 +20,7 @@ static enum capstore_error memory_read(void *ctx, uint64_t offset, void *dst, si
 struct capstore_source capstore_source_memory(const struct capstore_bytes *bytes)
 {
     /* The source only reads; its ctx is not const because a caller's own source may write. */
-    return (struct capstore_source){memory_read, (void *)(uintptr_t)bytes, bytes->len};
+    return (struct capstore_source){memory_read, (void *)(uintptr_t)bytes, bytes->len, NULL};
 }
 
 static enum capstore_error fd_read(void *ctx, uint64_t offset, void *dst, size_t len)
@@ -42,9 +42,21 @@ static enum capstore_error fd_read(void *ctx, uint64_t offset, void *dst, size_t
     return CAPSTORE_OK;
 }
 
+/* Where holes are not told (ESPIPE, EINVAL) everything may be data. */
+static uint64_t fd_next_data(void *ctx, uint64_t offset)
+{
+    const int *fd = (const int *)ctx;
+    if (offset > INT64_MAX)
+        return offset;
+    off_t at = lseek(*fd, (off_t)offset, SEEK_DATA);
+    if (at >= 0)
+        return (uint64_t)at;
+    return errno == ENXIO ? UINT64_MAX : offset;
+}
+
 struct capstore_source capstore_source_fd(const int *fd, uint64_t len)
 {
-    return (struct capstore_source){fd_read, (void *)(uintptr_t)fd, len};
+    return (struct capstore_source){fd_read, (void *)(uintptr_t)fd, len, fd_next_data};
 }
 
 static enum cap_error window_read(void *ctx, uint64_t offset, void *dst, size_t len)

@@ -112,19 +112,16 @@ static enum cap_error bad_reply(struct capstore *store)
     return CAP_E_BAD_REPLY;
 }
 
-enum capstore_error capstore_put_data(struct capstore *store, const struct capstore_source *content,
-                                      uint64_t size, unsigned flags,
-                                      struct capstore_put_result *ret_result)
+/* Uploads a Data cap as it is: raw bytes, or a served body with `size` 0. */
+static enum cap_error put(struct capstore *store, const struct capstore_source *content,
+                          uint64_t size, bool canonical, struct capstore_put_result *ret_result)
 {
-    bool canonical = (flags & CAPSTORE_PUT_CANONICAL) != 0;
     struct proto_put_data message = {canonical ? PROTO_PUT_CANONICAL : 0, canonical ? 0 : size,
                                      content->len};
     struct cap_buf payload = {0};
     struct cap_bytes in;
     struct proto_put_data_reply reply;
-    enum cap_error error = client_begin(store);
-    if (error == CAP_OK)
-        error = proto_put_data_encode(&message, &payload);
+    enum cap_error error = proto_put_data_encode(&message, &payload);
     if (error == CAP_OK)
         error = client_send(store, PROTO_PUT_DATA, 0, cap_buf_bytes(&payload));
     cap_buf_free(&payload);
@@ -135,6 +132,47 @@ enum capstore_error capstore_put_data(struct capstore *store, const struct capst
     if (error == CAP_OK)
         *ret_result = (struct capstore_put_result){client_hash(&reply.cap_hash), reply.size,
                                                    reply.body_len, reply.is_new != 0};
+    return error;
+}
+
+/* The served body of a Data cap whose windows lie in raw content. */
+struct body_view {
+    const struct cap_body *body;
+    struct client_window content;
+};
+
+static enum capstore_error body_read(void *ctx, uint64_t offset, void *dst, size_t len)
+{
+    struct body_view *view = (struct body_view *)ctx;
+    struct cap_source content = client_window_source(&view->content);
+    return client_public(cap_body_read(view->body, &content, offset, dst, len));
+}
+
+/* Raw content that is mostly holes goes as a served body, which has no room for them. */
+static enum cap_error put_sparse(struct capstore *store, const struct capstore_source *content,
+                                 uint64_t size, struct capstore_put_result *ret_result)
+{
+    struct cap_data data;
+    enum cap_error error = client_data_make(content, size, &data);
+    if (error != CAP_OK)
+        return error;
+    struct body_view view = {&data.body, {*content, 0}};
+    struct capstore_source body = {body_read, &view, data.body.len, NULL};
+    error = put(store, &body, 0, true, ret_result);
+    cap_data_free(&data);
+    return error;
+}
+
+enum capstore_error capstore_put_data(struct capstore *store, const struct capstore_source *content,
+                                      uint64_t size, unsigned flags,
+                                      struct capstore_put_result *ret_result)
+{
+    bool canonical = (flags & CAPSTORE_PUT_CANONICAL) != 0;
+    enum cap_error error = client_begin(store);
+    if (error == CAP_OK && !canonical && client_mostly_holes(content))
+        error = put_sparse(store, content, size, ret_result);
+    else if (error == CAP_OK)
+        error = put(store, content, canonical ? 0 : size, canonical, ret_result);
     return client_end(store, error);
 }
 

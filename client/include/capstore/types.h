@@ -53,11 +53,16 @@ enum capstore_table {
  * all of `len` bytes from `offset` or returns an error, which becomes the error of the call that
  * reads; it is called on the calling thread, only inside of [0, source.len). `ctx` outlives every
  * use of the source.
+ *
+ * `next_data` may be NULL. Otherwise it tells where bytes that may differ from zero go on: the
+ * least such offset that is not below `offset`, UINT64_MAX when there is none. What makes a Data
+ * cap of the source then passes over its holes without reading them.
  */
 struct capstore_source {
     enum capstore_error (*read)(void *ctx, uint64_t offset, void *dst, size_t len);
     void *ctx;
     uint64_t len;
+    uint64_t (*next_data)(void *ctx, uint64_t offset);
 };
 
 /* A source over bytes in memory. It refers to *bytes: both stay alive and unchanged while it is
@@ -65,8 +70,9 @@ struct capstore_source {
 struct capstore_source capstore_source_memory(const struct capstore_bytes *bytes);
 
 /*
- * A source over the first `len` bytes of an open file that can be read at any offset (pread). It
- * refers to *fd, which stays alive and open. A file that turns out shorter is CAPSTORE_E_IO.
+ * A source over the first `len` bytes of an open file that can be read at any offset (pread), its
+ * holes known. It refers to *fd, which stays alive and open, and may move its file offset. A file
+ * that turns out shorter is CAPSTORE_E_IO.
  */
 struct capstore_source capstore_source_fd(const int *fd, uint64_t len);
 

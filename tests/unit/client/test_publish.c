@@ -84,7 +84,7 @@ static void test_refused_without_the_arena(void **state)
 {
     struct capstore_bytes bytes = load("code_too_large.ssz");
     struct counted counted = {capstore_source_memory(&bytes), 0, 1000};
-    struct capstore_source source = {counted_read, &counted, bytes.len};
+    struct capstore_source source = {counted_read, &counted, bytes.len, NULL};
     struct capstore_check *check = check_of(&source);
     (void)state;
     assert_string_equal(capstore_error_name(check->error), "code_too_large");
@@ -101,7 +101,7 @@ static void test_failing_source(void **state)
     (void)state;
     for (uint64_t at = 0; at < bytes.len; at += 97) {
         struct counted counted = {capstore_source_memory(&bytes), 0, at};
-        struct capstore_source source = {counted_read, &counted, bytes.len};
+        struct capstore_source source = {counted_read, &counted, bytes.len, NULL};
         struct capstore_check *check = NULL;
         assert_int_equal(capstore_check(&source, &check), CAPSTORE_E_IO);
         assert_null(check);
@@ -218,7 +218,7 @@ static void test_pack_refuses(void **state)
     capstore_pack_free(pack);
 
     struct counted failing = {source, 0, 3};
-    struct capstore_source broken = {counted_read, &failing, 10};
+    struct capstore_source broken = {counted_read, &failing, 10, NULL};
     assert_int_equal(capstore_pack_new(&pack), CAPSTORE_OK);
     assert_int_equal(capstore_pack_data(pack, CAPSTORE_TABLE_PINNED, key, 0), CAPSTORE_OK);
     assert_int_equal(capstore_pack_content(pack, 0, &broken), CAPSTORE_OK);

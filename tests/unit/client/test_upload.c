@@ -25,7 +25,7 @@ static enum capstore_error pattern_read(void *ctx, uint64_t offset, void *dst, s
 
 static struct capstore_source pattern_source(struct pattern *pattern, uint64_t len)
 {
-    return (struct capstore_source){pattern_read, pattern, len};
+    return (struct capstore_source){pattern_read, pattern, len, NULL};
 }
 
 /* ---- the whole way ---- */
@@ -73,6 +73,66 @@ static void test_put(void **state)
     fake_assert_usable(store);
     capstore_free(store);
     fake_join(&fake);
+}
+
+/* ---- holes ---- */
+
+#define HOLE_SIZE (UINT64_C(1) << 40)
+
+/* Nothing but "hello" at the start. */
+static enum capstore_error hollow_read(void *ctx, uint64_t offset, void *dst, size_t len)
+{
+    uint64_t *most = (uint64_t *)ctx;
+    if (offset + len > *most)
+        return CAPSTORE_E_IO;
+    memset(dst, 0, len);
+    for (size_t i = 0; i < len && offset + i < 5; i++)
+        ((uint8_t *)dst)[i] = (uint8_t) "hello"[offset + i];
+    return CAPSTORE_OK;
+}
+
+static uint64_t hollow_next(void *ctx, uint64_t offset)
+{
+    (void)ctx;
+    return offset < 4096 ? offset : UINT64_MAX;
+}
+
+static void take_hollow(struct fake *fake)
+{
+    struct proto_put_data put;
+    struct cap_bytes wanted = {hello_body, sizeof hello_body};
+    fake_hello(fake);
+    (void)fake_expect(fake, PROTO_PUT_DATA);
+    fake_check(fake, proto_put_data_decode(cap_buf_bytes(&fake->payload), &put) == CAP_OK);
+    fake_check(fake, put.flags == PROTO_PUT_CANONICAL && put.size == 0);
+    fake_check(fake, put.total_len == wanted.len);
+    uint32_t id = fake->frame.id;
+    fake_check(fake, fake_expect(fake, PROTO_BODY) && fake->frame.len == wanted.len);
+    /* The body of the one-page cap, but for the size. */
+    fake_check(fake, memcmp(fake->payload.data + 9, wanted.data + 9, wanted.len - 9) == 0);
+    fake_check(fake, cap_load64(fake->payload.data + 1) == HOLE_SIZE);
+    reply_put(fake, id);
+}
+
+/* A TiB of holes goes as a served body; the holes are neither read nor sent. */
+static void test_put_holes(void **state)
+{
+    struct fake fake;
+    uint64_t most = UINT64_C(1) << 20;
+    struct capstore_source source = {hollow_read, &most, HOLE_SIZE, hollow_next};
+    struct capstore_put_result result;
+    struct capstore_data_id id;
+    (void)state;
+    fake_start(&fake, take_hollow, NULL);
+    struct capstore *store = fake_connect(&fake, NULL);
+    assert_error(capstore_put_data(store, &source, 0, 0, &result), "ok");
+    capstore_free(store);
+    fake_join(&fake);
+    assert_error(capstore_data_hash(&source, 0, &id), "ok");
+    assert_int_equal(id.size, HOLE_SIZE);
+    assert_int_equal(id.body_len, sizeof hello_body);
+    most = 100; /* an error of the source is the call's */
+    assert_error(capstore_data_hash(&source, 0, &id), "io");
 }
 
 static void take_nothing(struct fake *fake)
@@ -378,6 +438,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_put),
+        cmocka_unit_test(test_put_holes),
         cmocka_unit_test(test_put_nothing),
         cmocka_unit_test(test_publish),
         cmocka_unit_test(test_refused_while_sending),

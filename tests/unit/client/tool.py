@@ -262,6 +262,23 @@ class CheckAndHash(Tool):
         self.assertEqual(self.json("hash", path, "--size", 2**64 - PAGE)["size"], 2**64 - PAGE)
         self.assertEqual(self.json("hash", self.file("e", b""))["body_len"], 17)
 
+    def test_holes_cost_nothing(self):
+        """A file of a TiB with two pages in it, against the same content told in another way."""
+        far = 2**39 + 5000
+        sparse = self.file("sparse", b"hello")
+        with open(sparse, "r+b") as out:
+            out.seek(far)
+            out.write(b"far")
+            out.truncate(2**40)
+        manifest = self.file("m.json", json.dumps({"initial": {"00": {"size": 2**40, "content": [
+            {"at": 0, "hex": b"hello".hex()}, {"at": far, "hex": b"far".hex()}]}}}))
+        wanted = self.json("pack", manifest, "-o", self.root / "out")["data"][0]
+        hashed = self.json("hash", sparse)
+        self.assertEqual(hashed, {name: wanted[name] for name in ("cap_hash", "size", "body_len")})
+        hole = self.file("hole", b"")
+        os.truncate(hole, 2**40)
+        self.assertEqual(self.json("hash", hole), self.json("hash", self.file("none", b""), "--size", 2**40))
+
     def largest(self, extra):
         """A wire Image of nothing but code, MAX_CODE_SIZE and more; a hole, so it costs no disk."""
         path = self.root / "largest"
