@@ -1,62 +1,85 @@
 # bash completion for capctl
 
+# Keeps what begins with the current word, less the part that readline leaves where it is: it divides
+# words at ":" and "=", too.
+_capctl_reply()
+{
+    local fixed="" i
+    [[ $COMP_WORDBREAKS == *:* ]] && fixed=${cur%"${cur##*:}"}
+    mapfile -t COMPREPLY < <("$@" -- "$cur")
+    for i in "${!COMPREPLY[@]}"; do
+        COMPREPLY[i]=${COMPREPLY[i]#"$fixed"}
+    done
+}
+
+_capctl_address()
+{
+    local path scheme
+    if [[ $cur == unix:* ]]; then
+        path=${cur#unix:}
+        mapfile -t COMPREPLY < <(compgen -f -- "$path")
+        [[ $COMP_WORDBREAKS == *:* ]] || COMPREPLY=("${COMPREPLY[@]/#/unix:}")
+        return
+    fi
+    [[ $cur == *:* ]] && return
+    compopt -o nospace +o filenames
+    for scheme in "$@"; do
+        [[ $scheme == "$cur"* ]] && COMPREPLY+=("$scheme")
+    done
+}
+
 _capctl()
 {
     local commands="check hash pack put publish get has show closure admin status help version"
-    local globals="--socket --admin --json --timeout --help --version"
-    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
-    local command="" options="" i
+    local methods="hello help schema status metrics cap.stat cap.list cap.explain refs.list \
+        refusals.list clients.list log.set drain shutdown"
+    local globals="-s --socket --admin --json --timeout -h --help -V --version"
+    local cur prev="" command="" options="" count=0 i
+    local -a words
 
-    for ((i = 1; i < COMP_CWORD; i++)); do
-        case ${COMP_WORDS[i]} in
-            -s|--socket|--admin|--timeout) ((i++)) ;;
+    COMPREPLY=()
+    # Words as the shell will see them, not as readline divides them.
+    read -ra words <<< "${COMP_LINE:0:COMP_POINT}"
+    [[ ${COMP_LINE:0:COMP_POINT} == *[[:space:]] ]] && words+=("")
+    cur=${words[-1]}
+    for ((i = 1; i < ${#words[@]} - 1; i++)); do
+        case ${words[i]} in
+            -s|--socket|--admin|--timeout|--size|--stack|-o|--output|--elf|-d|--directory) ((i++)) ;;
             -*) ;;
-            *) command=${COMP_WORDS[i]}; break ;;
+            help) [[ -n $command ]] || commands=${commands% help version} ;;
+            *) if [[ -z $command ]]; then command=${words[i]}; else ((++count)); fi ;;
         esac
     done
+    [[ ${#words[@]} -gt 2 ]] && prev=${words[-2]}
+    if [[ $cur == --*=* ]]; then
+        prev=${cur%%=*}
+        cur=${cur#*=}
+    fi
 
     case $prev in
-        -s|--socket)
-            mapfile -t COMPREPLY < <(compgen -W "unix: tcp:" -- "$cur")
-            compopt -o nospace
-            return ;;
-        --admin)
-            mapfile -t COMPREPLY < <(compgen -W "unix:" -- "$cur")
-            compopt -o nospace
-            return ;;
-        --timeout|--size|--stack)
-            return ;;
-        -d|--directory)
-            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
-            return ;;
-        -o|--output|--elf)
-            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
-            return ;;
+        -s|--socket) _capctl_address unix: tcp:; return ;;
+        --admin) _capctl_address unix:; return ;;
+        --timeout|--size|--stack) return ;;
+        -d|--directory) _capctl_reply compgen -d; return ;;
+        -o|--output|--elf) _capctl_reply compgen -f; return ;;
     esac
 
     case $command in
-        "") mapfile -t COMPREPLY < <(compgen -W "$commands $globals" -- "$cur"); return ;;
+        "") options=$commands ;;
         hash) options="--size" ;;
-        pack) options="--output --elf --stack" ;;
+        pack) options="-o --output --elf --stack" ;;
         put) options="--size --canonical" ;;
         publish) options="--resolve-only --dry-run" ;;
-        get) options="--output --content" ;;
-        closure) options="--directory" ;;
-        admin)
-            if [[ $cur != -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "hello help schema status metrics cap.stat \
-                    cap.list cap.explain refs.list refusals.list clients.list log.set drain \
-                    shutdown" -- "$cur")
-                return
-            fi ;;
+        get) options="-o --output --content" ;;
+        closure) options="-d --directory" ;;
     esac
-
-    if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "$options $globals" -- "$cur")
+    if [[ $cur == -* || -z $command ]]; then
+        _capctl_reply compgen -W "$options $globals"
         return
     fi
     case $command in
-        check|hash|pack|put|publish|show) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+        admin) [[ $count -gt 0 ]] || _capctl_reply compgen -W "$methods" ;;
+        check|hash|pack|put|publish|show) _capctl_reply compgen -f ;;
     esac
 }
 

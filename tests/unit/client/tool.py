@@ -7,6 +7,7 @@ The tool under test is CAPSTORE_TOOL, the vectors are in CAPSTORE_VECTORS.
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import struct
@@ -17,6 +18,7 @@ import unittest
 
 TOOL = os.environ["CAPSTORE_TOOL"]
 VECTORS = pathlib.Path(os.environ["CAPSTORE_VECTORS"])
+SOURCE = pathlib.Path(__file__).resolve().parents[3]
 PAGE = 4096
 CODE_BASE, DATA_BASE = 0x00400000, 0x10000000
 HELLO = "ef702648114023b1184b449027cb07fada47158889362b611db19b0b2c0c7688"
@@ -238,6 +240,50 @@ class Streams(Tool):
             done = self.shell(">/dev/full", *words)
             self.assertEqual(done.returncode, 3, words)
             self.assertEqual(done.stderr, b"capctl: cannot write the result\n", words)
+
+
+class Completion(Tool):
+    COMMANDS = "check hash pack put publish get has show closure admin status".split()
+
+    def complete(self, line):
+        """What bash offers at the end of a line; readline's part in it is the division at COMP_WORDBREAKS."""
+        script = 'source "$1"; COMP_LINE=$2 COMP_POINT=${#2}; compopt() { :; }; _capctl; printf "%s\\n" "${COMPREPLY[@]}"'
+        done = subprocess.run(["bash", "-c", script, "bash", SOURCE / "client/completions/capctl.bash", line],
+                              capture_output=True, text=True, timeout=60, check=True, cwd=self.root)
+        self.assertEqual(done.stderr, "")
+        return set(done.stdout.split())
+
+    def options(self, *words):
+        return set(re.findall(r"(?<![\w-])(--?[a-zA-Z][\w-]*)\b", self.run_tool(*words, "--help").stdout.decode()))
+
+    def test_bash_knows_every_command_and_option(self):
+        self.assertEqual(self.complete("capctl "), {*self.COMMANDS, "help", "version", *self.options()})
+        for command in self.COMMANDS:
+            self.assertEqual(self.complete(f"capctl {command} -"), self.options(command) | self.options(), command)
+
+    def test_bash_sees_words_as_the_shell_does(self):
+        self.file("some.image", b"")
+        for front in ("", "-s unix:/run/x ", "--socket=tcp:[::1]:80 --json ", "--timeout=5 --admin unix:/x "):
+            self.assertEqual(self.complete(f"capctl {front}publ"), {"publish"}, front)
+            self.assertEqual(self.complete(f"capctl {front}publish so"), {"some.image"}, front)
+            self.assertEqual(self.complete(f"capctl {front}publish --dr"), {"--dry-run"}, front)
+        self.assertEqual(self.complete("capctl -s unix:so"), {"some.image"})
+        self.assertEqual(self.complete("capctl --socket=unix:so"), {"some.image"})
+        self.assertEqual(self.complete("capctl get --output=so"), {"some.image"})
+        self.assertEqual(self.complete("capctl -s "), {"unix:", "tcp:"})
+        self.assertEqual(self.complete("capctl admin cap.l"), {"cap.list"})
+        self.assertEqual(self.complete("capctl help pu"), {"put", "publish"})
+
+    def test_zsh_knows_every_command_and_option(self):
+        text = (SOURCE / "client/completions/_capctl").read_text()
+        for command in self.COMMANDS:
+            self.assertIn(f"'{command}:", text)
+            for option in self.options(command) | self.options():
+                self.assertRegex(text, rf"{option}\b", f"{command} {option}")
+
+    @unittest.skipUnless(shutil.which("zsh"), "zsh is not installed")
+    def test_zsh_accepts_the_file(self):
+        subprocess.run(["zsh", "-n", SOURCE / "client/completions/_capctl"], check=True, timeout=60)
 
 
 class CheckAndHash(Tool):
