@@ -1,6 +1,7 @@
 /* Arguments, messages, exit statuses: what every command uses. */
 #include "client/capctl/cli.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -112,14 +113,15 @@ bool cli_parse_u64(const char *text, uint64_t *ret_value)
     return true;
 }
 
-bool cli_option_u64(struct cli *cli, const char *name, uint64_t fallback, uint64_t *ret_value)
+bool cli_option_size(struct cli *cli, const char *name, uint64_t fallback, uint64_t *ret_value)
 {
     const char *text = cli_option(cli, name);
     *ret_value = fallback;
-    if (text == NULL || cli_parse_u64(text, ret_value))
+    if (text == NULL || (cli_parse_u64(text, ret_value) && *ret_value <= CLI_MAX_SIZE))
         return true;
-    (void)cli_fail(cli, CLI_USAGE, "usage", "--%s: \"%s\" is no integer (decimal or 0x)", name,
-                   text);
+    (void)cli_fail(cli, CLI_USAGE, "usage",
+                   "--%s: \"%s\" is no integer (decimal or 0x) of at most %" PRIu64, name, text,
+                   CLI_MAX_SIZE);
     return false;
 }
 

@@ -12,6 +12,7 @@
 #define CLI_DEFAULT_SOCKET "unix:/run/capstore/capstore.sock"
 #define CLI_DEFAULT_ADMIN  "unix:/run/capstore/admin.sock"
 #define CLI_MAX_OPTIONS    6
+#define CLI_MAX_SIZE       (UINT64_MAX - (CAPSTORE_PAGE_SIZE - 1)) /* what is rounded up to a page */
 
 enum cli_exit {
     CLI_DONE = 0,
@@ -100,8 +101,8 @@ bool cli_is_refusal(enum capstore_error error);
 /* Reads an unsigned integer, decimal or 0x. False for anything else, or what does not fit. */
 bool cli_parse_u64(const char *text, uint64_t *ret_value);
 
-/* The --size of a command, `fallback` when absent. False after saying what is wrong. */
-bool cli_option_u64(struct cli *cli, const char *name, uint64_t fallback, uint64_t *ret_value);
+/* An option that is a number of bytes, `fallback` when absent. False after saying what is wrong. */
+bool cli_option_size(struct cli *cli, const char *name, uint64_t fallback, uint64_t *ret_value);
 
 /* Reads a hash argument. False after saying what is wrong. */
 bool cli_parse_hash(struct cli *cli, const char *text, struct capstore_hash *ret_hash);

@@ -302,10 +302,15 @@ static void say_what_was_done(const struct layout *layout)
                  "read-only code");
     if (layout->kept)
         return;
-    cli_note("not linked to the layout: code moved from 0x%" PRIx64 " to 0x%" PRIx64
-             "; absolute addresses inside of the program are not changed",
-             layout->code_start, CAPSTORE_CODE_BASE);
-    if (layout->region_count > 0)
+    if (layout->code_start != CAPSTORE_CODE_BASE)
+        cli_note("not linked to the layout: code moved from 0x%" PRIx64 " to 0x%" PRIx64
+                 "; absolute addresses inside of the program are not changed",
+                 layout->code_start, CAPSTORE_CODE_BASE);
+    else
+        cli_note("not linked to the layout: data at 0x%" PRIx64
+                 "; absolute addresses inside of the program are not changed",
+                 layout->program->pieces[0].start);
+    if (layout->region_count > 0 && layout->data_shift != 0)
         cli_note("data moved from 0x%" PRIx64 " to 0x%" PRIx64, layout->regions[0].start,
                  CAPSTORE_DATA_BASE);
 }

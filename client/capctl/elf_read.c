@@ -15,6 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DYNAMIC_MAX ((uint64_t)64 << 10) /* bytes of a dynamic section; sound ones are far below   \
+                                          */
+
 struct reading {
     Elf *elf;
     uint64_t file_len;
@@ -116,9 +119,27 @@ static bool divide(struct reading *reading, const GElf_Phdr *segment)
            add_piece(reading, ELF_WRITABLE, segment, bounds.write_start, end);
 }
 
+/* Whether the dynamic section names a library. A static program that moves itself has one, too. */
+static bool needs_libraries(struct reading *reading, const GElf_Phdr *segment)
+{
+    if (segment->p_offset > INT64_MAX || segment->p_filesz > DYNAMIC_MAX)
+        return segment->p_filesz > DYNAMIC_MAX;
+    Elf_Data *data = elf_getdata_rawchunk(reading->elf, (int64_t)segment->p_offset,
+                                          (size_t)segment->p_filesz, ELF_T_DYN);
+    GElf_Dyn entry;
+    for (int i = 0; data != NULL && gelf_getdyn(data, i, &entry) != NULL; i++) {
+        if (entry.d_tag == DT_NULL)
+            return false;
+        if (entry.d_tag == DT_NEEDED)
+            return true;
+    }
+    return false;
+}
+
 static bool take_segment(struct reading *reading, const GElf_Phdr *segment, size_t number)
 {
-    if (segment->p_type == PT_INTERP)
+    if (segment->p_type == PT_INTERP ||
+        (segment->p_type == PT_DYNAMIC && needs_libraries(reading, segment)))
         return refuse(reading, "the program is dynamically linked; a static one is wanted");
     if (segment->p_type != PT_LOAD || segment->p_memsz == 0)
         return true;

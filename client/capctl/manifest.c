@@ -238,14 +238,15 @@ static bool read_slot(struct manifest *manifest, enum capstore_table table, cons
     if (table == CAPSTORE_TABLE_PINNED && json_object_get(slot, "image") != NULL)
         return read_image_slot(manifest, slot, name, key);
     if (!members_known(manifest, slot, name, names) ||
-        !member_u64(manifest, slot, "size", UINT64_MAX, &size) ||
+        !member_u64(manifest, slot, "size", CLI_MAX_SIZE, &size) ||
         !describe_ok(manifest->describe,
                      capstore_pack_data(manifest->describe->pack, table, key, size), name))
         return false;
     const json_t *pieces = json_object_get(slot, "content");
-    if (pieces != NULL && (json_object_get(slot, "file") || json_object_get(slot, "hex")))
+    if (pieces != NULL && (json_object_get(slot, "file") || json_object_get(slot, "hex") ||
+                           json_object_get(slot, "offset") || json_object_get(slot, "length")))
         return describe_refuse(manifest->describe,
-                               "slot %s: \"content\" or one \"file\" or \"hex\", not both", name);
+                               "slot %s: \"content\" stands alone or beside \"size\"", name);
     if (pieces != NULL)
         return read_pieces(manifest, pieces);
     return read_content(manifest, slot, name, &source) &&

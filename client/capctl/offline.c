@@ -113,7 +113,7 @@ enum cli_exit cli_hash(struct cli *cli)
 {
     uint64_t size;
     struct cli_input input;
-    if (!cli_option_u64(cli, "size", 0, &size))
+    if (!cli_option_size(cli, "size", 0, &size))
         return CLI_USAGE;
     if (!cli_input_open(cli, cli->arguments[0], &input))
         return CLI_FAILED;

@@ -88,9 +88,10 @@ void *describe_memory(struct describe *describe, size_t len)
 
 bool describe_ok(struct describe *describe, enum capstore_error error, const char *what)
 {
-    if (error != CAPSTORE_OK)
-        (void)cli_fail_error(describe->cli, error, what, NULL);
-    return error == CAPSTORE_OK;
+    if (error == CAPSTORE_OK)
+        return true;
+    describe->cli->refused = cli_fail_error(describe->cli, error, what, NULL) == CLI_NO;
+    return false;
 }
 
 bool describe_refuse(struct describe *describe, const char *format, ...)
@@ -139,6 +140,17 @@ static bool describe_input(struct describe *describe, const char *program, uint6
     return describe_manifest(describe, describe->cli->arguments[0]);
 }
 
+/* More than the error's own words, where the packer means something in particular. */
+static const char *what_failed(enum capstore_error error)
+{
+    if (error == CAPSTORE_E_SSZ)
+        return "a key of a table, or a register of an endpoint, stands there twice (0a and 0A are "
+               "one key, 1 and 0x1 one register)";
+    if (error == CAPSTORE_E_BODY_TOO_LARGE)
+        return "the content is more than 4 GiB, or reaches above 16 TiB of a slot";
+    return NULL;
+}
+
 enum cli_exit cli_pack(struct cli *cli)
 {
     const char *program = cli_option(cli, "elf");
@@ -150,7 +162,7 @@ enum cli_exit cli_pack(struct cli *cli)
         return cli_fail(cli, CLI_USAGE, "usage", "pack wants -o FILE");
     if (program == NULL && cli_option(cli, "stack") != NULL)
         return cli_fail(cli, CLI_USAGE, "usage", "--stack goes with --elf");
-    if (!cli_option_u64(cli, "stack", DEFAULT_STACK, &stack))
+    if (!cli_option_size(cli, "stack", DEFAULT_STACK, &stack))
         return CLI_USAGE;
     cli->quiet = strcmp(path, "-") == 0;
     if (cli->quiet && cli->json)
@@ -160,9 +172,14 @@ enum cli_exit cli_pack(struct cli *cli)
     struct capstore_source wire;
     enum cli_exit exit = CLI_FAILED;
     if (describe_begin(cli, &describe) && describe_input(&describe, program, stack)) {
+        struct cli_meter meter;
+        cli_meter_start(&meter, "packing", NULL);
+        cli->meter = &meter;
         enum capstore_error error = capstore_pack_finish(describe.pack, &wire);
+        cli_meter_stop(&meter);
+        cli->meter = NULL;
         exit = error == CAPSTORE_OK ? judge_and_write(cli, &wire, path)
-                                    : cli_fail_error(cli, error, "pack", NULL);
+                                    : cli_fail_error(cli, error, "pack", what_failed(error));
     } else if (cli->refused) {
         exit = CLI_NO;
     }

@@ -28,7 +28,7 @@ enum cli_exit cli_put(struct cli *cli)
     enum cli_exit exit = CLI_FAILED;
     struct cli_input input;
     bool canonical = cli_option(cli, "canonical") != NULL;
-    if (!cli_option_u64(cli, "size", 0, &size))
+    if (!cli_option_size(cli, "size", 0, &size))
         return CLI_USAGE;
     if (canonical && cli_option(cli, "size") != NULL)
         return cli_fail(cli, CLI_USAGE, "usage", "--canonical states its own size");

@@ -135,7 +135,8 @@ enum capstore_error capstore_pack_mapping(struct capstore_pack *pack, uint64_t s
 
 /*
  * Begins a Data slot of at least `size` logical bytes, whose content is added with
- * capstore_pack_content; without content it is all zero. CAPSTORE_E_NO_MEMORY.
+ * capstore_pack_content; without content it is all zero. CAPSTORE_E_INVALID_ARGUMENT for a size
+ * that cannot be rounded up to a page, CAPSTORE_E_NO_MEMORY.
  */
 enum capstore_error capstore_pack_data(struct capstore_pack *pack, enum capstore_table table,
                                        struct capstore_bytes key, uint64_t size);

@@ -125,7 +125,7 @@ class Usage(Tool):
     def test_wrong_usage(self):
         for words in ([], ["frobnicate"], ["check"], ["check", "a", "b"], ["--nonsense"], ["check", "--size", "1", "x"],
                       ["hash", "x", "--size", "12z"], ["hash", "x", "--size"], ["hash", "x", "--size", "0x"],
-                      ["hash", "x", "--size", "18446744073709551616"], ["get", "12"], ["get", HELLO[:-1] + "g"],
+                      ["hash", "x", "--size", "18446744073709551616"], ["put", "x", "--size", str(2**64 - PAGE + 1)], ["get", "12"], ["get", HELLO[:-1] + "g"],
                       ["has", HELLO, "xyz"], ["closure", "?"], ["pack", "-o", "x"], ["pack", "m.json"],
                       ["pack", "m.json", "--elf", "p", "-o", "x"], ["pack", "m.json", "-o", "x", "--stack", "1"],
                       ["publish", "x", "--dry-run=yes"], ["-s", "nonsense", "has", HELLO], ["-s"],
@@ -414,7 +414,8 @@ class Manifest(Tool):
                  '{"pinned": {"00": {"image": "12"}}}', '{"pinned": {"00": {"image": "%s", "size": 1}}}' % HELLO,
                  '{"initial": {"00": {"image": "%s"}}}' % HELLO, '{"initial": {"00": {"content": {}}}}',
                  '{"initial": {"00": {"content": [{"at": 4, "hex": "00"}, {"at": 4, "hex": "00"}]}}}',
-                 '{"initial": {"00": {"content": [], "hex": "00"}}}', '{"initial": {"00": {"size": true}}}',
+                 '{"initial": {"00": {"content": [], "hex": "00"}}}', '{"initial": {"00": {"content": [], "offset": 1}}}',
+                 '{"initial": {"00": {"content": [], "length": 1}}}', '{"initial": {"00": {"size": "0xfffffffffffff001"}}}', '{"initial": {"00": {"size": true}}}',
                  '{"yield_receiver_slot": 5}', '{"gas_slots": "00"}', '{"quota_slots": [null]}', "\xff", '{"code": "a\\u0000b"}',
                  "[" * 100000]
         for case in cases:
@@ -426,8 +427,11 @@ class Manifest(Tool):
         for manifest, error in (({"endpoints": {"00": {"initial_regs": {"13": 0}}}}, "register_index_out_of_range"),
                                 ({"mappings": [{"start": 0, "size": 0, "source": []}]}, "source_path_empty"),
                                 ({"mappings": [{"source": ["00"] * 9}]}, "source_path_too_deep"),
-                                ({"pinned": {"0a": {}, "0A": {}}}, "ssz")):
-            self.assertEqual(self.pack(manifest, status=1)["error"], error)
+                                ({"pinned": {"0a": {}, "0A": {}}}, "ssz"),
+                                ({"endpoints": {"00": {"initial_regs": {"1": 0, "0x1": 0}}}}, "ssz")):
+            refused = self.pack(manifest, status=1)
+            self.assertEqual(refused["error"], error)
+            self.assertEqual("0A" in refused["message"], error == "ssz")
             self.assertFalse((self.root / "out").exists())
 
     def test_missing_file(self):
@@ -449,12 +453,16 @@ class Manifest(Tool):
         self.assertEqual(self.json("pack", manifest, "-o", self.root / "no" / "where", status=3)["error"], "io")
 
 
+INTERP, DYNAMIC = -1, -2
+TYPES = {INTERP: 3, DYNAMIC: 2}
+
+
 def elf(segments, entry=CODE_BASE, machine=243, kind=2, sections=(), size=None):
-    """A 64-bit ELF of (flags, address, content, memory size) and, beside segments, PT_INTERP by flags None."""
+    """A 64-bit ELF of (flags, address, content, memory size); the flags INTERP and DYNAMIC stand for such headers."""
     offset = 64 + 56 * len(segments)
     headers, body = b"", b""
     for flags, address, content, memory in segments:
-        headers += struct.pack("<IIQQQQQQ", 3 if flags is None else 1, flags or 0, offset + len(body), address, address,
+        headers += struct.pack("<IIQQQQQQ", TYPES.get(flags, 1), max(flags, 0), offset + len(body), address, address,
                                len(content), memory, 1)
         body += content
     table = b"".join(struct.pack("<IIQQQQIIQQ", 0, kind_, flags, address, 0, length, 0, 0, 1, 0)
@@ -512,6 +520,19 @@ class Programs(Tool):
         self.assertEqual(self.shown()["endpoints"][0]["entry_pc"], "0x400002")
         self.assertEqual(self.layout()[:2], [("0x10000000", "0x1000", "01"), ("0x10003000", "0x1000", "02")])
 
+        done = self.run_tool("pack", "--elf", self.file("p", elf([(R | X, CODE_BASE, b"code", 4), (R, 0x10000, b"r", 1)])),
+                             "-o", self.root / "out")
+        self.assertIn(b"not linked to the layout: data at 0x10000;", done.stderr)
+        self.assertNotIn(b"code moved", done.stderr)
+
+    def test_a_program_that_moves_itself(self):
+        """A dynamic section without libraries is that of a static program; one that leaves the file is none."""
+        for dynamic in (struct.pack("<4Q", 7, 0, 0, 0), struct.pack("<4Q", 7, 0, 7, 0), b""):
+            self.pack(elf([(R | X, 0, b"code", 4), (DYNAMIC, 0, dynamic, len(dynamic))], kind=3, entry=0))
+        cut = bytearray(elf([(R | X, 0, b"code", 4), (DYNAMIC, 0, bytes(16), 16)], kind=3, entry=0))
+        struct.pack_into("<Q", cut, 64 + 56 + 8, 2**63)
+        self.pack(bytes(cut))
+
     def test_shared_pages_go_to_the_writable_segment(self):
         packed = self.pack(elf([(R | X, CODE_BASE, b"code", 4), (R, DATA_BASE, b"r" * (PAGE + 10), PAGE + 10),
                                 (R | W, DATA_BASE + PAGE + 16, b"w", 1), (R, DATA_BASE + PAGE + 32, b"R", 1)]), "--stack=0")
@@ -536,7 +557,8 @@ class Programs(Tool):
         for program, words in (
                 (b"", "no ELF"), (b"\x7fELF", "no ELF"), (b"#!/bin/sh\n" * 20, "no ELF"),
                 (elf([code], machine=62), "no RISC-V"), (elf([code], kind=1), "link it first"),
-                (elf([code, (None, 0, b"/lib/ld.so\0", 11)]), "dynamically"),
+                (elf([code, (INTERP, 0, b"/lib/ld.so\0", 11)]), "dynamically"),
+                (elf([code, (DYNAMIC, 0, struct.pack("<6Q", 10, 0, 1, 5, 0, 0), 48)], kind=3), "dynamically"),
                 (elf([]), "no program headers"), (elf([(R, CODE_BASE, b"x", 1)]), "no executable"),
                 (elf([code], entry=CODE_BASE + 4), "entry"), (elf([code], entry=0), "entry"),
                 (elf([(R | X, CODE_BASE, b"code", 3)]), "leaves the file"),
