@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/capctl/progress.h"
 #include "client/capctl/result.h"
 #include "client/lib/address.h"
 #include "client/lib/link.h"
@@ -127,6 +128,17 @@ static void admin_close(struct admin *admin)
     cap_buf_free(&admin->in);
 }
 
+/* More than the error's own words, where there is something to do. */
+static const char *what_failed(enum cap_error error)
+{
+    if (error == CAP_E_TIMED_OUT)
+        return "the daemon did not answer in time; it may be stuck: see its log, or wait longer "
+               "(--timeout)";
+    if (error == CAP_E_BAD_REPLY)
+        return "what answers is no admin socket of capstored";
+    return NULL;
+}
+
 /* Sends a request and waits. NULL after saying what is wrong: *ret_exit. Takes over `params`. */
 static json_t *call(struct admin *admin, const char *method, json_t *params,
                     enum cli_exit *ret_exit)
@@ -142,13 +154,16 @@ static json_t *call(struct admin *admin, const char *method, json_t *params,
             cli_fail(admin->cli, CLI_USAGE, "usage", "the request cannot be written as JSON");
         line = NULL;
     } else {
+        struct cli_meter meter;
+        cli_meter_start(&meter, "waiting for the daemon", NULL);
         int64_t deadline_ms = client_clock_ms() + admin->timeout_ms;
         enum cap_error error = send_line(admin->fd, line, deadline_ms);
         if (error == CAP_OK)
             error = receive_reply(admin, deadline_ms, &reply);
+        cli_meter_stop(&meter);
         if (error != CAP_OK)
             *ret_exit = cli_fail_error(admin->cli, (enum capstore_error)(int)error,
-                                       admin->cli->admin, NULL);
+                                       admin->cli->admin, what_failed(error));
     }
     free(line);
     free(text);
@@ -331,16 +346,19 @@ static bool counts_bytes(const char *name)
     return strstr(name, "bytes") != NULL || ends_with(name, "_len") || strcmp(name, "size") == 0;
 }
 
+/* "uptime_ms" in milliseconds is "uptime" for a person. */
 static void print_duration(struct out *out, const char *name, uint64_t ms)
 {
     char text[64];
+    char shown[64];
+    snprintf(shown, sizeof shown, "%.*s", (int)(strlen(name) - strlen("_ms")), name);
     uint64_t seconds = ms / 1000;
     if (seconds < 60)
         snprintf(text, sizeof text, "%" PRIu64 ".%03" PRIu64 " s", seconds, ms % 1000);
     else
         snprintf(text, sizeof text, "%" PRIu64 "d %02" PRIu64 ":%02" PRIu64 ":%02" PRIu64,
                  seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    out_text(out, name, text);
+    out_text(out, shown, text);
 }
 
 static void print_scalar(struct out *out, const char *name, const json_t *value)

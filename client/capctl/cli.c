@@ -151,14 +151,20 @@ struct capstore *cli_connect(struct cli *cli, enum cli_exit *ret_exit)
     options.progress_ctx = cli;
     struct capstore *store = NULL;
     enum capstore_error error = capstore_new(&options, &store);
-    if (error == CAPSTORE_OK)
+    if (error == CAPSTORE_OK) {
+        struct cli_meter meter;
+        cli_meter_start(&meter, "connecting", NULL);
         error = capstore_connect(store, cli->socket);
+        cli_meter_stop(&meter);
+    }
     if (error == CAPSTORE_OK)
         return store;
     if (error == CAPSTORE_E_INVALID_ARGUMENT)
         *ret_exit = cli_fail(cli, CLI_USAGE, "usage", "%s", capstore_message(store));
+    else if (error == CAPSTORE_E_CONNECT) /* its message names the address */
+        *ret_exit = cli_fail_error(cli, error, NULL, capstore_message(store));
     else
-        *ret_exit = cli_fail_error(cli, error, NULL, store ? capstore_message(store) : NULL);
+        *ret_exit = cli_fail_error(cli, error, cli->socket, store ? capstore_message(store) : NULL);
     capstore_free(store);
     return NULL;
 }

@@ -15,8 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DYNAMIC_MAX ((uint64_t)64 << 10) /* bytes of a dynamic section; sound ones are far below   \
-                                          */
+#define DYNAMIC_MAX                                                                                \
+    ((uint64_t)64 << 10) /* bytes of a dynamic section; sound ones are far below                   \
+                          */
 
 struct reading {
     Elf *elf;

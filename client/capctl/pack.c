@@ -120,7 +120,13 @@ static enum cli_exit judge_and_write(struct cli *cli, const struct capstore_sour
         struct cli_output output;
         bool good = cli_output_open(cli, path, &output);
         if (good) {
+            struct cli_meter meter = {0};
+            if (!output.stream) /* a stream may be the terminal itself */
+                cli_meter_start(&meter, "writing", NULL);
+            cli->meter = &meter;
             good = cli_output_copy(cli, &output, wire) && cli_output_commit(cli, &output);
+            cli_meter_stop(&meter);
+            cli->meter = NULL;
             cli_output_close(&output);
         }
         if (!good) {

@@ -145,7 +145,13 @@ static enum cli_exit deliver(struct cli *cli, const struct capstore_cap *cap)
     if (path != NULL) {
         if (!cli_output_open(cli, path, &output))
             return CLI_FAILED;
+        struct cli_meter meter = {0};
+        if (!output.stream) /* a stream may be the terminal itself */
+            cli_meter_start(&meter, "writing", NULL);
+        cli->meter = &meter;
         bool good = write_cap(cli, &output, cap) && cli_output_commit(cli, &output);
+        cli_meter_stop(&meter);
+        cli->meter = NULL;
         cli_output_close(&output);
         if (!good)
             return CLI_FAILED;

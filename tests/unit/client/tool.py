@@ -205,6 +205,12 @@ class Admin(Tool):
             self.assertEqual(self.admin("take", *words)["params"], params, words)
         self.assertEqual(self.admin("elsewhere", "number=12")["params"], {"number": "12"})
 
+    def test_what_is_no_admin_socket(self):
+        with Daemon(self.root / "sock") as daemon:
+            refused = self.json("--admin", daemon.address, "--timeout", "1", "status", status=3)
+        self.assertIn(refused["error"], ("timed_out", "connection_lost", "bad_reply"))
+        self.assertIn(daemon.address, refused["message"])
+
     def test_what_cannot_be_a_value(self):
         for word in ("number=", "number=x", "number=1.5", "number=9223372036854775808", "flag=yes"):
             refused = self.admin("take", word, status=2)
