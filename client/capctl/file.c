@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,22 +140,47 @@ static bool output_fail(struct cli *cli, const struct cli_output *output, int co
     return fail_errno(cli, output->path != NULL ? output->path : "output", code);
 }
 
-/* A temporary file beside `final`, with the mode that a new file would get. */
-static int open_beside(struct cli_output *output)
+/* The temporary file that is being written; there is one at a time. */
+static char *volatile unfinished;
+
+/* A signal that ends the run takes the temporary file with it. */
+static void remove_unfinished(int number)
+{
+    if (unfinished != NULL)
+        (void)unlink(unfinished);
+    (void)raise(number); /* the handler is reset: this ends the run as the signal does */
+}
+
+static void watch(char *temporary)
+{
+    static const int numbers[] = {SIGHUP, SIGINT, SIGTERM};
+    unfinished = temporary;
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        struct sigaction action = {.sa_handler = remove_unfinished, .sa_flags = (int)SA_RESETHAND};
+        struct sigaction before;
+        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL)
+            (void)sigaction(numbers[i], &action, NULL);
+    }
+}
+
+/* A temporary file beside `final`, with the mode of the file that it replaces, or a new one's. */
+static int open_beside(struct cli_output *output, const struct stat *before)
 {
     if (asprintf(&output->temporary, "%s.XXXXXX", output->final) < 0) {
         output->temporary = NULL;
         return -1;
     }
+    watch(output->temporary);
     int fd = mkostemp(output->temporary, O_CLOEXEC);
     if (fd < 0) {
+        unfinished = NULL;
         free(output->temporary);
         output->temporary = NULL;
         return -1;
     }
     mode_t mask = umask(0);
     (void)umask(mask);
-    (void)fchmod(fd, 0666 & ~mask);
+    (void)fchmod(fd, before != NULL ? before->st_mode & 0777 : 0666 & ~mask);
     return fd;
 }
 
@@ -176,7 +202,7 @@ bool cli_output_open(struct cli *cli, const char *path, struct cli_output *ret_o
         /* A link stays a link: what it points to is replaced. */
         ret_output->final = there ? realpath(path, NULL) : strdup(path);
         if (ret_output->final != NULL)
-            ret_output->fd = open_beside(ret_output);
+            ret_output->fd = open_beside(ret_output, there ? &info : NULL);
     }
     if (ret_output->fd >= 0)
         return true;
@@ -283,6 +309,7 @@ bool cli_output_commit(struct cli *cli, struct cli_output *output)
         return true;
     if (rename(output->temporary, output->final) < 0)
         return output_fail(cli, output, errno);
+    unfinished = NULL;
     free(output->temporary);
     output->temporary = NULL;
     return true;
@@ -295,6 +322,7 @@ void cli_output_close(struct cli_output *output)
     output->fd = -1;
     if (output->temporary != NULL)
         (void)unlink(output->temporary);
+    unfinished = NULL;
     free(output->temporary);
     free(output->final);
     free(output->path);

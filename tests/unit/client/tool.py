@@ -9,11 +9,13 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import struct
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 
 TOOL = os.environ["CAPSTORE_TOOL"]
@@ -451,12 +453,43 @@ class Manifest(Tool):
         self.json("pack", manifest, "-o", self.root / "link")
         self.assertTrue((self.root / "link").is_symlink())
         self.assertEqual(target.read_bytes(), (VECTORS / "empty.ssz").read_bytes())
+        target.chmod(0o640)
+        self.json("pack", manifest, "-o", target)
+        self.assertEqual(target.stat().st_mode & 0o777, 0o640)
         self.assertEqual(sorted(path.name for path in self.root.iterdir()), ["link", "m.json", "target"])
         done = self.run_tool("pack", manifest, "-o", "-")
         self.assertEqual((done.returncode, done.stdout), (0, (VECTORS / "empty.ssz").read_bytes()))
         self.assertIn(b"accepted", done.stderr)
         self.assertEqual(self.json("pack", manifest, "-o", "-", status=2)["error"], "usage")
         self.assertEqual(self.json("pack", manifest, "-o", self.root / "no" / "where", status=3)["error"], "io")
+
+
+class Interrupted(Tool):
+    def interrupt(self, number):
+        """Packs and sends the signal when a file appears beside the result; how the tool ended."""
+        process = subprocess.Popen([TOOL, "pack", self.root / "m.json", "-o", self.root / "target"],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not list(self.root.glob("target.*")):
+            time.sleep(0.0005)
+        process.send_signal(number)
+        return process.wait(60)
+
+    def test_a_signal_leaves_nothing(self):
+        """Whoever stops it finds the old file, or the new one, and nothing beside it."""
+        os.truncate(self.file("code", b""), 16 << 20)
+        self.file("m.json", '{"code": "code"}')
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for attempt in range(50):
+                target = self.file("target", b"old")
+                status = self.interrupt(number)
+                self.assertEqual(sorted(path.name for path in self.root.iterdir()), ["code", "m.json", "target"])
+                self.assertIn(status, (-number, 0))
+                whole = target.stat().st_size > 16 << 20  # the signal may come between the rename and the end
+                self.assertTrue(whole or status != 0 and target.read_bytes() == b"old")
+                if status != 0:
+                    break
+            else:
+                self.fail("it was always done before it could be stopped")
 
 
 INTERP, DYNAMIC = -1, -2
