@@ -112,10 +112,8 @@ static bool admin_open(struct cli *cli, struct admin *ret_admin, enum cli_exit *
         return false;
     }
     if (client_link_connect(&address, ret_admin->timeout_ms, &ret_admin->fd, detail) != CAP_OK) {
-        *ret_exit = cli_fail(cli, CLI_FAILED, "connect",
-                             "cannot connect to %s: %s; is the daemon running with --admin, and "
-                             "may you use the socket?",
-                             cli->admin, detail);
+        *ret_exit =
+            cli_fail(cli, CLI_FAILED, "connect", "cannot connect to %s: %s", cli->admin, detail);
         return false;
     }
     return true;

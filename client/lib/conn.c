@@ -599,10 +599,8 @@ enum capstore_error capstore_connect(struct capstore *store, const char *address
     int fd;
     error = client_link_connect(&parsed, store->timeout_ms, &fd, detail);
     if (error != CAP_OK)
-        return client_end(store, client_say(store, error,
-                                            "cannot connect to %.200s: %s; is the "
-                                            "daemon running?",
-                                            address, detail));
+        return client_end(
+            store, client_say(store, error, "cannot connect to %.200s: %s", address, detail));
     return client_end(store, connected(store, fd));
 }
 

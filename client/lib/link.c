@@ -165,6 +165,16 @@ static int connect_tcp(const struct client_address *to, int64_t deadline_ms, int
     return fd;
 }
 
+/* What to look at first. */
+static const char *advice(int code)
+{
+    if (code == ENOENT || code == ECONNREFUSED || code == ETIMEDOUT)
+        return "; is the daemon running, and is the address right?";
+    if (code == EACCES || code == EPERM)
+        return "; this user may not use it";
+    return "";
+}
+
 enum cap_error client_link_connect(const struct client_address *address, uint32_t timeout_ms,
                                    int *ret_fd, char ret_detail[CLIENT_LINK_DETAIL_SIZE])
 {
@@ -180,6 +190,6 @@ enum cap_error client_link_connect(const struct client_address *address, uint32_
     char text[96];
     if (reason == NULL)
         reason = strerror_r(code, text, sizeof text);
-    snprintf(ret_detail, CLIENT_LINK_DETAIL_SIZE, "%s", reason);
+    snprintf(ret_detail, CLIENT_LINK_DETAIL_SIZE, "%s%s", reason, advice(code));
     return code == ETIMEDOUT ? CAP_E_TIMED_OUT : CAP_E_CONNECT;
 }

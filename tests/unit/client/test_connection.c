@@ -103,6 +103,10 @@ static void test_connect_errors(void **state)
     assert_error(capstore_connect(store, "nonsense"), "invalid_argument");
     assert_error(capstore_connect(store, "unix:/nowhere/at/all"), "connect");
     assert_non_null(strstr(capstore_message(store), "/nowhere/at/all"));
+    assert_non_null(strstr(capstore_message(store), "is the daemon running"));
+    /* What no daemon can mend does not point at it. */
+    assert_error(capstore_connect(store, "unix:/dev/null/sock"), "connect");
+    assert_null(strstr(capstore_message(store), "is the daemon running"));
     assert_error(capstore_connect(store, "tcp:127.0.0.1:1"), "connect");
     capstore_free(store);
     options.agent = "line\nbreak";
