@@ -86,7 +86,13 @@ static bool spool(struct cli *cli, const char *path, int from, struct cli_input 
     int code = copy_stream(from, fd, &input->len);
     if (code != 0) {
         close(fd);
-        return fail_errno(cli, path, code);
+        if (code != ENOSPC)
+            return fail_errno(cli, path, code);
+        (void)cli_fail(cli, CLI_FAILED, "disk_full",
+                       "%s: no room for a copy among the temporary files; set TMPDIR to where "
+                       "there is",
+                       path);
+        return false;
     }
     input->fd = fd;
     return true;
