@@ -321,6 +321,9 @@ static void take_lines(struct admin_connection *connection)
         struct cap_bytes line;
         enum jsonrpc_event event =
             jsonrpc_reader_feed(connection->reader, &connection->pending, &line);
+        if (event == JSONRPC_MORE && connection->at_end &&
+            jsonrpc_reader_rest(connection->reader, &line))
+            event = JSONRPC_LINE;
         if (event == JSONRPC_MORE)
             return;
         if (event == JSONRPC_NO_MEMORY)

@@ -92,6 +92,15 @@ enum jsonrpc_event jsonrpc_reader_feed(struct jsonrpc_reader *reader, struct cap
     return JSONRPC_MORE;
 }
 
+bool jsonrpc_reader_rest(struct jsonrpc_reader *reader, struct cap_bytes *ret_line)
+{
+    if (reader->complete || is_blank(&reader->line))
+        return false;
+    reader->complete = true;
+    *ret_line = cap_buf_bytes(&reader->line);
+    return true;
+}
+
 bool jsonrpc_too_deep(struct cap_bytes line, unsigned max)
 {
     unsigned depth = 0;

@@ -40,6 +40,12 @@ void jsonrpc_reader_free(struct jsonrpc_reader *reader);
 enum jsonrpc_event jsonrpc_reader_feed(struct jsonrpc_reader *reader, struct cap_bytes *input,
                                        struct cap_bytes *ret_line);
 
+/*
+ * At the end of all input: the line that lacks only its '\n', if there is one, and only once. As
+ * jsonrpc_reader_feed.
+ */
+bool jsonrpc_reader_rest(struct jsonrpc_reader *reader, struct cap_bytes *ret_line);
+
 /* --- Requests --------------------------------------------------------------------------------- */
 
 /* A decoded request; release with jsonrpc_request_free. */

@@ -239,6 +239,31 @@ static void a_peer_that_shut_down_is_still_answered(void **state)
     close_peer(&peer);
 }
 
+/* printf without a newline, a shell's most likely slip. */
+static void a_last_line_may_lack_its_end(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *last; /* what it is answered with; NULL: there is nothing to answer */
+    } rows[] = {
+        {HELLO "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\"}", "ok"},
+        {HELLO "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\"}", "ok"},
+        {HELLO "{\"jsonrpc\":", "parse_error"},
+        {HELLO " ", NULL},
+        {HELLO, NULL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct peer_end peer = connect_peer(*state);
+        say_text(&peer, rows[i].text);
+        shutdown(peer.fd, SHUT_WR);
+        wait_end(&peer);
+        assert_int_equal(line_count(&peer), rows[i].last ? 2 : 1);
+        if (rows[i].last)
+            assert_answer(&peer, 1, strcmp(rows[i].last, "ok") == 0 ? 1 : -1, rows[i].last);
+        close_peer(&peer);
+    }
+}
+
 static void notifications_are_executed_and_not_answered(void **state)
 {
     struct fixture *fixture = *state;
@@ -484,6 +509,7 @@ int main(void)
         WITH_SOCKET(a_byte_at_a_time_is_fine),
         WITH_SOCKET(pipelined_lines_are_answered_in_order),
         WITH_SOCKET(a_peer_that_shut_down_is_still_answered),
+        WITH_SOCKET(a_last_line_may_lack_its_end),
         WITH_SOCKET(notifications_are_executed_and_not_answered),
         WITH_SOCKET(wrong_lines_leave_the_connection_usable),
         WITH_SOCKET(a_line_too_long_is_skipped),
