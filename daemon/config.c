@@ -30,6 +30,8 @@ static const struct config_option options[] = {
      "state directory: the store and the spool (required)"},
     {"listen", CONFIG_TEXTS, AT(listen), 0, 0, 0, "ADDRESS",
      "serve on unix:PATH or tcp:HOST:PORT; repeatable"},
+    {"listen-mode", CONFIG_MODE, AT(listen_mode), CONFIG_MODE_UMASK, 0, 0777, "MODE",
+     "permissions of the Unix sockets of --listen, as 660; else what the umask leaves"},
     {"admin", CONFIG_TEXT, AT(admin), 0, 0, 0, "ADDRESS", "admin socket, unix:PATH"},
     {"admin-group", CONFIG_TEXT, AT(admin_group), 0, 0, 0, "GROUP",
      "members of this group may operate the daemon through the admin socket"},
@@ -167,6 +169,18 @@ static enum cap_error set_level(struct reader *reader, const struct config_optio
     return CAP_OK;
 }
 
+/* Three octal digits, with or without a zero before them. */
+static enum cap_error set_mode(struct reader *reader, const struct config_option *option,
+                               const char *text)
+{
+    size_t digits = strspn(text, "01234567");
+    if (text[digits] != '\0' || digits < 3 || digits > 4 || (digits == 4 && text[0] != '0')) {
+        return bad_value(reader, option, text, "mode: three octal digits, such as 660");
+    }
+    *number_of(reader->config, option) = strtoull(text, NULL, 8);
+    return CAP_OK;
+}
+
 /* How far a size's suffix shifts; false for another suffix. */
 static bool suffix_shift(const char *suffix, unsigned *ret_shift)
 {
@@ -238,6 +252,8 @@ static enum cap_error set_from_text(struct reader *reader, const struct config_o
         return set_text(reader, option, text);
     case CONFIG_LEVEL:
         return set_level(reader, option, text);
+    case CONFIG_MODE:
+        return set_mode(reader, option, text);
     case CONFIG_SIZE:
     case CONFIG_COUNT:
     case CONFIG_MS:
@@ -462,6 +478,9 @@ bool config_value(const struct config *config, const struct config_option *optio
     case CONFIG_LEVEL:
         snprintf(ret_value, size, "%s", log_level_name((enum log_level) * number));
         return true;
+    case CONFIG_MODE:
+        snprintf(ret_value, size, "%03" PRIo64, *number);
+        return *number != CONFIG_MODE_UMASK;
     case CONFIG_SIZE:
     case CONFIG_COUNT:
     case CONFIG_MS:

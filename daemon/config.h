@@ -19,14 +19,17 @@
 #define CONFIG_REASON_SIZE 320
 #define CONFIG_VALUE_SIZE  64
 
+#define CONFIG_MODE_UMASK UINT64_MAX /* no mode was given */
+
 /* Every setting. Strings are owned by the struct. Sizes in bytes, times in milliseconds. */
 struct config {
     char *state; /* NULL until set; the daemon does not start without it */
     char *listen[CONFIG_LISTEN_MAX];
     size_t listen_count;
-    char *admin;       /* NULL: no admin socket */
-    char *admin_group; /* NULL: none; its members may operate */
-    char *config;      /* the configuration file, as given on the command line */
+    uint64_t listen_mode; /* of the Unix sockets in `listen`; CONFIG_MODE_UMASK: the umask's */
+    char *admin;          /* NULL: no admin socket */
+    char *admin_group;    /* NULL: none; its members may operate */
+    char *config;         /* the configuration file, as given on the command line */
     uint64_t log_level;
 
     uint64_t map_size; /* 0: the store's default */
@@ -59,6 +62,7 @@ enum config_type {
     CONFIG_COUNT, /* uint64_t */
     CONFIG_MS,    /* uint64_t */
     CONFIG_LEVEL, /* a level of log.h by name */
+    CONFIG_MODE,  /* uint64_t permissions; three octal digits, in the file as a text */
 };
 
 /* One row of the table. */

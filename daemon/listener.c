@@ -80,7 +80,53 @@ static enum cap_error remember_path(struct bound *bound, const char *path, char 
     return bound->path == NULL ? CAP_E_NO_MEMORY : CAP_OK;
 }
 
-static enum cap_error bind_unix(const char *path, struct bound *bound, char *reason)
+/* What stands in the way of a socket, and what to do about it. */
+static enum cap_error occupied(const char *path, char *reason)
+{
+    struct stat st;
+    if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode)) {
+        snprintf(reason, CONFIG_REASON_SIZE,
+                 "%.200s is there and is no socket; move it away, or give another path", path);
+    } else {
+        snprintf(reason, CONFIG_REASON_SIZE,
+                 "%.200s is a socket in use; stop who serves it, or give another path", path);
+    }
+    return CAP_E_IO;
+}
+
+/*
+ * Binds with the permissions wanted. They come from the umask, so that they are there with the
+ * socket and no path is looked up twice. Only start binds, and no other thread makes files then.
+ */
+static int bind_with_mode(int fd, const struct sockaddr_un *address, uint64_t mode)
+{
+    if (mode == CONFIG_MODE_UMASK) {
+        return bind(fd, (const struct sockaddr *)address, sizeof(*address));
+    }
+    mode_t before = umask(0777 & ~(mode_t)mode);
+    int result = bind(fd, (const struct sockaddr *)address, sizeof(*address));
+    int number = errno;
+    (void)umask(before);
+    errno = number;
+    return result;
+}
+
+/* Asks only for a change: a sandbox may forbid the call as such. */
+static enum cap_error set_group(const char *path, uint32_t group, char *reason)
+{
+    struct stat st;
+    if (group == LISTENER_OWN_GROUP || (lstat(path, &st) == 0 && st.st_gid == group) ||
+        lchown(path, (uid_t)-1, (gid_t)group) == 0) {
+        return CAP_OK;
+    }
+    snprintf(reason, CONFIG_REASON_SIZE,
+             "cannot give %.160s to group %u: %s; the daemon's user must be in the group", path,
+             (unsigned)group, strerror(errno));
+    return CAP_E_IO;
+}
+
+static enum cap_error bind_unix(const char *path, const struct listener_access *access,
+                                struct bound *bound, char *reason)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (*path == '\0' || strlen(path) >= sizeof(address.sun_path)) {
@@ -93,16 +139,28 @@ static enum cap_error bind_unix(const char *path, struct bound *bound, char *rea
     if (bound->fd < 0) {
         return fail("make a socket for", path, reason);
     }
-    const struct sockaddr *generic = (const struct sockaddr *)&address;
-    int result = bind(bound->fd, generic, sizeof(address));
-    if (result != 0 && errno == EADDRINUSE && is_stale(&address)) {
-        (void)unlink(path);
-        result = bind(bound->fd, generic, sizeof(address));
+    int result = bind_with_mode(bound->fd, &address, access->mode);
+    if (result != 0 && errno == EADDRINUSE) {
+        if (!is_stale(&address)) {
+            return occupied(path, reason);
+        }
+        if (unlink(path) != 0) {
+            return fail("remove the stale socket", path, reason);
+        }
+        result = bind_with_mode(bound->fd, &address, access->mode);
     }
     if (result != 0) {
         return fail("bind", path, reason);
     }
-    return remember_path(bound, path, reason);
+    enum cap_error error = remember_path(bound, path, reason);
+    return error == CAP_OK ? set_group(path, access->group, reason) : error;
+}
+
+/* getaddrinfo takes 65536 + n for n. */
+static bool is_port(const char *text)
+{
+    size_t digits = strspn(text, "0123456789");
+    return text[digits] != '\0' || (digits <= 5 && strtoul(text, NULL, 10) <= UINT16_MAX);
 }
 
 /* Splits HOST:PORT or [HOST]:PORT in place. */
@@ -120,7 +178,7 @@ static bool split_host(char *text, char **ret_host, char **ret_port)
     }
     *ret_host = text;
     *ret_port = colon + 1;
-    return true;
+    return is_port(colon + 1);
 }
 
 static enum cap_error bind_info(const struct addrinfo *info, const char *address,
@@ -147,7 +205,8 @@ static enum cap_error bind_tcp(const char *address, struct bound *bound, char *r
     char *port = NULL;
     snprintf(text, sizeof(text), "%s", address);
     if (strlen(address) >= sizeof(text) || !split_host(text, &host, &port)) {
-        snprintf(reason, CONFIG_REASON_SIZE, "tcp:%.120s: must be tcp:HOST:PORT", address);
+        snprintf(reason, CONFIG_REASON_SIZE,
+                 "tcp:%.120s: must be tcp:HOST:PORT with a port up to 65535", address);
         return CAP_E_INVALID_ARGUMENT;
     }
     int result = getaddrinfo(host, port, &hints, &info);
@@ -160,13 +219,13 @@ static enum cap_error bind_tcp(const char *address, struct bound *bound, char *r
     return error;
 }
 
-enum cap_error listener_bind(const char *address, struct bound *ret_bound,
-                             char ret_reason[CONFIG_REASON_SIZE])
+enum cap_error listener_bind(const char *address, const struct listener_access *access,
+                             struct bound *ret_bound, char ret_reason[CONFIG_REASON_SIZE])
 {
     struct bound bound = {.fd = -1};
     enum cap_error error = CAP_E_INVALID_ARGUMENT;
     if (strncmp(address, "unix:", 5) == 0) {
-        error = bind_unix(address + 5, &bound, ret_reason);
+        error = bind_unix(address + 5, access, &bound, ret_reason);
     } else if (strncmp(address, "tcp:", 4) == 0) {
         error = bind_tcp(address + 4, &bound, ret_reason);
     } else {

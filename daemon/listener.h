@@ -8,13 +8,22 @@
 
 struct listener;
 
+/* Who may connect to a Unix socket that we make. */
+struct listener_access {
+    uint64_t mode;  /* its permissions; CONFIG_MODE_UMASK: what the umask leaves */
+    uint32_t group; /* its group; LISTENER_OWN_GROUP: ours */
+};
+
+#define LISTENER_OWN_GROUP UINT32_MAX
+
 /*
- * Binds an address and listens. A stale Unix socket, one that nobody serves, is replaced; anything
+ * Binds an address and listens. A Unix socket has its permissions and group before anybody can
+ * connect. A stale Unix socket, one that nobody serves, is replaced; anything
  * else at its path is left alone. CAP_E_INVALID_ARGUMENT, CAP_E_IO, CAP_E_NO_MEMORY with a
  * sentence.
  */
-enum cap_error listener_bind(const char *address, struct bound *ret_bound,
-                             char ret_reason[CONFIG_REASON_SIZE]);
+enum cap_error listener_bind(const char *address, const struct listener_access *access,
+                             struct bound *ret_bound, char ret_reason[CONFIG_REASON_SIZE]);
 
 /* Takes over an inherited fd. CAP_E_INVALID_ARGUMENT when it does not listen. */
 enum cap_error listener_inherit(int fd, struct bound *ret_bound,

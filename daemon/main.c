@@ -1,4 +1,6 @@
 /* capstored: arguments, process-wide settings, server, exit status. */
+#include <ctype.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,6 +12,36 @@
 
 /* Exit statuses: sysexits' EX_USAGE for a wrong command line, 1 for what could not be done. */
 #define EXIT_USAGE 64
+
+/*
+ * Whatever is opened while one of the first three descriptors is closed takes its number, and log
+ * lines would then be written into a store or a socket of ours.
+ */
+static void open_streams(void)
+{
+    int fd = 0;
+    while (fd >= 0 && fd <= STDERR_FILENO) {
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+/* One line, whatever a file or an argument that the sentence quotes has in it. */
+static void complain(const char *sentence, const char *name)
+{
+    char line[CONFIG_REASON_SIZE];
+    snprintf(line, sizeof(line), "%s", sentence);
+    for (char *at = line; *at != '\0'; at++) {
+        if (iscntrl((unsigned char)*at)) {
+            *at = '?';
+        }
+    }
+    /* The journal takes a line without a priority for a piece of news. */
+    fprintf(stderr, "%scapstored: %s%s%s%s\n", log_fd_is_journal(STDERR_FILENO) ? "<3>" : "", line,
+            name == NULL ? "" : " (", name == NULL ? "" : name, name == NULL ? "" : ")");
+}
 
 /* Descriptors are bounded by our own limits; the process may use all that it is allowed. */
 static void raise_descriptor_limit(void)
@@ -46,7 +78,7 @@ static int run(struct config *config)
     size_pool(config);
     enum cap_error error = server_start(&server, env_system(), config, NULL, reason);
     if (error != CAP_OK) {
-        fprintf(stderr, "capstored: %s (%s)\n", reason, cap_error_name(error));
+        complain(reason, cap_error_name(error));
         return error == CAP_E_INVALID_ARGUMENT ? EXIT_USAGE : EXIT_FAILURE;
     }
     int status = server_run(&server);
@@ -60,9 +92,10 @@ int main(int argc, char **argv)
     enum config_action action = CONFIG_RUN;
     char reason[CONFIG_REASON_SIZE];
     int status = EXIT_SUCCESS;
+    open_streams();
     config_init(&config);
     if (config_parse(&config, argc, argv, &action, reason) != CAP_OK) {
-        fprintf(stderr, "capstored: %s\n", reason);
+        complain(reason, NULL);
         config_free(&config);
         return EXIT_USAGE;
     }

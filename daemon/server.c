@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 
 #include "daemon/admin/admin.h"
+#include "daemon/admin/level.h"
 #include "daemon/hashing.h"
 #include "daemon/ledger.h"
 #include "daemon/listener.h"
@@ -189,6 +190,9 @@ static void on_signal(uv_signal_t *signal, int number)
     struct server *server = signal->data;
     log_event(&server->log, LOG_LEVEL_INFO, log_name("signal"),
               log_number("number", (uint64_t)number));
+    if (number == SIGHUP) {
+        return; /* nothing is read anew, and a habit or a closed terminal must not end a store */
+    }
     if (server->phase == SERVER_RUNNING) {
         server_drain(server);
     } else {
@@ -281,6 +285,21 @@ void server_turn_soon(struct server *server)
 /* --- Start
  * ---------------------------------------------------------------------------------------- */
 
+/* Why a store does not open and what to do, where its errors mean more than elsewhere. */
+static const char *store_problem(enum cap_error error)
+{
+    if (error == CAP_E_IO) {
+        return "it cannot be read and written; it must belong to the user that runs capstored";
+    }
+    if (error == CAP_E_INVALID_ARGUMENT) {
+        return "it must be on a local file system, and --map-size must suit this machine";
+    }
+    if (error == CAP_E_STORE_VERSION) {
+        return "another version of capstored wrote it; run that one, or give another --state";
+    }
+    return cap_error_text(error);
+}
+
 static enum cap_error open_store(struct server *server, char *reason)
 {
     uint8_t id[CAP_STORE_ID_SIZE];
@@ -296,7 +315,7 @@ static enum cap_error open_store(struct server *server, char *reason)
     error = cap_store_lmdb_open(&config, id, &server->store);
     if (error != CAP_OK) {
         snprintf(reason, CONFIG_REASON_SIZE, "cannot open the store in %.150s: %s", config.dir,
-                 cap_error_text(error));
+                 store_problem(error));
     }
     return error;
 }
@@ -340,6 +359,18 @@ static enum cap_error add_listener(struct server *server, struct bound *bound, c
     return CAP_OK;
 }
 
+/* A second admin socket must not be served to clients. */
+static enum cap_error take_admin(struct server *server, struct bound *bound, char *reason)
+{
+    if (server->admin_bound.fd >= 0) {
+        snprintf(reason, CONFIG_REASON_SIZE, "more than one inherited socket is named admin");
+        bound_release(bound, false);
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    server->admin_bound = *bound;
+    return CAP_OK;
+}
+
 /* Sockets that systemd passed: the one named "admin" is the admin socket, others serve clients. */
 static enum cap_error take_inherited(struct server *server, char *reason)
 {
@@ -352,8 +383,11 @@ static enum cap_error take_inherited(struct server *server, char *reason)
         if (error != CAP_OK) {
             return error;
         }
-        if (strcmp(name, "admin") == 0 && server->admin_bound.fd < 0) {
-            server->admin_bound = bound;
+        if (strcmp(name, "admin") == 0) {
+            error = take_admin(server, &bound, reason);
+            if (error != CAP_OK) {
+                return error;
+            }
             continue;
         }
         error = add_listener(server, &bound, name, reason);
@@ -366,10 +400,14 @@ static enum cap_error take_inherited(struct server *server, char *reason)
 
 static enum cap_error open_listeners(struct server *server, char *reason)
 {
+    const struct listener_access access = {
+        .mode = server->config.listen_mode,
+        .group = LISTENER_OWN_GROUP,
+    };
     enum cap_error error = take_inherited(server, reason);
     for (size_t i = 0; error == CAP_OK && i < server->config.listen_count; i++) {
         struct bound bound;
-        error = listener_bind(server->config.listen[i], &bound, reason);
+        error = listener_bind(server->config.listen[i], &access, &bound, reason);
         if (error == CAP_OK) {
             error = add_listener(server, &bound, server->config.listen[i], reason);
         }
@@ -381,24 +419,42 @@ static enum cap_error open_listeners(struct server *server, char *reason)
     return error;
 }
 
+/* Only who may operate can connect: the operators' group, if there is one, and ourselves. */
+static enum cap_error bind_admin(struct server *server, const struct admin_group *operators,
+                                 char *reason)
+{
+    const struct listener_access access = {
+        .mode = operators->exists ? 0660 : 0600,
+        .group = operators->exists ? operators->gid : LISTENER_OWN_GROUP,
+    };
+    if (strncmp(server->config.admin, "unix:", 5) != 0) {
+        snprintf(reason, CONFIG_REASON_SIZE, "admin: must be unix:PATH");
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    return listener_bind(server->config.admin, &access, &server->admin_bound, reason);
+}
+
 /* The admin socket opens last: who reaches it finds a daemon that serves. */
 static enum cap_error open_admin(struct server *server, char *reason)
 {
+    struct admin_group operators;
+    enum cap_error error = admin_group_find(server->config.admin_group, &operators);
+    if (error != CAP_OK) {
+        snprintf(reason, CONFIG_REASON_SIZE, "admin-group: there is no group %.120s",
+                 server->config.admin_group);
+        return error;
+    }
     if (server->admin_bound.fd < 0 && server->config.admin != NULL) {
-        if (strncmp(server->config.admin, "unix:", 5) != 0) {
-            snprintf(reason, CONFIG_REASON_SIZE, "admin: must be unix:PATH");
-            return CAP_E_INVALID_ARGUMENT;
-        }
-        enum cap_error error = listener_bind(server->config.admin, &server->admin_bound, reason);
-        if (error != CAP_OK) {
-            return error;
-        }
+        error = bind_admin(server, &operators, reason);
     }
-    if (server->admin_bound.fd < 0) {
-        return CAP_OK;
+    if (error != CAP_OK || server->admin_bound.fd < 0) {
+        return error;
     }
+    log_event(
+        &server->log, LOG_LEVEL_INFO, log_name("admin_listening"),
+        log_text("address", server->admin_bound.path == NULL ? "admin" : server->config.admin));
     snprintf(reason, CONFIG_REASON_SIZE, "cannot start the admin socket");
-    enum cap_error error = admin_start(server, server->admin_bound.fd, &server->admin);
+    error = admin_start(server, server->admin_bound.fd, &operators, &server->admin);
     if (error == CAP_OK) {
         server->admin_bound.fd = -1; /* the admin socket's now; the path stays ours */
     }
@@ -419,7 +475,7 @@ static void check_descriptors(struct server *server)
 
 static void start_handles(struct server *server)
 {
-    static const int numbers[] = {SIGTERM, SIGINT};
+    static const int numbers[SERVER_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
     uint64_t watchdog_ms = sd_watchdog_us() / 2000;
     uv_timer_init(&server->loop, &server->tick);
     uv_timer_init(&server->loop, &server->watchdog);
@@ -429,7 +485,7 @@ static void start_handles(struct server *server)
     if (watchdog_ms > 0) {
         uv_timer_start(&server->watchdog, on_watchdog, 0, watchdog_ms);
     }
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < SERVER_SIGNALS; i++) {
         uv_signal_init(&server->loop, &server->signals[i]);
         server->signals[i].data = server;
         uv_signal_start(&server->signals[i], on_signal, numbers[i]);
@@ -516,8 +572,9 @@ static void close_handles(struct server *server)
     uv_close((uv_handle_t *)&server->tick, NULL);
     uv_close((uv_handle_t *)&server->watchdog, NULL);
     uv_close((uv_handle_t *)&server->turn, NULL);
-    uv_close((uv_handle_t *)&server->signals[0], NULL);
-    uv_close((uv_handle_t *)&server->signals[1], NULL);
+    for (size_t i = 0; i < SERVER_SIGNALS; i++) {
+        uv_close((uv_handle_t *)&server->signals[i], NULL);
+    }
 }
 
 void server_close(struct server *server)

@@ -5,11 +5,13 @@
  * the fields marked "open", and otherwise use the functions below.
  *
  * Life: server_start opens everything and says READY; server_run turns the loop until a drain or a
- * stop is complete; server_close releases. SIGTERM and SIGINT drain; a second one stops at once.
+ * stop is complete; server_close releases. SIGTERM and SIGINT drain; a second one stops at once;
+ * SIGHUP does nothing.
  *
  * The admin socket is a room of its own, daemon/admin, which provides in daemon/admin/admin.h:
  *
- *     enum cap_error admin_start(struct server *server, int listen_fd, struct admin **ret_admin);
+ *     enum cap_error admin_start(struct server *server, int listen_fd,
+ *                                const struct admin_group *operators, struct admin **ret_admin);
  *         Takes over a bound and listening, nonblocking, close-on-exec Unix socket (ours or
  *         inherited) and serves on server->loop. On failure the fd stays the caller's.
  *     void admin_stop(struct admin *admin);
@@ -35,6 +37,7 @@
 #include "lib/store/store.h"
 
 #define SERVER_LISTENERS_MAX 32u
+#define SERVER_SIGNALS       3u
 
 struct admin;
 struct hashing;
@@ -97,7 +100,7 @@ struct server {
     uv_timer_t tick;
     uv_idle_t turn; /* runs while sessions have input left over */
     uv_timer_t watchdog;
-    uv_signal_t signals[2];
+    uv_signal_t signals[SERVER_SIGNALS];
     bool loop_open;
     bool handles_open; /* the timers, idle and signals above */
     uv_work_t tend;

@@ -148,21 +148,18 @@ static void on_connectable(uv_poll_t *poll, int status, int events)
 
 /* --- Life ------------------------------------------------------------------------------------- */
 
-enum cap_error admin_start(struct server *server, int listen_fd, struct admin **ret_admin)
+enum cap_error admin_start(struct server *server, int listen_fd,
+                           const struct admin_group *operators, struct admin **ret_admin)
 {
     struct admin *admin = calloc(1, sizeof *admin);
     if (!admin)
         return CAP_E_NO_MEMORY;
     admin->server = server;
     admin->listen_fd = listen_fd;
+    admin->operators = *operators;
     admin->figures.connections_limit = ADMIN_CONNECTIONS_MAX;
     /* jansson seeds its tables on first use; do it before workers are there. */
     json_object_seed(0);
-    enum cap_error error = admin_group_find(server->config.admin_group, &admin->operators);
-    if (error != CAP_OK) {
-        free(admin);
-        return error;
-    }
     if (uv_poll_init(&server->loop, &admin->listener, listen_fd) != 0) {
         free(admin);
         return CAP_E_IO;

@@ -17,13 +17,15 @@
 
 struct admin;
 struct admin_figures;
+struct admin_group;
 
 /*
  * Takes over a bound, listening, nonblocking, close-on-exec Unix socket and serves on server->loop.
- * On failure the fd stays the caller's. CAP_E_NO_MEMORY, CAP_E_IO, CAP_E_INVALID_ARGUMENT (the
- * operators' group of the configuration does not exist).
+ * Members of the group `operators` may operate. On failure the fd stays the caller's.
+ * CAP_E_NO_MEMORY, CAP_E_IO.
  */
-enum cap_error admin_start(struct server *server, int listen_fd, struct admin **ret_admin);
+enum cap_error admin_start(struct server *server, int listen_fd,
+                           const struct admin_group *operators, struct admin **ret_admin);
 
 /*
  * Closes the listener and every connection and cancels what is under way. Then run the loop until

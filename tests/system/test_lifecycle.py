@@ -15,7 +15,7 @@ import unittest
 import harness
 import protocol
 import wire
-from harness import START_SECONDS, SystemTest, content, free_port, wait_until
+from harness import PAGE, START_SECONDS, SystemTest, content, free_port, wait_until
 from protocol import END, Closed
 
 USAGE = 64  # EX_USAGE of sysexits: a wrong command line or configuration
@@ -107,6 +107,27 @@ class Ends(SystemTest):
             self.assertEqual(d.process.wait(START_SECONDS), 0)
 
 
+    def test_a_hangup_changes_nothing(self):
+        d = self.daemon()
+        d.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: " signal number=1" in d.log(), "the hangup to be noticed")
+        self.assertEqual(d.admin("status")["phase"], "running")
+        self.assertUsable(self.connect(d))
+        self.assertEqual(d.stop(), 0)
+
+    def test_without_standard_streams(self):
+        """Log lines must not end up in a file or a pipe that was opened in their place."""
+        d = self.daemon(start=False)
+        closed = "exec 0<&- 1>&- 2>&-; exec \"$@\""
+        d.process = subprocess.Popen(["sh", "-c", closed, "sh", *d.command()])
+        wait_until(d.ready, "the daemon to answer")
+        cap_hash = self.connect(d).put_data(content("streams", 3 * PAGE))["cap_hash"]
+        self.assertEqual([os.readlink(f"/proc/{d.process.pid}/fd/{fd}") for fd in range(3)], ["/dev/null"] * 3)
+        self.assertEqual(d.stop(), 0)
+        d.start()
+        self.assertEqual(self.connect(d).has([cap_hash]), [2])
+
+
 class Places(SystemTest):
     """State directory and sockets belong to one daemon."""
 
@@ -144,6 +165,7 @@ class Places(SystemTest):
         result = run("--state", self.root / "state", "--listen", f"unix:{path}")
         self.assertEqual(result.returncode, 1, result)
         self.assertEqual(path.read_bytes(), b"keep me")
+        self.assertIn("no socket", result.stderr, "what is in the way is said")
 
     def test_a_taken_port(self):
         port = free_port()
@@ -168,6 +190,50 @@ class Places(SystemTest):
         cap_hash = self.connect(d).put_data(b"everywhere")["cap_hash"]
         for address in d.listen:
             self.assertEqual(self.connect(d, address=address).has([cap_hash]), [2])
+
+
+    def mode(self, path):
+        return path.stat().st_mode & 0o777
+
+    def test_the_admin_socket_is_its_own_users(self):
+        """Whatever the umask: nobody else connects, unless a group may operate, and then that group does."""
+        for mask in (0o000, 0o077):
+            before = os.umask(mask)
+            d = self.daemon(name=f"own{mask}")
+            group = self.daemon("--admin-group", str(os.getgid()), name=f"group{mask}")
+            os.umask(before)
+            self.assertEqual(self.mode(d.admin_path), 0o600)
+            self.assertEqual(self.mode(group.admin_path), 0o660)
+            self.assertEqual(group.admin_path.stat().st_gid, os.getgid())
+
+    @unittest.skipUnless(os.getuid() == 0 and shutil.which("setpriv") and shutil.which("socat"), "needs root")
+    def test_a_member_of_the_admin_group_connects(self):
+        d = self.daemon("--admin-group", "65534")
+        self.root.chmod(0o755)
+        for group, works in ((65534, True), (65533, False)):
+            result = subprocess.run(
+                ["setpriv", "--reuid=65534", f"--regid={group}", "--clear-groups", "socat", "-t", "30", "-",
+                 f"UNIX-CONNECT:{d.admin_path}"], input=b'{"jsonrpc":"2.0","id":1,"method":"hello"}\n',
+                capture_output=True, timeout=60, check=False)
+            self.assertEqual(b'"operate"' in result.stdout, works, result.stderr)
+
+    def test_the_mode_of_sockets_for_clients(self):
+        d = self.daemon("--listen-mode", "620")
+        self.assertEqual(self.mode(d.path), 0o620)
+        before = os.umask(0o027)
+        d = self.daemon(name="umask")
+        os.umask(before)
+        self.assertEqual(self.mode(d.path), 0o750)
+
+    def test_an_unknown_admin_group_is_named(self):
+        result = run("--state", self.root / "state", "--listen", f"unix:{self.root}/s",
+                     "--admin", f"unix:{self.root}/a", "--admin-group", "no-such-group")
+        self.assertEqual(result.returncode, USAGE, result)
+        self.assertRegex(result.stderr.splitlines()[-1], "^capstored: admin-group: .*no-such-group")
+
+    def test_a_port_out_of_range(self):
+        result = run("--state", self.root / "state", "--listen", f"tcp:127.0.0.1:{65536 + free_port()}")
+        self.assertEqual(result.returncode, USAGE, result)
 
 
 class Options(SystemTest):
@@ -207,6 +273,7 @@ class Options(SystemTest):
             self.wrong("--state", self.root / "state", "--listen", listen, say=listen[:30])
         self.wrong(*good, "--admin", "tcp:127.0.0.1:1", say="admin")
         self.wrong(*good, "--log-level", "loud", say="log-level")
+        self.wrong(*good, "--listen-mode", "rw-rw----", say="listen-mode")
         for name in self.names() - {"state", "listen", "admin", "admin-group", "config", "log-level"}:
             for value in ("", "x", "-1", "1x", "99999999999999999999", "18446744073709551615", " 1"):
                 self.wrong(*good, f"--{name}", value, say=name)
@@ -255,6 +322,8 @@ class Options(SystemTest):
                           (b'{"max-upload": "1X"}', "max-upload"), (b'{"a":' * 3000, "config")):
             with self.subTest(text[:40]):
                 self.wrong("--config", self.file("config.json", text), say=say)
+        # What the file says is quoted in one line.
+        self.wrong("--config", self.file("config.json", b'{"x\\ny\\u001b": 1}'), say="x?y?: there is no such setting")
         result = run("--config", self.root / "nowhere")
         self.assertNotEqual(result.returncode, 0)
         self.assertIn("nowhere", result.stderr)
@@ -378,6 +447,15 @@ class Log(SystemTest):
         self.assertEqual(d.stop(), 0)
         for line in os.read(reader, 65536).decode().splitlines():
             self.assertRegex(line, r"^<[3-7]>[a-z_]+( |$)")
+
+    def test_a_failed_start_is_an_error_in_the_journal(self):
+        with open(self.root / "log", "w+b") as log:
+            stat = os.fstat(log.fileno())
+            environment = dict(os.environ, JOURNAL_STREAM=f"{stat.st_dev}:{stat.st_ino}")
+            subprocess.run([harness.CAPSTORED, "--state", str(self.root / "no" / "such"), "--listen", "unix:s"],
+                           stderr=log, env=environment, timeout=60, check=False)
+            log.seek(0)
+            self.assertRegex(log.read().decode().splitlines()[-1], "^<3>capstored: cannot create ")
 
 
 if __name__ == "__main__":

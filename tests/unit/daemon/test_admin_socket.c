@@ -49,7 +49,8 @@ static int setup(void **state)
     struct fixture *fixture = *state;
     fixture->server.config.idle_ms = 0;
     fixture->server.config.progress_ms = 0;
-    assert_cap_ok(admin_start(&fixture->server, listen_here(), &fixture->server.admin));
+    const struct admin_group nobody = {.exists = false};
+    assert_cap_ok(admin_start(&fixture->server, listen_here(), &nobody, &fixture->server.admin));
     return 0;
 }
 

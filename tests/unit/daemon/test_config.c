@@ -63,6 +63,33 @@ static void test_values_in_both_spellings(void **state)
     config_free(&p.config);
 }
 
+static void test_modes_are_octal(void **state)
+{
+    static const char *const bad[] = {"",      "66",        "8888",  "1777",
+                                      "06600", "rw-rw----", "0o660", "660 "};
+    struct parsed p;
+    (void)state;
+    PARSE(&p, "--state", "/s");
+    assert_true(p.config.listen_mode == CONFIG_MODE_UMASK);
+    config_free(&p.config);
+    PARSE(&p, "--state", "/s", "--listen-mode", "660");
+    assert_int_equal(p.config.listen_mode, 0660);
+    config_free(&p.config);
+    PARSE(&p, "--state", "/s", "--listen-mode=0606");
+    assert_int_equal(p.config.listen_mode, 0606);
+    config_free(&p.config);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        PARSE(&p, "--state", "/s", "--listen-mode", bad[i]);
+        assert_refused("listen-mode", &p);
+    }
+    assert_cap_ok(parse_json(&p.config, "{\"listen-mode\": \"0660\"}", p.reason));
+    assert_int_equal(p.config.listen_mode, 0660);
+    config_free(&p.config);
+    /* A number would be read as decimal by some and as octal by others. */
+    p.error = parse_json(&p.config, "{\"listen-mode\": 660}", p.reason);
+    assert_refused("listen-mode", &p);
+}
+
 static void test_help_and_version(void **state)
 {
     struct parsed p;
@@ -117,7 +144,7 @@ static void test_every_bound(void **state)
         char text[128];
         const struct config_option *option = &options[i];
         if (option->type == CONFIG_TEXT || option->type == CONFIG_TEXTS ||
-            option->type == CONFIG_LEVEL) {
+            option->type == CONFIG_LEVEL || option->type == CONFIG_MODE) {
             continue;
         }
         assert_in_range(option->fallback, option->min, option->max);
@@ -227,8 +254,9 @@ static void test_values_read_back(void **state)
     (void)state;
     config_init(&config);
     for (size_t i = 0; i < count; i++) {
-        bool text = options[i].type == CONFIG_TEXT || options[i].type == CONFIG_TEXTS;
-        assert_int_equal(config_value(&config, &options[i], 0, value, sizeof(value)), !text);
+        bool unset = options[i].type == CONFIG_TEXT || options[i].type == CONFIG_TEXTS ||
+                     options[i].type == CONFIG_MODE;
+        assert_int_equal(config_value(&config, &options[i], 0, value, sizeof(value)), !unset);
         assert_false(config_value(&config, &options[i], 1, value, sizeof(value)));
     }
 }
@@ -237,6 +265,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values_in_both_spellings),
+        cmocka_unit_test(test_modes_are_octal),
         cmocka_unit_test(test_help_and_version),
         cmocka_unit_test(test_bad_arguments_name_the_option),
         cmocka_unit_test(test_every_bound),

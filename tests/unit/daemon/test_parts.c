@@ -178,6 +178,9 @@ static void test_time_format(void **state)
 /* --- Peers ---------------------------------------------------------------------------------------
  */
 
+/* The group and the permissions that a socket gets by itself. */
+static const struct listener_access anyhow = {CONFIG_MODE_UMASK, LISTENER_OWN_GROUP};
+
 static void test_local_peer_is_attested(void **state)
 {
     int fds[2];
@@ -202,7 +205,7 @@ static void test_tcp_peer_is_nobody(void **state)
     struct peer peer;
     char reason[CONFIG_REASON_SIZE];
     (void)state;
-    assert_cap_ok(listener_bind("tcp:127.0.0.1:0", &bound, reason));
+    assert_cap_ok(listener_bind("tcp:127.0.0.1:0", &anyhow, &bound, reason));
     assert_int_equal(getsockname(bound.fd, (struct sockaddr *)&address, &len), 0);
     int client = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
@@ -228,43 +231,82 @@ static void test_stale_socket_is_replaced_but_no_other_file(void **state)
     (void)state;
     assert_non_null(mkdtemp(dir));
     snprintf(address, sizeof(address), "unix:%s/s", dir);
-    assert_cap_ok(listener_bind(address, &first, reason));
+    assert_cap_ok(listener_bind(address, &anyhow, &first, reason));
     /* Somebody serves it. */
-    assert_true(listener_bind(address, &second, reason) != CAP_OK);
+    assert_true(listener_bind(address, &anyhow, &second, reason) != CAP_OK);
     assert_non_null(strstr(reason, address + 5));
     /* Nobody does: it is stale. */
     close(first.fd);
     first.fd = -1;
-    assert_cap_ok(listener_bind(address, &second, reason));
+    assert_cap_ok(listener_bind(address, &anyhow, &second, reason));
     free(first.path);
     /* A path that has become somebody else's is not removed. */
     first = second;
     assert_int_equal(unlink(address + 5), 0);
-    assert_cap_ok(listener_bind(address, &second, reason));
+    assert_cap_ok(listener_bind(address, &anyhow, &second, reason));
     bound_release(&first, false);
     assert_int_equal(access(address + 5, F_OK), 0);
     bound_release(&second, false);
     assert_int_equal(access(address + 5, F_OK), -1);
     /* A file is left alone. */
     close(open(address + 5, O_CREAT | O_WRONLY, 0600));
-    assert_true(listener_bind(address, &second, reason) != CAP_OK);
+    assert_true(listener_bind(address, &anyhow, &second, reason) != CAP_OK);
     assert_int_equal(unlink(address + 5), 0);
+    rmdir(dir);
+}
+
+static void test_socket_has_the_permissions_asked_for(void **state)
+{
+    static const struct {
+        uint64_t wanted;
+        mode_t umask;
+        mode_t mode;
+    } rows[] = {{0600, 0000, 0600},
+                {0660, 0077, 0660},
+                {0666, 0777, 0666},
+                {CONFIG_MODE_UMASK, 0027, 0750}};
+    char dir[] = "/tmp/capstore-mode-XXXXXX";
+    char address[64];
+    char reason[CONFIG_REASON_SIZE];
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(address, sizeof(address), "unix:%s/s", dir);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct listener_access access = {rows[i].wanted, getegid()};
+        struct bound bound;
+        struct stat st;
+        mode_t before = umask(rows[i].umask);
+        assert_cap_ok(listener_bind(address, &access, &bound, reason));
+        assert_int_equal(umask(before), rows[i].umask);
+        assert_int_equal(stat(address + 5, &st), 0);
+        assert_int_equal(st.st_mode & 0777, rows[i].mode);
+        assert_int_equal(st.st_gid, getegid());
+        bound_release(&bound, false);
+    }
     rmdir(dir);
 }
 
 static void test_bad_addresses(void **state)
 {
-    static const char *const bad[] = {
-        "", "unix:", "/path", "tcp:", "tcp:host", "tcp:127.0.0.1:", "tcp::5", "udp:127.0.0.1:5"};
+    static const char *const bad[] = {"",
+                                      "unix:",
+                                      "/path",
+                                      "tcp:",
+                                      "tcp:host",
+                                      "tcp:127.0.0.1:",
+                                      "tcp::5",
+                                      "udp:127.0.0.1:5",
+                                      "tcp:127.0.0.1:65536",
+                                      "tcp:127.0.0.1:4295032832"};
     struct bound bound;
     char reason[CONFIG_REASON_SIZE];
     char long_path[256] = "unix:/";
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        assert_cap_error(listener_bind(bad[i], &bound, reason), CAP_E_INVALID_ARGUMENT);
+        assert_cap_error(listener_bind(bad[i], &anyhow, &bound, reason), CAP_E_INVALID_ARGUMENT);
     }
     memset(long_path + 6, 'x', 200);
-    assert_cap_error(listener_bind(long_path, &bound, reason), CAP_E_INVALID_ARGUMENT);
+    assert_cap_error(listener_bind(long_path, &anyhow, &bound, reason), CAP_E_INVALID_ARGUMENT);
 }
 
 /* --- The state directory -------------------------------------------------------------------------
@@ -341,6 +383,7 @@ int main(void)
         cmocka_unit_test(test_local_peer_is_attested),
         cmocka_unit_test(test_tcp_peer_is_nobody),
         cmocka_unit_test(test_stale_socket_is_replaced_but_no_other_file),
+        cmocka_unit_test(test_socket_has_the_permissions_asked_for),
         cmocka_unit_test(test_bad_addresses),
         cmocka_unit_test(test_state_is_private_locked_and_cleaned),
         cmocka_unit_test(test_inherited_sockets_need_our_pid),
