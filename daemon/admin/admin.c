@@ -23,17 +23,16 @@ void admin_job_free(struct admin_job *job)
 {
     jsonrpc_request_free(&job->request);
     admin_call_free(&job->call);
-    json_decref(job->result);
+    cap_buf_free(&job->line);
     free(job);
 }
 
 static void start_jobs(struct admin *admin);
 
-/* On a worker: touches the job's call and result only. */
+/* On a worker: touches the job's request, call and answer only. */
 static void on_work(uv_work_t *work)
 {
-    struct admin_job *job = work->data;
-    job->result = admin_call_run(&job->call);
+    admin_job_run(work->data);
 }
 
 static void on_work_done(uv_work_t *work, int status)

@@ -181,7 +181,7 @@ static void audit(struct server *server, const struct admin_job *job)
     if (!method || method->level == ADMIN_OBSERVE)
         return;
     char *params = job->request.params ? json_dumps(job->request.params, JSON_COMPACT) : NULL;
-    const char *outcome = job->result ? "ok" : job->call.error.reason;
+    const char *outcome = job->succeeded ? "ok" : job->call.error.reason;
     enum log_level level = server->log.level;
     if (level < LOG_LEVEL_INFO)
         server->log.level = LOG_LEVEL_INFO;
@@ -193,11 +193,28 @@ static void audit(struct server *server, const struct admin_job *job)
     free(params);
 }
 
+static enum cap_error write_answer(struct admin_job *job, json_t *result)
+{
+    if (!job->request.id)
+        return CAP_OK;
+    return jsonrpc_reply(job->request.id, result, &job->call.error, &job->line);
+}
+
+/* Writing out a megabyte of JSON takes longer than the loop may take: it is the worker's part. */
+void admin_job_run(struct admin_job *job)
+{
+    json_t *result = admin_call_run(&job->call);
+    job->ran = true;
+    job->succeeded = result != NULL;
+    job->failed = write_answer(job, result);
+    json_decref(result);
+}
+
 /* Answers a job and frees it. The connection is then free for the next one. */
 static void answer(struct admin_job *job)
 {
     struct admin_connection *connection = job->connection;
-    if (!job->result)
+    if (!job->succeeded)
         job->admin->figures.failures++;
     audit(job->admin->server, job);
     if (!connection) {
@@ -205,9 +222,13 @@ static void answer(struct admin_job *job)
         return;
     }
     connection->job = NULL;
-    enum cap_error error = CAP_OK;
-    if (job->request.id)
-        error = jsonrpc_reply(job->request.id, job->result, &job->call.error, &connection->output);
+    if (!job->ran)
+        job->failed = write_answer(job, NULL);
+    enum cap_error error = job->failed;
+    /* The job's line becomes the output, which is empty: a megabyte is not copied. */
+    cap_buf_free(&connection->output);
+    connection->output = job->line;
+    job->line = (struct cap_buf){0};
     admin_job_free(job);
     if (error != CAP_OK) {
         admin_connection_close(connection);
@@ -248,7 +269,7 @@ static void take_line(struct admin_connection *connection, struct cap_bytes line
     } else if (job->call.method->in_worker) {
         admin_job_submit(job);
     } else {
-        job->result = admin_call_run(&job->call);
+        admin_job_run(job);
         answer(job);
     }
 }

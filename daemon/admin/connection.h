@@ -21,8 +21,11 @@ struct admin_job {
     struct admin_connection *connection; /* NULL once that has closed */
     struct jsonrpc_request request;
     struct admin_call call;
-    json_t *result;
-    bool running; /* on a worker; otherwise it waits in admin->jobs */
+    bool ran;              /* what follows says with which outcome */
+    bool succeeded;        /* otherwise call.error is set */
+    struct cap_buf line;   /* the answer; empty for a notification */
+    enum cap_error failed; /* the answer could not be written */
+    bool running;          /* on a worker; otherwise it waits in admin->jobs */
     struct admin_job *next;
 };
 
@@ -56,6 +59,9 @@ struct admin_connection *admin_connection_next(struct admin_connection *connecti
  * the loop.
  */
 void admin_connection_finish(struct admin_job *job);
+
+/* Runs a job that admin_call_begin accepted and writes its answer: on whatever thread it works. */
+void admin_job_run(struct admin_job *job);
 
 /* Queues a job whose method works on a worker. */
 void admin_job_submit(struct admin_job *job);

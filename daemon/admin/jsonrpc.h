@@ -1,7 +1,8 @@
 /*
  * JSON-RPC 2.0 in lines: an incremental reader, requests and replies as bytes. No sockets here.
  *
- * One compact object per line, '\n' at its end; no batches. All of it belongs to the loop's thread.
+ * One compact object per line, '\n' at its end; no batches. A reader belongs to the
+ * loop's thread; a request is replied to on the thread that has its call.
  */
 #ifndef DAEMON_ADMIN_JSONRPC_H
 #define DAEMON_ADMIN_JSONRPC_H
