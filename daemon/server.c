@@ -461,16 +461,34 @@ static enum cap_error open_admin(struct server *server, char *reason)
     return error;
 }
 
-/* Whether the process may have as many descriptors as the limits promise to clients. */
-static void check_descriptors(struct server *server)
+static uint64_t at_most(uint64_t value, uint64_t most)
 {
-    struct rlimit limit;
-    uint64_t wanted = server->config.max_connections + server->config.max_uploads + DESCRIPTORS_OWN;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
-        log_event(&server->log, LOG_LEVEL_WARNING, log_name("few_descriptors"),
-                  log_number("limit", limit.rlim_cur), log_number("wanted", wanted),
-                  log_text("hint", "raise LimitNOFILE, or lower max-connections"));
+    if (most == 0) {
+        return 1;
     }
+    return value < most ? value : most;
+}
+
+/*
+ * Keeps the limits of clients to what the process may have: past it nobody could be told that there
+ * is no room, and clients could lock the operators out. An upload holds its spool file.
+ */
+static void fit_descriptors(struct server *server)
+{
+    struct config *config = &server->config;
+    struct rlimit limit;
+    uint64_t wanted = config->max_connections + config->max_uploads + DESCRIPTORS_OWN;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) {
+        return;
+    }
+    uint64_t room = limit.rlim_cur > DESCRIPTORS_OWN ? limit.rlim_cur - DESCRIPTORS_OWN : 0;
+    config->max_uploads = at_most(config->max_uploads, room / 4);
+    config->max_connections = at_most(config->max_connections, room - room / 4);
+    log_event(&server->log, LOG_LEVEL_WARNING, log_name("few_descriptors"),
+              log_number("limit", limit.rlim_cur), log_number("wanted", wanted),
+              log_number("max_connections", config->max_connections),
+              log_number("max_uploads", config->max_uploads),
+              log_text("hint", "raise LimitNOFILE, or lower max-connections"));
 }
 
 static void start_handles(struct server *server)
@@ -543,7 +561,7 @@ enum cap_error server_start(struct server *server, const struct env *env, struct
     }
     *config = (struct config){0};
     server->phase = SERVER_RUNNING;
-    check_descriptors(server);
+    fit_descriptors(server);
     log_event(&server->log, LOG_LEVEL_INFO, log_name("started"),
               log_text("version", CAPSTORE_VERSION), log_text("state", server->config.state));
     sd_tell("READY=1\nSTATUS=Serving");

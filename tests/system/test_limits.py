@@ -53,6 +53,23 @@ class Connections(SystemTest):
         self.turned_away(d, address=d.listen[0])
 
 
+    def test_of_the_process(self):
+        """With few descriptors, who is too many is still told so, and operators are not locked out."""
+        d = self.daemon(start=False)
+        command = d.command()
+        d.command = lambda: ["sh", "-c", 'ulimit -n 80; exec "$@"', "sh", *command]
+        d.start()
+        limits = d.admin("status")
+        self.assertEqual((limits["sessions"]["limit"], limits["uploads"]["limit"]), (12, 4))
+        held = [self.connect(d) for _ in range(12)]
+        for _ in range(60):
+            self.turned_away(d)
+        self.assertUsable(held[0])
+        self.assertEqual(d.admin("status")["sessions"]["open"], 12)
+        self.assertRegex(d.log(), " warning few_descriptors limit=80 wanted=1344 max_connections=12 max_uploads=4 ")
+        self.assertNotIn(" error fault", d.log())
+
+
 class Requests(SystemTest):
     def test_in_flight(self):
         d = self.daemon("--max-requests", "2")
