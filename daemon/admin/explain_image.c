@@ -61,11 +61,12 @@ static enum cap_error make_list(struct admin_layout *layout, const void *list, s
     return CAP_OK;
 }
 
-static json_t *keys_json(const struct cap_ssz_list *keys, uint64_t max)
+static json_t *keys_json(const struct cap_ssz_list *keys, const struct admin_page *page)
 {
     json_t *array = json_array();
-    for (size_t i = 0; array && i < keys->count && i < max; i++) {
-        if (!admin_push(array, admin_value_key(cap_ssz_list_at(keys, i)))) {
+    uint64_t from = page->offset;
+    for (uint64_t i = from; array && i < keys->count && i - from < page->limit; i++) {
+        if (!admin_push(array, admin_value_key(cap_ssz_list_at(keys, (size_t)i)))) {
             json_decref(array);
             return NULL;
         }
@@ -110,16 +111,16 @@ static json_t *mapping_json(struct admin_layout *layout, const void *list, size_
     struct cap_mapping mapping;
     enum cap_table table;
     struct cap_slot slot;
+    const struct admin_page whole_path = {.limit = CAP_MAX_SOURCE_DEPTH};
     cap_mapping_at(list, placed->index, &mapping);
     bool found = admin_layout_root_slot(layout, &mapping, &table, &slot);
     bool read_only = found && table == CAP_TABLE_PINNED;
-    return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o, s:o}", "start",
-                     admin_value_address(mapping.start), "end", admin_value_address(placed->end),
-                     "size", admin_value_u64(mapping.size), "access",
-                     read_only ? "read_only" : "read_write", "source",
-                     keys_json(&mapping.source, CAP_MAX_SOURCE_DEPTH), "table",
-                     found ? json_string(cap_table_name(table)) : json_null(), "cap_hash",
-                     found ? admin_value_hash(&slot.cap_hash) : json_null());
+    return json_pack(
+        "{s:o, s:o, s:o, s:s, s:o, s:o, s:o}", "start", admin_value_address(mapping.start), "end",
+        admin_value_address(placed->end), "size", admin_value_u64(mapping.size), "access",
+        read_only ? "read_only" : "read_write", "source", keys_json(&mapping.source, &whole_path),
+        "table", found ? json_string(cap_table_name(table)) : json_null(), "cap_hash",
+        found ? admin_value_hash(&slot.cap_hash) : json_null());
 }
 
 static json_t *slot_json(struct admin_layout *layout, const void *list, size_t index,
@@ -180,16 +181,18 @@ static json_t *outline(const struct admin_layout *layout, const struct cap_info 
 {
     const struct cap_image_view *view = &layout->structure->view;
     return json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "content_hash",
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "content_hash",
         info->has_content_hash ? admin_value_hash(&info->content_hash) : json_null(), "code",
         code_json(layout->structure->code_len), "endpoint_count",
         admin_value_u64(view->endpoints.count), "mapping_count",
         admin_value_u64(view->mappings.count), "pinned_count", admin_value_u64(view->pinned.count),
-        "initial_count", admin_value_u64(view->initial.count), "structure_bytes",
+        "initial_count", admin_value_u64(view->initial.count), "gas_count",
+        admin_value_u64(view->gas_slots.count), "quota_count",
+        admin_value_u64(view->quota_slots.count), "structure_bytes",
         admin_value_u64(layout->structure->body.len), "yield_receiver_slot",
         view->has_yield_receiver ? admin_value_key(view->yield_receiver_slot) : json_null(),
-        "gas_slots", keys_json(&view->gas_slots, layout->page->limit), "quota_slots",
-        keys_json(&view->quota_slots, layout->page->limit));
+        "gas_slots", keys_json(&view->gas_slots, layout->page), "quota_slots",
+        keys_json(&view->quota_slots, layout->page));
 }
 
 static enum cap_error add_list(struct admin_layout *layout, json_t *object, const char *name,

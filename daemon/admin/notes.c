@@ -13,7 +13,9 @@ struct notes {
 static enum cap_error add(struct notes *notes, const char *reason, const char *message,
                           json_t *where)
 {
-    if (notes->count++ >= notes->layout->page->limit) {
+    const struct admin_page *page = notes->layout->page;
+    uint64_t index = notes->count++;
+    if (index < page->offset || index - page->offset >= page->limit) {
         json_decref(where);
         return CAP_OK;
     }

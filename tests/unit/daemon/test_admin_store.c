@@ -235,7 +235,12 @@ static void an_image_shows_its_outline(void **state)
     assert_int_equal(json_object_size(get(endpoint, "registers")), 1);
     assert_text(get(endpoint, "registers"), "1", "0x1000");
     assert_string_equal(json_string_value(json_array_get(get(image, "gas_slots"), 0)), "676173");
+    assert_number(image, "gas_count", 1);
+    assert_number(image, "quota_count", 0);
     assert_true(json_is_null(get(image, "yield_receiver_slot")));
+    json_decref(whole);
+    whole = explain(fixture, &fixture->image, ",\"offset\":1");
+    assert_int_equal(json_array_size(get(get(whole, "image"), "gas_slots")), 0);
     json_decref(whole);
 }
 
@@ -310,6 +315,12 @@ static void odd_things_are_noted(void **state)
     whole = explain(fixture, &fixture->image, ",\"limit\":2");
     assert_int_equal(json_array_size(get(get(whole, "image"), "notes")), 2);
     assert_number(get(whole, "image"), "note_count", 6);
+    json_decref(whole);
+    /* They are a list like the others: the rest of them can be had. */
+    whole = explain(fixture, &fixture->image, ",\"offset\":5,\"limit\":2");
+    notes = get(get(whole, "image"), "notes");
+    assert_int_equal(json_array_size(notes), 1);
+    assert_true(has_note(notes, "entry_outside_code", "key", "6f6666"));
     json_decref(whole);
     assert_absent(fixture, "cap.explain", NULL);
 }
