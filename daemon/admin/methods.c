@@ -3,6 +3,7 @@
  */
 #include "daemon/admin/methods.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/admin/admin.h"
@@ -376,6 +377,8 @@ bool admin_call_begin(struct admin_call *call, const char *method, json_t *param
     call->method = admin_method_find(method);
     if (!call->method) {
         admin_error_set(&call->error, ADMIN_UNKNOWN_METHOD);
+        snprintf(call->error.message, sizeof call->error.message, "there is no method %.100s",
+                 method);
         return false;
     }
     if (call->level < call->method->level) {
