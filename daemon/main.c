@@ -111,5 +111,5 @@ int main(int argc, char **argv)
         break;
     }
     config_free(&config);
-    return status;
+    return fflush(stdout) == 0 ? status : EXIT_FAILURE;
 }

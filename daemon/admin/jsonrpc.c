@@ -136,22 +136,36 @@ static bool is_id(const json_t *id)
     return json_is_string(id) || json_is_integer(id) || json_is_null(id);
 }
 
+/* Which member makes an object no request; NULL when none does. */
+static const char *wrong_member(const json_t *root)
+{
+    const char *version = json_string_value(json_object_get(root, "jsonrpc"));
+    const json_t *id = json_object_get(root, "id");
+    if (!version || strcmp(version, "2.0") != 0)
+        return "jsonrpc must be \"2.0\"";
+    if (id && !is_id(id))
+        return "id must be a string, an integer or null";
+    if (!json_is_string(json_object_get(root, "method")))
+        return "method must be a string";
+    return NULL;
+}
+
 /* Judges a decoded object; fills in what a wrong one still has for its answer. */
 static bool read_request(struct jsonrpc_request *request, struct admin_error *ret_error)
 {
     json_t *id = json_object_get(request->root, "id");
     if (is_id(id))
         request->id = id;
-    const char *version = json_string_value(json_object_get(request->root, "jsonrpc"));
-    const char *method = json_string_value(json_object_get(request->root, "method"));
+    const char *wrong = wrong_member(request->root);
     json_t *params = json_object_get(request->root, "params");
-    if ((id && !request->id) || !version || strcmp(version, "2.0") != 0 || !method) {
+    if (wrong) {
         admin_error_set(ret_error, ADMIN_INVALID_REQUEST);
+        snprintf(ret_error->message, sizeof ret_error->message, "%s", wrong);
         if (!request->id)
             request->id = json_null();
         return false;
     }
-    request->method = method;
+    request->method = json_string_value(json_object_get(request->root, "method"));
     if (params && !json_is_object(params)) {
         admin_error_set(ret_error, ADMIN_PARAMS_NOT_BY_NAME);
         return false;

@@ -110,7 +110,7 @@ static bool read_one(const struct admin_param *param, json_t *value, struct admi
     bool is_integer = param->type == ADMIN_INTEGER;
     if (is_integer ? !json_is_integer(value) : !json_is_string(value)) {
         admin_error_param(error, ADMIN_WRONG_TYPE, param->name, "%s must be %s", param->name,
-                          is_integer ? "an integer" : "a string; quote it if it is all digits");
+                          is_integer ? "an integer" : "a string, in quotes");
         return false;
     }
     arg->given = true;

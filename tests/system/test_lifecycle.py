@@ -249,6 +249,12 @@ class Options(SystemTest):
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         self.assertRegex(result.stdout, r"^capstored \d+\.\d+\.\d+\n$")
 
+    def test_help_that_nobody_gets(self):
+        for option in ("--help", "--version"):
+            with open("/dev/full", "w") as full:
+                result = subprocess.run([harness.CAPSTORED, option], stdout=full, timeout=60, check=False)
+            self.assertEqual(result.returncode, 1, option)
+
     def test_the_man_page_knows_every_option(self):
         page = pathlib.Path(__file__).parents[2] / "daemon" / "capstored.8"
         told = set(re.findall(r"Fl -([a-z-]+)", page.read_text()))

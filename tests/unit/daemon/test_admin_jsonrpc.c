@@ -150,6 +150,29 @@ static void requests_are_judged(void **state)
     }
 }
 
+static void an_invalid_request_is_told_why(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line;
+        const char *message;
+    } rows[] = {
+        {"{\"id\":1,\"method\":\"x\"}", "jsonrpc must be \"2.0\""},
+        {"{\"jsonrpc\":\"1.0\",\"method\":\"x\"}", "jsonrpc must be \"2.0\""},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1.5,\"method\":\"x\"}",
+         "id must be a string, an integer or null"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":7}", "method must be a string"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct jsonrpc_request request;
+        struct admin_error error = {0};
+        struct cap_bytes line = {(const uint8_t *)rows[i].line, strlen(rows[i].line)};
+        assert_false(jsonrpc_request_parse(line, &request, &error));
+        assert_string_equal(error.message, rows[i].message);
+        jsonrpc_request_free(&request);
+    }
+}
+
 /* A request whose params nest so that the whole is `depth` deep. */
 static const char *nested(unsigned depth, char *ret_line, size_t size)
 {
@@ -268,6 +291,7 @@ int main(void)
         cmocka_unit_test(a_line_that_never_ends_is_told_once),
         cmocka_unit_test(the_bound_is_exact),
         cmocka_unit_test(requests_are_judged),
+        cmocka_unit_test(an_invalid_request_is_told_why),
         cmocka_unit_test(depth_is_judged_before_jansson),
         cmocka_unit_test(brackets_in_strings_are_no_depth),
         cmocka_unit_test(replies_are_one_line_each),
