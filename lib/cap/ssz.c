@@ -1,7 +1,5 @@
 #include "lib/cap/ssz.h"
 
-#include "lib/cap/constants.h"
-
 /* Length of a container's fixed part, and how many of its fields are variable. */
 static uint64_t fixed_part(const size_t *sizes, size_t count, size_t *ret_variable)
 {
@@ -101,7 +99,7 @@ struct cap_bytes cap_ssz_list_at(const struct cap_ssz_list *list, size_t index)
 
 enum cap_error cap_ssz_fixed_list(struct cap_bytes in, size_t element_size, size_t *ret_count)
 {
-    if (in.len % element_size != 0 || (uint64_t)(in.len / element_size) > CAP_LIST_LIMIT)
+    if (in.len % element_size != 0 || !cap_ssz_within_limit(in.len / element_size))
         return CAP_E_SSZ;
     *ret_count = in.len / element_size;
     return CAP_OK;

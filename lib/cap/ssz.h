@@ -10,6 +10,7 @@
 #define LIB_CAP_SSZ_H
 
 #include "lib/cap/bytes.h"
+#include "lib/cap/constants.h"
 
 #define CAP_SSZ_OFFSET_SIZE 4u
 #define CAP_SSZ_VARIABLE    0u /* in a field table: the field is variable-size */
@@ -24,6 +25,12 @@
  */
 enum cap_error cap_ssz_container(struct cap_bytes in, uint64_t total, const size_t *sizes,
                                  size_t count, struct cap_bytes *ret_fields);
+
+/* Whether a list may have so many elements, or a byte string so many bytes. */
+static inline bool cap_ssz_within_limit(uint64_t count)
+{
+    return count <= CAP_LIST_LIMIT;
+}
 
 /* A checked list of variable-size elements; borrows the bytes. */
 struct cap_ssz_list {

@@ -6,8 +6,6 @@
  */
 #include "lib/cap/wire_image.h"
 
-#include "lib/cap/merkle.h"
-
 #define CODE_REF_SIZE 8u
 
 /* Fields of an Image, in order. */
@@ -62,7 +60,7 @@ enum cap_error cap_wire_image_head_len(struct cap_bytes front, uint64_t total_le
             return CAP_E_SSZ;
         last = offset;
     }
-    if (total_len - last > CAP_LIST_LIMIT)
+    if (!cap_ssz_within_limit(total_len - last))
         return CAP_E_SSZ;
     *ret_head_len = last;
     return CAP_OK;
@@ -75,7 +73,7 @@ enum cap_error cap_key_list_decode(struct cap_bytes in, struct cap_ssz_list *ret
     if (cap_ssz_list(in, &keys) != CAP_OK)
         return CAP_E_SSZ;
     for (size_t i = 0; i < keys.count; i++) {
-        if (cap_ssz_list_at(&keys, i).len > CAP_LIST_LIMIT)
+        if (!cap_ssz_within_limit(cap_ssz_list_at(&keys, i).len))
             return CAP_E_SSZ;
     }
     *ret_keys = keys;
@@ -88,7 +86,7 @@ enum cap_error cap_option_key_decode(struct cap_bytes in, bool *ret_present,
     struct cap_bytes value;
     uint8_t selector;
 
-    if (cap_ssz_union(in, 1, &selector, &value) != CAP_OK || value.len > CAP_LIST_LIMIT ||
+    if (cap_ssz_union(in, 1, &selector, &value) != CAP_OK || !cap_ssz_within_limit(value.len) ||
         (selector == 0 && value.len != 0))
         return CAP_E_SSZ;
     *ret_present = selector == 1;
@@ -179,7 +177,7 @@ static enum cap_error decode_map(struct cap_bytes in,
         struct cap_bytes entry = cap_ssz_list_at(&map, i);
         struct cap_bytes fields[COUNT(entry_sizes)];
 
-        if (SPLIT(entry, entry_sizes, fields) != CAP_OK || fields[0].len > CAP_LIST_LIMIT ||
+        if (SPLIT(entry, entry_sizes, fields) != CAP_OK || !cap_ssz_within_limit(fields[0].len) ||
             (i > 0 && cap_bytes_compare(previous, fields[0]) >= 0) ||
             check_value(fields[1]) != CAP_OK)
             return CAP_E_SSZ;

@@ -5,15 +5,14 @@
 // DRIVER reads uploads (u32 length, bytes) and answers a JSON line each. The seed is printed; a
 // disagreement prints the upload in hex with both verdicts. Fails too when a verdict never occurred that
 // a run of this length must bring, so that the comparison cannot become empty.
-import { spawn } from 'node:child_process';
-import { createInterface } from 'node:readline';
+import { Driver } from './driver.mjs';
 import { random, upload } from './generate.mjs';
 import { verdict } from './formats.mjs';
 
-const [driver, countText, seedText] = process.argv.slice(2);
+const [program, countText, seedText] = process.argv.slice(2);
 const count = Number(countText);
 const seed = seedText === undefined ? (Date.now() & 0x7fffffff) : Number(seedText);
-if (!driver || !(count > 0) || !(seed >= 0)) {
+if (!program || !(count > 0) || !(seed >= 0)) {
   console.error('usage: node differential.mjs DRIVER COUNT [SEED]');
   process.exit(2);
 }
@@ -24,19 +23,12 @@ const EXPECTED = ['ok', 'ssz', 'code_too_large', 'code_ref_out_of_range', 'data_
   'register_index_out_of_range', 'source_path_empty', 'source_path_too_deep'];
 
 const r = random(seed);
-const child = spawn(driver, [], { stdio: ['pipe', 'pipe', 'inherit'] });
-const exited = new Promise((resolve) => child.on('exit', (code, signal) => resolve(signal ?? code)));
-child.stdin.on('error', () => {});
-const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+const driver = new Driver(program);
 const seen = new Map();
 let failures = 0;
 
 async function compare(bytes, index) {
-  const head = Buffer.alloc(4);
-  head.writeUInt32LE(bytes.length);
-  child.stdin.write(Buffer.concat([head, bytes]));
-  const { value, done } = await answers.next();
-  if (done) throw new Error(`the driver stopped at upload ${index}: ${bytes.toString('hex')}`);
+  const value = await driver.ask(bytes);
   const wanted = verdict(bytes);
   const text = JSON.stringify(wanted);
   seen.set(wanted.verdict, (seen.get(wanted.verdict) ?? 0) + 1);
@@ -46,8 +38,7 @@ async function compare(bytes, index) {
 }
 
 for (let i = 0; i < count && failures < 5; i++) await compare(upload(r), i);
-child.stdin.end();
-const status = await exited;
+const status = await driver.end();
 for (const name of EXPECTED) console.log(`  ${name}: ${seen.get(name) ?? 0}`);
 const missing = count >= 2000 ? EXPECTED.filter((name) => !seen.has(name)) : [];
 if (missing.length > 0) console.error(`never seen: ${missing.join(', ')}`);
