@@ -2,8 +2,9 @@
  * Feeds arbitrary bytes to the decoders of lib/cap: as a wire Image, and as a served body.
  *
  * What must hold: nothing is read outside of the input (the head is handed over in an allocation of
- * its own); an accepted Image converts, and its bodies verify under the hashes that the conversion
- * gave; a body that is accepted is the only encoding of its cap.
+ * its own); what decodes, encodes to the same bytes again; an accepted Image converts, and its
+ * bodies verify under the hashes that the conversion gave; a body that is accepted is the only
+ * encoding of its cap.
  */
 #include <stdlib.h>
 
@@ -11,6 +12,7 @@
 #include "lib/cap/deblob.h"
 #include "lib/cap/image_cap.h"
 #include "lib/cap/lint.h"
+#include "tests/conformance/encode.h"
 
 #define MAX_SLOTS 64u
 
@@ -41,6 +43,14 @@ static void verify(const struct cap_body *body, const struct cap_source *source,
     require(cap_body_hash(bytes, &kind, &hash) == CAP_OK);
     require(cap_hash_equal(&hash, wanted));
     free((void *)(uintptr_t)bytes.data);
+}
+
+/* What was decoded is what was encoded, and frees the encoding. */
+static void require_same(struct cap_writer *again, struct cap_bytes bytes)
+{
+    require(again->error == CAP_OK);
+    require(again->buf.len == bytes.len && memcmp(again->buf.data, bytes.data, bytes.len) == 0);
+    cap_buf_free(&again->buf);
 }
 
 static void count_warning(void *ctx, const struct cap_warning *warning)
@@ -90,6 +100,12 @@ static void try_wire_image(struct cap_bytes upload)
     require(head != NULL);
     memcpy(head, upload.data, head_len);
     struct cap_wire_image wire;
+    if (cap_wire_image_decode((struct cap_bytes){head, head_len}, upload.len, &wire) == CAP_OK) {
+        struct cap_bytes arena = cap_bytes_slice(upload, head_len, (size_t)wire.arena_len);
+        struct cap_writer again = {0};
+        encode_wire_image(&again, &wire, arena);
+        require_same(&again, upload);
+    }
     if (cap_deblob((struct cap_bytes){head, head_len}, upload.len, &wire, NULL) == CAP_OK) {
         size_t warnings = 0;
         require(cap_lint(&wire, count_warning, &warnings) == CAP_OK);
@@ -98,22 +114,39 @@ static void try_wire_image(struct cap_bytes upload)
     free(head);
 }
 
-/* An accepted Data body, rebuilt, is the same bytes; an accepted Image body has one hash. */
-static void try_body(struct cap_bytes body)
+static void try_image_body(struct cap_bytes body)
 {
-    enum cap_kind kind;
-    struct cap_hash hash;
-    if (cap_body_hash(body, &kind, &hash) != CAP_OK || kind != CAP_KIND_DATA) {
-        return;
-    }
+    struct cap_image_view view;
+    struct cap_writer again = {0};
+    require(cap_image_view_decode(body, &view) == CAP_OK);
+    encode_image_body(&again, &view);
+    require_same(&again, body);
+}
+
+static void try_data_body(struct cap_bytes body, const struct cap_hash *hash)
+{
     struct cap_source source = cap_source_memory(&body);
     struct cap_data cap;
     require(cap_data_from_body(&source, body.len, &cap) == CAP_OK);
-    require(cap_hash_equal(&cap.hash, &hash));
+    require(cap_hash_equal(&cap.hash, hash));
     struct cap_bytes again = materialize(&cap.body, &source);
     require(again.len == body.len && memcmp(again.data, body.data, body.len) == 0);
     free((void *)(uintptr_t)again.data);
     cap_data_free(&cap);
+}
+
+static void try_body(struct cap_bytes body)
+{
+    enum cap_kind kind;
+    struct cap_hash hash;
+    if (cap_body_hash(body, &kind, &hash) != CAP_OK) {
+        return;
+    }
+    if (kind == CAP_KIND_DATA) {
+        try_data_body(body, &hash);
+    } else {
+        try_image_body(body);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
