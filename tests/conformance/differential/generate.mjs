@@ -1,4 +1,5 @@
 // Images at random, mostly sound, and the ways of breaking them. Everything follows from one seed.
+import { damageJoint } from './damage.mjs';
 import { Image, PAGE_SIZE } from './formats.mjs';
 
 // mulberry32: small, seeded, good enough to choose test cases.
@@ -107,11 +108,20 @@ export function soundImage(r) {
   };
 }
 
-const firstDesc = (image) =>
-  image.initialSlots[0]?.v ?? image.pinnedSlots.find(({ v }) => v.selector === 0)?.v.value.desc;
-const onPage = (change) => (image, r) => {
-  const pages = firstDesc(image)?.pages;
-  if (pages?.length) change(pages[r.below(pages.length)], pages, image, r);
+const anyDesc = (image, r) => {
+  const pinned = image.pinnedSlots.filter(({ v }) => v.selector === 0).map(({ v }) => v.value.desc);
+  const descs = [...pinned, ...image.initialSlots.map(({ v }) => v)];
+  return descs.length > 0 ? r.pick(descs) : undefined;
+};
+const onDesc = (change) => (image, r) => {
+  const desc = anyDesc(image, r);
+  if (desc) change(desc, r, image);
+};
+const onPage = (change) => onDesc((desc, r, image) => {
+  if (desc.pages.length) change(r.pick(desc.pages), desc, image);
+});
+const onAny = (list, change) => (image, r) => {
+  if (image[list].length) change(r.pick(image[list]), r);
 };
 
 // Breaks one rule in the decoded value (or does nothing where the Image has no place for it).
@@ -119,21 +129,19 @@ const breakRule = [
   (image) => { image.code.len = 0x0fc00001; },
   (image) => { image.code.len = image.arena.length - image.code.arenaOff + 1; },
   (image) => { image.code.arenaOff = 0xffffffff; },
-  (image, r) => { const d = firstDesc(image); if (d) d.size += BigInt(1 + r.below(4095)); },
-  (image) => { const d = firstDesc(image); if (d) d.size = 0xffffffffffffffffn; },
+  onDesc((desc, r) => { desc.size += BigInt(1 + r.below(4095)); }),
+  onDesc((desc) => { desc.size = 0xffffffffffffffffn; }),
   onPage((page) => { page.len = 0; }),
   onPage((page) => { page.len = PAGE_SIZE + 1; }),
-  onPage((page, _, image) => { page.arenaOff = image.arena.length; }),
+  onPage((page, _, image) => { page.arenaOff = image.arena.length - page.len + 1; }),
   onPage((page) => { page.arenaOff = 0xffffffff; }),
-  onPage((page, _, image) => { page.pageIndex = Number(BigInt.asUintN(32, firstDesc(image).size / 4096n)); }),
-  onPage((page, pages) => { pages.push({ ...page }); }),
-  onPage((_, pages) => { pages.reverse(); }),
-  (image, r) => { image.endpoints[0]?.v.initialRegs.push({ k: 13 + r.below(243), v: 0n }); },
-  (image) => { image.endpoints[0]?.v.initialRegs.reverse(); },
-  (image) => { if (image.memoryMappings[0]) image.memoryMappings[0].source = []; },
-  (image, r) => {
-    if (image.memoryMappings[0]) image.memoryMappings[0].source = Array.from({ length: 9 }, () => key(r));
-  },
+  onPage((page, desc) => { page.pageIndex = Number(BigInt.asUintN(32, desc.size / 4096n)); }),
+  onPage((page, desc) => { desc.pages.push({ ...page }); }),
+  onPage((_, desc) => { desc.pages.reverse(); }),
+  onAny('endpoints', ({ v }, r) => { v.initialRegs.push({ k: 13 + r.below(243), v: 0n }); }),
+  onAny('endpoints', ({ v }) => { v.initialRegs.reverse(); }),
+  onAny('memoryMappings', (m) => { m.source = []; }),
+  onAny('memoryMappings', (m, r) => { m.source = Array.from({ length: 9 }, () => key(r)); }),
   (image) => { image.pinnedSlots.reverse(); },
   (image) => { if (image.initialSlots[0]) image.initialSlots.push(image.initialSlots[0]); },
 ];
@@ -162,13 +170,16 @@ const damage = [
   },
 ];
 
-// One upload: sound, with a rule broken, with bytes damaged, or both.
+// One upload: sound, with some rules broken, with its structure or any bytes damaged, or several of these.
 export function upload(r) {
   const image = soundImage(r);
   const fate = r.below(100);
-  if (fate >= 30 && fate < 60) r.pick(breakRule)(image, r);
+  if (fate >= 20 && fate < 50) {
+    for (let i = 1 + r.below(3); i > 0; i--) r.pick(breakRule)(image, r);
+  }
   let bytes = Buffer.from(Image.serialize(image));
-  if (fate >= 55) {
+  if (fate >= 45 && fate < 85) bytes = damageJoint(bytes, r);
+  if (fate >= 80) {
     for (let i = 1 + r.below(3); i > 0; i--) bytes = Buffer.from(r.pick(damage)(bytes, r));
   }
   return bytes;
