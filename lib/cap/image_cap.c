@@ -41,14 +41,15 @@ static void registers_root(const uint64_t regs[CAP_NUM_REGS], struct cap_hash *r
     cap_merkleize_few(chunks, 4, 2, ret_root);
 }
 
-static void endpoint_root(const struct cap_endpoint *endpoint, struct cap_hash *ret_root)
+static void endpoint_root(const struct cap_endpoint *endpoint, const struct cap_hash *arg_slot_root,
+                          struct cap_hash *ret_root)
 {
     struct cap_hash fields[5] = {
         cap_chunk64(endpoint->entry_pc),
         cap_chunk64(endpoint->stack_top),
-        [3] = cap_chunk64(endpoint->arg_cnode_size),
+        *arg_slot_root,
+        cap_chunk64(endpoint->arg_cnode_size),
     };
-    cap_byte_list_root(endpoint->arg_cnode_slot, &fields[2]);
     registers_root(endpoint->initial_regs, &fields[4]);
     struct cap_hash entry[2];
     cap_byte_list_root(endpoint->key, &entry[0]);
@@ -65,13 +66,16 @@ static void list_root(const struct cap_tree *elements, size_t count, struct cap_
 
 static void endpoint_list_root(const struct cap_image_view *view, struct cap_hash *ret_root)
 {
+    /* A key takes some thirty hashes, and this one is the same in every endpoint. */
+    struct cap_hash arg_slot_root;
+    cap_byte_list_root((struct cap_bytes){arg_slot_key, sizeof arg_slot_key}, &arg_slot_root);
     struct cap_tree tree;
     cap_tree_init(&tree, 0);
     for (size_t i = 0; i < view->endpoints.count; i++) {
         struct cap_endpoint endpoint;
         struct cap_hash root;
         cap_image_endpoint_at(view, i, &endpoint);
-        endpoint_root(&endpoint, &root);
+        endpoint_root(&endpoint, &arg_slot_root, &root);
         cap_tree_add(&tree, i, &root);
     }
     list_root(&tree, view->endpoints.count, ret_root);
