@@ -48,7 +48,8 @@
     X(DISK_FULL, 62, disk_full, "the disk is full; free space, then retry")                        \
     X(MAP_FULL, 63, map_full, "the store's map is full; raise the map size, then retry")           \
     X(READERS_FULL, 64, readers_full, "too many readers of the store; retry")                      \
-    X(STORE_VERSION, 65, store_version, "the store has a format that this version cannot read")    \
+    X(STORE_VERSION, 65, store_version,                                                            \
+      "the store has a format that this version cannot read; run the version that wrote it")       \
     X(STORE_LOCKED, 66, store_locked, "another process holds the state directory")                 \
     X(STORE_FAILED, 67, store_failed, "the store failed and must be opened again")                 \
     /* The protocol. */                                                                            \

@@ -252,7 +252,8 @@ enum cap_error cap_store_write_put(struct cap_write *write, const struct cap_put
 /*
  * Commits and syncs; the transaction is over whatever this returns. CAP_OK: all of it survives
  * power loss (P1). Any error: none of it is there, but for CAP_E_STORE_FAILED, after which only
- * opening again tells.
+ * opening again tells. After CAP_E_IO, too, nothing more should be acknowledged before the store is
+ * opened again: of what the device lost it may tell only once, so that a retry can seem to succeed.
  */
 enum cap_error cap_store_write_commit(struct cap_write *write);
 

@@ -79,7 +79,7 @@ enum capstore_error {
     CAPSTORE_E_MAP_FULL = -63,
     /* too many readers of the store; retry */
     CAPSTORE_E_READERS_FULL = -64,
-    /* the store has a format that this version cannot read */
+    /* the store has a format that this version cannot read; run the version that wrote it */
     CAPSTORE_E_STORE_VERSION = -65,
     /* another process holds the state directory */
     CAPSTORE_E_STORE_LOCKED = -66,

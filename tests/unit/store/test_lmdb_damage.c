@@ -213,6 +213,7 @@ static void test_meta_records(void **state)
     format[0] = 2;
     set_meta(fixture, "format", format, sizeof(format));
     assert_cap_error(fixture_open(fixture), CAP_E_STORE_VERSION);
+    assert_non_null(strstr(cap_error_text(CAP_E_STORE_VERSION), "; run the version"));
     set_meta(fixture, "format", NULL, 0);
     assert_cap_error(fixture_open(fixture), CAP_E_CORRUPT);
     format[0] = 1;
