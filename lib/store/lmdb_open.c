@@ -31,6 +31,7 @@
 #define MAP_GIVE_UP     (UINT64_C(1) << 30) /* the least that the default falls back to */
 #define READERS_DEFAULT 512u
 #define OWN_READERS     1u   /* the gauge */
+#define READER_SIZE     64u  /* of one reader in LMDB's lock file */
 #define GAP_MAX         4096 /* pages that a sound file may lack at its end; see fill_gap */
 #define ENV_FLAGS       (MDB_NOSUBDIR | MDB_NOTLS)
 
@@ -102,14 +103,14 @@ static enum cap_error make_path(const struct cap_store_lmdb_config *config, cons
 
 /* --- The environment -------------------------------------------------------------------------- */
 
-static enum cap_error try_open_env(const char *path, uint64_t map_bytes, uint32_t max_readers,
-                                   MDB_env **ret_env)
+static enum cap_error try_open_env(int dir, const char *path, uint64_t map_bytes,
+                                   uint32_t max_readers, MDB_env **ret_env)
 {
     MDB_env *env;
     int rc = mdb_env_create(&env);
 
     if (rc != 0)
-        return lmdb_error(-1, rc);
+        return lmdb_error(dir, rc);
     rc = mdb_env_set_mapsize(env, (size_t)map_bytes);
     if (rc == 0)
         rc = mdb_env_set_maxdbs(env, LMDB_TABLES);
@@ -119,15 +120,38 @@ static enum cap_error try_open_env(const char *path, uint64_t map_bytes, uint32_
         rc = mdb_env_open(env, path, ENV_FLAGS, 0600);
     if (rc != 0) {
         mdb_env_close(env);
-        return lmdb_error(-1, rc);
+        return lmdb_error(dir, rc);
     }
     *ret_env = env;
     return CAP_OK;
 }
 
+/*
+ * LMDB makes its lock file a hole and maps it: on a full disk its first write there is SIGBUS. So
+ * the file has its room before LMDB opens it. File systems that cannot do that are left to it.
+ */
+static enum cap_error reserve_lock(int dir, const char *path, uint32_t readers)
+{
+    char lock[PATH_MAX];
+    int len = snprintf(lock, sizeof(lock), "%s-lock", path);
+    off_t room = (off_t)sysconf(_SC_PAGESIZE) + (off_t)(readers + OWN_READERS) * READER_SIZE;
+    enum cap_error error = CAP_OK;
+    int fd;
+
+    if (len < 0 || len >= (int)sizeof(lock))
+        return CAP_E_INVALID_ARGUMENT;
+    fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return lmdb_error(dir, errno);
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, room) != 0 && errno != EOPNOTSUPP && errno != ENOSYS)
+        error = lmdb_error(fd, errno);
+    close(fd);
+    return error;
+}
+
 /* The default map is only address space, but that may be limited too: then take less of it. */
-static enum cap_error open_env(const struct cap_store_lmdb_config *config, const char *path,
-                               MDB_env **ret_env)
+static enum cap_error open_env(const struct cap_store_lmdb_config *config, int dir,
+                               const char *path, MDB_env **ret_env)
 {
     uint32_t readers = config->max_readers ? config->max_readers : READERS_DEFAULT;
     uint64_t map = config->map_bytes ? config->map_bytes : MAP_DEFAULT;
@@ -138,10 +162,13 @@ static enum cap_error open_env(const struct cap_store_lmdb_config *config, const
         return CAP_E_INVALID_ARGUMENT;
     if (map < MAP_MIN)
         map = MAP_MIN;
-    error = try_open_env(path, map / page * page, readers, ret_env);
+    error = reserve_lock(dir, path, readers);
+    if (error != CAP_OK)
+        return error;
+    error = try_open_env(dir, path, map / page * page, readers, ret_env);
     while (error == CAP_E_NO_MEMORY && config->map_bytes == 0 && map > MAP_GIVE_UP) {
         map /= 2;
-        error = try_open_env(path, map, readers, ret_env);
+        error = try_open_env(dir, path, map, readers, ret_env);
     }
     return error;
 }
@@ -152,7 +179,7 @@ static enum cap_error open_tables(struct lmdb_store *store, MDB_txn *txn, unsign
         int rc = mdb_dbi_open(txn, table_names[i], flags, &store->tables[i]);
 
         if (rc != 0)
-            return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(-1, rc);
+            return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(store->fd, rc);
     }
     return CAP_OK;
 }
@@ -173,12 +200,12 @@ static enum cap_error write_first(struct lmdb_store *store, MDB_txn *txn,
     return error == CAP_OK ? lmdb_state_put(store, txn, &state) : error;
 }
 
-static enum cap_error write_new_file(const struct cap_store_lmdb_config *config, const char *path,
-                                     const uint8_t id[CAP_STORE_ID_SIZE])
+static enum cap_error write_new_file(const struct cap_store_lmdb_config *config, int dir,
+                                     const char *path, const uint8_t id[CAP_STORE_ID_SIZE])
 {
-    struct lmdb_store draft = {.fd = -1};
+    struct lmdb_store draft = {.fd = dir};
     MDB_txn *txn;
-    enum cap_error error = open_env(config, path, &draft.env);
+    enum cap_error error = open_env(config, dir, path, &draft.env);
 
     if (error != CAP_OK)
         return error;
@@ -214,7 +241,7 @@ static enum cap_error create(const struct cap_store_lmdb_config *config, int dir
     enum cap_error error = make_path(config, TEMP_NAME, path);
 
     if (error == CAP_OK)
-        error = write_new_file(config, path, id);
+        error = write_new_file(config, dir, path, id);
     if (error == CAP_OK)
         error = sync_file(dir, TEMP_NAME);
     if (error == CAP_OK)
@@ -391,11 +418,12 @@ static enum cap_error sweep_all(struct lmdb_store *store)
 }
 
 static enum cap_error open_store(struct lmdb_store *store,
-                                 const struct cap_store_lmdb_config *config, const char *path)
+                                 const struct cap_store_lmdb_config *config, int dir,
+                                 const char *path)
 {
     MDB_stat stat;
     int dead;
-    enum cap_error error = open_env(config, path, &store->env);
+    enum cap_error error = open_env(config, dir, path, &store->env);
 
     if (error != CAP_OK)
         return error;
@@ -472,32 +500,39 @@ static struct lmdb_store *new_store(const struct cap_store_lmdb_config *config)
     return store;
 }
 
-enum cap_error cap_store_lmdb_open(const struct cap_store_lmdb_config *config,
-                                   const uint8_t new_id[CAP_STORE_ID_SIZE],
-                                   struct cap_store **ret_store)
+static enum cap_error open_in(const struct cap_store_lmdb_config *config, int dir,
+                              const uint8_t new_id[CAP_STORE_ID_SIZE], struct cap_store **ret_store)
 {
     char path[PATH_MAX];
     struct lmdb_store *store;
     enum cap_error error = make_path(config, FILE_NAME, path);
-    int dir;
 
-    if (error != CAP_OK)
-        return error;
-    dir = open(config->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
-        return lmdb_error(-1, errno);
-    error = prepare(config, dir, new_id);
-    close(dir);
+    if (error == CAP_OK)
+        error = prepare(config, dir, new_id);
     if (error != CAP_OK)
         return error;
     store = new_store(config);
     if (!store)
         return CAP_E_NO_MEMORY;
-    error = open_store(store, config, path);
+    error = open_store(store, config, dir, path);
     if (error != CAP_OK) {
         lmdb_close(&store->base);
         return error;
     }
     *ret_store = &store->base;
     return CAP_OK;
+}
+
+enum cap_error cap_store_lmdb_open(const struct cap_store_lmdb_config *config,
+                                   const uint8_t new_id[CAP_STORE_ID_SIZE],
+                                   struct cap_store **ret_store)
+{
+    int dir = open(config->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    enum cap_error error;
+
+    if (dir < 0)
+        return lmdb_error(-1, errno);
+    error = open_in(config, dir, new_id, ret_store);
+    close(dir);
+    return error;
 }

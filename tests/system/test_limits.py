@@ -383,6 +383,25 @@ class DiskFull(Filling):
         self.daemons.append(d)
         return d.start()
 
+    def test_no_room_to_begin(self):
+        """A new store on a disk that is full, page by page until it has room: a sentence, no crash."""
+        refused = 0
+        for pages in range(1, 100, 2):
+            root = self.root / f"begin{pages}"
+            root.mkdir()
+            d = SmallDisk(root, pages * PAGE, "--disk-reserve", "0")
+            try:
+                d.start()
+            except AssertionError:
+                self.assertEqual(d.process.wait(), 1, d.log())
+                self.assertIn("the disk is full", d.log())
+                refused += 1
+            else:
+                self.assertEqual(d.stop(), 0)
+                break
+        self.assertGreater(refused, 5)
+        self.assertLess(pages, 99, "it started at last")
+
     def test_full_and_free_again(self):
         d = self.small_disk(32 * MIB)
         c = self.connect(d)
