@@ -21,11 +21,28 @@
 #define PUMP_BYTES    (1u << 20) /* one turn of one connection */
 #define MESSAGES_KEEP (16u << 10)
 
+/*
+ * Gives the room of sent messages back, once it is half of all: a client that always leaves some
+ * unread must not make the buffer grow.
+ */
+static void forget_sent(struct output *output)
+{
+    struct cap_buf *messages = &output->messages;
+    size_t rest = messages->len - output->messages_sent;
+    if (output->messages_sent < rest || output->messages_sent == 0) {
+        return;
+    }
+    memmove(messages->data, messages->data + output->messages_sent, rest);
+    messages->len = rest;
+    output->messages_sent = 0;
+}
+
 enum cap_error output_message(struct output *output, uint8_t type, uint32_t id,
                               struct cap_bytes payload)
 {
     uint8_t header[PROTO_FRAME_HEADER_SIZE];
     const struct proto_frame frame = {.len = (uint32_t)payload.len, .id = id, .type = type};
+    forget_sent(output);
     enum cap_error error = cap_buf_reserve(&output->messages, sizeof(header) + payload.len);
     if (error != CAP_OK) {
         return error;

@@ -355,6 +355,36 @@ static void test_unreadable_page(void **state)
     munmap(hole, size);
 }
 
+/* A client that always leaves answers unread gets them all, and the buffer does not grow. */
+static void test_messages_never_all_taken(void **state)
+{
+    struct fixture *fixture = *state;
+    int small = 4096;
+    const uint8_t payload[1000] = {0};
+    const uint8_t *got = NULL;
+    uint32_t sent_id = 0;
+    size_t at = 0;
+    setsockopt(fixture->ours, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+    for (unsigned round = 0; round < 1000; round++) {
+        uint8_t bytes[2000];
+        while (output_waiting(&fixture->output) < 32768) {
+            assert_cap_ok(output_message(&fixture->output, PROTO_STAT_REPLY, ++sent_id,
+                                         (struct cap_bytes){payload, sizeof(payload)}));
+        }
+        assert_int_equal(pump(fixture), PUMP_BLOCKED);
+        assert_true(output_waiting(&fixture->output) > 0);
+        ssize_t n = recv(fixture->theirs, bytes, sizeof(bytes), 0);
+        assert_true(n > 0);
+        assert_cap_ok(cap_buf_append(&fixture->arrived, bytes, (size_t)n));
+        assert_true(fixture->output.messages.capacity <= (256u << 10));
+    }
+    assert_int_equal(run(fixture), PUMP_IDLE);
+    for (uint32_t id = 1; id <= sent_id; id++) {
+        assert_int_equal(next_frame(fixture, &at, &got).id, id);
+    }
+    assert_int_equal(at, fixture->arrived.len);
+}
+
 static void test_closed_peer(void **state)
 {
     struct fixture *fixture = *state;
@@ -378,6 +408,7 @@ int main(void)
         TEST(test_failure_at_a_frame_ends_the_stream),
         TEST(test_failure_within_a_frame_loses_the_connection),
         TEST(test_unreadable_page),
+        TEST(test_messages_never_all_taken),
         TEST(test_closed_peer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
