@@ -116,6 +116,7 @@ void dispatch_request(struct session *session, const struct proto_event *event, 
         return;
     }
     session->server->stats.requests[type]++;
+    session->asked_us = env_monotonic_us(session->server->env);
     enum cap_error error = check(session);
     if (error == CAP_OK) {
         error = begin(session, event);

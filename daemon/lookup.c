@@ -157,7 +157,6 @@ enum cap_error lookup_has(struct session *session, uint32_t id, struct cap_bytes
     error = find_kinds(read, hashes, has.count, kinds);
     if (error == CAP_OK) {
         send_kinds(session, id, kinds, has.count, started);
-        session->asked_us = started;
     }
     return error;
 }
@@ -189,7 +188,6 @@ enum cap_error lookup_stat(struct session *session, uint32_t id, struct cap_byte
     error = proto_stat_reply_encode(&m, &reply);
     if (error == CAP_OK) {
         session_send(session, PROTO_STAT_REPLY, id, cap_buf_bytes(&reply));
-        session->asked_us = started;
     }
     cap_buf_free(&reply);
     histogram_add(&session->server->stats.lookup_us,

@@ -506,16 +506,21 @@ static void test_idle_connection_is_closed(void **state)
     struct fixture *fixture = *state;
     uint64_t idle = fixture->server.config.idle_ms;
     int fd = client_open(fixture);
+    int asks = client_open(fixture);
     int silent = client_connect(fixture);
     fixture_pass(fixture, idle - 1);
     assert_false(client_is_there(fixture, fd, &absent)); /* not idle */
+    client_get(fixture, asks, 1, &absent, 0, 1); /* nor is who asks for what is not there */
+    client_expect_error(fixture, asks, 1, CAP_E_NOT_FOUND);
     fixture_pass(fixture, 2);
     client_expect_error(fixture, silent, 0, CAP_E_IDLE_TIMEOUT);
     client_expect_end(fixture, silent);
-    fixture_pass(fixture, idle);
+    assert_false(client_is_there(fixture, asks, &absent));
+    fixture_pass(fixture, idle + 1);
     client_expect_error(fixture, fd, 0, CAP_E_IDLE_TIMEOUT);
     client_expect_end(fixture, fd);
     close(fd);
+    close(asks);
     close(silent);
 }
 
