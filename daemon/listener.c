@@ -293,7 +293,7 @@ static void turn_away(struct server *server, int fd, const struct peer *peer, en
     server_refused(server, NULL, peer, "connection", error, text);
     if (proto_error_encode(&m, &payload) == CAP_OK &&
         output_message(&output, PROTO_ERROR, 0, cap_buf_bytes(&payload)) == CAP_OK) {
-        (void)output_pump(&output, fd, &sent);
+        (void)output_pump(&output, fd, UINT64_MAX, &sent);
     }
     (void)shutdown(fd, SHUT_WR);
     /* What has come already would turn the close into a reset. */

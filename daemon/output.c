@@ -18,7 +18,6 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-#define PUMP_BYTES    (1u << 20) /* one turn of one connection */
 #define MESSAGES_KEEP (16u << 10)
 
 /*
@@ -211,14 +210,18 @@ static void book(struct output *output, size_t n)
     }
 }
 
-/* Sends of the current frame what the socket takes. PUMP_IDLE: go on with what comes next. */
-static enum pump_result send_frame(struct output *output, int fd, uint64_t *sent)
+/*
+ * Sends of the current frame what the socket takes, `most` bytes of its body. PUMP_IDLE: go on with
+ * what comes next.
+ */
+static enum pump_result send_frame(struct output *output, int fd, uint64_t most, uint64_t *sent)
 {
     struct iovec iov[OUTPUT_IOV];
     struct stream *stream = output->current;
     int count = 0;
     if (output->frame_left > 0) {
-        switch (stream->class->window(stream, output->frame_left, iov + 1, &count)) {
+        size_t len = output->frame_left < most ? output->frame_left : (size_t)most;
+        switch (stream->class->window(stream, len, iov + 1, &count)) {
         case STREAM_READY:
             break;
         case STREAM_WAITS:
@@ -274,31 +277,32 @@ static enum pump_result send_messages(struct output *output, int fd, uint64_t *s
 }
 
 /* Sends one piece of whatever comes next. *ret_more: there was something. */
-static enum pump_result pump_once(struct output *output, int fd, uint64_t *sent, bool *ret_more)
+static enum pump_result pump_once(struct output *output, int fd, uint64_t most, uint64_t *sent,
+                                  bool *ret_more)
 {
     *ret_more = true;
     if (output->current != NULL) {
         *ret_more = !output->waits;
-        return output->waits ? PUMP_IDLE : send_frame(output, fd, sent);
+        return output->waits ? PUMP_IDLE : send_frame(output, fd, most, sent);
     }
     if (output->messages.len > 0) {
         return send_messages(output, fd, sent);
     }
     if (output->first != NULL) {
         begin_frame(output, dequeue(output));
-        return send_frame(output, fd, sent);
+        return send_frame(output, fd, most, sent);
     }
     *ret_more = false;
     return PUMP_IDLE;
 }
 
-enum pump_result output_pump(struct output *output, int fd, uint64_t *ret_sent)
+enum pump_result output_pump(struct output *output, int fd, uint64_t most, uint64_t *ret_sent)
 {
     uint64_t sent = 0;
     bool more = true;
     enum pump_result result = PUMP_IDLE;
-    while (more && result == PUMP_IDLE && sent < PUMP_BYTES) {
-        result = pump_once(output, fd, &sent, &more);
+    while (more && result == PUMP_IDLE && sent < most) {
+        result = pump_once(output, fd, most - sent, &sent, &more);
     }
     *ret_sent = sent;
     return more && result == PUMP_IDLE ? PUMP_BLOCKED : result;

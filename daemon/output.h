@@ -86,8 +86,8 @@ void output_end(struct output *output, struct stream *stream, enum cap_error err
 /* Forgets every stream without a word; only the frame under way is kept if `keep_current`. */
 void output_drop_streams(struct output *output, bool keep_current);
 
-/* Sends what the socket takes, within a turn's bound. *ret_sent counts bytes. */
-enum pump_result output_pump(struct output *output, int fd, uint64_t *ret_sent);
+/* Sends what the socket takes, until `most` bytes are sent or more. *ret_sent counts bytes. */
+enum pump_result output_pump(struct output *output, int fd, uint64_t most, uint64_t *ret_sent);
 
 /* Whether there is something that a writable socket could take. */
 bool output_wants(const struct output *output);

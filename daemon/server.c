@@ -277,6 +277,13 @@ static void on_turn(uv_idle_t *idle)
     }
 }
 
+static void on_round(uv_prepare_t *round)
+{
+    struct server *server = round->data;
+    server->turns_before = server->turns;
+    server->turns = 0;
+}
+
 void server_turn_soon(struct server *server)
 {
     (void)uv_idle_start(&server->turn, on_turn);
@@ -498,7 +505,9 @@ static void start_handles(struct server *server)
     uv_timer_init(&server->loop, &server->tick);
     uv_timer_init(&server->loop, &server->watchdog);
     uv_idle_init(&server->loop, &server->turn);
-    server->tick.data = server->watchdog.data = server->turn.data = server;
+    uv_prepare_init(&server->loop, &server->round);
+    server->tick.data = server->watchdog.data = server->turn.data = server->round.data = server;
+    uv_prepare_start(&server->round, on_round);
     uv_timer_start(&server->tick, on_tick, TICK_MS, TICK_MS);
     if (watchdog_ms > 0) {
         uv_timer_start(&server->watchdog, on_watchdog, 0, watchdog_ms);
@@ -590,6 +599,7 @@ static void close_handles(struct server *server)
     uv_close((uv_handle_t *)&server->tick, NULL);
     uv_close((uv_handle_t *)&server->watchdog, NULL);
     uv_close((uv_handle_t *)&server->turn, NULL);
+    uv_close((uv_handle_t *)&server->round, NULL);
     for (size_t i = 0; i < SERVER_SIGNALS; i++) {
         uv_close((uv_handle_t *)&server->signals[i], NULL);
     }

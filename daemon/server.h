@@ -98,7 +98,11 @@ struct server {
     size_t upload_count;
     uint8_t *input; /* one receive buffer for all sessions */
     uv_timer_t tick;
-    uv_idle_t turn; /* runs while sessions have input left over */
+    uv_idle_t turn;      /* runs while sessions have input left over */
+    uv_prepare_t round;  /* a round of turns is over: the loop looks at sockets again */
+    size_t turns;        /* of sessions in this round */
+    size_t turns_before; /* and in the one before */
+    uint64_t round_us;   /* when the first turn of this round began */
     uv_timer_t watchdog;
     uv_signal_t signals[SERVER_SIGNALS];
     bool loop_open;

@@ -108,7 +108,7 @@ static int teardown(void **state)
 static enum pump_result pump(struct fixture *fixture)
 {
     uint64_t n = 0;
-    return output_pump(&fixture->output, fixture->ours, &n);
+    return output_pump(&fixture->output, fixture->ours, 1u << 20, &n);
 }
 
 /* Takes what has arrived. */

@@ -16,7 +16,11 @@
 
 static uint64_t fake_monotonic(void *ctx)
 {
-    return ((struct fixture *)ctx)->now_us;
+    struct fixture *fixture = ctx;
+    if (fixture->step_us > 0) {
+        fixture->now_us += fixture->step_us;
+    }
+    return fixture->now_us;
 }
 
 static enum cap_error fake_disk(void *ctx, const char *path, uint64_t *ret_bytes)

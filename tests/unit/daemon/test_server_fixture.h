@@ -1,6 +1,6 @@
 /*
  * A whole daemon on the memory engine, in the test's own thread: its loop turns only while a client
- * call waits, its clock stands still unless a test moves it.
+ * call waits, its clock stands still unless a test moves it or lets it step.
  */
 #ifndef TESTS_UNIT_DAEMON_TEST_SERVER_FIXTURE_H
 #define TESTS_UNIT_DAEMON_TEST_SERVER_FIXTURE_H
@@ -16,6 +16,7 @@ struct fixture {
     struct server server;
     struct env env;
     uint64_t now_us;    /* monotonic */
+    uint64_t step_us;   /* by which the clock moves whenever it is asked; while no thread works */
     uint64_t disk_free; /* what the environment says */
     char dir[64];
     char address[128];

@@ -510,7 +510,7 @@ static void test_idle_connection_is_closed(void **state)
     int silent = client_connect(fixture);
     fixture_pass(fixture, idle - 1);
     assert_false(client_is_there(fixture, fd, &absent)); /* not idle */
-    client_get(fixture, asks, 1, &absent, 0, 1); /* nor is who asks for what is not there */
+    client_get(fixture, asks, 1, &absent, 0, 1);         /* nor is who asks for what is not there */
     client_expect_error(fixture, asks, 1, CAP_E_NOT_FOUND);
     fixture_pass(fixture, 2);
     client_expect_error(fixture, silent, 0, CAP_E_IDLE_TIMEOUT);
@@ -522,6 +522,43 @@ static void test_idle_connection_is_closed(void **state)
     close(fd);
     close(asks);
     close(silent);
+}
+
+/*
+ * However many clients ask without end, a round of the loop is short, and none of them is left out.
+ * Every look at the clock stands for ten microseconds of work.
+ */
+static void test_many_busy_clients_share_a_round(void **state)
+{
+    struct fixture *fixture = *state;
+    static int fds[200];
+    struct cap_buf asks = {0};
+    uint8_t header[PROTO_FRAME_HEADER_SIZE];
+    const struct proto_frame frame = {.type = PROTO_CANCEL, .id = 1};
+    proto_frame_encode(&frame, header);
+    while (asks.len < 64000) {
+        assert_cap_ok(cap_buf_append(&asks, header, sizeof(header)));
+    }
+    for (size_t i = 0; i < 200; i++) {
+        fds[i] = client_open(fixture);
+    }
+    for (size_t i = 0; i < 200; i++) {
+        assert_int_equal(send(fds[i], asks.data, asks.len, MSG_DONTWAIT), asks.len);
+    }
+    fixture->step_us = 10;
+    for (unsigned round = 0; round < 4; round++) {
+        uint64_t before = fixture->now_us;
+        fixture_turn(fixture);
+        assert_in_range(fixture->now_us - before, 1, 50000);
+    }
+    fixture->step_us = 0;
+    for (struct session *at = fixture->server.sessions; at != NULL; at = at->next) {
+        assert_true(at->bytes_in > 1000);
+    }
+    for (size_t i = 0; i < 200; i++) {
+        close(fds[i]);
+    }
+    cap_buf_free(&asks);
 }
 
 static void test_half_frame_then_silence(void **state)
@@ -601,6 +638,7 @@ int main(void)
         TEST(test_byte_at_a_time),
         TEST(test_reset_while_fetching),
         TEST(test_idle_connection_is_closed),
+        TEST(test_many_busy_clients_share_a_round),
         TEST(test_half_frame_then_silence),
         TEST(test_reader_that_stops),
         TEST(test_drain),
