@@ -257,9 +257,9 @@ struct cap_source spool_source(struct spool *spool, const atomic_bool *cancelled
 {
     spool->cancelled = cancelled;
     return (struct cap_source){
+        /* Never as plain memory: only a read notices that the upload was cancelled. */
         .read = source_read,
         .ctx = spool,
-        .memory = spool->in_memory ? spool->filling.data : NULL,
     };
 }
 
