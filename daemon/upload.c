@@ -286,22 +286,39 @@ static void on_hashed(struct hash_job *job)
     session_update(session);
 }
 
+static void say_memory(struct upload *upload, uint64_t wanted)
+{
+    snprintf(upload->message, sizeof(upload->message),
+             "hashing this upload takes %" PRIu64 " bytes; the limit for all requests is %" PRIu64,
+             wanted, upload->request.server->config.max_memory);
+}
+
+enum cap_error upload_check_memory(struct upload *upload)
+{
+    uint64_t wanted = upload->held + upload->kind->hash_memory(upload);
+    if (wanted <= upload->request.server->config.max_memory) {
+        return CAP_OK;
+    }
+    say_memory(upload, wanted);
+    return CAP_E_MEMORY_LIMIT;
+}
+
 static void start_hashing(struct upload *upload)
 {
     struct server *server = upload->request.server;
     uint64_t wanted = upload->held + upload->kind->hash_memory(upload);
     if (!ledger_memory_hold(server->ledger, &upload->held, wanted)) {
-        snprintf(upload->message, sizeof(upload->message),
-                 "hashing this upload takes %" PRIu64
-                 " bytes; the limit for all requests is %" PRIu64,
-                 wanted, server->config.max_memory);
+        say_memory(upload, wanted);
         upload_refuse(upload, CAP_E_MEMORY_LIMIT, upload->message);
         return;
     }
     upload_move(upload, UPLOAD_HASHING);
     upload->busy = true;
-    upload->hash_job =
-        (struct hash_job){.cost = upload->total_len, .run = run_hash, .done = on_hashed};
+    upload->hash_job = (struct hash_job){
+        .cost = upload->kind->hash_cost(upload),
+        .run = run_hash,
+        .done = on_hashed,
+    };
     hashing_submit(server->hashing, &upload->hash_job);
 }
 
@@ -528,8 +545,8 @@ enum cap_error upload_begin(struct session *session, uint32_t id, uint8_t type,
     if (error == CAP_OK) {
         error = reserve(upload);
     }
-    if (error == CAP_OK && type == PROTO_PUT_DATA) {
-        error = upload_make_spool(upload, upload->total_len);
+    if (error == CAP_OK) {
+        error = upload->kind->begin(upload);
     }
     if (error != CAP_OK) {
         free_upload(upload);

@@ -24,10 +24,14 @@
 struct upload;
 
 struct upload_kind {
+    /* The message has been read and room reserved: whether the body may come. */
+    enum cap_error (*begin)(struct upload *upload);
     /* Takes a piece of the body; what belongs to the spool is left in *piece. */
     enum cap_error (*take)(struct upload *upload, struct cap_bytes *piece);
     /* Memory that hashing will need, beyond what is held. */
     uint64_t (*hash_memory)(const struct upload *upload);
+    /* Bytes that will be hashed. */
+    uint64_t (*hash_cost)(const struct upload *upload);
     /* In a worker: makes the caps and fills upload->job. Sets upload->message on failure if it can.
      */
     enum cap_error (*hash)(struct upload *upload);
@@ -70,6 +74,7 @@ struct upload_data {
     uint64_t size;
     uint8_t front[CAP_DATA_BODY_FIXED];
     size_t front_filled;
+    uint64_t pages; /* at most so many; of a canonical body known with its front */
     struct upload_data_cap cap;
 };
 
@@ -100,7 +105,8 @@ struct upload {
 
 /*
  * Begins an upload, or returns the error of its refusal: CAP_E_BAD_MESSAGE,
- * CAP_E_UPLOAD_TOO_LARGE, CAP_E_SPOOL_FULL, CAP_E_DISK_FULL, CAP_E_NO_MEMORY.
+ * CAP_E_UPLOAD_TOO_LARGE, CAP_E_SPOOL_FULL, CAP_E_DISK_FULL, CAP_E_NO_MEMORY, or what its kind
+ * says.
  */
 enum cap_error upload_begin(struct session *session, uint32_t id, uint8_t type,
                             struct cap_bytes payload);
@@ -122,6 +128,12 @@ void upload_refuse(struct upload *upload, enum cap_error error, const char *mess
 
 /* A thread gives the upload back. False when nobody waits for it: it may be freed by then. */
 bool upload_take_back(struct upload *upload);
+
+/*
+ * Whether hashing could have its memory if nobody else had any: CAP_E_MEMORY_LIMIT, and the message
+ * says so. Any thread.
+ */
+enum cap_error upload_check_memory(struct upload *upload);
 
 /* Makes the spool for `len` bytes. */
 enum cap_error upload_make_spool(struct upload *upload, uint64_t len);

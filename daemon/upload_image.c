@@ -105,7 +105,7 @@ static enum cap_error judge(struct upload *upload)
     if (cap_wire_image_data_len(&image->wire) > config->max_data) {
         return CAP_E_DATA_TOO_LARGE;
     }
-    return CAP_OK;
+    return upload_check_memory(upload);
 }
 
 static void run_judge(uv_work_t *work)
@@ -153,6 +153,13 @@ static enum cap_error begin_judging(struct upload *upload)
     return CAP_OK;
 }
 
+/* Nothing can be said before the head has come, nor how long the arena is. */
+static enum cap_error image_begin(struct upload *upload)
+{
+    (void)upload;
+    return CAP_OK;
+}
+
 static enum cap_error image_take(struct upload *upload, struct cap_bytes *piece)
 {
     struct upload_image *image = &upload->of.image;
@@ -194,6 +201,12 @@ static uint64_t image_hash_memory(const struct upload *upload)
     pages = pages < named ? pages : named;
     return wire->head.len + wire->endpoints.count * ENDPOINT_MEMORY + slots * per_slot +
            pages * UPLOAD_PAGE_MEMORY + ARENA_PIECE;
+}
+
+/* A small upload may name the same bytes again and again. */
+static uint64_t image_hash_cost(const struct upload *upload)
+{
+    return upload->total_len + cap_wire_image_data_len(&upload->of.image.wire);
 }
 
 /* Root of the arena, read from the spool in pieces. */
@@ -436,8 +449,10 @@ static void image_release(struct upload *upload)
 }
 
 const struct upload_kind upload_image_kind = {
+    .begin = image_begin,
     .take = image_take,
     .hash_memory = image_hash_memory,
+    .hash_cost = image_hash_cost,
     .hash = image_hash,
     .reply = image_reply,
     .release = image_release,
