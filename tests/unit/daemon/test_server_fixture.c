@@ -169,8 +169,10 @@ void client_send(struct fixture *fixture, int fd, const void *data, size_t len)
         if (n > 0) {
             at += n;
             len -= (size_t)n;
+            uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
+        } else {
+            fixture_turn(fixture); /* the disk may be slow */
         }
-        uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
     }
 }
 
