@@ -7,8 +7,8 @@
  * caps; the writer resolves, stores and commits; the answer goes out.
  *
  * Failure modes.
- *   - Refused while the body is arriving: the ERROR goes out at once, what still comes is passed
- *     over until END or CANCEL (state REFUSED).
+ *   - Refused while the body is arriving: the ERROR goes out at once, with its detail if it has
+ *     one (state DETAIL); what still comes is passed over until END or CANCEL (state REFUSED).
  *   - Refused later: the ERROR is the end, or is followed by its detail.
  *   - The spool cannot be written: refused with the disk's error.
  *   - Cancelled: answered at once, but in WRITING, where the writer's word counts.
@@ -60,12 +60,16 @@ static void release(struct upload *upload)
     }
 }
 
+static void release_detail(struct upload *upload)
+{
+    cap_buf_free(&upload->job.detail);
+    (void)ledger_memory_hold(upload->request.server->ledger, &upload->job.detail_held, 0);
+}
+
 static void free_upload(struct upload *upload)
 {
-    struct server *server = upload->request.server;
     release(upload);
-    cap_buf_free(&upload->job.detail);
-    (void)ledger_memory_hold(server->ledger, &upload->job.detail_held, 0);
+    release_detail(upload);
     free(upload);
 }
 
@@ -119,12 +123,13 @@ bool upload_take_back(struct upload *upload)
     }
     if (upload->state == UPLOAD_REFUSED) {
         release(upload);
+        release_detail(upload);
         return false;
     }
     return true;
 }
 
-/* --- The writer ------------------------------------------------------------------------------- */
+/* --- Unresolved slots ------------------------------------------------------------------------- */
 
 static enum stream_answer detail_window(struct stream *stream, size_t len, struct iovec *ret_iov,
                                         int *ret_count)
@@ -146,7 +151,13 @@ static void detail_over(struct stream *stream, enum cap_error error)
 {
     struct upload *upload = CONTAINER_OF(stream, struct upload, detail);
     (void)error;
-    upload_over(upload);
+    if (!upload->request.body_open) {
+        upload_over(upload);
+        return;
+    }
+    upload_move(upload, UPLOAD_REFUSED);
+    session_mark_refused(upload->request.session, &upload->request);
+    release_detail(upload);
 }
 
 static const struct stream_class detail_stream = {
@@ -155,8 +166,7 @@ static const struct stream_class detail_stream = {
     .over = detail_over,
 };
 
-/* Answers unresolved_slot and sends the list of the slots. */
-static void send_unresolved(struct upload *upload)
+void upload_send_unresolved(struct upload *upload)
 {
     struct request *request = &upload->request;
     char message[80];
@@ -173,6 +183,8 @@ static void send_unresolved(struct upload *upload)
     };
     output_add(&request->session->output, &upload->detail);
 }
+
+/* --- The writer ------------------------------------------------------------------------------- */
 
 static void count_admission(struct upload *upload)
 {
@@ -206,7 +218,7 @@ static void answer(struct upload *upload)
                       env_monotonic_us(server->env) - request->started_us);
         upload_over(upload);
     } else if (upload->job.error == CAP_E_UNRESOLVED_SLOT) {
-        send_unresolved(upload);
+        upload_send_unresolved(upload);
     } else {
         upload_refuse(upload, upload->job.error, NULL);
     }
@@ -381,10 +393,11 @@ static enum cap_error take_piece(struct upload *upload, struct cap_bytes piece)
 static void on_body(struct request *request, struct cap_bytes piece, bool end)
 {
     struct upload *upload = (struct upload *)request;
-    enum cap_error error = upload->state == UPLOAD_REFUSED ? CAP_OK : take_piece(upload, piece);
+    bool passed_over = is_answered(upload);
+    enum cap_error error = passed_over ? CAP_OK : take_piece(upload, piece);
     request->body_open = !end;
-    if (upload->state == UPLOAD_REFUSED) {
-        if (end) {
+    if (passed_over) {
+        if (end && upload->state == UPLOAD_REFUSED) {
             upload_over(upload);
         }
         return;
@@ -411,7 +424,7 @@ static void on_turn(struct request *request)
 static size_t on_room(const struct request *request)
 {
     const struct upload *upload = (const struct upload *)request;
-    if (upload->state == UPLOAD_REFUSED || upload->spool == NULL) {
+    if (is_answered(upload) || upload->spool == NULL) {
         return SIZE_MAX;
     }
     return spool_room(upload->spool);
@@ -419,7 +432,7 @@ static size_t on_room(const struct request *request)
 
 static bool on_waits(const struct request *request)
 {
-    return request->body_open && !request->refused;
+    return request->body_open && !is_answered((const struct upload *)request);
 }
 
 static void on_stalled(struct request *request)

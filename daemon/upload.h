@@ -54,6 +54,7 @@ struct upload_image {
     size_t head_filled;
     size_t head_capacity;
     size_t head_len; /* 0: not known yet */
+    bool judged;     /* on the loop; a worker need not do it again */
     struct cap_wire_image wire;
     struct cap_hash content_hash;
     struct cap_hash *slot_hashes;
@@ -140,6 +141,9 @@ enum cap_error upload_make_spool(struct upload *upload, uint64_t len);
 
 /* The head was accepted: JUDGING to BODY, and further if the body has ended. */
 void upload_accepted(struct upload *upload);
+
+/* Answers unresolved_slot and sends upload->job.detail, the list of the slots. */
+void upload_send_unresolved(struct upload *upload);
 
 /* Fills the writer's row of a Data cap. */
 void upload_fill_data(const struct upload *upload, struct upload_data_cap *cap,

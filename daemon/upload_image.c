@@ -3,8 +3,8 @@
  *
  * Happy path. The head is gathered in memory, which grows as its bytes arrive. With its first 40
  * bytes its length is known, with the last one rules 0 to 10 are decided: at once when it is short,
- * in a worker when it is long; bytes of the arena that come meanwhile go to the spool. When the
- * whole upload is there, a worker takes the arena's root, makes the Data cap of every slot (those
+ * in a worker when it is long, or when pinned Images are to be looked up before a long arena; bytes
+ * of the arena that come meanwhile go to the spool. When the whole upload is there, a worker takes the arena's root, makes the Data cap of every slot (those
  * that the store has already are not kept), then the Image cap.
  *
  * Failure modes: a rule is broken, a limit exceeded, memory spent: the error refuses the upload.
@@ -15,6 +15,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "daemon/admit.h"
 #include "daemon/ledger.h"
 
 #define ARENA_PIECE     (256u << 10)
@@ -108,10 +109,63 @@ static enum cap_error judge(struct upload *upload)
     return upload_check_memory(upload);
 }
 
+/*
+ * Whether the head alone tells what rule 11 will find: pinned Images are named by it, and no Data
+ * slot can fail, because there is none or its data comes with the upload. Worth a look of its own
+ * when much is still to come.
+ */
+static bool resolves_early(const struct upload *upload)
+{
+    const struct upload_image *image = &upload->of.image;
+    bool resolve_only = (image->flags & PROTO_IMAGE_RESOLVE_ONLY) != 0;
+    size_t images = 0;
+    size_t count = cap_wire_slot_count(&image->wire);
+    if (image->wire.arena_len <= SPOOL_SMALL) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct cap_wire_slot slot;
+        cap_wire_slot_at(&image->wire, i, &slot);
+        images += slot.kind == CAP_KIND_IMAGE ? 1 : 0;
+    }
+    return images > 0 && (images == count || !resolve_only);
+}
+
+/*
+ * In a worker. Refuses what cannot be admitted, with the whole list of what is missing; admits
+ * nothing: only the look in the transaction that stores the Image does.
+ */
+static enum cap_error resolve_early(struct upload *upload)
+{
+    struct upload_image *image = &upload->of.image;
+    struct server *server = upload->request.server;
+    size_t count = cap_wire_slot_count(&image->wire);
+    struct cap_hash *hashes = calloc(count, sizeof(*hashes));
+    bool *own = calloc(count, sizeof(*own));
+    enum cap_error error = CAP_OK;
+    for (size_t i = 0; hashes != NULL && own != NULL && i < count; i++) {
+        struct cap_wire_slot slot;
+        cap_wire_slot_at(&image->wire, i, &slot);
+        own[i] = slot.kind == CAP_KIND_DATA;
+        hashes[i] = slot.content_hash;
+    }
+    if (hashes != NULL && own != NULL) {
+        upload->job.slots = (struct writer_slots){&image->wire, hashes, own};
+        error = admit_resolve_read(server->store, server->ledger, &upload->job);
+        upload->job.slots = (struct writer_slots){0};
+    }
+    free(hashes);
+    free(own);
+    return error == CAP_E_UNRESOLVED_SLOT ? error : CAP_OK;
+}
+
 static void run_judge(uv_work_t *work)
 {
     struct upload *upload = work->data;
-    upload->error = judge(upload);
+    upload->error = upload->of.image.judged ? CAP_OK : judge(upload);
+    if (upload->error == CAP_OK && resolves_early(upload)) {
+        upload->error = resolve_early(upload);
+    }
 }
 
 static void on_judged(uv_work_t *work, int status)
@@ -123,7 +177,9 @@ static void on_judged(uv_work_t *work, int status)
         return;
     }
     struct session *session = upload->request.session;
-    if (upload->error != CAP_OK) {
+    if (upload->error == CAP_E_UNRESOLVED_SLOT) {
+        upload_send_unresolved(upload);
+    } else if (upload->error != CAP_OK) {
         upload_refuse(upload, upload->error, upload->message[0] == '\0' ? NULL : upload->message);
     } else {
         upload_accepted(upload);
@@ -141,10 +197,14 @@ static enum cap_error begin_judging(struct upload *upload)
     }
     if (image->head_len <= UPLOAD_JUDGE_INLINE) {
         error = judge(upload);
-        if (error == CAP_OK) {
-            upload_move(upload, UPLOAD_BODY);
+        if (error != CAP_OK) {
+            return error;
         }
-        return error;
+        image->judged = true;
+        if (!resolves_early(upload)) {
+            upload_move(upload, UPLOAD_BODY);
+            return CAP_OK;
+        }
     }
     upload_move(upload, UPLOAD_JUDGING);
     upload->busy = true;

@@ -5,6 +5,7 @@
  *      └────────────────────^  │        │            │           └─> DETAIL ──> OVER
  *                              └────────┴────────────┴──> OVER (cancelled, failed)
  *     HEAD, JUDGING, BODY ──> REFUSED ──> OVER
+ *     JUDGING ──> DETAIL ──> REFUSED, when the body is open after the detail
  *
  * An upload waits for its client in HEAD, BODY and REFUSED, for a worker in JUDGING, SETTLING and
  * HASHING, for the writer in WRITING, for the socket in DETAIL.

@@ -448,6 +448,78 @@ static void test_early_refusal(void **state)
     close(fd);
 }
 
+/*
+ * A pinned Image that is not published is known from the head when the data comes with the upload:
+ * the refusal with its list does not wait for the arena.
+ */
+static void test_early_refusal_of_pinned_images(void **state)
+{
+    static const uint8_t flags[] = {0, PROTO_IMAGE_DRY_RUN};
+    struct fixture *fixture = *state;
+    static struct reply reply;
+    struct cap_buf wire = make_image(200000, &absent);
+    struct cap_ssz_list list;
+    struct proto_unresolved slot;
+    struct ledger_figures figures;
+    int fd = client_open(fixture);
+    for (size_t i = 0; i < 4; i++) {
+        client_put_image(fixture, fd, 3, flags[i % 2], wire.len);
+        client_frame(fixture, fd, PROTO_BODY, 3, 0, (struct cap_bytes){wire.data, 1000});
+        client_expect_error(fixture, fd, 3, CAP_E_UNRESOLVED_SLOT);
+        client_receive(fixture, fd, &reply);
+        assert_int_equal(reply.frame.type, PROTO_BODY);
+        assert_int_equal(reply.frame.flags, PROTO_FLAG_END);
+        assert_cap_ok(
+            proto_unresolved_decode((struct cap_bytes){reply.payload, reply.frame.len}, &list));
+        assert_int_equal(list.count, 1);
+        proto_unresolved_at(&list, 0, &slot);
+        assert_hash_equal(&slot.cap_hash, &absent);
+        assert_int_equal(slot.kind, CAP_KIND_IMAGE);
+        ledger_figures(fixture->server.ledger, &figures);
+        assert_int_equal(figures.spool, 0);
+        client_frame(fixture, fd, PROTO_BODY, 3, 0, (struct cap_bytes){wire.data, 50000});
+        assert_false(client_is_there(fixture, fd, &absent));
+        if (i == 3) {
+            client_frame(fixture, fd, PROTO_CANCEL, 3, 0, (struct cap_bytes){0});
+        } else {
+            client_frame(fixture, fd, PROTO_BODY, 3, PROTO_FLAG_END, (struct cap_bytes){0});
+        }
+    }
+    /* Resolve only, with data slots: the whole list takes the arena. */
+    const struct reply *answer = upload_image(fixture, fd, PROTO_IMAGE_RESOLVE_ONLY, &wire);
+    assert_int_equal(answer->frame.type, PROTO_ERROR);
+    client_receive(fixture, fd, &reply);
+    assert_cap_ok(
+        proto_unresolved_decode((struct cap_bytes){reply.payload, reply.frame.len}, &list));
+    assert_int_equal(list.count, 4);
+    cap_buf_free(&wire);
+    close(fd);
+}
+
+/* The connection goes, or the upload is cancelled, while the head is looked up. */
+static void test_early_look_interrupted(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct reply reply;
+    struct cap_buf wire = make_image(200000, &absent);
+    for (unsigned turns = 0; turns < 8; turns++) {
+        int fd = client_open(fixture);
+        client_put_image(fixture, fd, 3, 0, wire.len);
+        client_frame(fixture, fd, PROTO_BODY, 3, 0, (struct cap_bytes){wire.data, 1000});
+        for (unsigned i = 0; i < turns / 2; i++) {
+            uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
+        }
+        if (turns % 2 == 0) {
+            client_frame(fixture, fd, PROTO_CANCEL, 3, 0, (struct cap_bytes){0});
+            client_receive(fixture, fd, &reply);
+            assert_int_equal(reply.frame.type, PROTO_ERROR);
+        }
+        close(fd);
+        fixture_turn(fixture);
+    }
+    cap_buf_free(&wire);
+}
+
 static void small_limits(struct config *config)
 {
     config->max_upload = 100000;
@@ -658,6 +730,8 @@ int main(void)
         TEST(test_wrong_kind_is_unresolved),
         TEST(test_long_head),
         TEST(test_early_refusal),
+        TEST(test_early_refusal_of_pinned_images),
+        TEST(test_early_look_interrupted),
         cmocka_unit_test(test_limits),
         TEST(test_full_disk),
         TEST(test_full_map_leaves_the_store_usable),
