@@ -30,10 +30,8 @@ static void send_hello_reply(struct session *session)
         .agent = {(const uint8_t *)AGENT, sizeof(AGENT) - 1},
     };
     memcpy(m.store_id, cap_store_id(session->server->store), sizeof(m.store_id));
-    if (proto_hello_reply_encode(&m, &payload) == CAP_OK) {
-        session_send(session, PROTO_HELLO_REPLY, 0, cap_buf_bytes(&payload));
-    }
-    cap_buf_free(&payload);
+    enum cap_error encoded = proto_hello_reply_encode(&m, &payload);
+    session_send(session, PROTO_HELLO_REPLY, 0, encoded, &payload);
 }
 
 void dispatch_hello(struct session *session, const struct proto_event *event)

@@ -238,8 +238,9 @@ static void on_detach(struct request *request)
 
 static const struct request_class fetch_class = {.cancel = on_cancel, .detach = on_detach};
 
-static enum cap_error send_reply(struct session *session, uint32_t id, const struct proto_get *get,
-                                 const struct cap_info *info, uint64_t *ret_len)
+/* Says what follows; returns how many bytes that are. */
+static uint64_t send_reply(struct session *session, uint32_t id, const struct proto_get *get,
+                           const struct cap_info *info)
 {
     struct cap_buf payload = {0};
     uint64_t rest = info->body_len - get->offset;
@@ -249,13 +250,9 @@ static enum cap_error send_reply(struct session *session, uint32_t id, const str
         .offset = get->offset,
         .len = get->len < rest ? get->len : rest,
     };
-    enum cap_error error = proto_get_reply_encode(&m, &payload);
-    if (error == CAP_OK) {
-        session_send(session, PROTO_GET_REPLY, id, cap_buf_bytes(&payload));
-        *ret_len = m.len;
-    }
-    cap_buf_free(&payload);
-    return error;
+    enum cap_error encoded = proto_get_reply_encode(&m, &payload);
+    session_send(session, PROTO_GET_REPLY, id, encoded, &payload);
+    return m.len;
 }
 
 enum cap_error fetch_begin(struct session *session, uint32_t id, struct cap_bytes payload)
@@ -263,7 +260,6 @@ enum cap_error fetch_begin(struct session *session, uint32_t id, struct cap_byte
     struct proto_get get;
     struct cap_info info;
     struct cap_read *read = NULL;
-    uint64_t len = 0;
     enum cap_error error = proto_get_decode(payload, &get);
     error = error == CAP_OK ? session_snapshot(session, &read) : error;
     error = error == CAP_OK ? cap_store_find(read, &get.hash, &info) : error;
@@ -277,15 +273,11 @@ enum cap_error fetch_begin(struct session *session, uint32_t id, struct cap_byte
     if (fetch == NULL) {
         return CAP_E_NO_MEMORY;
     }
-    error = send_reply(session, id, &get, &info, &len);
-    if (error != CAP_OK) {
-        free(fetch);
-        return error;
-    }
     fetch->hash = get.hash;
     fetch->offset = get.offset;
     fetch->request = (struct request){.class = &fetch_class, .id = id, .type = PROTO_GET};
-    fetch->stream = (struct stream){.class = &fetch_stream, .id = id, .left = len};
+    fetch->stream = (struct stream){.class = &fetch_stream, .id = id};
+    fetch->stream.left = send_reply(session, id, &get, &info);
     session_add(session, &fetch->request);
     output_add(&session->output, &fetch->stream);
     return CAP_OK;

@@ -46,10 +46,8 @@ static void send_kinds(struct session *session, uint32_t id, const uint8_t *kind
 {
     struct cap_buf payload = {0};
     const struct proto_has_reply m = {.kinds = {kinds, count}};
-    if (proto_has_reply_encode(&m, &payload) == CAP_OK) {
-        session_send(session, PROTO_HAS_REPLY, id, cap_buf_bytes(&payload));
-    }
-    cap_buf_free(&payload);
+    enum cap_error encoded = proto_has_reply_encode(&m, &payload);
+    session_send(session, PROTO_HAS_REPLY, id, encoded, &payload);
     histogram_add(&session->server->stats.lookup_us,
                   env_monotonic_us(session->server->env) - started);
 }
@@ -185,12 +183,9 @@ enum cap_error lookup_stat(struct session *session, uint32_t id, struct cap_byte
     if (info.has_content_hash) {
         m.content_hash = info.content_hash;
     }
-    error = proto_stat_reply_encode(&m, &reply);
-    if (error == CAP_OK) {
-        session_send(session, PROTO_STAT_REPLY, id, cap_buf_bytes(&reply));
-    }
-    cap_buf_free(&reply);
+    enum cap_error encoded = proto_stat_reply_encode(&m, &reply);
+    session_send(session, PROTO_STAT_REPLY, id, encoded, &reply);
     histogram_add(&session->server->stats.lookup_us,
                   env_monotonic_us(session->server->env) - started);
-    return error;
+    return CAP_OK;
 }

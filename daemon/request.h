@@ -13,6 +13,9 @@
 
 #include "lib/cap/bytes.h"
 
+/* Memory that a request costs its session, at most; what it holds beyond is taken by itself. */
+#define REQUEST_MEMORY 2048u
+
 struct request;
 struct server;
 struct session;

@@ -181,20 +181,6 @@ void session_close(struct session *session)
     close(session->fd);
 }
 
-/* Counts the memory of the session's buffers; without room for it the session is closed. */
-static bool charge(struct session *session)
-{
-    uint64_t bytes = session->reader.message.capacity + session->leftover.capacity +
-                     session->output.messages.capacity;
-    if (ledger_memory_hold(session->server->ledger, &session->held, bytes)) {
-        return true;
-    }
-    server_refused(session->server, session, &session->peer, "connection", CAP_E_MEMORY_LIMIT,
-                   "no memory is left for the connection's buffers");
-    session_close(session);
-    return false;
-}
-
 /* --- Requests
  * ------------------------------------------------------------------------------------- */
 
@@ -231,9 +217,15 @@ void session_mark_refused(struct session *session, struct request *request)
 /* --- Sending
  * -------------------------------------------------------------------------------------- */
 
-void session_send(struct session *session, uint8_t type, uint32_t id, struct cap_bytes payload)
+void session_send(struct session *session, uint8_t type, uint32_t id, enum cap_error encoded,
+                  struct cap_buf *payload)
 {
-    if (output_message(&session->output, type, id, payload) != CAP_OK) {
+    enum cap_error error = encoded;
+    if (error == CAP_OK) {
+        error = output_message(&session->output, type, id, cap_buf_bytes(payload));
+    }
+    cap_buf_free(payload);
+    if (error != CAP_OK) {
         session->phase = session->phase == SESSION_CLOSED ? SESSION_CLOSED : SESSION_LINGERING;
         session->deadline_us = 0;
     }
@@ -251,10 +243,8 @@ static void send_error(struct session *session, uint32_t id, enum cap_error erro
         .message = {(const uint8_t *)message, len < PROTO_TEXT_MAX ? len : PROTO_TEXT_MAX},
         .detail_len = detail_len,
     };
-    if (proto_error_encode(&m, &payload) == CAP_OK) {
-        session_send(session, PROTO_ERROR, id, cap_buf_bytes(&payload));
-    }
-    cap_buf_free(&payload);
+    enum cap_error encoded = proto_error_encode(&m, &payload);
+    session_send(session, PROTO_ERROR, id, encoded, &payload);
 }
 
 void session_refuse(struct session *session, uint32_t id, uint8_t type, enum cap_error error,
@@ -522,6 +512,23 @@ static void pump(struct session *session)
     if (result == PUMP_LOST) {
         session_close(session);
     }
+}
+
+/*
+ * Counts the memory that the session holds. Without room for it the session ends: with an ERROR, as
+ * far as the socket takes it at once, since nothing may be held for it any longer.
+ */
+static bool charge(struct session *session)
+{
+    uint64_t bytes = session->reader.message.capacity + session->leftover.capacity +
+                     session->output.messages.capacity + session->request_count * REQUEST_MEMORY;
+    if (ledger_memory_hold(session->server->ledger, &session->held, bytes)) {
+        return true;
+    }
+    session_fail(session, 0, CAP_E_MEMORY_LIMIT, "no memory is left for the connection's buffers");
+    pump(session);
+    session_close(session);
+    return false;
 }
 
 /* A failed session whose last frames are out waits for the client to close. */

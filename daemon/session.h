@@ -70,8 +70,13 @@ void session_close(struct session *session);
 /* Sends an error of the connection and ends it (PROTOCOL.md section 3.6). */
 void session_fail(struct session *session, uint32_t id, enum cap_error error, const char *message);
 
-/* Appends a message of the request's id. Failure closes the session, not later than this turn. */
-void session_send(struct session *session, uint8_t type, uint32_t id, struct cap_bytes payload);
+/*
+ * Appends a message of the request's id and frees its payload. `encoded` is what encoding it said:
+ * a client that cannot be answered must not wait, so any failure ends the session, at the next
+ * tick.
+ */
+void session_send(struct session *session, uint8_t type, uint32_t id, enum cap_error encoded,
+                  struct cap_buf *payload);
 
 /*
  * Answers a request with an ERROR: counted, logged, sent. `message` may be NULL: the error's own

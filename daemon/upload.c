@@ -23,6 +23,8 @@
 #include "daemon/ledger.h"
 #include "daemon/state.h"
 
+_Static_assert(sizeof(struct upload) <= REQUEST_MEMORY, "uploads are the largest requests");
+
 static void on_spooled(void *owner);
 
 /* --- Ends

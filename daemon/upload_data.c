@@ -95,10 +95,8 @@ static void data_reply(struct upload *upload)
         .body_len = data->body.len,
         .is_new = upload->job.caps[0].is_new ? 1 : 0,
     };
-    if (proto_put_data_reply_encode(&m, &payload) == CAP_OK) {
-        session_send(session, PROTO_PUT_DATA_REPLY, upload->request.id, cap_buf_bytes(&payload));
-    }
-    cap_buf_free(&payload);
+    enum cap_error encoded = proto_put_data_reply_encode(&m, &payload);
+    session_send(session, PROTO_PUT_DATA_REPLY, upload->request.id, encoded, &payload);
 }
 
 static void data_release(struct upload *upload)

@@ -4,8 +4,9 @@
  * Happy path. The head is gathered in memory, which grows as its bytes arrive. With its first 40
  * bytes its length is known, with the last one rules 0 to 10 are decided: at once when it is short,
  * in a worker when it is long, or when pinned Images are to be looked up before a long arena; bytes
- * of the arena that come meanwhile go to the spool. When the whole upload is there, a worker takes the arena's root, makes the Data cap of every slot (those
- * that the store has already are not kept), then the Image cap.
+ * of the arena that come meanwhile go to the spool. When the whole upload is there, a worker takes
+ * the arena's root, makes the Data cap of every slot (those that the store has already are not
+ * kept), then the Image cap.
  *
  * Failure modes: a rule is broken, a limit exceeded, memory spent: the error refuses the upload.
  * What was made is freed in `release`, however far it got.
@@ -486,10 +487,8 @@ static void image_reply(struct upload *upload)
         .data_new = data_new,
         .data_present = image->data_distinct - data_new,
     };
-    if (proto_put_image_reply_encode(&m, &payload) == CAP_OK) {
-        session_send(session, PROTO_PUT_IMAGE_REPLY, upload->request.id, cap_buf_bytes(&payload));
-    }
-    cap_buf_free(&payload);
+    enum cap_error encoded = proto_put_image_reply_encode(&m, &payload);
+    session_send(session, PROTO_PUT_IMAGE_REPLY, upload->request.id, encoded, &payload);
 }
 
 static void image_release(struct upload *upload)

@@ -438,6 +438,31 @@ static void test_answers_that_nobody_takes_are_bounded(void **state)
 /* --- Pieces and resets
  * ---------------------------------------------------------------------------- */
 
+static void memory_for_few_requests(struct config *config)
+{
+    config->max_memory = 65536;
+}
+
+/* Requests that a client leaves open are memory too; without any for it, the client is told. */
+static void test_open_requests_are_memory(void **state)
+{
+    struct fixture fixture;
+    uint32_t id = 0;
+    (void)state;
+    fixture_start(&fixture, memory_for_few_requests);
+    int fd = client_open(&fixture);
+    while (fixture.server.session_count > 0) {
+        assert_true(id < 32);
+        client_put_data(&fixture, fd, ++id, UINT64_MAX); /* refused, and never ended */
+        client_expect_error(&fixture, fd, id, CAP_E_UPLOAD_TOO_LARGE);
+    }
+    assert_in_range(id, 20, 32);
+    client_expect_error(&fixture, fd, 0, CAP_E_MEMORY_LIMIT);
+    client_expect_end(&fixture, fd);
+    close(fd);
+    fixture_stop(&fixture);
+}
+
 static void test_byte_at_a_time(void **state)
 {
     struct fixture *fixture = *state;
@@ -635,6 +660,7 @@ int main(void)
         cmocka_unit_test(test_too_many_requests),
         cmocka_unit_test(test_too_many_connections),
         cmocka_unit_test(test_answers_that_nobody_takes_are_bounded),
+        cmocka_unit_test(test_open_requests_are_memory),
         TEST(test_byte_at_a_time),
         TEST(test_reset_while_fetching),
         TEST(test_idle_connection_is_closed),
