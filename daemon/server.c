@@ -27,6 +27,7 @@
 #include "daemon/sd.h"
 #include "daemon/session.h"
 #include "daemon/state.h"
+#include "daemon/turn.h"
 #include "daemon/writer.h"
 
 #define TICK_MS           100
@@ -279,9 +280,7 @@ static void on_turn(uv_idle_t *idle)
 
 static void on_round(uv_prepare_t *round)
 {
-    struct server *server = round->data;
-    server->turns_before = server->turns;
-    server->turns = 0;
+    turn_round_over(round->data);
 }
 
 void server_turn_soon(struct server *server)

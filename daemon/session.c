@@ -23,20 +23,9 @@
 
 #include "daemon/dispatch.h"
 #include "daemon/ledger.h"
+#include "daemon/turn.h"
 #include "proto/message.h"
 
-/*
- * Every session that is ready has one turn in each round of the loop. So that a round is short
- * however many they are, they share what it may cost; a turn has its least share in any case.
- */
-#define ROUND_US      UINT64_C(20000) /* of handling input */
-#define TURN_US       UINT64_C(5000)
-#define TURN_US_MIN   UINT64_C(20)
-#define ROUND_SEND    (16u << 20) /* bytes sent */
-#define TURN_SEND     (1u << 20)
-#define TURN_SEND_MIN (64u << 10)
-#define ROUND_RECEIVE (1u << 20) /* bytes of one receive, of which a turn has a few */
-#define RECEIVE_MIN   (4u << 10)
 #define TURN_RECEIVES 4
 #define LINGER_US     UINT64_C(1000000)
 #define LEFTOVER_KEEP (4u << 10)
@@ -46,34 +35,6 @@ static void on_poll(uv_poll_t *poll, int status, int events);
 static uint64_t now_of(const struct session *session)
 {
     return env_monotonic_us(session->server->env);
-}
-
-/* --- Turns
- * ---------------------------------------------------------------------------------------- */
-
-static void begin_turn(struct session *session)
-{
-    struct server *server = session->server;
-    if (server->turns++ == 0) {
-        server->round_us = now_of(session);
-    }
-}
-
-/* A turn's share of what a round may cost: of as many turns as there were, or are by now. */
-static uint64_t share(const struct server *server, uint64_t round, uint64_t least, uint64_t most)
-{
-    size_t turns = server->turns > server->turns_before ? server->turns : server->turns_before;
-    uint64_t part = turns == 0 ? most : round / turns;
-    return part < least ? least : part > most ? most : part;
-}
-
-/* Until when the turn that begins now may handle input. */
-static uint64_t turn_end(const struct session *session)
-{
-    const struct server *server = session->server;
-    uint64_t now = now_of(session);
-    bool late = now - server->round_us >= ROUND_US;
-    return now + (late ? TURN_US_MIN : share(server, ROUND_US, TURN_US_MIN, TURN_US));
 }
 
 /* --- Life
@@ -443,7 +404,7 @@ static bool receive(struct session *session, uint64_t until)
 {
     struct server *server = session->server;
     size_t room = session->phase <= SESSION_OPEN ? input_room(session) : SESSION_INPUT;
-    size_t most = (size_t)share(server, ROUND_RECEIVE, RECEIVE_MIN, SESSION_INPUT);
+    size_t most = turn_receive(server);
     size_t len = room < most ? room : most;
     if (len == 0) {
         return false;
@@ -480,7 +441,7 @@ static void end_turn(struct session *session)
 /* Reads and handles within the bounds of a turn. */
 static void read_turn(struct session *session)
 {
-    uint64_t until = turn_end(session);
+    uint64_t until = turn_end(session->server);
     if (handle_leftover(session, until)) {
         for (int i = 0; i < TURN_RECEIVES && receive(session, until); i++) {
         }
@@ -501,7 +462,7 @@ static void pump(struct session *session)
     if (!session->sending) {
         session->output_us = now_of(session);
     }
-    uint64_t most = share(server, ROUND_SEND, TURN_SEND_MIN, TURN_SEND);
+    uint64_t most = turn_send(server);
     enum pump_result result = output_pump(&session->output, session->fd, most, &sent);
     session->bytes_out += sent;
     server->stats.bytes_out += sent;
@@ -599,7 +560,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         session_close(session);
         return;
     }
-    begin_turn(session);
+    turn_begin(session->server);
     if ((events & UV_READABLE) != 0) {
         read_turn(session);
     }
@@ -624,7 +585,7 @@ bool sessions_turn(struct server *server)
     for (struct session *session = server->sessions; session != NULL; session = next) {
         next = session->next;
         if (has_turn(session)) {
-            begin_turn(session);
+            turn_begin(session->server);
             read_turn(session);
             session_update(session);
             left = left || has_turn(session);

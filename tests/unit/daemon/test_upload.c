@@ -1,8 +1,8 @@
 /*
- * Uploads over a real socket: Data and Images, refusals while the body arrives, what slots resolve
- * to, limits, cancelling and resets in every state.
+ * Uploads over a real socket: Data and Images, what slots resolve to, limits, cancelling and resets
+ * in every state.
  */
-#include "tests/unit/daemon/test_server_fixture.h"
+#include "tests/unit/daemon/test_upload_fixture.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -11,66 +11,6 @@
 #include "daemon/session.h"
 #include "daemon/upload.h"
 #include "lib/cap/pack.h"
-
-static const struct cap_hash absent = {{0xee}};
-
-static struct cap_bytes key(const char *text)
-{
-    return (struct cap_bytes){(const uint8_t *)text, strlen(text)};
-}
-
-static uint8_t *make_content(size_t len)
-{
-    uint8_t *content = malloc(len);
-    assert_non_null(content);
-    for (size_t i = 0; i < len; i++) {
-        content[i] = (uint8_t)(1 + (i * 31 + i / 4096) % 255);
-    }
-    return content;
-}
-
-/*
- * A wire Image with `code_len` bytes of code, two equal Data slots and one other, and, if not NULL,
- * a pinned Image.
- */
-static struct cap_buf make_image(size_t code_len, const struct cap_hash *pinned)
-{
-    struct cap_pack *pack = NULL;
-    struct cap_body body = {0};
-    struct cap_buf wire = {0};
-    uint8_t *content = make_content(code_len + 10000);
-    struct cap_bytes bytes = {content, code_len + 10000};
-    struct cap_source source = cap_source_memory(&bytes);
-    assert_cap_ok(cap_pack_new(&pack));
-    cap_pack_code(pack, 10000, code_len);
-    assert_cap_ok(cap_pack_data(pack, CAP_TABLE_PINNED, key("ro"), 0));
-    assert_cap_ok(cap_pack_content(pack, 0, 0, 9000));
-    assert_cap_ok(cap_pack_data(pack, CAP_TABLE_INITIAL, key("rw"), 0));
-    assert_cap_ok(cap_pack_content(pack, 0, 0, 9000));
-    assert_cap_ok(cap_pack_data(pack, CAP_TABLE_INITIAL, key("zero"), UINT64_C(1) << 40));
-    if (pinned != NULL) {
-        assert_cap_ok(cap_pack_image(pack, key("sub"), pinned));
-    }
-    assert_cap_ok(cap_pack_finish(pack, &source, &body));
-    assert_cap_ok(cap_buf_append_zeros(&wire, body.len));
-    assert_cap_ok(cap_body_read(&body, &source, 0, wire.data, body.len));
-    cap_body_free(&body);
-    cap_pack_free(pack);
-    free(content);
-    return wire;
-}
-
-/* Uploads an Image and returns the answer's frame. */
-static const struct reply *upload_image(struct fixture *fixture, int fd, uint8_t flags,
-                                        const struct cap_buf *wire)
-{
-    static struct reply reply;
-    client_put_image(fixture, fd, 7, flags, wire->len);
-    client_body(fixture, fd, 7, cap_buf_bytes(wire), 30000);
-    client_receive(fixture, fd, &reply);
-    assert_int_equal(reply.frame.id, 7);
-    return &reply;
-}
 
 static struct proto_put_image_reply accepted(const struct reply *reply)
 {
@@ -145,135 +85,6 @@ static void test_canonical_body(void **state)
     cap_buf_free(&payload);
     free(content);
     close(fd);
-}
-
-/* The canonical body of `len` bytes without a zero. */
-static struct cap_buf make_canonical(size_t len)
-{
-    uint8_t *content = make_content(len);
-    struct cap_bytes bytes = {content, len};
-    struct cap_source source = cap_source_memory(&bytes);
-    struct cap_data data;
-    struct cap_buf body = {0};
-    assert_cap_ok(cap_data_from_content(&source, len, 0, UINT64_MAX, &data));
-    assert_cap_ok(cap_buf_append_zeros(&body, data.body.len));
-    assert_cap_ok(cap_body_read(&data.body, &source, 0, body.data, body.len));
-    cap_data_free(&data);
-    free(content);
-    return body;
-}
-
-static void send_put(struct fixture *fixture, int fd, uint32_t id, const struct proto_put_data *put)
-{
-    struct cap_buf payload = {0};
-    assert_cap_ok(proto_put_data_encode(put, &payload));
-    client_frame(fixture, fd, PROTO_PUT_DATA, id, 0, cap_buf_bytes(&payload));
-    cap_buf_free(&payload);
-}
-
-static void little_memory(struct config *config)
-{
-    config->max_memory = 200000;
-}
-
-/* The memory for a canonical body follows the pages that it has, not those that it could have. */
-static void test_memory_follows_the_pages(void **state)
-{
-    struct fixture fixture;
-    static struct reply reply;
-    struct cap_buf body = make_canonical(1 << 20);
-    struct proto_put_data put = {.flags = PROTO_PUT_CANONICAL, .total_len = body.len};
-    (void)state;
-    fixture_start(&fixture, little_memory);
-    int fd = client_open(&fixture);
-    send_put(&fixture, fd, 1, &put);
-    client_body(&fixture, fd, 1, cap_buf_bytes(&body), 60000);
-    client_receive(&fixture, fd, &reply);
-    assert_int_equal(reply.frame.type, PROTO_PUT_DATA_REPLY);
-    /* More pages than there could ever be memory for: said as soon as they are named. */
-    put.total_len = 100000;
-    cap_store32(body.data + 13, 16 + 12 * 5000);
-    send_put(&fixture, fd, 2, &put);
-    client_frame(&fixture, fd, PROTO_BODY, 2, 0, (struct cap_bytes){body.data, 17});
-    client_expect_error(&fixture, fd, 2, CAP_E_MEMORY_LIMIT);
-    client_frame(&fixture, fd, PROTO_BODY, 2, PROTO_FLAG_END, (struct cap_bytes){0});
-    put = (struct proto_put_data){.total_len = UINT64_C(64) << 20};
-    send_put(&fixture, fd, 3, &put);
-    client_expect_error(&fixture, fd, 3, CAP_E_MEMORY_LIMIT);
-    cap_buf_free(&body);
-    close(fd);
-    fixture_stop(&fixture);
-}
-
-/* What the message or a body's first bytes show to be wrong is refused at once. */
-static void test_early_refusal_of_data(void **state)
-{
-    struct fixture *fixture = *state;
-    struct cap_buf body = make_canonical(100000);
-    struct proto_put_data put = {.size = UINT64_MAX - 4094, .total_len = 100000};
-    int fd = client_open(fixture);
-    send_put(fixture, fd, 1, &put);
-    client_expect_error(fixture, fd, 1, CAP_E_INVALID_ARGUMENT);
-    put = (struct proto_put_data){.flags = PROTO_PUT_CANONICAL, .total_len = 16};
-    send_put(fixture, fd, 2, &put);
-    client_expect_error(fixture, fd, 2, CAP_E_BODY_NOT_CANONICAL);
-    put.total_len = body.len;
-    body.data[0] = CAP_KIND_IMAGE;
-    send_put(fixture, fd, 3, &put);
-    client_frame(fixture, fd, PROTO_BODY, 3, 0, (struct cap_bytes){body.data, 10});
-    client_frame(fixture, fd, PROTO_BODY, 3, 0, (struct cap_bytes){body.data + 10, 7});
-    client_expect_error(fixture, fd, 3, CAP_E_BODY_NOT_CANONICAL);
-    cap_buf_free(&body);
-    close(fd);
-}
-
-/* An upload that names the same few bytes again and again is a long job, however short it is. */
-static void test_cost_is_what_is_hashed(void **state)
-{
-    struct upload upload = {0};
-    struct cap_pack *pack = NULL;
-    struct cap_body body = {0};
-    const struct cap_bytes page = key("a page");
-    struct cap_source source = cap_source_memory(&page);
-    struct cap_buf wire = {0};
-    struct cap_refusal refusal;
-    (void)state;
-    assert_cap_ok(cap_pack_new(&pack));
-    assert_cap_ok(cap_pack_data(pack, CAP_TABLE_INITIAL, key("rw"), 0));
-    for (uint64_t i = 0; i < 1000; i++) {
-        assert_cap_ok(cap_pack_content(pack, i * CAP_PAGE_SIZE, 0, page.len));
-    }
-    assert_cap_ok(cap_pack_finish(pack, &source, &body));
-    assert_cap_ok(cap_buf_append_zeros(&wire, body.len));
-    assert_cap_ok(cap_body_read(&body, &source, 0, wire.data, body.len));
-    upload.total_len = wire.len;
-    assert_cap_ok(cap_deblob((struct cap_bytes){wire.data, wire.len - page.len}, wire.len,
-                             &upload.of.image.wire, &refusal));
-    assert_int_equal(upload_image_kind.hash_cost(&upload), wire.len + 1000 * page.len);
-    upload = (struct upload){.total_len = 1000, .of.data = {.flags = PROTO_PUT_CANONICAL}};
-    upload.of.data.pages = 80;
-    assert_int_equal(upload_data_kind.hash_cost(&upload), 80 * CAP_PAGE_SIZE);
-    cap_body_free(&body);
-    cap_pack_free(pack);
-    cap_buf_free(&wire);
-}
-
-/* Hashing notices that its upload was cancelled also when the bytes are in memory. */
-static void test_cancelled_source(void **state)
-{
-    struct fixture *fixture = *state;
-    struct spool *spool = NULL;
-    atomic_bool cancelled = false;
-    const uint8_t *data = NULL;
-    uint8_t scratch[5];
-    assert_cap_ok(spool_new(&fixture->server, 5, NULL, NULL, &spool));
-    assert_cap_ok(spool_append(spool, key("bytes")));
-    struct cap_source source = spool_source(spool, &cancelled);
-    assert_cap_ok(cap_source_get(&source, 1, 4, scratch, &data));
-    assert_memory_equal(data, "ytes", 4);
-    atomic_store(&cancelled, true);
-    assert_cap_error(cap_source_get(&source, 1, 4, scratch, &data), CAP_E_CANCELLED);
-    spool_free(spool);
 }
 
 static void test_wrong_lengths(void **state)
@@ -426,99 +237,6 @@ static void test_long_head(void **state)
 
 /* --- Refusals
  * ------------------------------------------------------------------------------------- */
-
-/* The refusal comes with the first bytes of a long upload, and the connection goes on. */
-static void test_early_refusal(void **state)
-{
-    static const uint8_t junk[40] = {0xff, 0xff};
-    struct fixture *fixture = *state;
-    int fd = client_open(fixture);
-    client_put_image(fixture, fd, 3, 0, UINT64_C(200) << 20);
-    client_frame(fixture, fd, PROTO_BODY, 3, 0, (struct cap_bytes){junk, sizeof(junk)});
-    client_expect_error(fixture, fd, 3, CAP_E_SSZ);
-    struct ledger_figures figures;
-    ledger_figures(fixture->server.ledger, &figures);
-    assert_int_equal(figures.spool, 0); /* its room is free again already */
-    client_frame(fixture, fd, PROTO_BODY, 3, 0, (struct cap_bytes){junk, sizeof(junk)});
-    assert_false(client_is_there(fixture, fd, &absent));
-    client_frame(fixture, fd, PROTO_BODY, 3, PROTO_FLAG_END, (struct cap_bytes){0});
-    client_put_data(fixture, fd, 3, 1); /* the id is free */
-    client_frame(fixture, fd, PROTO_CANCEL, 3, 0, (struct cap_bytes){0});
-    client_expect_error(fixture, fd, 3, CAP_E_CANCELLED);
-    close(fd);
-}
-
-/*
- * A pinned Image that is not published is known from the head when the data comes with the upload:
- * the refusal with its list does not wait for the arena.
- */
-static void test_early_refusal_of_pinned_images(void **state)
-{
-    static const uint8_t flags[] = {0, PROTO_IMAGE_DRY_RUN};
-    struct fixture *fixture = *state;
-    static struct reply reply;
-    struct cap_buf wire = make_image(200000, &absent);
-    struct cap_ssz_list list;
-    struct proto_unresolved slot;
-    struct ledger_figures figures;
-    int fd = client_open(fixture);
-    for (size_t i = 0; i < 4; i++) {
-        client_put_image(fixture, fd, 3, flags[i % 2], wire.len);
-        client_frame(fixture, fd, PROTO_BODY, 3, 0, (struct cap_bytes){wire.data, 1000});
-        client_expect_error(fixture, fd, 3, CAP_E_UNRESOLVED_SLOT);
-        client_receive(fixture, fd, &reply);
-        assert_int_equal(reply.frame.type, PROTO_BODY);
-        assert_int_equal(reply.frame.flags, PROTO_FLAG_END);
-        assert_cap_ok(
-            proto_unresolved_decode((struct cap_bytes){reply.payload, reply.frame.len}, &list));
-        assert_int_equal(list.count, 1);
-        proto_unresolved_at(&list, 0, &slot);
-        assert_hash_equal(&slot.cap_hash, &absent);
-        assert_int_equal(slot.kind, CAP_KIND_IMAGE);
-        ledger_figures(fixture->server.ledger, &figures);
-        assert_int_equal(figures.spool, 0);
-        client_frame(fixture, fd, PROTO_BODY, 3, 0, (struct cap_bytes){wire.data, 50000});
-        assert_false(client_is_there(fixture, fd, &absent));
-        if (i == 3) {
-            client_frame(fixture, fd, PROTO_CANCEL, 3, 0, (struct cap_bytes){0});
-        } else {
-            client_frame(fixture, fd, PROTO_BODY, 3, PROTO_FLAG_END, (struct cap_bytes){0});
-        }
-    }
-    /* Resolve only, with data slots: the whole list takes the arena. */
-    const struct reply *answer = upload_image(fixture, fd, PROTO_IMAGE_RESOLVE_ONLY, &wire);
-    assert_int_equal(answer->frame.type, PROTO_ERROR);
-    client_receive(fixture, fd, &reply);
-    assert_cap_ok(
-        proto_unresolved_decode((struct cap_bytes){reply.payload, reply.frame.len}, &list));
-    assert_int_equal(list.count, 4);
-    cap_buf_free(&wire);
-    close(fd);
-}
-
-/* The connection goes, or the upload is cancelled, while the head is looked up. */
-static void test_early_look_interrupted(void **state)
-{
-    struct fixture *fixture = *state;
-    static struct reply reply;
-    struct cap_buf wire = make_image(200000, &absent);
-    for (unsigned turns = 0; turns < 8; turns++) {
-        int fd = client_open(fixture);
-        client_put_image(fixture, fd, 3, 0, wire.len);
-        client_frame(fixture, fd, PROTO_BODY, 3, 0, (struct cap_bytes){wire.data, 1000});
-        for (unsigned i = 0; i < turns / 2; i++) {
-            uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
-        }
-        if (turns % 2 == 0) {
-            client_frame(fixture, fd, PROTO_CANCEL, 3, 0, (struct cap_bytes){0});
-            client_receive(fixture, fd, &reply);
-            assert_int_equal(reply.frame.type, PROTO_ERROR);
-        }
-        close(fd);
-        fixture_turn(fixture);
-    }
-    cap_buf_free(&wire);
-}
 
 static void small_limits(struct config *config)
 {
@@ -720,18 +438,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_data_of_many_lengths),
         TEST(test_canonical_body),
-        cmocka_unit_test(test_memory_follows_the_pages),
-        TEST(test_early_refusal_of_data),
-        cmocka_unit_test(test_cost_is_what_is_hashed),
-        TEST(test_cancelled_source),
         TEST(test_wrong_lengths),
         TEST(test_image_with_data),
         TEST(test_every_unresolved_slot_is_named),
         TEST(test_wrong_kind_is_unresolved),
         TEST(test_long_head),
-        TEST(test_early_refusal),
-        TEST(test_early_refusal_of_pinned_images),
-        TEST(test_early_look_interrupted),
         cmocka_unit_test(test_limits),
         TEST(test_full_disk),
         TEST(test_full_map_leaves_the_store_usable),
