@@ -236,7 +236,11 @@ static void on_detach(struct request *request)
     fetch_free((struct fetch *)request);
 }
 
-static const struct request_class fetch_class = {.cancel = on_cancel, .detach = on_detach};
+static const struct request_class fetch_class = {
+    .size = sizeof(struct fetch),
+    .cancel = on_cancel,
+    .detach = on_detach,
+};
 
 /* Says what follows; returns how many bytes that are. */
 static uint64_t send_reply(struct session *session, uint32_t id, const struct proto_get *get,

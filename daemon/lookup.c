@@ -67,6 +67,7 @@ static void on_detach(struct request *request)
     (void)request; /* the worker's end frees it */
 }
 
+/* Its memory is taken beforehand, since it may be much. */
 static const struct request_class lookup_class = {.cancel = on_cancel, .detach = on_detach};
 
 /* In a worker. */

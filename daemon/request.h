@@ -13,14 +13,12 @@
 
 #include "lib/cap/bytes.h"
 
-/* Memory that a request costs its session, at most; what it holds beyond is taken by itself. */
-#define REQUEST_MEMORY 2048u
-
 struct request;
 struct server;
 struct session;
 
 struct request_class {
+    size_t size; /* of the whole request; counted as memory of its session */
     /* A piece of the body that follows the request. NULL: none follows. */
     void (*body)(struct request *request, struct cap_bytes piece, bool end);
     /* The client gives it up: sends its one answer, now or as soon as may be. */

@@ -118,6 +118,7 @@ static void detach_requests(struct session *session, const struct request *keep)
     }
     session->requests = kept;
     session->request_count = kept == NULL ? 0 : 1;
+    session->request_bytes = kept == NULL ? 0 : kept->class->size;
     session->refused_count = 0;
 }
 
@@ -153,6 +154,7 @@ void session_add(struct session *session, struct request *request)
     request->started_us = request->moved_us = now_of(session);
     session->requests = request;
     session->request_count++;
+    session->request_bytes += request->class->size;
     session->asked_us = request->started_us;
 }
 
@@ -164,6 +166,7 @@ void session_remove(struct session *session, struct request *request)
     }
     *at = request->next;
     session->request_count--;
+    session->request_bytes -= request->class->size;
     session->refused_count -= request->refused ? 1 : 0;
     session->asked_us = now_of(session);
     request->session = NULL;
@@ -482,7 +485,7 @@ static void pump(struct session *session)
 static bool charge(struct session *session)
 {
     uint64_t bytes = session->reader.message.capacity + session->leftover.capacity +
-                     session->output.messages.capacity + session->request_count * REQUEST_MEMORY;
+                     session->output.messages.capacity + session->request_bytes;
     if (ledger_memory_hold(session->server->ledger, &session->held, bytes)) {
         return true;
     }

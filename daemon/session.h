@@ -47,7 +47,8 @@ struct session {
     struct request *requests;
     size_t request_count;
     size_t refused_count; /* of these, refused uploads whose body is open */
-    uint64_t held;        /* memory taken from the ledger for its buffers */
+    size_t request_bytes; /* memory of these */
+    uint64_t held;        /* memory taken from the ledger for buffers and requests */
     uint64_t connected_us;
     uint64_t asked_us;    /* monotonic: when a request last came or ended */
     uint64_t input_us;    /* when bytes last came */

@@ -23,8 +23,6 @@
 #include "daemon/ledger.h"
 #include "daemon/state.h"
 
-_Static_assert(sizeof(struct upload) <= REQUEST_MEMORY, "uploads are the largest requests");
-
 static void on_spooled(void *owner);
 
 /* --- Ends
@@ -462,6 +460,7 @@ static void on_detach(struct request *request)
 }
 
 static const struct request_class upload_class = {
+    .size = sizeof(struct upload),
     .body = on_body,
     .cancel = on_cancel,
     .detach = on_detach,
