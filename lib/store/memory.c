@@ -13,42 +13,9 @@
 #include <stdlib.h>
 
 #include "lib/store/engine.h"
-#include "lib/store/memory_table.h"
+#include "lib/store/memory_version.h"
 
 #define SPAN_SIZE 50000u /* a window of CAP_STORE_WINDOW then takes at most 7 spans */
-
-struct memory_cap {
-    struct cap_info info;
-    struct cap_buf body;
-    struct cap_buf roots;
-    struct memory_cap *next; /* of the same owner: the store, or the write until it commits */
-};
-
-/* Items of the tables. */
-struct cap_item {
-    struct cap_hash hash;
-    const struct memory_cap *cap;
-};
-
-struct ref_item {
-    struct cap_hash left;
-    struct cap_hash right;
-    uint8_t tables;
-};
-
-struct content_item {
-    struct cap_hash content_hash;
-    struct cap_hash hash;
-};
-
-struct version {
-    unsigned references; /* under the store's lock */
-    struct memory_table caps;
-    struct memory_table refs;
-    struct memory_table revs;
-    struct memory_table contents;
-    struct cap_counts counts;
-};
 
 struct memory_stage {
     uint64_t id;
@@ -60,12 +27,12 @@ struct memory_stage {
 
 struct memory_read {
     struct cap_read base;
-    struct version *version;
+    struct memory_version *version;
 };
 
 struct memory_write {
     struct cap_write base;
-    struct version *version;
+    struct memory_version *version;
     struct memory_cap *caps;
     uint64_t bytes;   /* of bodies that were not staged: given back by an abort */
     uint64_t dropped; /* of stages of known caps: given back by a commit */
@@ -76,7 +43,7 @@ struct memory_store {
     uint64_t max_bytes;
 
     pthread_mutex_t lock; /* of the next two, and of every version's references */
-    struct version *current;
+    struct memory_version *current;
     uint32_t open_reads;
 
     struct memory_cap *caps; /* from here on: the writer's thread only */
@@ -91,73 +58,23 @@ static struct memory_store *memory_of(struct cap_store *store)
     return (struct memory_store *)store;
 }
 
-static const struct version *version_of(struct cap_read *read)
+static const struct memory_version *version_of(struct cap_read *read)
 {
     return ((struct memory_read *)read)->version;
 }
 
 /* --- Versions --------------------------------------------------------------------------------- */
 
-static void version_free(struct version *version)
-{
-    if (!version)
-        return;
-    memory_table_free(&version->caps);
-    memory_table_free(&version->refs);
-    memory_table_free(&version->revs);
-    memory_table_free(&version->contents);
-    free(version);
-}
-
-static struct version *version_new(void)
-{
-    struct version *version = calloc(1, sizeof(*version));
-
-    if (!version)
-        return NULL;
-    version->references = 1;
-    version->caps.item_size = sizeof(struct cap_item);
-    version->refs.item_size = version->revs.item_size = sizeof(struct ref_item);
-    version->contents.item_size = sizeof(struct content_item);
-    version->caps.key_size = version->contents.key_size = CAP_HASH_SIZE;
-    version->refs.key_size = version->revs.key_size = 2 * CAP_HASH_SIZE;
-    return version;
-}
-
-static struct version *version_copy(const struct version *from)
-{
-    struct version *version = version_new();
-
-    if (!version)
-        return NULL;
-    version->counts = from->counts;
-    if (memory_table_copy(&from->caps, &version->caps) != CAP_OK ||
-        memory_table_copy(&from->refs, &version->refs) != CAP_OK ||
-        memory_table_copy(&from->revs, &version->revs) != CAP_OK ||
-        memory_table_copy(&from->contents, &version->contents) != CAP_OK) {
-        version_free(version);
-        return NULL;
-    }
-    return version;
-}
-
-static void version_release(struct memory_store *store, struct version *version)
+static void version_release(struct memory_store *store, struct memory_version *version)
 {
     unsigned left;
 
     pthread_mutex_lock(&store->lock);
     left = --version->references;
     pthread_mutex_unlock(&store->lock);
-    if (left == 0)
-        version_free(version);
-}
-
-static const struct memory_cap *version_find(const struct version *version,
-                                             const struct cap_hash *hash)
-{
-    const struct cap_item *item = memory_table_find(&version->caps, hash->bytes);
-
-    return item ? item->cap : NULL;
+    if (left == 0) {
+        memory_version_free(version);
+    }
 }
 
 /* --- Reading ---------------------------------------------------------------------------------- */
@@ -167,8 +84,9 @@ static enum cap_error memory_read_begin(struct cap_store *base, struct cap_read 
     struct memory_store *store = memory_of(base);
     struct memory_read *read = malloc(sizeof(*read));
 
-    if (!read)
+    if (!read) {
         return CAP_E_NO_MEMORY;
+    }
     read->base.store = base;
     pthread_mutex_lock(&store->lock);
     read->version = store->current;
@@ -194,10 +112,11 @@ static void memory_read_end(struct cap_read *base)
 static enum cap_error memory_find(struct cap_read *base, const struct cap_hash *hash,
                                   struct cap_info *ret_info)
 {
-    const struct memory_cap *cap = version_find(version_of(base), hash);
+    const struct memory_cap *cap = memory_version_find(version_of(base), hash);
 
-    if (!cap)
+    if (!cap) {
         return CAP_E_NOT_FOUND;
+    }
     *ret_info = cap->info;
     return CAP_OK;
 }
@@ -206,14 +125,16 @@ static enum cap_error memory_window(struct cap_read *base, const struct cap_hash
                                     uint64_t offset, uint64_t len, struct iovec *ret_iov,
                                     int *ret_count, size_t *ret_len)
 {
-    const struct memory_cap *cap = version_find(version_of(base), hash);
+    const struct memory_cap *cap = memory_version_find(version_of(base), hash);
     size_t at, rest;
     int count = 0;
 
-    if (!cap)
+    if (!cap) {
         return CAP_E_NOT_FOUND;
-    if (offset > cap->body.len)
+    }
+    if (offset > cap->body.len) {
         return CAP_E_RANGE_OUT_OF_BODY;
+    }
     at = (size_t)offset;
     rest = cap->body.len - at < len ? cap->body.len - at : (size_t)len;
     *ret_len = rest;
@@ -231,14 +152,17 @@ static enum cap_error memory_window(struct cap_read *base, const struct cap_hash
 static enum cap_error memory_page_roots(struct cap_read *base, const struct cap_hash *hash,
                                         uint64_t first, size_t count, struct cap_hash *ret_roots)
 {
-    const struct memory_cap *cap = version_find(version_of(base), hash);
+    const struct memory_cap *cap = memory_version_find(version_of(base), hash);
 
-    if (!cap)
+    if (!cap) {
         return CAP_E_NOT_FOUND;
-    if (first > cap->info.page_count || count > cap->info.page_count - first)
+    }
+    if (first > cap->info.page_count || count > cap->info.page_count - first) {
         return CAP_E_RANGE_OUT_OF_BODY;
-    if (count > 0)
+    }
+    if (count > 0) {
         memcpy(ret_roots, cap->roots.data + first * CAP_HASH_SIZE, count * CAP_HASH_SIZE);
+    }
     return CAP_OK;
 }
 
@@ -253,8 +177,9 @@ static enum cap_error memory_list(struct cap_read *base, const struct cap_list_q
     for (size_t i = memory_table_seek(caps, scan.last.bytes); i < caps->count; i++) {
         const struct cap_item *item = memory_table_at(caps, i);
 
-        if (!store_scan_offer(&scan, &item->hash, &item->cap->info))
+        if (!store_scan_offer(&scan, &item->hash, &item->cap->info)) {
             break;
+        }
     }
     *ret_count = scan.count;
     *ret_last = scan.last;
@@ -267,24 +192,28 @@ static enum cap_error memory_refs(struct cap_read *base, const struct cap_hash *
                                   size_t max, struct cap_ref *ret_refs, size_t *ret_count,
                                   bool *ret_more)
 {
-    const struct version *version = version_of(base);
+    const struct memory_version *version = version_of(base);
     const struct memory_table *table = direction == CAP_REFS_OUT ? &version->refs : &version->revs;
     struct ref_item start = {.left = *hash};
     size_t count = 0;
     bool more = false;
 
-    if (after)
+    if (after) {
         start.right = *after;
+    }
     for (size_t i = memory_table_seek(table, &start); i < table->count && !more; i++) {
         const struct ref_item *item = memory_table_at(table, i);
 
-        if (!cap_hash_equal(&item->left, hash))
+        if (!cap_hash_equal(&item->left, hash)) {
             break;
-        if (after && cap_hash_equal(&item->right, after))
+        }
+        if (after && cap_hash_equal(&item->right, after)) {
             continue;
+        }
         more = count == max;
-        if (!more)
+        if (!more) {
             ret_refs[count++] = (struct cap_ref){item->right, item->tables};
+        }
     }
     *ret_count = count;
     *ret_more = more;
@@ -298,8 +227,9 @@ static enum cap_error memory_find_content(struct cap_read *base,
     const struct content_item *item =
         memory_table_find(&version_of(base)->contents, content_hash->bytes);
 
-    if (!item)
+    if (!item) {
         return CAP_E_NOT_FOUND;
+    }
     *ret_hash = item->hash;
     return CAP_OK;
 }
@@ -332,8 +262,9 @@ static enum cap_error memory_tend(struct cap_store *base)
 
 static enum cap_error take_bytes(struct memory_store *store, uint64_t bytes)
 {
-    if (bytes > store->max_bytes - store->used_bytes)
+    if (bytes > store->max_bytes - store->used_bytes) {
         return CAP_E_MAP_FULL;
+    }
     store->used_bytes += bytes;
     return CAP_OK;
 }
@@ -343,10 +274,12 @@ static enum cap_error append_source(struct cap_buf *buf, const struct cap_source
 {
     enum cap_error error = cap_buf_reserve(buf, len);
 
-    if (error == CAP_OK && len > 0)
+    if (error == CAP_OK && len > 0) {
         error = store_source_read(source, offset, buf->data + buf->len, len);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         buf->len += len;
+    }
     return error;
 }
 
@@ -354,8 +287,9 @@ static struct memory_stage *stage_of(const struct memory_store *store, uint64_t 
 {
     struct memory_stage *stage = store->stages;
 
-    while (stage && stage->id != id)
+    while (stage && stage->id != id) {
         stage = stage->next;
+    }
     return stage;
 }
 
@@ -363,8 +297,9 @@ static void stage_forget(struct memory_store *store, struct memory_stage *stage)
 {
     struct memory_stage **link = &store->stages;
 
-    while (*link != stage)
+    while (*link != stage) {
         link = &(*link)->next;
+    }
     *link = stage->next;
     cap_buf_free(&stage->body);
     free(stage);
@@ -376,11 +311,13 @@ static enum cap_error memory_stage_begin(struct cap_store *base, uint64_t body_l
     struct memory_store *store = memory_of(base);
     struct memory_stage *stage;
 
-    if (body_len > store->max_bytes - store->used_bytes)
+    if (body_len > store->max_bytes - store->used_bytes) {
         return CAP_E_MAP_FULL;
+    }
     stage = calloc(1, sizeof(*stage));
-    if (!stage)
+    if (!stage) {
         return CAP_E_NO_MEMORY;
+    }
     stage->id = store->next_stage++;
     stage->body_len = body_len;
     stage->next = store->stages;
@@ -398,13 +335,15 @@ static enum cap_error memory_stage_step(struct cap_store *base, uint64_t id,
     size_t take;
     enum cap_error error;
 
-    if (!stage)
+    if (!stage) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     rest = stage->body_len - stage->body.len;
     take = (size_t)(rest < CAP_STAGE_STEP ? rest : CAP_STAGE_STEP);
     error = take_bytes(store, take);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     error = append_source(&stage->body, body, stage->body.len, take);
     if (error != CAP_OK) {
         store->used_bytes -= take;
@@ -419,8 +358,9 @@ static enum cap_error memory_stage_drop(struct cap_store *base, uint64_t id)
     struct memory_store *store = memory_of(base);
     struct memory_stage *stage = stage_of(store, id);
 
-    if (!stage)
+    if (!stage) {
         return CAP_OK;
+    }
     store->used_bytes -= stage->body.len;
     stage_forget(store, stage);
     return CAP_OK;
@@ -451,9 +391,10 @@ static enum cap_error memory_write_begin(struct cap_store *base, struct cap_writ
     struct memory_store *store = memory_of(base);
     struct memory_write *write = &store->write;
 
-    write->version = version_copy(store->current);
-    if (!write->version)
+    write->version = memory_version_copy(store->current);
+    if (!write->version) {
         return CAP_E_NO_MEMORY;
+    }
     write->caps = NULL;
     write->bytes = 0;
     write->dropped = 0;
@@ -464,25 +405,27 @@ static enum cap_error memory_write_begin(struct cap_store *base, struct cap_writ
 static enum cap_error memory_write_find(struct cap_write *base, const struct cap_hash *hash,
                                         struct cap_info *ret_info)
 {
-    const struct memory_cap *cap = version_find(write_of(base)->version, hash);
+    const struct memory_cap *cap = memory_version_find(write_of(base)->version, hash);
 
-    if (!cap)
+    if (!cap) {
         return CAP_E_NOT_FOUND;
+    }
     *ret_info = cap->info;
     return CAP_OK;
 }
 
-static enum cap_error put_content(struct version *version, const struct cap_put *put)
+static enum cap_error put_content(struct memory_version *version, const struct cap_put *put)
 {
     struct content_item item = {put->info.content_hash, put->hash};
 
     if (!put->info.has_content_hash ||
-        memory_table_find(&version->contents, item.content_hash.bytes))
+        memory_table_find(&version->contents, item.content_hash.bytes)) {
         return CAP_OK;
+    }
     return memory_table_put(&version->contents, &item);
 }
 
-static enum cap_error put_refs(struct version *version, const struct cap_put *put)
+static enum cap_error put_refs(struct memory_version *version, const struct cap_put *put)
 {
     for (size_t i = 0; i < put->ref_count; i++) {
         const struct cap_ref *ref = &put->refs[i];
@@ -490,10 +433,12 @@ static enum cap_error put_refs(struct version *version, const struct cap_put *pu
         struct ref_item in = {ref->hash, put->hash, ref->tables};
         enum cap_error error = memory_table_put(&version->refs, &out);
 
-        if (error == CAP_OK)
+        if (error == CAP_OK) {
             error = memory_table_put(&version->revs, &in);
-        if (error != CAP_OK)
+        }
+        if (error != CAP_OK) {
             return error;
+        }
     }
     return CAP_OK;
 }
@@ -505,11 +450,13 @@ static enum cap_error fill_body(struct memory_write *write, const struct cap_put
     struct memory_store *store = memory_of(write->base.store);
     enum cap_error error;
 
-    if (stage)
+    if (stage) {
         return cap_buf_append(&cap->body, stage->body.data, stage->body.len);
+    }
     error = take_bytes(store, put->info.body_len);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     write->bytes += put->info.body_len;
     return append_source(&cap->body, &put->body, 0, (size_t)put->info.body_len);
 }
@@ -521,24 +468,30 @@ static enum cap_error put_new(struct memory_write *write, const struct cap_put *
     struct memory_cap *cap = calloc(1, sizeof(*cap));
     enum cap_error error;
 
-    if (!cap)
+    if (!cap) {
         return CAP_E_NO_MEMORY;
+    }
     cap->next = write->caps; /* the write owns it from here on */
     write->caps = cap;
     cap->info = put->info;
     item.cap = cap;
     error = fill_body(write, put, stage, cap);
-    if (error == CAP_OK && put->info.page_count > 0)
+    if (error == CAP_OK && put->info.page_count > 0) {
         error = cap_buf_append(&cap->roots, put->page_roots,
                                (size_t)put->info.page_count * CAP_HASH_SIZE);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = memory_table_put(&write->version->caps, &item);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = put_refs(write->version, put);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = put_content(write->version, put);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         store_counts_add(&write->version->counts, &put->info);
+    }
     return error;
 }
 
@@ -553,16 +506,19 @@ static enum cap_error memory_write_put(struct cap_write *base, const struct cap_
     if (put->stage != 0) {
         stage = stage_of(memory_of(base->store), put->stage);
         if (!stage || stage->linked || stage->body_len != put->info.body_len ||
-            stage->body.len != stage->body_len)
+            stage->body.len != stage->body_len) {
             return CAP_E_INVALID_ARGUMENT;
+        }
         stage->linked = true;
     }
-    is_new = !version_find(write->version, &put->hash);
+    is_new = !memory_version_find(write->version, &put->hash);
     error = is_new ? put_new(write, put, stage) : put_content(write->version, put);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
-    if (stage && !is_new)
+    }
+    if (stage && !is_new) {
         write->dropped += stage->body_len;
+    }
     *ret_new = is_new;
     return CAP_OK;
 }
@@ -574,10 +530,11 @@ static void settle_stages(struct memory_store *store, bool committed)
     while (stage) {
         struct memory_stage *next = stage->next;
 
-        if (stage->linked && committed)
+        if (stage->linked && committed) {
             stage_forget(store, stage);
-        else
+        } else {
             stage->linked = false;
+        }
         stage = next;
     }
 }
@@ -586,7 +543,7 @@ static enum cap_error memory_write_commit(struct cap_write *base)
 {
     struct memory_write *write = write_of(base);
     struct memory_store *store = memory_of(base->store);
-    struct version *old = store->current;
+    struct memory_version *old = store->current;
 
     while (write->caps) {
         struct memory_cap *cap = write->caps;
@@ -614,7 +571,7 @@ static void memory_write_abort(struct cap_write *base)
     settle_stages(store, false);
     caps_free(write->caps);
     write->caps = NULL;
-    version_free(write->version);
+    memory_version_free(write->version);
     write->version = NULL;
 }
 
@@ -624,9 +581,10 @@ static void memory_close(struct cap_store *base)
 {
     struct memory_store *store = memory_of(base);
 
-    while (store->stages)
+    while (store->stages) {
         stage_forget(store, store->stages);
-    version_free(store->current);
+    }
+    memory_version_free(store->current);
     caps_free(store->caps);
     pthread_mutex_destroy(&store->lock);
     free(store);
@@ -661,9 +619,10 @@ enum cap_error cap_store_memory_new(const uint8_t id[CAP_STORE_ID_SIZE], uint64_
 {
     struct memory_store *store = calloc(1, sizeof(*store));
 
-    if (!store)
+    if (!store) {
         return CAP_E_NO_MEMORY;
-    store->current = version_new();
+    }
+    store->current = memory_version_new();
     if (!store->current) {
         free(store);
         return CAP_E_NO_MEMORY;

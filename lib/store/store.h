@@ -161,22 +161,22 @@ enum cap_error cap_store_window(struct cap_read *read, const struct cap_hash *ha
 enum cap_error cap_store_page_roots(struct cap_read *read, const struct cap_hash *hash,
                                     uint64_t first, size_t count, struct cap_hash *ret_roots);
 
-/*
- * Caps in hash order, the first `max` after `after` (NULL: from the start) whose hash begins with
- * the `prefix_bits` leading bits of `prefix` and, if `kind` is not 0, are of that kind. `scan_max`
- * bounds how many entries are looked at. *ret_count of them in ret_items; *ret_last is where to go
- * on from, *ret_more whether there may be more. CAP_E_INVALID_ARGUMENT for another kind, more than
- * 256 prefix bits, or a bound of 0.
- */
+/* Which caps to list. */
 struct cap_list_query {
     int kind; /* an enum cap_kind, or 0 for all */
     struct cap_hash prefix;
-    unsigned prefix_bits;
-    const struct cap_hash *after;
-    size_t max;
-    size_t scan_max;
+    unsigned prefix_bits;         /* leading bits of `prefix` that a hash must begin with */
+    const struct cap_hash *after; /* NULL: from the start */
+    size_t max;                   /* caps to list */
+    size_t scan_max;              /* entries to look at */
 };
 
+/*
+ * Lists caps in hash order: the first query->max after `after` that match, looking at no more than
+ * `scan_max`. *ret_count of them in ret_items; *ret_last is where to go on from, *ret_more whether
+ * there may be more. CAP_E_INVALID_ARGUMENT for another kind, more than 256 prefix bits, or a bound
+ * of 0.
+ */
 enum cap_error cap_store_list(struct cap_read *read, const struct cap_list_query *query,
                               struct cap_listed *ret_items, size_t *ret_count,
                               struct cap_hash *ret_last, bool *ret_more);
