@@ -58,16 +58,21 @@ enum cap_error proto_frame_decode(const uint8_t header[PROTO_FRAME_HEADER_SIZE],
         .flags = header[9],
     };
     *ret_frame = frame;
-    if ((frame.flags & ~PROTO_FLAG_END) != 0 || cap_load16(header + 10) != 0)
+    if ((frame.flags & ~PROTO_FLAG_END) != 0 || cap_load16(header + 10) != 0) {
         return CAP_E_BAD_FRAME;
-    if (!type_known(frame.type))
+    }
+    if (!type_known(frame.type)) {
         return CAP_E_UNKNOWN_TYPE;
-    if (frame.flags != 0 && frame.type != PROTO_BODY)
+    }
+    if (frame.flags != 0 && frame.type != PROTO_BODY) {
         return CAP_E_BAD_FRAME;
-    if (frame.len > max_len)
+    }
+    if (frame.len > max_len) {
         return CAP_E_FRAME_TOO_LARGE;
-    if (frame.type != PROTO_BODY && frame.len > message_max(frame.type))
+    }
+    if (frame.type != PROTO_BODY && frame.len > message_max(frame.type)) {
         return CAP_E_MESSAGE_TOO_LARGE;
+    }
     return CAP_OK;
 }
 
@@ -79,8 +84,9 @@ void proto_reader_init(struct proto_reader *reader, uint32_t max_len)
 static struct cap_bytes take(struct cap_bytes *input, size_t len)
 {
     struct cap_bytes front = {input->data, len};
-    if (len > 0)
+    if (len > 0) {
         *input = cap_bytes_slice(*input, len, input->len - len);
+    }
     return front;
 }
 
@@ -95,16 +101,18 @@ static void begin_frame(struct proto_reader *reader)
     reader->taken = 0;
     reader->delivered = false;
     /* A long message is rare: its memory is not held against the next one. */
-    if (reader->message.capacity > PROTO_MESSAGE_MAX)
+    if (reader->message.capacity > PROTO_MESSAGE_MAX) {
         cap_buf_free(&reader->message);
+    }
     reader->message.len = 0;
 }
 
 static void fill_header(struct proto_reader *reader, struct cap_bytes *input)
 {
     size_t len = at_most(PROTO_FRAME_HEADER_SIZE - reader->header_filled, input->len);
-    if (len == 0)
+    if (len == 0) {
         return;
+    }
     memcpy(reader->header + reader->header_filled, take(input, len).data, len);
     reader->header_filled += len;
 }
@@ -114,8 +122,9 @@ static bool read_body(struct proto_reader *reader, struct cap_bytes *input,
 {
     const struct proto_frame *frame = &reader->frame;
     size_t len = at_most(frame->len - reader->taken, input->len);
-    if (len == 0 && frame->len > 0)
+    if (len == 0 && frame->len > 0) {
         return false;
+    }
     reader->taken += (uint32_t)len;
     reader->delivered = reader->taken == frame->len;
     *ret_event = (struct proto_event){
@@ -134,26 +143,29 @@ static enum cap_error read_message(struct proto_reader *reader, struct cap_bytes
     bool whole = reader->taken == 0 && len == missing;
     if (!whole && len > 0) {
         enum cap_error error = cap_buf_append(&reader->message, input->data, len);
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
+        }
     }
     struct cap_bytes here = take(input, len);
     reader->taken += (uint32_t)len;
     reader->delivered = len == missing;
     *ret_have = reader->delivered;
-    if (reader->delivered)
+    if (reader->delivered) {
         *ret_event = (struct proto_event){
             .frame = reader->frame,
             .bytes = whole ? here : cap_buf_bytes(&reader->message),
         };
+    }
     return CAP_OK;
 }
 
 enum cap_error proto_reader_next(struct proto_reader *reader, struct cap_bytes *input,
                                  struct proto_event *ret_event, bool *ret_have)
 {
-    if (reader->delivered)
+    if (reader->delivered) {
         begin_frame(reader);
+    }
     fill_header(reader, input);
     if (reader->header_filled < PROTO_FRAME_HEADER_SIZE) {
         *ret_have = false;
@@ -161,18 +173,21 @@ enum cap_error proto_reader_next(struct proto_reader *reader, struct cap_bytes *
     }
     /* Decoded again for every piece: it costs nothing, and an error stays an error. */
     enum cap_error error = proto_frame_decode(reader->header, reader->max_len, &reader->frame);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
-    if (reader->frame.type != PROTO_BODY)
+    }
+    if (reader->frame.type != PROTO_BODY) {
         return read_message(reader, input, ret_event, ret_have);
+    }
     *ret_have = read_body(reader, input, ret_event);
     return CAP_OK;
 }
 
 void proto_reader_free(struct proto_reader *reader)
 {
-    if (reader == NULL)
+    if (reader == NULL) {
         return;
+    }
     cap_buf_free(&reader->message);
     *reader = (struct proto_reader){.max_len = reader->max_len};
 }

@@ -115,9 +115,11 @@ static bool has_possible(const void *message)
 static bool has_reply_possible(const void *message)
 {
     const struct proto_has_reply *m = message;
-    for (size_t i = 0; i < m->kinds.len; i++)
-        if (m->kinds.data[i] != 0 && !kind_possible(m->kinds.data[i]))
+    for (size_t i = 0; i < m->kinds.len; i++) {
+        if (m->kinds.data[i] != 0 && !kind_possible(m->kinds.data[i])) {
             return false;
+        }
+    }
     return true;
 }
 
@@ -272,16 +274,18 @@ static void store_member(uint8_t *member, size_t size, const uint8_t *wire)
 
 static void write_integer(uint8_t *out, uint64_t value, size_t size)
 {
-    for (size_t i = 0; i < size; i++)
+    for (size_t i = 0; i < size; i++) {
         out[i] = (uint8_t)(value >> (8 * i));
+    }
 }
 
 static struct cap_bytes member_span(const struct field *field, const uint8_t *message)
 {
     struct cap_bytes span;
     memcpy(&span, message + field->at, sizeof span);
-    if (field->kind == FIELD_TEXT && span.len > field->max)
+    if (field->kind == FIELD_TEXT && span.len > field->max) {
         span.len = field->max;
+    }
     return span;
 }
 
@@ -292,19 +296,24 @@ static bool printable(uint8_t c)
 
 static void write_span(uint8_t *out, const struct field *field, struct cap_bytes span)
 {
-    if (span.len > 0)
+    if (span.len > 0) {
         memcpy(out, span.data, span.len);
-    for (size_t i = 0; field->kind == FIELD_TEXT && i < span.len; i++)
-        if (!printable(out[i]))
+    }
+    for (size_t i = 0; field->kind == FIELD_TEXT && i < span.len; i++) {
+        if (!printable(out[i])) {
             out[i] = '?';
+        }
+    }
 }
 
 static uint64_t encoded_len(const struct layout *layout, const void *message)
 {
     uint64_t len = layout->fixed_size;
-    for (size_t i = 0; i < layout->count; i++)
-        if (layout->fields[i].size == CAP_SSZ_VARIABLE)
+    for (size_t i = 0; i < layout->count; i++) {
+        if (layout->fields[i].size == CAP_SSZ_VARIABLE) {
             len += member_span(&layout->fields[i], message).len;
+        }
+    }
     return len;
 }
 
@@ -323,10 +332,11 @@ static void write_fields(const struct layout *layout, const uint8_t *message, ui
             fixed += CAP_SSZ_OFFSET_SIZE;
             continue;
         }
-        if (field->kind == FIELD_RAW)
+        if (field->kind == FIELD_RAW) {
             memcpy(fixed, message + field->at, field->size);
-        else
+        } else {
             write_integer(fixed, load_member(message + field->at, field->size), field->size);
+        }
         fixed += field->size;
     }
 }
@@ -334,14 +344,17 @@ static void write_fields(const struct layout *layout, const uint8_t *message, ui
 static enum cap_error encode(const struct layout *layout, const void *message, uint64_t max_len,
                              struct cap_buf *buf)
 {
-    if (!layout->possible(message))
+    if (!layout->possible(message)) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     uint64_t len = encoded_len(layout, message);
-    if (len > max_len)
+    if (len > max_len) {
         return CAP_E_MESSAGE_TOO_LARGE;
+    }
     enum cap_error error = cap_buf_reserve(buf, (size_t)len);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     write_fields(layout, message, buf->data + buf->len);
     buf->len += (size_t)len;
     return CAP_OK;
@@ -349,11 +362,14 @@ static enum cap_error encode(const struct layout *layout, const void *message, u
 
 static bool text_possible(const struct field *field, struct cap_bytes span)
 {
-    if (span.len > field->max)
+    if (span.len > field->max) {
         return false;
-    for (size_t i = 0; i < span.len; i++)
-        if (!printable(span.data[i]))
+    }
+    for (size_t i = 0; i < span.len; i++) {
+        if (!printable(span.data[i])) {
             return false;
+        }
+    }
     return true;
 }
 
@@ -369,8 +385,9 @@ static bool read_field(const struct field *field, struct cap_bytes span, uint8_t
         memcpy(member, span.data, field->size);
         return true;
     case FIELD_TEXT:
-        if (!text_possible(field, span))
+        if (!text_possible(field, span)) {
             return false;
+        }
         break;
     case FIELD_BYTES:
         break;
@@ -386,16 +403,21 @@ static enum cap_error decode(const struct layout *layout, struct cap_bytes in, v
     union any_message message;
     uint8_t *bytes = (uint8_t *)&message;
 
-    for (size_t i = 0; i < layout->count; i++)
+    for (size_t i = 0; i < layout->count; i++) {
         sizes[i] = layout->fields[i].size;
-    if (cap_ssz_container(in, in.len, sizes, layout->count, spans) != CAP_OK)
+    }
+    if (cap_ssz_container(in, in.len, sizes, layout->count, spans) != CAP_OK) {
         return CAP_E_BAD_MESSAGE;
+    }
     memset(&message, 0, sizeof message);
-    for (size_t i = 0; i < layout->count; i++)
-        if (!read_field(&layout->fields[i], spans[i], bytes))
+    for (size_t i = 0; i < layout->count; i++) {
+        if (!read_field(&layout->fields[i], spans[i], bytes)) {
             return CAP_E_BAD_MESSAGE;
-    if (!layout->possible(&message))
+        }
+    }
+    if (!layout->possible(&message)) {
         return CAP_E_BAD_MESSAGE;
+    }
     memcpy(ret_message, &message, layout->struct_size);
     return CAP_OK;
 }
@@ -445,23 +467,26 @@ enum cap_error proto_hello_decode(struct cap_bytes in, struct proto_hello *ret)
 {
     struct hello_wire wire;
     enum cap_error error = decode(&hello_layout, in, &wire);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         *ret = wire.hello;
+    }
     return error;
 }
 
 enum cap_error proto_has_encode(const struct proto_has *m, struct cap_buf *buf)
 {
-    if (m->hashes.len / CAP_HASH_SIZE != m->count)
+    if (m->hashes.len / CAP_HASH_SIZE != m->count) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     return encode(&has_layout, m, PROTO_FRAME_MAX, buf);
 }
 
 enum cap_error proto_has_decode(struct cap_bytes in, struct proto_has *ret)
 {
     enum cap_error error = decode(&has_layout, in, ret);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         ret->count = ret->hashes.len / CAP_HASH_SIZE;
+    }
     return error;
 }
 
@@ -471,11 +496,13 @@ static enum cap_error unresolved_len(const struct proto_unresolved *slots, size_
 {
     uint64_t len = (uint64_t)count * CAP_SSZ_OFFSET_SIZE;
     for (size_t i = 0; i < count; i++) {
-        if (!unresolved_possible(&slots[i]))
+        if (!unresolved_possible(&slots[i])) {
             return CAP_E_INVALID_ARGUMENT;
+        }
         len += encoded_len(&unresolved_layout, &slots[i]);
-        if (len > UINT32_MAX)
+        if (len > UINT32_MAX) {
             return CAP_E_MESSAGE_TOO_LARGE;
+        }
     }
     *ret_len = len;
     return CAP_OK;
@@ -486,10 +513,12 @@ enum cap_error proto_unresolved_encode(const struct proto_unresolved *slots, siz
 {
     uint64_t len;
     enum cap_error error = unresolved_len(slots, count, &len);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = cap_buf_reserve(buf, (size_t)len);
-    if (error != CAP_OK || count == 0)
+    }
+    if (error != CAP_OK || count == 0) {
         return error;
+    }
 
     uint8_t *list = buf->data + buf->len;
     size_t end = count * CAP_SSZ_OFFSET_SIZE;
@@ -506,11 +535,14 @@ enum cap_error proto_unresolved_decode(struct cap_bytes in, struct cap_ssz_list 
 {
     struct cap_ssz_list list;
     struct proto_unresolved slot;
-    if (cap_ssz_list(in, &list) != CAP_OK)
+    if (cap_ssz_list(in, &list) != CAP_OK) {
         return CAP_E_BAD_MESSAGE;
-    for (size_t i = 0; i < list.count; i++)
-        if (decode(&unresolved_layout, cap_ssz_list_at(&list, i), &slot) != CAP_OK)
+    }
+    for (size_t i = 0; i < list.count; i++) {
+        if (decode(&unresolved_layout, cap_ssz_list_at(&list, i), &slot) != CAP_OK) {
             return CAP_E_BAD_MESSAGE;
+        }
+    }
     *ret_list = list;
     return CAP_OK;
 }

@@ -36,12 +36,15 @@ static enum cap_error send_line(int fd, const char *line, int64_t deadline_ms)
         bool writable;
         size_t n = 0;
         enum cap_error error = client_link_wait(fd, true, deadline_ms, &readable, &writable);
-        if (error == CAP_OK && writable)
+        if (error == CAP_OK && writable) {
             error = client_link_write(fd, line + done, len - done, &n);
-        if (error == CAP_OK && readable && !writable)
+        }
+        if (error == CAP_OK && readable && !writable) {
             return CAP_OK; /* it answers already, or went away: reading tells */
-        if (error != CAP_OK)
+        }
+        if (error != CAP_OK) {
             return error;
+        }
         done += n;
     }
     return CAP_OK;
@@ -64,12 +67,15 @@ static enum cap_error receive_line(int fd, struct cap_buf *in, int64_t deadline_
         bool writable;
         size_t n = 0;
         enum cap_error error = client_link_wait(fd, false, deadline_ms, &readable, &writable);
-        if (error == CAP_OK)
+        if (error == CAP_OK) {
             error = in->len < REPLY_MAX ? cap_buf_reserve(in, 65536) : CAP_E_BAD_REPLY;
-        if (error == CAP_OK)
+        }
+        if (error == CAP_OK) {
             error = client_link_read(fd, in->data + in->len, 65536, &n);
-        if (error != CAP_OK)
+        }
+        if (error != CAP_OK) {
             return error;
+        }
         in->len += n;
     }
 }
@@ -94,8 +100,9 @@ static enum cap_error receive_reply(struct admin *admin, int64_t deadline_ms, js
         memmove(admin->in.data, admin->in.data + len + 1, admin->in.len - len - 1);
         admin->in.len -= len + 1;
     }
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         *ret_reply = reply;
+    }
     return error;
 }
 
@@ -121,19 +128,22 @@ static bool admin_open(struct cli *cli, struct admin *ret_admin, enum cli_exit *
 
 static void admin_close(struct admin *admin)
 {
-    if (admin->fd >= 0)
+    if (admin->fd >= 0) {
         close(admin->fd);
+    }
     cap_buf_free(&admin->in);
 }
 
 /* More than the error's own words, where there is something to do. */
 static const char *what_failed(enum cap_error error)
 {
-    if (error == CAP_E_TIMED_OUT)
+    if (error == CAP_E_TIMED_OUT) {
         return "the daemon did not answer in time; it may be stuck: see its log, or wait longer "
                "(--timeout)";
-    if (error == CAP_E_BAD_REPLY)
+    }
+    if (error == CAP_E_BAD_REPLY) {
         return "what answers is no admin socket of capstored";
+    }
     return NULL;
 }
 
@@ -156,12 +166,14 @@ static json_t *call(struct admin *admin, const char *method, json_t *params,
         cli_meter_start(&meter, "waiting for the daemon", NULL);
         int64_t deadline_ms = client_clock_ms() + admin->timeout_ms;
         enum cap_error error = send_line(admin->fd, line, deadline_ms);
-        if (error == CAP_OK)
+        if (error == CAP_OK) {
             error = receive_reply(admin, deadline_ms, &reply);
+        }
         cli_meter_stop(&meter);
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             *ret_exit = cli_fail_error(admin->cli, (enum capstore_error)(int)error,
                                        admin->cli->admin, what_failed(error));
+        }
     }
     free(line);
     free(text);
@@ -190,8 +202,9 @@ static json_t *parse_integer(const char *text)
 {
     uint64_t value;
     bool negative = text[0] == '-';
-    if (!cli_parse_u64(text + negative, &value) || value > INT64_MAX)
+    if (!cli_parse_u64(text + negative, &value) || value > INT64_MAX) {
         return NULL;
+    }
     return json_integer(negative ? -(json_int_t)value : (json_int_t)value);
 }
 
@@ -199,19 +212,23 @@ static json_t *parse_integer(const char *text)
  * goes out as a text: the daemon says what is wrong with it. */
 static json_t *parse_value(const char *text, const char *type)
 {
-    if (type == NULL || strcmp(type, "string") == 0)
+    if (type == NULL || strcmp(type, "string") == 0) {
         return json_string(text);
-    if (strcmp(type, "integer") == 0)
+    }
+    if (strcmp(type, "integer") == 0) {
         return parse_integer(text);
+    }
     return json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
 }
 
 static const char *wanted(const char *type)
 {
-    if (type == NULL || strcmp(type, "string") == 0)
+    if (type == NULL || strcmp(type, "string") == 0) {
         return "a text in UTF-8";
-    if (strcmp(type, "integer") == 0)
+    }
+    if (strcmp(type, "integer") == 0) {
         return "an integer (decimal or 0x)";
+    }
     return "a JSON value";
 }
 
@@ -226,10 +243,11 @@ static bool add_param(struct cli *cli, json_t *params, const json_t *types, cons
     json_t *value = parse_value(equals + 1, type);
     bool good = name != NULL && value != NULL && json_object_get(params, name) == NULL &&
                 json_object_set(params, name, value) == 0;
-    if (!good && value == NULL)
+    if (!good && value == NULL) {
         (void)cli_fail(cli, CLI_USAGE, "usage", "\"%s\": %s is wanted", word, wanted(type));
-    else if (!good)
+    } else if (!good) {
         (void)cli_fail(cli, CLI_USAGE, "usage", "\"%s\": a name stands twice, or is no text", word);
+    }
     json_decref(value);
     free(name);
     return good;
@@ -248,8 +266,9 @@ static json_t *parse_params(struct admin *admin, enum cli_exit *ret_exit)
         good = add_param(cli, params, types, cli->arguments[i]);
     }
     json_decref(types);
-    if (good)
+    if (good) {
         return params;
+    }
     json_decref(params);
     return NULL;
 }
@@ -306,8 +325,9 @@ static enum cli_exit print_result(struct cli *cli, const json_t *result)
     } else {
         failed = json_dumpf(result, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
     }
-    if (failed != 0 || fputs(end, stdout) < 0 || fflush(stdout) != 0)
+    if (failed != 0 || fputs(end, stdout) < 0 || fflush(stdout) != 0) {
         return cli_fail(cli, CLI_FAILED, "io", "cannot write the result");
+    }
     return CLI_DONE;
 }
 
@@ -315,15 +335,17 @@ enum cli_exit cli_admin(struct cli *cli)
 {
     struct admin admin;
     enum cli_exit exit = CLI_USAGE;
-    if (!words_valid(cli) || !admin_open(cli, &admin, &exit))
+    if (!words_valid(cli) || !admin_open(cli, &admin, &exit)) {
         return exit;
+    }
     json_t *params = parse_params(&admin, &exit);
     json_t *reply = params != NULL ? call(&admin, cli->arguments[0], params, &exit) : NULL;
     const json_t *error = json_object_get(reply, "error");
-    if (error != NULL && !json_is_null(error))
+    if (error != NULL && !json_is_null(error)) {
         exit = refused(cli, error);
-    else if (reply != NULL)
+    } else if (reply != NULL) {
         exit = print_result(cli, json_object_get(reply, "result"));
+    }
     json_decref(reply);
     admin_close(&admin);
     return exit;
@@ -351,11 +373,12 @@ static void print_duration(struct out *out, const char *name, uint64_t ms)
     char shown[64];
     snprintf(shown, sizeof shown, "%.*s", (int)(strlen(name) - strlen("_ms")), name);
     uint64_t seconds = ms / 1000;
-    if (seconds < 60)
+    if (seconds < 60) {
         snprintf(text, sizeof text, "%" PRIu64 ".%03" PRIu64 " s", seconds, ms % 1000);
-    else
+    } else {
         snprintf(text, sizeof text, "%" PRIu64 "d %02" PRIu64 ":%02" PRIu64 ":%02" PRIu64,
                  seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    }
     out_text(out, shown, text);
 }
 
@@ -367,12 +390,13 @@ static void print_scalar(struct out *out, const char *name, const json_t *value)
         out_bool(out, name, json_is_true(value));
     } else if (json_is_integer(value) && json_integer_value(value) >= 0) {
         uint64_t number = (uint64_t)json_integer_value(value);
-        if (name != NULL && ends_with(name, "_ms"))
+        if (name != NULL && ends_with(name, "_ms")) {
             print_duration(out, name, number);
-        else if (name != NULL && counts_bytes(name))
+        } else if (name != NULL && counts_bytes(name)) {
             out_size(out, name, number);
-        else
+        } else {
             out_u64(out, name, number);
+        }
     } else if (json_is_null(value)) {
         out_null(out, name);
     } else {
@@ -411,10 +435,11 @@ static enum cli_exit print_screen(struct cli *cli, const json_t *status)
     out_begin(&out, false);
     json_object_foreach((json_t *)(uintptr_t)status, name, value)
     {
-        if (json_is_object(value))
+        if (json_is_object(value)) {
             print_section(&out, name, value);
-        else
+        } else {
             print_scalar(&out, name, value);
+        }
     }
     return cli_print(cli, &out, CLI_DONE);
 }
@@ -423,17 +448,19 @@ enum cli_exit cli_status(struct cli *cli)
 {
     struct admin admin;
     enum cli_exit exit = CLI_FAILED;
-    if (!admin_open(cli, &admin, &exit))
+    if (!admin_open(cli, &admin, &exit)) {
         return exit;
+    }
     json_t *reply = call(&admin, "status", json_object(), &exit);
     const json_t *error = json_object_get(reply, "error");
     const json_t *result = json_object_get(reply, "result");
-    if (error != NULL && !json_is_null(error))
+    if (error != NULL && !json_is_null(error)) {
         exit = refused(cli, error);
-    else if (reply != NULL && (cli->json || !json_is_object(result)))
+    } else if (reply != NULL && (cli->json || !json_is_object(result))) {
         exit = print_result(cli, result);
-    else if (reply != NULL)
+    } else if (reply != NULL) {
         exit = print_screen(cli, result);
+    }
     json_decref(reply);
     admin_close(&admin);
     return exit;

@@ -12,8 +12,9 @@
 const char *cli_option(const struct cli *cli, const char *name)
 {
     for (int i = 0; i < CLI_MAX_OPTIONS && cli->command->options[i].name != NULL; i++) {
-        if (strcmp(cli->command->options[i].name, name) == 0)
+        if (strcmp(cli->command->options[i].name, name) == 0) {
             return cli->values[i];
+        }
     }
     return NULL;
 }
@@ -22,8 +23,9 @@ const char *cli_option(const struct cli *cli, const char *name)
 static void make_printable(char *text)
 {
     for (char *at = text; *at != '\0'; at++) {
-        if ((unsigned char)*at < ' ' || *at == 0x7f)
+        if ((unsigned char)*at < ' ' || *at == 0x7f) {
             *at = '?';
+        }
     }
 }
 
@@ -36,8 +38,9 @@ enum cli_exit cli_fail(struct cli *cli, enum cli_exit exit, const char *error, c
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
     make_printable(message);
-    if (cli->meter != NULL)
+    if (cli->meter != NULL) {
         cli_meter_stop(cli->meter);
+    }
     fprintf(stderr, "capctl: %s\n", message);
     if (cli->json && !cli->failed) {
         struct out out;
@@ -60,20 +63,23 @@ bool cli_is_refusal(enum capstore_error error)
 
 enum cli_exit cli_exit_of(enum capstore_error error)
 {
-    if (error == CAPSTORE_OK)
+    if (error == CAPSTORE_OK) {
         return CLI_DONE;
+    }
     if (cli_is_refusal(error) || error == CAPSTORE_E_NOT_FOUND || error == CAPSTORE_E_CORRUPT ||
         error == CAPSTORE_E_HASH_MISMATCH || error == CAPSTORE_E_WRONG_KIND ||
-        error == CAPSTORE_E_RANGE_OUT_OF_BODY)
+        error == CAPSTORE_E_RANGE_OUT_OF_BODY) {
         return CLI_NO;
+    }
     return CLI_FAILED;
 }
 
 enum cli_exit cli_fail_error(struct cli *cli, enum capstore_error error, const char *what,
                              const char *message)
 {
-    if (message == NULL || message[0] == '\0')
+    if (message == NULL || message[0] == '\0') {
         message = capstore_error_text(error);
+    }
     return cli_fail(cli, cli_exit_of(error), capstore_error_name(error), "%s%s%s: %s",
                     what != NULL ? what : "", what != NULL ? ": " : "", capstore_error_name(error),
                     message);
@@ -98,15 +104,17 @@ bool cli_parse_u64(const char *text, uint64_t *ret_value)
         text += 2;
     }
     uint64_t value = 0;
-    if (*text == '\0')
+    if (*text == '\0') {
         return false;
+    }
     for (; *text != '\0'; text++) {
         unsigned digit = *text >= '0' && *text <= '9'   ? (unsigned)(*text - '0')
                          : *text >= 'a' && *text <= 'f' ? (unsigned)(*text - 'a') + 10
                          : *text >= 'A' && *text <= 'F' ? (unsigned)(*text - 'A') + 10
                                                         : 16;
-        if (digit >= base || value > (UINT64_MAX - digit) / base)
+        if (digit >= base || value > (UINT64_MAX - digit) / base) {
             return false;
+        }
         value = value * base + digit;
     }
     *ret_value = value;
@@ -117,8 +125,9 @@ bool cli_option_size(struct cli *cli, const char *name, uint64_t fallback, uint6
 {
     const char *text = cli_option(cli, name);
     *ret_value = fallback;
-    if (text == NULL || (cli_parse_u64(text, ret_value) && *ret_value <= CLI_MAX_SIZE))
+    if (text == NULL || (cli_parse_u64(text, ret_value) && *ret_value <= CLI_MAX_SIZE)) {
         return true;
+    }
     (void)cli_fail(cli, CLI_USAGE, "usage",
                    "--%s: \"%s\" is no integer (decimal or 0x) of at most %" PRIu64, name, text,
                    CLI_MAX_SIZE);
@@ -127,8 +136,9 @@ bool cli_option_size(struct cli *cli, const char *name, uint64_t fallback, uint6
 
 bool cli_parse_hash(struct cli *cli, const char *text, struct capstore_hash *ret_hash)
 {
-    if (capstore_hash_parse(text, ret_hash) == CAPSTORE_OK)
+    if (capstore_hash_parse(text, ret_hash) == CAPSTORE_OK) {
         return true;
+    }
     (void)cli_fail(cli, CLI_USAGE, "usage", "\"%s\" is no hash: 64 hex digits are wanted", text);
     return false;
 }
@@ -136,8 +146,9 @@ bool cli_parse_hash(struct cli *cli, const char *text, struct capstore_hash *ret
 static bool show_progress(void *ctx, const struct capstore_progress *progress)
 {
     struct cli *cli = (struct cli *)ctx;
-    if (cli->meter != NULL)
+    if (cli->meter != NULL) {
         cli_meter_update(cli->meter, progress->done, progress->total);
+    }
     return true;
 }
 
@@ -157,14 +168,16 @@ struct capstore *cli_connect(struct cli *cli, enum cli_exit *ret_exit)
         error = capstore_connect(store, cli->socket);
         cli_meter_stop(&meter);
     }
-    if (error == CAPSTORE_OK)
+    if (error == CAPSTORE_OK) {
         return store;
-    if (error == CAPSTORE_E_INVALID_ARGUMENT)
+    }
+    if (error == CAPSTORE_E_INVALID_ARGUMENT) {
         *ret_exit = cli_fail(cli, CLI_USAGE, "usage", "%s", capstore_message(store));
-    else if (error == CAPSTORE_E_CONNECT) /* its message names the address */
+    } else if (error == CAPSTORE_E_CONNECT) { /* its message names the address */
         *ret_exit = cli_fail_error(cli, error, NULL, capstore_message(store));
-    else
+    } else {
         *ret_exit = cli_fail_error(cli, error, cli->socket, store ? capstore_message(store) : NULL);
+    }
     capstore_free(store);
     return NULL;
 }

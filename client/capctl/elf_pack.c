@@ -71,8 +71,9 @@ static bool linked_to_layout(const struct elf_program *program)
         const struct elf_piece *piece = &program->pieces[i];
         bool below = fits(piece, CAPSTORE_CODE_BASE, CAPSTORE_DATA_BASE);
         bool above = fits(piece, CAPSTORE_DATA_BASE, ADDRESS_END);
-        if (piece->use == ELF_CODE ? !below : piece->use == ELF_READ ? !below && !above : !above)
+        if (piece->use == ELF_CODE ? !below : piece->use == ELF_READ ? !below && !above : !above) {
             return false;
+        }
     }
     return true;
 }
@@ -82,25 +83,31 @@ static bool place_code(struct layout *layout)
     bool found = false;
     for (size_t i = 0; i < layout->program->count; i++) {
         const struct elf_piece *piece = &layout->program->pieces[i];
-        if (!in_code(layout, piece))
+        if (!in_code(layout, piece)) {
             continue;
-        if (!found)
+        }
+        if (!found) {
             layout->code_start = piece->start;
+        }
         layout->code_end = piece->start + piece->len;
         found = found || piece->use == ELF_CODE;
     }
-    if (!found)
+    if (!found) {
         return describe_refuse(layout->describe, "the program has no executable segment");
-    if (layout->kept)
+    }
+    if (layout->kept) {
         layout->code_start = CAPSTORE_CODE_BASE;
-    if (layout->code_end - layout->code_start > CAPSTORE_MAX_CODE_SIZE)
+    }
+    if (layout->code_end - layout->code_start > CAPSTORE_MAX_CODE_SIZE) {
         return describe_refuse(layout->describe,
                                "the executable segments span %" PRIu64
                                " bytes; code has at most %" PRIu64,
                                layout->code_end - layout->code_start, CAPSTORE_MAX_CODE_SIZE);
-    if (layout->program->entry < layout->code_start || layout->program->entry >= layout->code_end)
+    }
+    if (layout->program->entry < layout->code_start || layout->program->entry >= layout->code_end) {
         return describe_refuse(layout->describe, "the entry 0x%" PRIx64 " lies outside of the code",
                                layout->program->entry);
+    }
     return true;
 }
 
@@ -121,30 +128,35 @@ static void add_region(struct layout *layout, const struct elf_piece *piece)
             start = last->end;
         } else {
             last->end = start;
-            if (last->start == last->end)
+            if (last->start == last->end) {
                 layout->region_count--;
+            }
         }
     }
-    if (start < end)
+    if (start < end) {
         layout->regions[layout->region_count++] = (struct region){start, end, writable};
+    }
 }
 
 static bool place_data(struct layout *layout)
 {
     for (size_t i = 0; i < layout->program->count; i++) {
-        if (!in_code(layout, &layout->program->pieces[i]))
+        if (!in_code(layout, &layout->program->pieces[i])) {
             add_region(layout, &layout->program->pieces[i]);
+        }
     }
-    if (layout->region_count == 0)
+    if (layout->region_count == 0) {
         return true;
+    }
     uint64_t first = layout->regions[0].start;
     uint64_t end = layout->regions[layout->region_count - 1].end;
     layout->data_shift = layout->kept ? 0 : CAPSTORE_DATA_BASE - first;
-    if (end - first > ADDRESS_END - CAPSTORE_DATA_BASE)
+    if (end - first > ADDRESS_END - CAPSTORE_DATA_BASE) {
         return describe_refuse(layout->describe,
                                "the data segments span 0x%" PRIx64
                                " bytes; there is room for 0x%" PRIx64,
                                end - first, ADDRESS_END - CAPSTORE_DATA_BASE);
+    }
     return true;
 }
 
@@ -168,13 +180,15 @@ static enum capstore_error code_read(void *ctx, uint64_t offset, void *dst, size
         uint64_t start = piece->start > from ? piece->start : from;
         uint64_t file_end = piece->start + piece->file_len;
         uint64_t end = file_end < to ? file_end : to;
-        if (start >= end)
+        if (start >= end) {
             continue;
+        }
         enum capstore_error error =
             view->file.read(view->file.ctx, piece->offset + (start - piece->start),
                             (uint8_t *)dst + (start - from), (size_t)(end - start));
-        if (error != CAPSTORE_OK)
+        if (error != CAPSTORE_OK) {
             return error;
+        }
     }
     return CAPSTORE_OK;
 }
@@ -182,14 +196,16 @@ static enum capstore_error code_read(void *ctx, uint64_t offset, void *dst, size
 static bool pack_code(struct layout *layout)
 {
     struct code_view *view = describe_memory(layout->describe, sizeof *view);
-    if (view == NULL)
+    if (view == NULL) {
         return false;
+    }
     *view = (struct code_view){*layout->program, layout->file, layout->code_start};
     /* Only what belongs to the code is seen through the view. */
     size_t count = 0;
     for (size_t i = 0; i < layout->program->count; i++) {
-        if (in_code(layout, &layout->program->pieces[i]))
+        if (in_code(layout, &layout->program->pieces[i])) {
             view->program.pieces[count++] = layout->program->pieces[i];
+        }
     }
     view->program.count = count;
     struct capstore_source code = {code_read, view, layout->code_end - layout->code_start, NULL};
@@ -215,11 +231,13 @@ static bool pack_content(struct layout *layout, const struct region *region,
     uint64_t file_end = piece->start + piece->file_len;
     uint64_t start = piece->start > region->start ? piece->start : region->start;
     uint64_t end = file_end < region->end ? file_end : region->end;
-    if (start >= end)
+    if (start >= end) {
         return true;
+    }
     struct run *run = describe_memory(layout->describe, sizeof *run);
-    if (run == NULL)
+    if (run == NULL) {
         return false;
+    }
     *run = (struct run){layout->file, piece->offset + (start - piece->start)};
     struct capstore_source source = {run_read, run, end - start, NULL};
     return describe_ok(
@@ -245,12 +263,14 @@ static bool pack_regions(struct layout *layout)
         enum capstore_table table =
             region->writable ? CAPSTORE_TABLE_INITIAL : CAPSTORE_TABLE_PINNED;
         if (!pack_slot(layout, (uint8_t)(FIRST_SLOT + i), table, region->start + layout->data_shift,
-                       region->end - region->start))
+                       region->end - region->start)) {
             return false;
+        }
         for (size_t p = 0; p < layout->program->count; p++) {
             if (!in_code(layout, &layout->program->pieces[p]) &&
-                !pack_content(layout, region, &layout->program->pieces[p]))
+                !pack_content(layout, region, &layout->program->pieces[p])) {
                 return false;
+            }
         }
     }
     return true;
@@ -264,14 +284,17 @@ static bool pack_stack(struct layout *layout, uint64_t stack_size, uint64_t *ret
     uint64_t size = page_ceil(stack_size);
     uint64_t start = CAPSTORE_DATA_BASE;
     *ret_top = 0;
-    if (layout->region_count > 0)
+    if (layout->region_count > 0) {
         start = layout->regions[layout->region_count - 1].end + layout->data_shift;
-    if (stack_size == 0)
+    }
+    if (stack_size == 0) {
         return true;
-    if (start > ADDRESS_END - PAGE || size > ADDRESS_END - PAGE - start)
+    }
+    if (start > ADDRESS_END - PAGE || size > ADDRESS_END - PAGE - start) {
         return describe_refuse(
             layout->describe,
             "no room for a stack of 0x%" PRIx64 " bytes above the data; see --stack", size);
+    }
     start += PAGE;
     *ret_top = start + size;
     return pack_slot(layout, (uint8_t)(FIRST_SLOT + layout->region_count), CAPSTORE_TABLE_INITIAL,
@@ -295,24 +318,29 @@ static bool pack_entry(struct layout *layout, uint64_t stack_top)
 
 static void say_what_was_done(const struct layout *layout)
 {
-    if (layout->program->split)
+    if (layout->program->split) {
         cli_note("a writable executable segment was divided by its sections");
-    if (layout->program->unsplit)
+    }
+    if (layout->program->unsplit) {
         cli_note("a writable executable segment has no sections: its bytes in the file are "
                  "read-only code");
-    if (layout->kept)
+    }
+    if (layout->kept) {
         return;
-    if (layout->code_start != CAPSTORE_CODE_BASE)
+    }
+    if (layout->code_start != CAPSTORE_CODE_BASE) {
         cli_note("not linked to the layout: code moved from 0x%" PRIx64 " to 0x%" PRIx64
                  "; absolute addresses inside of the program are not changed",
                  layout->code_start, CAPSTORE_CODE_BASE);
-    else
+    } else {
         cli_note("not linked to the layout: data at 0x%" PRIx64
                  "; absolute addresses inside of the program are not changed",
                  layout->program->pieces[0].start);
-    if (layout->region_count > 0 && layout->data_shift != 0)
+    }
+    if (layout->region_count > 0 && layout->data_shift != 0) {
         cli_note("data moved from 0x%" PRIx64 " to 0x%" PRIx64, layout->regions[0].start,
                  CAPSTORE_DATA_BASE);
+    }
 }
 
 bool describe_elf(struct describe *describe, const char *path, uint64_t stack_size)
@@ -320,12 +348,14 @@ bool describe_elf(struct describe *describe, const char *path, uint64_t stack_si
     struct capstore_source file;
     struct elf_program program;
     char message[ELF_MESSAGE_SIZE];
-    if (!describe_file(describe, path, &file))
+    if (!describe_file(describe, path, &file)) {
         return false;
+    }
     /* The descriptor is the source's own (capstore_source_fd). */
     const int *fd = (const int *)file.ctx;
-    if (!elf_read(*fd, file.len, &program, message))
+    if (!elf_read(*fd, file.len, &program, message)) {
         return describe_refuse(describe, "%s: %s", path, message);
+    }
     struct layout layout = {
         .describe = describe,
         .program = &program,
@@ -335,8 +365,9 @@ bool describe_elf(struct describe *describe, const char *path, uint64_t stack_si
     uint64_t stack_top;
     if (!place_code(&layout) || !place_data(&layout) || !pack_code(&layout) ||
         !pack_regions(&layout) || !pack_stack(&layout, stack_size, &stack_top) ||
-        !pack_entry(&layout, stack_top))
+        !pack_entry(&layout, stack_top)) {
         return false;
+    }
     say_what_was_done(&layout);
     return true;
 }

@@ -41,10 +41,12 @@ static bool refuse(struct reading *reading, const char *format, ...)
 static bool add_piece(struct reading *reading, enum elf_use use, const GElf_Phdr *segment,
                       uint64_t from, uint64_t to)
 {
-    if (from >= to)
+    if (from >= to) {
         return true;
-    if (reading->program.count == ELF_MAX_PIECES)
+    }
+    if (reading->program.count == ELF_MAX_PIECES) {
         return refuse(reading, "the program has more than %d loadable parts", ELF_MAX_PIECES);
+    }
     uint64_t file_end = segment->p_vaddr + segment->p_filesz;
     reading->program.pieces[reading->program.count++] = (struct elf_piece){
         .use = use,
@@ -67,12 +69,14 @@ static void take_section(const GElf_Shdr *section, const GElf_Phdr *segment, str
     uint64_t end = segment->p_vaddr + segment->p_memsz;
     if ((section->sh_flags & SHF_ALLOC) == 0 || section->sh_size == 0 ||
         section->sh_addr < segment->p_vaddr || section->sh_addr >= end ||
-        section->sh_size > end - section->sh_addr)
+        section->sh_size > end - section->sh_addr) {
         return;
+    }
     uint64_t section_end = section->sh_addr + section->sh_size;
     if ((section->sh_flags & SHF_EXECINSTR) != 0) {
-        if (section_end > bounds->code_end)
+        if (section_end > bounds->code_end) {
             bounds->code_end = section_end;
+        }
     } else if ((section->sh_flags & SHF_WRITE) != 0 && section->sh_addr < bounds->write_start) {
         bounds->write_start = section->sh_addr;
     }
@@ -86,19 +90,24 @@ static bool find_bounds(struct reading *reading, const GElf_Phdr *segment,
     Elf_Scn *section = NULL;
     while ((section = elf_nextscn(reading->elf, section)) != NULL) {
         GElf_Shdr header;
-        if (gelf_getshdr(section, &header) != NULL)
+        if (gelf_getshdr(section, &header) != NULL) {
             take_section(&header, segment, &bounds);
+        }
     }
-    if (bounds.code_end == 0)
+    if (bounds.code_end == 0) {
         return false;
+    }
     /* What is zero-filled is writable, whatever its sections say. */
     uint64_t file_end = segment->p_vaddr + segment->p_filesz;
-    if (bounds.write_start > file_end)
+    if (bounds.write_start > file_end) {
         bounds.write_start = file_end;
-    if (bounds.code_end > file_end)
+    }
+    if (bounds.code_end > file_end) {
         bounds.code_end = file_end;
-    if (bounds.write_start < bounds.code_end)
+    }
+    if (bounds.write_start < bounds.code_end) {
         bounds.write_start = bounds.code_end;
+    }
     *ret_bounds = bounds;
     return true;
 }
@@ -123,16 +132,19 @@ static bool divide(struct reading *reading, const GElf_Phdr *segment)
 /* Whether the dynamic section names a library. A static program that moves itself has one, too. */
 static bool needs_libraries(struct reading *reading, const GElf_Phdr *segment)
 {
-    if (segment->p_offset > INT64_MAX || segment->p_filesz > DYNAMIC_MAX)
+    if (segment->p_offset > INT64_MAX || segment->p_filesz > DYNAMIC_MAX) {
         return segment->p_filesz > DYNAMIC_MAX;
+    }
     Elf_Data *data = elf_getdata_rawchunk(reading->elf, (int64_t)segment->p_offset,
                                           (size_t)segment->p_filesz, ELF_T_DYN);
     GElf_Dyn entry;
     for (int i = 0; data != NULL && gelf_getdyn(data, i, &entry) != NULL; i++) {
-        if (entry.d_tag == DT_NULL)
+        if (entry.d_tag == DT_NULL) {
             return false;
-        if (entry.d_tag == DT_NEEDED)
+        }
+        if (entry.d_tag == DT_NEEDED) {
             return true;
+        }
     }
     return false;
 }
@@ -140,18 +152,23 @@ static bool needs_libraries(struct reading *reading, const GElf_Phdr *segment)
 static bool take_segment(struct reading *reading, const GElf_Phdr *segment, size_t number)
 {
     if (segment->p_type == PT_INTERP ||
-        (segment->p_type == PT_DYNAMIC && needs_libraries(reading, segment)))
+        (segment->p_type == PT_DYNAMIC && needs_libraries(reading, segment))) {
         return refuse(reading, "the program is dynamically linked; a static one is wanted");
-    if (segment->p_type != PT_LOAD || segment->p_memsz == 0)
+    }
+    if (segment->p_type != PT_LOAD || segment->p_memsz == 0) {
         return true;
+    }
     if (segment->p_filesz > segment->p_memsz || segment->p_offset > reading->file_len ||
-        segment->p_filesz > reading->file_len - segment->p_offset)
+        segment->p_filesz > reading->file_len - segment->p_offset) {
         return refuse(reading, "segment %zu leaves the file", number);
-    if (segment->p_vaddr > UINT64_MAX - segment->p_memsz)
+    }
+    if (segment->p_vaddr > UINT64_MAX - segment->p_memsz) {
         return refuse(reading, "segment %zu leaves the address space", number);
+    }
     uint64_t end = segment->p_vaddr + segment->p_memsz;
-    if ((segment->p_flags & (PF_X | PF_W)) == (PF_X | PF_W))
+    if ((segment->p_flags & (PF_X | PF_W)) == (PF_X | PF_W)) {
         return divide(reading, segment);
+    }
     enum elf_use use = (segment->p_flags & PF_X) != 0   ? ELF_CODE
                        : (segment->p_flags & PF_W) != 0 ? ELF_WRITABLE
                                                         : ELF_READ;
@@ -169,20 +186,24 @@ static bool take_segments(struct reading *reading)
 {
     size_t count;
     struct elf_program *program = &reading->program;
-    if (elf_getphdrnum(reading->elf, &count) != 0 || count == 0)
+    if (elf_getphdrnum(reading->elf, &count) != 0 || count == 0) {
         return refuse(reading, "there are no program headers in the file");
+    }
     for (size_t i = 0; i < count; i++) {
         GElf_Phdr segment;
-        if (i > INT32_MAX || gelf_getphdr(reading->elf, (int)i, &segment) == NULL)
+        if (i > INT32_MAX || gelf_getphdr(reading->elf, (int)i, &segment) == NULL) {
             return refuse(reading, "the program headers leave the file");
-        if (!take_segment(reading, &segment, i))
+        }
+        if (!take_segment(reading, &segment, i)) {
             return false;
+        }
     }
     qsort(program->pieces, program->count, sizeof program->pieces[0], by_address);
     for (size_t i = 1; i < program->count; i++) {
         const struct elf_piece *before = &program->pieces[i - 1];
-        if (before->start + before->len > program->pieces[i].start)
+        if (before->start + before->len > program->pieces[i].start) {
             return refuse(reading, "segments overlap at 0x%" PRIx64, program->pieces[i].start);
+        }
     }
     return true;
 }
@@ -190,14 +211,18 @@ static bool take_segments(struct reading *reading)
 static bool take_header(struct reading *reading)
 {
     GElf_Ehdr header;
-    if (elf_kind(reading->elf) != ELF_K_ELF || gelf_getehdr(reading->elf, &header) == NULL)
+    if (elf_kind(reading->elf) != ELF_K_ELF || gelf_getehdr(reading->elf, &header) == NULL) {
         return refuse(reading, "no ELF file");
-    if (header.e_machine != EM_RISCV)
+    }
+    if (header.e_machine != EM_RISCV) {
         return refuse(reading, "no RISC-V program (e_machine %u)", header.e_machine);
-    if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB)
+    }
+    if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB) {
         return refuse(reading, "no 64-bit little-endian program");
-    if (header.e_type != ET_EXEC && header.e_type != ET_DYN)
+    }
+    if (header.e_type != ET_EXEC && header.e_type != ET_DYN) {
         return refuse(reading, "no executable (e_type %u); link it first", header.e_type);
+    }
     reading->program.entry = header.e_entry;
     return true;
 }
@@ -208,11 +233,13 @@ bool elf_read(int fd, uint64_t file_len, struct elf_program *ret_program,
     struct reading reading = {.file_len = file_len, .message = ret_message};
     (void)elf_version(EV_CURRENT);
     reading.elf = elf_begin(fd, ELF_C_READ, NULL);
-    if (reading.elf == NULL)
+    if (reading.elf == NULL) {
         return refuse(&reading, "no ELF file: %s", elf_errmsg(-1));
+    }
     bool good = take_header(&reading) && take_segments(&reading);
     elf_end(reading.elf);
-    if (good)
+    if (good) {
         *ret_program = reading.program;
+    }
     return good;
 }

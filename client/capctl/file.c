@@ -27,16 +27,20 @@ static int open_spool(void)
 {
     const char *directory = getenv("TMPDIR");
     char path[PATH_MAX];
-    if (directory == NULL || directory[0] == '\0')
+    if (directory == NULL || directory[0] == '\0') {
         directory = "/tmp";
+    }
     int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd >= 0)
+    if (fd >= 0) {
         return fd;
-    if (snprintf(path, sizeof path, "%s/capctl.XXXXXX", directory) >= (int)sizeof path)
+    }
+    if (snprintf(path, sizeof path, "%s/capctl.XXXXXX", directory) >= (int)sizeof path) {
         return -1;
+    }
     fd = mkostemp(path, O_CLOEXEC);
-    if (fd >= 0)
+    if (fd >= 0) {
         (void)unlink(path);
+    }
     return fd;
 }
 
@@ -46,10 +50,12 @@ static int write_all(int fd, const void *data, size_t len)
     const char *at = (const char *)data;
     while (len > 0) {
         ssize_t n = write(fd, at, len);
-        if (n < 0 && errno == EINTR)
+        if (n < 0 && errno == EINTR) {
             continue;
-        if (n < 0)
+        }
+        if (n < 0) {
             return errno;
+        }
         at += n;
         len -= (size_t)n;
     }
@@ -64,12 +70,14 @@ static int copy_stream(int from, int to, uint64_t *ret_len)
     uint64_t total = 0;
     while (code == 0) {
         ssize_t n = read(from, buffer, STEP);
-        if (n == 0)
+        if (n == 0) {
             break;
-        if (n < 0)
+        }
+        if (n < 0) {
             code = errno == EINTR ? 0 : errno;
-        else
+        } else {
             code = write_all(to, buffer, (size_t)n);
+        }
         total += n > 0 ? (uint64_t)n : 0;
     }
     free(buffer);
@@ -81,13 +89,15 @@ static int copy_stream(int from, int to, uint64_t *ret_len)
 static bool spool(struct cli *cli, const char *path, int from, struct cli_input *input)
 {
     int fd = open_spool();
-    if (fd < 0)
+    if (fd < 0) {
         return fail_errno(cli, "a temporary file", errno);
+    }
     int code = copy_stream(from, fd, &input->len);
     if (code != 0) {
         close(fd);
-        if (code != ENOSPC)
+        if (code != ENOSPC) {
             return fail_errno(cli, path, code);
+        }
         (void)cli_fail(cli, CLI_FAILED, "disk_full",
                        "%s: no room for a copy among the temporary files; set TMPDIR to where "
                        "there is",
@@ -101,12 +111,15 @@ static bool spool(struct cli *cli, const char *path, int from, struct cli_input 
 static bool take_file(struct cli *cli, const char *path, int fd, struct cli_input *input)
 {
     struct stat info;
-    if (fstat(fd, &info) < 0)
+    if (fstat(fd, &info) < 0) {
         return fail_errno(cli, path, errno);
-    if (S_ISDIR(info.st_mode))
+    }
+    if (S_ISDIR(info.st_mode)) {
         return fail_errno(cli, path, EISDIR);
-    if (!S_ISREG(info.st_mode))
+    }
+    if (!S_ISREG(info.st_mode)) {
         return spool(cli, path, fd, input);
+    }
     input->fd = fd;
     input->len = (uint64_t)info.st_size;
     return true;
@@ -116,17 +129,21 @@ bool cli_input_open(struct cli *cli, const char *path, struct cli_input *ret_inp
 {
     ret_input->fd = -1;
     if (strcmp(path, "-") == 0) {
-        if (!spool(cli, "standard input", STDIN_FILENO, ret_input))
+        if (!spool(cli, "standard input", STDIN_FILENO, ret_input)) {
             return false;
+        }
     } else {
         int fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
+        if (fd < 0) {
             return fail_errno(cli, path, errno);
+        }
         bool taken = take_file(cli, path, fd, ret_input);
-        if (!taken || ret_input->fd != fd)
+        if (!taken || ret_input->fd != fd) {
             close(fd);
-        if (!taken)
+        }
+        if (!taken) {
             return false;
+        }
     }
     ret_input->source = capstore_source_fd(&ret_input->fd, ret_input->len);
     return true;
@@ -134,8 +151,9 @@ bool cli_input_open(struct cli *cli, const char *path, struct cli_input *ret_inp
 
 void cli_input_close(struct cli_input *input)
 {
-    if (input->fd >= 0)
+    if (input->fd >= 0) {
         close(input->fd);
+    }
     input->fd = -1;
 }
 
@@ -152,8 +170,9 @@ static char *volatile unfinished;
 /* A signal that ends the run takes the temporary file with it. */
 static void remove_unfinished(int number)
 {
-    if (unfinished != NULL)
+    if (unfinished != NULL) {
         (void)unlink(unfinished);
+    }
     (void)raise(number); /* the handler is reset: this ends the run as the signal does */
 }
 
@@ -164,8 +183,9 @@ static void watch(char *temporary)
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         struct sigaction action = {.sa_handler = remove_unfinished, .sa_flags = (int)SA_RESETHAND};
         struct sigaction before;
-        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL)
+        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL) {
             (void)sigaction(numbers[i], &action, NULL);
+        }
     }
 }
 
@@ -194,8 +214,9 @@ bool cli_output_open(struct cli *cli, const char *path, struct cli_output *ret_o
 {
     *ret_output = (struct cli_output){.fd = -1};
     ret_output->path = strdup(path);
-    if (ret_output->path == NULL)
+    if (ret_output->path == NULL) {
         return output_fail(cli, ret_output, ENOMEM);
+    }
     struct stat info;
     bool there = strcmp(path, "-") != 0 && stat(path, &info) == 0;
     if (strcmp(path, "-") == 0) {
@@ -207,11 +228,13 @@ bool cli_output_open(struct cli *cli, const char *path, struct cli_output *ret_o
     } else {
         /* A link stays a link: what it points to is replaced. */
         ret_output->final = there ? realpath(path, NULL) : strdup(path);
-        if (ret_output->final != NULL)
+        if (ret_output->final != NULL) {
             ret_output->fd = open_beside(ret_output, there ? &info : NULL);
+        }
     }
-    if (ret_output->fd >= 0)
+    if (ret_output->fd >= 0) {
         return true;
+    }
     int code = errno;
     (void)output_fail(cli, ret_output, code);
     cli_output_close(ret_output);
@@ -232,10 +255,11 @@ bool cli_output_copy(struct cli *cli, struct cli_output *output,
     for (uint64_t at = 0; good && at < source->len;) {
         size_t len = source->len - at < STEP ? (size_t)(source->len - at) : STEP;
         enum capstore_error error = source->read(source->ctx, at, step, len);
-        if (error != CAPSTORE_OK)
+        if (error != CAPSTORE_OK) {
             good = cli_fail_error(cli, error, "reading", NULL) == CLI_DONE;
-        else
+        } else {
             good = cli_output_write(cli, output, (struct capstore_bytes){step, len});
+        }
         at += len;
     }
     free(step);
@@ -248,8 +272,9 @@ static bool write_zeros(struct cli *cli, struct cli_output *output, uint64_t len
     static const uint8_t zeros[65536];
     while (len > 0) {
         size_t some = len < sizeof zeros ? (size_t)len : sizeof zeros;
-        if (!cli_output_write(cli, output, (struct capstore_bytes){zeros, some}))
+        if (!cli_output_write(cli, output, (struct capstore_bytes){zeros, some})) {
             return false;
+        }
         len -= some;
     }
     return true;
@@ -262,8 +287,9 @@ static bool data_to_stream(struct cli *cli, struct cli_output *output,
     for (uint64_t i = 0; i < capstore_data_page_count(cap); i++) {
         struct capstore_page page = capstore_data_page(cap, i);
         uint64_t start = page.index * CAPSTORE_PAGE_SIZE;
-        if (!write_zeros(cli, output, start - at) || !cli_output_write(cli, output, page.bytes))
+        if (!write_zeros(cli, output, start - at) || !cli_output_write(cli, output, page.bytes)) {
             return false;
+        }
         at = start + page.bytes.len;
     }
     return write_zeros(cli, output, capstore_data_size(cap) - at);
@@ -273,10 +299,12 @@ static int write_at(int fd, uint64_t offset, struct capstore_bytes bytes)
 {
     while (bytes.len > 0) {
         ssize_t n = pwrite(fd, bytes.data, bytes.len, (off_t)offset);
-        if (n < 0 && errno == EINTR)
+        if (n < 0 && errno == EINTR) {
             continue;
-        if (n < 0)
+        }
+        if (n < 0) {
             return errno;
+        }
         bytes.data += n;
         bytes.len -= (size_t)n;
         offset += (uint64_t)n;
@@ -286,8 +314,9 @@ static int write_at(int fd, uint64_t offset, struct capstore_bytes bytes)
 
 bool cli_output_data(struct cli *cli, struct cli_output *output, const struct capstore_cap *cap)
 {
-    if (output->stream)
+    if (output->stream) {
         return data_to_stream(cli, output, cap);
+    }
     uint64_t size = capstore_data_size(cap);
     if (size > INT64_MAX || ftruncate(output->fd, (off_t)size) < 0) {
         (void)cli_fail(cli, CLI_FAILED, "io",
@@ -309,12 +338,15 @@ bool cli_output_commit(struct cli *cli, struct cli_output *output)
     /* Some file systems report a full disk only now. */
     int fd = output->fd;
     output->fd = -1;
-    if (close(fd) < 0)
+    if (close(fd) < 0) {
         return output_fail(cli, output, errno);
-    if (output->temporary == NULL)
+    }
+    if (output->temporary == NULL) {
         return true;
-    if (rename(output->temporary, output->final) < 0)
+    }
+    if (rename(output->temporary, output->final) < 0) {
         return output_fail(cli, output, errno);
+    }
     unfinished = NULL;
     free(output->temporary);
     output->temporary = NULL;
@@ -323,11 +355,13 @@ bool cli_output_commit(struct cli *cli, struct cli_output *output)
 
 void cli_output_close(struct cli_output *output)
 {
-    if (output->fd >= 0)
+    if (output->fd >= 0) {
         close(output->fd);
+    }
     output->fd = -1;
-    if (output->temporary != NULL)
+    if (output->temporary != NULL) {
         (void)unlink(output->temporary);
+    }
     unfinished = NULL;
     free(output->temporary);
     free(output->final);

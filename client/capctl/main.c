@@ -92,8 +92,9 @@ static const char exit_help[] =
 /* The end of what was printed with stdio. */
 static enum cli_exit printed(struct cli *cli)
 {
-    if (fflush(stdout) == 0 && ferror(stdout) == 0)
+    if (fflush(stdout) == 0 && ferror(stdout) == 0) {
         return CLI_DONE;
+    }
     return cli_fail(cli, CLI_FAILED, "io", "cannot write the result");
 }
 
@@ -101,8 +102,9 @@ static enum cli_exit print_help(struct cli *cli)
 {
     fputs(global_help, stdout);
     fputs("\ncommands:\n", stdout);
-    for (size_t i = 0; i < COMMAND_COUNT; i++)
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
         printf("  %-8s %-23s %s\n", commands[i].name, commands[i].arguments, commands[i].summary);
+    }
     fputs(exit_help, stdout);
     return printed(cli);
 }
@@ -117,8 +119,9 @@ static enum cli_exit print_command_help(struct cli *cli)
         const struct cli_option *option = &command->options[i];
         char left[64];
         char letter[5] = "    ";
-        if (option->letter != 0)
+        if (option->letter != 0) {
             snprintf(letter, sizeof letter, "-%c, ", option->letter);
+        }
         snprintf(left, sizeof left, "%s--%s %s", letter, option->name,
                  option->value != NULL ? option->value : "");
         printf("%s  %-22s %s\n", i == 0 ? "\n" : "", left, option->help);
@@ -128,18 +131,20 @@ static enum cli_exit print_command_help(struct cli *cli)
 
 static enum cli_exit print_version(struct cli *cli)
 {
-    if (cli->json)
+    if (cli->json) {
         printf("{\"version\": \"%s\"}\n", capstore_version());
-    else
+    } else {
         printf("capctl %s\n", capstore_version());
+    }
     return printed(cli);
 }
 
 static const struct cli_command *find_command(const char *name)
 {
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        if (strcmp(commands[i].name, name) == 0)
+        if (strcmp(commands[i].name, name) == 0) {
             return &commands[i];
+        }
     }
     return NULL;
 }
@@ -158,10 +163,12 @@ struct reader {
 static const char *option_value(struct cli *cli, struct reader *reader, const char *word,
                                 const char *attached)
 {
-    if (attached != NULL)
+    if (attached != NULL) {
         return attached;
-    if (reader->next < reader->count)
+    }
+    if (reader->next < reader->count) {
         return reader->words[reader->next++];
+    }
     (void)cli_fail(cli, CLI_USAGE, "usage", "%s wants a value", word);
     return NULL;
 }
@@ -171,15 +178,18 @@ static bool is_option(const char *word, const char *name, char letter, const cha
 {
     *ret_attached = NULL;
     if (word[0] == '-' && letter != 0 && word[1] == letter) {
-        if (word[2] != '\0')
+        if (word[2] != '\0') {
             *ret_attached = word + 2;
+        }
         return true;
     }
     size_t len = strlen(name);
-    if (strncmp(word, "--", 2) != 0 || strncmp(word + 2, name, len) != 0)
+    if (strncmp(word, "--", 2) != 0 || strncmp(word + 2, name, len) != 0) {
         return false;
-    if (word[2 + len] == '=')
+    }
+    if (word[2 + len] == '=') {
         *ret_attached = word + 3 + len;
+    }
     return word[2 + len] == '\0' || word[2 + len] == '=';
 }
 
@@ -190,17 +200,20 @@ static bool take_setting(struct cli *cli, struct reader *reader, const char *wor
     const char *value = NULL;
     uint64_t seconds;
     *ret_taken = true;
-    if (is_option(word, "socket", 's', &attached))
+    if (is_option(word, "socket", 's', &attached)) {
         return (cli->socket = option_value(cli, reader, word, attached)) != NULL;
-    if (is_option(word, "admin", 0, &attached))
+    }
+    if (is_option(word, "admin", 0, &attached)) {
         return (cli->admin = option_value(cli, reader, word, attached)) != NULL;
+    }
     if (!is_option(word, "timeout", 0, &attached)) {
         *ret_taken = false;
         return true;
     }
     value = option_value(cli, reader, word, attached);
-    if (value == NULL)
+    if (value == NULL) {
         return false;
+    }
     if (!cli_parse_u64(value, &seconds) || seconds == 0 || seconds > 86400) {
         (void)cli_fail(cli, CLI_USAGE, "usage", "--timeout: \"%s\" is not 1 to 86400", value);
         return false;
@@ -212,14 +225,15 @@ static bool take_setting(struct cli *cli, struct reader *reader, const char *wor
 static bool take_global(struct cli *cli, struct reader *reader, const char *word, bool *ret_taken)
 {
     *ret_taken = true;
-    if (strcmp(word, "--json") == 0)
+    if (strcmp(word, "--json") == 0) {
         cli->json = true;
-    else if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0)
+    } else if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0) {
         reader->help = true;
-    else if (strcmp(word, "-V") == 0 || strcmp(word, "--version") == 0)
+    } else if (strcmp(word, "-V") == 0 || strcmp(word, "--version") == 0) {
         reader->version = true;
-    else
+    } else {
         return take_setting(cli, reader, word, ret_taken);
+    }
     return true;
 }
 
@@ -229,14 +243,17 @@ static bool take_option(struct cli *cli, struct reader *reader, const char *word
     for (int i = 0; i < CLI_MAX_OPTIONS && cli->command->options[i].name != NULL; i++) {
         const struct cli_option *option = &cli->command->options[i];
         const char *attached;
-        if (!is_option(word, option->name, option->letter, &attached))
+        if (!is_option(word, option->name, option->letter, &attached)) {
             continue;
+        }
         *ret_taken = true;
-        if (option->value != NULL)
+        if (option->value != NULL) {
             return (cli->values[i] = option_value(cli, reader, word, attached)) != NULL;
+        }
         cli->values[i] = "";
-        if (attached == NULL)
+        if (attached == NULL) {
             return true;
+        }
         (void)cli_fail(cli, CLI_USAGE, "usage", "--%s takes no value", option->name);
         return false;
     }
@@ -252,12 +269,15 @@ static bool take_word(struct cli *cli, struct reader *reader, char *word)
         return true;
     }
     if (!reader->plain && word[0] == '-' && word[1] != '\0') {
-        if (!take_global(cli, reader, word, &taken))
+        if (!take_global(cli, reader, word, &taken)) {
             return false;
-        if (!taken && cli->command != NULL && !take_option(cli, reader, word, &taken))
+        }
+        if (!taken && cli->command != NULL && !take_option(cli, reader, word, &taken)) {
             return false;
-        if (!taken)
+        }
+        if (!taken) {
             (void)cli_fail(cli, CLI_USAGE, "usage", "unknown option %s; try capctl --help", word);
+        }
         return taken;
     }
     if (cli->command != NULL) {
@@ -270,29 +290,34 @@ static bool take_word(struct cli *cli, struct reader *reader, char *word)
         return true;
     }
     cli->command = find_command(word);
-    if (cli->command == NULL)
+    if (cli->command == NULL) {
         (void)cli_fail(cli, CLI_USAGE, "usage", "unknown command %s; try capctl --help", word);
+    }
     return cli->command != NULL;
 }
 
 static enum cli_exit run(struct cli *cli, struct reader *reader)
 {
     while (reader->next < reader->count) {
-        if (!take_word(cli, reader, reader->words[reader->next++]))
+        if (!take_word(cli, reader, reader->words[reader->next++])) {
             return CLI_USAGE;
+        }
     }
-    if (reader->version)
+    if (reader->version) {
         return print_version(cli);
-    if (reader->help)
+    }
+    if (reader->help) {
         return cli->command != NULL ? print_command_help(cli) : print_help(cli);
+    }
     if (cli->command == NULL) {
         fputs(global_help, stderr);
         return cli_fail(cli, CLI_USAGE, "usage", "a command is wanted; try capctl --help");
     }
     if (cli->argument_count < cli->command->min_arguments ||
-        (cli->command->max_arguments >= 0 && cli->argument_count > cli->command->max_arguments))
+        (cli->command->max_arguments >= 0 && cli->argument_count > cli->command->max_arguments)) {
         return cli_fail(cli, CLI_USAGE, "usage", "usage: capctl %s %s", cli->command->name,
                         cli->command->arguments);
+    }
     return cli->command->run(cli);
 }
 
@@ -311,16 +336,18 @@ static bool occupy_standard_streams(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
         if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
-            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) {
             return false;
+        }
     }
     return true;
 }
 
 int main(int argc, char **argv)
 {
-    if (!occupy_standard_streams())
+    if (!occupy_standard_streams()) {
         return CLI_FAILED;
+    }
     struct cli cli = {
         .socket = setting("CAPSTORE_SOCKET", CLI_DEFAULT_SOCKET),
         .admin = setting("CAPSTORE_ADMIN", CLI_DEFAULT_ADMIN),
@@ -328,8 +355,9 @@ int main(int argc, char **argv)
     };
     struct reader reader = {.count = argc, .words = argv, .next = 1};
     /* --json holds for every message, also for one about a word before it. */
-    for (int i = 1; i < argc; i++)
+    for (int i = 1; i < argc; i++) {
         cli.json = cli.json || strcmp(argv[i], "--json") == 0;
+    }
     enum cli_exit exit = cli.arguments == NULL
                              ? cli_fail(&cli, CLI_FAILED, "no_memory", "out of memory")
                              : run(&cli, &reader);

@@ -7,8 +7,9 @@
 
 enum cli_exit cli_print(struct cli *cli, struct out *out, enum cli_exit exit)
 {
-    if (out_finish(out, cli->quiet ? stderr : stdout))
+    if (out_finish(out, cli->quiet ? stderr : stdout)) {
         return exit;
+    }
     return cli_fail(cli, CLI_FAILED, "io", "cannot write the result");
 }
 
@@ -19,16 +20,20 @@ static void print_warnings(struct out *out, const struct capstore_check *check)
         const struct capstore_warning *warning = &check->warnings[i];
         out_object(out, NULL);
         out_text(out, "reason", warning->reason);
-        if (warning->has_key)
+        if (warning->has_key) {
             out_key(out, "key", warning->key);
-        if (warning->has_index)
+        }
+        if (warning->has_index) {
             out_u64(out, "mapping", warning->index);
-        if (warning->has_other_index)
+        }
+        if (warning->has_other_index) {
             out_u64(out, "other_mapping", warning->other_index);
-        if (warning->has_value && strcmp(warning->reason, "arena_unused") == 0)
+        }
+        if (warning->has_value && strcmp(warning->reason, "arena_unused") == 0) {
             out_u64(out, "bytes", warning->value);
-        else if (warning->has_value)
+        } else if (warning->has_value) {
             out_address(out, "address", warning->value);
+        }
         out_text(out, "message", warning->text);
         out_end(out);
     }
@@ -90,20 +95,23 @@ struct capstore_check *cli_judge(struct cli *cli, const struct capstore_source *
     enum capstore_error error = capstore_check(&metered, &check);
     cli_meter_stop(&meter);
     cli->meter = NULL;
-    if (error != CAPSTORE_OK)
+    if (error != CAPSTORE_OK) {
         *ret_exit = cli_fail_error(cli, error, "check", NULL);
+    }
     return check;
 }
 
 enum cli_exit cli_check(struct cli *cli)
 {
     struct cli_input input;
-    if (!cli_input_open(cli, cli->arguments[0], &input))
+    if (!cli_input_open(cli, cli->arguments[0], &input)) {
         return CLI_FAILED;
+    }
     enum cli_exit exit = CLI_FAILED;
     struct capstore_check *check = cli_judge(cli, &input.source, &exit);
-    if (check != NULL)
+    if (check != NULL) {
         exit = cli_print_check(cli, check);
+    }
     capstore_check_free(check);
     cli_input_close(&input);
     return exit;
@@ -113,10 +121,12 @@ enum cli_exit cli_hash(struct cli *cli)
 {
     uint64_t size;
     struct cli_input input;
-    if (!cli_option_size(cli, "size", 0, &size))
+    if (!cli_option_size(cli, "size", 0, &size)) {
         return CLI_USAGE;
-    if (!cli_input_open(cli, cli->arguments[0], &input))
+    }
+    if (!cli_input_open(cli, cli->arguments[0], &input)) {
         return CLI_FAILED;
+    }
     struct cli_meter meter;
     cli_meter_start(&meter, "hashing", NULL);
     cli->meter = &meter;
@@ -126,8 +136,9 @@ enum cli_exit cli_hash(struct cli *cli)
     cli_meter_stop(&meter);
     cli->meter = NULL;
     cli_input_close(&input);
-    if (error != CAPSTORE_OK)
+    if (error != CAPSTORE_OK) {
         return cli_fail_error(cli, error, cli->arguments[0], NULL);
+    }
     struct out out;
     out_begin(&out, cli->json);
     out_hash(&out, "cap_hash", &id.cap_hash);

@@ -6,8 +6,9 @@
 
 static void put(struct out *out, const char *text, size_t len)
 {
-    if (out->error == CAP_OK)
+    if (out->error == CAP_OK) {
         out->error = cap_buf_append(&out->text, text, len);
+    }
 }
 
 static void puts_text(struct out *out, const char *text)
@@ -24,15 +25,18 @@ static size_t utf8_len(const unsigned char *text)
                  : text[0] < 0xe0 ? 2
                  : text[0] < 0xf0 ? 3
                                   : 4;
-    if (text[0] > 0xf4)
+    if (text[0] > 0xf4) {
         return 0;
+    }
     for (size_t i = 1; i < len; i++) {
-        if ((text[i] & 0xc0) != 0x80)
+        if ((text[i] & 0xc0) != 0x80) {
             return 0;
+        }
     }
     if ((text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xed && text[1] > 0x9f) ||
-        (text[0] == 0xf0 && text[1] < 0x90) || (text[0] == 0xf4 && text[1] > 0x8f))
+        (text[0] == 0xf0 && text[1] < 0x90) || (text[0] == 0xf4 && text[1] > 0x8f)) {
         return 0;
+    }
     return len;
 }
 
@@ -66,8 +70,9 @@ static struct out_level *level(struct out *out)
 static void indent(struct out *out)
 {
     for (int i = 1; i <= out->depth; i++) {
-        if (!out->levels[i].array)
+        if (!out->levels[i].array) {
             puts_text(out, "  ");
+        }
     }
 }
 
@@ -82,11 +87,13 @@ static void human_lead(struct out *out, const char *name)
     if (out->dash) {
         out->dash = false; /* the "- " stands there already */
     } else {
-        if (out->text.len > 0)
+        if (out->text.len > 0) {
             puts_text(out, "\n");
+        }
         indent(out);
-        if (at->array)
+        if (at->array) {
             puts_text(out, "- ");
+        }
     }
     if (name != NULL) {
         puts_text(out, name);
@@ -101,8 +108,9 @@ static void lead(struct out *out, const char *name)
         level(out)->count++;
         return;
     }
-    if (level(out)->count++ > 0)
+    if (level(out)->count++ > 0) {
         puts_text(out, ", ");
+    }
     if (name != NULL) {
         json_string(out, name);
         puts_text(out, ": ");
@@ -117,16 +125,18 @@ static void plain(struct out *out, const char *name, const char *value, bool quo
         json_string(out, value);
         return;
     }
-    if (!out->json && name != NULL)
+    if (!out->json && name != NULL) {
         puts_text(out, " ");
+    }
     puts_text(out, value[0] == '\0' ? "\"\"" : value);
 }
 
 void out_begin(struct out *out, bool json)
 {
     *out = (struct out){.json = json};
-    if (json)
+    if (json) {
         puts_text(out, "{");
+    }
 }
 
 void out_text(struct out *out, const char *name, const char *value)
@@ -158,10 +168,11 @@ void out_size(struct out *out, const char *name, uint64_t value)
     char text[64];
     char human[32];
     out_human_size(value, human);
-    if (out->json || value < 1024)
+    if (out->json || value < 1024) {
         snprintf(text, sizeof text, "%" PRIu64, value);
-    else
+    } else {
         snprintf(text, sizeof text, "%" PRIu64 " (%s)", value, human);
+    }
     plain(out, name, text, false);
 }
 
@@ -210,10 +221,11 @@ static void enter(struct out *out, const char *name, bool array, bool inline_arr
         return;
     }
     out->levels[++out->depth] = (struct out_level){array, inline_array && !out->json, 0};
-    if (out->json)
+    if (out->json) {
         puts_text(out, array ? "[" : "{");
-    else
+    } else {
         out->dash = element && !array;
+    }
 }
 
 void out_object(struct out *out, const char *name)
@@ -234,12 +246,14 @@ void out_line(struct out *out, const char *name)
 void out_end(struct out *out)
 {
     struct out_level left = *level(out);
-    if (out->depth > 0)
+    if (out->depth > 0) {
         out->depth--;
-    if (out->json)
+    }
+    if (out->json) {
         puts_text(out, left.array ? "]" : "}");
-    else if (left.count == 0)
+    } else if (left.count == 0) {
         puts_text(out, " none");
+    }
     out->dash = false;
 }
 
@@ -247,8 +261,9 @@ bool out_finish(struct out *out, FILE *file)
 {
     puts_text(out, out->json ? "}\n" : "\n");
     bool good = out->error == CAP_OK;
-    if (good)
+    if (good) {
         good = fwrite(out->text.data, 1, out->text.len, file) == out->text.len;
+    }
     good = fflush(file) == 0 && good;
     cap_buf_free(&out->text);
     return good;

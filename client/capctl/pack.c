@@ -56,8 +56,9 @@ void describe_end(struct describe *describe)
 bool describe_file(struct describe *describe, const char *path, struct capstore_source *ret_source)
 {
     struct held *held = hold(describe);
-    if (held == NULL || !cli_input_open(describe->cli, path, &held->input))
+    if (held == NULL || !cli_input_open(describe->cli, path, &held->input)) {
         return false;
+    }
     *ret_source = held->input.source;
     return true;
 }
@@ -66,8 +67,9 @@ bool describe_bytes(struct describe *describe, struct cap_buf *bytes,
                     struct capstore_source *ret_source)
 {
     struct held *held = hold(describe);
-    if (held == NULL)
+    if (held == NULL) {
         return false;
+    }
     held->buf = *bytes;
     *bytes = (struct cap_buf){0};
     held->bytes = (struct capstore_bytes){held->buf.data, held->buf.len};
@@ -78,18 +80,21 @@ bool describe_bytes(struct describe *describe, struct cap_buf *bytes,
 void *describe_memory(struct describe *describe, size_t len)
 {
     struct held *held = hold(describe);
-    if (held == NULL)
+    if (held == NULL) {
         return NULL;
+    }
     held->memory = calloc(1, len);
-    if (held->memory == NULL)
+    if (held->memory == NULL) {
         (void)cli_fail_error(describe->cli, CAPSTORE_E_NO_MEMORY, NULL, NULL);
+    }
     return held->memory;
 }
 
 bool describe_ok(struct describe *describe, enum capstore_error error, const char *what)
 {
-    if (error == CAPSTORE_OK)
+    if (error == CAPSTORE_OK) {
         return true;
+    }
     describe->cli->refused = cli_fail_error(describe->cli, error, what, NULL) == CLI_NO;
     return false;
 }
@@ -114,15 +119,17 @@ static enum cli_exit judge_and_write(struct cli *cli, const struct capstore_sour
 {
     enum cli_exit exit = CLI_FAILED;
     struct capstore_check *check = cli_judge(cli, wire, &exit);
-    if (check == NULL)
+    if (check == NULL) {
         return exit;
+    }
     if (check->error == CAPSTORE_OK) {
         struct cli_output output;
         bool good = cli_output_open(cli, path, &output);
         if (good) {
             struct cli_meter meter = {0};
-            if (!output.stream) /* a stream may be the terminal itself */
+            if (!output.stream) { /* a stream may be the terminal itself */
                 cli_meter_start(&meter, "writing", NULL);
+            }
             cli->meter = &meter;
             good = cli_output_copy(cli, &output, wire) && cli_output_commit(cli, &output);
             cli_meter_stop(&meter);
@@ -141,19 +148,22 @@ static enum cli_exit judge_and_write(struct cli *cli, const struct capstore_sour
 
 static bool describe_input(struct describe *describe, const char *program, uint64_t stack)
 {
-    if (program != NULL)
+    if (program != NULL) {
         return describe_elf(describe, program, stack);
+    }
     return describe_manifest(describe, describe->cli->arguments[0]);
 }
 
 /* More than the error's own words, where the packer means something in particular. */
 static const char *what_failed(enum capstore_error error)
 {
-    if (error == CAPSTORE_E_SSZ)
+    if (error == CAPSTORE_E_SSZ) {
         return "a key of a table, or a register of an endpoint, stands there twice (0a and 0A are "
                "one key, 1 and 0x1 one register)";
-    if (error == CAPSTORE_E_BODY_TOO_LARGE)
+    }
+    if (error == CAPSTORE_E_BODY_TOO_LARGE) {
         return "the content is more than 4 GiB, or reaches above 16 TiB of a slot";
+    }
     return NULL;
 }
 
@@ -162,18 +172,23 @@ enum cli_exit cli_pack(struct cli *cli)
     const char *program = cli_option(cli, "elf");
     const char *path = cli_option(cli, "output");
     uint64_t stack;
-    if ((program != NULL) == (cli->argument_count == 1))
+    if ((program != NULL) == (cli->argument_count == 1)) {
         return cli_fail(cli, CLI_USAGE, "usage", "pack wants MANIFEST.json or --elf PROG");
-    if (path == NULL)
+    }
+    if (path == NULL) {
         return cli_fail(cli, CLI_USAGE, "usage", "pack wants -o FILE");
-    if (program == NULL && cli_option(cli, "stack") != NULL)
+    }
+    if (program == NULL && cli_option(cli, "stack") != NULL) {
         return cli_fail(cli, CLI_USAGE, "usage", "--stack goes with --elf");
-    if (!cli_option_size(cli, "stack", DEFAULT_STACK, &stack))
+    }
+    if (!cli_option_size(cli, "stack", DEFAULT_STACK, &stack)) {
         return CLI_USAGE;
+    }
     cli->quiet = strcmp(path, "-") == 0;
-    if (cli->quiet && cli->json)
+    if (cli->quiet && cli->json) {
         return cli_fail(cli, CLI_USAGE, "usage",
                         "-o - and --json both want the standard output; name a file");
+    }
     struct describe describe;
     struct capstore_source wire;
     enum cli_exit exit = CLI_FAILED;

@@ -37,11 +37,12 @@ static void draw_bar(const struct cli_meter *meter, int64_t elapsed_ms)
 static void draw(const struct cli_meter *meter)
 {
     int64_t elapsed_ms = now_ms() - meter->started_ms;
-    if (meter->total > 0 && (meter->done < meter->total || meter->after == NULL))
+    if (meter->total > 0 && (meter->done < meter->total || meter->after == NULL)) {
         draw_bar(meter, elapsed_ms);
-    else
+    } else {
         fprintf(stderr, "\r\033[K%s, %lld s", meter->total > 0 ? meter->after : meter->label,
                 (long long)(elapsed_ms / 1000));
+    }
     fflush(stderr);
 }
 
@@ -58,15 +59,17 @@ static void *draw_until_stop(void *ctx)
     bool drawn = false;
     pthread_mutex_lock(&meter->lock);
     while (!meter->stop) {
-        if (pthread_cond_timedwait(&meter->wake, &meter->lock, &until) == 0 || meter->stop)
+        if (pthread_cond_timedwait(&meter->wake, &meter->lock, &until) == 0 || meter->stop) {
             continue; /* woken early: to stop, or for nothing */
+        }
         draw(meter);
         drawn = true;
         until = in_ms(NEXT_MS);
     }
     pthread_mutex_unlock(&meter->lock);
-    if (drawn)
+    if (drawn) {
         fputs("\r\033[K", stderr);
+    }
     return NULL;
 }
 
@@ -74,8 +77,9 @@ void cli_meter_start(struct cli_meter *meter, const char *label, const char *aft
 {
     pthread_condattr_t monotonic;
     *meter = (struct cli_meter){.label = label, .after = after, .started_ms = now_ms()};
-    if (isatty(STDERR_FILENO) != 1)
+    if (isatty(STDERR_FILENO) != 1) {
         return;
+    }
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&meter->lock, NULL);
@@ -98,8 +102,9 @@ void cli_meter_update(struct cli_meter *meter, uint64_t done, uint64_t total)
 
 void cli_meter_stop(struct cli_meter *meter)
 {
-    if (!meter->running)
+    if (!meter->running) {
         return;
+    }
     pthread_mutex_lock(&meter->lock);
     meter->stop = true;
     pthread_cond_signal(&meter->wake);
@@ -123,8 +128,9 @@ static uint64_t metered_next(void *ctx, uint64_t offset)
     struct cli_meter *meter = (struct cli_meter *)ctx;
     uint64_t next = meter->inner.next_data(meter->inner.ctx, offset);
     uint64_t end = next < meter->inner.len ? next : meter->inner.len;
-    if (end > offset)
+    if (end > offset) {
         cli_meter_update(meter, meter->done + (end - offset), meter->total);
+    }
     return next;
 }
 

@@ -28,12 +28,15 @@ enum cli_exit cli_put(struct cli *cli)
     enum cli_exit exit = CLI_FAILED;
     struct cli_input input;
     bool canonical = cli_option(cli, "canonical") != NULL;
-    if (!cli_option_size(cli, "size", 0, &size))
+    if (!cli_option_size(cli, "size", 0, &size)) {
         return CLI_USAGE;
-    if (canonical && cli_option(cli, "size") != NULL)
+    }
+    if (canonical && cli_option(cli, "size") != NULL) {
         return cli_fail(cli, CLI_USAGE, "usage", "--canonical states its own size");
-    if (!cli_input_open(cli, cli->arguments[0], &input))
+    }
+    if (!cli_input_open(cli, cli->arguments[0], &input)) {
         return CLI_FAILED;
+    }
     struct capstore *store = cli_connect(cli, &exit);
     if (store != NULL) {
         struct cli_meter meter;
@@ -98,8 +101,9 @@ enum cli_exit cli_publish(struct cli *cli)
                      (cli_option(cli, "dry-run") != NULL ? CAPSTORE_DRY_RUN : 0);
     enum cli_exit exit = CLI_FAILED;
     struct cli_input input;
-    if (!cli_input_open(cli, cli->arguments[0], &input))
+    if (!cli_input_open(cli, cli->arguments[0], &input)) {
         return CLI_FAILED;
+    }
     struct capstore *store = cli_connect(cli, &exit);
     if (store != NULL) {
         struct cli_meter meter;
@@ -109,12 +113,13 @@ enum cli_exit cli_publish(struct cli *cli)
         enum capstore_error error = capstore_publish(store, &input.source, flags, &result);
         cli_meter_stop(&meter);
         cli->meter = NULL;
-        if (error == CAPSTORE_OK)
+        if (error == CAPSTORE_OK) {
             exit = print_published(cli, &result);
-        else if (cli_is_refusal(error))
+        } else if (cli_is_refusal(error)) {
             exit = print_refused(cli, store, error);
-        else
+        } else {
             exit = cli_fail_error(cli, error, cli->arguments[0], capstore_message(store));
+        }
     }
     capstore_free(store);
     cli_input_close(&input);
@@ -127,10 +132,12 @@ static bool write_cap(struct cli *cli, struct cli_output *output, const struct c
 {
     uint64_t address;
     struct capstore_bytes code = {NULL, 0};
-    if (cli_option(cli, "content") == NULL)
+    if (cli_option(cli, "content") == NULL) {
         return cli_output_write(cli, output, capstore_cap_body(cap));
-    if (capstore_cap_kind(cap) == CAPSTORE_KIND_DATA)
+    }
+    if (capstore_cap_kind(cap) == CAPSTORE_KIND_DATA) {
         return cli_output_data(cli, output, cap);
+    }
     (void)capstore_image_code(cap, &address, &code); /* without code the content is empty */
     return cli_output_write(cli, output, code);
 }
@@ -139,24 +146,29 @@ static bool write_cap(struct cli *cli, struct cli_output *output, const struct c
 static enum cli_exit deliver(struct cli *cli, const struct capstore_cap *cap)
 {
     const char *path = cli_option(cli, "output");
-    if (path == NULL && !cli->json)
+    if (path == NULL && !cli->json) {
         path = "-";
+    }
     struct cli_output output;
     if (path != NULL) {
-        if (!cli_output_open(cli, path, &output))
+        if (!cli_output_open(cli, path, &output)) {
             return CLI_FAILED;
+        }
         struct cli_meter meter = {0};
-        if (!output.stream) /* a stream may be the terminal itself */
+        if (!output.stream) { /* a stream may be the terminal itself */
             cli_meter_start(&meter, "writing", NULL);
+        }
         cli->meter = &meter;
         bool good = write_cap(cli, &output, cap) && cli_output_commit(cli, &output);
         cli_meter_stop(&meter);
         cli->meter = NULL;
         cli_output_close(&output);
-        if (!good)
+        if (!good) {
             return CLI_FAILED;
-        if (strcmp(path, "-") == 0)
+        }
+        if (strcmp(path, "-") == 0) {
             return CLI_DONE;
+        }
     }
     struct out out;
     out_begin(&out, cli->json);
@@ -177,8 +189,9 @@ static struct capstore_cap *fetch(struct cli *cli, struct capstore *store,
     enum capstore_error error = capstore_get(store, hash, &cap);
     cli_meter_stop(&meter);
     cli->meter = NULL;
-    if (error == CAPSTORE_OK)
+    if (error == CAPSTORE_OK) {
         return cap;
+    }
     char hex[CAPSTORE_HASH_HEX_SIZE];
     capstore_hash_format(hash, hex);
     *ret_exit = cli_fail_error(cli, error, hex, capstore_message(store));
@@ -191,18 +204,22 @@ enum cli_exit cli_get(struct cli *cli)
     enum cli_exit exit = CLI_FAILED;
     const char *path = cli_option(cli, "output");
     bool to_stdout = path != NULL ? strcmp(path, "-") == 0 : !cli->json;
-    if (!cli_parse_hash(cli, cli->arguments[0], &hash))
+    if (!cli_parse_hash(cli, cli->arguments[0], &hash)) {
         return CLI_USAGE;
-    if (to_stdout && cli->json)
+    }
+    if (to_stdout && cli->json) {
         return cli_fail(cli, CLI_USAGE, "usage",
                         "-o - and --json both want the standard output; name a file");
-    if (to_stdout && path == NULL && isatty(STDOUT_FILENO) == 1)
+    }
+    if (to_stdout && path == NULL && isatty(STDOUT_FILENO) == 1) {
         return cli_fail(cli, CLI_USAGE, "usage",
                         "the bytes of a cap do not belong on a terminal; use -o FILE");
+    }
     struct capstore *store = cli_connect(cli, &exit);
     struct capstore_cap *cap = store != NULL ? fetch(cli, store, &hash, &exit) : NULL;
-    if (cap != NULL)
+    if (cap != NULL) {
         exit = deliver(cli, cap);
+    }
     capstore_cap_free(cap);
     capstore_free(store);
     return exit;
@@ -214,8 +231,9 @@ enum cli_exit cli_get(struct cli *cli)
 static bool repeated(const struct capstore_hash *hashes, size_t i)
 {
     for (size_t j = 0; j < i; j++) {
-        if (capstore_hash_equal(&hashes[j], &hashes[i]))
+        if (capstore_hash_equal(&hashes[j], &hashes[i])) {
             return true;
+        }
     }
     return false;
 }
@@ -229,10 +247,12 @@ static enum cli_exit print_has(struct cli *cli, const struct capstore_hash *hash
     for (size_t i = 0; i < count; i++) {
         char hex[CAPSTORE_HASH_HEX_SIZE];
         capstore_hash_format(&hashes[i], hex);
-        if (kinds[i] == 0)
+        if (kinds[i] == 0) {
             exit = CLI_NO;
-        if (!repeated(hashes, i))
+        }
+        if (!repeated(hashes, i)) {
             out_bool(&out, hex, kinds[i] != 0);
+        }
     }
     return cli_print(cli, &out, exit);
 }
@@ -255,8 +275,9 @@ enum cli_exit cli_has(struct cli *cli)
         }
     }
     store = cli_connect(cli, &exit);
-    if (store == NULL)
+    if (store == NULL) {
         goto out;
+    }
     enum capstore_error error = capstore_has(store, hashes, count, kinds);
     exit = error == CAPSTORE_OK ? print_has(cli, hashes, count, kinds)
                                 : cli_fail_error(cli, error, NULL, capstore_message(store));
@@ -285,11 +306,13 @@ static enum capstore_error visit(void *ctx, const struct capstore_closure_entry 
     out_text(closure->out, "kind", capstore_kind_name(entry->kind));
     out_size(closure->out, "body_len", entry->body_len);
     out_end(closure->out);
-    if (closure->directory == NULL)
+    if (closure->directory == NULL) {
         return CAPSTORE_OK;
+    }
     char *path;
-    if (asprintf(&path, "%s/%s", closure->directory, hex) < 0)
+    if (asprintf(&path, "%s/%s", closure->directory, hex) < 0) {
         return CAPSTORE_E_NO_MEMORY;
+    }
     struct cli_output output;
     bool good = cli_output_open(closure->cli, path, &output);
     if (good) {
@@ -306,13 +329,16 @@ enum cli_exit cli_closure(struct cli *cli)
     struct capstore_hash root;
     enum cli_exit exit = CLI_FAILED;
     const char *directory = cli_option(cli, "directory");
-    if (!cli_parse_hash(cli, cli->arguments[0], &root))
+    if (!cli_parse_hash(cli, cli->arguments[0], &root)) {
         return CLI_USAGE;
-    if (directory != NULL && mkdir(directory, 0777) < 0 && errno != EEXIST)
+    }
+    if (directory != NULL && mkdir(directory, 0777) < 0 && errno != EEXIST) {
         return cli_fail(cli, CLI_FAILED, "io", "%s: %s", directory, strerror(errno));
+    }
     struct capstore *store = cli_connect(cli, &exit);
-    if (store == NULL)
+    if (store == NULL) {
         return exit;
+    }
     struct out out;
     struct closure closure = {.cli = cli, .directory = directory, .out = &out};
     struct cli_meter meter;

@@ -26,10 +26,11 @@ static bool find_slot(const struct capstore_cap *cap, enum capstore_table table,
             *ret_slot = slot;
             return true;
         }
-        if (order < 0)
+        if (order < 0) {
             low = middle + 1;
-        else
+        } else {
             high = middle;
+        }
     }
     return false;
 }
@@ -43,8 +44,9 @@ static void print_endpoint(struct out *out, const struct capstore_endpoint *endp
     out_key(out, "arg_cnode_slot", endpoint->arg_cnode_slot);
     out_u64(out, "arg_cnode_size", endpoint->arg_cnode_size);
     out_line(out, "initial_regs");
-    for (size_t i = 0; i < CAPSTORE_NUM_REGS; i++)
+    for (size_t i = 0; i < CAPSTORE_NUM_REGS; i++) {
         out_address(out, NULL, endpoint->initial_regs[i]);
+    }
     out_end(out);
     out_end(out);
 }
@@ -61,11 +63,13 @@ static void print_mapping(struct out *out, const struct capstore_cap *cap, size_
     out_address(out, "size", mapping.size);
     out_bool(out, "read_only", pinned);
     out_line(out, "source");
-    for (size_t step = 0; step < mapping.steps; step++)
+    for (size_t step = 0; step < mapping.steps; step++) {
         out_key(out, NULL, capstore_image_mapping_step(cap, i, step));
+    }
     out_end(out);
-    if (found && mapping.steps == 1)
+    if (found && mapping.steps == 1) {
         out_hash(out, "cap_hash", &slot.cap_hash);
+    }
     out_end(out);
 }
 
@@ -107,8 +111,9 @@ static void print_references(struct out *out, const struct capstore_cap *cap)
     qsort(hashes, count, sizeof *hashes, by_bytes);
     out_array(out, "references");
     for (size_t i = 0; i < count; i++) {
-        if (i == 0 || !capstore_hash_equal(&hashes[i - 1], &hashes[i]))
+        if (i == 0 || !capstore_hash_equal(&hashes[i - 1], &hashes[i])) {
             out_hash(out, NULL, &hashes[i]);
+        }
     }
     out_end(out);
     free(hashes);
@@ -118,17 +123,20 @@ static void print_key_lists(struct out *out, const struct capstore_cap *cap)
 {
     struct capstore_image_counts counts = capstore_image_counts(cap);
     struct capstore_bytes key;
-    if (capstore_image_yield_receiver(cap, &key))
+    if (capstore_image_yield_receiver(cap, &key)) {
         out_key(out, "yield_receiver_slot", key);
-    else
+    } else {
         out_null(out, "yield_receiver_slot");
+    }
     out_line(out, "gas_slots");
-    for (size_t i = 0; i < counts.gas_slots; i++)
+    for (size_t i = 0; i < counts.gas_slots; i++) {
         out_key(out, NULL, capstore_image_gas_slot(cap, i));
+    }
     out_end(out);
     out_line(out, "quota_slots");
-    for (size_t i = 0; i < counts.quota_slots; i++)
+    for (size_t i = 0; i < counts.quota_slots; i++) {
         out_key(out, NULL, capstore_image_quota_slot(cap, i));
+    }
     out_end(out);
 }
 
@@ -152,8 +160,9 @@ static void print_image(struct out *out, const struct capstore_cap *cap)
     }
     out_end(out);
     out_array(out, "mappings");
-    for (size_t i = 0; i < counts.mappings; i++)
+    for (size_t i = 0; i < counts.mappings; i++) {
         print_mapping(out, cap, i);
+    }
     out_end(out);
     print_slots(out, cap, CAPSTORE_TABLE_PINNED);
     print_slots(out, cap, CAPSTORE_TABLE_INITIAL);
@@ -209,10 +218,11 @@ static enum cli_exit print_cap(struct cli *cli, const struct capstore_cap *cap)
     out_text(&out, "kind", capstore_kind_name(capstore_cap_kind(cap)));
     out_hash(&out, "cap_hash", capstore_cap_hash(cap));
     out_size(&out, "body_len", capstore_cap_body(cap).len);
-    if (capstore_cap_kind(cap) == CAPSTORE_KIND_IMAGE)
+    if (capstore_cap_kind(cap) == CAPSTORE_KIND_IMAGE) {
         print_image(&out, cap);
-    else
+    } else {
         print_data(&out, cap);
+    }
     return cli_print(cli, &out, CLI_DONE);
 }
 
@@ -220,8 +230,9 @@ static enum cli_exit show_stored(struct cli *cli, const struct capstore_hash *ha
 {
     enum cli_exit exit = CLI_FAILED;
     struct capstore *store = cli_connect(cli, &exit);
-    if (store == NULL)
+    if (store == NULL) {
         return exit;
+    }
     struct cli_meter meter;
     struct capstore_cap *cap = NULL;
     cli_meter_start(&meter, "fetching", "verifying");
@@ -244,12 +255,14 @@ static struct capstore_cap *read_body(const struct cli_input *input)
     uint8_t kind = 0;
     if (input->len == 0 || input->len > SIZE_MAX / 2 ||
         input->source.read(input->source.ctx, 0, &kind, 1) != CAPSTORE_OK ||
-        (kind != CAPSTORE_KIND_IMAGE && kind != CAPSTORE_KIND_DATA))
+        (kind != CAPSTORE_KIND_IMAGE && kind != CAPSTORE_KIND_DATA)) {
         return NULL;
+    }
     uint8_t *body = malloc((size_t)input->len);
     if (body != NULL &&
-        input->source.read(input->source.ctx, 0, body, (size_t)input->len) == CAPSTORE_OK)
+        input->source.read(input->source.ctx, 0, body, (size_t)input->len) == CAPSTORE_OK) {
         (void)capstore_cap_from_body((struct capstore_bytes){body, (size_t)input->len}, NULL, &cap);
+    }
     free(body);
     return cap;
 }
@@ -258,10 +271,12 @@ enum cli_exit cli_show(struct cli *cli)
 {
     struct capstore_hash hash;
     struct cli_input input;
-    if (capstore_hash_parse(cli->arguments[0], &hash) == CAPSTORE_OK)
+    if (capstore_hash_parse(cli->arguments[0], &hash) == CAPSTORE_OK) {
         return show_stored(cli, &hash);
-    if (!cli_input_open(cli, cli->arguments[0], &input))
+    }
+    if (!cli_input_open(cli, cli->arguments[0], &input)) {
         return CLI_FAILED;
+    }
     struct capstore_cap *cap = read_body(&input);
     enum cli_exit exit = cap != NULL ? print_cap(cli, cap) : cli_show_wire(cli, &input.source);
     capstore_cap_free(cap);

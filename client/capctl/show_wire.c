@@ -46,8 +46,9 @@ static void print_endpoints(struct out *out, const struct cap_wire_image *image)
 static void print_keys(struct out *out, const char *name, const struct cap_ssz_list *keys)
 {
     out_line(out, name);
-    for (size_t i = 0; i < keys->count; i++)
+    for (size_t i = 0; i < keys->count; i++) {
         out_key(out, NULL, public_bytes(cap_ssz_list_at(keys, i)));
+    }
     out_end(out);
 }
 
@@ -97,8 +98,9 @@ static void print_slot(struct out *out, const struct cap_wire_slot *slot,
         out_hash(out, "cap_hash", &hash);
     } else {
         out_size(out, "size", slot->desc.size);
-        if (data != NULL)
+        if (data != NULL) {
             out_hash(out, "cap_hash", &data->cap_hash);
+        }
         print_pages(out, &slot->desc);
     }
     out_end(out);
@@ -112,8 +114,9 @@ static void print_slots(struct out *out, const struct cap_wire_image *image, enu
     for (size_t i = 0; i < cap_wire_slot_count(image); i++) {
         struct cap_wire_slot slot;
         cap_wire_slot_at(image, i, &slot);
-        if (slot.table != table)
+        if (slot.table != table) {
             continue;
+        }
         bool listed = slot.kind == CAP_KIND_DATA && check->error == CAPSTORE_OK;
         print_slot(out, &slot, listed ? &check->data[(*next_data)++] : NULL);
     }
@@ -142,10 +145,11 @@ static enum cli_exit print_wire(struct cli *cli, const struct cap_wire_image *im
     print_mappings(&out, image);
     print_slots(&out, image, CAP_TABLE_PINNED, check, &next_data);
     print_slots(&out, image, CAP_TABLE_INITIAL, check, &next_data);
-    if (image->has_yield_receiver)
+    if (image->has_yield_receiver) {
         out_key(&out, "yield_receiver_slot", public_bytes(image->yield_receiver_slot));
-    else
+    } else {
         out_null(&out, "yield_receiver_slot");
+    }
     print_keys(&out, "gas_slots", &image->gas_slots);
     print_keys(&out, "quota_slots", &image->quota_slots);
     return cli_print(cli, &out, CLI_DONE);
@@ -156,18 +160,23 @@ static enum cap_error read_head(const struct capstore_source *wire, struct cap_b
 {
     uint8_t front[CAP_WIRE_FIXED_SIZE];
     size_t len;
-    if (wire->len < sizeof front)
+    if (wire->len < sizeof front) {
         return CAP_E_SSZ;
-    if (wire->read(wire->ctx, 0, front, sizeof front) != CAPSTORE_OK)
+    }
+    if (wire->read(wire->ctx, 0, front, sizeof front) != CAPSTORE_OK) {
         return CAP_E_IO;
+    }
     enum cap_error error =
         cap_wire_image_head_len((struct cap_bytes){front, sizeof front}, wire->len, &len);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = cap_buf_reserve(ret_head, len);
-    if (error == CAP_OK && wire->read(wire->ctx, 0, ret_head->data, len) != CAPSTORE_OK)
+    }
+    if (error == CAP_OK && wire->read(wire->ctx, 0, ret_head->data, len) != CAPSTORE_OK) {
         error = CAP_E_IO;
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         ret_head->len = len;
+    }
     return error;
 }
 
@@ -177,12 +186,14 @@ enum cli_exit cli_show_wire(struct cli *cli, const struct capstore_source *wire)
     struct cap_wire_image image;
     enum cli_exit exit = CLI_FAILED;
     enum cap_error error = read_head(wire, &head);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = cap_wire_image_decode(cap_buf_bytes(&head), wire->len, &image);
+    }
     if (error == CAP_OK) {
         struct capstore_check *check = cli_judge(cli, wire, &exit);
-        if (check != NULL)
+        if (check != NULL) {
             exit = print_wire(cli, &image, check);
+        }
         capstore_check_free(check);
     } else if (error == CAP_E_SSZ) {
         exit = cli_fail(cli, CLI_NO, cap_error_name(error),

@@ -5,8 +5,9 @@
 
 static bool copy(char *dst, size_t room, const char *from, size_t len)
 {
-    if (len == 0 || len >= room)
+    if (len == 0 || len >= room) {
         return false;
+    }
     memcpy(dst, from, len);
     dst[len] = '\0';
     return true;
@@ -17,11 +18,13 @@ static bool port_valid(const char *text)
 {
     unsigned value = 0;
     size_t len = strlen(text);
-    if (len == 0 || len > 5 || text[0] == '0')
+    if (len == 0 || len > 5 || text[0] == '0') {
         return false;
+    }
     for (size_t i = 0; i < len; i++) {
-        if (text[i] < '0' || text[i] > '9')
+        if (text[i] < '0' || text[i] > '9') {
             return false;
+        }
         value = value * 10 + (unsigned)(text[i] - '0');
     }
     return value <= 65535;
@@ -30,15 +33,18 @@ static bool port_valid(const char *text)
 static bool parse_tcp(const char *text, struct client_address *address)
 {
     const char *colon = strrchr(text, ':');
-    if (colon == NULL || !port_valid(colon + 1))
+    if (colon == NULL || !port_valid(colon + 1)) {
         return false;
+    }
     size_t host_len = (size_t)(colon - text);
     memcpy(address->port, colon + 1, strlen(colon + 1) + 1);
-    if (host_len > 2 && text[0] == '[' && text[host_len - 1] == ']')
+    if (host_len > 2 && text[0] == '[' && text[host_len - 1] == ']') {
         return copy(address->host, sizeof address->host, text + 1, host_len - 2);
+    }
     /* A bare IPv6 address would be ambiguous. */
-    if (memchr(text, ':', host_len) != NULL || memchr(text, '[', host_len) != NULL)
+    if (memchr(text, ':', host_len) != NULL || memchr(text, '[', host_len) != NULL) {
         return false;
+    }
     return copy(address->host, sizeof address->host, text, host_len);
 }
 
@@ -52,8 +58,9 @@ enum cap_error client_address_parse(const char *text, struct client_address *ret
     } else if (strncmp(text, "tcp:", 4) == 0) {
         valid = parse_tcp(text + 4, &address);
     }
-    if (!valid)
+    if (!valid) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     *ret_address = address;
     return CAP_OK;
 }

@@ -8,8 +8,9 @@
 /* Decodes by the selector, without hashing. */
 static enum cap_error decode(struct cap_bytes body, struct capstore_cap *cap)
 {
-    if (body.len == 0)
+    if (body.len == 0) {
         return CAP_E_BODY_NOT_CANONICAL;
+    }
     if (body.data[0] == CAP_KIND_IMAGE) {
         cap->kind = CAP_KIND_IMAGE;
         return cap_image_view_decode(body, &cap->image);
@@ -26,10 +27,12 @@ static enum cap_error verify_body(struct cap_bytes body, const struct cap_hash *
 {
     enum cap_kind kind;
     enum cap_error error = cap_body_hash(body, &kind, ret_hash);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
-    if (expected != NULL && !cap_hash_equal(ret_hash, expected))
+    }
+    if (expected != NULL && !cap_hash_equal(ret_hash, expected)) {
         return CAP_E_HASH_MISMATCH;
+    }
     return CAP_OK;
 }
 
@@ -37,12 +40,14 @@ enum cap_error client_cap_make(struct cap_buf *body, const struct cap_hash *expe
                                struct capstore_cap **ret_cap)
 {
     struct capstore_cap *cap = calloc(1, sizeof *cap);
-    if (cap == NULL)
+    if (cap == NULL) {
         return CAP_E_NO_MEMORY;
+    }
     struct cap_hash hash = {{0}};
     enum cap_error error = decode(cap_buf_bytes(body), cap);
-    if (error == CAP_OK && verify)
+    if (error == CAP_OK && verify) {
         error = verify_body(cap_buf_bytes(body), expected, &hash);
+    }
     if (error != CAP_OK) {
         free(cap);
         return error;
@@ -63,8 +68,9 @@ enum capstore_error capstore_cap_from_body(struct capstore_bytes body,
     enum cap_error error = cap_buf_append(&copy, body.data, body.len);
     if (error == CAP_OK) {
         struct cap_hash hash = {{0}};
-        if (expected != NULL)
+        if (expected != NULL) {
             hash = client_cap_hash(expected);
+        }
         error = client_cap_make(&copy, expected != NULL ? &hash : NULL, true, ret_cap);
     }
     cap_buf_free(&copy);
@@ -73,8 +79,9 @@ enum capstore_error capstore_cap_from_body(struct capstore_bytes body,
 
 void capstore_cap_free(struct capstore_cap *cap)
 {
-    if (cap == NULL)
+    if (cap == NULL) {
         return;
+    }
     cap_buf_free(&cap->body);
     free(cap);
 }
@@ -119,10 +126,12 @@ struct capstore_page capstore_data_page(const struct capstore_cap *cap, uint64_t
 enum capstore_error capstore_data_read(const struct capstore_cap *cap, uint64_t offset, void *dst,
                                        size_t len)
 {
-    if (cap->kind != CAP_KIND_DATA)
+    if (cap->kind != CAP_KIND_DATA) {
         return CAPSTORE_E_WRONG_KIND;
-    if (offset > cap->data.size || len > cap->data.size - offset)
+    }
+    if (offset > cap->data.size || len > cap->data.size - offset) {
         return CAPSTORE_E_INVALID_ARGUMENT;
+    }
     cap_data_read(&cap->data, cap_buf_bytes(&cap->body), offset, dst, len);
     return CAPSTORE_OK;
 }

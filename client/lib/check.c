@@ -36,10 +36,12 @@ static enum cap_error read_append(const struct capstore_source *source, uint64_t
     while (len > 0) {
         size_t step = len < STEP ? (size_t)len : STEP;
         enum cap_error error = cap_buf_reserve(buf, step);
-        if (error == CAP_OK)
+        if (error == CAP_OK) {
             error = client_inner(source->read(source->ctx, offset, buf->data + buf->len, step));
-        if (error != CAP_OK)
+        }
+        if (error != CAP_OK) {
             return error;
+        }
         buf->len += step;
         offset += step;
         len -= step;
@@ -60,8 +62,9 @@ static enum cap_error judge(struct check *check, const struct capstore_source *w
 {
     uint64_t front = wire->len < CAP_WIRE_FIXED_SIZE ? wire->len : CAP_WIRE_FIXED_SIZE;
     enum cap_error error = read_append(wire, 0, front, &check->head);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     size_t head_len;
     error = cap_wire_image_head_len(cap_buf_bytes(&check->head), wire->len, &head_len);
     if (error != CAP_OK) {
@@ -69,12 +72,14 @@ static enum cap_error judge(struct check *check, const struct capstore_source *w
         return CAP_OK;
     }
     error = read_append(wire, check->head.len, head_len - check->head.len, &check->head);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     struct cap_refusal refusal = {.error = CAP_OK, .message = ""};
     error = cap_deblob(cap_buf_bytes(&check->head), wire->len, ret_image, &refusal);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         refuse(check, error, refusal.message);
+    }
     return CAP_OK;
 }
 
@@ -84,13 +89,15 @@ static enum cap_error content_hash(struct check *check, const struct capstore_so
     struct cap_byte_tree *tree = malloc(sizeof *tree);
     uint8_t *step = malloc(STEP);
     enum cap_error error = tree != NULL && step != NULL ? CAP_OK : CAP_E_NO_MEMORY;
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         cap_byte_tree_init(tree);
+    }
     for (uint64_t at = image->head.len; error == CAP_OK && at < wire->len;) {
         size_t len = wire->len - at < STEP ? (size_t)(wire->len - at) : STEP;
         error = client_inner(wire->read(wire->ctx, at, step, len));
-        if (error == CAP_OK)
+        if (error == CAP_OK) {
             cap_byte_tree_update(tree, step, len);
+        }
         at += len;
     }
     if (error == CAP_OK) {
@@ -117,8 +124,9 @@ static enum cap_error add_slot(struct check *check, const struct cap_wire_slot *
     }
     struct cap_data data;
     enum cap_error error = cap_data_from_desc(&slot->desc, arena, UINT64_MAX, &data);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     check->data[check->public.data_count++] = (struct capstore_check_data){
         .table = slot->table == CAP_TABLE_PINNED ? CAPSTORE_TABLE_PINNED : CAPSTORE_TABLE_INITIAL,
         .slot = client_bytes(slot->key),
@@ -139,8 +147,9 @@ static enum cap_error convert(struct check *check, const struct cap_wire_image *
     check->images = calloc(count + 1, sizeof *check->images);
     struct cap_hash *hashes = calloc(count + 1, sizeof *hashes);
     enum cap_error error = CAP_OK;
-    if (check->data == NULL || check->images == NULL || hashes == NULL)
+    if (check->data == NULL || check->images == NULL || hashes == NULL) {
         error = CAP_E_NO_MEMORY;
+    }
     for (size_t i = 0; error == CAP_OK && i < count; i++) {
         struct cap_wire_slot slot;
         cap_wire_slot_at(image, i, &slot);
@@ -207,16 +216,19 @@ static enum cap_error run(struct check *check, const struct capstore_source *wir
 {
     struct cap_wire_image image;
     enum cap_error error = judge(check, wire, &image);
-    if (error != CAP_OK || check->public.error != CAPSTORE_OK)
+    if (error != CAP_OK || check->public.error != CAPSTORE_OK) {
         return error;
+    }
     struct client_window window = {*wire, image.head.len};
     struct cap_source arena = client_window_source(&window);
     check->public.code_len = image.code_len;
     error = content_hash(check, wire, &image);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = convert(check, &image, &arena);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = cap_lint(&image, add_warning, check);
+    }
     return error == CAP_OK ? check->lint_error : error;
 }
 
@@ -224,8 +236,9 @@ enum capstore_error capstore_check(const struct capstore_source *wire,
                                    struct capstore_check **ret_check)
 {
     struct check *check = calloc(1, sizeof *check);
-    if (check == NULL)
+    if (check == NULL) {
         return CAPSTORE_E_NO_MEMORY;
+    }
     enum cap_error error = run(check, wire);
     check->public.data = check->data;
     check->public.images = check->images;
@@ -240,8 +253,9 @@ enum capstore_error capstore_check(const struct capstore_source *wire,
 
 void capstore_check_free(struct capstore_check *check)
 {
-    if (check == NULL)
+    if (check == NULL) {
         return;
+    }
     struct check *whole = (struct check *)check;
     cap_buf_free(&whole->head);
     free(whole->data);

@@ -36,8 +36,9 @@ static size_t find(const struct closure *closure, const struct capstore_hash *ha
 {
     size_t place = place_of(closure, hash);
     while (closure->table[place] != 0 &&
-           !capstore_hash_equal(&closure->found[closure->table[place] - 1], hash))
+           !capstore_hash_equal(&closure->found[closure->table[place] - 1], hash)) {
         place = (place + 1) & (closure->table_size - 1);
+    }
     return place;
 }
 
@@ -45,18 +46,21 @@ static enum cap_error grow(struct closure *closure)
 {
     size_t capacity = closure->capacity == 0 ? 64 : 2 * closure->capacity;
     struct capstore_hash *found = realloc(closure->found, capacity * sizeof *found);
-    if (found == NULL)
+    if (found == NULL) {
         return CAP_E_NO_MEMORY;
+    }
     closure->found = found;
     size_t *table = calloc(2 * capacity, sizeof *table);
-    if (table == NULL)
+    if (table == NULL) {
         return CAP_E_NO_MEMORY;
+    }
     free(closure->table);
     closure->table = table;
     closure->table_size = 2 * capacity;
     closure->capacity = capacity;
-    for (size_t i = 0; i < closure->count; i++)
+    for (size_t i = 0; i < closure->count; i++) {
         closure->table[find(closure, &found[i])] = i + 1;
+    }
     return CAP_OK;
 }
 
@@ -64,14 +68,17 @@ static enum cap_error add(struct closure *closure, const struct capstore_hash *h
 {
     if (closure->count == closure->capacity) {
         enum cap_error error = grow(closure);
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
+        }
     }
     size_t place = find(closure, hash);
-    if (closure->table[place] != 0)
+    if (closure->table[place] != 0) {
         return CAP_OK;
-    if (closure->count >= closure->store->max_caps)
+    }
+    if (closure->count >= closure->store->max_caps) {
         return CAP_E_MEMORY_LIMIT;
+    }
     closure->found[closure->count++] = *hash;
     closure->table[place] = closure->count;
     return CAP_OK;
@@ -84,8 +91,9 @@ static enum cap_error add_references(struct closure *closure, const struct capst
         for (size_t i = 0; i < counts.slots[table]; i++) {
             struct capstore_slot slot = capstore_image_slot(cap, (enum capstore_table)table, i);
             enum cap_error error = add(closure, &slot.cap_hash);
-            if (error != CAP_OK)
+            if (error != CAP_OK) {
                 return error;
+            }
         }
     }
     return CAP_OK;
@@ -111,21 +119,24 @@ static enum cap_error visit_one(struct closure *closure, const struct capstore_h
     struct capstore *store = closure->store;
     struct capstore_stat stat;
     enum cap_error error = client_inner(capstore_stat(store, hash, &stat));
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return blame(store, error, hash);
+    }
     struct capstore_closure_entry entry = {*hash, stat.kind, stat.body_len, NULL};
     struct capstore_cap *cap = NULL;
     if (stat.kind == CAPSTORE_KIND_IMAGE || (flags & CAPSTORE_CLOSURE_BODIES) != 0) {
         error = client_inner(capstore_get(store, hash, &cap));
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return blame(store, error, hash);
+        }
         entry.kind = capstore_cap_kind(cap);
         entry.body_len = capstore_cap_body(cap).len;
         entry.cap = cap;
         error = add_references(closure, cap);
     }
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = client_inner(visit(ctx, &entry));
+    }
     capstore_cap_free(cap);
     return error;
 }
@@ -145,11 +156,13 @@ enum capstore_error capstore_closure(struct capstore *store, const struct capsto
                                      unsigned flags, capstore_visit_cb *visit, void *ctx)
 {
     struct closure closure = {.store = store};
-    if (getrandom(closure.seed, sizeof closure.seed, 0) != (ssize_t)sizeof closure.seed)
+    if (getrandom(closure.seed, sizeof closure.seed, 0) != (ssize_t)sizeof closure.seed) {
         return client_end(store, CAP_E_IO);
+    }
     enum cap_error error = add(&closure, root);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = walk(&closure, flags, visit, ctx);
+    }
     free(closure.found);
     free(closure.table);
     return client_end(store, error);

@@ -27,11 +27,13 @@
 static bool agent_valid(const char *agent)
 {
     size_t len = strlen(agent);
-    if (len > CAPSTORE_AGENT_MAX)
+    if (len > CAPSTORE_AGENT_MAX) {
         return false;
+    }
     for (size_t i = 0; i < len; i++) {
-        if (agent[i] < ' ' || agent[i] > '~')
+        if (agent[i] < ' ' || agent[i] > '~') {
             return false;
+        }
     }
     return true;
 }
@@ -52,14 +54,17 @@ enum capstore_error capstore_new(const struct capstore_options *options,
                                  struct capstore **ret_store)
 {
     static const struct capstore_options defaults = CAPSTORE_OPTIONS_INIT;
-    if (options == NULL)
+    if (options == NULL) {
         options = &defaults;
+    }
     if (options->struct_size < sizeof *options ||
-        (options->agent != NULL && !agent_valid(options->agent)))
+        (options->agent != NULL && !agent_valid(options->agent))) {
         return CAPSTORE_E_INVALID_ARGUMENT;
+    }
     struct capstore *store = calloc(1, sizeof *store);
-    if (store == NULL)
+    if (store == NULL) {
         return CAPSTORE_E_NO_MEMORY;
+    }
     store->fd = -1;
     take_options(store, options);
     proto_reader_init(&store->reader, PROTO_FRAME_MAX);
@@ -69,8 +74,9 @@ enum capstore_error capstore_new(const struct capstore_options *options,
 
 void capstore_free(struct capstore *store)
 {
-    if (store == NULL)
+    if (store == NULL) {
         return;
+    }
     capstore_close(store);
     cap_buf_free(&store->detail);
     free(store);
@@ -78,8 +84,9 @@ void capstore_free(struct capstore *store)
 
 void capstore_close(struct capstore *store)
 {
-    if (store->fd >= 0)
+    if (store->fd >= 0) {
         close(store->fd);
+    }
     store->fd = -1;
     store->write_closed = false;
     store->broken = false;
@@ -133,21 +140,24 @@ static void forget(struct capstore *store)
 enum cap_error client_begin(struct capstore *store)
 {
     forget(store);
-    if (store->fd < 0)
+    if (store->fd < 0) {
         return client_say(store, CAP_E_CONNECTION_LOST, "not connected");
+    }
     store->grace_ms = 0;
     store->moved = 0;
     store->waited_ns = 0;
     store->id++;
-    if (store->id == 0) /* id 0 is the connection's own */
+    if (store->id == 0) { /* id 0 is the connection's own */
         store->id = 1;
+    }
     return CAP_OK;
 }
 
 enum cap_error client_say(struct capstore *store, enum cap_error error, const char *format, ...)
 {
-    if (store->message[0] != '\0')
+    if (store->message[0] != '\0') {
         return error;
+    }
     va_list args;
     va_start(args, format);
     vsnprintf(store->message, sizeof store->message, format, args);
@@ -157,12 +167,14 @@ enum cap_error client_say(struct capstore *store, enum cap_error error, const ch
 
 enum capstore_error client_end(struct capstore *store, enum cap_error error)
 {
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         client_say(store, error, "%s", cap_error_text(error));
-    else
+    } else {
         store->message[0] = '\0';
-    if (store->broken)
+    }
+    if (store->broken) {
         capstore_close(store);
+    }
     return client_public(error);
 }
 
@@ -182,12 +194,14 @@ enum cap_error client_send(struct capstore *store, enum proto_type type, uint8_t
     proto_frame_encode(&frame, header);
     size_t before = store->out.len;
     enum cap_error error = cap_buf_append(&store->out, header, sizeof header);
-    if (error == CAP_OK && payload.len > 0)
+    if (error == CAP_OK && payload.len > 0) {
         error = cap_buf_append(&store->out, payload.data, payload.len);
-    if (error != CAP_OK)
+    }
+    if (error != CAP_OK) {
         store->out.len = before;
-    else
+    } else {
         client_moved(store, payload.len);
+    }
     return error;
 }
 
@@ -216,8 +230,9 @@ static enum cap_error read_some(struct capstore *store, bool *ret_progress)
 {
     size_t n;
     enum cap_error error = client_link_read(store->fd, store->in, sizeof store->in, &n);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     store->input = (struct cap_bytes){store->in, n};
     *ret_progress = *ret_progress || n > 0;
     return CAP_OK;
@@ -253,17 +268,21 @@ static enum cap_error exchange(struct capstore *store, int64_t *deadline_ms, int
     bool readable;
     bool writable;
     bool progress = false;
-    if (client_clock_ms() >= last_ms)
+    if (client_clock_ms() >= last_ms) {
         return CAP_E_TIMED_OUT;
+    }
     enum cap_error error =
         client_link_wait(store->fd, out_pending(store),
                          *deadline_ms < last_ms ? *deadline_ms : last_ms, &readable, &writable);
-    if (error == CAP_OK && readable)
+    if (error == CAP_OK && readable) {
         error = read_some(store, &progress);
-    if (error == CAP_OK && writable)
+    }
+    if (error == CAP_OK && writable) {
         write_some(store, &progress);
-    if (progress)
+    }
+    if (progress) {
         *deadline_ms = next_deadline(store);
+    }
     return error;
 }
 
@@ -281,8 +300,9 @@ static enum cap_error sort_frame(struct capstore *store, const struct proto_even
                                  bool *ret_ours)
 {
     *ret_ours = event->frame.id == store->id;
-    if (*ret_ours || (int32_t)(event->frame.id - store->id) < 0)
+    if (*ret_ours || (int32_t)(event->frame.id - store->id) < 0) {
         return CAP_OK;
+    }
     return client_say(store, CAP_E_BAD_REPLY, "the daemon answered a request that was not made");
 }
 
@@ -319,11 +339,13 @@ static enum cap_error take_error(struct capstore *store, struct cap_bytes payloa
 {
     struct proto_error message;
     *ret_detail_len = 0;
-    if (proto_error_decode(payload, &message) != CAP_OK)
+    if (proto_error_decode(payload, &message) != CAP_OK) {
         return bad_error(store);
+    }
     enum cap_error code = cap_error_from_code(message.code);
-    if (code == CAP_OK)
+    if (code == CAP_OK) {
         return bad_error(store);
+    }
     take_words(store, message.message);
     store->broken = store->broken || ends_connection(code);
     *ret_detail_len = message.detail_len;
@@ -337,22 +359,26 @@ static enum cap_error parse(struct capstore *store, struct proto_event *ret_even
     while (store->input.len > 0) {
         bool have = false;
         enum cap_error error = proto_reader_next(&store->reader, &store->input, ret_event, &have);
-        if (error != CAP_OK && error != CAP_E_NO_MEMORY)
+        if (error != CAP_OK && error != CAP_E_NO_MEMORY) {
             return client_say(store, CAP_E_BAD_REPLY,
                               "what answers does not speak the capstore protocol: %s",
                               cap_error_text(error));
-        if (error != CAP_OK)
+        }
+        if (error != CAP_OK) {
             return error;
-        if (!have)
+        }
+        if (!have) {
             continue;
+        }
         if (ret_event->frame.id == 0 && store->id != 0 && ret_event->frame.type == PROTO_ERROR) {
             uint64_t detail_len;
             store->broken = true;
             return take_error(store, ret_event->bytes, &detail_len);
         }
         error = sort_frame(store, ret_event, ret_have);
-        if (error != CAP_OK || *ret_have)
+        if (error != CAP_OK || *ret_have) {
             return error;
+        }
     }
     return CAP_OK;
 }
@@ -364,13 +390,16 @@ static enum cap_error step(struct capstore *store, bool until_sent, struct proto
     int64_t last_ms = last_deadline(store);
     for (;;) {
         enum cap_error error = parse(store, ret_event, ret_have);
-        if (error != CAP_OK || *ret_have)
+        if (error != CAP_OK || *ret_have) {
             return error;
-        if (until_sent && !store->write_closed && !out_pending(store))
+        }
+        if (until_sent && !store->write_closed && !out_pending(store)) {
             return CAP_OK;
+        }
         error = exchange(store, &deadline_ms, last_ms);
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error == CAP_E_TIMED_OUT ? say_timed_out(store) : error;
+        }
     }
 }
 
@@ -380,8 +409,9 @@ enum cap_error client_step(struct capstore *store, bool until_sent, struct proto
     int64_t entered_ns = client_clock_ns();
     enum cap_error error = step(store, until_sent, ret_event, ret_have);
     store->waited_ns += client_clock_ns() - entered_ns;
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         store->broken = true;
+    }
     return error;
 }
 
@@ -398,8 +428,9 @@ enum cap_error client_next(struct capstore *store, struct proto_event *ret_event
 {
     bool have;
     enum cap_error error = client_step(store, false, ret_event, &have);
-    if (error == CAP_OK && ret_event->frame.type == PROTO_ERROR)
+    if (error == CAP_OK && ret_event->frame.type == PROTO_ERROR) {
         error = client_take_error(store, ret_event->bytes);
+    }
     return error;
 }
 
@@ -408,10 +439,12 @@ enum cap_error client_await(struct capstore *store, enum proto_type type,
 {
     struct proto_event event;
     enum cap_error error = client_next(store, &event);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
-    if (event.frame.type != type)
+    }
+    if (event.frame.type != type) {
         return unexpected(store, event.frame.type);
+    }
     *ret_payload = event.bytes;
     return CAP_OK;
 }
@@ -423,24 +456,29 @@ enum cap_error client_receive(struct capstore *store, uint64_t len, bool report,
     for (bool end = false; !end;) {
         struct proto_event event;
         enum cap_error error = client_next(store, &event);
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
-        if (event.frame.type != PROTO_BODY)
+        }
+        if (event.frame.type != PROTO_BODY) {
             return unexpected(store, event.frame.type);
+        }
         if (event.bytes.len > len - done || (event.end && event.bytes.len != len - done)) {
             store->broken = true;
             return CAP_E_LENGTH_MISMATCH;
         }
-        if (event.bytes.len > 0)
+        if (event.bytes.len > 0) {
             error = write(ctx, event.bytes);
+        }
         client_moved(store, event.bytes.len);
         done += event.bytes.len;
         end = event.end;
-        if (error == CAP_OK && report)
+        if (error == CAP_OK && report) {
             error = client_report(store, false, done, len);
+        }
         if (error != CAP_OK) {
-            if (!end)
+            if (!end) {
                 client_cancel(store);
+            }
             return error;
         }
     }
@@ -457,10 +495,12 @@ static enum cap_error take_detail(struct capstore *store, uint64_t len)
         struct proto_event event;
         bool have;
         enum cap_error error = client_step(store, false, &event, &have);
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
-        if (event.frame.type != PROTO_BODY)
+        }
+        if (event.frame.type != PROTO_BODY) {
             return unexpected(store, event.frame.type);
+        }
         uint64_t left = len - store->detail.len;
         if (event.bytes.len > left || (event.end && event.bytes.len != left)) {
             store->broken = true;
@@ -481,8 +521,9 @@ enum cap_error client_take_error(struct capstore *store, struct cap_bytes payloa
 {
     uint64_t detail_len;
     enum cap_error code = take_error(store, payload, &detail_len);
-    if (store->broken || detail_len == 0)
+    if (store->broken || detail_len == 0) {
         return code;
+    }
     if (detail_len > store->max_body) {
         client_cancel(store);
         return code;
@@ -492,12 +533,14 @@ enum cap_error client_take_error(struct capstore *store, struct cap_bytes payloa
     memcpy(words, store->message, sizeof words);
     store->message[0] = '\0';
     enum cap_error error = take_detail(store, detail_len);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     memcpy(store->message, words, sizeof words);
     if (code == CAP_E_UNRESOLVED_SLOT &&
-        proto_unresolved_decode(cap_buf_bytes(&store->detail), &store->unresolved) != CAP_OK)
+        proto_unresolved_decode(cap_buf_bytes(&store->detail), &store->unresolved) != CAP_OK) {
         return bad_error(store);
+    }
     return code;
 }
 
@@ -505,18 +548,22 @@ void client_cancel(struct capstore *store)
 {
     struct proto_event event;
     bool have = true;
-    if (store->broken || client_send(store, PROTO_CANCEL, 0, (struct cap_bytes){NULL, 0}) != CAP_OK)
+    if (store->broken ||
+        client_send(store, PROTO_CANCEL, 0, (struct cap_bytes){NULL, 0}) != CAP_OK) {
         return;
+    }
     /* What still comes for this id is of no interest; client_step fails only with the stream. */
-    while (have && client_step(store, true, &event, &have) == CAP_OK)
+    while (have && client_step(store, true, &event, &have) == CAP_OK) {
         ;
+    }
 }
 
 enum cap_error client_report(struct capstore *store, bool upload, uint64_t done, uint64_t total)
 {
     struct capstore_progress progress = {upload, done, total};
-    if (store->progress == NULL || store->progress(store->progress_ctx, &progress))
+    if (store->progress == NULL || store->progress(store->progress_ctx, &progress)) {
         return CAP_OK;
+    }
     return CAP_E_CANCELLED;
 }
 
@@ -526,10 +573,12 @@ static enum cap_error take_hello(struct capstore *store, struct cap_bytes payloa
 {
     struct proto_hello_reply reply;
     if (proto_hello_reply_decode(payload, &reply) != CAP_OK || reply.limits.hashes == 0 ||
-        reply.limits.frame < MIN_FRAME)
+        reply.limits.frame < MIN_FRAME) {
         return client_say(store, CAP_E_BAD_REPLY, "the daemon's hello does not make sense");
-    if (reply.version != PROTO_VERSION)
+    }
+    if (reply.version != PROTO_VERSION) {
         return CAP_E_UNSUPPORTED_VERSION;
+    }
     store->limits = reply.limits;
     store->info = (struct capstore_info){
         .protocol_version = reply.version,
@@ -555,13 +604,16 @@ static enum cap_error say_hello(struct capstore *store)
     struct cap_buf payload = {0};
     struct cap_bytes reply;
     enum cap_error error = proto_hello_encode(&hello, &payload);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = client_send(store, PROTO_HELLO, 0, cap_buf_bytes(&payload));
+    }
     cap_buf_free(&payload);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = client_await(store, PROTO_HELLO_REPLY, &reply);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = take_hello(store, reply);
+    }
     return error;
 }
 
@@ -570,10 +622,12 @@ static enum cap_error connected(struct capstore *store, int fd)
     store->fd = fd;
     store->info = (struct capstore_info){0};
     enum cap_error error = client_link_prepare(fd);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = say_hello(store);
-    if (error != CAP_OK)
+    }
+    if (error != CAP_OK) {
         store->broken = true; /* a connection that was not greeted is of no use */
+    }
     return error;
 }
 
@@ -590,25 +644,28 @@ enum capstore_error capstore_connect(struct capstore *store, const char *address
     forget(store);
     struct client_address parsed;
     enum cap_error error = client_address_parse(address, &parsed);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return client_end(store, client_say(store, error,
                                             "%.200s is no address; write unix:PATH or "
                                             "tcp:HOST:PORT",
                                             address));
+    }
     char detail[CLIENT_LINK_DETAIL_SIZE];
     int fd;
     error = client_link_connect(&parsed, store->timeout_ms, &fd, detail);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return client_end(
             store, client_say(store, error, "cannot connect to %.200s: %s", address, detail));
+    }
     return client_end(store, connected(store, fd));
 }
 
 enum capstore_error capstore_info(struct capstore *store, struct capstore_info *ret_info)
 {
     forget(store);
-    if (store->fd < 0)
+    if (store->fd < 0) {
         return client_end(store, client_say(store, CAP_E_CONNECTION_LOST, "not connected"));
+    }
     *ret_info = store->info;
     return client_end(store, CAP_OK);
 }

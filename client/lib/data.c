@@ -13,8 +13,9 @@ _Static_assert(STEP % CAPSTORE_PAGE_SIZE == 0, "steps begin at pages");
 static uint64_t next_data(const struct capstore_source *content, uint64_t offset)
 {
     uint64_t next = content->next_data != NULL ? content->next_data(content->ctx, offset) : offset;
-    if (next < offset)
+    if (next < offset) {
         return offset;
+    }
     return next < content->len ? next : content->len;
 }
 
@@ -37,8 +38,9 @@ static enum cap_error add_pages(struct cap_data_builder *builder, const uint8_t 
         size_t page_len = len - done < CAP_PAGE_SIZE ? len - done : CAP_PAGE_SIZE;
         enum cap_error error = cap_data_builder_add(builder, (at + done) / CAP_PAGE_SIZE,
                                                     bytes + done, page_len, at + done);
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
+        }
     }
     return CAP_OK;
 }
@@ -51,13 +53,15 @@ static enum cap_error add_content(struct cap_data_builder *builder,
     uint64_t at = 0;
     while (error == CAP_OK && at < content->len) {
         uint64_t next = next_data(content, at);
-        if (next == content->len)
+        if (next == content->len) {
             break;
+        }
         at = next / CAP_PAGE_SIZE * CAP_PAGE_SIZE; /* `at` begins a page: it never goes back */
         size_t len = content->len - at < STEP ? (size_t)(content->len - at) : STEP;
         error = client_inner(content->read(content->ctx, at, step, len));
-        if (error == CAP_OK)
+        if (error == CAP_OK) {
             error = add_pages(builder, step, len, at);
+        }
         at += len;
     }
     free(step);
@@ -69,15 +73,18 @@ enum cap_error client_data_make(const struct capstore_source *content, uint64_t 
 {
     struct cap_data_builder *builder;
     uint64_t wanted = size > content->len ? size : content->len;
-    if (wanted > UINT64_MAX - (CAP_PAGE_SIZE - 1))
+    if (wanted > UINT64_MAX - (CAP_PAGE_SIZE - 1)) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     wanted = (wanted + CAP_PAGE_SIZE - 1) / CAP_PAGE_SIZE * CAP_PAGE_SIZE;
     enum cap_error error = cap_data_builder_new(wanted, UINT64_MAX, &builder);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     error = add_content(builder, content);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = cap_data_builder_finish(builder, ret_data);
+    }
     cap_data_builder_free(builder);
     return error;
 }
@@ -87,8 +94,9 @@ enum capstore_error capstore_data_hash(const struct capstore_source *content, ui
 {
     struct cap_data data;
     enum cap_error error = client_data_make(content, size, &data);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return client_public(error);
+    }
     *ret_id = (struct capstore_data_id){client_hash(&data.hash), data.size, data.body.len};
     cap_data_free(&data);
     return CAPSTORE_OK;

@@ -7,8 +7,9 @@ bool capstore_image_code(const struct capstore_cap *cap, uint64_t *ret_address,
                          struct capstore_bytes *ret_code)
 {
     struct cap_bytes code;
-    if (cap->kind != CAP_KIND_IMAGE || !cap_image_code_mapping(&cap->image, ret_address, &code))
+    if (cap->kind != CAP_KIND_IMAGE || !cap_image_code_mapping(&cap->image, ret_address, &code)) {
         return false;
+    }
     *ret_code = client_bytes(code);
     return true;
 }
@@ -16,20 +17,23 @@ bool capstore_image_code(const struct capstore_cap *cap, uint64_t *ret_address,
 enum capstore_error capstore_image_mapping_read_only(const struct capstore_cap *cap,
                                                      uint64_t address, bool *ret_read_only)
 {
-    if (cap->kind != CAP_KIND_IMAGE)
+    if (cap->kind != CAP_KIND_IMAGE) {
         return CAPSTORE_E_WRONG_KIND;
+    }
     return client_public(cap_image_mapping_read_only(&cap->image, address, ret_read_only));
 }
 
 enum capstore_error capstore_code_load(const struct capstore_cap *cap,
                                        struct capstore_code *ret_code)
 {
-    if (cap->kind != CAP_KIND_IMAGE)
+    if (cap->kind != CAP_KIND_IMAGE) {
         return CAPSTORE_E_WRONG_KIND;
+    }
     struct cap_code code;
     enum cap_error error = cap_code_load(&cap->image, &code);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         *ret_code = (struct capstore_code){code.data, code.len, code.mapped_len};
+    }
     return client_public(error);
 }
 
@@ -42,8 +46,9 @@ void capstore_code_free(struct capstore_code *code)
 
 struct capstore_image_counts capstore_image_counts(const struct capstore_cap *cap)
 {
-    if (cap->kind != CAP_KIND_IMAGE)
+    if (cap->kind != CAP_KIND_IMAGE) {
         return (struct capstore_image_counts){0};
+    }
     return (struct capstore_image_counts){
         .endpoints = cap->image.endpoints.count,
         .mappings = cap->image.mappings.count,
@@ -95,8 +100,9 @@ struct capstore_slot capstore_image_slot(const struct capstore_cap *cap, enum ca
 
 bool capstore_image_yield_receiver(const struct capstore_cap *cap, struct capstore_bytes *ret_key)
 {
-    if (cap->kind != CAP_KIND_IMAGE || !cap->image.has_yield_receiver)
+    if (cap->kind != CAP_KIND_IMAGE || !cap->image.has_yield_receiver) {
         return false;
+    }
     *ret_key = client_bytes(cap->image.yield_receiver_slot);
     return true;
 }

@@ -32,18 +32,21 @@ static enum cap_error wait_for(int fd, short events, int64_t deadline_ms, short 
 {
     for (;;) {
         int64_t left = deadline_ms - client_clock_ms();
-        if (left < 0)
+        if (left < 0) {
             left = 0;
+        }
         struct pollfd entry = {fd, events, 0};
         int n = poll(&entry, 1, left > INT32_MAX ? INT32_MAX : (int)left);
         if (n > 0) {
             *ret_events = entry.revents;
             return CAP_OK;
         }
-        if (n == 0 && client_clock_ms() >= deadline_ms)
+        if (n == 0 && client_clock_ms() >= deadline_ms) {
             return CAP_E_TIMED_OUT;
-        if (n < 0 && errno != EINTR)
+        }
+        if (n < 0 && errno != EINTR) {
             return CAP_E_IO;
+        }
     }
 }
 
@@ -53,8 +56,9 @@ enum cap_error client_link_wait(int fd, bool want_write, int64_t deadline_ms, bo
     short events;
     enum cap_error error =
         wait_for(fd, (short)(POLLIN | (want_write ? POLLOUT : 0)), deadline_ms, &events);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     bool broken = (events & (POLLERR | POLLHUP | POLLNVAL)) != 0;
     *ret_readable = broken || (events & POLLIN) != 0;
     *ret_writable = (events & POLLOUT) != 0;
@@ -92,8 +96,9 @@ enum cap_error client_link_write(int fd, const void *src, size_t len, size_t *re
 enum cap_error client_link_prepare(int fd)
 {
     int flags = fcntl(fd, F_GETFL);
-    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
         return CAP_E_IO;
+    }
     return CAP_OK;
 }
 
@@ -101,22 +106,27 @@ enum cap_error client_link_prepare(int fd)
 static int connect_one(int fd, const struct sockaddr *address, socklen_t len, int64_t deadline_ms)
 {
     while (connect(fd, address, len) != 0) {
-        if (errno == EINPROGRESS || errno == EINTR)
+        if (errno == EINPROGRESS || errno == EINTR) {
             break;
-        if (errno != EAGAIN)
+        }
+        if (errno != EAGAIN) {
             return errno;
+        }
         /* A Unix listener whose queue is full; nothing tells when there is room again. */
-        if (client_clock_ms() >= deadline_ms)
+        if (client_clock_ms() >= deadline_ms) {
             return ETIMEDOUT;
+        }
         (void)poll(NULL, 0, QUEUE_RETRY_MS);
     }
     short events;
-    if (wait_for(fd, POLLOUT, deadline_ms, &events) != CAP_OK)
+    if (wait_for(fd, POLLOUT, deadline_ms, &events) != CAP_OK) {
         return ETIMEDOUT;
+    }
     int code = 0;
     socklen_t code_len = sizeof code;
-    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &code_len) < 0)
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &code_len) < 0) {
         return errno;
+    }
     return code;
 }
 
@@ -130,8 +140,9 @@ static int open_socket(int family, const struct sockaddr *address, socklen_t len
         return -1;
     }
     *ret_code = connect_one(fd, address, len, deadline_ms);
-    if (*ret_code == 0)
+    if (*ret_code == 0) {
         return fd;
+    }
     close(fd);
     return -1;
 }
@@ -156,22 +167,26 @@ static int connect_tcp(const struct client_address *to, int64_t deadline_ms, int
         return -1;
     }
     int fd = -1;
-    for (const struct addrinfo *a = list; a != NULL && fd < 0; a = a->ai_next)
+    for (const struct addrinfo *a = list; a != NULL && fd < 0; a = a->ai_next) {
         fd = open_socket(a->ai_family, a->ai_addr, a->ai_addrlen, deadline_ms, ret_code);
+    }
     freeaddrinfo(list);
     int on = 1;
-    if (fd >= 0)
+    if (fd >= 0) {
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    }
     return fd;
 }
 
 /* What to look at first. */
 static const char *advice(int code)
 {
-    if (code == ENOENT || code == ECONNREFUSED || code == ETIMEDOUT)
+    if (code == ENOENT || code == ECONNREFUSED || code == ETIMEDOUT) {
         return "; is the daemon running, and is the address right?";
-    if (code == EACCES || code == EPERM)
+    }
+    if (code == EACCES || code == EPERM) {
         return "; this user may not use it";
+    }
     return "";
 }
 
@@ -188,8 +203,9 @@ enum cap_error client_link_connect(const struct client_address *address, uint32_
         return CAP_OK;
     }
     char text[96];
-    if (reason == NULL)
+    if (reason == NULL) {
         reason = strerror_r(code, text, sizeof text);
+    }
     snprintf(ret_detail, CLIENT_LINK_DETAIL_SIZE, "%s%s", reason, advice(code));
     return code == ETIMEDOUT ? CAP_E_TIMED_OUT : CAP_E_CONNECT;
 }

@@ -34,25 +34,29 @@ static enum cap_error range_read(void *ctx, uint64_t offset, void *dst, size_t l
     size_t high = pack->count;
     while (high - low > 1) {
         size_t middle = low + (high - low) / 2;
-        if (pack->pieces[middle].base <= offset)
+        if (pack->pieces[middle].base <= offset) {
             low = middle;
-        else
+        } else {
             high = middle;
+        }
     }
-    if (pack->count == 0)
+    if (pack->count == 0) {
         return CAP_E_INTERNAL;
+    }
     const struct piece *piece = &pack->pieces[low];
     uint64_t at = offset - piece->base;
-    if (at > piece->source.len || len > piece->source.len - at)
+    if (at > piece->source.len || len > piece->source.len - at) {
         return CAP_E_INTERNAL;
+    }
     return client_inner(piece->source.read(piece->source.ctx, at, dst, len));
 }
 
 enum capstore_error capstore_pack_new(struct capstore_pack **ret_pack)
 {
     struct capstore_pack *pack = calloc(1, sizeof *pack);
-    if (pack == NULL)
+    if (pack == NULL) {
         return CAPSTORE_E_NO_MEMORY;
+    }
     enum cap_error error = cap_pack_new(&pack->inner);
     if (error != CAP_OK) {
         free(pack);
@@ -65,8 +69,9 @@ enum capstore_error capstore_pack_new(struct capstore_pack **ret_pack)
 
 void capstore_pack_free(struct capstore_pack *pack)
 {
-    if (pack == NULL)
+    if (pack == NULL) {
         return;
+    }
     cap_pack_free(pack->inner);
     cap_body_free(&pack->wire);
     free(pack->pieces);
@@ -77,13 +82,15 @@ void capstore_pack_free(struct capstore_pack *pack)
 static enum cap_error add_piece(struct capstore_pack *pack, const struct capstore_source *source,
                                 uint64_t *ret_base)
 {
-    if (source->len > INT64_MAX || pack->next_base > INT64_MAX - source->len)
+    if (source->len > INT64_MAX || pack->next_base > INT64_MAX - source->len) {
         return CAP_E_BODY_TOO_LARGE;
+    }
     if (pack->count == pack->capacity) {
         size_t capacity = pack->capacity == 0 ? 8 : 2 * pack->capacity;
         struct piece *grown = realloc(pack->pieces, capacity * sizeof *grown);
-        if (grown == NULL)
+        if (grown == NULL) {
             return CAP_E_NO_MEMORY;
+        }
         pack->pieces = grown;
         pack->capacity = capacity;
     }
@@ -98,8 +105,9 @@ enum capstore_error capstore_pack_code(struct capstore_pack *pack,
 {
     uint64_t base;
     enum cap_error error = add_piece(pack, code, &base);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         cap_pack_code(pack->inner, base, code->len);
+    }
     return client_public(error);
 }
 
@@ -107,10 +115,12 @@ enum capstore_error capstore_pack_endpoint(struct capstore_pack *pack, struct ca
                                            const struct capstore_endpoint_args *args)
 {
     struct cap_register *registers = calloc(args->register_count + 1, sizeof *registers);
-    if (registers == NULL)
+    if (registers == NULL) {
         return CAPSTORE_E_NO_MEMORY;
-    for (size_t i = 0; i < args->register_count; i++)
+    }
+    for (size_t i = 0; i < args->register_count; i++) {
         registers[i] = (struct cap_register){args->registers[i].index, args->registers[i].value};
+    }
     enum cap_error error =
         cap_pack_endpoint(pack->inner, client_cap_bytes(key), args->entry_pc, args->arg_registers,
                           args->arg_cnode_size, registers, args->register_count);
@@ -122,10 +132,12 @@ enum capstore_error capstore_pack_mapping(struct capstore_pack *pack, uint64_t s
                                           const struct capstore_bytes *path, size_t steps)
 {
     struct cap_bytes *inner = calloc(steps + 1, sizeof *inner);
-    if (inner == NULL)
+    if (inner == NULL) {
         return CAPSTORE_E_NO_MEMORY;
-    for (size_t i = 0; i < steps; i++)
+    }
+    for (size_t i = 0; i < steps; i++) {
         inner[i] = client_cap_bytes(path[i]);
+    }
     enum cap_error error = cap_pack_mapping(pack->inner, start, size, inner, steps);
     free(inner);
     return client_public(error);
@@ -143,8 +155,9 @@ enum capstore_error capstore_pack_content(struct capstore_pack *pack, uint64_t a
 {
     uint64_t base;
     enum cap_error error = add_piece(pack, content, &base);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = cap_pack_content(pack->inner, at, base, content->len);
+    }
     return client_public(error);
 }
 
@@ -180,11 +193,13 @@ static enum capstore_error wire_read(void *ctx, uint64_t offset, void *dst, size
 enum capstore_error capstore_pack_finish(struct capstore_pack *pack,
                                          struct capstore_source *ret_wire)
 {
-    if (pack->finished)
+    if (pack->finished) {
         return CAPSTORE_E_INVALID_ARGUMENT;
+    }
     enum cap_error error = cap_pack_finish(pack->inner, &pack->source, &pack->wire);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return client_public(error);
+    }
     pack->finished = true;
     *ret_wire = (struct capstore_source){wire_read, pack, pack->wire.len, NULL};
     return CAPSTORE_OK;

@@ -7,8 +7,9 @@
 static enum cap_error send_payload(struct capstore *store, enum proto_type type,
                                    enum cap_error encoded, struct cap_buf *payload)
 {
-    if (encoded == CAP_OK)
+    if (encoded == CAP_OK) {
         encoded = client_send(store, type, 0, cap_buf_bytes(payload));
+    }
     cap_buf_free(payload);
     return encoded;
 }
@@ -37,15 +38,19 @@ static enum cap_error has_some(struct capstore *store, const struct capstore_has
     struct cap_bytes in;
     struct proto_has_reply reply;
     enum cap_error error = send_payload(store, PROTO_HAS, encoded, &payload);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = client_await(store, PROTO_HAS_REPLY, &in);
-    if (error != CAP_OK)
+    }
+    if (error != CAP_OK) {
         return error;
-    if (proto_has_reply_decode(in, &reply) != CAP_OK || reply.kinds.len != count)
+    }
+    if (proto_has_reply_decode(in, &reply) != CAP_OK || reply.kinds.len != count) {
         return bad_reply(store);
+    }
     for (size_t i = 0; i < count; i++) {
-        if (reply.kinds.data[i] != 0 && !kind_valid(reply.kinds.data[i]))
+        if (reply.kinds.data[i] != 0 && !kind_valid(reply.kinds.data[i])) {
             return bad_reply(store);
+        }
     }
     memcpy(ret_kinds, reply.kinds.data, count);
     return CAP_OK;
@@ -56,20 +61,24 @@ enum capstore_error capstore_has(struct capstore *store, const struct capstore_h
 {
     enum cap_error error = client_begin(store);
     uint8_t *kinds = calloc(count + 1, 1);
-    if (error == CAP_OK && kinds == NULL)
+    if (error == CAP_OK && kinds == NULL) {
         error = CAP_E_NO_MEMORY;
+    }
     size_t in_frame = (store->limits.frame - 64u) / CAP_HASH_SIZE;
     size_t most = store->limits.hashes < in_frame ? store->limits.hashes : in_frame;
     for (size_t done = 0; error == CAP_OK && done < count;) {
         size_t some = count - done < most ? count - done : most;
-        if (done > 0)
+        if (done > 0) {
             error = client_begin(store);
-        if (error == CAP_OK)
+        }
+        if (error == CAP_OK) {
             error = has_some(store, hashes + done, some, kinds + done);
+        }
         done += some;
     }
-    if (error == CAP_OK && count > 0)
+    if (error == CAP_OK && count > 0) {
         memcpy(ret_kinds, kinds, count);
+    }
     free(kinds);
     return client_end(store, error);
 }
@@ -85,12 +94,15 @@ static enum cap_error stat_one(struct capstore *store, const struct capstore_has
     struct cap_bytes in;
     struct proto_stat_reply reply;
     enum cap_error error = send_payload(store, PROTO_STAT, encoded, &payload);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = client_await(store, PROTO_STAT_REPLY, &in);
-    if (error != CAP_OK)
+    }
+    if (error != CAP_OK) {
         return error;
-    if (proto_stat_reply_decode(in, &reply) != CAP_OK || !kind_valid(reply.kind))
+    }
+    if (proto_stat_reply_decode(in, &reply) != CAP_OK || !kind_valid(reply.kind)) {
         return bad_reply(store);
+    }
     *ret_stat = (struct capstore_stat){
         .kind = (enum capstore_kind)reply.kind,
         .body_len = reply.body_len,
@@ -107,8 +119,9 @@ enum capstore_error capstore_stat(struct capstore *store, const struct capstore_
                                   struct capstore_stat *ret_stat)
 {
     enum cap_error error = client_begin(store);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = stat_one(store, hash, ret_stat);
+    }
     return client_end(store, error);
 }
 
@@ -123,16 +136,20 @@ static enum cap_error ask(struct capstore *store, const struct proto_get *messag
     struct cap_bytes in;
     struct proto_get_reply reply;
     enum cap_error error = send_payload(store, PROTO_GET, encoded, &payload);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = client_await(store, PROTO_GET_REPLY, &in);
-    if (error != CAP_OK)
+    }
+    if (error != CAP_OK) {
         return error;
+    }
     if (proto_get_reply_decode(in, &reply) != CAP_OK || !kind_valid(reply.kind) ||
-        reply.offset != message->offset || reply.offset > reply.body_len)
+        reply.offset != message->offset || reply.offset > reply.body_len) {
         return bad_reply(store);
+    }
     uint64_t left = reply.body_len - reply.offset;
-    if (reply.len != (message->len < left ? message->len : left))
+    if (reply.len != (message->len < left ? message->len : left)) {
         return bad_reply(store);
+    }
     *ret_reply = reply;
     return CAP_OK;
 }
@@ -149,8 +166,9 @@ static enum cap_error fetch(struct capstore *store, const struct cap_hash *hash,
     struct proto_get message = {*hash, 0, PROTO_TO_END};
     struct proto_get_reply reply;
     enum cap_error error = ask(store, &message, &reply);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     if (reply.len > store->max_body) {
         client_cancel(store);
         return client_say(store, CAP_E_BODY_TOO_LARGE,
@@ -166,10 +184,12 @@ enum capstore_error capstore_get(struct capstore *store, const struct capstore_h
     struct cap_hash wanted = client_cap_hash(hash);
     struct cap_buf body = {0};
     enum cap_error error = client_begin(store);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = fetch(store, &wanted, &body);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = client_cap_make(&body, &wanted, !store->no_verify, ret_cap);
+    }
     cap_buf_free(&body);
     return client_end(store, error);
 }
@@ -193,9 +213,11 @@ enum capstore_error capstore_get_range(struct capstore *store, const struct caps
     struct proto_get_reply reply;
     struct forward to = {write, ctx};
     enum cap_error error = client_begin(store);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = ask(store, &message, &reply);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = client_receive(store, reply.len, true, forward, &to);
+    }
     return client_end(store, error);
 }

@@ -10,10 +10,12 @@
 static enum capstore_error memory_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
     const struct capstore_bytes *bytes = (const struct capstore_bytes *)ctx;
-    if (offset > bytes->len || len > bytes->len - offset)
+    if (offset > bytes->len || len > bytes->len - offset) {
         return CAPSTORE_E_IO;
-    if (len > 0)
+    }
+    if (len > 0) {
         memcpy(dst, bytes->data + offset, len);
+    }
     return CAPSTORE_OK;
 }
 
@@ -28,13 +30,16 @@ static enum capstore_error fd_read(void *ctx, uint64_t offset, void *dst, size_t
     const int *fd = (const int *)ctx;
     uint8_t *at = (uint8_t *)dst;
     while (len > 0) {
-        if (offset > INT64_MAX)
+        if (offset > INT64_MAX) {
             return CAPSTORE_E_IO;
+        }
         ssize_t n = pread(*fd, at, len, (off_t)offset);
-        if (n < 0 && errno == EINTR)
+        if (n < 0 && errno == EINTR) {
             continue;
-        if (n <= 0)
+        }
+        if (n <= 0) {
             return CAPSTORE_E_IO;
+        }
         at += n;
         offset += (uint64_t)n;
         len -= (size_t)n;
@@ -46,11 +51,13 @@ static enum capstore_error fd_read(void *ctx, uint64_t offset, void *dst, size_t
 static uint64_t fd_next_data(void *ctx, uint64_t offset)
 {
     const int *fd = (const int *)ctx;
-    if (offset > INT64_MAX)
+    if (offset > INT64_MAX) {
         return offset;
+    }
     off_t at = lseek(*fd, (off_t)offset, SEEK_DATA);
-    if (at >= 0)
+    if (at >= 0) {
         return (uint64_t)at;
+    }
     return errno == ENXIO ? UINT64_MAX : offset;
 }
 
@@ -102,8 +109,9 @@ enum capstore_error capstore_hash_parse(const char *text, struct capstore_hash *
 {
     struct cap_hash hash;
     enum cap_error error = cap_hash_parse(text, &hash);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         *ret_hash = client_hash(&hash);
+    }
     return client_public(error);
 }
 

@@ -26,15 +26,18 @@ static enum cap_error queue_piece(struct capstore *store, const struct capstore_
     proto_frame_encode(&frame, header);
     size_t before = store->out.len;
     enum cap_error error = cap_buf_append(&store->out, header, sizeof header);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = cap_buf_reserve(&store->out, len);
-    if (error == CAP_OK && len > 0)
+    }
+    if (error == CAP_OK && len > 0) {
         error = client_inner(source->read(source->ctx, at, store->out.data + store->out.len, len));
+    }
     store->out.len = error == CAP_OK ? store->out.len + len : before;
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         client_moved(store, len);
-    else
+    } else {
         (void)client_say(store, error, "reading what to upload: %s", cap_error_text(error));
+    }
     return error;
 }
 
@@ -51,8 +54,9 @@ static enum cap_error send_body(struct capstore *store, const struct capstore_so
     do {
         size_t len = source->len - done < most ? (size_t)(source->len - done) : most;
         enum cap_error error = queue_piece(store, source, done, len);
-        if (error == CAP_OK)
+        if (error == CAP_OK) {
             error = client_report(store, true, done, source->len);
+        }
         if (error != CAP_OK) {
             client_cancel(store);
             return error;
@@ -60,8 +64,9 @@ static enum cap_error send_body(struct capstore *store, const struct capstore_so
         done += len;
         *ret_ended = done == source->len;
         error = client_step(store, true, ret_event, ret_early);
-        if (error != CAP_OK || *ret_early)
+        if (error != CAP_OK || *ret_early) {
             return error;
+        }
     } while (done < source->len);
     return client_report(store, true, done, source->len);
 }
@@ -72,10 +77,12 @@ static void end_refused(struct capstore *store)
     struct proto_event event;
     bool have = true;
     if (store->broken ||
-        client_send(store, PROTO_BODY, PROTO_FLAG_END, (struct cap_bytes){NULL, 0}) != CAP_OK)
+        client_send(store, PROTO_BODY, PROTO_FLAG_END, (struct cap_bytes){NULL, 0}) != CAP_OK) {
         return;
-    while (have && client_step(store, true, &event, &have) == CAP_OK)
+    }
+    while (have && client_step(store, true, &event, &have) == CAP_OK) {
         ;
+    }
 }
 
 /* The whole way: the request is queued already. On CAP_OK *ret_payload is the reply's. */
@@ -86,16 +93,18 @@ static enum cap_error upload(struct capstore *store, const struct capstore_sourc
     bool early;
     bool ended;
     enum cap_error error = send_body(store, source, &event, &early, &ended);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     if (!early) {
         store->grace_ms = source->len / HASHED_PER_MS;
         return client_await(store, reply, ret_payload);
     }
     if (event.frame.type == PROTO_ERROR) {
         error = client_take_error(store, event.bytes);
-        if (!ended)
+        if (!ended) {
             end_refused(store);
+        }
         return error;
     }
     if (ended && event.frame.type == reply) {
@@ -122,16 +131,20 @@ static enum cap_error put(struct capstore *store, const struct capstore_source *
     struct cap_bytes in;
     struct proto_put_data_reply reply;
     enum cap_error error = proto_put_data_encode(&message, &payload);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = client_send(store, PROTO_PUT_DATA, 0, cap_buf_bytes(&payload));
+    }
     cap_buf_free(&payload);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = upload(store, content, PROTO_PUT_DATA_REPLY, &in);
-    if (error == CAP_OK && proto_put_data_reply_decode(in, &reply) != CAP_OK)
+    }
+    if (error == CAP_OK && proto_put_data_reply_decode(in, &reply) != CAP_OK) {
         error = bad_reply(store);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         *ret_result = (struct capstore_put_result){client_hash(&reply.cap_hash), reply.size,
                                                    reply.body_len, reply.is_new != 0};
+    }
     return error;
 }
 
@@ -154,8 +167,9 @@ static enum cap_error put_sparse(struct capstore *store, const struct capstore_s
 {
     struct cap_data data;
     enum cap_error error = client_data_make(content, size, &data);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     struct body_view view = {&data.body, {*content, 0}};
     struct capstore_source body = {body_read, &view, data.body.len, NULL};
     error = put(store, &body, 0, true, ret_result);
@@ -169,10 +183,11 @@ enum capstore_error capstore_put_data(struct capstore *store, const struct capst
 {
     bool canonical = (flags & CAPSTORE_PUT_CANONICAL) != 0;
     enum cap_error error = client_begin(store);
-    if (error == CAP_OK && !canonical && client_mostly_holes(content))
+    if (error == CAP_OK && !canonical && client_mostly_holes(content)) {
         error = put_sparse(store, content, size, ret_result);
-    else if (error == CAP_OK)
+    } else if (error == CAP_OK) {
         error = put(store, content, canonical ? 0 : size, canonical, ret_result);
+    }
     return client_end(store, error);
 }
 
@@ -187,16 +202,20 @@ enum capstore_error capstore_publish(struct capstore *store, const struct capsto
     struct cap_bytes in;
     struct proto_put_image_reply reply;
     enum cap_error error = client_begin(store);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = proto_put_image_encode(&message, &payload);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = client_send(store, PROTO_PUT_IMAGE, 0, cap_buf_bytes(&payload));
+    }
     cap_buf_free(&payload);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = upload(store, wire, PROTO_PUT_IMAGE_REPLY, &in);
-    if (error == CAP_OK && proto_put_image_reply_decode(in, &reply) != CAP_OK)
+    }
+    if (error == CAP_OK && proto_put_image_reply_decode(in, &reply) != CAP_OK) {
         error = bad_reply(store);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         *ret_result = (struct capstore_publish_result){
             .cap_hash = client_hash(&reply.cap_hash),
             .content_hash = client_hash(&reply.content_hash),
@@ -205,5 +224,6 @@ enum capstore_error capstore_publish(struct capstore *store, const struct capsto
             .data_new = reply.data_new,
             .data_present = reply.data_present,
         };
+    }
     return client_end(store, error);
 }

@@ -41,8 +41,9 @@ static void on_work_done(uv_work_t *work, int status)
     struct admin *admin = job->admin;
     job->running = false;
     admin->running--;
-    if (status != 0 && !job->call.error.reason)
+    if (status != 0 && !job->call.error.reason) {
         admin_error_cap(&job->call.error, CAP_E_CANCELLED);
+    }
     admin_connection_finish(job);
     start_jobs(admin);
 }
@@ -67,8 +68,9 @@ static void start_jobs(struct admin *admin)
 void admin_job_submit(struct admin_job *job)
 {
     struct admin_job **at = &job->admin->jobs;
-    while (*at)
+    while (*at) {
         at = &(*at)->next;
+    }
     *at = job;
     start_jobs(job->admin);
 }
@@ -81,10 +83,12 @@ void admin_job_abandon(struct admin_job *job)
         return;
     }
     struct admin_job **at = &job->admin->jobs;
-    while (*at && *at != job)
+    while (*at && *at != job) {
         at = &(*at)->next;
-    if (!*at)
+    }
+    if (!*at) {
         return;
+    }
     *at = job->next;
     admin_job_free(job);
 }
@@ -97,8 +101,9 @@ static void refuse(int fd, enum cap_error reason)
     struct admin_error error;
     struct cap_buf line = {0};
     admin_error_cap(&error, reason);
-    if (jsonrpc_reply(NULL, NULL, &error, &line) == CAP_OK)
+    if (jsonrpc_reply(NULL, NULL, &error, &line) == CAP_OK) {
         (void)!send(fd, line.data, line.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
     cap_buf_free(&line);
     close(fd);
 }
@@ -117,8 +122,9 @@ static void on_connectable(uv_poll_t *poll, int status, int events);
 static void on_backoff(uv_timer_t *timer)
 {
     struct admin *admin = timer->data;
-    if (!admin->stopped)
+    if (!admin->stopped) {
         uv_poll_start(&admin->listener, UV_READABLE, on_connectable);
+    }
 }
 
 static void on_connectable(uv_poll_t *poll, int status, int events)
@@ -130,13 +136,15 @@ static void on_connectable(uv_poll_t *poll, int status, int events)
         int fd = accept4(admin->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             enum cap_error error = admin_adopt(admin, fd);
-            if (error != CAP_OK)
+            if (error != CAP_OK) {
                 log_event(&admin->server->log, LOG_LEVEL_WARNING, log_name("admin_refused"),
                           log_error(error));
+            }
             continue;
         }
-        if (errno == EINTR || errno == ECONNABORTED)
+        if (errno == EINTR || errno == ECONNABORTED) {
             continue;
+        }
         if (errno != EAGAIN && errno != EWOULDBLOCK) {
             uv_poll_stop(&admin->listener);
             uv_timer_start(&admin->backoff, on_backoff, BACKOFF_MS, 0);
@@ -151,8 +159,9 @@ enum cap_error admin_start(struct server *server, int listen_fd,
                            const struct admin_group *operators, struct admin **ret_admin)
 {
     struct admin *admin = calloc(1, sizeof *admin);
-    if (!admin)
+    if (!admin) {
         return CAP_E_NO_MEMORY;
+    }
     admin->server = server;
     admin->listen_fd = listen_fd;
     admin->operators = *operators;
@@ -180,13 +189,15 @@ static void on_listener_closed(uv_handle_t *handle)
 
 void admin_stop(struct admin *admin)
 {
-    if (!admin || admin->stopped)
+    if (!admin || admin->stopped) {
         return;
+    }
     admin->stopped = true;
     uv_close((uv_handle_t *)&admin->listener, on_listener_closed);
     uv_close((uv_handle_t *)&admin->backoff, NULL);
-    while (admin->connections)
+    while (admin->connections) {
         admin_connection_close(admin->connections);
+    }
 }
 
 void admin_free(struct admin *admin)

@@ -9,10 +9,12 @@ enum cap_error admin_body_copy(struct cap_read *read, const struct cap_hash *has
         int count = 0;
         size_t got = 0;
         enum cap_error error = cap_store_window(read, hash, offset, len, spans, &count, &got);
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
-        if (got == 0 || got > len)
+        }
+        if (got == 0 || got > len) {
             return CAP_E_RANGE_OUT_OF_BODY;
+        }
         for (int i = 0; i < count; i++) {
             memcpy(to, spans[i].iov_base, spans[i].iov_len);
             to += spans[i].iov_len;

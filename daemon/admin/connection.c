@@ -49,8 +49,9 @@ static void pump(struct admin_connection *connection);
 static void on_closed(uv_handle_t *handle)
 {
     struct admin_connection *connection = handle->data;
-    if (--connection->open_handles > 0)
+    if (--connection->open_handles > 0) {
         return;
+    }
     jsonrpc_reader_free(connection->reader);
     cap_buf_free(&connection->output);
     free(connection);
@@ -59,22 +60,26 @@ static void on_closed(uv_handle_t *handle)
 static void unlink_connection(struct admin_connection *connection)
 {
     struct admin_connection **at = &connection->admin->connections;
-    while (*at && *at != connection)
+    while (*at && *at != connection) {
         at = &(*at)->next;
-    if (!*at)
+    }
+    if (!*at) {
         return;
+    }
     *at = connection->next;
     connection->admin->figures.connections--;
 }
 
 void admin_connection_close(struct admin_connection *connection)
 {
-    if (connection->closing)
+    if (connection->closing) {
         return;
+    }
     connection->closing = true;
     unlink_connection(connection);
-    if (connection->job)
+    if (connection->job) {
         admin_job_abandon(connection->job);
+    }
     connection->job = NULL;
     uv_close((uv_handle_t *)&connection->pipe, on_closed);
     uv_close((uv_handle_t *)&connection->timeout, on_closed);
@@ -107,8 +112,9 @@ static void arm(struct admin_connection *connection)
     const struct config *config = &connection->admin->server->config;
     uint64_t ms = connection->writing ? config->progress_ms : config->idle_ms;
     uv_timer_stop(&connection->timeout);
-    if (ms > 0 && (connection->writing || !connection->job))
+    if (ms > 0 && (connection->writing || !connection->job)) {
         uv_timer_start(&connection->timeout, on_timeout, ms, 0);
+    }
 }
 
 static void on_turn(uv_timer_t *timer)
@@ -128,16 +134,18 @@ static void append_error(struct admin_connection *connection, enum cap_error err
 static void output_done(struct admin_connection *connection)
 {
     connection->output.len = 0;
-    if (connection->output.capacity > OUTPUT_KEEP)
+    if (connection->output.capacity > OUTPUT_KEEP) {
         cap_buf_free(&connection->output);
+    }
 }
 
 static void on_written(uv_write_t *write, int status)
 {
     struct admin_connection *connection = write->data;
     connection->writing = false;
-    if (connection->closing)
+    if (connection->closing) {
         return;
+    }
     if (status != 0) {
         admin_connection_close(connection);
         return;
@@ -151,8 +159,9 @@ static void on_written(uv_write_t *write, int status)
 static void send_output(struct admin_connection *connection)
 {
     struct cap_buf *output = &connection->output;
-    if (output->len == 0 || connection->writing || connection->closing)
+    if (output->len == 0 || connection->writing || connection->closing) {
         return;
+    }
     uv_stream_t *stream = (uv_stream_t *)&connection->pipe;
     uv_buf_t buf = uv_buf_init((char *)output->data, (unsigned)output->len);
     int sent = uv_try_write(stream, &buf, 1);
@@ -178,13 +187,15 @@ static void send_output(struct admin_connection *connection)
 static void audit(struct server *server, const struct admin_job *job)
 {
     const struct admin_method *method = job->call.method;
-    if (!method || method->level == ADMIN_OBSERVE)
+    if (!method || method->level == ADMIN_OBSERVE) {
         return;
+    }
     char *params = job->request.params ? json_dumps(job->request.params, JSON_COMPACT) : NULL;
     const char *outcome = job->succeeded ? "ok" : job->call.error.reason;
     enum log_level level = server->log.level;
-    if (level < LOG_LEVEL_INFO)
+    if (level < LOG_LEVEL_INFO) {
         server->log.level = LOG_LEVEL_INFO;
+    }
     log_event(&server->log, LOG_LEVEL_INFO, log_name("admin_audit"),
               log_text("method", method->name), log_text("peer", job->call.peer.text),
               log_text("level", admin_level_name(job->call.level)), log_text("outcome", outcome),
@@ -195,8 +206,9 @@ static void audit(struct server *server, const struct admin_job *job)
 
 static enum cap_error write_answer(struct admin_job *job, json_t *result)
 {
-    if (!job->request.id)
+    if (!job->request.id) {
         return CAP_OK;
+    }
     return jsonrpc_reply(job->request.id, result, &job->call.error, &job->line);
 }
 
@@ -214,16 +226,18 @@ void admin_job_run(struct admin_job *job)
 static void answer(struct admin_job *job)
 {
     struct admin_connection *connection = job->connection;
-    if (!job->succeeded)
+    if (!job->succeeded) {
         job->admin->figures.failures++;
+    }
     audit(job->admin->server, job);
     if (!connection) {
         admin_job_free(job);
         return;
     }
     connection->job = NULL;
-    if (!job->ran)
+    if (!job->ran) {
         job->failed = write_answer(job, NULL);
+    }
     enum cap_error error = job->failed;
     /* The job's line becomes the output, which is empty: a megabyte is not copied. */
     cap_buf_free(&connection->output);
@@ -242,8 +256,9 @@ void admin_connection_finish(struct admin_job *job)
 {
     struct admin_connection *connection = job->connection;
     answer(job);
-    if (connection && !connection->closing)
+    if (connection && !connection->closing) {
         uv_timer_start(&connection->turn, on_turn, 0, 0);
+    }
 }
 
 static void take_line(struct admin_connection *connection, struct cap_bytes line)
@@ -280,10 +295,11 @@ static void refuse_line(struct admin_connection *connection)
     admin_error_set(&error, ADMIN_LINE_TOO_LONG);
     connection->admin->figures.calls++;
     connection->admin->figures.failures++;
-    if (jsonrpc_reply(NULL, NULL, &error, &connection->output) != CAP_OK)
+    if (jsonrpc_reply(NULL, NULL, &error, &connection->output) != CAP_OK) {
         admin_connection_close(connection);
-    else
+    } else {
         send_output(connection);
+    }
 }
 
 /* --- Input ------------------------------------------------------------------------------------ */
@@ -298,16 +314,18 @@ static void on_alloc(uv_handle_t *handle, size_t wanted, uv_buf_t *ret_buf)
 static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 {
     struct admin_connection *connection = stream->data;
-    if (len == 0)
+    if (len == 0) {
         return;
+    }
     if (len < 0 && len != UV_EOF) {
         admin_connection_close(connection);
         return;
     }
-    if (len == UV_EOF)
+    if (len == UV_EOF) {
         connection->at_end = true;
-    else
+    } else {
         connection->pending = (struct cap_bytes){(const uint8_t *)buf->base, (size_t)len};
+    }
     pump(connection);
 }
 
@@ -320,14 +338,16 @@ static bool is_held_up(const struct admin_connection *connection)
 static void set_reading(struct admin_connection *connection)
 {
     bool wanted = !is_held_up(connection) && !connection->at_end && connection->pending.len == 0;
-    if (connection->closing || wanted == connection->reading)
+    if (connection->closing || wanted == connection->reading) {
         return;
+    }
     connection->reading = wanted;
     uv_stream_t *stream = (uv_stream_t *)&connection->pipe;
-    if (!wanted)
+    if (!wanted) {
         uv_read_stop(stream);
-    else if (uv_read_start(stream, on_alloc, on_read) != 0)
+    } else if (uv_read_start(stream, on_alloc, on_read) != 0) {
         admin_connection_close(connection);
+    }
 }
 
 /* Takes lines until the input is used up, something holds the connection up, or it is its turn to
@@ -343,28 +363,33 @@ static void take_lines(struct admin_connection *connection)
         enum jsonrpc_event event =
             jsonrpc_reader_feed(connection->reader, &connection->pending, &line);
         if (event == JSONRPC_MORE && connection->at_end &&
-            jsonrpc_reader_rest(connection->reader, &line))
+            jsonrpc_reader_rest(connection->reader, &line)) {
             event = JSONRPC_LINE;
-        if (event == JSONRPC_MORE)
+        }
+        if (event == JSONRPC_MORE) {
             return;
-        if (event == JSONRPC_NO_MEMORY)
+        }
+        if (event == JSONRPC_NO_MEMORY) {
             admin_connection_close(connection);
-        else if (event == JSONRPC_TOO_LONG)
+        } else if (event == JSONRPC_TOO_LONG) {
             refuse_line(connection);
-        else
+        } else {
             take_line(connection, line);
+        }
     }
 }
 
 /* Does what can be done now. Called from the loop only, never from within itself. */
 static void pump(struct admin_connection *connection)
 {
-    if (connection->closing)
+    if (connection->closing) {
         return;
+    }
     take_lines(connection);
     set_reading(connection);
-    if (connection->at_end && connection->pending.len == 0 && !is_held_up(connection))
+    if (connection->at_end && connection->pending.len == 0 && !is_held_up(connection)) {
         admin_connection_close(connection);
+    }
 }
 
 /* --- Opening ---------------------------------------------------------------------------------- */
@@ -373,13 +398,15 @@ static void pump(struct admin_connection *connection)
 static enum cap_error prepare(struct admin *admin, int fd, struct admin_connection **ret)
 {
     struct admin_connection *connection = calloc(1, sizeof *connection);
-    if (!connection)
+    if (!connection) {
         return CAP_E_NO_MEMORY;
+    }
     connection->admin = admin;
     connection->reader = jsonrpc_reader_new(JSONRPC_LINE_MAX);
     enum cap_error error = connection->reader ? peer_of(fd, &connection->peer) : CAP_E_NO_MEMORY;
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = admin_level_read(fd, &connection->peer, &admin->operators, &connection->level);
+    }
     if (error != CAP_OK) {
         jsonrpc_reader_free(connection->reader);
         free(connection);

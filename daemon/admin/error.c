@@ -46,8 +46,9 @@ static bool is_passing(enum cap_error error)
         CAP_E_TIMED_OUT,         CAP_E_DRAINING,     CAP_E_CANCELLED,
     };
     for (size_t i = 0; i < sizeof passing / sizeof passing[0]; i++) {
-        if (passing[i] == error)
+        if (passing[i] == error) {
             return true;
+        }
     }
     return false;
 }
@@ -57,22 +58,26 @@ void admin_error_cap(struct admin_error *ret, enum cap_error error)
     *ret = (struct admin_error){
         .code = -(int)error, .reason = cap_error_name(error), .retry = is_passing(error)};
     snprintf(ret->message, sizeof ret->message, "%s", cap_error_text(error));
-    if (ret->retry)
+    if (ret->retry) {
         snprintf(ret->hint, sizeof ret->hint, "retry later");
+    }
 }
 
 json_t *admin_error_json(const struct admin_error *error)
 {
     /* A message may quote the peer's own words cut in the middle of a character. */
     json_t *message = json_string(error->message);
-    if (!message)
+    if (!message) {
         message = json_string("the call is wrong (its words are cut)");
+    }
     json_t *data = json_pack("{s:s, s:b}", "reason", error->reason, "retry", (int)error->retry);
-    if (data && error->hint[0] && json_object_set_new(data, "hint", json_string(error->hint)))
+    if (data && error->hint[0] && json_object_set_new(data, "hint", json_string(error->hint))) {
         goto fail;
+    }
     /* A param name of the peer's that was cut is no text any more: left out. */
-    if (data && error->param[0])
+    if (data && error->param[0]) {
         (void)json_object_set_new(data, "param", json_string(error->param));
+    }
     return json_pack("{s:i, s:o, s:o}", "code", error->code, "message", message, "data", data);
 fail:
     json_decref(data);

@@ -22,18 +22,22 @@ enum cap_error admin_explain(struct cap_read *read, const struct cap_hash *hash,
 {
     struct cap_info info;
     enum cap_error error = cap_store_find(read, hash, &info);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     json_t *layout = NULL;
-    if (info.kind == CAP_KIND_IMAGE)
+    if (info.kind == CAP_KIND_IMAGE) {
         error = admin_explain_image(read, hash, &info, page, &layout);
-    else
+    } else {
         error = admin_explain_data(read, hash, &info, page, &layout);
-    if (error != CAP_OK)
+    }
+    if (error != CAP_OK) {
         return error;
+    }
     json_t *object = whole(hash, &info, layout);
-    if (!object)
+    if (!object) {
         return CAP_E_NO_MEMORY;
+    }
     *ret_object = object;
     return CAP_OK;
 }

@@ -15,8 +15,9 @@ enum cap_error admin_layout_resolve(struct admin_layout *layout, const struct ca
                                     struct admin_target *ret_target)
 {
     *ret_target = (struct admin_target){.looked_up = layout->lookups_left > 0};
-    if (!ret_target->looked_up)
+    if (!ret_target->looked_up) {
         return CAP_OK;
+    }
     layout->lookups_left--;
     enum cap_error error = cap_store_find(layout->read, hash, &ret_target->info);
     ret_target->present = error == CAP_OK;
@@ -50,8 +51,9 @@ static enum cap_error make_list(struct admin_layout *layout, const void *list, s
     enum cap_error error = array ? CAP_OK : CAP_E_NO_MEMORY;
     for (uint64_t i = from; error == CAP_OK && i < count && i - from < layout->page->limit; i++) {
         json_t *entry = make(layout, list, (size_t)i, &error);
-        if (!admin_push(array, entry) && error == CAP_OK)
+        if (!admin_push(array, entry) && error == CAP_OK) {
             error = CAP_E_NO_MEMORY;
+        }
     }
     if (error != CAP_OK) {
         json_decref(array);
@@ -130,8 +132,9 @@ static json_t *slot_json(struct admin_layout *layout, const void *list, size_t i
     struct admin_target target;
     cap_image_slot_at(list, index, &slot);
     *ret_error = admin_layout_resolve(layout, &slot.cap_hash, &target);
-    if (*ret_error != CAP_OK)
+    if (*ret_error != CAP_OK) {
         return NULL;
+    }
     return json_pack("{s:o, s:o, s:o, s:o, s:o}", "key", admin_value_key(slot.key), "cap_hash",
                      admin_value_hash(&slot.cap_hash), "present",
                      target.looked_up ? json_boolean(target.present) : json_null(), "kind",
@@ -145,8 +148,9 @@ static int compare_placed(const void *left, const void *right)
 {
     const struct admin_placed *a = left;
     const struct admin_placed *b = right;
-    if (a->start != b->start)
+    if (a->start != b->start) {
         return a->start < b->start ? -1 : 1;
+    }
     return (a->index > b->index) - (a->index < b->index);
 }
 
@@ -155,8 +159,9 @@ static enum cap_error place_mappings(struct admin_layout *layout)
 {
     const struct cap_ssz_list *list = &layout->structure->view.mappings;
     layout->mappings = calloc(list->count + 1, sizeof *layout->mappings);
-    if (!layout->mappings)
+    if (!layout->mappings) {
         return CAP_E_NO_MEMORY;
+    }
     for (size_t i = 0; i < list->count; i++) {
         struct cap_mapping mapping;
         cap_mapping_at(list, i, &mapping);
@@ -200,8 +205,9 @@ static enum cap_error add_list(struct admin_layout *layout, json_t *object, cons
 {
     json_t *array = NULL;
     enum cap_error error = make_list(layout, list, list->count, make, &array);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     return json_object_set_new(object, name, array) == 0 ? CAP_OK : CAP_E_NO_MEMORY;
 }
 
@@ -211,8 +217,9 @@ static enum cap_error add_notes(struct admin_layout *layout, json_t *object)
     json_t *array = json_array();
     enum cap_error error = array ? admin_notes(layout, array, &count) : CAP_E_NO_MEMORY;
     if (json_object_set_new(object, "notes", array) != 0 ||
-        json_object_set_new(object, "note_count", admin_value_u64(count)) != 0)
+        json_object_set_new(object, "note_count", admin_value_u64(count)) != 0) {
         return error != CAP_OK ? error : CAP_E_NO_MEMORY;
+    }
     return error;
 }
 
@@ -220,12 +227,15 @@ static enum cap_error lay_out(struct admin_layout *layout, json_t *object)
 {
     const struct cap_image_view *view = &layout->structure->view;
     enum cap_error error = add_list(layout, object, "endpoints", &view->endpoints, endpoint_json);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = add_list(layout, object, "mappings", &view->mappings, mapping_json);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = add_list(layout, object, "pinned", &view->pinned, slot_json);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = add_list(layout, object, "initial", &view->initial, slot_json);
+    }
     return error == CAP_OK ? add_notes(layout, object) : error;
 }
 
@@ -235,14 +245,16 @@ enum cap_error admin_explain_image(struct cap_read *read, const struct cap_hash 
 {
     struct admin_structure structure;
     enum cap_error error = admin_structure_read(read, hash, info->body_len, &structure);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     struct admin_layout layout = {
         .read = read, .structure = &structure, .page = page, .lookups_left = ADMIN_LOOKUPS_MAX};
     json_t *object = outline(&layout, info);
     error = object ? place_mappings(&layout) : CAP_E_NO_MEMORY;
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = lay_out(&layout, object);
+    }
     free(layout.mappings);
     admin_structure_free(&structure);
     if (error != CAP_OK) {

@@ -19,15 +19,17 @@ struct jsonrpc_reader {
 struct jsonrpc_reader *jsonrpc_reader_new(size_t max_line)
 {
     struct jsonrpc_reader *reader = calloc(1, sizeof *reader);
-    if (reader)
+    if (reader) {
         reader->max_line = max_line;
+    }
     return reader;
 }
 
 void jsonrpc_reader_free(struct jsonrpc_reader *reader)
 {
-    if (!reader)
+    if (!reader) {
         return;
+    }
     cap_buf_free(&reader->line);
     free(reader);
 }
@@ -40,8 +42,9 @@ static void consume(struct cap_bytes *input, size_t len)
 static bool is_blank(const struct cap_buf *line)
 {
     for (size_t i = 0; i < line->len; i++) {
-        if (line->data[i] != ' ' && line->data[i] != '\t' && line->data[i] != '\r')
+        if (line->data[i] != ' ' && line->data[i] != '\t' && line->data[i] != '\r') {
             return false;
+        }
     }
     return true;
 }
@@ -63,8 +66,9 @@ static enum jsonrpc_event take(struct jsonrpc_reader *reader, struct cap_bytes *
         consume(input, used);
         return JSONRPC_TOO_LONG;
     }
-    if (cap_buf_append(&reader->line, input->data, len) != CAP_OK)
+    if (cap_buf_append(&reader->line, input->data, len) != CAP_OK) {
         return JSONRPC_NO_MEMORY;
+    }
     consume(input, used);
     return newline ? JSONRPC_LINE : JSONRPC_MORE;
 }
@@ -72,8 +76,9 @@ static enum jsonrpc_event take(struct jsonrpc_reader *reader, struct cap_bytes *
 enum jsonrpc_event jsonrpc_reader_feed(struct jsonrpc_reader *reader, struct cap_bytes *input,
                                        struct cap_bytes *ret_line)
 {
-    if (reader->complete)
+    if (reader->complete) {
         reader->line.len = 0;
+    }
     reader->complete = false;
     while (input->len > 0) {
         enum jsonrpc_event event = take(reader, input);
@@ -81,8 +86,9 @@ enum jsonrpc_event jsonrpc_reader_feed(struct jsonrpc_reader *reader, struct cap
             reader->line.len = 0;
             continue;
         }
-        if (event == JSONRPC_MORE)
+        if (event == JSONRPC_MORE) {
             continue;
+        }
         if (event == JSONRPC_LINE) {
             reader->complete = true;
             *ret_line = cap_buf_bytes(&reader->line);
@@ -94,8 +100,9 @@ enum jsonrpc_event jsonrpc_reader_feed(struct jsonrpc_reader *reader, struct cap
 
 bool jsonrpc_reader_rest(struct jsonrpc_reader *reader, struct cap_bytes *ret_line)
 {
-    if (reader->complete || is_blank(&reader->line))
+    if (reader->complete || is_blank(&reader->line)) {
         return false;
+    }
     reader->complete = true;
     *ret_line = cap_buf_bytes(&reader->line);
     return true;
@@ -108,18 +115,20 @@ bool jsonrpc_too_deep(struct cap_bytes line, unsigned max)
     for (size_t i = 0; i < line.len; i++) {
         uint8_t c = line.data[i];
         if (in_string) {
-            if (c == '\\')
+            if (c == '\\') {
                 i++;
-            else if (c == '"')
+            } else if (c == '"') {
                 in_string = false;
+            }
             continue;
         }
-        if (c == '"')
+        if (c == '"') {
             in_string = true;
-        else if ((c == '[' || c == '{') && ++depth > max)
+        } else if ((c == '[' || c == '{') && ++depth > max) {
             return true;
-        else if ((c == ']' || c == '}') && depth > 0)
+        } else if ((c == ']' || c == '}') && depth > 0) {
             depth--;
+        }
     }
     return false;
 }
@@ -141,12 +150,15 @@ static const char *wrong_member(const json_t *root)
 {
     const char *version = json_string_value(json_object_get(root, "jsonrpc"));
     const json_t *id = json_object_get(root, "id");
-    if (!version || strcmp(version, "2.0") != 0)
+    if (!version || strcmp(version, "2.0") != 0) {
         return "jsonrpc must be \"2.0\"";
-    if (id && !is_id(id))
+    }
+    if (id && !is_id(id)) {
         return "id must be a string, an integer or null";
-    if (!json_is_string(json_object_get(root, "method")))
+    }
+    if (!json_is_string(json_object_get(root, "method"))) {
         return "method must be a string";
+    }
     return NULL;
 }
 
@@ -154,15 +166,17 @@ static const char *wrong_member(const json_t *root)
 static bool read_request(struct jsonrpc_request *request, struct admin_error *ret_error)
 {
     json_t *id = json_object_get(request->root, "id");
-    if (is_id(id))
+    if (is_id(id)) {
         request->id = id;
+    }
     const char *wrong = wrong_member(request->root);
     json_t *params = json_object_get(request->root, "params");
     if (wrong) {
         admin_error_set(ret_error, ADMIN_INVALID_REQUEST);
         snprintf(ret_error->message, sizeof ret_error->message, "%s", wrong);
-        if (!request->id)
+        if (!request->id) {
             request->id = json_null();
+        }
         return false;
     }
     request->method = json_string_value(json_object_get(request->root, "method"));
@@ -187,9 +201,10 @@ bool jsonrpc_request_parse(struct cap_bytes line, struct jsonrpc_request *ret_re
     if (!root) {
         enum admin_reason reason = reason_of(&error);
         admin_error_set(ret_error, reason);
-        if (reason == ADMIN_PARSE_ERROR)
+        if (reason == ADMIN_PARSE_ERROR) {
             snprintf(ret_error->message, sizeof ret_error->message,
                      "the line is not one JSON object: wrong at byte %d", error.position);
+        }
         return false;
     }
     ret_request->root = root;
@@ -224,14 +239,16 @@ static int dump_piece(const char *data, size_t len, void *ctx)
 /* Appends the envelope in one line; on failure `buf` is as it was. Steals `envelope`. */
 static enum cap_error dump_line(json_t *envelope, struct cap_buf *buf)
 {
-    if (!envelope)
+    if (!envelope) {
         return CAP_E_NO_MEMORY;
+    }
     size_t before = buf->len;
     struct sink sink = {.buf = buf, .end = before + JSONRPC_REPLY_MAX - 1};
     int failed = json_dump_callback(envelope, dump_piece, &sink, JSON_COMPACT | JSON_ENSURE_ASCII);
     json_decref(envelope);
-    if (!failed && cap_buf_append8(buf, '\n') == CAP_OK)
+    if (!failed && cap_buf_append8(buf, '\n') == CAP_OK) {
         return CAP_OK;
+    }
     buf->len = before;
     return sink.too_large ? CAP_E_MESSAGE_TOO_LARGE : CAP_E_NO_MEMORY;
 }
@@ -246,13 +263,15 @@ static enum cap_error dump_error(json_t *id, const struct admin_error *error, st
 enum cap_error jsonrpc_reply(json_t *id, json_t *result, const struct admin_error *error,
                              struct cap_buf *ret_line)
 {
-    if (!result)
+    if (!result) {
         return dump_error(id, error, ret_line);
+    }
     enum cap_error failed = dump_line(json_pack("{s:s, s:O, s:O}", "jsonrpc", "2.0", "id",
                                                 id ? id : json_null(), "result", result),
                                       ret_line);
-    if (failed != CAP_E_MESSAGE_TOO_LARGE)
+    if (failed != CAP_E_MESSAGE_TOO_LARGE) {
         return failed;
+    }
     struct admin_error too_large;
     admin_error_set(&too_large, ADMIN_REPLY_TOO_LARGE);
     return dump_error(id, &too_large, ret_line);

@@ -27,8 +27,9 @@ enum cap_error admin_group_find(const char *name, struct admin_group *ret_group)
     char *end = NULL;
     errno = 0;
     unsigned long number = strtoul(name, &end, 10);
-    if (name[0] < '0' || name[0] > '9' || *end || errno || number >= UINT32_MAX)
+    if (name[0] < '0' || name[0] > '9' || *end || errno || number >= UINT32_MAX) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     *ret_group = (struct admin_group){.exists = true, .gid = (gid_t)number};
     return CAP_OK;
 }
@@ -49,11 +50,13 @@ const char *admin_level_name(enum admin_level level)
 enum admin_level admin_level_of(uint32_t uid, uint32_t own_uid, const struct admin_group *operators,
                                 const gid_t *groups, size_t count)
 {
-    if (uid == 0 || uid == own_uid)
+    if (uid == 0 || uid == own_uid) {
         return ADMIN_ADMIN;
+    }
     for (size_t i = 0; operators->exists && i < count; i++) {
-        if (groups[i] == operators->gid)
+        if (groups[i] == operators->gid) {
             return ADMIN_OPERATE;
+        }
     }
     return ADMIN_OBSERVE;
 }
@@ -68,8 +71,9 @@ static enum cap_error read_groups(int fd, gid_t primary, gid_t **ret_groups, siz
     socklen_t size = FIRST_GROUPS * sizeof(gid_t);
     for (int attempt = 0; attempt < 2 && size <= MAX_GROUPS * sizeof(gid_t); attempt++) {
         gid_t *groups = malloc(sizeof(gid_t) + size);
-        if (!groups)
+        if (!groups) {
             return CAP_E_NO_MEMORY;
+        }
         if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups + 1, &size) == 0) {
             groups[0] = primary;
             *ret_groups = groups;
@@ -77,8 +81,9 @@ static enum cap_error read_groups(int fd, gid_t primary, gid_t **ret_groups, siz
             return CAP_OK;
         }
         free(groups);
-        if (errno != ERANGE)
+        if (errno != ERANGE) {
             return CAP_E_IO;
+        }
     }
     return CAP_E_IO;
 }
@@ -86,13 +91,15 @@ static enum cap_error read_groups(int fd, gid_t primary, gid_t **ret_groups, siz
 enum cap_error admin_level_read(int fd, const struct peer *peer,
                                 const struct admin_group *operators, enum admin_level *ret_level)
 {
-    if (!peer->local)
+    if (!peer->local) {
         return CAP_E_IO;
+    }
     gid_t *groups = NULL;
     size_t count = 0;
     enum cap_error error = read_groups(fd, peer->gid, &groups, &count);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     *ret_level = admin_level_of(peer->uid, geteuid(), operators, groups, count);
     free(groups);
     return CAP_OK;

@@ -364,8 +364,9 @@ const struct admin_method *admin_methods(size_t *ret_count)
 const struct admin_method *admin_method_find(const char *name)
 {
     for (size_t i = 0; i < METHOD_COUNT; i++) {
-        if (strcmp(methods[i].name, name) == 0)
+        if (strcmp(methods[i].name, name) == 0) {
             return &methods[i];
+        }
     }
     return NULL;
 }
@@ -385,18 +386,21 @@ bool admin_call_begin(struct admin_call *call, const char *method, json_t *param
         admin_error_set(&call->error, ADMIN_FORBIDDEN);
         return false;
     }
-    if (!admin_params_read(call->method->params, params, call->args, &call->error))
+    if (!admin_params_read(call->method->params, params, call->args, &call->error)) {
         return false;
-    if (call->method->prepare)
+    }
+    if (call->method->prepare) {
         call->method->prepare(call);
+    }
     return true;
 }
 
 json_t *admin_call_run(struct admin_call *call)
 {
     json_t *result = call->method->run(call);
-    if (!result && !call->error.reason)
+    if (!result && !call->error.reason) {
         admin_error_cap(&call->error, CAP_E_NO_MEMORY);
+    }
     return result;
 }
 

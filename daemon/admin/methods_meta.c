@@ -25,8 +25,9 @@ static bool named_method(struct admin_call *call, const struct admin_method **re
 {
     const struct admin_arg *arg = &call->args[ADMIN_ARG_METHOD];
     *ret_method = arg->given ? admin_method_find(arg->text) : NULL;
-    if (!arg->given || *ret_method)
+    if (!arg->given || *ret_method) {
         return true;
+    }
     admin_error_param(&call->error, ADMIN_OUT_OF_BOUNDS, "method", "there is no method %s",
                       arg->text);
     return false;
@@ -43,25 +44,28 @@ static json_t *brief(const struct admin_method *method)
 json_t *admin_help(struct admin_call *call)
 {
     const struct admin_method *one;
-    if (!named_method(call, &one))
+    if (!named_method(call, &one)) {
         return NULL;
+    }
     size_t count = 0;
     const struct admin_method *all = admin_methods(&count);
     json_t *list = json_array();
     struct cap_buf text = {0};
     bool failed = list == NULL;
     for (size_t i = 0; i < count && !failed; i++) {
-        if (one && one != &all[i])
+        if (one && one != &all[i]) {
             continue;
+        }
         failed = !admin_push(list, brief(&all[i])) ||
                  (one ? admin_help_one(one, &text) : admin_help_line(&all[i], &text)) != CAP_OK;
     }
     json_t *result = NULL;
-    if (failed)
+    if (failed) {
         json_decref(list);
-    else
+    } else {
         result =
             json_pack("{s:s%, s:o}", "text", (const char *)text.data, text.len, "methods", list);
+    }
     cap_buf_free(&text);
     return result;
 }
@@ -79,8 +83,9 @@ static json_t *types_json(const char *types)
             return NULL;
         }
         types += len;
-        if (strncmp(types, " or ", 4) == 0)
+        if (strncmp(types, " or ", 4) == 0) {
             types += 4;
+        }
     }
     return array;
 }
@@ -110,14 +115,16 @@ json_t *admin_method_schema(const struct admin_method *method)
 json_t *admin_schema(struct admin_call *call)
 {
     const struct admin_method *one;
-    if (!named_method(call, &one))
+    if (!named_method(call, &one)) {
         return NULL;
+    }
     size_t count = 0;
     const struct admin_method *all = admin_methods(&count);
     json_t *methods = json_object();
     for (size_t i = 0; methods && i < count; i++) {
-        if (one && one != &all[i])
+        if (one && one != &all[i]) {
             continue;
+        }
         if (json_object_set_new(methods, all[i].name, admin_method_schema(&all[i])) != 0) {
             json_decref(methods);
             methods = NULL;

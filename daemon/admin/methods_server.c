@@ -32,8 +32,9 @@ static const char *phase_name(enum server_phase phase)
 
 static json_t *fault_json(const struct server_fault *fault)
 {
-    if (fault->time_us == 0)
+    if (fault->time_us == 0) {
         return json_null();
+    }
     return json_pack("{s:o, s:s, s:o}", "time", admin_value_time(fault->time_us), "reason",
                      cap_error_name(fault->error), "message", admin_value_text(fault->message));
 }
@@ -90,13 +91,16 @@ json_t *admin_status(struct admin_call *call)
     struct cap_counts counts;
     struct cap_space space;
     enum cap_error error = cap_store_read_begin(call->store, &read);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = cap_store_counts(read, &counts);
+    }
     cap_store_read_end(read);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = cap_store_space(call->store, &space);
-    if (error != CAP_OK)
+    }
+    if (error != CAP_OK) {
         return fail(call, error);
+    }
     json_t *store = store_json(call->store, &counts, &space);
     int failed = !store || !call->draft || json_object_update(call->draft, store) != 0;
     json_decref(store);
@@ -110,17 +114,20 @@ void admin_metrics_prepare(struct admin_call *call)
     struct admin_figures figures;
     admin_figures(call->server->admin, &figures);
     enum cap_error error = admin_metrics_daemon(call->server, &figures, &call->text);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         admin_error_cap(&call->error, error);
+    }
 }
 
 json_t *admin_metrics(struct admin_call *call)
 {
-    if (call->error.reason)
+    if (call->error.reason) {
         return NULL;
+    }
     enum cap_error error = admin_metrics_store(call->store, &call->text);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return fail(call, error);
+    }
     return json_pack("{s:s, s:s%}", "content_type", ADMIN_METRICS_TYPE, "text",
                      (const char *)call->text.data, call->text.len);
 }
@@ -210,8 +217,9 @@ json_t *admin_log_set(struct admin_call *call)
     enum log_level wanted = (enum log_level)call->args[ADMIN_LOG_LEVEL].choice;
     json_t *result = json_pack("{s:s, s:s}", "level", log_level_name(wanted), "previous",
                                log_level_name(log->level));
-    if (result)
+    if (result) {
         log->level = wanted;
+    }
     return result;
 }
 

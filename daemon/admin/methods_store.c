@@ -19,8 +19,9 @@ static json_t *fail(struct admin_call *call, enum cap_error error)
 
 static json_t *publisher_json(const struct cap_publisher *publisher)
 {
-    if (publisher->uid == UINT32_MAX)
+    if (publisher->uid == UINT32_MAX) {
         return json_null();
+    }
     return json_pack("{s:o, s:o}", "uid", admin_value_u64(publisher->uid), "gid",
                      admin_value_u64(publisher->gid));
 }
@@ -42,8 +43,9 @@ json_t *admin_cap_stat(struct admin_call *call)
     struct cap_read *read = NULL;
     struct cap_info info;
     enum cap_error error = cap_store_read_begin(call->store, &read);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = cap_store_find(read, hash, &info);
+    }
     cap_store_read_end(read);
     return error == CAP_OK ? info_json(hash, &info) : fail(call, error);
 }
@@ -67,8 +69,9 @@ static void query_from(const struct admin_call *call, struct cap_list_query *que
         .max = (size_t)args[ADMIN_LIST_LIMIT].integer,
         .scan_max = SCAN_MAX,
     };
-    if (args[ADMIN_LIST_KIND].given)
+    if (args[ADMIN_LIST_KIND].given) {
         query->kind = args[ADMIN_LIST_KIND].choice == 0 ? CAP_KIND_IMAGE : CAP_KIND_DATA;
+    }
 }
 
 /* Looks at up to SCAN_MAX entries; a snapshot is short, so that it pins little space. */
@@ -80,12 +83,14 @@ static enum cap_error list_step(struct cap_store *store, struct listing *listing
     size_t count = 0;
     struct cap_hash last;
     enum cap_error error = cap_store_read_begin(store, &read);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = cap_store_list(read, &query, listing->items + listing->count, &count, &last,
                                &listing->more);
+    }
     cap_store_read_end(read);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     listing->count += count;
     if (listing->more) {
         listing->last = last;
@@ -112,13 +117,15 @@ json_t *admin_cap_list(struct admin_call *call)
     struct listing listing = {.more = true};
     query_from(call, &listing.query);
     listing.items = calloc(listing.query.max, sizeof *listing.items);
-    if (!listing.items)
+    if (!listing.items) {
         return NULL;
+    }
     enum cap_error error = CAP_OK;
     for (unsigned step = 0;
          error == CAP_OK && listing.more && step < SCAN_STEPS && listing.count < listing.query.max;
-         step++)
+         step++) {
         error = list_step(call->store, &listing);
+    }
     json_t *result = error == CAP_OK ? listing_json(&listing) : fail(call, error);
     free(listing.items);
     return result;
@@ -133,8 +140,9 @@ json_t *admin_cap_explain(struct admin_call *call)
     struct cap_read *read = NULL;
     json_t *object = NULL;
     enum cap_error error = cap_store_read_begin(call->store, &read);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = admin_explain(read, &call->args[ADMIN_ARG_HASH].hash, &page, &object);
+    }
     cap_store_read_end(read);
     return error == CAP_OK ? object : fail(call, error);
 }
@@ -143,12 +151,15 @@ static json_t *tables_json(uint8_t tables)
 {
     json_t *array = json_array();
     bool failed = array == NULL;
-    if (tables & CAP_REF_PINNED)
+    if (tables & CAP_REF_PINNED) {
         failed |= !admin_push(array, json_string(cap_table_name(CAP_TABLE_PINNED)));
-    if (tables & CAP_REF_INITIAL)
+    }
+    if (tables & CAP_REF_INITIAL) {
         failed |= !admin_push(array, json_string(cap_table_name(CAP_TABLE_INITIAL)));
-    if (!failed)
+    }
+    if (!failed) {
         return array;
+    }
     json_decref(array);
     return NULL;
 }
@@ -181,10 +192,12 @@ static enum cap_error list_refs(const struct admin_call *call, struct cap_ref *r
         args[ADMIN_REFS_DIRECTION].choice == 0 ? CAP_REFS_OUT : CAP_REFS_IN;
     struct cap_read *read = NULL;
     enum cap_error error = cap_store_read_begin(call->store, &read);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = cap_store_find(read, hash, NULL);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = cap_store_refs(read, hash, direction, after, max, refs, ret_count, ret_more);
+    }
     cap_store_read_end(read);
     return error;
 }
@@ -193,8 +206,9 @@ json_t *admin_refs_list(struct admin_call *call)
 {
     size_t max = (size_t)call->args[ADMIN_REFS_LIMIT].integer;
     struct cap_ref *refs = calloc(max, sizeof *refs);
-    if (!refs)
+    if (!refs) {
         return NULL;
+    }
     size_t count = 0;
     bool more = false;
     enum cap_error error = list_refs(call, refs, max, &count, &more);

@@ -50,9 +50,10 @@ static void histogram(struct admin_text *text, const char *name, const char *hel
     uint64_t sum = 0;
     for (unsigned i = 0; i < STATS_BUCKETS; i++) {
         sum += histogram->buckets[i];
-        if (i + 1 < STATS_BUCKETS)
+        if (i + 1 < STATS_BUCKETS) {
             admin_print(text, "%s_bucket{le=\"%" PRIu64 ".0\"} %" PRIu64 "\n", name,
                         histogram_bound(i), sum);
+        }
     }
     admin_print(text, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_count %" PRIu64 "\n", name, sum, name,
                 histogram->count);
@@ -65,11 +66,13 @@ static void print_rows(struct admin_text *text, struct server *server)
     struct gauges gauges = {0};
     server_gauges(server, &gauges);
     const struct stats_row *rows = stats_counter_rows(&count);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         counter(text, rows[i].series, rows[i].help, field_at(&server->stats, rows[i].offset));
+    }
     rows = stats_gauge_rows(&count);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         gauge(text, rows[i].series, rows[i].help, field_at(&gauges, rows[i].offset));
+    }
     rows = stats_histogram_rows(&count);
     for (size_t i = 0; i < count; i++) {
         struct histogram copy;
@@ -85,9 +88,10 @@ static void print_requests(struct admin_text *text, const struct stats *stats)
     static const uint8_t types[] = {PROTO_HELLO,    PROTO_HAS,       PROTO_GET,   PROTO_STAT,
                                     PROTO_PUT_DATA, PROTO_PUT_IMAGE, PROTO_CANCEL};
     family(text, "capstore_requests", "counter", "Requests by type");
-    for (size_t i = 0; i < sizeof types; i++)
+    for (size_t i = 0; i < sizeof types; i++) {
         admin_print(text, "capstore_requests_total{type=\"%s\"} %" PRIu64 "\n",
                     proto_type_name(types[i]), stats->requests[types[i]]);
+    }
 }
 
 static void print_errors(struct admin_text *text, const struct stats *stats)
@@ -95,8 +99,9 @@ static void print_errors(struct admin_text *text, const struct stats *stats)
     family(text, "capstore_errors", "counter", "Refusals by error");
     for (unsigned code = 1; code < STATS_ERROR_CODES; code++) {
         enum cap_error error = cap_error_from_code(code);
-        if (-(int)error != (int)code)
+        if (-(int)error != (int)code) {
             continue;
+        }
         admin_print(text, "capstore_errors_total{reason=\"%s\"} %" PRIu64 "\n",
                     cap_error_name(error), stats->errors[code]);
     }
@@ -111,8 +116,9 @@ static void print_settings(struct admin_text *text, const struct config *config)
         char value[CONFIG_VALUE_SIZE];
         enum config_type type = options[i].type;
         if ((type == CONFIG_SIZE || type == CONFIG_COUNT || type == CONFIG_MS) &&
-            config_value(config, &options[i], 0, value, sizeof value))
+            config_value(config, &options[i], 0, value, sizeof value)) {
             admin_print(text, "capstore_setting{option=\"%s\"} %s\n", options[i].name, value);
+        }
     }
 }
 
@@ -141,17 +147,19 @@ static void print_by_kind(struct admin_text *text, const char *name, const char 
                           const uint64_t values[CAP_STORE_KINDS])
 {
     family(text, name, "gauge", help);
-    for (int kind = CAP_KIND_IMAGE; kind <= CAP_KIND_DATA; kind++)
+    for (int kind = CAP_KIND_IMAGE; kind <= CAP_KIND_DATA; kind++) {
         admin_print(text, "%s{kind=\"%s\"} %" PRIu64 "\n", name,
                     admin_kind_name((enum cap_kind)kind), values[kind]);
+    }
 }
 
 static enum cap_error read_counts(struct cap_store *store, struct cap_counts *ret_counts)
 {
     struct cap_read *read = NULL;
     enum cap_error error = cap_store_read_begin(store, &read);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = cap_store_counts(read, ret_counts);
+    }
     cap_store_read_end(read);
     return error;
 }
@@ -162,10 +170,12 @@ enum cap_error admin_metrics_store(struct cap_store *store, struct cap_buf *buf)
     struct cap_counts counts;
     struct cap_space space;
     enum cap_error error = read_counts(store, &counts);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = cap_store_space(store, &space);
-    if (error != CAP_OK)
+    }
+    if (error != CAP_OK) {
         return error;
+    }
     print_by_kind(&text, "capstore_caps", "Caps in the store", counts.caps);
     print_by_kind(&text, "capstore_body_bytes", "Bytes of served bodies", counts.body_bytes);
     gauge(&text, "capstore_refs", "References between caps", counts.refs);

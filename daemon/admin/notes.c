@@ -51,23 +51,27 @@ static enum cap_error check_source(struct notes *notes, const struct cap_mapping
 {
     enum cap_table table;
     struct cap_slot slot;
-    if (!admin_layout_root_slot(notes->layout, mapping, &table, &slot))
+    if (!admin_layout_root_slot(notes->layout, mapping, &table, &slot)) {
         return warn(notes, CAP_WARN_SOURCE_NOT_A_SLOT, at_mapping(mapping));
-    if (mapping->source.count != 1)
+    }
+    if (mapping->source.count != 1) {
         return CAP_OK;
+    }
     struct admin_target target;
     enum cap_error error = admin_layout_resolve(notes->layout, &slot.cap_hash, &target);
     if (error != CAP_OK || !target.present || target.info.kind != CAP_KIND_DATA ||
-        mapping->size <= target.info.size)
+        mapping->size <= target.info.size) {
         return error;
+    }
     return warn(notes, CAP_WARN_MAPPING_LARGER_THAN_DATA, at_mapping(mapping));
 }
 
 static enum cap_error check_range(struct notes *notes, const struct cap_mapping *mapping)
 {
     if (mapping->start >= CAP_DATA_BASE && mapping->start <= CAP_ADDRESS_END &&
-        mapping->size <= CAP_ADDRESS_END - mapping->start)
+        mapping->size <= CAP_ADDRESS_END - mapping->start) {
         return CAP_OK;
+    }
     return warn(notes, CAP_WARN_MAPPING_OUT_OF_RANGE, at_mapping(mapping));
 }
 
@@ -81,14 +85,18 @@ static enum cap_error check_mappings(struct notes *notes)
         struct cap_mapping mapping;
         cap_mapping_at(list, placed->index, &mapping);
         enum cap_error error = check_range(notes, &mapping);
-        if (error == CAP_OK && placed->start < furthest && placed->end > placed->start)
+        if (error == CAP_OK && placed->start < furthest && placed->end > placed->start) {
             error = warn(notes, CAP_WARN_MAPPINGS_OVERLAP, at_mapping(&mapping));
-        if (error == CAP_OK)
+        }
+        if (error == CAP_OK) {
             error = check_source(notes, &mapping);
-        if (error != CAP_OK)
+        }
+        if (error != CAP_OK) {
             return error;
-        if (placed->end > furthest)
+        }
+        if (placed->end > furthest) {
             furthest = placed->end;
+        }
     }
     return CAP_OK;
 }
@@ -115,8 +123,9 @@ static enum cap_error check_slots(struct notes *notes, enum cap_table table,
             where = at_key(cap_table_name(table), slot.key);
             error = warn(notes, CAP_WARN_SLOT_IN_BOTH_TABLES, where);
         }
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
+        }
     }
     return CAP_OK;
 }
@@ -134,12 +143,14 @@ static enum cap_error check_endpoints(struct notes *notes)
     for (size_t i = 0; i < structure->view.endpoints.count; i++) {
         struct cap_endpoint endpoint;
         cap_image_endpoint_at(&structure->view, i, &endpoint);
-        if (entry_in_code(structure, endpoint.entry_pc))
+        if (entry_in_code(structure, endpoint.entry_pc)) {
             continue;
+        }
         json_t *where = json_pack("{s:o}", "key", admin_value_key(endpoint.key));
         enum cap_error error = warn(notes, CAP_WARN_ENTRY_OUTSIDE_CODE, where);
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
+        }
     }
     return CAP_OK;
 }
@@ -149,16 +160,21 @@ enum cap_error admin_notes(struct admin_layout *layout, json_t *array, uint64_t 
     struct notes notes = {.layout = layout, .array = array};
     const struct cap_image_view *view = &layout->structure->view;
     enum cap_error error = check_mappings(&notes);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = check_slots(&notes, CAP_TABLE_PINNED, &view->pinned);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = check_slots(&notes, CAP_TABLE_INITIAL, &view->initial);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = check_endpoints(&notes);
-    if (error == CAP_OK && layout->lookups_left == 0)
+    }
+    if (error == CAP_OK && layout->lookups_left == 0) {
         error = add(&notes, "lookups_spent", "too many references to look all of them up",
                     json_object());
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         *ret_count = notes.count;
+    }
     return error;
 }

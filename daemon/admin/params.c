@@ -44,8 +44,9 @@ static bool read_choice(const struct admin_param *param, const char *text, struc
 static bool read_hash(const struct admin_param *param, const char *text, struct admin_arg *arg,
                       struct admin_error *error)
 {
-    if (cap_hash_parse(text, &arg->hash) == CAP_OK)
+    if (cap_hash_parse(text, &arg->hash) == CAP_OK) {
         return true;
+    }
     admin_error_param(error, ADMIN_OUT_OF_BOUNDS, param->name, "%s must be 64 hex digits",
                       param->name);
     return false;
@@ -55,14 +56,16 @@ static bool read_hash(const struct admin_param *param, const char *text, struct 
 static bool read_prefix(const struct admin_param *param, const char *text, struct admin_arg *arg,
                         struct admin_error *error)
 {
-    if (text[0] == '0' && text[1] == 'x')
+    if (text[0] == '0' && text[1] == 'x') {
         text += 2;
+    }
     size_t digits = strlen(text);
     char hex[CAP_HASH_HEX_SIZE];
     memset(hex, '0', sizeof hex - 1);
     hex[sizeof hex - 1] = '\0';
-    if (digits < sizeof hex)
+    if (digits < sizeof hex) {
         memcpy(hex, text, digits);
+    }
     if (digits >= sizeof hex || cap_hash_parse(hex, &arg->hash) != CAP_OK) {
         admin_error_param(error, ADMIN_OUT_OF_BOUNDS, param->name,
                           "%s must be at most 64 hex digits", param->name);
@@ -114,16 +117,18 @@ static bool read_one(const struct admin_param *param, json_t *value, struct admi
         return false;
     }
     arg->given = true;
-    if (is_integer)
+    if (is_integer) {
         return read_integer(param, json_integer_value(value), arg, error);
+    }
     return read_text(param, json_string_value(value), arg, error);
 }
 
 static bool is_known(const struct admin_param *params, const char *name)
 {
     for (; params->name; params++) {
-        if (strcmp(params->name, name) == 0)
+        if (strcmp(params->name, name) == 0) {
             return true;
+        }
     }
     return false;
 }
@@ -146,8 +151,9 @@ bool admin_params_read(const struct admin_param *params, json_t *given,
                        struct admin_arg ret_args[ADMIN_MAX_PARAMS], struct admin_error *ret_error)
 {
     struct admin_arg args[ADMIN_MAX_PARAMS] = {{0}};
-    if (!all_known(params, given, ret_error))
+    if (!all_known(params, given, ret_error)) {
         return false;
+    }
     for (size_t i = 0; params[i].name; i++) {
         args[i].integer = params[i].fallback;
         json_t *value = json_object_get(given, params[i].name);
@@ -156,8 +162,9 @@ bool admin_params_read(const struct admin_param *params, json_t *given,
                               params[i].name);
             return false;
         }
-        if (value && !read_one(&params[i], value, &args[i], ret_error))
+        if (value && !read_one(&params[i], value, &args[i], ret_error)) {
             return false;
+        }
     }
     memcpy(ret_args, args, sizeof args);
     return true;
@@ -206,10 +213,12 @@ json_t *admin_params_schema(const struct admin_param *params)
     json_t *properties = json_object();
     json_t *required = json_array();
     for (; params->name; params++) {
-        if (json_object_set_new(properties, params->name, param_schema(params)) != 0)
+        if (json_object_set_new(properties, params->name, param_schema(params)) != 0) {
             goto fail;
-        if (params->required && json_array_append_new(required, json_string(params->name)) != 0)
+        }
+        if (params->required && json_array_append_new(required, json_string(params->name)) != 0) {
             goto fail;
+        }
     }
     return json_pack("{s:s, s:o, s:o, s:b}", "type", "object", "properties", properties, "required",
                      required, "additionalProperties", 0);

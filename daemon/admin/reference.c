@@ -15,8 +15,9 @@ size_t admin_summary_len(const struct admin_method *method)
 
 static void print_choices(struct admin_text *text, const char *const *choices)
 {
-    for (size_t i = 0; choices[i]; i++)
+    for (size_t i = 0; choices[i]; i++) {
         admin_print(text, "%s%s", i == 0 ? "" : ", ", choices[i]);
+    }
 }
 
 /* "integer, 1 to 1000, else 64", "64 hex digits, required". */
@@ -40,12 +41,13 @@ static void print_kind(struct admin_text *text, const struct admin_param *param)
         admin_print(text, "text of %" PRId64 " to %" PRId64 " bytes", param->min, param->max);
         break;
     }
-    if (param->required)
+    if (param->required) {
         admin_print(text, "; required");
-    else if (param->type == ADMIN_INTEGER)
+    } else if (param->type == ADMIN_INTEGER) {
         admin_print(text, "; else %" PRId64, param->fallback);
-    else
+    } else {
         admin_print(text, "; optional");
+    }
 }
 
 /* --- Help ------------------------------------------------------------------------------------- */
@@ -64,8 +66,9 @@ enum cap_error admin_help_one(const struct admin_method *method, struct cap_buf 
     struct admin_text text = {.buf = buf};
     admin_print(&text, "%s (level %s)\n  %s\n", method->name, admin_level_name(method->level),
                 method->doc);
-    if (method->deprecated)
+    if (method->deprecated) {
         admin_print(&text, "  Deprecated: %s\n", method->deprecated);
+    }
     admin_print(&text, "Params:%s\n", method->params->name ? "" : " none");
     for (const struct admin_param *param = method->params; param->name; param++) {
         admin_print(&text, "  %s: %s (", param->name, param->doc);
@@ -73,8 +76,9 @@ enum cap_error admin_help_one(const struct admin_method *method, struct cap_buf 
         admin_print(&text, ")\n");
     }
     admin_print(&text, "Result:\n");
-    for (const struct admin_field *field = method->result; field->name; field++)
+    for (const struct admin_field *field = method->result; field->name; field++) {
         admin_print(&text, "  %s: %s (%s)\n", field->name, field->doc, field->type);
+    }
     admin_print(&text, "Example params: %s\n", method->example);
     return text.error;
 }
@@ -85,10 +89,12 @@ static void markdown_method(struct admin_text *text, const struct admin_method *
 {
     admin_print(text, "### `%s`\n\nLevel *%s*. %s\n\n", method->name,
                 admin_level_name(method->level), method->doc);
-    if (method->deprecated)
+    if (method->deprecated) {
         admin_print(text, "**Deprecated:** %s\n\n", method->deprecated);
-    if (method->params->name)
+    }
+    if (method->params->name) {
         admin_print(text, "| param | what | values |\n|---|---|---|\n");
+    }
     for (const struct admin_param *param = method->params; param->name; param++) {
         admin_print(text, "| `%s` | %s | ", param->name, param->doc);
         print_kind(text, param);
@@ -96,8 +102,9 @@ static void markdown_method(struct admin_text *text, const struct admin_method *
     }
     admin_print(text, "%s| result | type | what |\n|---|---|---|\n",
                 method->params->name ? "\n" : "");
-    for (const struct admin_field *field = method->result; field->name; field++)
+    for (const struct admin_field *field = method->result; field->name; field++) {
         admin_print(text, "| `%s` | %s | %s |\n", field->name, field->type, field->doc);
+    }
     admin_print(text,
                 "\n```json\n{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%s\",\"params\":%s}\n```\n",
                 method->name, method->example);
@@ -137,16 +144,18 @@ static void man_method(struct admin_text *text, const struct admin_method *metho
 {
     admin_print(text, ".SS %s\n%s\n.br\nLevel: %s.\n", method->name, method->doc,
                 admin_level_name(method->level));
-    if (method->deprecated)
+    if (method->deprecated) {
         admin_print(text, ".br\nDeprecated: %s\n", method->deprecated);
+    }
     for (const struct admin_param *param = method->params; param->name; param++) {
         admin_print(text, ".TP\n.B %s\n%s (", param->name, param->doc);
         print_kind(text, param);
         admin_print(text, ").\n");
     }
     admin_print(text, ".PP\nResult:\n");
-    for (const struct admin_field *field = method->result; field->name; field++)
+    for (const struct admin_field *field = method->result; field->name; field++) {
         admin_print(text, ".TP\n.I %s\n%s (%s).\n", field->name, field->doc, field->type);
+    }
 }
 
 enum cap_error admin_reference_man(struct cap_buf *buf)
@@ -155,8 +164,9 @@ enum cap_error admin_reference_man(struct cap_buf *buf)
     size_t count = 0;
     const struct admin_method *methods = admin_methods(&count);
     admin_print(&text, "%s", man_head);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         man_method(&text, &methods[i]);
+    }
     admin_print(&text, ".SH SEE ALSO\n.BR capstored (8),\n.BR capctl (1)\n");
     return text.error;
 }

@@ -17,13 +17,15 @@
 static enum cap_error cut_code(uint8_t *front, uint64_t body_len, uint64_t *ret_code_len)
 {
     uint32_t after_code = cap_load32(front + 1 + CAP_SSZ_OFFSET_SIZE);
-    if (after_code < IMAGE_FIXED || after_code > body_len - 1)
+    if (after_code < IMAGE_FIXED || after_code > body_len - 1) {
         return CAP_E_CORRUPT;
+    }
     uint32_t code_len = after_code - IMAGE_FIXED;
     for (unsigned i = 1; i < IMAGE_FIELDS; i++) {
         uint8_t *at = front + 1 + i * CAP_SSZ_OFFSET_SIZE;
-        if (cap_load32(at) < after_code)
+        if (cap_load32(at) < after_code) {
             return CAP_E_CORRUPT;
+        }
         cap_store32(at, cap_load32(at) - code_len);
     }
     *ret_code_len = code_len;
@@ -35,12 +37,14 @@ static enum cap_error read_rest(struct cap_read *read, const struct cap_hash *ha
                                 uint64_t body_len, struct admin_structure *structure)
 {
     uint64_t from = IMAGE_FRONT + structure->code_len;
-    if (body_len - from > ADMIN_EXPLAIN_MAX)
+    if (body_len - from > ADMIN_EXPLAIN_MAX) {
         return CAP_E_STRUCTURE_TOO_LARGE;
+    }
     size_t len = (size_t)(body_len - from);
     enum cap_error error = cap_buf_append_zeros(&structure->body, len);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     return admin_body_copy(read, hash, from, structure->body.data + IMAGE_FRONT, len);
 }
 
@@ -48,18 +52,23 @@ enum cap_error admin_structure_read(struct cap_read *read, const struct cap_hash
                                     uint64_t body_len, struct admin_structure *ret_structure)
 {
     struct admin_structure structure = {.code_len = 0};
-    if (body_len < IMAGE_FRONT)
+    if (body_len < IMAGE_FRONT) {
         return CAP_E_CORRUPT;
+    }
     enum cap_error error = cap_buf_append_zeros(&structure.body, IMAGE_FRONT);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = admin_body_copy(read, hash, 0, structure.body.data, IMAGE_FRONT);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = cut_code(structure.body.data, body_len, &structure.code_len);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = read_rest(read, hash, body_len, &structure);
+    }
     if (error == CAP_OK &&
-        cap_image_view_decode(cap_buf_bytes(&structure.body), &structure.view) != CAP_OK)
+        cap_image_view_decode(cap_buf_bytes(&structure.body), &structure.view) != CAP_OK) {
         error = CAP_E_CORRUPT;
+    }
     if (error != CAP_OK) {
         admin_structure_free(&structure);
         return error;

@@ -10,8 +10,9 @@
 
 json_t *admin_value_u64(uint64_t value)
 {
-    if (value <= INT64_MAX)
+    if (value <= INT64_MAX) {
         return json_integer((json_int_t)value);
+    }
     char digits[24];
     snprintf(digits, sizeof digits, "%" PRIu64, value);
     return json_string(digits);
@@ -19,8 +20,9 @@ json_t *admin_value_u64(uint64_t value)
 
 json_t *admin_value_time(uint64_t us_since_1970)
 {
-    if (us_since_1970 == 0 || us_since_1970 > LAST_TIME_US)
+    if (us_since_1970 == 0 || us_since_1970 > LAST_TIME_US) {
         return json_null();
+    }
     char text[ENV_TIME_SIZE];
     env_format_time(us_since_1970, text);
     return json_string(text);
@@ -43,8 +45,9 @@ json_t *admin_value_key(struct cap_bytes key)
     char hex[2 * ADMIN_KEY_SHOWN + 1];
     size_t shown = key.len < ADMIN_KEY_SHOWN ? key.len : ADMIN_KEY_SHOWN;
     cap_hex_format((struct cap_bytes){key.data, shown}, hex);
-    if (shown == key.len)
+    if (shown == key.len) {
         return json_string(hex);
+    }
     return json_sprintf("%s... (%zu bytes)", hex, key.len);
 }
 
@@ -62,8 +65,9 @@ json_t *admin_value_text(const char *text)
     for (; text[len] && len < sizeof shown - 1; len++) {
         bool plain = text[len] >= ' ' && text[len] <= '~';
         shown[len] = '?';
-        if (plain)
+        if (plain) {
             shown[len] = text[len];
+        }
     }
     return json_stringn(shown, len);
 }

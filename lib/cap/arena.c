@@ -38,19 +38,24 @@ static struct window window_at(const struct cap_arena *arena, size_t index)
 static enum cap_error append_window(struct cap_arena *arena, const struct page *page,
                                     const struct cap_hash *root, size_t len)
 {
-    if (arena->body.len > UINT32_MAX)
+    if (arena->body.len > UINT32_MAX) {
         return CAP_E_BODY_TOO_LARGE;
+    }
     struct window window = {(uint32_t)arena->body.len, (uint32_t)len};
     size_t ordinal = arena->roots.len / sizeof *root;
     enum cap_error error = cap_buf_append(&arena->roots, root, sizeof *root);
-    if (!error)
+    if (!error) {
         error = cap_buf_append(&arena->windows, &window, sizeof window);
-    if (!error)
+    }
+    if (!error) {
         error = cap_root_table_insert(&arena->seen, roots(arena), ordinal);
-    if (error)
+    }
+    if (error) {
         return error;
-    if (page->from_source)
+    }
+    if (page->from_source) {
         return cap_body_append_source(&arena->body, page->offset, len);
+    }
     return cap_body_append(&arena->body, (struct cap_bytes){page->bytes, len});
 }
 
@@ -59,14 +64,16 @@ static enum cap_error add_page(struct cap_arena *arena, const struct page *page)
 {
     struct cap_hash root;
     size_t len = cap_page_root(page->bytes, page->len, &root);
-    if (len == 0)
+    if (len == 0) {
         return CAP_OK;
+    }
     size_t seen = cap_root_table_find(&arena->seen, roots(arena), &root);
     if (seen == CAP_ROOT_ABSENT) {
         seen = arena->windows.len / sizeof(struct window);
         enum cap_error error = append_window(arena, page, &root, len);
-        if (error)
+        if (error) {
             return error;
+        }
     }
     struct window window = window_at(arena, seen);
     cap_writer_u32(&arena->refs, page->index);
@@ -94,10 +101,12 @@ static enum cap_error assemble(const struct cap_source *source, const struct cap
         uint8_t *to = ret_page + (part.at - start);
         const uint8_t *bytes;
         enum cap_error error = cap_source_get(source, part.offset, (size_t)part.len, to, &bytes);
-        if (error)
+        if (error) {
             return error;
-        if (bytes != to)
+        }
+        if (bytes != to) {
             memcpy(to, bytes, (size_t)part.len);
+        }
     }
     return CAP_OK;
 }
@@ -107,11 +116,13 @@ static enum cap_error assemble(const struct cap_source *source, const struct cap
 static enum cap_error pack_page(struct cap_arena *arena, const struct cap_source *source,
                                 const struct cap_piece *pieces, size_t left, uint64_t start)
 {
-    if (start / CAP_PAGE_SIZE > UINT32_MAX)
+    if (start / CAP_PAGE_SIZE > UINT32_MAX) {
         return CAP_E_BODY_TOO_LARGE;
+    }
     size_t count = 1;
-    while (count < left && pieces[count].at - start < CAP_PAGE_SIZE)
+    while (count < left && pieces[count].at - start < CAP_PAGE_SIZE) {
         count++;
+    }
     uint8_t scratch[CAP_PAGE_SIZE];
     struct cap_piece part = clip(&pieces[0], start);
     struct page page = {
@@ -139,19 +150,22 @@ enum cap_error cap_arena_add(struct cap_arena *arena, const struct cap_source *s
         uint64_t from = pieces[i].at > done ? pieces[i].at : done;
         uint64_t start = from - from % CAP_PAGE_SIZE;
         enum cap_error error = pack_page(arena, source, &pieces[i], count - i, start);
-        if (error)
+        if (error) {
             return error;
+        }
         done = start + CAP_PAGE_SIZE;
-        while (i < count && pieces[i].at + pieces[i].len <= done)
+        while (i < count && pieces[i].at + pieces[i].len <= done) {
             i++;
+        }
     }
     return CAP_OK;
 }
 
 void cap_arena_free(struct cap_arena *arena)
 {
-    if (!arena)
+    if (!arena) {
         return;
+    }
     cap_body_free(&arena->body);
     cap_buf_free(&arena->refs.buf);
     cap_root_table_free(&arena->seen);

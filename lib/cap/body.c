@@ -8,11 +8,13 @@ static struct cap_segment *reserve_segment(struct cap_body *body)
 {
     if (body->segment_count == body->segment_capacity) {
         size_t capacity = body->segment_capacity ? 2 * body->segment_capacity : 8;
-        if (capacity > SIZE_MAX / sizeof(struct cap_segment))
+        if (capacity > SIZE_MAX / sizeof(struct cap_segment)) {
             return NULL;
+        }
         struct cap_segment *segments = realloc(body->segments, capacity * sizeof *segments);
-        if (!segments)
+        if (!segments) {
             return NULL;
+        }
         body->segments = segments;
         body->segment_capacity = capacity;
     }
@@ -35,26 +37,31 @@ static void extend(struct cap_body *body, struct cap_segment *next, uint64_t off
 
 enum cap_error cap_body_append(struct cap_body *body, struct cap_bytes bytes)
 {
-    if (bytes.len == 0)
+    if (bytes.len == 0) {
         return CAP_OK;
+    }
     struct cap_segment *next = reserve_segment(body);
-    if (!next)
+    if (!next) {
         return CAP_E_NO_MEMORY;
+    }
     size_t offset = body->memory.len;
     enum cap_error error = cap_buf_append(&body->memory, bytes.data, bytes.len);
-    if (error)
+    if (error) {
         return error;
+    }
     extend(body, next, offset, bytes.len, false);
     return CAP_OK;
 }
 
 enum cap_error cap_body_append_source(struct cap_body *body, uint64_t offset, uint64_t len)
 {
-    if (len == 0)
+    if (len == 0) {
         return CAP_OK;
+    }
     struct cap_segment *next = reserve_segment(body);
-    if (!next)
+    if (!next) {
         return CAP_E_NO_MEMORY;
+    }
     extend(body, next, offset, len, true);
     return CAP_OK;
 }
@@ -66,10 +73,11 @@ static size_t find_segment(const struct cap_body *body, uint64_t offset)
     size_t high = body->segment_count;
     while (high - low > 1) {
         size_t middle = low + (high - low) / 2;
-        if (body->segments[middle].at <= offset)
+        if (body->segments[middle].at <= offset) {
             low = middle;
-        else
+        } else {
             high = middle;
+        }
     }
     return low;
 }
@@ -84,12 +92,13 @@ static enum cap_error read_segment(const struct cap_body *body, const struct cap
     uint8_t *to = out->data + out->len;
     out->len += len;
     uint64_t offset = segment->offset + skip;
-    if (!segment->from_source)
+    if (!segment->from_source) {
         memcpy(to, body->memory.data + offset, len);
-    else if (source->memory)
+    } else if (source->memory) {
         memcpy(to, source->memory + offset, len);
-    else
+    } else {
         return source->read(source->ctx, offset, to, len);
+    }
     return CAP_OK;
 }
 
@@ -97,22 +106,25 @@ enum cap_error cap_body_read(const struct cap_body *body, const struct cap_sourc
                              uint64_t offset, void *dst, size_t len)
 {
     struct cap_buf out = {dst, 0, len};
-    if (len == 0)
+    if (len == 0) {
         return CAP_OK;
+    }
     for (size_t i = find_segment(body, offset); out.len < len; i++) {
         const struct cap_segment *segment = &body->segments[i];
         uint64_t skip = offset + out.len - segment->at;
         enum cap_error error = read_segment(body, source, segment, skip, &out);
-        if (error)
+        if (error) {
             return error;
+        }
     }
     return CAP_OK;
 }
 
 void cap_body_free(struct cap_body *body)
 {
-    if (!body)
+    if (!body) {
         return;
+    }
     free(body->segments);
     cap_buf_free(&body->memory);
     *body = (struct cap_body){0};

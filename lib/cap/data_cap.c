@@ -33,8 +33,9 @@ struct cap_data_builder {
 
 void cap_data_free(struct cap_data *data)
 {
-    if (!data)
+    if (!data) {
         return;
+    }
     free(data->page_roots);
     cap_body_free(&data->body);
     *data = (struct cap_data){0};
@@ -43,11 +44,13 @@ void cap_data_free(struct cap_data *data)
 enum cap_error cap_data_builder_new(uint64_t size, uint64_t max_body_len,
                                     struct cap_data_builder **ret_builder)
 {
-    if (size % CAP_PAGE_SIZE)
+    if (size % CAP_PAGE_SIZE) {
         return CAP_E_DATA_SIZE_NOT_PAGE_MULTIPLE;
+    }
     struct cap_data_builder *builder = calloc(1, sizeof *builder);
-    if (!builder)
+    if (!builder) {
         return CAP_E_NO_MEMORY;
+    }
     builder->size = size ? size : CAP_PAGE_SIZE;
     builder->max_body_len = max_body_len;
     cap_tree_init(&builder->tree, 0);
@@ -57,8 +60,9 @@ enum cap_error cap_data_builder_new(uint64_t size, uint64_t max_body_len,
 
 void cap_data_builder_free(struct cap_data_builder *builder)
 {
-    if (!builder)
+    if (!builder) {
         return;
+    }
     cap_buf_free(&builder->refs.buf);
     free(builder->roots);
     cap_root_table_free(&builder->seen);
@@ -76,14 +80,17 @@ static bool body_fits(const struct cap_data_builder *builder, uint64_t pages, ui
 
 static enum cap_error reserve_root(struct cap_data_builder *builder)
 {
-    if (builder->page_count < builder->root_capacity)
+    if (builder->page_count < builder->root_capacity) {
         return CAP_OK;
+    }
     size_t capacity = builder->root_capacity ? 2 * builder->root_capacity : 16;
-    if (capacity > SIZE_MAX / sizeof(struct cap_hash))
+    if (capacity > SIZE_MAX / sizeof(struct cap_hash)) {
         return CAP_E_NO_MEMORY;
+    }
     struct cap_hash *roots = realloc(builder->roots, capacity * sizeof *roots);
-    if (!roots)
+    if (!roots) {
         return CAP_E_NO_MEMORY;
+    }
     builder->roots = roots;
     builder->root_capacity = capacity;
     return CAP_OK;
@@ -95,11 +102,13 @@ static enum cap_error add_window(struct cap_data_builder *builder, uint32_t len,
 {
     enum cap_error error =
         cap_root_table_insert(&builder->seen, builder->roots, builder->page_count);
-    if (error)
+    if (error) {
         return error;
+    }
     error = cap_body_append_source(&builder->windows, source_offset, len);
-    if (error)
+    if (error) {
         return error;
+    }
     builder->arena_len += len;
     return CAP_OK;
 }
@@ -110,23 +119,28 @@ static enum cap_error add_page(struct cap_data_builder *builder, uint64_t index,
 {
     size_t seen = cap_root_table_find(&builder->seen, builder->roots, root);
     bool is_new = seen == CAP_ROOT_ABSENT;
-    if (!body_fits(builder, builder->page_count + 1, builder->arena_len + (is_new ? len : 0)))
+    if (!body_fits(builder, builder->page_count + 1, builder->arena_len + (is_new ? len : 0))) {
         return CAP_E_BODY_TOO_LARGE;
+    }
     struct cap_page_ref ref = {(uint32_t)index, (uint32_t)builder->arena_len, len};
-    if (!is_new)
+    if (!is_new) {
         ref.arena_off = cap_page_ref_at(cap_buf_bytes(&builder->refs.buf), seen).arena_off;
+    }
     enum cap_error error = reserve_root(builder);
-    if (error)
+    if (error) {
         return error;
+    }
     builder->roots[builder->page_count] = *root;
     error = is_new ? add_window(builder, len, source_offset) : CAP_OK;
-    if (error)
+    if (error) {
         return error;
+    }
     cap_writer_u32(&builder->refs, ref.page_index);
     cap_writer_u32(&builder->refs, ref.arena_off);
     cap_writer_u32(&builder->refs, ref.len);
-    if (builder->refs.error)
+    if (builder->refs.error) {
         return builder->refs.error;
+    }
     builder->page_count++;
     cap_tree_add(&builder->tree, index, root);
     return CAP_OK;
@@ -135,18 +149,22 @@ static enum cap_error add_page(struct cap_data_builder *builder, uint64_t index,
 enum cap_error cap_data_builder_add(struct cap_data_builder *builder, uint64_t index,
                                     const uint8_t *bytes, size_t len, uint64_t source_offset)
 {
-    if (len > CAP_PAGE_SIZE)
+    if (len > CAP_PAGE_SIZE) {
         return CAP_E_DATA_BAD_LEN;
-    if (index > UINT32_MAX || index >= builder->size / CAP_PAGE_SIZE)
+    }
+    if (index > UINT32_MAX || index >= builder->size / CAP_PAGE_SIZE) {
         return CAP_E_DATA_PAGE_INDEX_OUT_OF_RANGE;
-    if (index < builder->next_index)
+    }
+    if (index < builder->next_index) {
         return CAP_E_DATA_NOT_CANONICAL;
+    }
     struct cap_hash root;
     size_t trimmed = cap_page_root(bytes, len, &root);
     enum cap_error error =
         trimmed ? add_page(builder, index, &root, (uint32_t)trimmed, source_offset) : CAP_OK;
-    if (error)
+    if (error) {
         return error;
+    }
     builder->next_index = index + 1;
     return CAP_OK;
 }
@@ -160,10 +178,12 @@ static enum cap_error write_body(const struct cap_data_builder *builder, struct 
     cap_writer_u32(&front, FIXED_PART);
     cap_writer_u32(&front, (uint32_t)(FIXED_PART + builder->refs.buf.len));
     enum cap_error error = front.error;
-    if (!error)
+    if (!error) {
         error = cap_body_append(body, cap_buf_bytes(&front.buf));
-    if (!error)
+    }
+    if (!error) {
         error = cap_body_append(body, cap_buf_bytes(&builder->refs.buf));
+    }
     for (size_t i = 0; !error && i < builder->windows.segment_count; i++) {
         const struct cap_segment *window = &builder->windows.segments[i];
         error = cap_body_append_source(body, window->offset, window->len);
@@ -184,8 +204,9 @@ static void compute_hash(const struct cap_data_builder *builder, struct cap_hash
 
 enum cap_error cap_data_builder_finish(struct cap_data_builder *builder, struct cap_data *ret_data)
 {
-    if (!body_fits(builder, builder->page_count, builder->arena_len))
+    if (!body_fits(builder, builder->page_count, builder->arena_len)) {
         return CAP_E_BODY_TOO_LARGE;
+    }
     struct cap_data data = {.size = builder->size, .page_count = builder->page_count};
     enum cap_error error = write_body(builder, &data.body);
     if (error) {
@@ -206,14 +227,17 @@ static enum cap_error add_described_pages(struct cap_data_builder *builder,
     uint8_t scratch[CAP_PAGE_SIZE];
     for (size_t i = 0; i < desc->page_count; i++) {
         struct cap_page_ref ref = cap_page_ref_at(desc->pages, i);
-        if (ref.len > CAP_PAGE_SIZE)
+        if (ref.len > CAP_PAGE_SIZE) {
             return CAP_E_DATA_BAD_LEN;
+        }
         const uint8_t *bytes;
         enum cap_error error = cap_source_get(arena, ref.arena_off, ref.len, scratch, &bytes);
-        if (!error)
+        if (!error) {
             error = cap_data_builder_add(builder, ref.page_index, bytes, ref.len, ref.arena_off);
-        if (error)
+        }
+        if (error) {
             return error;
+        }
     }
     return CAP_OK;
 }
@@ -223,11 +247,13 @@ enum cap_error cap_data_from_desc(const struct cap_data_desc *desc, const struct
 {
     struct cap_data_builder *builder;
     enum cap_error error = cap_data_builder_new(desc->size, max_body_len, &builder);
-    if (error)
+    if (error) {
         return error;
+    }
     error = add_described_pages(builder, desc, arena);
-    if (!error)
+    if (!error) {
         error = cap_data_builder_finish(builder, ret_data);
+    }
     cap_data_builder_free(builder);
     return error;
 }
@@ -244,12 +270,14 @@ static enum cap_error add_piece(struct cap_data_builder *builder, const uint8_t 
 {
     for (size_t done = 0; done < len; done += CAP_PAGE_SIZE) {
         size_t page_len = len - done < CAP_PAGE_SIZE ? len - done : CAP_PAGE_SIZE;
-        if (is_zero(bytes + done, page_len))
+        if (is_zero(bytes + done, page_len)) {
             continue;
+        }
         enum cap_error error = cap_data_builder_add(builder, (at + done) / CAP_PAGE_SIZE,
                                                     bytes + done, page_len, at + done);
-        if (error)
+        if (error) {
             return error;
+        }
     }
     return CAP_OK;
 }
@@ -260,8 +288,9 @@ static enum cap_error add_content(struct cap_data_builder *builder,
     uint8_t *scratch = NULL;
     if (!content->memory && content_len) {
         scratch = malloc(content_len < CONTENT_PIECE ? (size_t)content_len : CONTENT_PIECE);
-        if (!scratch)
+        if (!scratch) {
             return CAP_E_NO_MEMORY;
+        }
     }
     enum cap_error error = CAP_OK;
     size_t len;
@@ -270,8 +299,9 @@ static enum cap_error add_content(struct cap_data_builder *builder,
         len = left < CONTENT_PIECE ? (size_t)left : CONTENT_PIECE;
         const uint8_t *bytes;
         error = cap_source_get(content, at, len, scratch, &bytes);
-        if (!error)
+        if (!error) {
             error = add_piece(builder, bytes, len, at);
+        }
     }
     free(scratch);
     return error;
@@ -282,16 +312,19 @@ enum cap_error cap_data_from_content(const struct cap_source *content, uint64_t 
                                      struct cap_data *ret_data)
 {
     uint64_t wanted = size > content_len ? size : content_len;
-    if (wanted > UINT64_MAX - (CAP_PAGE_SIZE - 1))
+    if (wanted > UINT64_MAX - (CAP_PAGE_SIZE - 1)) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     uint64_t rounded = (wanted + CAP_PAGE_SIZE - 1) / CAP_PAGE_SIZE * CAP_PAGE_SIZE;
     struct cap_data_builder *builder;
     enum cap_error error = cap_data_builder_new(rounded, max_body_len, &builder);
-    if (error)
+    if (error) {
         return error;
+    }
     error = add_content(builder, content, content_len);
-    if (!error)
+    if (!error) {
         error = cap_data_builder_finish(builder, ret_data);
+    }
     cap_data_builder_free(builder);
     return error;
 }
@@ -300,15 +333,18 @@ enum cap_error cap_data_body_head_len(struct cap_bytes front, uint64_t body_len,
                                       uint64_t *ret_head_len)
 {
     if (front.len < CAP_DATA_BODY_FIXED || body_len < CAP_DATA_BODY_FIXED ||
-        front.data[0] != CAP_KIND_DATA)
+        front.data[0] != CAP_KIND_DATA) {
         return CAP_E_BODY_NOT_CANONICAL;
+    }
     uint32_t pages_at = cap_load32(front.data + 9);
     uint32_t arena_at = cap_load32(front.data + 13);
     if (pages_at != FIXED_PART || arena_at < FIXED_PART || arena_at > body_len - 1 ||
-        (arena_at - FIXED_PART) % CAP_PAGE_REF_SIZE)
+        (arena_at - FIXED_PART) % CAP_PAGE_REF_SIZE) {
         return CAP_E_BODY_NOT_CANONICAL;
-    if (body_len - 1 - arena_at > CAP_LIST_LIMIT)
+    }
+    if (body_len - 1 - arena_at > CAP_LIST_LIMIT) {
         return CAP_E_BODY_NOT_CANONICAL;
+    }
     *ret_head_len = UINT64_C(1) + arena_at;
     return CAP_OK;
 }
@@ -319,11 +355,13 @@ static enum cap_error decode_fixed(struct cap_bytes front, uint64_t body_len,
 {
     uint64_t head_len;
     enum cap_error error = cap_data_body_head_len(front, body_len, &head_len);
-    if (error)
+    if (error) {
         return error;
+    }
     uint64_t size = cap_load64(front.data + 1);
-    if (size == 0 || size % CAP_PAGE_SIZE)
+    if (size == 0 || size % CAP_PAGE_SIZE) {
         return CAP_E_BODY_NOT_CANONICAL;
+    }
     *ret_view = (struct cap_data_view){
         .size = size,
         .page_count = (size_t)((head_len - CAP_DATA_BODY_FIXED) / CAP_PAGE_REF_SIZE),
@@ -344,16 +382,20 @@ static bool check_ref(const struct cap_data_view *view, struct ref_check *check,
                       struct cap_page_ref ref)
 {
     uint64_t end = (uint64_t)ref.arena_off + ref.len;
-    if (ref.len == 0 || ref.len > CAP_PAGE_SIZE || end > view->arena_len)
+    if (ref.len == 0 || ref.len > CAP_PAGE_SIZE || end > view->arena_len) {
         return false;
-    if (ref.page_index < check->next_index || ref.page_index >= view->size / CAP_PAGE_SIZE)
+    }
+    if (ref.page_index < check->next_index || ref.page_index >= view->size / CAP_PAGE_SIZE) {
         return false;
+    }
     bool is_new = ref.arena_off == check->packed;
-    if (!is_new && end > check->packed)
+    if (!is_new && end > check->packed) {
         return false;
+    }
     check->next_index = UINT64_C(1) + ref.page_index;
-    if (is_new)
+    if (is_new) {
         check->packed = end;
+    }
     return true;
 }
 
@@ -362,17 +404,22 @@ enum cap_error cap_data_view_decode(struct cap_bytes front, uint64_t body_len,
 {
     struct cap_data_view view;
     enum cap_error error = decode_fixed(front, body_len, &view);
-    if (error)
+    if (error) {
         return error;
-    if (view.arena_start > front.len)
+    }
+    if (view.arena_start > front.len) {
         return CAP_E_BODY_NOT_CANONICAL;
+    }
     view.pages = cap_bytes_slice(front, CAP_DATA_BODY_FIXED, view.page_count * CAP_PAGE_REF_SIZE);
     struct ref_check check = {0};
-    for (size_t i = 0; i < view.page_count; i++)
-        if (!check_ref(&view, &check, cap_page_ref_at(view.pages, i)))
+    for (size_t i = 0; i < view.page_count; i++) {
+        if (!check_ref(&view, &check, cap_page_ref_at(view.pages, i))) {
             return CAP_E_BODY_NOT_CANONICAL;
-    if (check.packed != view.arena_len)
+        }
+    }
+    if (check.packed != view.arena_len) {
         return CAP_E_BODY_NOT_CANONICAL;
+    }
     *ret_view = view;
     return CAP_OK;
 }
@@ -389,21 +436,25 @@ struct rebuild {
 static enum cap_error rebuild_page(struct rebuild *rebuild, struct cap_bytes encoded)
 {
     struct cap_page_ref ref = cap_page_ref_at(encoded, 0);
-    if (!check_ref(&rebuild->view, &rebuild->check, ref))
+    if (!check_ref(&rebuild->view, &rebuild->check, ref)) {
         return CAP_E_BODY_NOT_CANONICAL;
+    }
     uint8_t scratch[CAP_PAGE_SIZE];
     const uint8_t *bytes;
     uint64_t at = rebuild->view.arena_start + ref.arena_off;
     enum cap_error error = cap_source_get(rebuild->source, at, ref.len, scratch, &bytes);
-    if (error)
+    if (error) {
         return error;
+    }
     const struct cap_buf *refs = &rebuild->builder->refs.buf;
     size_t before = refs->len;
     error = cap_data_builder_add(rebuild->builder, ref.page_index, bytes, ref.len, at);
-    if (error)
+    if (error) {
         return error;
-    if (refs->len == before || memcmp(refs->data + before, encoded.data, CAP_PAGE_REF_SIZE) != 0)
+    }
+    if (refs->len == before || memcmp(refs->data + before, encoded.data, CAP_PAGE_REF_SIZE) != 0) {
         return CAP_E_BODY_NOT_CANONICAL;
+    }
     return CAP_OK;
 }
 
@@ -417,11 +468,13 @@ static enum cap_error rebuild_pages(struct rebuild *rebuild)
         uint64_t at = CAP_DATA_BODY_FIXED + (uint64_t)done * CAP_PAGE_REF_SIZE;
         enum cap_error error =
             cap_source_get(rebuild->source, at, count * CAP_PAGE_REF_SIZE, scratch, &refs);
-        for (size_t i = 0; !error && i < count; i++)
+        for (size_t i = 0; !error && i < count; i++) {
             error = rebuild_page(
                 rebuild, (struct cap_bytes){refs + i * CAP_PAGE_REF_SIZE, CAP_PAGE_REF_SIZE});
-        if (error)
+        }
+        if (error) {
             return error;
+        }
     }
     return rebuild->check.packed == rebuild->view.arena_len ? CAP_OK : CAP_E_BODY_NOT_CANONICAL;
 }
@@ -429,23 +482,28 @@ static enum cap_error rebuild_pages(struct rebuild *rebuild)
 enum cap_error cap_data_from_body(const struct cap_source *source, uint64_t body_len,
                                   struct cap_data *ret_data)
 {
-    if (body_len < CAP_DATA_BODY_FIXED)
+    if (body_len < CAP_DATA_BODY_FIXED) {
         return CAP_E_BODY_NOT_CANONICAL;
+    }
     uint8_t scratch[CAP_DATA_BODY_FIXED];
     struct cap_bytes front = {.len = CAP_DATA_BODY_FIXED};
     enum cap_error error = cap_source_get(source, 0, front.len, scratch, &front.data);
-    if (error)
+    if (error) {
         return error;
+    }
     struct rebuild rebuild = {.source = source};
     error = decode_fixed(front, body_len, &rebuild.view);
-    if (error)
+    if (error) {
         return error;
+    }
     error = cap_data_builder_new(rebuild.view.size, UINT64_MAX, &rebuild.builder);
-    if (error)
+    if (error) {
         return error;
+    }
     error = rebuild_pages(&rebuild);
-    if (!error)
+    if (!error) {
         error = cap_data_builder_finish(rebuild.builder, ret_data);
+    }
     cap_data_builder_free(rebuild.builder);
     /* What the format cannot hold is not what a builder made. */
     return error == CAP_E_BODY_TOO_LARGE ? CAP_E_BODY_NOT_CANONICAL : error;
@@ -458,10 +516,11 @@ static size_t find_page(const struct cap_data_view *view, uint64_t index)
     size_t high = view->page_count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (cap_page_ref_at(view->pages, middle).page_index < index)
+        if (cap_page_ref_at(view->pages, middle).page_index < index) {
             low = middle + 1;
-        else
+        } else {
             high = middle;
+        }
     }
     return low;
 }
@@ -469,21 +528,24 @@ static size_t find_page(const struct cap_data_view *view, uint64_t index)
 void cap_data_read(const struct cap_data_view *view, struct cap_bytes body, uint64_t offset,
                    void *dst, size_t len)
 {
-    if (len == 0)
+    if (len == 0) {
         return;
+    }
     uint8_t *to = dst;
     uint64_t end = offset + len;
     memset(to, 0, len);
     for (size_t i = find_page(view, offset / CAP_PAGE_SIZE); i < view->page_count; i++) {
         struct cap_page_ref ref = cap_page_ref_at(view->pages, i);
         uint64_t start = (uint64_t)ref.page_index * CAP_PAGE_SIZE;
-        if (start >= end)
+        if (start >= end) {
             return;
+        }
         uint64_t from = start > offset ? start : offset;
         uint64_t until = start + ref.len < end ? start + ref.len : end;
-        if (from < until)
+        if (from < until) {
             memcpy(to + (from - offset),
                    body.data + view->arena_start + ref.arena_off + (from - start),
                    (size_t)(until - from));
+        }
     }
 }

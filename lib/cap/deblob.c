@@ -21,11 +21,13 @@ static struct key_text key_text(struct cap_bytes key)
     struct key_text ret = {"0x"};
     size_t shown = key.len < KEY_BYTES_SHOWN ? key.len : KEY_BYTES_SHOWN;
 
-    if (key.len == 0)
+    if (key.len == 0) {
         return (struct key_text){"(empty key)"};
+    }
     cap_hex_format(cap_bytes_slice(key, 0, shown), ret.text + 2);
-    if (shown < key.len)
+    if (shown < key.len) {
         memcpy(ret.text + 2 + 2 * shown, "...", sizeof("..."));
+    }
     return ret;
 }
 
@@ -34,8 +36,9 @@ refuse(struct cap_refusal *reterr, enum cap_error error, const char *format, ...
 {
     va_list args;
 
-    if (reterr == NULL)
+    if (reterr == NULL) {
         return error;
+    }
     reterr->error = error;
     va_start(args, format);
     (void)vsnprintf(reterr->message, sizeof(reterr->message), format, args);
@@ -46,15 +49,17 @@ refuse(struct cap_refusal *reterr, enum cap_error error, const char *format, ...
 /* Rules 1 and 2. */
 static enum cap_error check_code(const struct cap_wire_image *image, struct cap_refusal *reterr)
 {
-    if (image->code_len > CAP_MAX_CODE_SIZE)
+    if (image->code_len > CAP_MAX_CODE_SIZE) {
         return refuse(reterr, CAP_E_CODE_TOO_LARGE,
                       "the code is %" PRIu32 " bytes long; at most %" PRIu64 " are allowed",
                       image->code_len, (uint64_t)CAP_MAX_CODE_SIZE);
-    if ((uint64_t)image->code_off + image->code_len > image->arena_len)
+    }
+    if ((uint64_t)image->code_off + image->code_len > image->arena_len) {
         return refuse(reterr, CAP_E_CODE_REF_OUT_OF_RANGE,
                       "the code is at %" PRIu32 " + %" PRIu32 " of the arena, which is %" PRIu64
                       " bytes long",
                       image->code_off, image->code_len, image->arena_len);
+    }
     return CAP_OK;
 }
 
@@ -79,9 +84,10 @@ static enum cap_error check_page(const struct cap_wire_image *image,
     struct cap_page_ref ref = cap_page_ref_at(slot->desc.pages, index);
     char what[96];
 
-    if (ref.len == 0 || ref.len > CAP_PAGE_SIZE)
+    if (ref.len == 0 || ref.len > CAP_PAGE_SIZE) {
         return refuse_page(reterr, CAP_E_DATA_BAD_LEN, slot, index,
                            "a window holds 1 to 4096 bytes");
+    }
     if ((uint64_t)ref.arena_off + ref.len > image->arena_len) {
         (void)snprintf(what, sizeof(what), "the arena is %" PRIu64 " bytes long", image->arena_len);
         return refuse_page(reterr, CAP_E_DATA_OUT_OF_RANGE, slot, index, what);
@@ -104,16 +110,18 @@ static enum cap_error check_data(const struct cap_wire_image *image,
 {
     uint64_t past = 0;
 
-    if (slot->desc.size % CAP_PAGE_SIZE != 0)
+    if (slot->desc.size % CAP_PAGE_SIZE != 0) {
         return refuse(reterr, CAP_E_DATA_SIZE_NOT_PAGE_MULTIPLE,
                       "%s slot %s: its size %" PRIu64 " is no multiple of %u",
                       cap_table_name(slot->table), key_text(slot->key).text, slot->desc.size,
                       CAP_PAGE_SIZE);
+    }
     for (size_t i = 0; i < slot->desc.page_count; i++) {
         enum cap_error error = check_page(image, slot, i, past, reterr);
 
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
+        }
         past = (uint64_t)cap_page_ref_at(slot->desc.pages, i).page_index + 1;
     }
     return CAP_OK;
@@ -126,10 +134,12 @@ static enum cap_error check_slots(const struct cap_wire_image *image, struct cap
         enum cap_error error = CAP_OK;
 
         cap_wire_slot_at(image, i, &slot);
-        if (slot.kind == CAP_KIND_DATA)
+        if (slot.kind == CAP_KIND_DATA) {
             error = check_data(image, &slot, reterr);
-        if (error != CAP_OK)
+        }
+        if (error != CAP_OK) {
             return error;
+        }
     }
     return CAP_OK;
 }
@@ -142,13 +152,15 @@ static enum cap_error check_endpoints(const struct cap_wire_image *image,
         struct cap_wire_endpoint endpoint;
 
         cap_wire_endpoint_at(image, i, &endpoint);
-        if (endpoint.register_count == 0)
+        if (endpoint.register_count == 0) {
             continue;
+        }
         unsigned highest = cap_wire_register(&endpoint, endpoint.register_count - 1).index;
-        if (highest >= CAP_NUM_REGS)
+        if (highest >= CAP_NUM_REGS) {
             return refuse(reterr, CAP_E_REGISTER_INDEX_OUT_OF_RANGE,
                           "endpoint %s sets register %u; registers are 0 to %u",
                           key_text(endpoint.key).text, highest, CAP_NUM_REGS - 1);
+        }
     }
     return CAP_OK;
 }
@@ -160,15 +172,17 @@ static enum cap_error check_mappings(const struct cap_wire_image *image, struct 
         struct cap_mapping mapping;
 
         cap_mapping_at(&image->mappings, i, &mapping);
-        if (mapping.source.count == 0)
+        if (mapping.source.count == 0) {
             return refuse(reterr, CAP_E_SOURCE_PATH_EMPTY,
                           "memory mapping %zu, at 0x%" PRIx64 ", has an empty source path", i,
                           mapping.start);
-        if (mapping.source.count > CAP_MAX_SOURCE_DEPTH)
+        }
+        if (mapping.source.count > CAP_MAX_SOURCE_DEPTH) {
             return refuse(reterr, CAP_E_SOURCE_PATH_TOO_DEEP,
                           "memory mapping %zu, at 0x%" PRIx64
                           ", has a source path of %zu steps; at most %u are allowed",
                           i, mapping.start, mapping.source.count, CAP_MAX_SOURCE_DEPTH);
+        }
     }
     return CAP_OK;
 }
@@ -185,8 +199,9 @@ enum cap_error cap_deblob_check(const struct cap_wire_image *image, struct cap_r
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         enum cap_error error = parts[i](image, reterr);
 
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
+        }
     }
     return CAP_OK;
 }
@@ -197,10 +212,12 @@ enum cap_error cap_deblob(struct cap_bytes head, uint64_t total_len,
     struct cap_wire_image image;
     const char *field;
 
-    if (cap_wire_image_decode_named(head, total_len, &image, &field) != CAP_OK)
+    if (cap_wire_image_decode_named(head, total_len, &image, &field) != CAP_OK) {
         return refuse(reterr, CAP_E_SSZ, "%s: %s", field, cap_error_text(CAP_E_SSZ));
+    }
     enum cap_error error = cap_deblob_check(&image, reterr);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         *ret_image = image;
+    }
     return error;
 }

@@ -37,8 +37,9 @@ enum cap_error cap_error_from_code(unsigned code)
     };
 
     for (unsigned i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-        if (code == (unsigned)-known[i])
+        if (code == (unsigned)-known[i]) {
             return known[i];
+        }
     }
     return CAP_E_INTERNAL;
 }

@@ -25,8 +25,9 @@ static const uint8_t arg_slot_key[1] = {0}; /* the slot of every endpoint's argu
 
 void cap_image_free(struct cap_image *image)
 {
-    if (!image)
+    if (!image) {
         return;
+    }
     cap_body_free(&image->body);
     *image = (struct cap_image){0};
 }
@@ -36,8 +37,9 @@ void cap_image_free(struct cap_image *image)
 static void registers_root(const uint64_t regs[CAP_NUM_REGS], struct cap_hash *ret_root)
 {
     struct cap_hash chunks[4] = {0};
-    for (size_t i = 0; i < CAP_NUM_REGS; i++)
+    for (size_t i = 0; i < CAP_NUM_REGS; i++) {
         cap_store64(chunks[i / 4].bytes + i % 4 * 8, regs[i]);
+    }
     cap_merkleize_few(chunks, 4, 2, ret_root);
 }
 
@@ -128,8 +130,9 @@ static void write_endpoint(struct cap_writer *out, const struct cap_wire_endpoin
     uint64_t regs[CAP_NUM_REGS] = {0};
     for (size_t i = 0; i < wire->register_count; i++) {
         struct cap_register reg = cap_wire_register(wire, i);
-        if (reg.index < CAP_NUM_REGS)
+        if (reg.index < CAP_NUM_REGS) {
             regs[reg.index] = reg.value;
+        }
     }
     size_t entry = out->buf.len;
     cap_writer_zeros(out, 2 * CAP_SSZ_OFFSET_SIZE);
@@ -140,8 +143,9 @@ static void write_endpoint(struct cap_writer *out, const struct cap_wire_endpoin
     cap_writer_u64(out, regs[STACK_REGISTER]);
     cap_writer_u32(out, ENDPOINT_FIXED);
     cap_writer_u8(out, wire->arg_cnode_size);
-    for (size_t i = 0; i < CAP_NUM_REGS; i++)
+    for (size_t i = 0; i < CAP_NUM_REGS; i++) {
         cap_writer_u64(out, regs[i]);
+    }
     cap_writer_bytes(out, (struct cap_bytes){arg_slot_key, sizeof arg_slot_key});
 }
 
@@ -187,8 +191,9 @@ static void write_tail(struct cap_writer *out, const struct cap_wire_image *wire
     write_slots(out, wire, slot_hashes, wire->pinned.count, wire->initial.count);
     ret_at[5] = out->buf.len;
     cap_writer_u8(out, wire->has_yield_receiver);
-    if (wire->has_yield_receiver)
+    if (wire->has_yield_receiver) {
         cap_writer_bytes(out, wire->yield_receiver_slot);
+    }
     ret_at[6] = out->buf.len;
     cap_writer_bytes(out, wire->gas_slots.bytes);
     ret_at[7] = out->buf.len;
@@ -203,15 +208,18 @@ static enum cap_error assemble(struct cap_body *body, const struct cap_wire_imag
     cap_store32(front + 1, FIXED_PART);
     for (size_t i = 1; i < FIELD_COUNT; i++) {
         uint64_t offset = UINT64_C(0) + FIXED_PART + wire->code_len + at[i];
-        if (offset > UINT32_MAX)
+        if (offset > UINT32_MAX) {
             return CAP_E_BODY_TOO_LARGE;
+        }
         cap_store32(front + 1 + i * CAP_SSZ_OFFSET_SIZE, (uint32_t)offset);
     }
     enum cap_error error = cap_body_append(body, (struct cap_bytes){front, sizeof front});
-    if (!error)
+    if (!error) {
         error = cap_body_append_source(body, wire->code_off, wire->code_len);
-    if (!error)
+    }
+    if (!error) {
         error = cap_body_append(body, cap_buf_bytes(&tail->buf));
+    }
     return error;
 }
 
@@ -225,8 +233,9 @@ static enum cap_error hash_code(const struct cap_wire_image *wire, const struct 
     }
     size_t piece = wire->code_len < CODE_PIECE ? wire->code_len : CODE_PIECE;
     uint8_t *scratch = malloc(piece);
-    if (!scratch)
+    if (!scratch) {
         return CAP_E_NO_MEMORY;
+    }
     struct cap_byte_tree tree;
     cap_byte_tree_init(&tree);
     enum cap_error error = CAP_OK;
@@ -234,12 +243,14 @@ static enum cap_error hash_code(const struct cap_wire_image *wire, const struct 
         size_t left = wire->code_len - done;
         size_t len = left < piece ? left : piece;
         error = arena->read(arena->ctx, (uint64_t)wire->code_off + done, scratch, len);
-        if (!error)
+        if (!error) {
             cap_byte_tree_update(&tree, scratch, len);
+        }
     }
     free(scratch);
-    if (!error)
+    if (!error) {
         cap_byte_tree_list_root(&tree, ret_root);
+    }
     return error;
 }
 
@@ -257,8 +268,9 @@ static enum cap_error view_tail(const struct cap_wire_image *wire, const struct 
     };
     if (cap_ssz_list(cap_bytes_slice(bytes, at[1], at[2] - at[1]), &view.endpoints) ||
         cap_ssz_list(cap_bytes_slice(bytes, at[3], at[4] - at[3]), &view.pinned) ||
-        cap_ssz_list(cap_bytes_slice(bytes, at[4], at[5] - at[4]), &view.initial))
+        cap_ssz_list(cap_bytes_slice(bytes, at[4], at[5] - at[4]), &view.initial)) {
         return CAP_E_INTERNAL;
+    }
     *ret_view = view;
     return CAP_OK;
 }
@@ -274,12 +286,15 @@ enum cap_error cap_image_from_wire(const struct cap_wire_image *wire,
     size_t at[FIELD_COUNT] = {0};
     write_tail(&tail, wire, slot_hashes, at);
     enum cap_error error = tail.error;
-    if (!error)
+    if (!error) {
         error = assemble(&image.body, wire, &tail, at);
-    if (!error)
+    }
+    if (!error) {
         error = view_tail(wire, &tail, at, &view);
-    if (!error)
+    }
+    if (!error) {
         error = hash_code(wire, arena, &code_root);
+    }
     if (!error) {
         hash_view(&view, &code_root, &image.hash);
         *ret_image = image;
@@ -301,10 +316,12 @@ static enum cap_error decode_endpoint(struct cap_bytes in, struct cap_endpoint *
     struct cap_bytes entry[2];
     struct cap_bytes fields[5];
     enum cap_error error = cap_ssz_container(in, in.len, entry_sizes, 2, entry);
-    if (!error)
+    if (!error) {
         error = cap_ssz_container(entry[1], entry[1].len, endpoint_sizes, 5, fields);
-    if (error)
+    }
+    if (error) {
         return error;
+    }
     *ret_endpoint = (struct cap_endpoint){
         .key = entry[0],
         .entry_pc = cap_load64(fields[0].data),
@@ -312,8 +329,9 @@ static enum cap_error decode_endpoint(struct cap_bytes in, struct cap_endpoint *
         .arg_cnode_slot = fields[2],
         .arg_cnode_size = fields[3].data[0],
     };
-    for (size_t i = 0; i < CAP_NUM_REGS; i++)
+    for (size_t i = 0; i < CAP_NUM_REGS; i++) {
         ret_endpoint->initial_regs[i] = cap_load64(fields[4].data + 8 * i);
+    }
     return CAP_OK;
 }
 
@@ -321,8 +339,9 @@ static enum cap_error decode_slot(struct cap_bytes in, struct cap_slot *ret_slot
 {
     struct cap_bytes fields[2];
     enum cap_error error = cap_ssz_container(in, in.len, slot_sizes, 2, fields);
-    if (error)
+    if (error) {
         return error;
+    }
     ret_slot->key = fields[0];
     memcpy(ret_slot->cap_hash.bytes, fields[1].data, CAP_HASH_SIZE);
     return CAP_OK;
@@ -338,16 +357,19 @@ static bool endpoint_converted(const struct cap_endpoint *endpoint)
 
 static bool decode_endpoints(struct cap_bytes in, struct cap_ssz_list *ret_endpoints)
 {
-    if (cap_ssz_list(in, ret_endpoints))
+    if (cap_ssz_list(in, ret_endpoints)) {
         return false;
+    }
     struct cap_bytes before = {0};
     for (size_t i = 0; i < ret_endpoints->count; i++) {
         struct cap_endpoint endpoint;
         if (decode_endpoint(cap_ssz_list_at(ret_endpoints, i), &endpoint) ||
-            !endpoint_converted(&endpoint))
+            !endpoint_converted(&endpoint)) {
             return false;
-        if (i && cap_bytes_compare(before, endpoint.key) >= 0)
+        }
+        if (i && cap_bytes_compare(before, endpoint.key) >= 0) {
             return false;
+        }
         before = endpoint.key;
     }
     return true;
@@ -355,15 +377,18 @@ static bool decode_endpoints(struct cap_bytes in, struct cap_ssz_list *ret_endpo
 
 static bool decode_slots(struct cap_bytes in, struct cap_ssz_list *ret_slots)
 {
-    if (cap_ssz_list(in, ret_slots))
+    if (cap_ssz_list(in, ret_slots)) {
         return false;
+    }
     struct cap_bytes before = {0};
     for (size_t i = 0; i < ret_slots->count; i++) {
         struct cap_slot slot;
-        if (decode_slot(cap_ssz_list_at(ret_slots, i), &slot))
+        if (decode_slot(cap_ssz_list_at(ret_slots, i), &slot)) {
             return false;
-        if (i && cap_bytes_compare(before, slot.key) >= 0)
+        }
+        if (i && cap_bytes_compare(before, slot.key) >= 0) {
             return false;
+        }
         before = slot.key;
     }
     return true;
@@ -371,13 +396,15 @@ static bool decode_slots(struct cap_bytes in, struct cap_ssz_list *ret_slots)
 
 static bool decode_mappings(struct cap_bytes in, struct cap_ssz_list *ret_mappings)
 {
-    if (cap_mapping_list_decode(in, ret_mappings))
+    if (cap_mapping_list_decode(in, ret_mappings)) {
         return false;
+    }
     for (size_t i = 0; i < ret_mappings->count; i++) {
         struct cap_mapping mapping;
         cap_mapping_at(ret_mappings, i, &mapping);
-        if (mapping.source.count == 0 || mapping.source.count > CAP_MAX_SOURCE_DEPTH)
+        if (mapping.source.count == 0 || mapping.source.count > CAP_MAX_SOURCE_DEPTH) {
             return false;
+        }
     }
     return true;
 }
@@ -387,20 +414,24 @@ enum cap_error cap_image_view_decode(struct cap_bytes body, struct cap_image_vie
     static const size_t sizes[FIELD_COUNT] = {CAP_SSZ_VARIABLE};
     struct cap_bytes fields[FIELD_COUNT];
     struct cap_image_view view = {0};
-    if (body.len == 0 || body.data[0] != CAP_KIND_IMAGE)
+    if (body.len == 0 || body.data[0] != CAP_KIND_IMAGE) {
         return CAP_E_BODY_NOT_CANONICAL;
+    }
     struct cap_bytes payload = cap_bytes_slice(body, 1, body.len - 1);
-    if (cap_ssz_container(payload, payload.len, sizes, FIELD_COUNT, fields))
+    if (cap_ssz_container(payload, payload.len, sizes, FIELD_COUNT, fields)) {
         return CAP_E_BODY_NOT_CANONICAL;
+    }
     view.code = fields[0];
     if (view.code.len > CAP_MAX_CODE_SIZE || !decode_endpoints(fields[1], &view.endpoints) ||
         !decode_mappings(fields[2], &view.mappings) || !decode_slots(fields[3], &view.pinned) ||
-        !decode_slots(fields[4], &view.initial))
+        !decode_slots(fields[4], &view.initial)) {
         return CAP_E_BODY_NOT_CANONICAL;
+    }
     if (cap_option_key_decode(fields[5], &view.has_yield_receiver, &view.yield_receiver_slot) ||
         cap_key_list_decode(fields[6], &view.gas_slots) ||
-        cap_key_list_decode(fields[7], &view.quota_slots))
+        cap_key_list_decode(fields[7], &view.quota_slots)) {
         return CAP_E_BODY_NOT_CANONICAL;
+    }
     *ret_view = view;
     return CAP_OK;
 }
@@ -430,10 +461,11 @@ bool cap_image_slot_find(const struct cap_ssz_list *slots, struct cap_bytes key,
             *ret_slot = slot;
             return true;
         }
-        if (order < 0)
+        if (order < 0) {
             low = middle + 1;
-        else
+        } else {
             high = middle;
+        }
     }
     return false;
 }
@@ -443,8 +475,9 @@ bool cap_image_slot_find(const struct cap_ssz_list *slots, struct cap_bytes key,
 bool cap_image_code_mapping(const struct cap_image_view *view, uint64_t *ret_address,
                             struct cap_bytes *ret_code)
 {
-    if (view->code.len == 0)
+    if (view->code.len == 0) {
         return false;
+    }
     *ret_address = CAP_CODE_BASE;
     *ret_code = view->code;
     return true;
@@ -457,8 +490,9 @@ enum cap_error cap_image_mapping_read_only(const struct cap_image_view *view, ui
         struct cap_mapping mapping;
         struct cap_slot slot;
         cap_mapping_at(&view->mappings, i, &mapping);
-        if (mapping.start != address)
+        if (mapping.start != address) {
             continue;
+        }
         struct cap_bytes root = cap_ssz_list_at(&mapping.source, 0);
         *ret_read_only = cap_image_slot_find(&view->pinned, root, &slot);
         return CAP_OK;
@@ -472,8 +506,9 @@ enum cap_error cap_code_load(const struct cap_image_view *view, struct cap_code 
     if (code.len) {
         code.mapped_len = (code.len + CAP_PAGE_SIZE - 1) / CAP_PAGE_SIZE * CAP_PAGE_SIZE;
         code.data = aligned_alloc(CAP_PAGE_SIZE, code.mapped_len);
-        if (!code.data)
+        if (!code.data) {
             return CAP_E_NO_MEMORY;
+        }
         memcpy(code.data, view->code.data, code.len);
         memset(code.data + code.len, 0, code.mapped_len - code.len);
     }
@@ -483,8 +518,9 @@ enum cap_error cap_code_load(const struct cap_image_view *view, struct cap_code 
 
 void cap_code_free(struct cap_code *code)
 {
-    if (!code)
+    if (!code) {
         return;
+    }
     free(code->data);
     *code = (struct cap_code){0};
 }
@@ -494,8 +530,9 @@ static enum cap_error hash_data_body(struct cap_bytes body, struct cap_hash *ret
     struct cap_source source = cap_source_memory(&body);
     struct cap_data data;
     enum cap_error error = cap_data_from_body(&source, body.len, &data);
-    if (error)
+    if (error) {
         return error;
+    }
     *ret_hash = data.hash;
     cap_data_free(&data);
     return CAP_OK;
@@ -506,14 +543,16 @@ enum cap_error cap_body_hash(struct cap_bytes body, enum cap_kind *ret_kind,
 {
     if (body.len && body.data[0] == CAP_KIND_DATA) {
         enum cap_error error = hash_data_body(body, ret_hash);
-        if (!error)
+        if (!error) {
             *ret_kind = CAP_KIND_DATA;
+        }
         return error;
     }
     struct cap_image_view view;
     enum cap_error error = cap_image_view_decode(body, &view);
-    if (error)
+    if (error) {
         return error;
+    }
     cap_image_view_hash(&view, ret_hash);
     *ret_kind = CAP_KIND_IMAGE;
     return CAP_OK;

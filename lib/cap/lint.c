@@ -62,8 +62,9 @@ static int span_compare(const void *a, const void *b)
     const struct span *left = a;
     const struct span *right = b;
 
-    if (left->first != right->first)
+    if (left->first != right->first) {
         return left->first < right->first ? -1 : 1;
+    }
     return (left->index > right->index) - (left->index < right->index);
 }
 
@@ -76,11 +77,12 @@ static enum cap_error lint_ranges(const struct lint *lint)
 
         cap_mapping_at(mappings, i, &mapping);
         if (mapping.start < CAP_DATA_BASE || mapping.start > CAP_ADDRESS_END ||
-            mapping.size > CAP_ADDRESS_END - mapping.start)
+            mapping.size > CAP_ADDRESS_END - mapping.start) {
             warn(lint, (struct cap_warning){.reason = CAP_WARN_MAPPING_OUT_OF_RANGE,
                                             .has_index = true,
                                             .index = i,
                                             .value = mapping.start});
+        }
     }
     return CAP_OK;
 }
@@ -93,14 +95,16 @@ static void sweep(const struct lint *lint, const struct span *spans, size_t coun
     for (size_t i = 0; i < count; i++) {
         const struct span *span = &spans[i];
 
-        if (furthest != NULL && span->first <= furthest->last)
+        if (furthest != NULL && span->first <= furthest->last) {
             warn(lint, (struct cap_warning){.reason = CAP_WARN_MAPPINGS_OVERLAP,
                                             .has_index = true,
                                             .index = span->index,
                                             .other_index = furthest->index,
                                             .value = span->first});
-        if (furthest == NULL || span->last > furthest->last)
+        }
+        if (furthest == NULL || span->last > furthest->last) {
             furthest = span;
+        }
     }
 }
 
@@ -109,17 +113,20 @@ static enum cap_error lint_overlaps(const struct lint *lint)
     const struct cap_ssz_list *mappings = &lint->image->mappings;
     size_t count = 0;
 
-    if (mappings->count < 2)
+    if (mappings->count < 2) {
         return CAP_OK;
+    }
     struct span *spans = calloc(mappings->count, sizeof(*spans));
-    if (spans == NULL)
+    if (spans == NULL) {
         return CAP_E_NO_MEMORY;
+    }
     for (size_t i = 0; i < mappings->count; i++) {
         struct cap_mapping mapping;
 
         cap_mapping_at(mappings, i, &mapping);
-        if (mapping.size > 0) /* an empty one overlaps nothing */
+        if (mapping.size > 0) { /* an empty one overlaps nothing */
             spans[count++] = make_span(mapping.start, mapping.size, i);
+        }
     }
     qsort(spans, count, sizeof(*spans), span_compare);
     sweep(lint, spans, count);
@@ -169,13 +176,14 @@ static enum cap_error lint_sources(const struct lint *lint)
 
         cap_mapping_at(mappings, i, &mapping);
         struct cap_bytes key = cap_ssz_list_at(&mapping.source, 0);
-        if (!find_root(lint->image, key, &slot))
+        if (!find_root(lint->image, key, &slot)) {
             warn(lint, (struct cap_warning){.reason = CAP_WARN_SOURCE_NOT_A_SLOT,
                                             .has_key = true,
                                             .key = key,
                                             .has_index = true,
                                             .index = i,
                                             .value = mapping.start});
+        }
     }
     return CAP_OK;
 }
@@ -193,16 +201,18 @@ static enum cap_error lint_sizes(const struct lint *lint)
         cap_mapping_at(mappings, i, &mapping);
         struct cap_bytes key = cap_ssz_list_at(&mapping.source, 0);
         if (mapping.source.count != 1 || !find_root(lint->image, key, &slot) ||
-            slot.kind != CAP_KIND_DATA)
+            slot.kind != CAP_KIND_DATA) {
             continue;
+        }
         uint64_t size = slot.desc.size == 0 ? CAP_PAGE_SIZE : slot.desc.size;
-        if (mapping.size > size)
+        if (mapping.size > size) {
             warn(lint, (struct cap_warning){.reason = CAP_WARN_MAPPING_LARGER_THAN_DATA,
                                             .has_key = true,
                                             .key = key,
                                             .has_index = true,
                                             .index = i,
                                             .value = mapping.start});
+        }
     }
     return CAP_OK;
 }
@@ -216,10 +226,11 @@ static enum cap_error lint_tables(const struct lint *lint)
         struct cap_wire_slot initial;
 
         cap_wire_slot_at(image, i, &pinned);
-        if (find_slot(image, image->pinned.count, image->initial.count, pinned.key, &initial))
+        if (find_slot(image, image->pinned.count, image->initial.count, pinned.key, &initial)) {
             warn(lint, (struct cap_warning){.reason = CAP_WARN_SLOT_IN_BOTH_TABLES,
                                             .has_key = true,
                                             .key = pinned.key});
+        }
     }
     return CAP_OK;
 }
@@ -239,11 +250,12 @@ static enum cap_error lint_entries(const struct lint *lint)
         struct cap_wire_endpoint endpoint;
 
         cap_wire_endpoint_at(image, i, &endpoint);
-        if (!entry_in_code(image, endpoint.entry_pc))
+        if (!entry_in_code(image, endpoint.entry_pc)) {
             warn(lint, (struct cap_warning){.reason = CAP_WARN_ENTRY_OUTSIDE_CODE,
                                             .has_key = true,
                                             .key = endpoint.key,
                                             .value = endpoint.entry_pc});
+        }
     }
     return CAP_OK;
 }
@@ -267,8 +279,9 @@ static size_t collect_windows(const struct cap_wire_image *image, struct span *s
 {
     size_t count = 0;
 
-    if (image->code_len > 0)
+    if (image->code_len > 0) {
         spans[count++] = make_span(image->code_off, image->code_len, 0);
+    }
     for (size_t i = 0; i < cap_wire_slot_count(image); i++) {
         struct cap_wire_slot slot;
 
@@ -304,15 +317,17 @@ static enum cap_error lint_arena(const struct lint *lint)
     const struct cap_wire_image *image = lint->image;
     struct span *spans = calloc(window_count(image) + 1, sizeof(*spans));
 
-    if (spans == NULL)
+    if (spans == NULL) {
         return CAP_E_NO_MEMORY;
+    }
     size_t count = collect_windows(image, spans);
     qsort(spans, count, sizeof(*spans), span_compare);
     uint64_t named = covered(spans, count);
     free(spans);
-    if (named < image->arena_len)
+    if (named < image->arena_len) {
         warn(lint, (struct cap_warning){.reason = CAP_WARN_ARENA_UNUSED,
                                         .value = image->arena_len - named});
+    }
     return CAP_OK;
 }
 
@@ -327,8 +342,9 @@ enum cap_error cap_lint(const struct cap_wire_image *image,
     for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
         enum cap_error error = checks[i](&lint);
 
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
+        }
     }
     return CAP_OK;
 }

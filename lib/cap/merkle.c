@@ -241,8 +241,9 @@ unsigned cap_depth_of(uint64_t count)
 {
     unsigned depth = 0;
 
-    while (depth < CAP_MAX_DEPTH && (count > 0 ? count - 1 : 0) >> depth != 0)
+    while (depth < CAP_MAX_DEPTH && (count > 0 ? count - 1 : 0) >> depth != 0) {
         depth++;
+    }
     return depth;
 }
 
@@ -276,8 +277,9 @@ static void skip_to(struct cap_tree *tree, uint64_t index)
         unsigned level = 0;
 
         while (level + 1 < CAP_MAX_DEPTH && (tree->next >> level & 1) == 0 &&
-               gap >> (level + 1) != 0)
+               gap >> (level + 1) != 0) {
             level++;
+        }
         push(tree, level, cap_zero_node(level + tree->height));
     }
 }
@@ -297,18 +299,20 @@ void cap_tree_root(const struct cap_tree *tree, unsigned depth, struct cap_hash 
         bool left = (tree->next >> level & 1) != 0;
         const struct cap_hash *zero = cap_zero_node(level + tree->height);
 
-        if (left)
+        if (left) {
             cap_hash_pair(&tree->pending[level], any ? &node : zero, &node);
-        else if (any)
+        } else if (any) {
             cap_hash_pair(&node, zero, &node);
+        }
         any = any || left;
     }
-    if (any)
+    if (any) {
         *ret_root = node;
-    else if (depth < CAP_MAX_DEPTH && (tree->next >> depth & 1) != 0)
+    } else if (depth < CAP_MAX_DEPTH && (tree->next >> depth & 1) != 0) {
         *ret_root = tree->pending[depth];
-    else
+    } else {
         *ret_root = *cap_zero_node(depth + tree->height);
+    }
 }
 
 /* Reduces `count` nodes at `level` to the root at CAP_BLOCK_DEPTH, in place. */
@@ -370,20 +374,24 @@ void cap_byte_tree_update(struct cap_byte_tree *tree, const uint8_t *data, size_
         size_t room = CAP_BLOCK_SIZE - tree->filled;
         size_t part = len < room ? len : room;
 
-        if (part > 0)
+        if (part > 0) {
             memcpy(tree->block + tree->filled, data, part);
+        }
         tree->filled += part;
-        if (tree->filled < CAP_BLOCK_SIZE)
+        if (tree->filled < CAP_BLOCK_SIZE) {
             return;
+        }
         add_block(tree, tree->block);
         tree->filled = 0;
         data += part;
         len -= part;
     }
-    for (; len >= CAP_BLOCK_SIZE; len -= CAP_BLOCK_SIZE, data += CAP_BLOCK_SIZE)
+    for (; len >= CAP_BLOCK_SIZE; len -= CAP_BLOCK_SIZE, data += CAP_BLOCK_SIZE) {
         add_block(tree, data);
-    if (len > 0)
+    }
+    if (len > 0) {
         memcpy(tree->block, data, len);
+    }
     tree->filled = len;
 }
 
@@ -422,8 +430,9 @@ void cap_merkleize_few(const struct cap_hash *chunks, size_t count, unsigned dep
     struct cap_tree tree;
 
     cap_tree_init(&tree, 0);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         cap_tree_add(&tree, i, &chunks[i]);
+    }
     cap_tree_root(&tree, depth, ret_root);
 }
 
@@ -432,10 +441,12 @@ static size_t trimmed(const uint8_t *data, size_t len)
 {
     static const uint8_t zeros[64];
 
-    while (len >= sizeof(zeros) && memcmp(data + len - sizeof(zeros), zeros, sizeof(zeros)) == 0)
+    while (len >= sizeof(zeros) && memcmp(data + len - sizeof(zeros), zeros, sizeof(zeros)) == 0) {
         len -= sizeof(zeros);
-    while (len > 0 && data[len - 1] == 0)
+    }
+    while (len > 0 && data[len - 1] == 0) {
         len--;
+    }
     return len;
 }
 
@@ -443,9 +454,10 @@ size_t cap_page_root(const uint8_t *data, size_t len, struct cap_hash *ret_root)
 {
     size_t used = trimmed(data, len);
 
-    if (used == 0)
+    if (used == 0) {
         *ret_root = *cap_zero_node(0);
-    else
+    } else {
         block_root(data, used, ret_root);
+    }
     return used;
 }

@@ -85,11 +85,13 @@ static enum cap_error array_add(struct array *array, const void *item, size_t si
 {
     if (array->count == array->capacity) {
         size_t capacity = array->capacity ? 2 * array->capacity : 8;
-        if (capacity > SIZE_MAX / size)
+        if (capacity > SIZE_MAX / size) {
             return CAP_E_NO_MEMORY;
+        }
         void *items = realloc(array->items, capacity * size);
-        if (!items)
+        if (!items) {
             return CAP_E_NO_MEMORY;
+        }
         array->items = items;
         array->capacity = capacity;
     }
@@ -103,16 +105,18 @@ static enum cap_error array_add(struct array *array, const void *item, size_t si
 enum cap_error cap_pack_new(struct cap_pack **ret_pack)
 {
     struct cap_pack *pack = calloc(1, sizeof *pack);
-    if (!pack)
+    if (!pack) {
         return CAP_E_NO_MEMORY;
+    }
     *ret_pack = pack;
     return CAP_OK;
 }
 
 void cap_pack_free(struct cap_pack *pack)
 {
-    if (!pack)
+    if (!pack) {
         return;
+    }
     cap_buf_free(&pack->bytes);
     free(pack->endpoints.items);
     free(pack->registers.items);
@@ -130,15 +134,17 @@ static enum cap_error keep(struct cap_pack *pack, struct cap_bytes bytes, struct
 {
     struct place place = {pack->bytes.len, bytes.len};
     enum cap_error error = bytes.len ? cap_buf_append(&pack->bytes, bytes.data, bytes.len) : CAP_OK;
-    if (!error)
+    if (!error) {
         *ret_place = place;
+    }
     return error;
 }
 
 static struct cap_bytes kept(const struct cap_pack *pack, struct place place)
 {
-    if (place.len == 0)
+    if (place.len == 0) {
         return (struct cap_bytes){0};
+    }
     return cap_bytes_slice(cap_buf_bytes(&pack->bytes), place.at, place.len);
 }
 
@@ -160,10 +166,12 @@ enum cap_error cap_pack_endpoint(struct cap_pack *pack, struct cap_bytes key, ui
         .register_count = register_count,
     };
     enum cap_error error = keep(pack, key, &endpoint.entry.place);
-    for (size_t i = 0; !error && i < register_count; i++)
+    for (size_t i = 0; !error && i < register_count; i++) {
         error = array_add(&pack->registers, &registers[i], sizeof registers[i]);
-    if (!error)
+    }
+    if (!error) {
         error = array_add(&pack->endpoints, &endpoint, sizeof endpoint);
+    }
     return error;
 }
 
@@ -179,24 +187,28 @@ enum cap_error cap_pack_mapping(struct cap_pack *pack, uint64_t start, uint64_t 
 {
     struct packed_mapping mapping = {start, size, pack->steps.count, steps};
     enum cap_error error = CAP_OK;
-    for (size_t i = 0; !error && i < steps; i++)
+    for (size_t i = 0; !error && i < steps; i++) {
         error = add_key(pack, &pack->steps, path[i]);
+    }
     return error ? error : array_add(&pack->mappings, &mapping, sizeof mapping);
 }
 
 enum cap_error cap_pack_data(struct cap_pack *pack, enum cap_table table, struct cap_bytes key,
                              uint64_t size)
 {
-    if (size > MAX_SIZE)
+    if (size > MAX_SIZE) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     struct array *slots = &pack->tables[table];
     struct packed_slot slot = {
         .kind = CAP_KIND_DATA, .size = size, .first_piece = pack->pieces.count};
     enum cap_error error = keep(pack, key, &slot.entry.place);
-    if (!error)
+    if (!error) {
         error = array_add(slots, &slot, sizeof slot);
-    if (error)
+    }
+    if (error) {
         return error;
+    }
     pack->has_data = true;
     pack->last_table = table;
     pack->last_slot = slots->count - 1;
@@ -205,17 +217,20 @@ enum cap_error cap_pack_data(struct cap_pack *pack, enum cap_table table, struct
 
 enum cap_error cap_pack_content(struct cap_pack *pack, uint64_t at, uint64_t offset, uint64_t len)
 {
-    if (!pack->has_data || len > MAX_SIZE || at > MAX_SIZE - len || offset > UINT64_MAX - len)
+    if (!pack->has_data || len > MAX_SIZE || at > MAX_SIZE - len || offset > UINT64_MAX - len) {
         return CAP_E_INVALID_ARGUMENT;
-    if (len == 0)
+    }
+    if (len == 0) {
         return CAP_OK;
+    }
     struct packed_slot *slots = pack->tables[pack->last_table].items;
     struct packed_slot *slot = &slots[pack->last_slot];
     if (slot->piece_count) {
         struct cap_piece *pieces = pack->pieces.items;
         struct cap_piece *last = &pieces[pack->pieces.count - 1];
-        if (at < last->at + last->len)
+        if (at < last->at + last->len) {
             return CAP_E_INVALID_ARGUMENT;
+        }
         if (at == last->at + last->len && offset == last->offset + last->len) {
             last->len += len;
             return CAP_OK;
@@ -223,8 +238,9 @@ enum cap_error cap_pack_content(struct cap_pack *pack, uint64_t at, uint64_t off
     }
     struct cap_piece piece = {at, offset, len};
     enum cap_error error = array_add(&pack->pieces, &piece, sizeof piece);
-    if (!error)
+    if (!error) {
         slot->piece_count++;
+    }
     return error;
 }
 
@@ -239,8 +255,9 @@ enum cap_error cap_pack_image(struct cap_pack *pack, struct cap_bytes key,
 enum cap_error cap_pack_yield_receiver(struct cap_pack *pack, struct cap_bytes key)
 {
     enum cap_error error = keep(pack, key, &pack->yield_receiver);
-    if (!error)
+    if (!error) {
         pack->has_yield_receiver = true;
+    }
     return error;
 }
 
@@ -279,16 +296,19 @@ static struct entry *entry_at(const struct array *table, size_t index, size_t si
 /* Sorts entries of `size` bytes by key; CAP_E_SSZ for a repeated one. */
 static enum cap_error sort_table(const struct cap_pack *pack, struct array *table, size_t size)
 {
-    if (table->count == 0)
+    if (table->count == 0) {
         return CAP_OK;
+    }
     for (size_t i = 0; i < table->count; i++) {
         struct entry *entry = entry_at(table, i, size);
         entry->key = kept(pack, entry->place);
     }
     qsort(table->items, table->count, size, compare_entries);
-    for (size_t i = 1; i < table->count; i++)
-        if (compare_entries(entry_at(table, i - 1, size), entry_at(table, i, size)) == 0)
+    for (size_t i = 1; i < table->count; i++) {
+        if (compare_entries(entry_at(table, i - 1, size), entry_at(table, i, size)) == 0) {
             return CAP_E_SSZ;
+        }
+    }
     return CAP_OK;
 }
 
@@ -297,14 +317,17 @@ static enum cap_error sort_registers(struct cap_pack *pack)
     const struct packed_endpoint *endpoints = pack->endpoints.items;
     for (size_t i = 0; i < pack->endpoints.count; i++) {
         size_t count = endpoints[i].register_count;
-        if (count == 0)
+        if (count == 0) {
             continue;
+        }
         struct cap_register *registers = pack->registers.items;
         registers += endpoints[i].first_register;
         qsort(registers, count, sizeof *registers, compare_registers);
-        for (size_t k = 1; k < count; k++)
-            if (registers[k - 1].index == registers[k].index)
+        for (size_t k = 1; k < count; k++) {
+            if (registers[k - 1].index == registers[k].index) {
                 return CAP_E_SSZ;
+            }
+        }
     }
     return CAP_OK;
 }
@@ -312,8 +335,9 @@ static enum cap_error sort_registers(struct cap_pack *pack)
 static enum cap_error sort_all(struct cap_pack *pack)
 {
     enum cap_error error = sort_table(pack, &pack->endpoints, sizeof(struct packed_endpoint));
-    for (size_t i = 0; !error && i < TABLES; i++)
+    for (size_t i = 0; !error && i < TABLES; i++) {
         error = sort_table(pack, &pack->tables[i], sizeof(struct packed_slot));
+    }
     return error ? error : sort_registers(pack);
 }
 
@@ -328,17 +352,20 @@ struct packing {
 
 static enum cap_error pack_slot(struct packing *packing, struct packed_slot *slot)
 {
-    if (slot->kind != CAP_KIND_DATA)
+    if (slot->kind != CAP_KIND_DATA) {
         return CAP_OK;
+    }
     if (slot->piece_count) {
         const struct cap_piece *pieces = packing->pack->pieces.items;
         const struct cap_piece *last = &pieces[slot->first_piece + slot->piece_count - 1];
-        if (slot->size < last->at + last->len)
+        if (slot->size < last->at + last->len) {
             slot->size = last->at + last->len;
+        }
     }
     slot->size += (CAP_PAGE_SIZE - slot->size % CAP_PAGE_SIZE) % CAP_PAGE_SIZE;
-    if (slot->size == 0)
+    if (slot->size == 0) {
         slot->size = CAP_PAGE_SIZE;
+    }
     slot->refs_at = packing->arena.refs.buf.len;
     const struct cap_piece *pieces = packing->pack->pieces.items;
     enum cap_error error = slot->piece_count
@@ -356,8 +383,9 @@ static enum cap_error pack_arena(struct packing *packing)
         struct packed_slot *slots = packing->pack->tables[table].items;
         for (size_t i = 0; i < packing->pack->tables[table].count; i++) {
             enum cap_error error = pack_slot(packing, &slots[i]);
-            if (error)
+            if (error) {
                 return error;
+            }
         }
     }
     return CAP_OK;
@@ -444,9 +472,10 @@ static void write_slot(struct cap_writer *out, const struct packing *packing, en
     }
     cap_writer_u64(out, slot->size);
     cap_writer_u32(out, DESC_FIXED);
-    if (slot->refs_len)
+    if (slot->refs_len) {
         cap_writer_bytes(out, cap_bytes_slice(cap_buf_bytes(&packing->arena.refs.buf),
                                               slot->refs_at, slot->refs_len));
+    }
 }
 
 static void write_table(struct cap_writer *out, const struct packing *packing, enum cap_table table)
@@ -464,8 +493,9 @@ static void write_table(struct cap_writer *out, const struct packing *packing, e
 static void write_yield_receiver(struct cap_writer *out, const struct cap_pack *pack)
 {
     cap_writer_u8(out, pack->has_yield_receiver);
-    if (pack->has_yield_receiver)
+    if (pack->has_yield_receiver) {
         cap_writer_bytes(out, kept(pack, pack->yield_receiver));
+    }
 }
 
 /* Everything before the arena. The code comes last in the arena, after the pages. */
@@ -502,14 +532,16 @@ static enum cap_error write_wire(const struct packing *packing, const struct cap
     for (size_t i = 0; !error && i < arena->segment_count; i++) {
         const struct cap_segment *segment = &arena->segments[i];
         struct cap_bytes copy = cap_buf_bytes(&arena->memory);
-        if (segment->from_source)
+        if (segment->from_source) {
             error = cap_body_append_source(wire, segment->offset, segment->len);
-        else
+        } else {
             error = cap_body_append(
                 wire, cap_bytes_slice(copy, (size_t)segment->offset, (size_t)segment->len));
+        }
     }
-    if (!error)
+    if (!error) {
         error = cap_body_append_source(wire, packing->pack->code_offset, packing->pack->code_len);
+    }
     return error;
 }
 
@@ -517,8 +549,9 @@ static enum cap_error write_wire(const struct packing *packing, const struct cap
 static bool code_fits(const struct packing *packing)
 {
     uint64_t len = packing->pack->code_len;
-    if (len == 0)
+    if (len == 0) {
         return packing->arena.body.len <= CAP_LIST_LIMIT;
+    }
     return len <= UINT32_MAX && packing->arena.body.len <= UINT32_MAX &&
            packing->arena.body.len + len <= CAP_LIST_LIMIT;
 }
@@ -530,20 +563,24 @@ enum cap_error cap_pack_finish(struct cap_pack *pack, const struct cap_source *s
     struct cap_writer head = {0};
     struct cap_body wire = {0};
     enum cap_error error = sort_all(pack);
-    if (!error)
+    if (!error) {
         error = pack_arena(&packing);
-    if (!error && !code_fits(&packing))
+    }
+    if (!error && !code_fits(&packing)) {
         error = CAP_E_BODY_TOO_LARGE;
+    }
     if (!error) {
         write_head(&head, &packing);
         error = head.error;
     }
-    if (!error)
+    if (!error) {
         error = write_wire(&packing, &head, &wire);
-    if (error)
+    }
+    if (error) {
         cap_body_free(&wire);
-    else
+    } else {
         *ret_wire = wire;
+    }
     cap_buf_free(&head.buf);
     cap_arena_free(&packing.arena);
     return error;

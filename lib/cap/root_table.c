@@ -22,16 +22,18 @@ static size_t probe(const struct cap_root_table *table, const struct cap_hash *r
                     const struct cap_hash *root)
 {
     size_t at = start_slot(table, root);
-    while (table->slots[at] && !cap_hash_equal(&roots[table->slots[at] - 1], root))
+    while (table->slots[at] && !cap_hash_equal(&roots[table->slots[at] - 1], root)) {
         at = (at + 1) & (table->capacity - 1);
+    }
     return at;
 }
 
 size_t cap_root_table_find(const struct cap_root_table *table, const struct cap_hash *roots,
                            const struct cap_hash *root)
 {
-    if (table->capacity == 0)
+    if (table->capacity == 0) {
         return CAP_ROOT_ABSENT;
+    }
     uint32_t slot = table->slots[probe(table, roots, root)];
     return slot ? slot - 1 : CAP_ROOT_ABSENT;
 }
@@ -40,12 +42,14 @@ static enum cap_error grow(struct cap_root_table *table, const struct cap_hash *
 {
     size_t capacity = table->capacity ? 2 * table->capacity : FIRST_CAPACITY;
     struct cap_root_table larger = {calloc(capacity, sizeof(uint32_t)), capacity, table->used};
-    if (!larger.slots)
+    if (!larger.slots) {
         return CAP_E_NO_MEMORY;
+    }
     for (size_t i = 0; i < table->capacity; i++) {
         uint32_t slot = table->slots[i];
-        if (slot)
+        if (slot) {
             larger.slots[probe(&larger, roots, &roots[slot - 1])] = slot;
+        }
     }
     free(table->slots);
     *table = larger;
@@ -55,12 +59,14 @@ static enum cap_error grow(struct cap_root_table *table, const struct cap_hash *
 enum cap_error cap_root_table_insert(struct cap_root_table *table, const struct cap_hash *roots,
                                      size_t ordinal)
 {
-    if (ordinal >= UINT32_MAX)
+    if (ordinal >= UINT32_MAX) {
         return CAP_E_BODY_TOO_LARGE;
+    }
     if (2 * (table->used + 1) > table->capacity) {
         enum cap_error error = grow(table, roots);
-        if (error)
+        if (error) {
             return error;
+        }
     }
     table->slots[probe(table, roots, &roots[ordinal])] = (uint32_t)(ordinal + 1);
     table->used++;
@@ -69,8 +75,9 @@ enum cap_error cap_root_table_insert(struct cap_root_table *table, const struct 
 
 void cap_root_table_free(struct cap_root_table *table)
 {
-    if (!table)
+    if (!table) {
         return;
+    }
     free(table->slots);
     *table = (struct cap_root_table){0};
 }

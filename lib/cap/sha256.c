@@ -14,6 +14,7 @@ _Static_assert(crypto_hash_sha256_BYTES == NODE_SIZE, "a node is one SHA-256 val
 void cap_sha256_pairs(uint8_t *out, const uint8_t *pairs, size_t count)
 {
     /* Each message is read whole before its value is written, so `out` may trail in `pairs`. */
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         (void)crypto_hash_sha256(out + i * NODE_SIZE, pairs + i * PAIR_SIZE, PAIR_SIZE);
+    }
 }

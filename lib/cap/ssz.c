@@ -26,8 +26,9 @@ static bool offsets_good(struct cap_bytes in, const size_t *sizes, size_t count,
             continue;
         }
         uint32_t offset = cap_load32(in.data + at);
-        if (offset < last || offset > in.len || (first && offset != fixed))
+        if (offset < last || offset > in.len || (first && offset != fixed)) {
             return false;
+        }
         first = false;
         last = offset;
         at += CAP_SSZ_OFFSET_SIZE;
@@ -41,10 +42,12 @@ enum cap_error cap_ssz_container(struct cap_bytes in, uint64_t total, const size
     size_t variable;
     uint64_t fixed = fixed_part(sizes, count, &variable);
 
-    if (in.len > total || fixed > in.len || (variable == 0 && fixed != total))
+    if (in.len > total || fixed > in.len || (variable == 0 && fixed != total)) {
         return CAP_E_SSZ;
-    if (!offsets_good(in, sizes, count, fixed))
+    }
+    if (!offsets_good(in, sizes, count, fixed)) {
         return CAP_E_SSZ;
+    }
 
     struct cap_bytes *open = NULL; /* the variable field whose end is not known yet */
     size_t at = 0;
@@ -56,8 +59,9 @@ enum cap_error cap_ssz_container(struct cap_bytes in, uint64_t total, const size
         }
         size_t offset = cap_load32(in.data + at);
         ret_fields[i] = cap_bytes_slice(in, offset, in.len - offset);
-        if (open != NULL)
+        if (open != NULL) {
             open->len = (size_t)(ret_fields[i].data - open->data);
+        }
         open = &ret_fields[i];
         at += CAP_SSZ_OFFSET_SIZE;
     }
@@ -70,18 +74,21 @@ enum cap_error cap_ssz_list(struct cap_bytes in, struct cap_ssz_list *ret_list)
         *ret_list = (struct cap_ssz_list){in, 0};
         return CAP_OK;
     }
-    if (in.len < CAP_SSZ_OFFSET_SIZE)
+    if (in.len < CAP_SSZ_OFFSET_SIZE) {
         return CAP_E_SSZ;
+    }
 
     /* The table's own length is the first offset, so a claimed count is backed by bytes. */
     uint32_t table = cap_load32(in.data);
-    if (table == 0 || table % CAP_SSZ_OFFSET_SIZE != 0 || table > in.len)
+    if (table == 0 || table % CAP_SSZ_OFFSET_SIZE != 0 || table > in.len) {
         return CAP_E_SSZ;
+    }
     uint32_t last = table;
     for (size_t at = CAP_SSZ_OFFSET_SIZE; at < table; at += CAP_SSZ_OFFSET_SIZE) {
         uint32_t offset = cap_load32(in.data + at);
-        if (offset < last || offset > in.len)
+        if (offset < last || offset > in.len) {
             return CAP_E_SSZ;
+        }
         last = offset;
     }
     *ret_list = (struct cap_ssz_list){in, table / CAP_SSZ_OFFSET_SIZE};
@@ -99,8 +106,9 @@ struct cap_bytes cap_ssz_list_at(const struct cap_ssz_list *list, size_t index)
 
 enum cap_error cap_ssz_fixed_list(struct cap_bytes in, size_t element_size, size_t *ret_count)
 {
-    if (in.len % element_size != 0 || !cap_ssz_within_limit(in.len / element_size))
+    if (in.len % element_size != 0 || !cap_ssz_within_limit(in.len / element_size)) {
         return CAP_E_SSZ;
+    }
     *ret_count = in.len / element_size;
     return CAP_OK;
 }
@@ -108,8 +116,9 @@ enum cap_error cap_ssz_fixed_list(struct cap_bytes in, size_t element_size, size
 enum cap_error cap_ssz_union(struct cap_bytes in, uint8_t max_selector, uint8_t *ret_selector,
                              struct cap_bytes *ret_value)
 {
-    if (in.len == 0 || in.data[0] > max_selector)
+    if (in.len == 0 || in.data[0] > max_selector) {
         return CAP_E_SSZ;
+    }
     *ret_selector = in.data[0];
     *ret_value = cap_bytes_slice(in, 1, in.len - 1);
     return CAP_OK;
@@ -119,8 +128,9 @@ enum cap_error cap_ssz_begin(struct cap_buf *buf, size_t base, size_t offset_at)
 {
     uint64_t offset = buf->len - base;
 
-    if (offset > UINT32_MAX)
+    if (offset > UINT32_MAX) {
         return CAP_E_SSZ;
+    }
     cap_store32(buf->data + offset_at, (uint32_t)offset);
     return CAP_OK;
 }

@@ -32,8 +32,9 @@ void cap_option_key_root(bool present, struct cap_bytes key, struct cap_hash *re
 {
     struct cap_hash root = *cap_zero_node(0);
 
-    if (present)
+    if (present) {
         cap_byte_list_root(key, &root);
+    }
     cap_mix_in(&root, present, ret_root);
 }
 
@@ -139,12 +140,14 @@ static void slots_root(const struct cap_wire_image *image, size_t first, size_t 
         struct cap_hash root;
 
         cap_wire_slot_at(image, first + i, &slot);
-        if (slot.kind == CAP_KIND_DATA)
+        if (slot.kind == CAP_KIND_DATA) {
             desc_root(&slot.desc, &root);
-        else
+        } else {
             root = slot.content_hash;
-        if (slot.table == CAP_TABLE_PINNED)
+        }
+        if (slot.table == CAP_TABLE_PINNED) {
             cap_mix_in(&root, slot.kind == CAP_KIND_IMAGE, &root);
+        }
         entry_root(slot.key, &root, &root);
         cap_tree_add(&tree, i, &root);
     }

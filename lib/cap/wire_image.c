@@ -51,17 +51,20 @@ enum cap_error cap_wire_image_head_len(struct cap_bytes front, uint64_t total_le
 {
     uint32_t last = CAP_WIRE_FIXED_SIZE;
 
-    if (front.len < CAP_WIRE_FIXED_SIZE || cap_load32(front.data + CODE_REF_SIZE) != last)
+    if (front.len < CAP_WIRE_FIXED_SIZE || cap_load32(front.data + CODE_REF_SIZE) != last) {
         return CAP_E_SSZ;
+    }
     for (size_t at = CODE_REF_SIZE; at < CAP_WIRE_FIXED_SIZE; at += CAP_SSZ_OFFSET_SIZE) {
         uint32_t offset = cap_load32(front.data + at);
 
-        if (offset < last || offset > total_len)
+        if (offset < last || offset > total_len) {
             return CAP_E_SSZ;
+        }
         last = offset;
     }
-    if (!cap_ssz_within_limit(total_len - last))
+    if (!cap_ssz_within_limit(total_len - last)) {
         return CAP_E_SSZ;
+    }
     *ret_head_len = last;
     return CAP_OK;
 }
@@ -70,11 +73,13 @@ enum cap_error cap_key_list_decode(struct cap_bytes in, struct cap_ssz_list *ret
 {
     struct cap_ssz_list keys;
 
-    if (cap_ssz_list(in, &keys) != CAP_OK)
+    if (cap_ssz_list(in, &keys) != CAP_OK) {
         return CAP_E_SSZ;
+    }
     for (size_t i = 0; i < keys.count; i++) {
-        if (!cap_ssz_within_limit(cap_ssz_list_at(&keys, i).len))
+        if (!cap_ssz_within_limit(cap_ssz_list_at(&keys, i).len)) {
             return CAP_E_SSZ;
+        }
     }
     *ret_keys = keys;
     return CAP_OK;
@@ -87,8 +92,9 @@ enum cap_error cap_option_key_decode(struct cap_bytes in, bool *ret_present,
     uint8_t selector;
 
     if (cap_ssz_union(in, 1, &selector, &value) != CAP_OK || !cap_ssz_within_limit(value.len) ||
-        (selector == 0 && value.len != 0))
+        (selector == 0 && value.len != 0)) {
         return CAP_E_SSZ;
+    }
     *ret_present = selector == 1;
     *ret_key = value;
     return CAP_OK;
@@ -98,16 +104,18 @@ enum cap_error cap_mapping_list_decode(struct cap_bytes in, struct cap_ssz_list 
 {
     struct cap_ssz_list mappings;
 
-    if (cap_ssz_list(in, &mappings) != CAP_OK)
+    if (cap_ssz_list(in, &mappings) != CAP_OK) {
         return CAP_E_SSZ;
+    }
     for (size_t i = 0; i < mappings.count; i++) {
         struct cap_bytes mapping = cap_ssz_list_at(&mappings, i);
         struct cap_bytes fields[COUNT(mapping_sizes)];
         struct cap_ssz_list source;
 
         if (SPLIT(mapping, mapping_sizes, fields) != CAP_OK ||
-            cap_key_list_decode(fields[2], &source) != CAP_OK)
+            cap_key_list_decode(fields[2], &source) != CAP_OK) {
             return CAP_E_SSZ;
+        }
     }
     *ret_mappings = mappings;
     return CAP_OK;
@@ -118,13 +126,15 @@ static enum cap_error check_registers(struct cap_bytes in)
 {
     size_t count;
 
-    if (cap_ssz_fixed_list(in, CAP_REGISTER_SIZE, &count) != CAP_OK)
+    if (cap_ssz_fixed_list(in, CAP_REGISTER_SIZE, &count) != CAP_OK) {
         return CAP_E_SSZ;
+    }
     for (size_t i = 1; i < count; i++) {
         const uint8_t *element = in.data + i * CAP_REGISTER_SIZE;
 
-        if (element[-(ptrdiff_t)CAP_REGISTER_SIZE] >= element[0])
+        if (element[-(ptrdiff_t)CAP_REGISTER_SIZE] >= element[0]) {
             return CAP_E_SSZ;
+        }
     }
     return CAP_OK;
 }
@@ -133,8 +143,9 @@ static enum cap_error check_endpoint(struct cap_bytes in)
 {
     struct cap_bytes fields[COUNT(endpoint_sizes)];
 
-    if (SPLIT(in, endpoint_sizes, fields) != CAP_OK)
+    if (SPLIT(in, endpoint_sizes, fields) != CAP_OK) {
         return CAP_E_SSZ;
+    }
     return check_registers(fields[3]);
 }
 
@@ -143,8 +154,9 @@ static enum cap_error check_data_desc(struct cap_bytes in)
     struct cap_bytes fields[COUNT(data_desc_sizes)];
     size_t count;
 
-    if (SPLIT(in, data_desc_sizes, fields) != CAP_OK)
+    if (SPLIT(in, data_desc_sizes, fields) != CAP_OK) {
         return CAP_E_SSZ;
+    }
     return cap_ssz_fixed_list(fields[1], CAP_PAGE_REF_SIZE, &count);
 }
 
@@ -154,12 +166,15 @@ static enum cap_error check_pinned(struct cap_bytes in)
     struct cap_bytes desc;
     uint8_t selector;
 
-    if (cap_ssz_union(in, PINNED_IMAGE, &selector, &value) != CAP_OK)
+    if (cap_ssz_union(in, PINNED_IMAGE, &selector, &value) != CAP_OK) {
         return CAP_E_SSZ;
-    if (selector == PINNED_IMAGE)
+    }
+    if (selector == PINNED_IMAGE) {
         return value.len == CAP_HASH_SIZE ? CAP_OK : CAP_E_SSZ;
-    if (SPLIT(value, pinned_data_sizes, &desc) != CAP_OK)
+    }
+    if (SPLIT(value, pinned_data_sizes, &desc) != CAP_OK) {
         return CAP_E_SSZ;
+    }
     return check_data_desc(desc);
 }
 
@@ -171,16 +186,18 @@ static enum cap_error decode_map(struct cap_bytes in,
     struct cap_bytes previous = {NULL, 0};
     struct cap_ssz_list map;
 
-    if (cap_ssz_list(in, &map) != CAP_OK)
+    if (cap_ssz_list(in, &map) != CAP_OK) {
         return CAP_E_SSZ;
+    }
     for (size_t i = 0; i < map.count; i++) {
         struct cap_bytes entry = cap_ssz_list_at(&map, i);
         struct cap_bytes fields[COUNT(entry_sizes)];
 
         if (SPLIT(entry, entry_sizes, fields) != CAP_OK || !cap_ssz_within_limit(fields[0].len) ||
             (i > 0 && cap_bytes_compare(previous, fields[0]) >= 0) ||
-            check_value(fields[1]) != CAP_OK)
+            check_value(fields[1]) != CAP_OK) {
             return CAP_E_SSZ;
+        }
         previous = fields[0];
     }
     *ret_map = map;
@@ -193,21 +210,28 @@ static enum image_field decode_fields(const struct cap_bytes fields[FIELD_COUNT]
 {
     image->code_off = cap_load32(fields[FIELD_CODE].data);
     image->code_len = cap_load32(fields[FIELD_CODE].data + 4);
-    if (decode_map(fields[FIELD_ENDPOINTS], check_endpoint, &image->endpoints) != CAP_OK)
+    if (decode_map(fields[FIELD_ENDPOINTS], check_endpoint, &image->endpoints) != CAP_OK) {
         return FIELD_ENDPOINTS;
-    if (cap_mapping_list_decode(fields[FIELD_MAPPINGS], &image->mappings) != CAP_OK)
+    }
+    if (cap_mapping_list_decode(fields[FIELD_MAPPINGS], &image->mappings) != CAP_OK) {
         return FIELD_MAPPINGS;
-    if (decode_map(fields[FIELD_PINNED], check_pinned, &image->pinned) != CAP_OK)
+    }
+    if (decode_map(fields[FIELD_PINNED], check_pinned, &image->pinned) != CAP_OK) {
         return FIELD_PINNED;
-    if (decode_map(fields[FIELD_INITIAL], check_data_desc, &image->initial) != CAP_OK)
+    }
+    if (decode_map(fields[FIELD_INITIAL], check_data_desc, &image->initial) != CAP_OK) {
         return FIELD_INITIAL;
+    }
     if (cap_option_key_decode(fields[FIELD_YIELD_RECEIVER], &image->has_yield_receiver,
-                              &image->yield_receiver_slot) != CAP_OK)
+                              &image->yield_receiver_slot) != CAP_OK) {
         return FIELD_YIELD_RECEIVER;
-    if (cap_key_list_decode(fields[FIELD_GAS], &image->gas_slots) != CAP_OK)
+    }
+    if (cap_key_list_decode(fields[FIELD_GAS], &image->gas_slots) != CAP_OK) {
         return FIELD_GAS;
-    if (cap_key_list_decode(fields[FIELD_QUOTA], &image->quota_slots) != CAP_OK)
+    }
+    if (cap_key_list_decode(fields[FIELD_QUOTA], &image->quota_slots) != CAP_OK) {
         return FIELD_QUOTA;
+    }
     return FIELD_COUNT;
 }
 
@@ -355,8 +379,9 @@ uint64_t cap_wire_image_data_len(const struct cap_wire_image *image)
         struct cap_wire_slot slot;
 
         cap_wire_slot_at(image, i, &slot);
-        for (size_t page = 0; page < slot.desc.page_count; page++)
+        for (size_t page = 0; page < slot.desc.page_count; page++) {
             sum += cap_page_ref_at(slot.desc.pages, page).len;
+        }
     }
     return sum;
 }

@@ -26,8 +26,9 @@ static uint64_t disk_free(int fd)
 {
     struct statvfs fs;
 
-    if (fd < 0 || fstatvfs(fd, &fs) != 0)
+    if (fd < 0 || fstatvfs(fd, &fs) != 0) {
         return UINT64_MAX;
+    }
     return (uint64_t)fs.f_bavail * fs.f_frsize;
 }
 
@@ -85,8 +86,9 @@ enum cap_error lmdb_get(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_
     MDB_val v;
     int rc = mdb_get(txn, store->tables[table], &k, &v);
 
-    if (rc != 0)
+    if (rc != 0) {
         return lmdb_error(store->fd, rc);
+    }
     *ret_value = (struct cap_bytes){v.mv_data, v.mv_size};
     return CAP_OK;
 }
@@ -127,8 +129,9 @@ enum cap_error lmdb_state_get(const struct lmdb_store *store, MDB_txn *txn,
     struct cap_bytes bytes;
     enum cap_error error = lmdb_get(store, txn, LMDB_META, state_key, &bytes);
 
-    if (error == CAP_E_NOT_FOUND)
+    if (error == CAP_E_NOT_FOUND) {
         return CAP_E_CORRUPT;
+    }
     return error == CAP_OK ? store_state_decode(bytes, ret_state) : error;
 }
 
@@ -152,8 +155,9 @@ static bool is_dead(struct lmdb_store *store)
     MDB_txn *txn;
     int rc = mdb_txn_begin(store->env, NULL, 0, &txn);
 
-    if (rc == 0)
+    if (rc == 0) {
         mdb_txn_abort(txn);
+    }
     return rc == MDB_PANIC;
 }
 
@@ -161,8 +165,9 @@ enum cap_error lmdb_commit(struct lmdb_store *store, MDB_txn *txn)
 {
     int rc = mdb_txn_commit(txn);
 
-    if (rc == 0)
+    if (rc == 0) {
         return CAP_OK;
+    }
     return is_dead(store) ? CAP_E_STORE_FAILED : lmdb_error(store->fd, rc);
 }
 
@@ -176,18 +181,21 @@ static int sum_free_list(MDB_txn *txn, uint64_t *ret_pages)
     size_t count;
     int rc = mdb_cursor_open(txn, FREE_LIST, &cursor);
 
-    if (rc != 0)
+    if (rc != 0) {
         return rc;
+    }
     for (unsigned i = 0; i < FREE_RECORDS_MAX; i++) {
         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
-        if (rc != 0 || value.mv_size < sizeof(count))
+        if (rc != 0 || value.mv_size < sizeof(count)) {
             break;
+        }
         memcpy(&count, value.mv_data, sizeof(count)); /* a list begins with its length */
         pages += count;
     }
     mdb_cursor_close(cursor);
-    if (rc != 0 && rc != MDB_NOTFOUND)
+    if (rc != 0 && rc != MDB_NOTFOUND) {
         return rc;
+    }
     *ret_pages = pages;
     return 0;
 }
@@ -220,8 +228,9 @@ static enum cap_error measure_tail(const struct lmdb_store *store, struct tail *
     uint64_t used, file;
 
     (void)mdb_env_info(store->env, &info); /* fails on NULL only */
-    if (fstat(store->fd, &st) != 0)
+    if (fstat(store->fd, &st) != 0) {
         return lmdb_error(store->fd, errno);
+    }
     used = (uint64_t)info.me_last_pgno + 1;
     file = (uint64_t)st.st_size / store->page_size;
     ret_tail->map_pages = (uint64_t)info.me_mapsize / store->page_size;
@@ -235,8 +244,9 @@ static uint64_t headroom(const struct lmdb_store *store)
 {
     uint64_t pages = store->map_bytes / store->page_size / HEADROOM_PART;
 
-    if (pages < HEADROOM_MIN)
+    if (pages < HEADROOM_MIN) {
         return HEADROOM_MIN;
+    }
     return pages < HEADROOM_MAX ? pages : HEADROOM_MAX;
 }
 
@@ -250,16 +260,20 @@ enum cap_error lmdb_check_room(struct lmdb_store *store, uint64_t bytes)
     struct tail tail;
     enum cap_error error = measure_tail(store, &tail);
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     disk += tail.file_pages;
-    if (tail.map_pages >= need_map && disk >= need_disk)
+    if (tail.map_pages >= need_map && disk >= need_disk) {
         return CAP_OK;
+    }
     error = lmdb_count_free(store, &free_pages);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
-    if (tail.map_pages + free_pages < need_map)
+    }
+    if (tail.map_pages + free_pages < need_map) {
         return CAP_E_MAP_FULL;
+    }
     return disk + free_pages < need_disk ? CAP_E_DISK_FULL : CAP_OK;
 }
 
@@ -271,10 +285,12 @@ enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)
     uint64_t free_pages;
     enum cap_error error = lmdb_count_free(store, &free_pages);
 
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = measure_tail(store, &tail);
-    if (error != CAP_OK)
+    }
+    if (error != CAP_OK) {
         return error;
+    }
     space.file_bytes = tail.file_bytes;
     space.free_bytes = (free_pages + tail.file_pages) * store->page_size;
     space.map_bytes = store->map_bytes;

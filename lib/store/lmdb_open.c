@@ -64,8 +64,9 @@ bool lmdb_is_network(long type)
     };
 
     for (size_t i = 0; i < sizeof(networks) / sizeof(networks[0]); i++) {
-        if ((uint32_t)type == networks[i])
+        if ((uint32_t)type == networks[i]) {
             return true;
+        }
     }
     return false;
 }
@@ -81,8 +82,9 @@ static enum cap_error sync_parent(int dir)
     int parent = openat(dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     enum cap_error error;
 
-    if (parent < 0)
+    if (parent < 0) {
         return CAP_OK;
+    }
     error = sync_dir(parent);
     close(parent);
     return error;
@@ -109,15 +111,19 @@ static enum cap_error try_open_env(int dir, const char *path, uint64_t map_bytes
     MDB_env *env;
     int rc = mdb_env_create(&env);
 
-    if (rc != 0)
+    if (rc != 0) {
         return lmdb_error(dir, rc);
+    }
     rc = mdb_env_set_mapsize(env, (size_t)map_bytes);
-    if (rc == 0)
+    if (rc == 0) {
         rc = mdb_env_set_maxdbs(env, LMDB_TABLES);
-    if (rc == 0)
+    }
+    if (rc == 0) {
         rc = mdb_env_set_maxreaders(env, max_readers + OWN_READERS);
-    if (rc == 0)
+    }
+    if (rc == 0) {
         rc = mdb_env_open(env, path, ENV_FLAGS, 0600);
+    }
     if (rc != 0) {
         mdb_env_close(env);
         return lmdb_error(dir, rc);
@@ -138,13 +144,17 @@ static enum cap_error reserve_lock(int dir, const char *path, uint32_t readers)
     enum cap_error error = CAP_OK;
     int fd;
 
-    if (len < 0 || len >= (int)sizeof(lock))
+    if (len < 0 || len >= (int)sizeof(lock)) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0)
+    if (fd < 0) {
         return lmdb_error(dir, errno);
-    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, room) != 0 && errno != EOPNOTSUPP && errno != ENOSYS)
+    }
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, room) != 0 && errno != EOPNOTSUPP &&
+        errno != ENOSYS) {
         error = lmdb_error(fd, errno);
+    }
     close(fd);
     return error;
 }
@@ -158,13 +168,16 @@ static enum cap_error open_env(const struct cap_store_lmdb_config *config, int d
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     enum cap_error error;
 
-    if (readers > UINT32_MAX / 2 || map > SIZE_MAX / 2)
+    if (readers > UINT32_MAX / 2 || map > SIZE_MAX / 2) {
         return CAP_E_INVALID_ARGUMENT;
-    if (map < MAP_MIN)
+    }
+    if (map < MAP_MIN) {
         map = MAP_MIN;
+    }
     error = reserve_lock(dir, path, readers);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     error = try_open_env(dir, path, map / page * page, readers, ret_env);
     while (error == CAP_E_NO_MEMORY && config->map_bytes == 0 && map > MAP_GIVE_UP) {
         map /= 2;
@@ -178,8 +191,9 @@ static enum cap_error open_tables(struct lmdb_store *store, MDB_txn *txn, unsign
     for (int i = 0; i < LMDB_TABLES; i++) {
         int rc = mdb_dbi_open(txn, table_names[i], flags, &store->tables[i]);
 
-        if (rc != 0)
+        if (rc != 0) {
             return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(store->fd, rc);
+        }
     }
     return CAP_OK;
 }
@@ -193,8 +207,9 @@ static enum cap_error write_first(struct lmdb_store *store, MDB_txn *txn,
     struct store_state state = {.next_body = 1}; /* 0 says "no stage" */
     enum cap_error error = open_tables(store, txn, MDB_CREATE);
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     store_format_encode(id, format);
     error = lmdb_put(store, txn, LMDB_META, format_key, (struct cap_bytes){format, sizeof(format)});
     return error == CAP_OK ? lmdb_state_put(store, txn, &state) : error;
@@ -207,15 +222,17 @@ static enum cap_error write_new_file(const struct cap_store_lmdb_config *config,
     MDB_txn *txn;
     enum cap_error error = open_env(config, dir, path, &draft.env);
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     error = lmdb_begin(&draft, &txn);
     if (error == CAP_OK) {
         error = write_first(&draft, txn, id);
-        if (error == CAP_OK)
+        if (error == CAP_OK) {
             error = lmdb_commit(&draft, txn);
-        else
+        } else {
             mdb_txn_abort(txn);
+        }
     }
     mdb_env_close(draft.env);
     return error;
@@ -227,8 +244,9 @@ static enum cap_error sync_file(int dir, const char *name)
     int fd = openat(dir, name, O_RDWR | O_CLOEXEC);
     enum cap_error error;
 
-    if (fd < 0)
+    if (fd < 0) {
         return lmdb_error(dir, errno);
+    }
     error = fsync(fd) == 0 ? CAP_OK : lmdb_error(dir, errno);
     close(fd);
     return error;
@@ -240,20 +258,27 @@ static enum cap_error create(const struct cap_store_lmdb_config *config, int dir
     char path[PATH_MAX];
     enum cap_error error = make_path(config, TEMP_NAME, path);
 
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = write_new_file(config, dir, path, id);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = sync_file(dir, TEMP_NAME);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = sync_dir(dir);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = remove_file(dir, LOCK_NAME); /* of a store that somebody took away */
-    if (error == CAP_OK && renameat(dir, TEMP_NAME, dir, FILE_NAME) != 0)
+    }
+    if (error == CAP_OK && renameat(dir, TEMP_NAME, dir, FILE_NAME) != 0) {
         error = lmdb_error(dir, errno);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = remove_file(dir, TEMP_LOCK);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = sync_dir(dir);
+    }
     return error == CAP_OK ? sync_parent(dir) : error;
 }
 
@@ -265,17 +290,22 @@ static enum cap_error prepare(const struct cap_store_lmdb_config *config, int di
     struct stat st;
     enum cap_error error;
 
-    if (fstatfs(dir, &fs) != 0)
+    if (fstatfs(dir, &fs) != 0) {
         return lmdb_error(dir, errno);
-    if (lmdb_is_network(fs.f_type))
+    }
+    if (lmdb_is_network(fs.f_type)) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     error = remove_file(dir, TEMP_NAME);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = remove_file(dir, TEMP_LOCK);
-    if (error != CAP_OK)
+    }
+    if (error != CAP_OK) {
         return error;
-    if (fstatat(dir, FILE_NAME, &st, AT_SYMLINK_NOFOLLOW) != 0)
+    }
+    if (fstatat(dir, FILE_NAME, &st, AT_SYMLINK_NOFOLLOW) != 0) {
         return errno == ENOENT ? create(config, dir, id) : lmdb_error(dir, errno);
+    }
     /* An empty file LMDB would take for a new store. */
     return S_ISREG(st.st_mode) && st.st_size > 0 ? CAP_OK : CAP_E_CORRUPT;
 }
@@ -290,23 +320,27 @@ static int count_free_from(MDB_txn *txn, uint64_t first, uint64_t *ret_count)
     uint64_t found = 0;
     int rc = mdb_cursor_open(txn, 0, &cursor);
 
-    if (rc != 0)
+    if (rc != 0) {
         return rc;
+    }
     while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
         size_t count = 0, page;
 
-        if (value.mv_size >= sizeof(count))
+        if (value.mv_size >= sizeof(count)) {
             memcpy(&count, value.mv_data, sizeof(count));
-        if (count > value.mv_size / sizeof(count) - 1)
+        }
+        if (count > value.mv_size / sizeof(count) - 1) {
             break;
+        }
         for (size_t i = 1; i <= count; i++) {
             memcpy(&page, (const uint8_t *)value.mv_data + i * sizeof(page), sizeof(page));
             found += page >= first;
         }
     }
     mdb_cursor_close(cursor);
-    if (rc != MDB_NOTFOUND)
+    if (rc != MDB_NOTFOUND) {
         return rc == 0 ? MDB_CORRUPTED : rc;
+    }
     *ret_count = found;
     return 0;
 }
@@ -325,19 +359,23 @@ static enum cap_error fill_gap(struct lmdb_store *store, uint64_t file_pages, ui
     MDB_txn *txn;
     int rc;
 
-    if (gap > GAP_MAX)
+    if (gap > GAP_MAX) {
         return CAP_E_CORRUPT;
-    if (ftruncate(store->fd, (off_t)(used_pages * store->page_size)) != 0)
+    }
+    if (ftruncate(store->fd, (off_t)(used_pages * store->page_size)) != 0) {
         return lmdb_error(store->fd, errno);
+    }
     rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
     if (rc == 0) {
         rc = count_free_from(txn, file_pages, &free_pages);
         mdb_txn_abort(txn);
     }
-    if (rc == 0 && free_pages == gap)
+    if (rc == 0 && free_pages == gap) {
         return CAP_OK;
-    if (ftruncate(store->fd, before) != 0) /* left as found, for whoever repairs it */
+    }
+    if (ftruncate(store->fd, before) != 0) { /* left as found, for whoever repairs it */
         return lmdb_error(store->fd, errno);
+    }
     return rc == 0 ? CAP_E_CORRUPT : lmdb_error(store->fd, rc);
 }
 
@@ -348,8 +386,9 @@ static enum cap_error check_length(struct lmdb_store *store)
     uint64_t file_pages, used_pages;
 
     (void)mdb_env_info(store->env, &info);
-    if (fstat(store->fd, &st) != 0)
+    if (fstat(store->fd, &st) != 0) {
         return lmdb_error(store->fd, errno);
+    }
     file_pages = (uint64_t)st.st_size / store->page_size;
     used_pages = (uint64_t)info.me_last_pgno + 1;
     store->map_bytes = (uint64_t)info.me_mapsize;
@@ -365,18 +404,23 @@ static enum cap_error load_in(struct lmdb_store *store, MDB_txn *txn)
     int rc = mdb_dbi_open(txn, table_names[LMDB_META], 0, &store->tables[LMDB_META]);
     enum cap_error error;
 
-    if (rc != 0)
+    if (rc != 0) {
         return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(store->fd, rc);
+    }
     error = lmdb_get(store, txn, LMDB_META, format_key, &format);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error == CAP_E_NOT_FOUND ? CAP_E_CORRUPT : error;
+    }
     error = store_format_decode(format, store->base.id);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = open_tables(store, txn, 0);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = lmdb_state_get(store, txn, &state);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         store->next_body = state.next_body;
+    }
     return error;
 }
 
@@ -386,8 +430,9 @@ static enum cap_error load(struct lmdb_store *store)
     MDB_txn *txn;
     enum cap_error error = lmdb_error(store->fd, mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn));
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     error = load_in(store, txn);
     if (error != CAP_OK) {
         mdb_txn_abort(txn);
@@ -400,8 +445,9 @@ static enum cap_error open_gauge(struct lmdb_store *store)
 {
     int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &store->gauge);
 
-    if (rc != 0)
+    if (rc != 0) {
         return lmdb_error(store->fd, rc);
+    }
     mdb_txn_reset(store->gauge);
     return CAP_OK;
 }
@@ -412,8 +458,9 @@ static enum cap_error sweep_all(struct lmdb_store *store)
     bool more = true;
 
     store->sweep = true;
-    while (more && error == CAP_OK)
+    while (more && error == CAP_OK) {
         error = lmdb_sweep(store, &more);
+    }
     return error == CAP_E_DISK_FULL || error == CAP_E_MAP_FULL ? CAP_OK : error;
 }
 
@@ -425,18 +472,22 @@ static enum cap_error open_store(struct lmdb_store *store,
     int dead;
     enum cap_error error = open_env(config, dir, path, &store->env);
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     (void)mdb_env_get_fd(store->env, &store->fd);
     (void)mdb_env_stat(store->env, &stat);
     store->page_size = stat.ms_psize;
     error = check_length(store);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = lmdb_error(store->fd, mdb_reader_check(store->env, &dead));
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = load(store);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = open_gauge(store);
+    }
     return error == CAP_OK ? sweep_all(store) : error;
 }
 
@@ -451,12 +502,15 @@ static void lmdb_close(struct cap_store *base)
         store->idle = read->next;
         lmdb_read_free(read);
     }
-    while (store->stages)
+    while (store->stages) {
         lmdb_stage_forget(store, store->stages);
-    if (store->gauge)
+    }
+    if (store->gauge) {
         mdb_txn_abort(store->gauge);
-    if (store->env)
+    }
+    if (store->env) {
         mdb_env_close(store->env);
+    }
     pthread_mutex_destroy(&store->lock);
     pthread_mutex_destroy(&store->gauge_lock);
     free(store);
@@ -490,8 +544,9 @@ static struct lmdb_store *new_store(const struct cap_store_lmdb_config *config)
 {
     struct lmdb_store *store = calloc(1, sizeof(*store));
 
-    if (!store)
+    if (!store) {
         return NULL;
+    }
     store->base.ops = &lmdb_ops;
     store->fd = -1;
     store->max_readers = config->max_readers ? config->max_readers : READERS_DEFAULT;
@@ -507,13 +562,16 @@ static enum cap_error open_in(const struct cap_store_lmdb_config *config, int di
     struct lmdb_store *store;
     enum cap_error error = make_path(config, FILE_NAME, path);
 
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = prepare(config, dir, new_id);
-    if (error != CAP_OK)
+    }
+    if (error != CAP_OK) {
         return error;
+    }
     store = new_store(config);
-    if (!store)
+    if (!store) {
         return CAP_E_NO_MEMORY;
+    }
     error = open_store(store, config, dir, path);
     if (error != CAP_OK) {
         lmdb_close(&store->base);
@@ -530,8 +588,9 @@ enum cap_error cap_store_lmdb_open(const struct cap_store_lmdb_config *config,
     int dir = open(config->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     enum cap_error error;
 
-    if (dir < 0)
+    if (dir < 0) {
         return lmdb_error(-1, errno);
+    }
     error = open_in(config, dir, new_id, ret_store);
     close(dir);
     return error;

@@ -62,8 +62,9 @@ static int begin_txn(struct lmdb_store *store, MDB_txn **ret_txn)
     int dead;
     int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, ret_txn);
 
-    if (rc != MDB_READERS_FULL)
+    if (rc != MDB_READERS_FULL) {
         return rc;
+    }
     rc = mdb_reader_check(store->env, &dead);
     return rc != 0 ? rc : mdb_txn_begin(store->env, NULL, MDB_RDONLY, ret_txn);
 }
@@ -73,8 +74,9 @@ static enum cap_error new_read(struct lmdb_store *store, struct lmdb_read **ret_
     struct lmdb_read *read = calloc(1, sizeof(*read));
     int rc;
 
-    if (!read)
+    if (!read) {
         return CAP_E_NO_MEMORY;
+    }
     rc = begin_txn(store, &read->txn);
     if (rc != 0) {
         free(read);
@@ -91,12 +93,14 @@ enum cap_error lmdb_read_begin(struct cap_store *base, struct cap_read **ret_rea
     struct lmdb_read *read;
     enum cap_error error = take_slot(store, &read);
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     if (read) {
         error = lmdb_error(store->fd, mdb_txn_renew(read->txn));
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             lmdb_read_free(read);
+        }
     } else {
         error = new_read(store, &read);
     }
@@ -123,8 +127,9 @@ void lmdb_read_end(struct cap_read *base)
         read = NULL;
     }
     pthread_mutex_unlock(&store->lock);
-    if (read)
+    if (read) {
         lmdb_read_free(read);
+    }
 }
 
 /* --- Records ---------------------------------------------------------------------------------- */
@@ -136,8 +141,9 @@ enum cap_error lmdb_find(struct cap_read *base, const struct cap_hash *hash,
     struct store_cap cap;
     enum cap_error error = lmdb_find_cap(store_of(read), read->txn, hash, &cap);
 
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         *ret_info = cap.info;
+    }
     return error;
 }
 
@@ -149,10 +155,12 @@ enum cap_error lmdb_find_content(struct cap_read *base, const struct cap_hash *c
     struct cap_bytes value;
     enum cap_error error = lmdb_get(store_of(read), read->txn, LMDB_CONTENTS, key, &value);
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
-    if (value.len != CAP_HASH_SIZE)
+    }
+    if (value.len != CAP_HASH_SIZE) {
         return CAP_E_CORRUPT;
+    }
     memcpy(ret_hash->bytes, value.data, CAP_HASH_SIZE);
     return CAP_OK;
 }
@@ -163,8 +171,9 @@ enum cap_error lmdb_counts(struct cap_read *base, struct cap_counts *ret_counts)
     struct store_state state;
     enum cap_error error = lmdb_state_get(store_of(read), read->txn, &state);
 
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         *ret_counts = state.counts;
+    }
     return error;
 }
 
@@ -201,12 +210,15 @@ static enum cap_error chunks_get(struct chunks *chunks, uint64_t index, struct c
 
     store_chunk_key(chunks->body, chunks->stream, (uint32_t)index, wanted);
     rc = mdb_cursor_get(chunks->cursor, &key, &value, chunks->moving ? MDB_NEXT : MDB_SET);
-    if (rc != 0)
+    if (rc != 0) {
         return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(chunks->store->fd, rc);
-    if (key.mv_size != sizeof(wanted) || memcmp(key.mv_data, wanted, sizeof(wanted)) != 0)
+    }
+    if (key.mv_size != sizeof(wanted) || memcmp(key.mv_data, wanted, sizeof(wanted)) != 0) {
         return CAP_E_CORRUPT;
-    if (value.mv_size != (rest < chunks->size ? rest : chunks->size))
+    }
+    if (value.mv_size != (rest < chunks->size ? rest : chunks->size)) {
         return CAP_E_CORRUPT;
+    }
     chunks->moving = true;
     *ret_bytes = (struct cap_bytes){value.mv_data, value.mv_size};
     return CAP_OK;
@@ -225,8 +237,9 @@ static enum cap_error fill_spans(struct chunks *chunks, uint64_t offset, uint64_
         uint64_t take;
         enum cap_error error = chunks_get(chunks, index++, &chunk);
 
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
+        }
         take = chunk.len - skip < len ? chunk.len - skip : len;
         memcpy(&ret_iov[count].iov_base, &(const uint8_t *){chunk.data + skip}, sizeof(void *));
         ret_iov[count++].iov_len = (size_t)take;
@@ -245,21 +258,26 @@ enum cap_error lmdb_window(struct cap_read *base, const struct cap_hash *hash, u
     struct store_cap cap;
     enum cap_error error = lmdb_find_cap(store_of(read), read->txn, hash, &cap);
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
-    if (offset > cap.info.body_len)
+    }
+    if (offset > cap.info.body_len) {
         return CAP_E_RANGE_OUT_OF_BODY;
-    if (len > cap.info.body_len - offset)
+    }
+    if (len > cap.info.body_len - offset) {
         len = cap.info.body_len - offset;
+    }
     error = chunks_open(read, &chunks);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     chunks.body = cap.body;
     chunks.len = cap.info.body_len;
     error = fill_spans(&chunks, offset, len, ret_iov, ret_count);
     mdb_cursor_close(chunks.cursor);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         *ret_len = (size_t)len;
+    }
     return error;
 }
 
@@ -273,8 +291,9 @@ static enum cap_error copy_bulk(struct chunks *chunks, uint64_t offset, uint8_t 
         size_t take;
         enum cap_error error = chunks_get(chunks, index++, &chunk);
 
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
+        }
         take = chunk.len - skip < len ? chunk.len - skip : len;
         memcpy(dst, chunk.data + skip, take);
         dst += take;
@@ -292,13 +311,16 @@ enum cap_error lmdb_page_roots(struct cap_read *base, const struct cap_hash *has
     struct store_cap cap;
     enum cap_error error = lmdb_find_cap(store_of(read), read->txn, hash, &cap);
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
-    if (first > cap.info.page_count || count > cap.info.page_count - first)
+    }
+    if (first > cap.info.page_count || count > cap.info.page_count - first) {
         return CAP_E_RANGE_OUT_OF_BODY;
+    }
     error = chunks_open(read, &chunks);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     chunks.body = cap.body;
     chunks.len = cap.info.page_count * CAP_HASH_SIZE;
     error = copy_bulk(&chunks, first * CAP_HASH_SIZE, (uint8_t *)ret_roots, count * CAP_HASH_SIZE);
@@ -323,14 +345,17 @@ static enum cap_error list_from(struct lmdb_store *store, MDB_cursor *cursor,
         struct store_cap cap;
         enum cap_error error;
 
-        if (key.mv_size != CAP_HASH_SIZE)
+        if (key.mv_size != CAP_HASH_SIZE) {
             return CAP_E_CORRUPT;
+        }
         memcpy(hash.bytes, key.mv_data, CAP_HASH_SIZE);
         error = store_cap_decode((struct cap_bytes){value.mv_data, value.mv_size}, &cap);
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
-        if (!store_scan_offer(scan, &hash, &cap.info))
+        }
+        if (!store_scan_offer(scan, &hash, &cap.info)) {
             return CAP_OK;
+        }
     }
     return rc == MDB_NOTFOUND ? CAP_OK : lmdb_error(store->fd, rc);
 }
@@ -346,13 +371,15 @@ enum cap_error lmdb_list(struct cap_read *base, const struct cap_list_query *que
     enum cap_error error =
         lmdb_error(store->fd, mdb_cursor_open(read->txn, store->tables[LMDB_CAPS], &cursor));
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     scan.last = store_scan_start(query);
     error = list_from(store, cursor, &scan);
     mdb_cursor_close(cursor);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     *ret_count = scan.count;
     *ret_last = scan.last;
     *ret_more = scan.more;
@@ -373,16 +400,19 @@ static enum cap_error take_ref(struct ref_walk *walk, const MDB_val *key, const 
 {
     struct cap_ref ref;
 
-    if (key->mv_size != STORE_PAIR_KEY || value->mv_size != 1)
+    if (key->mv_size != STORE_PAIR_KEY || value->mv_size != 1) {
         return CAP_E_CORRUPT;
+    }
     memcpy(ref.hash.bytes, (const uint8_t *)key->mv_data + CAP_HASH_SIZE, CAP_HASH_SIZE);
     ref.tables = *(const uint8_t *)value->mv_data;
-    if (walk->after && cap_hash_equal(&ref.hash, walk->after))
+    if (walk->after && cap_hash_equal(&ref.hash, walk->after)) {
         return CAP_OK;
-    if (walk->count == walk->max)
+    }
+    if (walk->count == walk->max) {
         walk->more = true;
-    else
+    } else {
         walk->refs[walk->count++] = ref;
+    }
     return CAP_OK;
 }
 
@@ -394,17 +424,20 @@ static enum cap_error walk_refs(struct lmdb_store *store, MDB_cursor *cursor, st
     int rc;
 
     memcpy(start, walk->hash->bytes, CAP_HASH_SIZE);
-    if (walk->after)
+    if (walk->after) {
         memcpy(start + CAP_HASH_SIZE, walk->after->bytes, CAP_HASH_SIZE);
+    }
     for (rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE); rc == 0 && !walk->more;
          rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
         enum cap_error error;
 
-        if (key.mv_size < CAP_HASH_SIZE || memcmp(key.mv_data, start, CAP_HASH_SIZE) != 0)
+        if (key.mv_size < CAP_HASH_SIZE || memcmp(key.mv_data, start, CAP_HASH_SIZE) != 0) {
             return CAP_OK;
+        }
         error = take_ref(walk, &key, &value);
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
+        }
     }
     return rc == MDB_NOTFOUND ? CAP_OK : lmdb_error(store->fd, rc);
 }
@@ -420,12 +453,14 @@ enum cap_error lmdb_refs(struct cap_read *base, const struct cap_hash *hash,
     MDB_cursor *cursor;
     enum cap_error error = lmdb_error(store->fd, mdb_cursor_open(read->txn, table, &cursor));
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     error = walk_refs(store, cursor, &walk);
     mdb_cursor_close(cursor);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     *ret_count = walk.count;
     *ret_more = walk.more;
     return CAP_OK;

@@ -23,12 +23,14 @@ static enum cap_error put_chunk(const struct lmdb_store *store, MDB_txn *txn,
     MDB_val value = {.mv_size = size};
     int rc;
 
-    if (bulk->to - from < size)
+    if (bulk->to - from < size) {
         value.mv_size = (size_t)(bulk->to - from);
+    }
     store_chunk_key(bulk->body, bulk->stream, (uint32_t)(from / size), bytes);
     rc = mdb_put(txn, store->tables[LMDB_BULK], &key, &value, MDB_RESERVE);
-    if (rc != 0)
+    if (rc != 0) {
         return lmdb_error(store->fd, rc);
+    }
     return store_source_read(bulk->source, from, value.mv_data, value.mv_size);
 }
 
@@ -40,8 +42,9 @@ enum cap_error lmdb_put_bulk(const struct lmdb_store *store, MDB_txn *txn,
     for (uint64_t from = bulk->from; from < bulk->to; from += size) {
         enum cap_error error = put_chunk(store, txn, bulk, size, from);
 
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
+        }
     }
     return CAP_OK;
 }
@@ -56,10 +59,12 @@ static int delete_first(MDB_cursor *cursor, const uint8_t body_key[STORE_BODY_KE
 
     memcpy(start, body_key, sizeof(start));
     rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
-    if (rc != 0)
+    if (rc != 0) {
         return rc;
-    if (key.mv_size < STORE_BODY_KEY || memcmp(key.mv_data, body_key, STORE_BODY_KEY) != 0)
+    }
+    if (key.mv_size < STORE_BODY_KEY || memcmp(key.mv_data, body_key, STORE_BODY_KEY) != 0) {
         return MDB_NOTFOUND;
+    }
     return mdb_cursor_del(cursor, 0);
 }
 
@@ -70,14 +75,17 @@ enum cap_error lmdb_drop_bulk(const struct lmdb_store *store, MDB_txn *txn, uint
     MDB_cursor *cursor;
     int rc = mdb_cursor_open(txn, store->tables[LMDB_BULK], &cursor);
 
-    if (rc != 0)
+    if (rc != 0) {
         return lmdb_error(store->fd, rc);
+    }
     store_body_key(body, key);
-    for (size_t i = 0; rc == 0 && i < max; i++)
+    for (size_t i = 0; rc == 0 && i < max; i++) {
         rc = delete_first(cursor, key);
+    }
     mdb_cursor_close(cursor);
-    if (rc != 0 && rc != MDB_NOTFOUND)
+    if (rc != 0 && rc != MDB_NOTFOUND) {
         return lmdb_error(store->fd, rc);
+    }
     *ret_done = rc == MDB_NOTFOUND;
     return CAP_OK;
 }
@@ -88,8 +96,9 @@ struct lmdb_stage *lmdb_stage_of(const struct lmdb_store *store, uint64_t body)
 {
     struct lmdb_stage *stage = store->stages;
 
-    while (stage && stage->body != body)
+    while (stage && stage->body != body) {
         stage = stage->next;
+    }
     return stage;
 }
 
@@ -97,8 +106,9 @@ void lmdb_stage_forget(struct lmdb_store *store, struct lmdb_stage *stage)
 {
     struct lmdb_stage **link = &store->stages;
 
-    while (*link != stage)
+    while (*link != stage) {
         link = &(*link)->next;
+    }
     *link = stage->next;
     free(stage);
 }
@@ -111,11 +121,13 @@ enum cap_error lmdb_stage_begin(struct cap_store *base, uint64_t body_len, uint6
 
     lmdb_try_sweep(store);
     error = lmdb_check_room(store, body_len);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     stage = calloc(1, sizeof(*stage));
-    if (!stage)
+    if (!stage) {
         return CAP_E_NO_MEMORY;
+    }
     stage->body = store->next_body++;
     stage->body_len = body_len;
     stage->next = store->stages;
@@ -133,12 +145,14 @@ static enum cap_error note_stage(struct lmdb_store *store, MDB_txn *txn,
     struct store_state state;
     enum cap_error error = lmdb_state_get(store, txn, &state);
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     state.next_body = store->next_body;
     error = lmdb_state_put(store, txn, &state);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     store_body_key(stage->body, key);
     cap_store64(record, stage->body_len);
     cap_store64(record + 8, written);
@@ -152,13 +166,16 @@ static enum cap_error write_step(struct lmdb_store *store, const struct lmdb_sta
     MDB_txn *txn;
     enum cap_error error = lmdb_check_room(store, bulk->to - bulk->from);
 
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = lmdb_begin(store, &txn);
-    if (error != CAP_OK)
+    }
+    if (error != CAP_OK) {
         return error;
+    }
     error = lmdb_put_bulk(store, txn, bulk);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = note_stage(store, txn, stage, bulk->to);
+    }
     if (error != CAP_OK) {
         mdb_txn_abort(txn);
         return error;
@@ -174,15 +191,17 @@ enum cap_error lmdb_stage_step(struct cap_store *base, uint64_t id, const struct
     struct lmdb_stage *stage = lmdb_stage_of(store, id);
     struct lmdb_bulk bulk = {.body = id, .stream = STORE_STREAM_BODY, .source = body};
 
-    if (!stage)
+    if (!stage) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     bulk.from = stage->written;
     bulk.to = stage->body_len - bulk.from < step ? stage->body_len : bulk.from + step;
     if (bulk.from < bulk.to) {
         enum cap_error error = write_step(store, stage, &bulk);
 
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
+        }
     }
     stage->written = bulk.to;
     *ret_done = bulk.to == stage->body_len;
@@ -198,12 +217,14 @@ enum cap_error lmdb_stage_drop(struct cap_store *base, uint64_t id)
     enum cap_error error = CAP_OK;
     bool more = true;
 
-    if (!stage)
+    if (!stage) {
         return CAP_OK;
+    }
     lmdb_stage_forget(store, stage);
     store->sweep = true;
-    while (more && error == CAP_OK)
+    while (more && error == CAP_OK) {
         error = lmdb_sweep(store, &more);
+    }
     return error;
 }
 
@@ -216,10 +237,12 @@ static int first_dead(const struct lmdb_store *store, MDB_cursor *cursor, uint64
 
     do {
         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
-        if (rc != 0)
+        if (rc != 0) {
             return rc;
-        if (key.mv_size != STORE_BODY_KEY)
+        }
+        if (key.mv_size != STORE_BODY_KEY) {
             return MDB_CORRUPTED;
+        }
         body = store_body_key_load(key.mv_data);
     } while (lmdb_stage_of(store, body));
     *ret_body = body;
@@ -231,8 +254,9 @@ static enum cap_error find_dead(const struct lmdb_store *store, MDB_txn *txn, ui
     MDB_cursor *cursor;
     int rc = mdb_cursor_open(txn, store->tables[LMDB_STAGES], &cursor);
 
-    if (rc != 0)
+    if (rc != 0) {
         return lmdb_error(store->fd, rc);
+    }
     rc = first_dead(store, cursor, ret_body);
     mdb_cursor_close(cursor);
     return lmdb_error(store->fd, rc);
@@ -245,10 +269,12 @@ static enum cap_error sweep_in(struct lmdb_store *store, MDB_txn *txn)
     bool done = false;
     enum cap_error error = find_dead(store, txn, &body);
 
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = lmdb_drop_bulk(store, txn, body, LMDB_DROP_CHUNKS, &done);
-    if (error != CAP_OK || !done)
+    }
+    if (error != CAP_OK || !done) {
         return error;
+    }
     store_body_key(body, key);
     return lmdb_delete(store, txn, LMDB_STAGES, (struct cap_bytes){key, sizeof(key)});
 }
@@ -263,20 +289,23 @@ enum cap_error lmdb_sweep(struct lmdb_store *store, bool *ret_more)
         return CAP_OK;
     }
     error = lmdb_begin(store, &txn);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     error = sweep_in(store, txn);
     if (error != CAP_OK) {
         mdb_txn_abort(txn);
-        if (error != CAP_E_NOT_FOUND)
+        if (error != CAP_E_NOT_FOUND) {
             return error;
+        }
         store->sweep = false;
         *ret_more = false;
         return CAP_OK;
     }
     error = lmdb_commit(store, txn);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         *ret_more = true;
+    }
     return error;
 }
 

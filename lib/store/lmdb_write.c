@@ -29,8 +29,9 @@ enum cap_error lmdb_write_begin(struct cap_store *base, struct cap_write **ret_w
 
     lmdb_try_sweep(store);
     error = lmdb_begin(store, &write->txn);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     error = lmdb_state_get(store, write->txn, &write->state);
     if (error != CAP_OK) {
         mdb_txn_abort(write->txn);
@@ -49,8 +50,9 @@ enum cap_error lmdb_write_find(struct cap_write *base, const struct cap_hash *ha
     struct store_cap cap;
     enum cap_error error = lmdb_find_cap(store_of(write), write->txn, hash, &cap);
 
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         *ret_info = cap.info;
+    }
     return error;
 }
 
@@ -64,11 +66,13 @@ static enum cap_error put_content(struct lmdb_write *write, const struct cap_put
     struct cap_bytes known;
     enum cap_error error;
 
-    if (!put->info.has_content_hash)
+    if (!put->info.has_content_hash) {
         return CAP_OK;
+    }
     error = lmdb_get(store_of(write), write->txn, LMDB_CONTENTS, key, &known);
-    if (error != CAP_E_NOT_FOUND)
+    if (error != CAP_E_NOT_FOUND) {
         return error;
+    }
     return lmdb_put(store_of(write), write->txn, LMDB_CONTENTS, key, value);
 }
 
@@ -90,10 +94,12 @@ static enum cap_error put_known(struct lmdb_write *write, const struct cap_put *
     bool done;
     enum cap_error error = CAP_OK;
 
-    if (stage)
+    if (stage) {
         error = lmdb_drop_bulk(store_of(write), write->txn, stage->body, SIZE_MAX, &done);
-    if (stage && error == CAP_OK)
+    }
+    if (stage && error == CAP_OK) {
         error = unlist_stage(write, stage);
+    }
     return error == CAP_OK ? put_content(write, put) : error;
 }
 
@@ -101,8 +107,9 @@ static enum cap_error check_room(struct lmdb_write *write, const struct cap_put 
 {
     write->bytes += PUT_OVERHEAD + put->info.page_count * CAP_HASH_SIZE;
     write->bytes += (uint64_t)put->ref_count * REF_OVERHEAD;
-    if (put->stage == 0)
+    if (put->stage == 0) {
         write->bytes += put->info.body_len;
+    }
     return lmdb_check_room(store_of(write), write->bytes);
 }
 
@@ -116,8 +123,9 @@ static enum cap_error put_bulk(struct lmdb_write *write, const struct cap_put *p
 
     bulk.to = roots.len;
     error = lmdb_put_bulk(store_of(write), write->txn, &bulk);
-    if (error != CAP_OK || put->stage != 0)
+    if (error != CAP_OK || put->stage != 0) {
         return error;
+    }
     bulk.stream = STORE_STREAM_BODY;
     bulk.source = &put->body;
     bulk.to = put->info.body_len;
@@ -142,10 +150,12 @@ static enum cap_error put_refs(struct lmdb_write *write, const struct cap_put *p
         const struct cap_ref *ref = &put->refs[i];
         enum cap_error error = put_pair(write, LMDB_REFS, &put->hash, &ref->hash, &ref->tables);
 
-        if (error == CAP_OK)
+        if (error == CAP_OK) {
             error = put_pair(write, LMDB_REVS, &ref->hash, &put->hash, &ref->tables);
-        if (error != CAP_OK)
+        }
+        if (error != CAP_OK) {
             return error;
+        }
     }
     return CAP_OK;
 }
@@ -168,16 +178,21 @@ static enum cap_error put_new(struct lmdb_write *write, const struct cap_put *pu
     uint64_t body = stage ? stage->body : store->next_body++;
     enum cap_error error = check_room(write, put);
 
-    if (error == CAP_OK && stage)
+    if (error == CAP_OK && stage) {
         error = unlist_stage(write, stage);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = put_bulk(write, put, body);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = put_refs(write, put);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = put_record(write, put, body);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = put_content(write, put);
+    }
     if (error == CAP_OK) {
         store_counts_add(&write->state.counts, &put->info);
         write->changed = true;
@@ -196,16 +211,19 @@ enum cap_error lmdb_write_put(struct cap_write *base, const struct cap_put *put,
     if (put->stage != 0) {
         stage = lmdb_stage_of(store_of(write), put->stage);
         if (!stage || stage->linked || stage->body_len != put->info.body_len ||
-            stage->written != stage->body_len)
+            stage->written != stage->body_len) {
             return CAP_E_INVALID_ARGUMENT;
+        }
     }
     error = lmdb_find_cap(store_of(write), write->txn, &put->hash, &known);
-    if (error != CAP_OK && error != CAP_E_NOT_FOUND)
+    if (error != CAP_OK && error != CAP_E_NOT_FOUND) {
         return error;
+    }
     is_new = error == CAP_E_NOT_FOUND;
     error = is_new ? put_new(write, put, stage) : put_known(write, put, stage);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         *ret_new = is_new;
+    }
     return error;
 }
 
@@ -219,10 +237,11 @@ static void settle_stages(struct lmdb_store *store, bool committed)
     while (stage) {
         struct lmdb_stage *next = stage->next;
 
-        if (stage->linked && committed)
+        if (stage->linked && committed) {
             lmdb_stage_forget(store, stage);
-        else
+        } else {
             stage->linked = false;
+        }
         stage = next;
     }
 }
@@ -234,12 +253,14 @@ enum cap_error lmdb_write_commit(struct cap_write *base)
     enum cap_error error = CAP_OK;
 
     write->state.next_body = store->next_body;
-    if (write->changed) /* where all was known LMDB has nothing to sync */
+    if (write->changed) { /* where all was known LMDB has nothing to sync */
         error = lmdb_state_put(store, write->txn, &write->state);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         error = lmdb_commit(store, write->txn);
-    else
+    } else {
         mdb_txn_abort(write->txn);
+    }
     write->txn = NULL;
     settle_stages(store, error == CAP_OK);
     return error;

@@ -12,10 +12,11 @@ size_t memory_table_seek(const struct memory_table *table, const void *key)
     while (low < high) {
         size_t middle = low + (high - low) / 2;
 
-        if (memcmp(memory_table_at(table, middle), key, table->key_size) < 0)
+        if (memcmp(memory_table_at(table, middle), key, table->key_size) < 0) {
             low = middle + 1;
-        else
+        } else {
             high = middle;
+        }
     }
     return low;
 }
@@ -29,8 +30,9 @@ const void *memory_table_find(const struct memory_table *table, const void *key)
 {
     size_t index = memory_table_seek(table, key);
 
-    if (index == table->count || memcmp(memory_table_at(table, index), key, table->key_size) != 0)
+    if (index == table->count || memcmp(memory_table_at(table, index), key, table->key_size) != 0) {
         return NULL;
+    }
     return memory_table_at(table, index);
 }
 
@@ -39,11 +41,13 @@ static enum cap_error grow(struct memory_table *table)
     size_t capacity = table->capacity ? 2 * table->capacity : FIRST_CAPACITY;
     uint8_t *items;
 
-    if (capacity > SIZE_MAX / table->item_size)
+    if (capacity > SIZE_MAX / table->item_size) {
         return CAP_E_NO_MEMORY;
+    }
     items = realloc(table->items, capacity * table->item_size);
-    if (!items)
+    if (!items) {
         return CAP_E_NO_MEMORY;
+    }
     table->items = items;
     table->capacity = capacity;
     return CAP_OK;
@@ -62,8 +66,9 @@ enum cap_error memory_table_put(struct memory_table *table, const void *item)
     if (table->count == table->capacity) {
         enum cap_error error = grow(table);
 
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
+        }
     }
     at = table->items + index * size;
     memmove(at + size, at, (table->count - index) * size);
@@ -80,8 +85,9 @@ enum cap_error memory_table_copy(const struct memory_table *table, struct memory
     copy.capacity = table->count;
     if (table->count > 0) {
         copy.items = malloc(table->count * table->item_size);
-        if (!copy.items)
+        if (!copy.items) {
             return CAP_E_NO_MEMORY;
+        }
         memcpy(copy.items, table->items, table->count * table->item_size);
     }
     *ret_table = copy;

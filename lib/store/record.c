@@ -21,8 +21,9 @@ static uint32_t checksum(const uint8_t *bytes, size_t len)
 {
     uint64_t h = UINT64_C(0xcbf29ce484222325);
 
-    for (size_t i = 0; i < len; i++)
+    for (size_t i = 0; i < len; i++) {
         h = (h ^ bytes[i]) * UINT64_C(0x100000001b3);
+    }
     return (uint32_t)(h ^ h >> 32);
 }
 
@@ -37,8 +38,9 @@ static bool is_sealed(struct cap_bytes bytes, size_t len, size_t check_at)
 {
     uint8_t copy[STORE_CAP_SIZE];
 
-    if (bytes.len != len)
+    if (bytes.len != len) {
         return false;
+    }
     memcpy(copy, bytes.data, len);
     cap_store32(copy + check_at, 0);
     return checksum(copy, len) == cap_load32(bytes.data + check_at);
@@ -60,8 +62,9 @@ void store_cap_encode(const struct store_cap *cap, uint8_t ret_bytes[STORE_CAP_S
     cap_store64(ret_bytes + 40, info->ref_count);
     cap_store64(ret_bytes + 48, info->published_us);
     cap_store64(ret_bytes + 56, cap->body);
-    if (info->has_content_hash)
+    if (info->has_content_hash) {
         memcpy(ret_bytes + 64, info->content_hash.bytes, CAP_HASH_SIZE);
+    }
     seal(ret_bytes, STORE_CAP_SIZE, CAP_CHECK_AT);
 }
 
@@ -70,10 +73,12 @@ enum cap_error store_cap_decode(struct cap_bytes bytes, struct store_cap *ret_ca
     const uint8_t *p = bytes.data;
     struct store_cap cap = {0};
 
-    if (!is_sealed(bytes, STORE_CAP_SIZE, CAP_CHECK_AT) || p[0] != STORE_FORMAT_VERSION)
+    if (!is_sealed(bytes, STORE_CAP_SIZE, CAP_CHECK_AT) || p[0] != STORE_FORMAT_VERSION) {
         return CAP_E_CORRUPT;
-    if ((p[1] != CAP_KIND_IMAGE && p[1] != CAP_KIND_DATA) || p[2] > FLAG_CONTENT)
+    }
+    if ((p[1] != CAP_KIND_IMAGE && p[1] != CAP_KIND_DATA) || p[2] > FLAG_CONTENT) {
         return CAP_E_CORRUPT;
+    }
     cap.info.kind = (enum cap_kind)p[1];
     cap.info.has_content_hash = p[2] == FLAG_CONTENT;
     cap.info.publisher.uid = cap_load32(p + 8);
@@ -84,8 +89,9 @@ enum cap_error store_cap_decode(struct cap_bytes bytes, struct store_cap *ret_ca
     cap.info.ref_count = cap_load64(p + 40);
     cap.info.published_us = cap_load64(p + 48);
     cap.body = cap_load64(p + 56);
-    if (cap.info.body_len > STORE_BODY_MAX || cap.info.page_count > STORE_PAGE_MAX)
+    if (cap.info.body_len > STORE_BODY_MAX || cap.info.page_count > STORE_PAGE_MAX) {
         return CAP_E_CORRUPT;
+    }
     memcpy(cap.info.content_hash.bytes, p + 64, CAP_HASH_SIZE);
     *ret_cap = cap;
     return CAP_OK;
@@ -107,8 +113,9 @@ enum cap_error store_state_decode(struct cap_bytes bytes, struct store_state *re
 {
     struct store_state state;
 
-    if (!is_sealed(bytes, STORE_STATE_SIZE, STATE_CHECK_AT))
+    if (!is_sealed(bytes, STORE_STATE_SIZE, STATE_CHECK_AT)) {
         return CAP_E_CORRUPT;
+    }
     state.next_body = cap_load64(bytes.data + 8);
     state.counts.refs = cap_load64(bytes.data + 16);
     for (size_t i = 0; i < CAP_STORE_KINDS; i++) {
@@ -128,28 +135,33 @@ void store_format_encode(const uint8_t id[CAP_STORE_ID_SIZE], uint8_t ret_bytes[
 
 enum cap_error store_format_decode(struct cap_bytes bytes, uint8_t ret_id[CAP_STORE_ID_SIZE])
 {
-    if (bytes.len < 4)
+    if (bytes.len < 4) {
         return CAP_E_CORRUPT;
-    if (cap_load32(bytes.data) != STORE_FORMAT_VERSION)
+    }
+    if (cap_load32(bytes.data) != STORE_FORMAT_VERSION) {
         return CAP_E_STORE_VERSION;
-    if (bytes.len != STORE_FORMAT_SIZE)
+    }
+    if (bytes.len != STORE_FORMAT_SIZE) {
         return CAP_E_CORRUPT;
+    }
     memcpy(ret_id, bytes.data + 8, CAP_STORE_ID_SIZE);
     return CAP_OK;
 }
 
 void store_body_key(uint64_t body, uint8_t ret_key[STORE_BODY_KEY])
 {
-    for (size_t i = 0; i < STORE_BODY_KEY; i++)
+    for (size_t i = 0; i < STORE_BODY_KEY; i++) {
         ret_key[i] = (uint8_t)(body >> (56 - 8 * i));
+    }
 }
 
 uint64_t store_body_key_load(const uint8_t key[STORE_BODY_KEY])
 {
     uint64_t body = 0;
 
-    for (size_t i = 0; i < STORE_BODY_KEY; i++)
+    for (size_t i = 0; i < STORE_BODY_KEY; i++) {
         body = body << 8 | key[i];
+    }
     return body;
 }
 
@@ -158,6 +170,7 @@ void store_chunk_key(uint64_t body, enum store_stream stream, uint32_t chunk,
 {
     store_body_key(body, ret_key);
     ret_key[8] = (uint8_t)stream;
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < 4; i++) {
         ret_key[9 + i] = (uint8_t)(chunk >> (24 - 8 * i));
+    }
 }

@@ -19,8 +19,9 @@ static bool is_kind(int kind)
 
 void cap_store_close(struct cap_store *store)
 {
-    if (store)
+    if (store) {
         store->ops->close(store);
+    }
 }
 
 const uint8_t *cap_store_id(const struct cap_store *store)
@@ -52,8 +53,9 @@ enum cap_error cap_store_read_begin(struct cap_store *store, struct cap_read **r
 
 void cap_store_read_end(struct cap_read *read)
 {
-    if (read)
+    if (read) {
         read->store->ops->read_end(read);
+    }
 }
 
 enum cap_error cap_store_find(struct cap_read *read, const struct cap_hash *hash,
@@ -62,8 +64,9 @@ enum cap_error cap_store_find(struct cap_read *read, const struct cap_hash *hash
     struct cap_info info;
     enum cap_error error = read->store->ops->find(read, hash, &info);
 
-    if (error == CAP_OK && ret_info)
+    if (error == CAP_OK && ret_info) {
         *ret_info = info;
+    }
     return error;
 }
 
@@ -71,8 +74,9 @@ enum cap_error cap_store_window(struct cap_read *read, const struct cap_hash *ha
                                 uint64_t len, struct iovec *ret_iov, int *ret_count,
                                 size_t *ret_len)
 {
-    if (len > CAP_STORE_WINDOW)
+    if (len > CAP_STORE_WINDOW) {
         len = CAP_STORE_WINDOW;
+    }
     return read->store->ops->window(read, hash, offset, len, ret_iov, ret_count, ret_len);
 }
 
@@ -86,10 +90,12 @@ enum cap_error cap_store_list(struct cap_read *read, const struct cap_list_query
                               struct cap_listed *ret_items, size_t *ret_count,
                               struct cap_hash *ret_last, bool *ret_more)
 {
-    if (query->kind != 0 && !is_kind(query->kind))
+    if (query->kind != 0 && !is_kind(query->kind)) {
         return CAP_E_INVALID_ARGUMENT;
-    if (query->prefix_bits > 8 * CAP_HASH_SIZE || query->max == 0 || query->scan_max == 0)
+    }
+    if (query->prefix_bits > 8 * CAP_HASH_SIZE || query->max == 0 || query->scan_max == 0) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     return read->store->ops->list(read, query, ret_items, ret_count, ret_last, ret_more);
 }
 
@@ -98,8 +104,9 @@ enum cap_error cap_store_refs(struct cap_read *read, const struct cap_hash *hash
                               size_t max, struct cap_ref *ret_refs, size_t *ret_count,
                               bool *ret_more)
 {
-    if (max == 0)
+    if (max == 0) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     return read->store->ops->refs(read, hash, direction, after, max, ret_refs, ret_count, ret_more);
 }
 
@@ -119,23 +126,26 @@ enum cap_error cap_store_counts(struct cap_read *read, struct cap_counts *ret_co
 enum cap_error cap_store_stage_begin(struct cap_store *store, uint64_t body_len,
                                      uint64_t *ret_stage)
 {
-    if (store->writing || body_len > STORE_BODY_MAX)
+    if (store->writing || body_len > STORE_BODY_MAX) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     return store->ops->stage_begin(store, body_len, ret_stage);
 }
 
 enum cap_error cap_store_stage_step(struct cap_store *store, uint64_t stage,
                                     const struct cap_source *body, bool *ret_done)
 {
-    if (store->writing)
+    if (store->writing) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     return store->ops->stage_step(store, stage, body, ret_done);
 }
 
 enum cap_error cap_store_stage_drop(struct cap_store *store, uint64_t stage)
 {
-    if (store->writing)
+    if (store->writing) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     return store->ops->stage_drop(store, stage);
 }
 
@@ -144,11 +154,13 @@ enum cap_error cap_store_write_begin(struct cap_store *store, struct cap_write *
     struct cap_write *write;
     enum cap_error error;
 
-    if (store->writing)
+    if (store->writing) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     error = store->ops->write_begin(store, &write);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     write->store = store;
     write->failed = false;
     store->writing = true;
@@ -162,8 +174,9 @@ enum cap_error cap_store_write_find(struct cap_write *write, const struct cap_ha
     struct cap_info info;
     enum cap_error error = write->store->ops->write_find(write, hash, &info);
 
-    if (error == CAP_OK && ret_info)
+    if (error == CAP_OK && ret_info) {
         *ret_info = info;
+    }
     return error;
 }
 
@@ -182,18 +195,21 @@ static enum cap_error merge_refs(const struct cap_put *put, struct cap_ref **ret
     struct cap_ref *refs;
     size_t count = 0;
 
-    if (put->ref_count > SIZE_MAX / sizeof(*refs))
+    if (put->ref_count > SIZE_MAX / sizeof(*refs)) {
         return CAP_E_INVALID_ARGUMENT;
+    }
     refs = malloc(put->ref_count * sizeof(*refs));
-    if (!refs)
+    if (!refs) {
         return CAP_E_NO_MEMORY;
+    }
     memcpy(refs, put->refs, put->ref_count * sizeof(*refs));
     qsort(refs, put->ref_count, sizeof(*refs), compare_refs);
     for (size_t i = 0; i < put->ref_count; i++) {
-        if (count > 0 && cap_hash_equal(&refs[count - 1].hash, &refs[i].hash))
+        if (count > 0 && cap_hash_equal(&refs[count - 1].hash, &refs[i].hash)) {
             refs[count - 1].tables |= refs[i].tables;
-        else
+        } else {
             refs[count++] = refs[i];
+        }
     }
     *ret_refs = refs;
     *ret_count = count;
@@ -204,22 +220,28 @@ static bool is_put_valid(const struct cap_put *put)
 {
     const struct cap_info *info = &put->info;
 
-    if (!is_kind((int)info->kind) || info->body_len > STORE_BODY_MAX)
+    if (!is_kind((int)info->kind) || info->body_len > STORE_BODY_MAX) {
         return false;
-    if (info->page_count > STORE_PAGE_MAX || info->page_count > SIZE_MAX / CAP_HASH_SIZE)
+    }
+    if (info->page_count > STORE_PAGE_MAX || info->page_count > SIZE_MAX / CAP_HASH_SIZE) {
         return false;
+    }
     if ((info->page_count > 0 && !put->page_roots) ||
-        (put->stage == 0 && info->body_len > 0 && !put->body.read && !put->body.memory))
+        (put->stage == 0 && info->body_len > 0 && !put->body.read && !put->body.memory)) {
         return false;
-    if (info->kind == CAP_KIND_DATA && (put->ref_count > 0 || info->has_content_hash))
+    }
+    if (info->kind == CAP_KIND_DATA && (put->ref_count > 0 || info->has_content_hash)) {
         return false;
-    if (info->kind == CAP_KIND_IMAGE && info->page_count > 0)
+    }
+    if (info->kind == CAP_KIND_IMAGE && info->page_count > 0) {
         return false;
+    }
     for (size_t i = 0; i < put->ref_count; i++) {
         uint8_t tables = put->refs[i].tables;
 
-        if (tables == 0 || tables > (CAP_REF_PINNED | CAP_REF_INITIAL))
+        if (tables == 0 || tables > (CAP_REF_PINNED | CAP_REF_INITIAL)) {
             return false;
+        }
     }
     return true;
 }
@@ -232,8 +254,9 @@ static enum cap_error put_merged(struct cap_write *write, const struct cap_put *
 
     if (put->ref_count > 0) {
         error = merge_refs(put, &refs, &merged.ref_count);
-        if (error != CAP_OK)
+        if (error != CAP_OK) {
             return error;
+        }
         merged.refs = refs;
     }
     merged.info.ref_count = merged.ref_count;
@@ -247,10 +270,12 @@ enum cap_error cap_store_write_put(struct cap_write *write, const struct cap_put
 {
     enum cap_error error = CAP_E_INVALID_ARGUMENT;
 
-    if (!write->failed && is_put_valid(put))
+    if (!write->failed && is_put_valid(put)) {
         error = put_merged(write, put, ret_new);
-    if (error != CAP_OK)
+    }
+    if (error != CAP_OK) {
         write->failed = true;
+    }
     return error;
 }
 
@@ -268,8 +293,9 @@ enum cap_error cap_store_write_commit(struct cap_write *write)
 
 void cap_store_write_abort(struct cap_write *write)
 {
-    if (!write)
+    if (!write) {
         return;
+    }
     write->store->writing = false;
     write->store->ops->write_abort(write);
 }
@@ -281,8 +307,9 @@ static bool has_prefix(const struct cap_hash *hash, const struct cap_list_query 
     unsigned whole = query->prefix_bits / 8;
     unsigned rest = query->prefix_bits % 8;
 
-    if (memcmp(hash->bytes, query->prefix.bytes, whole) != 0)
+    if (memcmp(hash->bytes, query->prefix.bytes, whole) != 0) {
         return false;
+    }
     return rest == 0 || (hash->bytes[whole] ^ query->prefix.bytes[whole]) >> (8 - rest) == 0;
 }
 
@@ -293,10 +320,12 @@ struct cap_hash store_scan_start(const struct cap_list_query *query)
     unsigned rest = query->prefix_bits % 8;
 
     memcpy(start.bytes, query->prefix.bytes, whole);
-    if (rest > 0)
+    if (rest > 0) {
         start.bytes[whole] = (uint8_t)(query->prefix.bytes[whole] >> (8 - rest) << (8 - rest));
-    if (query->after && memcmp(query->after->bytes, start.bytes, CAP_HASH_SIZE) > 0)
+    }
+    if (query->after && memcmp(query->after->bytes, start.bytes, CAP_HASH_SIZE) > 0) {
         start = *query->after;
+    }
     return start;
 }
 
@@ -305,18 +334,21 @@ bool store_scan_offer(struct store_scan *scan, const struct cap_hash *hash,
 {
     const struct cap_list_query *query = scan->query;
 
-    if (!has_prefix(hash, query))
+    if (!has_prefix(hash, query)) {
         return false;
-    if (query->after && memcmp(hash->bytes, query->after->bytes, CAP_HASH_SIZE) <= 0)
+    }
+    if (query->after && memcmp(hash->bytes, query->after->bytes, CAP_HASH_SIZE) <= 0) {
         return true;
+    }
     if (scan->count == query->max || scan->scanned == query->scan_max) {
         scan->more = true;
         return false;
     }
     scan->scanned++;
     scan->last = *hash;
-    if (query->kind == 0 || query->kind == (int)info->kind)
+    if (query->kind == 0 || query->kind == (int)info->kind) {
         scan->items[scan->count++] = (struct cap_listed){*hash, *info};
+    }
     return true;
 }
 
@@ -330,9 +362,11 @@ void store_counts_add(struct cap_counts *counts, const struct cap_info *info)
 enum cap_error store_source_read(const struct cap_source *source, uint64_t offset, void *dst,
                                  size_t len)
 {
-    if (!source->memory)
+    if (!source->memory) {
         return source->read(source->ctx, offset, dst, len);
-    if (len > 0)
+    }
+    if (len > 0) {
         memcpy(dst, source->memory + offset, len);
+    }
     return CAP_OK;
 }

@@ -31,8 +31,9 @@ static void encode_keys(struct cap_writer *out, const struct cap_ssz_list *keys)
 static void encode_option(struct cap_writer *out, bool present, struct cap_bytes key)
 {
     cap_writer_u8(out, present);
-    if (present)
+    if (present) {
         cap_writer_bytes(out, key);
+    }
 }
 
 static void encode_mappings(struct cap_writer *out, const struct cap_ssz_list *mappings)
@@ -155,8 +156,9 @@ static void encode_endpoints(struct cap_writer *out, const struct cap_image_view
         cap_writer_u64(out, endpoint.stack_top);
         cap_writer_u32(out, 125);
         cap_writer_u8(out, endpoint.arg_cnode_size);
-        for (size_t k = 0; k < CAP_NUM_REGS; k++)
+        for (size_t k = 0; k < CAP_NUM_REGS; k++) {
             cap_writer_u64(out, endpoint.initial_regs[k]);
+        }
         cap_writer_bytes(out, endpoint.arg_cnode_slot);
     }
 }

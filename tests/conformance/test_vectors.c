@@ -88,13 +88,15 @@ static enum cap_error judge(struct cap_bytes upload, uint8_t **ret_head,
     size_t head_len = upload.len;
     struct cap_bytes front = upload;
     struct cap_refusal refusal = {CAP_OK, ""};
-    if (front.len > CAP_WIRE_FIXED_SIZE)
+    if (front.len > CAP_WIRE_FIXED_SIZE) {
         front.len = CAP_WIRE_FIXED_SIZE;
+    }
     bool known = cap_wire_image_head_len(front, upload.len, &head_len) == CAP_OK;
     *ret_head = malloc(head_len ? head_len : 1);
     assert_non_null(*ret_head);
-    if (head_len)
+    if (head_len) {
         memcpy(*ret_head, upload.data, head_len);
+    }
     enum cap_error error =
         cap_deblob((struct cap_bytes){*ret_head, head_len}, upload.len, ret_image, &refusal);
     assert_true(known || error == CAP_E_SSZ);
@@ -152,8 +154,9 @@ static void check_rebuilt(struct cap_bytes body, const struct cap_data *data)
     assert_cap_ok(cap_data_from_body(&source, body.len, &again));
     assert_hash_equal(&again.hash, &data->hash);
     assert_int_equal(again.page_count, data->page_count);
-    if (data->page_count)
+    if (data->page_count) {
         assert_memory_equal(again.page_roots, data->page_roots, data->page_count * CAP_HASH_SIZE);
+    }
     struct cap_buf copy = read_body(&again.body, &source);
     assert_int_equal(copy.len, body.len);
     assert_memory_equal(copy.data, body.data, body.len);
@@ -280,8 +283,9 @@ static void pack_endpoints(struct cap_pack *pack, const struct cap_wire_image *i
         struct cap_wire_endpoint endpoint;
         struct cap_register registers[CAP_NUM_REGS];
         cap_wire_endpoint_at(image, i, &endpoint);
-        for (size_t k = 0; k < endpoint.register_count; k++)
+        for (size_t k = 0; k < endpoint.register_count; k++) {
             registers[k] = cap_wire_register(&endpoint, endpoint.register_count - 1 - k);
+        }
         assert_cap_ok(cap_pack_endpoint(pack, endpoint.key, endpoint.entry_pc,
                                         endpoint.arg_registers, endpoint.arg_cnode_size, registers,
                                         endpoint.register_count));
@@ -294,8 +298,9 @@ static void pack_mappings(struct cap_pack *pack, const struct cap_wire_image *im
         struct cap_mapping mapping;
         struct cap_bytes path[CAP_MAX_SOURCE_DEPTH];
         cap_mapping_at(&image->mappings, i, &mapping);
-        for (size_t k = 0; k < mapping.source.count; k++)
+        for (size_t k = 0; k < mapping.source.count; k++) {
             path[k] = cap_ssz_list_at(&mapping.source, k);
+        }
         assert_cap_ok(
             cap_pack_mapping(pack, mapping.start, mapping.size, path, mapping.source.count));
     }
@@ -329,12 +334,15 @@ static struct cap_buf pack_again(const struct cap_wire_image *image, const struc
     pack_endpoints(pack, image);
     pack_mappings(pack, image);
     pack_slots(pack, image);
-    if (image->has_yield_receiver)
+    if (image->has_yield_receiver) {
         assert_cap_ok(cap_pack_yield_receiver(pack, image->yield_receiver_slot));
-    for (size_t i = 0; i < image->gas_slots.count; i++)
+    }
+    for (size_t i = 0; i < image->gas_slots.count; i++) {
         assert_cap_ok(cap_pack_gas_slot(pack, cap_ssz_list_at(&image->gas_slots, i)));
-    for (size_t i = 0; i < image->quota_slots.count; i++)
+    }
+    for (size_t i = 0; i < image->quota_slots.count; i++) {
         assert_cap_ok(cap_pack_quota_slot(pack, cap_ssz_list_at(&image->quota_slots, i)));
+    }
     assert_cap_ok(cap_pack_finish(pack, arena, &wire));
     cap_pack_free(pack);
     struct cap_buf packed = read_body(&wire, arena);
@@ -357,9 +365,11 @@ static bool is_packed(const char *name)
         "size_zero",          "shared_windows", "named_zero_page", "untrimmed_window",
         "code_overlaps_data", "unused_arena",   "code_at_end",
     };
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
-        if (strcmp(name, others[i]) == 0)
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (strcmp(name, others[i]) == 0) {
             return false;
+        }
+    }
     return true;
 }
 
@@ -395,8 +405,9 @@ static void packs(void **state)
 static void flip_upload(struct cap_bytes upload)
 {
     struct cap_wire_image image;
-    if (cap_wire_image_decode(upload, upload.len, &image))
+    if (cap_wire_image_decode(upload, upload.len, &image)) {
         return;
+    }
     struct cap_writer again = {0};
     encode_wire_image(&again, &image,
                       cap_bytes_slice(upload, image.head.len, (size_t)image.arena_len));
@@ -410,8 +421,9 @@ static void flip_upload(struct cap_bytes upload)
 static void flip_body(struct cap_bytes body)
 {
     struct cap_image_view view;
-    if (cap_image_view_decode(body, &view))
+    if (cap_image_view_decode(body, &view)) {
         return;
+    }
     struct cap_writer again = {0};
     encode_image_body(&again, &view);
     assert_cap_ok(again.error);
@@ -436,8 +448,9 @@ static void flip_each_bit(struct cap_bytes bytes, void (*check)(struct cap_bytes
 static void flips(void **state)
 {
     const struct vector *vector = *state;
-    if (vector->upload.len > FLIP_LIMIT)
+    if (vector->upload.len > FLIP_LIMIT) {
         return;
+    }
     flip_each_bit(vector->upload, flip_upload);
     struct cap_bytes arena;
     struct cap_wire_image image = open_upload(vector->upload, &arena);
@@ -488,8 +501,9 @@ int main(void)
     const json_t *invalid = json_object_get(index, "invalid");
     size_t capacity = 3 * json_array_size(valid) + json_array_size(invalid);
     struct CMUnitTest *tests = calloc(capacity + 1, sizeof *tests);
-    if (!tests || !json_array_size(valid) || !json_array_size(invalid))
+    if (!tests || !json_array_size(valid) || !json_array_size(invalid)) {
         return 1;
+    }
     size_t count = add_tests(valid, accepts, tests);
     count += add_tests(valid, packs, tests + count);
     count += add_tests(valid, flips, tests + count);

@@ -24,15 +24,17 @@ struct run {
 
 static void require(bool condition)
 {
-    if (!condition)
+    if (!condition) {
         abort();
+    }
 }
 
 static void check_recoded(enum cap_error error, struct cap_bytes in, struct cap_buf *again)
 {
     require(error == CAP_OK || error == CAP_E_BAD_MESSAGE);
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         require(again->len == in.len && (in.len == 0 || memcmp(again->data, in.data, in.len) == 0));
+    }
     cap_buf_free(again);
 }
 
@@ -47,8 +49,9 @@ static void check_body(struct run *run, const struct proto_event *event)
 {
     struct cap_buf again = {0};
     require(cap_buf_append(&run->detail, event->bytes.data, event->bytes.len) == CAP_OK);
-    if (!event->end)
+    if (!event->end) {
         return;
+    }
     struct cap_bytes detail = cap_buf_bytes(&run->detail);
     check_recoded(recode_unresolved(detail, &again), detail, &again);
     run->detail.len = 0;
@@ -65,10 +68,11 @@ static void take_event(struct run *run, const struct proto_event *event)
     require(event->bytes.len <= run->left);
     require(cap_buf_append(&run->rebuilt, event->bytes.data, event->bytes.len) == CAP_OK);
     run->left -= (uint32_t)event->bytes.len;
-    if (event->frame.type == PROTO_BODY)
+    if (event->frame.type == PROTO_BODY) {
         check_body(run, event);
-    else
+    } else {
         check_message(event);
+    }
 }
 
 static void feed(struct run *run, const uint8_t *data, size_t size)
@@ -81,8 +85,9 @@ static void feed(struct run *run, const uint8_t *data, size_t size)
     bool have = true;
     while (have && run->error == CAP_OK) {
         run->error = proto_reader_next(&run->reader, &input, &event, &have);
-        if (run->error == CAP_OK && have)
+        if (run->error == CAP_OK && have) {
             take_event(run, &event);
+        }
     }
     require(run->error != CAP_OK || input.len == 0);
     free(piece);
@@ -97,8 +102,9 @@ static void run_cut(struct run *run, const uint8_t *data, size_t size, uint8_t s
     for (size_t at = 0, len; at < size && run->error == CAP_OK; at += len) {
         random = random * 1664525u + 1013904223u;
         len = most == 0 ? size : 1 + (random >> 16) % most;
-        if (len > size - at)
+        if (len > size - at) {
             len = size - at;
+        }
         feed(run, data + at, len);
     }
 }
@@ -112,8 +118,9 @@ static void end_run(struct run *run)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (size == 0)
+    if (size == 0) {
         return 0;
+    }
     struct run whole = {0};
     struct run cut = {0};
     run_cut(&whole, data + 1, size - 1, 0);

@@ -21,10 +21,11 @@ static int replay_file(const char *path, size_t size)
     /* Exactly its size, so that a sanitizer sees a read past the end. */
     uint8_t *data = malloc(size > 0 ? size : 1);
     int result = -1;
-    if (data != NULL && fread(data, 1, size, file) == size)
+    if (data != NULL && fread(data, 1, size, file) == size) {
         result = LLVMFuzzerTestOneInput(data, size);
-    else
+    } else {
         fprintf(stderr, "%s: cannot read\n", path);
+    }
     free(data);
     fclose(file);
     return result;
@@ -60,8 +61,9 @@ int main(int argc, char **argv)
     long total = 0;
     for (int i = 1; i < argc; i++) {
         long count = replay_directory(argv[i]);
-        if (count < 0)
+        if (count < 0) {
             return EXIT_FAILURE;
+        }
         total += count;
     }
     printf("%ld files replayed\n", total);

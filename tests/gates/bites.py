@@ -60,6 +60,9 @@ PLANTS = {
         Plant("lib/cap/planted.c",
               "void planted(int *n);\nvoid planted(int *n)\n{\n" + "    *n += 1;\n" * 81 + "}\n",
               "readability-function-size"),
+        Plant("lib/cap/planted.c",
+              "int planted(int n);\nint planted(int n)\n{\n    if (n > 0)\n        n = 0;\n    return n;\n}\n",
+              "readability-braces-around-statements"),
     ],
     "manpages": [
         Plant("client/planted.1", '.TH PLANTED 1\n.SH NAME\nplanted\n.XY\n', "client/planted.1:4"),

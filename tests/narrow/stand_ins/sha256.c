@@ -26,9 +26,10 @@ static uint32_t rotate(uint32_t v, unsigned n)
 
 static void expand(const unsigned char *block, uint32_t w[64])
 {
-    for (size_t i = 0; i < 16; i++)
+    for (size_t i = 0; i < 16; i++) {
         w[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16 |
                (uint32_t)block[4 * i + 2] << 8 | block[4 * i + 3];
+    }
     for (size_t i = 16; i < 64; i++) {
         uint32_t a = w[i - 15];
         uint32_t b = w[i - 2];
@@ -55,8 +56,9 @@ static void compress(uint32_t h[8], const unsigned char *block)
         s[4] += t1;
         s[0] = t1 + t2;
     }
-    for (size_t i = 0; i < 8; i++)
+    for (size_t i = 0; i < 8; i++) {
         h[i] += s[i];
+    }
 }
 
 int crypto_hash_sha256(unsigned char *out, const unsigned char *in, unsigned long long len)
@@ -67,16 +69,21 @@ int crypto_hash_sha256(unsigned char *out, const unsigned char *in, unsigned lon
     size_t tail = (size_t)(len % BLOCK);
     size_t last_len = tail < BLOCK - 8 ? BLOCK : 2 * BLOCK;
 
-    for (unsigned long long at = 0; at < len - tail; at += BLOCK)
+    for (unsigned long long at = 0; at < len - tail; at += BLOCK) {
         compress(h, in + at);
-    if (tail > 0)
+    }
+    if (tail > 0) {
         memcpy(last, in + (len - tail), tail);
+    }
     last[tail] = 0x80;
-    for (size_t i = 0; i < 8; i++)
+    for (size_t i = 0; i < 8; i++) {
         last[last_len - 1 - i] = (unsigned char)(len * 8 >> 8 * i);
-    for (size_t at = 0; at < last_len; at += BLOCK)
+    }
+    for (size_t at = 0; at < last_len; at += BLOCK) {
         compress(h, last + at);
-    for (size_t i = 0; i < 32; i++)
+    }
+    for (size_t i = 0; i < 32; i++) {
         out[i] = (unsigned char)(h[i / 4] >> (24 - i % 4 * 8));
+    }
     return 0;
 }

@@ -9,8 +9,9 @@
 
 static void require(bool good)
 {
-    if (!good)
+    if (!good) {
         abort();
+    }
 }
 
 static void put(struct cap_buf *buf, const void *data, size_t len)
@@ -68,8 +69,9 @@ struct node *node_union(uint8_t selector, struct node *value)
     struct node *node = node_new(SHAPE_UNION);
 
     node->selector = selector;
-    if (value != NULL)
+    if (value != NULL) {
         node_add(node, value);
+    }
     return node;
 }
 
@@ -86,10 +88,12 @@ struct node *node_add(struct node *parent, struct node *child)
 
 void node_free(struct node *node)
 {
-    if (node == NULL)
+    if (node == NULL) {
         return;
-    for (size_t i = 0; i < node->count; i++)
+    }
+    for (size_t i = 0; i < node->count; i++) {
         node_free(node->children[i]);
+    }
     free(node->children);
     cap_buf_free(&node->bytes);
     free(node);
@@ -97,11 +101,13 @@ void node_free(struct node *node)
 
 bool node_variable(const struct node *node)
 {
-    if (node->shape != SHAPE_CONTAINER)
+    if (node->shape != SHAPE_CONTAINER) {
         return node->shape != SHAPE_FIXED;
+    }
     for (size_t i = 0; i < node->count; i++) {
-        if (node_variable(node->children[i]))
+        if (node_variable(node->children[i])) {
             return true;
+        }
     }
     return false;
 }
@@ -110,21 +116,24 @@ size_t node_total(const struct node *node)
 {
     size_t total = 1;
 
-    for (size_t i = 0; i < node->count; i++)
+    for (size_t i = 0; i < node->count; i++) {
         total += node_total(node->children[i]);
+    }
     return total;
 }
 
 const struct node *node_at(const struct node *node, size_t index)
 {
-    if (index == 0)
+    if (index == 0) {
         return node;
+    }
     index--;
     for (size_t i = 0; i < node->count; i++) {
         size_t total = node_total(node->children[i]);
 
-        if (index < total)
+        if (index < total) {
             return node_at(node->children[i], index);
+        }
         index -= total;
     }
     abort();
@@ -157,10 +166,12 @@ static void encode_parts(const struct node *node, const struct fault *fault, boo
             continue;
         }
         uint32_t offset = fixed + gap + (uint32_t)payload.len;
-        if (here && offset_number == fault->which && fault->kind == FAULT_OFFSET_SET)
+        if (here && offset_number == fault->which && fault->kind == FAULT_OFFSET_SET) {
             offset = fault->value;
-        if (here && offset_number == fault->which && fault->kind == FAULT_OFFSET_ADD)
+        }
+        if (here && offset_number == fault->which && fault->kind == FAULT_OFFSET_ADD) {
             offset += fault->value;
+        }
         offset_number++;
         require(cap_buf_append32(out, offset) == CAP_OK);
         put(&payload, child.data, child.len);
@@ -176,8 +187,9 @@ static void encode_union(const struct node *node, const struct fault *fault, boo
 {
     uint8_t selector = node->selector;
 
-    if (here && fault->kind == FAULT_SELECTOR)
+    if (here && fault->kind == FAULT_SELECTOR) {
         selector = (uint8_t)fault->value;
+    }
     put(out, &selector, 1);
     if (node->count > 0) {
         struct cap_buf child = encode(node->children[0], fault, position);
@@ -207,10 +219,12 @@ static struct cap_buf encode(const struct node *node, const struct fault *fault,
         encode_union(node, fault, here, position, &out);
         break;
     }
-    if (here && fault->kind == FAULT_TRAILING)
+    if (here && fault->kind == FAULT_TRAILING) {
         require(cap_buf_append_zeros(&out, fault->value) == CAP_OK);
-    if (here && fault->kind == FAULT_TRUNCATED)
+    }
+    if (here && fault->kind == FAULT_TRUNCATED) {
         out.len -= fault->value < out.len ? fault->value : out.len;
+    }
     return out;
 }
 
@@ -226,17 +240,20 @@ struct cap_hash plain_zero(unsigned depth)
     static struct cap_hash zeros[65];
     static unsigned known; /* zeros[0 .. known] are computed */
 
-    for (; known < depth; known++)
+    for (; known < depth; known++) {
         cap_hash_pair(&zeros[known], &zeros[known], &zeros[known + 1]);
+    }
     return zeros[depth];
 }
 
 struct cap_hash plain_merkleize(const struct cap_hash *chunks, size_t count, unsigned depth)
 {
-    if (count == 0)
+    if (count == 0) {
         return plain_zero(depth);
-    if (depth == 0)
+    }
+    if (depth == 0) {
         return chunks[0];
+    }
     size_t half = depth > 31 ? count : (size_t)1 << (depth - 1);
     size_t in_left = count < half ? count : half;
     struct cap_hash left = plain_merkleize(chunks, in_left, depth - 1);
@@ -258,8 +275,9 @@ static unsigned container_depth(size_t count)
 {
     unsigned depth = 0;
 
-    while ((size_t)1 << depth < count)
+    while ((size_t)1 << depth < count) {
         depth++;
+    }
     return depth;
 }
 
@@ -271,15 +289,17 @@ struct cap_hash node_root(const struct node *node)
     struct cap_hash root = {{0}};
 
     require(chunks != NULL);
-    for (size_t i = 0; i < node->count; i++)
+    for (size_t i = 0; i < node->count; i++) {
         chunks[i] = node_root(node->children[i]);
+    }
     switch (node->shape) {
     case SHAPE_FIXED:
         memcpy(root.bytes, node->bytes.data, node->bytes.len);
         break;
     case SHAPE_BYTE_LIST:
-        if (node->bytes.len > 0)
+        if (node->bytes.len > 0) {
             memcpy(chunks, node->bytes.data, node->bytes.len);
+        }
         root = mixed(plain_merkleize(chunks, count, BYTE_LIST_DEPTH), node->bytes.len);
         break;
     case SHAPE_CONTAINER:
@@ -315,8 +335,9 @@ struct test_image test_image_new(void)
                                    image.gas,    image.quota,     image.arena};
 
     node_add(node_add(image.code, node_int(0, 4)), node_int(0, 4));
-    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
         node_add(image.root, fields[i]);
+    }
     return image;
 }
 
@@ -392,10 +413,11 @@ struct node *test_image_data(struct test_image *image, enum cap_table table, con
     struct node *pages = node_list();
     struct node *desc = desc_node(size, pages);
 
-    if (table == CAP_TABLE_PINNED)
+    if (table == CAP_TABLE_PINNED) {
         add_entry(image->pinned, test_key(key), node_union(0, node_add(node_container(), desc)));
-    else
+    } else {
         add_entry(image->initial, test_key(key), desc);
+    }
     return pages;
 }
 
@@ -421,8 +443,9 @@ struct test_image test_image_full(void)
     struct node *list;
     uint8_t arena[5000];
 
-    for (size_t i = 0; i < sizeof(arena); i++)
+    for (size_t i = 0; i < sizeof(arena); i++) {
         arena[i] = (uint8_t)(i * 7 + 1);
+    }
     test_image_set_arena(&image, arena, sizeof(arena));
     test_image_set_code(&image, 4500, 500);
     test_image_endpoint(&image, "", 0);
@@ -456,8 +479,9 @@ static struct node *bytes_node(struct cap_bytes bytes)
 
 static void add_keys(struct node *list, const struct cap_ssz_list *keys)
 {
-    for (size_t i = 0; i < keys->count; i++)
+    for (size_t i = 0; i < keys->count; i++) {
         node_add(list, bytes_node(cap_ssz_list_at(keys, i)));
+    }
 }
 
 static void add_endpoint_of(struct node *endpoints, const struct cap_wire_endpoint *endpoint)
@@ -534,7 +558,8 @@ uint8_t *test_exact_copy(const uint8_t *data, size_t len)
     uint8_t *copy = malloc(len > 0 ? len : 1);
 
     require(copy != NULL);
-    if (len > 0)
+    if (len > 0) {
         memcpy(copy, data, len);
+    }
     return copy;
 }

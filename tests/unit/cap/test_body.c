@@ -14,8 +14,9 @@ static enum cap_error counted_read(void *ctx, uint64_t offset, void *dst, size_t
 {
     struct counted *counted = ctx;
     counted->reads++;
-    if (counted->reads == counted->fail_at)
+    if (counted->reads == counted->fail_at) {
         return CAP_E_IO;
+    }
     assert_true(offset + len <= sizeof source_bytes - 1);
     memcpy(dst, source_bytes + offset, len);
     return CAP_OK;
@@ -83,8 +84,9 @@ static void test_coalesces(void **state)
     append(&body, "a");
     append(&body, "b");
     assert_int_equal(body.segment_count, 1);
-    for (uint64_t i = 0; i < 10; i++)
+    for (uint64_t i = 0; i < 10; i++) {
         assert_cap_ok(cap_body_append_source(&body, i, 1));
+    }
     assert_int_equal(body.segment_count, 2);
     assert_cap_ok(cap_body_append_source(&body, 11, 1));
     assert_int_equal(body.segment_count, 3);

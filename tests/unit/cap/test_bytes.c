@@ -8,8 +8,9 @@ static void integers_are_little_endian(void **state)
 
     (void)state;
     cap_store64(bytes + 1, UINT64_C(0x8877665544332211));
-    for (size_t i = 0; i < 8; i++)
+    for (size_t i = 0; i < 8; i++) {
         assert_int_equal(bytes[i + 1], 0x11 * (i + 1));
+    }
     assert_int_equal(cap_load16(bytes + 1), 0x2211);
     assert_int_equal(cap_load32(bytes + 1), 0x44332211);
     assert_true(cap_load64(bytes + 1) == UINT64_C(0x8877665544332211));
@@ -118,12 +119,14 @@ static void a_buffer_grows_and_keeps_what_it_holds(void **state)
     struct cap_buf buf = {0};
 
     (void)state;
-    for (uint32_t i = 0; i < 1000; i++)
+    for (uint32_t i = 0; i < 1000; i++) {
         assert_cap_ok(cap_buf_append32(&buf, i));
+    }
     assert_int_equal(buf.len, 4000);
     assert_true(buf.capacity >= buf.len);
-    for (uint32_t i = 0; i < 1000; i++)
+    for (uint32_t i = 0; i < 1000; i++) {
         assert_int_equal(cap_load32(buf.data + 4 * (size_t)i), i);
+    }
     cap_buf_free(&buf);
     assert_null(buf.data);
     assert_int_equal(buf.len, 0);
@@ -191,8 +194,9 @@ static void memory_as_a_source(void **state)
 static enum cap_error counting_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
     ++*(int *)ctx;
-    if (offset == 13)
+    if (offset == 13) {
         return CAP_E_CORRUPT;
+    }
     memset(dst, (int)offset, len);
     return CAP_OK;
 }

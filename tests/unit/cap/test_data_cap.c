@@ -24,8 +24,9 @@ struct stream {
 static enum cap_error stream_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
     struct stream *stream = ctx;
-    if (++stream->reads == stream->fail_at)
+    if (++stream->reads == stream->fail_at) {
         return CAP_E_IO;
+    }
     assert_true(offset <= stream->bytes.len && len <= stream->bytes.len - offset);
     memcpy(dst, stream->bytes.data + offset, len);
     return CAP_OK;
@@ -62,10 +63,12 @@ static struct cap_buf hand_made(uint64_t size, const uint32_t (*refs)[3], size_t
     assert_cap_ok(cap_buf_append64(&buf, size));
     assert_cap_ok(cap_buf_append32(&buf, 16));
     assert_cap_ok(cap_buf_append32(&buf, (uint32_t)(16 + 12 * count)));
-    for (size_t i = 0; i < 3 * count; i++)
+    for (size_t i = 0; i < 3 * count; i++) {
         assert_cap_ok(cap_buf_append32(&buf, refs[i / 3][i % 3]));
-    if (arena.len)
+    }
+    if (arena.len) {
         assert_cap_ok(cap_buf_append(&buf, arena.data, arena.len));
+    }
     return buf;
 }
 
@@ -77,8 +80,9 @@ static struct cap_bytes bytes_of(const char *text)
 static void assert_bytes_equal(struct cap_bytes a, struct cap_bytes b)
 {
     assert_int_equal(a.len, b.len);
-    if (a.len)
+    if (a.len) {
         assert_memory_equal(a.data, b.data, a.len);
+    }
 }
 
 static enum cap_error rebuild(struct cap_bytes body, struct cap_data *ret_data)
@@ -101,14 +105,17 @@ static struct cap_hash plain_hash(struct cap_bytes content, size_t pages)
             memcpy(chunks, content.data + i * PAGE, left < PAGE ? left : PAGE);
         }
         bool empty = true;
-        for (size_t k = 0; k < PAGE / CAP_HASH_SIZE; k++)
+        for (size_t k = 0; k < PAGE / CAP_HASH_SIZE; k++) {
             empty = empty && cap_hash_equal(&chunks[k], &zero);
-        if (!empty)
+        }
+        if (!empty) {
             roots[i] = plain_merkleize(chunks, PAGE / CAP_HASH_SIZE, 7);
+        }
     }
     unsigned depth = 0;
-    while (((size_t)1 << depth) < pages)
+    while (((size_t)1 << depth) < pages) {
         depth++;
+    }
     struct cap_hash fields[2] = {{{0}}};
     cap_store64(fields[0].bytes, pages * PAGE);
     fields[1] = plain_merkleize(roots, pages, depth);
@@ -222,10 +229,11 @@ static void test_last_page(void **state)
     assert_int_equal(cap_page_root((const uint8_t *)"x", 1, &node), 1);
     assert_hash_equal(&node, &data.page_roots[0]);
     for (unsigned i = 0; i < 52; i++) {
-        if (i < 32)
+        if (i < 32) {
             cap_hash_pair(cap_zero_node(i), &node, &node);
-        else
+        } else {
             cap_hash_pair(&node, cap_zero_node(i), &node);
+        }
     }
     struct cap_hash size = cap_chunk64(MAX_SIZE);
     cap_hash_pair(&size, &node, &node);
@@ -298,8 +306,9 @@ static void test_513_pages(void **state)
 {
     (void)state;
     struct cap_buf content = zeros(513 * PAGE);
-    for (size_t i = 0; i < 513; i++)
+    for (size_t i = 0; i < 513; i++) {
         cap_store32(content.data + i * PAGE + i * 7 % (PAGE - 4), (uint32_t)(i + 1));
+    }
     struct cap_bytes bytes = cap_buf_bytes(&content);
     struct cap_data data = from_bytes(bytes, 0);
     struct cap_hash hash = plain_hash(bytes, 513);
@@ -358,9 +367,11 @@ static void test_content_lengths(void **state)
                                      3 * PAGE,  64 * PAGE, 64 * PAGE + 1, 65 * PAGE - 1, 128 * PAGE,
                                      129 * PAGE};
     struct cap_buf content = zeros(129 * PAGE);
-    for (size_t i = 0; i < content.len; i++)
-        if (i / PAGE % 3)
+    for (size_t i = 0; i < content.len; i++) {
+        if (i / PAGE % 3) {
             content.data[i] = (uint8_t)(i * 31 / 7 + i / PAGE);
+        }
+    }
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         struct cap_bytes bytes = {content.data, lengths[i]};
         struct stream stream = {.bytes = bytes};
@@ -647,8 +658,9 @@ static void test_reads(void **state)
     for (size_t from = 0; from < 6 * 5; from++) {
         for (size_t len = 0; len < 5 + PAGE + 2; len += len < 5 ? 1 : PAGE - 3) {
             size_t at = from / 5 * PAGE + edges[from % 5];
-            if (at + len > content.len)
+            if (at + len > content.len) {
                 continue;
+            }
             memset(read, 0xee, content.len);
             cap_data_read(&view, cap_buf_bytes(&body), at, read, len);
             assert_memory_equal(read, content.data + at, len);

@@ -236,8 +236,9 @@ static enum cap_error judge_path(size_t steps, struct cap_refusal *ret_refusal)
     struct test_image image = test_image_new();
     struct node *source = test_image_mapping(&image, 1, UINT64_MAX); /* never admission's concern */
 
-    for (size_t i = 0; i < steps; i++)
+    for (size_t i = 0; i < steps; i++) {
         node_add(source, test_key(""));
+    }
     return judge(&image, 0, ret_refusal);
 }
 
@@ -248,8 +249,9 @@ static void rules_9_and_10_source_paths(void **state)
     (void)state;
     assert_cap_error(judge_path(0, &refusal), CAP_E_SOURCE_PATH_EMPTY);
     assert_string_equal(refusal.message, "memory mapping 0, at 0x1, has an empty source path");
-    for (size_t steps = 1; steps <= CAP_MAX_SOURCE_DEPTH; steps++)
+    for (size_t steps = 1; steps <= CAP_MAX_SOURCE_DEPTH; steps++) {
         assert_cap_ok(judge_path(steps, &refusal));
+    }
     assert_cap_error(judge_path(CAP_MAX_SOURCE_DEPTH + 1, &refusal), CAP_E_SOURCE_PATH_TOO_DEEP);
     assert_cap_error(judge_path(1000, &refusal), CAP_E_SOURCE_PATH_TOO_DEEP);
 }

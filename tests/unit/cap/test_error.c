@@ -24,8 +24,9 @@ static void codes_and_names_are_unique(void **state)
 static void codes_survive_the_wire(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < ERROR_COUNT; i++)
+    for (size_t i = 0; i < ERROR_COUNT; i++) {
         assert_int_equal(cap_error_from_code((unsigned)-all_errors[i]), all_errors[i]);
+    }
     assert_int_equal(cap_error_from_code(0), CAP_E_INTERNAL);
     assert_int_equal(cap_error_from_code(13), CAP_E_INTERNAL);
     assert_int_equal(cap_error_from_code(65535), CAP_E_INTERNAL);

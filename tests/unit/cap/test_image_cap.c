@@ -30,8 +30,9 @@ static struct node *cap_node(const void *code, size_t code_len)
 {
     struct node *root = node_container();
     node_add(root, node_bytes(code, code_len));
-    for (int field = ENDPOINTS; field < FIELDS; field++)
+    for (int field = ENDPOINTS; field < FIELDS; field++) {
         node_add(root, field == YIELD ? node_union(0, NULL) : node_list());
+    }
     return root;
 }
 
@@ -41,8 +42,9 @@ static struct node *registers_node(const uint64_t regs[CAP_NUM_REGS])
     struct node *vector = node_container();
     for (size_t chunk = 0; chunk < 3; chunk++) {
         struct cap_hash packed;
-        for (size_t i = 0; i < 4; i++)
+        for (size_t i = 0; i < 4; i++) {
             cap_store64(packed.bytes + 8 * i, regs[4 * chunk + i]);
+        }
         node_add(vector, node_hash(&packed));
     }
     return node_add(vector, node_int(regs[12], 8));
@@ -84,8 +86,9 @@ static void add_slot(struct node *root, enum field table, const char *key, uint8
 static struct node *full_cap(void)
 {
     uint8_t code[500];
-    for (size_t i = 0; i < sizeof code; i++)
+    for (size_t i = 0; i < sizeof code; i++) {
         code[i] = (uint8_t)((4500 + i) * 7 + 1);
+    }
     const uint64_t none[CAP_NUM_REGS] = {0};
     const uint64_t some[CAP_NUM_REGS] = {UINT64_MAX, 0x20000000, [12] = 7};
     struct node *root = cap_node(code, sizeof code);
@@ -112,8 +115,9 @@ static struct cap_buf body_of(const struct node *root, const struct fault *fault
     struct cap_buf payload = node_encode(root, fault);
     struct cap_buf body = {0};
     assert_cap_ok(cap_buf_append8(&body, 1));
-    if (payload.len)
+    if (payload.len) {
         assert_cap_ok(cap_buf_append(&body, payload.data, payload.len));
+    }
     cap_buf_free(&payload);
     return body;
 }
@@ -131,8 +135,9 @@ static enum cap_error decode(struct cap_bytes body, struct cap_hash *ret_hash)
     uint8_t *copy = test_exact_copy(body.data, body.len);
     struct cap_image_view view;
     enum cap_error error = cap_image_view_decode((struct cap_bytes){copy, body.len}, &view);
-    if (!error)
+    if (!error) {
         cap_image_view_hash(&view, ret_hash);
+    }
     free(copy);
     return error;
 }
@@ -163,8 +168,9 @@ struct stream {
 static enum cap_error stream_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
     struct stream *stream = ctx;
-    if (++stream->reads == stream->fail_at)
+    if (++stream->reads == stream->fail_at) {
         return CAP_E_IO;
+    }
     assert_true(offset <= stream->bytes.len && len <= stream->bytes.len - offset);
     memcpy(dst, stream->bytes.data + offset, len);
     return CAP_OK;
@@ -254,8 +260,9 @@ static void test_long_code(void **state)
     static const uint32_t lengths[] = {1, 4095, 4096, 4097, 262143, 262144, 262145, 524288, 600001};
     struct cap_buf code = {0};
     assert_cap_ok(cap_buf_append_zeros(&code, 600003));
-    for (size_t i = 0; i < code.len; i++)
+    for (size_t i = 0; i < code.len; i++) {
         code.data[i] = (uint8_t)(i * 2654435761u >> 13);
+    }
     struct test_image tree = test_image_new();
     struct cap_buf upload = node_encode(tree.root, NULL);
     struct cap_bytes no_arena;
@@ -342,8 +349,9 @@ static void test_decode_values(void **state)
 static void set_byte(struct node *root, const size_t *path, size_t depth, uint8_t value)
 {
     struct node *node = root;
-    for (size_t i = 0; i < depth; i++)
+    for (size_t i = 0; i < depth; i++) {
         node = node->children[path[i]];
+    }
     node->bytes.data[0] = value;
 }
 
@@ -415,8 +423,9 @@ static void test_paths(void **state)
     for (size_t steps = 0; steps <= CAP_MAX_SOURCE_DEPTH + 2; steps++) {
         struct node *root = full_cap();
         struct node *path = add_mapping(root, 1, 1);
-        for (size_t i = 0; i < steps; i++)
+        for (size_t i = 0; i < steps; i++) {
             node_add(path, test_key(i % 2 ? "" : "step"));
+        }
         bool good = steps >= 1 && steps <= CAP_MAX_SOURCE_DEPTH;
         assert_cap_error(decode_tree(root), good ? CAP_OK : CAP_E_BODY_NOT_CANONICAL);
     }
@@ -433,8 +442,9 @@ static void test_code_limit(void **state)
         uint8_t *body = calloc(1, empty.len + code_len);
         assert_non_null(body);
         memcpy(body, empty.data, 33);
-        for (size_t at = 5; at < 33; at += 4)
+        for (size_t at = 5; at < 33; at += 4) {
             cap_store32(body + at, cap_load32(body + at) + (uint32_t)code_len);
+        }
         memcpy(body + 33 + code_len, empty.data + 33, empty.len - 33);
         struct cap_image_view view;
         enum cap_error error =
@@ -474,10 +484,12 @@ static void test_selectors_and_lengths(void **state)
 /* Whether a fault of this kind at this node can only break the encoding. */
 static bool always_breaks(const struct node *node, const struct fault *fault)
 {
-    if (fault->kind == FAULT_GAP)
+    if (fault->kind == FAULT_GAP) {
         return (node->shape == SHAPE_CONTAINER || node->shape == SHAPE_LIST) && node->count;
-    if (fault->kind == FAULT_OFFSET_SET || fault->kind == FAULT_OFFSET_ADD)
+    }
+    if (fault->kind == FAULT_OFFSET_SET || fault->kind == FAULT_OFFSET_ADD) {
         return node->shape == SHAPE_CONTAINER && fault->which == 0 && node_variable(node);
+    }
     return fault->kind == FAULT_SELECTOR && node->shape == SHAPE_UNION;
 }
 
@@ -607,8 +619,9 @@ static void test_code_load(void **state)
         assert_int_equal(code.mapped_len, (lengths[i] + 4095) / 4096 * 4096);
         assert_int_equal((uintptr_t)code.data % 4096, 0);
         assert_int_equal(code.data == NULL, lengths[i] == 0);
-        for (size_t k = 0; k < code.mapped_len; k++)
+        for (size_t k = 0; k < code.mapped_len; k++) {
             assert_int_equal(code.data[k], k < lengths[i] ? 0xee : 0);
+        }
         cap_code_free(&code);
         assert_null(code.data);
     }

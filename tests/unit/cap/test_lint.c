@@ -20,10 +20,12 @@ static void collect(void *ctx, const struct cap_warning *warning)
     char index[32] = "-";
 
     assert_true(report->count < MAX_WARNINGS);
-    if (warning->has_key)
+    if (warning->has_key) {
         cap_hex_format(warning->key, key);
-    if (warning->has_index)
+    }
+    if (warning->has_index) {
         (void)snprintf(index, sizeof(index), "%zu,%zu", warning->index, warning->other_index);
+    }
     (void)snprintf(report->lines[report->count++], sizeof(report->lines[0]), "%s %s %s %llx",
                    cap_warning_name(warning->reason), key, index,
                    (unsigned long long)warning->value);
@@ -46,8 +48,9 @@ static struct report lint(struct test_image *image, uint64_t arena_len)
 
 static void assert_lines(const struct report *report, const char *const *wanted, size_t count)
 {
-    for (size_t i = 0; i < count && i < report->count; i++)
+    for (size_t i = 0; i < count && i < report->count; i++) {
         assert_string_equal(report->lines[i], wanted[i]);
+    }
     assert_int_equal(report->count, count);
 }
 
@@ -135,10 +138,12 @@ static void sources_that_are_no_slots(void **state)
     struct test_image image = test_image_new();
 
     (void)state;
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < 4; i++) {
         test_image_data(&image, i < 1 ? CAP_TABLE_PINNED : CAP_TABLE_INITIAL, slots[i], 4096);
-    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+    }
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
         add_mapping(&image, CAP_DATA_BASE + 4096 * i, 4096, keys[i]);
+    }
     assert_report(&image, 0, "source_not_a_slot 61 0,0 10000000",
                   "source_not_a_slot 63 2,0 10002000", "source_not_a_slot 65 4,0 10004000",
                   "source_not_a_slot 67 6,0 10006000", "source_not_a_slot 69 8,0 10008000",
@@ -173,10 +178,12 @@ static void slots_in_both_tables(void **state)
     struct test_image image = test_image_new();
 
     (void)state;
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < 4; i++) {
         test_image_data(&image, CAP_TABLE_PINNED, pinned[i], 4096);
-    for (size_t i = 0; i < 5; i++)
+    }
+    for (size_t i = 0; i < 5; i++) {
         test_image_data(&image, CAP_TABLE_INITIAL, initial[i], 4096);
+    }
     assert_report(&image, 0, "slot_in_both_tables  - 0", "slot_in_both_tables 63 - 0");
 }
 

@@ -36,8 +36,9 @@ static void sha256_in_place_is_the_same(void **state)
     static uint8_t out[64 * 32];
 
     (void)state;
-    for (size_t i = 0; i < sizeof(pairs); i++)
+    for (size_t i = 0; i < sizeof(pairs); i++) {
         pairs[i] = (uint8_t)(i * 31 + i / 256);
+    }
     cap_sha256_pairs(out, pairs, 64);
     cap_sha256_pairs(pairs, pairs, 64);
     assert_memory_equal(out, pairs, sizeof(out));
@@ -77,8 +78,9 @@ static void depths(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         assert_int_equal(cap_depth_of(rows[i].count), rows[i].depth);
+    }
 }
 
 /* Outputs may be inputs. */
@@ -128,14 +130,17 @@ static void dense_trees(void **state)
 static struct cap_hash sparse_root(const uint64_t *indexes, size_t count, uint64_t base,
                                    unsigned depth, unsigned height)
 {
-    if (count == 0)
+    if (count == 0) {
         return plain_zero(depth + height);
-    if (depth == 0)
+    }
+    if (depth == 0) {
         return numbered(indexes[0]);
+    }
     uint64_t middle = base + (UINT64_C(1) << (depth - 1));
     size_t split = 0;
-    while (split < count && indexes[split] < middle)
+    while (split < count && indexes[split] < middle) {
         split++;
+    }
     struct cap_hash left = sparse_root(indexes, split, base, depth - 1, height);
     struct cap_hash right = sparse_root(indexes + split, count - split, middle, depth - 1, height);
     cap_hash_pair(&left, &right, &left);
@@ -208,8 +213,9 @@ static void random_sparse_trees(void **state)
         while (count < sizeof(indexes) / sizeof(indexes[0])) {
             seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
             uint64_t gap = seed >> 1 >> (63 - width) >> (seed % 7);
-            if (gap > (UINT64_C(1) << 62) - 1 - at)
+            if (gap > (UINT64_C(1) << 62) - 1 - at) {
                 break;
+            }
             at += gap;
             indexes[count++] = at++;
         }
@@ -224,8 +230,9 @@ static void full_trees(void **state)
     for (unsigned depth = 0; depth <= 6; depth++) {
         uint64_t indexes[64];
 
-        for (uint64_t i = 0; i < UINT64_C(1) << depth; i++)
+        for (uint64_t i = 0; i < UINT64_C(1) << depth; i++) {
             indexes[i] = i;
+        }
         check_sparse(indexes, (size_t)1 << depth, depth, 0);
     }
 }
@@ -235,8 +242,9 @@ static void few_chunks(void **state)
     struct cap_hash chunks[16];
 
     (void)state;
-    for (size_t i = 0; i < 16; i++)
+    for (size_t i = 0; i < 16; i++) {
         chunks[i] = numbered(i);
+    }
     for (size_t count = 0; count <= 16; count++) {
         for (unsigned depth = cap_depth_of(count); depth <= 4; depth++) {
             struct cap_hash wanted = plain_merkleize(chunks, count, depth);
@@ -256,8 +264,9 @@ static uint8_t content[20480];
 
 static void fill_content(void)
 {
-    for (size_t i = 0; i < sizeof(content); i++)
+    for (size_t i = 0; i < sizeof(content); i++) {
         content[i] = (uint8_t)(i * 13 + i / 256 + 1);
+    }
 }
 
 static struct cap_hash wanted_byte_list(size_t len)

@@ -107,8 +107,9 @@ static void test_full(void **state)
     (void)state;
     struct test_image tree = test_image_full();
     uint8_t content[5000];
-    for (size_t i = 0; i < sizeof content; i++)
+    for (size_t i = 0; i < sizeof content; i++) {
         content[i] = (uint8_t)(i * 7 + 1);
+    }
     const struct cap_register registers[] = {{12, 7}, {0, UINT64_MAX}, {1, 0x20000000}};
     const struct cap_hash lib = {{1, 2, 3}};
     const struct cap_bytes code_path[] = {bytes_of("code")};
@@ -243,8 +244,9 @@ static void test_pieces_equal_flat(void **state)
     assert_cap_ok(cap_pack_data(pack, CAP_TABLE_INITIAL, bytes_of("d"), 0));
     for (size_t i = 0; i < PLACES; i++) {
         size_t offset = (PLACES - 1 - i) * 4 * PAGE + 5;
-        for (size_t k = 0; k < places[i].len; k++)
+        for (size_t k = 0; k < places[i].len; k++) {
             flat[places[i].at + k] = loose[offset + k] = (uint8_t)(1 + i + k % 11);
+        }
         assert_cap_ok(cap_pack_content(pack, places[i].at, offset, places[i].len));
     }
     struct packed in_pieces = finish(pack, (struct cap_bytes){loose, PLACES * 4 * PAGE});
@@ -266,13 +268,15 @@ static void test_runs_are_not_copied(void **state)
     (void)state;
     struct cap_buf content = {0};
     assert_cap_ok(cap_buf_append_zeros(&content, 64 * PAGE));
-    for (size_t i = 0; i < content.len; i++)
+    for (size_t i = 0; i < content.len; i++) {
         content.data[i] = (uint8_t)(i * 2654435761u >> 11 | 1);
+    }
     struct cap_pack *pack = new_pack();
     assert_cap_ok(cap_pack_data(pack, CAP_TABLE_PINNED, bytes_of("d"), 0));
-    for (size_t i = 0; i < 64 * PAGE; i += 1000) /* pieces that continue one another are one */
+    for (size_t i = 0; i < 64 * PAGE; i += 1000) { /* pieces that continue one another are one */
         assert_cap_ok(
             cap_pack_content(pack, i, i, i + 1000 < content.len ? 1000 : content.len - i));
+    }
     struct cap_bytes bytes = cap_buf_bytes(&content);
     struct cap_source source = cap_source_memory(&bytes);
     struct cap_body wire;
@@ -308,8 +312,9 @@ static void test_sizes(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct cap_pack *pack = new_pack();
         assert_cap_ok(cap_pack_data(pack, CAP_TABLE_INITIAL, bytes_of("d"), cases[i].size));
-        if (cases[i].end)
+        if (cases[i].end) {
             assert_cap_ok(cap_pack_content(pack, cases[i].end - 1, 0, 1));
+        }
         struct packed packed = finish(pack, bytes_of("x"));
         uint32_t page = (uint32_t)((cases[i].end - 1) / PAGE);
         uint32_t len = (uint32_t)((cases[i].end - 1) % PAGE + 1);
@@ -428,8 +433,9 @@ static enum cap_error failing_read(void *ctx, uint64_t offset, void *dst, size_t
 {
     unsigned *left = ctx;
     (void)offset;
-    if (*left == 0)
+    if (*left == 0) {
         return CAP_E_IO;
+    }
     --*left;
     memset(dst, 1 + (int)*left, len);
     return CAP_OK;
@@ -463,9 +469,11 @@ static void test_round_trip(void **state)
     (void)state;
     struct cap_buf content = {0};
     assert_cap_ok(cap_buf_append_zeros(&content, 20 * PAGE + 123));
-    for (size_t i = 0; i < content.len; i++)
-        if (i / PAGE % 4 != 2)
+    for (size_t i = 0; i < content.len; i++) {
+        if (i / PAGE % 4 != 2) {
             content.data[i] = (uint8_t)(i / PAGE % 3 + i % PAGE / 1024);
+        }
+    }
     struct cap_pack *pack = new_pack();
     assert_cap_ok(cap_pack_data(pack, CAP_TABLE_PINNED, bytes_of("d"), UINT64_C(1) << 40));
     assert_cap_ok(cap_pack_content(pack, 3 * PAGE, 0, content.len));

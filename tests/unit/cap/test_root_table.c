@@ -33,8 +33,9 @@ static void test_finds_all(void **state)
         assert_true(cap_root_table_find(&table, roots, &roots[i]) == CAP_ROOT_ABSENT);
         assert_cap_ok(cap_root_table_insert(&table, roots, i));
     }
-    for (uint32_t i = 0; i < COUNT; i++)
+    for (uint32_t i = 0; i < COUNT; i++) {
         assert_int_equal(cap_root_table_find(&table, roots, &roots[i]), i);
+    }
     struct cap_hash other = numbered(COUNT);
     assert_true(cap_root_table_find(&table, roots, &other) == CAP_ROOT_ABSENT);
     assert_true(table.capacity >= 2 * (size_t)COUNT && table.capacity <= 8 * (size_t)COUNT);

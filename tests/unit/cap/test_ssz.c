@@ -103,10 +103,11 @@ static void a_fixed_container_has_nothing_over(void **state)
     struct cap_bytes fields[2];
 
     (void)state;
-    for (size_t len = 0; len <= 5; len++)
+    for (size_t len = 0; len <= 5; len++) {
         assert_cap_error(
             cap_ssz_container((struct cap_bytes){bytes, len}, len, fixed_only, 2, fields),
             len == 3 ? CAP_OK : CAP_E_SSZ);
+    }
     assert_cap_error(cap_ssz_container((struct cap_bytes){bytes, 3}, 4, fixed_only, 2, fields),
                      CAP_E_SSZ);
 }

@@ -41,10 +41,12 @@ static void check_accepted(const struct cap_wire_image *view, bool root_too)
 
     assert_int_equal(bytes.len, view->head.len);
     assert_memory_equal(bytes.data, view->head.data, bytes.len);
-    if (root_too)
+    if (root_too) {
         check_root(view, &again);
-    if (cap_deblob_check(view, NULL) == CAP_OK)
+    }
+    if (cap_deblob_check(view, NULL) == CAP_OK) {
         assert_cap_ok(cap_lint(view, ignore_warning, NULL));
+    }
     cap_buf_free(&bytes);
     test_image_free(&again);
 }
@@ -72,9 +74,10 @@ static void plant(const struct test_image *image, struct fault fault, bool must_
     unsigned accepted = tally->accepted;
 
     check(bytes.data, bytes.len, tally);
-    if (must_refuse && tally->accepted != accepted)
+    if (must_refuse && tally->accepted != accepted) {
         fail_msg("accepted: fault %d at node %zu, offset %zu, value %u", (int)fault.kind,
                  fault.node, fault.which, fault.value);
+    }
     cap_buf_free(&bytes);
 }
 
@@ -83,10 +86,12 @@ static size_t offset_count(const struct node *node)
 {
     size_t count = 0;
 
-    if (node->shape != SHAPE_CONTAINER && node->shape != SHAPE_LIST)
+    if (node->shape != SHAPE_CONTAINER && node->shape != SHAPE_LIST) {
         return 0;
-    for (size_t i = 0; i < node->count; i++)
+    }
+    for (size_t i = 0; i < node->count; i++) {
         count += node_variable(node->children[i]);
+    }
     return count;
 }
 
@@ -114,14 +119,17 @@ static void first_offsets(void **state)
     for (size_t node = 0; node < total; node++) {
         const struct node *at = node_at(image.root, node);
 
-        if (offset_count(at) == 0)
+        if (offset_count(at) == 0) {
             continue;
+        }
         /* A key list with another table length can be other keys; the rest is always wrong. */
-        for (size_t i = 0; i < sizeof(deltas) / sizeof(deltas[0]); i++)
+        for (size_t i = 0; i < sizeof(deltas) / sizeof(deltas[0]); i++) {
             plant(&image, (struct fault){FAULT_OFFSET_ADD, node, 0, deltas[i]},
                   at->shape == SHAPE_CONTAINER || deltas[i] % 4 != 0, &tally);
-        for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
+        }
+        for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
             plant(&image, (struct fault){FAULT_OFFSET_SET, node, 0, values[i]}, true, &tally);
+        }
     }
     assert_true(tally.refused > 200);
     test_image_free(&image);
@@ -165,10 +173,12 @@ static void gaps(void **state)
 
     (void)state;
     for (size_t node = 0; node < total; node++) {
-        if (offset_count(node_at(image.root, node)) == 0)
+        if (offset_count(node_at(image.root, node)) == 0) {
             continue;
-        for (uint32_t gap = 1; gap <= 8; gap++)
+        }
+        for (uint32_t gap = 1; gap <= 8; gap++) {
             plant(&image, (struct fault){FAULT_GAP, node, 0, gap}, true, &tally);
+        }
     }
     assert_int_equal(tally.accepted, 0);
     test_image_free(&image);
@@ -210,10 +220,12 @@ static void selectors(void **state)
     for (size_t node = 0; node < total; node++) {
         const struct node *at = node_at(image.root, node);
 
-        if (at->shape != SHAPE_UNION)
+        if (at->shape != SHAPE_UNION) {
             continue;
-        for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++)
+        }
+        for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++) {
             plant(&image, (struct fault){FAULT_SELECTOR, node, 0, unknown[i]}, true, &tally);
+        }
         /* The other arm's data; the only union empty of it would be None. */
         plant(&image, (struct fault){FAULT_SELECTOR, node, 0, at->selector ^ 1u}, true, &tally);
         struct cap_buf plain = node_encode(at, NULL);
@@ -235,8 +247,9 @@ static void none_has_nothing_after_it(void **state)
     struct tally tally = {0};
 
     (void)state;
-    for (uint32_t count = 1; count <= 40; count++)
+    for (uint32_t count = 1; count <= 40; count++) {
         plant(&image, (struct fault){FAULT_TRAILING, 8, 0, count}, true, &tally);
+    }
     assert_ptr_equal(node_at(image.root, 8), image.yield_receiver);
     plant(&image, (struct fault){FAULT_SELECTOR, 8, 0, 1}, false, &tally);
     assert_int_equal(tally.accepted, 1); /* Some of the empty key */
@@ -284,12 +297,14 @@ static void edit(struct cap_buf *bytes, uint64_t *seed)
     size_t at = next_random(seed) % (bytes->len + 1);
     size_t len = next_random(seed) % 9;
 
-    if (len > bytes->len - at)
+    if (len > bytes->len - at) {
         len = bytes->len - at;
+    }
     switch (next_random(seed) % 4) {
     case 0:
-        if (len > 0)
+        if (len > 0) {
             bytes->data[at] = (uint8_t)next_random(seed);
+        }
         return;
     case 1:
         assert_cap_ok(cap_buf_append_zeros(bytes, len));
@@ -300,8 +315,9 @@ static void edit(struct cap_buf *bytes, uint64_t *seed)
         bytes->len -= len;
         return;
     case 3:
-        if (bytes->len - at >= 4)
+        if (bytes->len - at >= 4) {
             cap_store32(bytes->data + at, next_random(seed) % 64);
+        }
         return;
     }
 }
@@ -317,8 +333,9 @@ static void random_damage(void **state)
     for (unsigned round = 0; round < 8000; round++) {
         struct cap_buf bytes = node_encode(image.root, NULL);
 
-        for (uint32_t edits = 1 + next_random(&seed) % 3; edits > 0; edits--)
+        for (uint32_t edits = 1 + next_random(&seed) % 3; edits > 0; edits--) {
             edit(&bytes, &seed);
+        }
         check(bytes.data, bytes.len, &tally);
         cap_buf_free(&bytes);
     }
@@ -334,8 +351,9 @@ static void claimed_counts(void **state)
         uint8_t bytes[CAP_WIRE_FIXED_SIZE + 8] = {0};
         struct tally tally = {0};
 
-        for (unsigned i = 0; i < 8; i++)
+        for (unsigned i = 0; i < 8; i++) {
             cap_store32(bytes + 8 + 4 * i, CAP_WIRE_FIXED_SIZE + (i > field ? 8 : 0));
+        }
         for (uint32_t claim = 4; claim != 0; claim <<= 1) {
             cap_store32(bytes + CAP_WIRE_FIXED_SIZE, claim);
             cap_store32(bytes + CAP_WIRE_FIXED_SIZE + 4, claim);

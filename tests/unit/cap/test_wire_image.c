@@ -14,8 +14,9 @@ static enum cap_error decode(struct test_image *image, struct cap_buf *ret_bytes
 static void assert_key(struct cap_bytes key, const char *wanted)
 {
     assert_int_equal(key.len, strlen(wanted));
-    if (key.len > 0)
+    if (key.len > 0) {
         assert_memory_equal(key.data, wanted, key.len);
+    }
 }
 
 static void the_empty_image(void **state)
@@ -198,8 +199,9 @@ static void the_fixed_part_is_judged_alone(void **state)
     size_t head_len = 77;
 
     (void)state;
-    for (size_t at = 8; at < sizeof(front); at += 4)
+    for (size_t at = 8; at < sizeof(front); at += 4) {
         cap_store32(front + at, at == 8 ? 40 : 41);
+    }
     struct cap_bytes bytes = {front, sizeof(front)};
     assert_cap_ok(cap_wire_image_head_len(bytes, 41, &head_len));
     assert_int_equal(head_len, 41);
@@ -208,9 +210,10 @@ static void the_fixed_part_is_judged_alone(void **state)
                      CAP_E_SSZ);
     assert_cap_error(cap_wire_image_head_len(bytes, 40, &head_len), CAP_E_SSZ);
     assert_cap_error(cap_wire_image_head_len(bytes, 0, &head_len), CAP_E_SSZ);
-    for (size_t len = 0; len < sizeof(front); len++)
+    for (size_t len = 0; len < sizeof(front); len++) {
         assert_cap_error(cap_wire_image_head_len((struct cap_bytes){front, len}, 1000, &head_len),
                          CAP_E_SSZ);
+    }
     for (size_t at = 8; at < sizeof(front); at += 4) {
         static const uint32_t wrong[] = {0, 39, 43, UINT32_C(1) << 31, UINT32_MAX};
         uint32_t good = cap_load32(front + at);
@@ -236,10 +239,11 @@ static void check_map_order(const char *const *keys, size_t count, bool good)
         struct cap_buf bytes;
 
         for (size_t i = 0; i < count; i++) {
-            if (table == 2)
+            if (table == 2) {
                 test_image_endpoint(&image, keys[i], 0);
-            else
+            } else {
                 test_image_data(&image, (enum cap_table)table, keys[i], 4096);
+            }
         }
         assert_cap_error(decode(&image, &bytes, &view), good ? CAP_OK : CAP_E_SSZ);
         cap_buf_free(&bytes);
@@ -271,8 +275,9 @@ static void registers_ascend_strictly(void **state)
         struct cap_wire_image view;
         struct cap_buf bytes;
 
-        for (size_t j = 0; j < 3; j++)
+        for (size_t j = 0; j < 3; j++) {
             test_register(registers, rows[i][j], j);
+        }
         assert_cap_error(decode(&image, &bytes, &view), i == 0 ? CAP_OK : CAP_E_SSZ);
         cap_buf_free(&bytes);
     }

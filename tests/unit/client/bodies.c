@@ -32,8 +32,9 @@ static void make_wire(const char *code, const struct capstore_hash *pinned, size
     assert_int_equal(capstore_pack_endpoint(pack, (struct capstore_bytes){NULL, 0}, &entry),
                      CAPSTORE_OK);
     assert_int_equal(capstore_pack_mapping(pack, CAPSTORE_DATA_BASE, 4096, &step, 1), CAPSTORE_OK);
-    for (size_t i = 0; i < count; i++, key++)
+    for (size_t i = 0; i < count; i++, key++) {
         assert_int_equal(capstore_pack_image(pack, step, &pinned[i]), CAPSTORE_OK);
+    }
     assert_int_equal(capstore_pack_finish(pack, &wire), CAPSTORE_OK);
     *ret_wire = (struct cap_buf){0};
     assert_cap_ok(cap_buf_append_zeros(ret_wire, wire.len));
@@ -54,8 +55,9 @@ void make_image(const char *code, const struct capstore_hash *pinned, size_t cou
     assert_cap_ok(cap_deblob(cap_buf_bytes(&wire), wire.len, &view, NULL));
     struct cap_bytes arena = {wire.data + view.head.len, wire.len - view.head.len};
     struct cap_source source = cap_source_memory(&arena);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         memcpy(hashes[i].bytes, pinned[i].bytes, CAP_HASH_SIZE);
+    }
     assert_cap_ok(cap_image_from_wire(&view, hashes, &source, &image));
     *ret_body = (struct cap_buf){0};
     assert_cap_ok(cap_buf_append_zeros(ret_body, image.body.len));

@@ -34,8 +34,9 @@ void fake_join(struct fake *fake)
 {
     pthread_join(fake->thread, NULL);
     cap_buf_free(&fake->payload);
-    if (fake->failed != NULL)
+    if (fake->failed != NULL) {
         fail_msg("the daemon's side: %s", fake->failed);
+    }
 }
 
 static bool read_all(int fd, void *data, size_t len)
@@ -43,8 +44,9 @@ static bool read_all(int fd, void *data, size_t len)
     uint8_t *at = (uint8_t *)data;
     while (len > 0) {
         ssize_t n = read(fd, at, len);
-        if (n <= 0)
+        if (n <= 0) {
             return false;
+        }
         at += n;
         len -= (size_t)n;
     }
@@ -54,12 +56,14 @@ static bool read_all(int fd, void *data, size_t len)
 bool fake_take(struct fake *fake)
 {
     uint8_t header[PROTO_FRAME_HEADER_SIZE];
-    if (!read_all(fake->fd, header, sizeof header))
+    if (!read_all(fake->fd, header, sizeof header)) {
         return false;
+    }
     enum cap_error error = proto_frame_decode(header, PROTO_FRAME_MAX, &fake->frame);
     fake_check(fake, error == CAP_OK);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return false;
+    }
     cap_buf_free(&fake->payload);
     return cap_buf_append_zeros(&fake->payload, fake->frame.len) == CAP_OK &&
            read_all(fake->fd, fake->payload.data, fake->frame.len);
@@ -78,8 +82,9 @@ uint64_t fake_drain_body(struct fake *fake)
     uint64_t total = 0;
     while (fake_expect(fake, PROTO_BODY)) {
         total += fake->frame.len;
-        if ((fake->frame.flags & PROTO_FLAG_END) != 0)
+        if ((fake->frame.flags & PROTO_FLAG_END) != 0) {
             break;
+        }
     }
     return total;
 }
@@ -88,11 +93,13 @@ void fake_raw(struct fake *fake, const void *data, size_t len)
 {
     const uint8_t *at = (const uint8_t *)data;
     while (len > 0) {
-        if (fake->pause_ms != 0)
+        if (fake->pause_ms != 0) {
             (void)poll(NULL, 0, (int)fake->pause_ms);
+        }
         ssize_t n = send(fake->fd, at, fake->pause_ms != 0 ? 1 : len, MSG_NOSIGNAL);
-        if (n <= 0)
+        if (n <= 0) {
             return; /* the client closed: its own test says whether that is right */
+        }
         at += n;
         len -= (size_t)n;
     }
@@ -120,8 +127,9 @@ void fake_hello(struct fake *fake)
         .version = PROTO_VERSION, .limits = fake->limits, .agent = {agent, 4}};
     struct cap_buf payload = {0};
     struct proto_hello hello;
-    if (!fake_expect(fake, PROTO_HELLO))
+    if (!fake_expect(fake, PROTO_HELLO)) {
         return;
+    }
     fake_check(fake, proto_hello_decode(cap_buf_bytes(&fake->payload), &hello) == CAP_OK);
     memset(reply.store_id, 7, sizeof reply.store_id);
     fake_check(fake, proto_hello_reply_encode(&reply, &payload) == CAP_OK);
@@ -160,8 +168,9 @@ void fake_answer_has(struct fake *fake)
     static const uint8_t kind = CAP_KIND_DATA;
     struct proto_has_reply reply = {{&kind, 1}};
     struct cap_buf payload = {0};
-    if (!fake_expect(fake, PROTO_HAS))
+    if (!fake_expect(fake, PROTO_HAS)) {
         return;
+    }
     fake_check(fake, proto_has_reply_encode(&reply, &payload) == CAP_OK);
     fake_send_buf(fake, PROTO_HAS_REPLY, fake->frame.id, &payload);
 }

@@ -34,8 +34,9 @@ static void test_bad_addresses(void **state)
     struct client_address address = {.port = "9"};
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        if (client_address_parse(bad[i], &address) != CAP_E_INVALID_ARGUMENT)
+        if (client_address_parse(bad[i], &address) != CAP_E_INVALID_ARGUMENT) {
             fail_msg("\"%s\" was accepted", bad[i]);
+        }
     }
     assert_string_equal(address.port, "9");
 }
@@ -74,8 +75,9 @@ static void test_hash_text(void **state)
     struct capstore_hash again;
     char hex[CAPSTORE_HASH_HEX_SIZE];
     (void)state;
-    for (size_t i = 0; i < sizeof hash.bytes; i++)
+    for (size_t i = 0; i < sizeof hash.bytes; i++) {
         hash.bytes[i] = (uint8_t)(i * 9);
+    }
     capstore_hash_format(&hash, hex);
     assert_int_equal(capstore_hash_parse(hex, &again), CAPSTORE_OK);
     assert_true(capstore_hash_equal(&hash, &again));

@@ -64,8 +64,9 @@ static void hang_up(struct fake *fake)
 
 static void stay_silent(struct fake *fake)
 {
-    while (fake_take(fake))
+    while (fake_take(fake)) {
         ;
+    }
 }
 
 static void test_hello_refused(void **state)
@@ -129,8 +130,9 @@ static void answer_odd(struct fake *fake)
         struct cap_buf payload = {0};
         fake_check(fake, proto_has_decode(cap_buf_bytes(&fake->payload), &has) == CAP_OK);
         fake_check(fake, has.count == (round < 2 ? 2u : 1u));
-        for (size_t i = 0; i < has.count; i++)
+        for (size_t i = 0; i < has.count; i++) {
             kinds[i] = has.hashes.data[32 * i] % 2 != 0 ? 2 : 0;
+        }
         struct proto_has_reply reply = {{kinds, has.count}};
         fake_check(fake, proto_has_reply_encode(&reply, &payload) == CAP_OK);
         fake_send_buf(fake, PROTO_HAS_REPLY, fake->frame.id, &payload);
@@ -353,8 +355,9 @@ static void send_too_much(struct fake *fake)
 static void stop_in_the_middle(struct fake *fake)
 {
     hang_up_in_the_middle(fake);
-    while (fake_take(fake))
+    while (fake_take(fake)) {
         ;
+    }
 }
 
 static void test_get_broken_off(void **state)
@@ -498,8 +501,9 @@ static void keep_shelf(struct fake *fake)
     while (fake_take(fake)) {
         size_t i = 0;
         while (i < shelf->count && (fake->payload.len < 32 ||
-                                    memcmp(fake->payload.data, shelf->hashes[i].bytes, 32) != 0))
+                                    memcmp(fake->payload.data, shelf->hashes[i].bytes, 32) != 0)) {
             i++;
+        }
         if (i == shelf->count) {
             fake_error(fake, fake->frame.id, CAP_E_NOT_FOUND, "no", 0);
         } else if (fake->frame.type == PROTO_GET) {

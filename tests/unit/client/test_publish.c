@@ -15,8 +15,9 @@ struct counted {
 static enum capstore_error counted_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
     struct counted *counted = (struct counted *)ctx;
-    if (offset + len > counted->fail_at)
+    if (offset + len > counted->fail_at) {
         return CAPSTORE_E_IO;
+    }
     counted->read += len;
     return counted->inner.read(counted->inner.ctx, offset, dst, len);
 }
@@ -171,8 +172,9 @@ static void test_pack_from_many_sources(void **state)
     struct capstore_source wire;
     struct capstore_pack *pack;
     (void)state;
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < 3; i++) {
         sources[i] = capstore_source_memory(&bytes[i]);
+    }
     assert_int_equal(capstore_pack_new(&pack), CAPSTORE_OK);
     describe(pack, sources);
     assert_int_equal(capstore_pack_finish(pack, &wire), CAPSTORE_OK);

@@ -73,8 +73,9 @@ static void test_dawdling_is_bounded(void **state)
         fake_start(&fake, scripts[i], NULL);
         assert_error(capstore_new(&options, &store), "ok");
         enum capstore_error error = capstore_connect_fd(store, fake.client_fd);
-        if (error == CAPSTORE_OK)
+        if (error == CAPSTORE_OK) {
             error = capstore_get(store, &hash, &cap);
+        }
         assert_error(error, "timed_out");
         assert_non_null(strstr(capstore_message(store), "0.200 s"));
         assert_null(cap);
@@ -152,8 +153,9 @@ static void test_full_queue(void **state)
         assert_true(count < 64);
         fillers[count] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     } while (connect(fillers[count++], (struct sockaddr *)&address, sizeof address) == 0);
-    while (count > 0)
+    while (count > 0) {
         close(fillers[--count]);
+    }
 
     options.timeout_ms = 200;
     assert_error(capstore_new(&options, &store), "ok");

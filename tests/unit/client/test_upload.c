@@ -16,10 +16,12 @@ struct pattern {
 static enum capstore_error pattern_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
     const struct pattern *pattern = (const struct pattern *)ctx;
-    if (offset + len > pattern->fail_at)
+    if (offset + len > pattern->fail_at) {
         return CAPSTORE_E_IO;
-    for (size_t i = 0; i < len; i++)
+    }
+    for (size_t i = 0; i < len; i++) {
         ((uint8_t *)dst)[i] = (uint8_t)((offset + i) * 31);
+    }
     return CAPSTORE_OK;
 }
 
@@ -83,11 +85,13 @@ static void test_put(void **state)
 static enum capstore_error hollow_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
     uint64_t *most = (uint64_t *)ctx;
-    if (offset + len > *most)
+    if (offset + len > *most) {
         return CAPSTORE_E_IO;
+    }
     memset(dst, 0, len);
-    for (size_t i = 0; i < len && offset + i < 5; i++)
+    for (size_t i = 0; i < len && offset + i < 5; i++) {
         ((uint8_t *)dst)[i] = (uint8_t) "hello"[offset + i];
+    }
     return CAPSTORE_OK;
 }
 
@@ -326,8 +330,9 @@ static void answer_at_once(struct fake *fake)
     fake_hello(fake);
     (void)fake_expect(fake, PROTO_PUT_DATA);
     reply_put(fake, fake->frame.id);
-    while (fake_take(fake))
+    while (fake_take(fake)) {
         ;
+    }
 }
 
 /* Success before the upload is complete cannot be. */
@@ -382,8 +387,9 @@ static void expect_cancel(struct fake *fake)
     fake_hello(fake);
     (void)fake_expect(fake, PROTO_PUT_DATA);
     uint32_t id = fake->frame.id;
-    while (fake_take(fake) && fake->frame.type == PROTO_BODY)
+    while (fake_take(fake) && fake->frame.type == PROTO_BODY) {
         fake_check(fake, (fake->frame.flags & PROTO_FLAG_END) == 0);
+    }
     fake_check(fake, fake->frame.type == PROTO_CANCEL && fake->frame.id == id);
     fake_error(fake, id, CAP_E_CANCELLED, "cancelled", 0);
     fake_answer_has(fake);

@@ -27,8 +27,9 @@ size_t server_clients(struct server *server, uint64_t after, struct client *ret_
     size_t count = 0;
     size_t i = 0;
     for (; i < fixture->client_count && count < max; i++) {
-        if (fixture->clients[i].session > after)
+        if (fixture->clients[i].session > after) {
             ret_clients[count++] = fixture->clients[i];
+        }
     }
     *ret_more = i < fixture->client_count;
     return count;
@@ -148,8 +149,9 @@ static struct cap_bytes key(const char *text)
 static void publish_all(struct fixture *fixture)
 {
     uint8_t content[FIXTURE_CODE_LEN];
-    for (size_t i = 0; i < sizeof content; i++)
+    for (size_t i = 0; i < sizeof content; i++) {
         content[i] = (uint8_t)(1 + i % 251);
+    }
     struct cap_bytes bytes = {content, sizeof content};
     struct cap_pack *pack = NULL;
     assert_cap_ok(cap_pack_new(&pack));
@@ -218,8 +220,9 @@ int fixture_setup(void **state)
 void fixture_run_out(struct fixture *fixture)
 {
     int alive = 1;
-    for (int i = 0; alive && i < 100000; i++)
+    for (int i = 0; alive && i < 100000; i++) {
         alive = uv_run(&fixture->server.loop, UV_RUN_ONCE);
+    }
     assert_int_equal(alive, 0);
 }
 
@@ -248,12 +251,14 @@ json_t *fixture_call(struct fixture *fixture, enum admin_level level, const char
     call.peer.uid = 1000;
     call.peer.gid = 100;
     json_t *result = admin_call_begin(&call, method, object) ? admin_call_run(&call) : NULL;
-    if (result)
+    if (result) {
         assert_null(call.error.reason);
-    else
+    } else {
         assert_non_null(call.error.reason);
-    if (ret_error)
+    }
+    if (ret_error) {
         *ret_error = call.error;
+    }
     admin_call_free(&call);
     json_decref(object);
     return result;
@@ -263,8 +268,9 @@ json_t *fixture_result(struct fixture *fixture, const char *method, const char *
 {
     struct admin_error error;
     json_t *result = fixture_call(fixture, ADMIN_ADMIN, method, params, &error);
-    if (!result)
+    if (!result) {
         fail_msg("%s: %s (%s)", method, error.reason, error.message);
+    }
     return result;
 }
 

@@ -22,11 +22,12 @@ static void feed(const char *text, size_t len, size_t max, size_t step, char *re
         while ((event = jsonrpc_reader_feed(reader, &input, &line)) != JSONRPC_MORE) {
             assert_int_not_equal(event, JSONRPC_NO_MEMORY);
             size_t end = strlen(ret_events);
-            if (event == JSONRPC_LINE)
+            if (event == JSONRPC_LINE) {
                 snprintf(ret_events + end, EVENTS_SIZE - end, "%.*s|", (int)line.len,
                          (const char *)line.data);
-            else
+            } else {
                 snprintf(ret_events + end, EVENTS_SIZE - end, "<too long>|");
+            }
         }
         assert_int_equal(input.len, 0);
     }
@@ -101,8 +102,9 @@ static const char *parse(const char *text, char *ret_id, size_t size)
     char *id = request.id ? json_dumps(request.id, JSON_ENCODE_ANY) : NULL;
     snprintf(ret_id, size, "%s", id ? id : "none");
     free(id);
-    if (ok)
+    if (ok) {
         assert_non_null(request.method);
+    }
     jsonrpc_request_free(&request);
     return ok ? "ok" : error.reason;
 }

@@ -62,9 +62,10 @@ static void assert_as_documented(const struct admin_method *method, json_t *resu
     size_t count = 0;
     for (const struct admin_field *field = method->result; field->name; field++, count++) {
         json_t *value = json_object_get(result, field->name);
-        if (!value || !strstr(field->type, type_name(value)))
+        if (!value || !strstr(field->type, type_name(value))) {
             fail_msg("%s: %s is %s, not %s", method->name, field->name,
                      value ? type_name(value) : "absent", field->type);
+        }
         assert_true(strlen(field->doc) > 2);
     }
     assert_int_equal(json_object_size(result), count);
@@ -95,14 +96,16 @@ static void assert_refused(struct fixture *fixture, const struct admin_method *m
 {
     struct admin_error error;
     json_t *params = example_of(fixture, method);
-    if (value)
+    if (value) {
         json_object_set_new(params, param, value);
-    else
+    } else {
         json_object_del(params, param);
+    }
     char *text = json_dumps(params, 0);
     const char *got = reason_of(fixture, ADMIN_ADMIN, method->name, params, &error);
-    if (strcmp(got, reason) != 0)
+    if (strcmp(got, reason) != 0) {
         fail_msg("%s %s: %s, not %s", method->name, text, got, reason);
+    }
     assert_string_equal(error.param, param);
     assert_int_equal(error.code, -32602);
     assert_true(strlen(error.message) > 0 && strlen(error.hint) > 0);
@@ -125,8 +128,9 @@ static void out_of_bounds(struct fixture *fixture, const struct admin_method *me
     switch (param->type) {
     case ADMIN_INTEGER:
         assert_refused(fixture, method, name, json_integer(param->min - 1), reason);
-        if (param->max < INT64_MAX)
+        if (param->max < INT64_MAX) {
             assert_refused(fixture, method, name, json_integer(param->max + 1), reason);
+        }
         break;
     case ADMIN_CHOICE:
         assert_refused(fixture, method, name, json_string("neither"), reason);
@@ -157,8 +161,9 @@ static void wrong_types(struct fixture *fixture, const struct admin_method *meth
         json_null(),   json_true(),
         json_array(),  json_real(1.5),
         json_object(), param->type == ADMIN_INTEGER ? json_string("1") : json_integer(1)};
-    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
         assert_refused(fixture, method, param->name, values[i], "wrong_type");
+    }
 }
 
 static void each_wrong_param_is_named(void **state)
@@ -169,8 +174,9 @@ static void each_wrong_param_is_named(void **state)
     for (size_t i = 0; i < count; i++) {
         assert_refused(fixture, &methods[i], "surprise", json_integer(1), "unknown_param");
         for (const struct admin_param *param = methods[i].params; param->name; param++) {
-            if (param->required)
+            if (param->required) {
                 assert_refused(fixture, &methods[i], param->name, NULL, "missing_param");
+            }
             wrong_types(fixture, &methods[i], param);
             out_of_bounds(fixture, &methods[i], param);
         }
@@ -230,8 +236,9 @@ static void the_group_has_a_name_or_a_number(void **state)
     assert_cap_ok(admin_group_find("4242", &group));
     assert_int_equal(group.gid, 4242);
     static const char *const wrong[] = {"", "no-such-group", "12x", "-1", "4294967295", " 7"};
-    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         assert_cap_error(admin_group_find(wrong[i], &group), CAP_E_INVALID_ARGUMENT);
+    }
     assert_int_equal(group.gid, 4242);
 }
 
@@ -268,8 +275,9 @@ static void help_lists_all_or_explains_one(void **state)
     const char *text = json_string_value(json_object_get(help, "text"));
     size_t count = 0;
     const struct admin_method *methods = admin_methods(&count);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         assert_non_null(strstr(text, methods[i].name));
+    }
     assert_int_equal(json_array_size(json_object_get(help, "methods")), count);
     json_decref(help);
     help = fixture_result(fixture, "help", "{\"method\":\"cap.list\"}");
@@ -283,8 +291,9 @@ static void help_lists_all_or_explains_one(void **state)
 static char *read_file(const char *path)
 {
     FILE *file = fopen(path, "rb");
-    if (!file)
+    if (!file) {
         fail_msg("cannot open %s", path);
+    }
     char *text = calloc(1, 200000);
     assert_true(fread(text, 1, 199999, file) > 0);
     fclose(file);
@@ -311,8 +320,9 @@ static void the_document_is_up_to_date(void **state)
         struct admin_error error;
         admin_error_set(&error, (enum admin_reason)i);
         const char *reason = error.reason;
-        if (!strstr(document, reason))
+        if (!strstr(document, reason)) {
             fail_msg("ADMIN.md does not name the reason %s", reason);
+        }
     }
     free(document);
     cap_buf_free(&reference);

@@ -9,8 +9,9 @@
 static json_t *get(json_t *object, const char *name)
 {
     json_t *value = json_object_get(object, name);
-    if (!value)
+    if (!value) {
         fail_msg("no member %s", name);
+    }
     return value;
 }
 
@@ -96,8 +97,9 @@ static void refusals_come_newest_first_and_paged(void **state)
     assert_int_equal(json_array_size(get(page, "refusals")), 0);
     assert_true(json_is_null(get(page, "cursor")));
     json_decref(page);
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 5; i++) {
         refuse(fixture, i == 4 ? CAP_E_SSZ : CAP_E_UNRESOLVED_SLOT);
+    }
     /* The ring of the fixture holds four: 5, 4, 3, 2. */
     page = fixture_result(fixture, "refusals.list", "{\"limit\":3}");
     json_t *list = get(page, "refusals");
@@ -147,8 +149,9 @@ static void clients_are_paged(void **state)
         cursor = json_integer_value(next);
         bool last = json_is_null(next);
         json_decref(page);
-        if (last)
+        if (last) {
             break;
+        }
     }
     assert_int_equal(seen, COUNT);
 }
@@ -195,14 +198,16 @@ static bool belongs(const char *sample, const char *family, const char *type)
                                              {"info", "_info"},
                                              {"histogram", "_bucket", "_count", "_sum"}};
     size_t len = strlen(family);
-    if (strncmp(sample, family, len) != 0)
+    if (strncmp(sample, family, len) != 0) {
         return false;
+    }
     size_t name_len = strcspn(sample, "{ ");
     for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
         for (size_t j = 1; j < 4 && endings[i][j] && strcmp(endings[i][0], type) == 0; j++) {
             if (strlen(endings[i][j]) == name_len - len &&
-                strncmp(sample + len, endings[i][j], name_len - len) == 0)
+                strncmp(sample + len, endings[i][j], name_len - len) == 0) {
                 return true;
+            }
         }
     }
     return false;
@@ -217,8 +222,9 @@ struct seen {
 static void see(struct seen *seen, const char *name)
 {
     for (size_t i = 0; i < seen->count; i++) {
-        if (strcmp(seen->names[i], name) == 0)
+        if (strcmp(seen->names[i], name) == 0) {
             fail_msg("%s is there twice", name);
+        }
     }
     assert_true(seen->count < MAX_SERIES);
     snprintf(seen->names[seen->count++], sizeof seen->names[0], "%s", name);
@@ -229,8 +235,9 @@ static void parse_sample(struct exposition *exposition, char *line, const char *
 {
     char *space = strrchr(line, ' ');
     assert_non_null(space);
-    if (!belongs(line, family, type))
+    if (!belongs(line, family, type)) {
         fail_msg("%s stands under %s %s", line, type, family);
+    }
     *space = '\0';
     char *end = NULL;
     assert_true(exposition->count < MAX_SERIES);
@@ -275,8 +282,9 @@ static struct exposition *scrape(struct fixture *fixture)
 static double sample(const struct exposition *exposition, const char *series)
 {
     for (size_t i = 0; i < exposition->count; i++) {
-        if (strcmp(exposition->samples[i].series, series) == 0)
+        if (strcmp(exposition->samples[i].series, series) == 0) {
             return exposition->samples[i].value;
+        }
     }
     fail_msg("no series %s", series);
     return 0;
@@ -295,15 +303,19 @@ static void every_figure_moves(void **state)
     size_t gauges = 0;
     const struct stats_row *counter_rows = stats_counter_rows(&counters);
     const struct stats_row *gauge_rows = stats_gauge_rows(&gauges);
-    for (size_t i = 0; i < counters; i++)
+    for (size_t i = 0; i < counters; i++) {
         set_field(&fixture->server.stats, counter_rows[i].offset, 1000 + i);
-    for (size_t i = 0; i < gauges; i++)
+    }
+    for (size_t i = 0; i < gauges; i++) {
         set_field(&fixture->gauges, gauge_rows[i].offset, 2000 + i);
+    }
     struct exposition *exposition = scrape(fixture);
-    for (size_t i = 0; i < counters; i++)
+    for (size_t i = 0; i < counters; i++) {
         assert_true(sample(exposition, counter_rows[i].series) == (double)(1000 + i));
-    for (size_t i = 0; i < gauges; i++)
+    }
+    for (size_t i = 0; i < gauges; i++) {
         assert_true(sample(exposition, gauge_rows[i].series) == (double)(2000 + i));
+    }
     free_exposition(exposition);
 }
 

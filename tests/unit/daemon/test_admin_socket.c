@@ -85,17 +85,20 @@ static void receive(struct peer_end *peer)
 {
     char piece[65536];
     ssize_t len;
-    while ((len = recv(peer->fd, piece, sizeof piece, 0)) > 0)
+    while ((len = recv(peer->fd, piece, sizeof piece, 0)) > 0) {
         assert_cap_ok(cap_buf_append(&peer->received, piece, (size_t)len));
-    if (len == 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
+    }
+    if (len == 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) {
         peer->ended = true;
+    }
 }
 
 static size_t line_count(const struct peer_end *peer)
 {
     size_t count = 0;
-    for (size_t i = 0; i < peer->received.len; i++)
+    for (size_t i = 0; i < peer->received.len; i++) {
         count += peer->received.data[i] == '\n';
+    }
     return count;
 }
 
@@ -154,8 +157,9 @@ static json_t *answer_at(const struct peer_end *peer, size_t index)
 {
     const char *at = (const char *)peer->received.data;
     const char *end = at + peer->received.len;
-    for (; index > 0; index--)
+    for (; index > 0; index--) {
         at = (const char *)memchr(at, '\n', (size_t)(end - at)) + 1;
+    }
     const char *stop = memchr(at, '\n', (size_t)(end - at));
     json_t *answer = json_loadb(at, (size_t)(stop - at), JSON_REJECT_DUPLICATES, NULL);
     assert_string_equal(json_string_value(json_object_get(answer, "jsonrpc")), "2.0");
@@ -173,10 +177,11 @@ static void assert_answer(const struct peer_end *peer, size_t index, json_int_t 
     assert_string_equal(got, reason);
     assert_int_equal(json_object_get(answer, "result") != NULL, error == NULL);
     json_t *answered = json_object_get(answer, "id");
-    if (id < 0)
+    if (id < 0) {
         assert_true(json_is_null(answered));
-    else
+    } else {
         assert_int_equal(json_integer_value(answered), id);
+    }
     json_decref(answer);
 }
 
@@ -222,8 +227,9 @@ static void pipelined_lines_are_answered_in_order(void **state)
         say(&peer, line, (size_t)len);
     }
     wait_lines(&peer, COUNT);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         assert_answer(&peer, (size_t)i, i, "ok");
+    }
     close_peer(&peer);
 }
 
@@ -259,8 +265,9 @@ static void a_last_line_may_lack_its_end(void **state)
         shutdown(peer.fd, SHUT_WR);
         wait_end(&peer);
         assert_int_equal(line_count(&peer), rows[i].last ? 2 : 1);
-        if (rows[i].last)
+        if (rows[i].last) {
             assert_answer(&peer, 1, strcmp(rows[i].last, "ok") == 0 ? 1 : -1, rows[i].last);
+        }
         close_peer(&peer);
     }
 }
@@ -386,8 +393,9 @@ static void connections_are_bounded(void **state)
     wait_lines(&next, 1);
     assert_answer(&next, 0, 1, "ok");
     close_peer(&next);
-    for (size_t i = 1; i < ADMIN_CONNECTIONS_MAX; i++)
+    for (size_t i = 1; i < ADMIN_CONNECTIONS_MAX; i++) {
         close_peer(&peers[i]);
+    }
 }
 
 static void an_idle_connection_is_told_and_closed(void **state)
@@ -431,10 +439,12 @@ static void peers_may_leave_at_any_time(void **state)
             say_text(&leaving[i], "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\"}\n" HELLO
                                   "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"metrics\"}\n");
         }
-        for (int i = 0; i < turns; i++)
+        for (int i = 0; i < turns; i++) {
             uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
-        for (int i = 0; i < 4; i++)
+        }
+        for (int i = 0; i < 4; i++) {
             close_peer(&leaving[i]);
+        }
         /* A command under way keeps its connection's place until it is done. */
         wait_connections(fixture, 0);
     }
@@ -461,8 +471,9 @@ static void stopping_cancels_what_is_under_way(void **state)
     } while (figures.calls < 6);
     admin_stop(fixture->server.admin);
     fixture_run_out(fixture);
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 6; i++) {
         close_peer(&peers[i]);
+    }
 }
 
 /* --- Changes ---------------------------------------------------------------------------------- */

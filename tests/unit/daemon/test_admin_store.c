@@ -8,8 +8,9 @@
 static json_t *get(json_t *object, const char *name)
 {
     json_t *value = json_object_get(object, name);
-    if (!value)
+    if (!value) {
         fail_msg("no member %s", name);
+    }
     return value;
 }
 
@@ -124,15 +125,17 @@ static void prefixes_may_have_odd_digits(void **state)
         snprintf(filter, sizeof filter, ",\"kind\":\"image\",\"prefix\":\"%.*s\"", digits, hex);
         size_t found = walk(fixture, filter, 10);
         assert_true(found >= 1 && found <= 2);
-        if (digits == 0)
+        if (digits == 0) {
             continue;
+        }
         char wrong[CAP_HASH_HEX_SIZE];
         snprintf(wrong, sizeof wrong, "%.*s", digits, hex);
         wrong[digits - 1] = wrong[digits - 1] == '0' ? '1' : '0';
         snprintf(filter, sizeof filter, ",\"prefix\":\"%s\"", wrong);
         assert_true(walk(fixture, filter, 10) < 5);
-        if (digits > 8)
+        if (digits > 8) {
             assert_int_equal(walk(fixture, filter, 10), 0);
+        }
     }
 }
 
@@ -252,8 +255,9 @@ static void mappings_come_in_address_order(void **state)
     static const char *const starts[] = {"0x10000000", "0x10008000", "0x10010000",
                                          "0xfffffffffffff000"};
     assert_int_equal(json_array_size(mappings), 4);
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < 4; i++) {
         assert_text(json_array_get(mappings, i), "start", starts[i]);
+    }
     json_t *first = json_array_get(mappings, 0);
     assert_text(first, "access", "read_only");
     assert_text(first, "table", "pinned");
@@ -293,8 +297,9 @@ static bool has_note(json_t *notes, const char *reason, const char *member, cons
         json_t *note = json_array_get(notes, i);
         const char *value = json_string_value(json_object_get(note, member));
         if (strcmp(json_string_value(get(note, "reason")), reason) == 0 && value &&
-            strcmp(value, text) == 0)
+            strcmp(value, text) == 0) {
             return true;
+        }
     }
     return false;
 }

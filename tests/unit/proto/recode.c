@@ -35,13 +35,16 @@ enum cap_error recode_unresolved(struct cap_bytes detail, struct cap_buf *again)
 {
     struct cap_ssz_list list;
     enum cap_error error = proto_unresolved_decode(detail, &list);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     struct proto_unresolved *slots = calloc(list.count + 1, sizeof *slots);
-    if (slots == NULL)
+    if (slots == NULL) {
         return CAP_E_NO_MEMORY;
-    for (size_t i = 0; i < list.count; i++)
+    }
+    for (size_t i = 0; i < list.count; i++) {
         proto_unresolved_at(&list, i, &slots[i]);
+    }
     error = proto_unresolved_encode(slots, list.count, again);
     free(slots);
     return error;

@@ -47,8 +47,9 @@ static void add_line(struct block *block, const char *line, size_t len)
     char digits[256];
     size_t count = 0;
     for (size_t i = 0; i < len && line[i] != '#'; i++) {
-        if (line[i] == ' ')
+        if (line[i] == ' ') {
             continue;
+        }
         assert_true(count < sizeof digits);
         digits[count++] = line[i];
     }
@@ -76,25 +77,29 @@ static int read_document(void **state)
     static const char opening[] = "\n```hex ";
     read_text();
     const char *at = document.text;
-    while ((at = strstr(at, opening)) != NULL)
+    while ((at = strstr(at, opening)) != NULL) {
         at = read_block(at + sizeof opening - 1);
+    }
     return 0;
 }
 
 static int free_document(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < document.count; i++)
+    for (size_t i = 0; i < document.count; i++) {
         cap_buf_free(&document.blocks[i].bytes);
+    }
     free(document.text);
     return 0;
 }
 
 static struct block *block_of(const char *caption)
 {
-    for (size_t i = 0; i < document.count; i++)
-        if (strcmp(document.blocks[i].caption, caption) == 0)
+    for (size_t i = 0; i < document.count; i++) {
+        if (strcmp(document.blocks[i].caption, caption) == 0) {
             return &document.blocks[i];
+        }
+    }
     fail_msg("PROTOCOL.md has no example %s", caption);
     return NULL;
 }
@@ -128,15 +133,17 @@ static void check_frame(const char *caption, struct proto_frame frame,
     proto_frame_encode(&frame, header);
     assert_int_equal(block->bytes.len, sizeof header + payload->len);
     assert_memory_equal(block->bytes.data, header, sizeof header);
-    if (payload->len > 0)
+    if (payload->len > 0) {
         assert_memory_equal(block->bytes.data + sizeof header, payload->data, payload->len);
+    }
     block->used = true;
 
     struct proto_frame again;
     assert_cap_ok(proto_frame_decode(block->bytes.data, PROTO_FRAME_MAX, &again));
     struct cap_buf recoded = {0};
-    if (frame.type != PROTO_BODY)
+    if (frame.type != PROTO_BODY) {
         assert_cap_ok(recode(again.type, cap_buf_bytes(payload), &recoded));
+    }
     cap_buf_free(&recoded);
 }
 
@@ -234,9 +241,11 @@ static void test_examples_are_complete(void **state)
 #define CHECK_EXAMPLE(NAME, value, name) assert_true(block_of(#NAME)->used);
     PROTO_TYPES(CHECK_EXAMPLE)
 #undef CHECK_EXAMPLE
-    for (size_t i = 0; i < document.count; i++)
-        if (strchr(document.blocks[i].caption, ' ') == NULL && !document.blocks[i].used)
+    for (size_t i = 0; i < document.count; i++) {
+        if (strchr(document.blocks[i].caption, ' ') == NULL && !document.blocks[i].used) {
             fail_msg("the example %s is not compared", document.blocks[i].caption);
+        }
+    }
 }
 
 /* The conversations of section 8.2. */
@@ -287,8 +296,9 @@ static void test_conversations(void **state)
     for (size_t i = 0; i < document.count; i++) {
         char who[8], name[24];
         unsigned id;
-        if (strchr(document.blocks[i].caption, ' ') == NULL)
+        if (strchr(document.blocks[i].caption, ' ') == NULL) {
             continue;
+        }
         assert_int_equal(sscanf(document.blocks[i].caption, "%7s %23s %u", who, name, &id), 3);
         assert_true(strcmp(who, "client") == 0 || strcmp(who, "daemon") == 0);
         check_talk(&document.blocks[i], name, id);
@@ -315,8 +325,9 @@ static size_t rows_between(const char *from, const char *to, const char *row_sta
 
 static void assert_row(const char *row)
 {
-    if (strstr(document.text, row) == NULL)
+    if (strstr(document.text, row) == NULL) {
         fail_msg("PROTOCOL.md has no row \"%s\"", row + 1);
+    }
 }
 
 /* Section 5 has a row for every error of lib/cap/error.h, and no other. */

@@ -10,8 +10,9 @@ static void add_frame(struct cap_buf *stream, uint8_t type, uint8_t flags, uint3
     struct proto_frame frame = {.len = len, .id = len + 3, .type = type, .flags = flags};
     proto_frame_encode(&frame, header);
     assert_cap_ok(cap_buf_append(stream, header, sizeof header));
-    for (uint32_t i = 0; i < len; i++)
+    for (uint32_t i = 0; i < len; i++) {
         assert_cap_ok(cap_buf_append8(stream, (uint8_t)(i * 7 + len)));
+    }
 }
 
 static struct cap_buf sample_stream(void)
@@ -47,8 +48,9 @@ static void rebuild(struct rebuilt *rebuilt, const struct proto_event *event)
         rebuilt->frames++;
     }
     assert_true(event->bytes.len <= rebuilt->left);
-    if (event->frame.type != PROTO_BODY)
+    if (event->frame.type != PROTO_BODY) {
         assert_int_equal(event->bytes.len, event->frame.len);
+    }
     assert_cap_ok(cap_buf_append(&rebuilt->stream, event->bytes.data, event->bytes.len));
     rebuilt->left -= (uint32_t)event->bytes.len;
     assert_int_equal(event->end, rebuilt->left == 0 && event->frame.flags == PROTO_FLAG_END);
@@ -66,8 +68,9 @@ static void feed(struct proto_reader *reader, const uint8_t *data, size_t len,
     bool have = true;
     while (have) {
         assert_cap_ok(proto_reader_next(reader, &input, &event, &have));
-        if (have)
+        if (have) {
             rebuild(rebuilt, &event);
+        }
     }
     assert_int_equal(input.len, 0);
     free(copy);
@@ -117,10 +120,12 @@ static enum cap_error judge(uint32_t len, uint8_t type, uint8_t flags, uint16_t 
 static void test_reserved_bits_are_refused(void **state)
 {
     (void)state;
-    for (unsigned bit = 1; bit < 8; bit++)
+    for (unsigned bit = 1; bit < 8; bit++) {
         assert_cap_error(judge(0, PROTO_BODY, (uint8_t)(1u << bit), 0), CAP_E_BAD_FRAME);
-    for (unsigned bit = 0; bit < 16; bit++)
+    }
+    for (unsigned bit = 0; bit < 16; bit++) {
         assert_cap_error(judge(0, PROTO_BODY, 0, (uint16_t)(1u << bit)), CAP_E_BAD_FRAME);
+    }
 }
 
 static bool is_type(unsigned value)
@@ -138,8 +143,9 @@ static void test_types(void **state)
         uint8_t type = (uint8_t)value;
         assert_cap_error(judge(0, type, 0, 0), is_type(value) ? CAP_OK : CAP_E_UNKNOWN_TYPE);
         assert_int_equal(strcmp(proto_type_name(type), "unknown") != 0, is_type(value));
-        if (is_type(value) && type != PROTO_BODY)
+        if (is_type(value) && type != PROTO_BODY) {
             assert_cap_error(judge(0, type, PROTO_FLAG_END, 0), CAP_E_BAD_FRAME);
+        }
     }
     assert_cap_ok(judge(0, PROTO_BODY, PROTO_FLAG_END, 0));
     assert_string_equal(proto_type_name(PROTO_PUT_IMAGE_REPLY), "put_image_reply");
@@ -181,8 +187,9 @@ static void test_byte_at_a_time(void **state)
     struct proto_reader reader;
     struct rebuilt rebuilt = {0};
     proto_reader_init(&reader, PROTO_FRAME_MAX);
-    for (size_t i = 0; i < stream.len; i++)
+    for (size_t i = 0; i < stream.len; i++) {
         feed(&reader, stream.data + i, 1, &rebuilt);
+    }
     assert_rebuilt(&rebuilt, &stream, 10);
     proto_reader_free(&reader);
     cap_buf_free(&stream);
@@ -207,8 +214,9 @@ static void test_random_splits(void **state)
         proto_reader_init(&reader, PROTO_FRAME_MAX);
         for (size_t at = 0, len; at < stream.len; at += len) {
             len = next_piece(&seed, most);
-            if (len > stream.len - at)
+            if (len > stream.len - at) {
                 len = stream.len - at;
+            }
             feed(&reader, stream.data + at, len, &rebuilt);
         }
         assert_rebuilt(&rebuilt, &stream, 10);

@@ -77,16 +77,19 @@ static int make_samples(void **state)
 static int free_samples(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sample_count; i++)
+    for (size_t i = 0; i < sample_count; i++) {
         cap_buf_free(&samples[i].payload);
+    }
     return 0;
 }
 
 static const struct sample *sample_of(uint8_t type)
 {
-    for (size_t i = 0; i < sample_count; i++)
-        if (samples[i].type == type)
+    for (size_t i = 0; i < sample_count; i++) {
+        if (samples[i].type == type) {
             return &samples[i];
+        }
+    }
     fail_msg("no sample of type %u", type);
     return NULL;
 }
@@ -96,8 +99,9 @@ static enum cap_error try_bytes(uint8_t type, const uint8_t *data, size_t len)
 {
     uint8_t *copy = len > 0 ? malloc(len) : NULL;
     struct cap_buf again = {0};
-    if (len > 0)
+    if (len > 0) {
         memcpy(copy, data, len);
+    }
     struct cap_bytes in = {copy, len};
     enum cap_error error = recode(type, in, &again);
     if (error == CAP_OK) {
@@ -134,8 +138,9 @@ static void test_every_truncation(void **state)
         const struct sample *s = &samples[i];
         for (size_t cut = 0; cut < s->payload.len; cut++) {
             enum cap_error error = try_bytes(s->type, s->payload.data, cut);
-            if (cut < s->fixed_size)
+            if (cut < s->fixed_size) {
                 assert_cap_error(error, CAP_E_BAD_MESSAGE);
+            }
         }
     }
 }
@@ -150,8 +155,9 @@ static void test_every_trailing_byte(void **state)
             assert_cap_ok(cap_buf_append8(&s->payload, (uint8_t)value));
             enum cap_error error = try_bytes(s->type, s->payload.data, s->payload.len);
             s->payload.len--;
-            if (!s->variable)
+            if (!s->variable) {
                 assert_cap_error(error, CAP_E_BAD_MESSAGE);
+            }
         }
     }
 }
@@ -241,8 +247,9 @@ static void test_impossible_values(void **state)
         uint8_t right = s->payload.data[cases[i].at];
         assert_int_not_equal(right, cases[i].value);
         s->payload.data[cases[i].at] = cases[i].value;
-        if (try_bytes(s->type, s->payload.data, s->payload.len) != CAP_E_BAD_MESSAGE)
+        if (try_bytes(s->type, s->payload.data, s->payload.len) != CAP_E_BAD_MESSAGE) {
             fail_msg("%s accepted %u at %u", proto_type_name(s->type), cases[i].value, cases[i].at);
+        }
         s->payload.data[cases[i].at] = right;
     }
 }
@@ -413,13 +420,15 @@ static enum cap_error try_unresolved(const uint8_t *data, size_t len)
 {
     uint8_t *copy = len > 0 ? malloc(len) : NULL;
     struct cap_buf again = {0};
-    if (len > 0)
+    if (len > 0) {
         memcpy(copy, data, len);
+    }
     enum cap_error error = recode_unresolved((struct cap_bytes){copy, len}, &again);
     if (error == CAP_OK) {
         assert_int_equal(again.len, len);
-        if (len > 0)
+        if (len > 0) {
             assert_memory_equal(again.data, copy, len);
+        }
     } else {
         assert_cap_error(error, CAP_E_BAD_MESSAGE);
     }
@@ -473,8 +482,9 @@ static void test_unresolved_damage(void **state)
     };
     struct cap_buf buf = {0};
     assert_cap_ok(proto_unresolved_encode(slots, 2, &buf));
-    for (size_t cut = 1; cut < buf.len; cut++)
+    for (size_t cut = 1; cut < buf.len; cut++) {
         assert_cap_error(try_unresolved(buf.data, cut), CAP_E_BAD_MESSAGE);
+    }
     for (size_t bit = 0; bit < 8 * buf.len; bit++) {
         buf.data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
         (void)try_unresolved(buf.data, buf.len);
@@ -492,8 +502,9 @@ static void test_unresolved_longer_than_a_frame(void **state)
     const size_t count = 8000;
     struct proto_unresolved *slots = calloc(count, sizeof *slots);
     assert_non_null(slots);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         slots[i] = (struct proto_unresolved){0, CAP_KIND_DATA, hash_a, TEXT("0123456789")};
+    }
     struct cap_buf buf = {0};
     assert_cap_ok(proto_unresolved_encode(slots, count, &buf));
     assert_true(buf.len > PROTO_FRAME_MAX);

@@ -25,8 +25,9 @@ enum cap_error fixture_open(struct fixture *fixture)
         .max_readers = engine->max_readers,
     };
 
-    if (engine->is_lmdb)
+    if (engine->is_lmdb) {
         return cap_store_lmdb_open(&config, fixture_id, &fixture->store);
+    }
     return cap_store_memory_new(fixture_id, max, &fixture->store);
 }
 
@@ -49,11 +50,13 @@ int fixture_setup(void **state)
     const struct fixture_engine *engine = *state;
     struct fixture *fixture = calloc(1, sizeof(*fixture));
 
-    if (!fixture)
+    if (!fixture) {
         return -1;
+    }
     fixture->engine = *engine;
-    if (!fixture_make_dir(fixture))
+    if (!fixture_make_dir(fixture)) {
         return -1;
+    }
     *state = fixture;
     return fixture_open(fixture) == CAP_OK ? 0 : -1;
 }
@@ -64,8 +67,9 @@ void fixture_remove_dir(const char *dir)
     const struct dirent *entry;
     DIR *list = opendir(dir);
 
-    if (!list)
+    if (!list) {
         return;
+    }
     while ((entry = readdir(list))) {
         (void)snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name);
         (void)unlink(path);
@@ -100,8 +104,9 @@ struct cap_hash fake_hash(uint64_t seed)
 {
     struct cap_hash hash;
 
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < 4; i++) {
         cap_store64(hash.bytes + 8 * i, fake_number(seed * 4 + i));
+    }
     return hash;
 }
 
@@ -115,8 +120,9 @@ static enum cap_error fake_read(void *ctx, uint64_t offset, void *dst, size_t le
     const uint64_t *seed = ctx;
     uint8_t *bytes = dst;
 
-    for (size_t i = 0; i < len; i++)
+    for (size_t i = 0; i < len; i++) {
         bytes[i] = fake_byte(*seed, offset + i);
+    }
     return CAP_OK;
 }
 
@@ -159,16 +165,18 @@ enum cap_error put_one(struct cap_store *store, const struct cap_put *put, bool 
     bool is_new;
     enum cap_error error = cap_store_write_begin(store, &write);
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     error = cap_store_write_put(write, put, &is_new);
     if (error != CAP_OK) {
         cap_store_write_abort(write);
         return error;
     }
     error = cap_store_write_commit(write);
-    if (error == CAP_OK && ret_new)
+    if (error == CAP_OK && ret_new) {
         *ret_new = is_new;
+    }
     return error;
 }
 
@@ -186,14 +194,17 @@ enum cap_error stage_all(struct cap_store *store, uint64_t seed, uint64_t len, u
     bool done = false;
     enum cap_error error = cap_store_stage_begin(store, len, &stage);
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
-    while (!done && error == CAP_OK)
+    }
+    while (!done && error == CAP_OK) {
         error = cap_store_stage_step(store, stage, &source, &done);
-    if (error == CAP_OK)
+    }
+    if (error == CAP_OK) {
         *ret_stage = stage;
-    else
+    } else {
         (void)cap_store_stage_drop(store, stage); /* what cannot be dropped now is swept later */
+    }
     return error;
 }
 
@@ -203,8 +214,9 @@ static enum cap_error check_spans(uint64_t seed, uint64_t at, const struct iovec
         const uint8_t *bytes = iov[i].iov_base;
 
         for (size_t j = 0; j < iov[i].iov_len; j++) {
-            if (bytes[j] != fake_byte(seed, at++))
+            if (bytes[j] != fake_byte(seed, at++)) {
                 return CAP_E_HASH_MISMATCH;
+            }
         }
     }
     return CAP_OK;
@@ -219,12 +231,14 @@ enum cap_error check_body(struct cap_read *read, uint64_t seed, uint64_t len)
     int count;
     enum cap_error error = cap_store_find(read, &hash, &info);
 
-    if (error == CAP_OK && info.body_len != len)
+    if (error == CAP_OK && info.body_len != len) {
         return CAP_E_LENGTH_MISMATCH;
+    }
     for (uint64_t at = 0; error == CAP_OK && at < len; at += got) {
         error = cap_store_window(read, &hash, at, len - at, iov, &count, &got);
-        if (error == CAP_OK)
+        if (error == CAP_OK) {
             error = got > 0 ? check_spans(seed, at, iov, count) : CAP_E_LENGTH_MISMATCH;
+        }
     }
     return error;
 }
@@ -234,8 +248,9 @@ enum cap_error check_cap(struct cap_store *store, uint64_t seed, uint64_t len)
     struct cap_read *read;
     enum cap_error error = cap_store_read_begin(store, &read);
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     error = check_body(read, seed, len);
     cap_store_read_end(read);
     return error;
@@ -282,8 +297,9 @@ bool is_there(struct cap_store *store, uint64_t seed)
     enum cap_error error = cap_store_find(read, &hash, NULL);
 
     cap_store_read_end(read);
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         assert_cap_error(error, CAP_E_NOT_FOUND);
+    }
     return error == CAP_OK;
 }
 
@@ -302,11 +318,13 @@ size_t page_refs(struct cap_store *store, const struct cap_hash *hash,
             cap_store_refs(read, hash, direction, after, max, ret_refs + total, &count, &more));
         assert_true(count <= max && (count > 0 || !more));
         total += count;
-        if (total > 0)
+        if (total > 0) {
             after = &ret_refs[total - 1].hash;
+        }
     }
     cap_store_read_end(read);
-    for (size_t i = 1; i < total; i++)
+    for (size_t i = 1; i < total; i++) {
         assert_true(memcmp(ret_refs[i - 1].hash.bytes, ret_refs[i].hash.bytes, CAP_HASH_SIZE) < 0);
+    }
     return total;
 }

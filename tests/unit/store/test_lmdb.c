@@ -92,8 +92,9 @@ static void write_file(const char *dir, const char *name, size_t len)
     (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
     fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
     assert_true(fd >= 0);
-    for (size_t i = 0; i < len; i++)
+    for (size_t i = 0; i < len; i++) {
         assert_int_equal(write(fd, &byte, 1), 1);
+    }
     close(fd);
 }
 
@@ -158,8 +159,9 @@ static void test_readers_full(void **state)
     struct cap_space space;
 
     assert_cap_ok(put_data(store, 1, 1000));
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         assert_cap_ok(cap_store_read_begin(store, &reads[i]));
+    }
     assert_cap_error(cap_store_read_begin(store, &fourth), CAP_E_READERS_FULL);
     assert_null(fourth);
     assert_cap_ok(cap_store_space(store, &space)); /* figures need no reader of the caller's */
@@ -171,8 +173,9 @@ static void test_readers_full(void **state)
     assert_cap_ok(check_cap(store, 2, 1000));
     cap_store_read_end(reads[1]);
     cap_store_read_end(reads[2]);
-    for (int i = 0; i < 100; i++)
+    for (int i = 0; i < 100; i++) {
         assert_cap_ok(check_cap(store, 1, 1000));
+    }
 }
 
 /* Ended reads do not pin pages, though their transactions are kept. */
@@ -183,10 +186,12 @@ static void test_idle_reads_pin_nothing(void **state)
     struct cap_space space;
 
     assert_cap_ok(put_data(store, 1, 100));
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 8; i++) {
         assert_cap_ok(cap_store_read_begin(store, &reads[i]));
-    for (int i = 0; i < 8; i++)
+    }
+    for (int i = 0; i < 8; i++) {
         cap_store_read_end(reads[i]);
+    }
     for (int i = 0; i < 100; i++) {
         uint64_t stage;
 
@@ -205,14 +210,16 @@ static void test_larger_map_makes_room(void **state)
     struct fixture *fixture = *state;
     uint64_t seed = 1;
 
-    while (put_data(fixture->store, seed, 500000) == CAP_OK)
+    while (put_data(fixture->store, seed, 500000) == CAP_OK) {
         seed++;
+    }
     assert_cap_error(put_data(fixture->store, seed, 500000), CAP_E_MAP_FULL);
     fixture->engine.max_bytes = 16 << 20;
     reopen(state);
     assert_cap_ok(put_data(fixture->store, seed, 500000));
-    for (uint64_t i = 1; i <= seed; i++)
+    for (uint64_t i = 1; i <= seed; i++) {
         assert_cap_ok(check_cap(fixture->store, i, 500000));
+    }
     fixture->engine.max_bytes = 1 << 20; /* smaller than the file: the file wins, reads go on */
     reopen(state);
     assert_cap_ok(check_cap(fixture->store, seed, 500000));
@@ -232,14 +239,16 @@ static void test_pinned_room_comes_back(void **state)
         uint64_t stage;
 
         error = stage_all(store, 2, 1000000, &stage);
-        if (error == CAP_OK)
+        if (error == CAP_OK) {
             error = cap_store_stage_drop(store, stage);
+        }
     }
     assert_cap_error(error, CAP_E_MAP_FULL);
     assert_cap_ok(check_body(read, 1, 1000));
     cap_store_read_end(read);
-    for (uint64_t seed = 10; seed < 14; seed++)
+    for (uint64_t seed = 10; seed < 14; seed++) {
         assert_cap_ok(put_data(store, seed, 1000000));
+    }
     assert_cap_ok(check_cap(store, 13, 1000000));
 }
 
@@ -274,11 +283,13 @@ static int setup_small_disk(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof(*fixture));
 
-    if (!fixture)
+    if (!fixture) {
         return -1;
+    }
     fixture->engine.is_lmdb = true;
-    if (!fixture_make_dir(fixture))
+    if (!fixture_make_dir(fixture)) {
         return -1;
+    }
     if (mount("tmpfs", fixture->dir, "tmpfs", 0, DISK_BYTES) != 0) {
         (void)rmdir(fixture->dir);
         free(fixture);
@@ -293,11 +304,13 @@ static int teardown_small_disk(void **state)
 {
     struct fixture *fixture = *state;
 
-    if (!fixture)
+    if (!fixture) {
         return 0;
+    }
     fixture_close(fixture);
-    if (umount(fixture->dir) != 0)
+    if (umount(fixture->dir) != 0) {
         return -1;
+    }
     (void)rmdir(fixture->dir);
     free(fixture);
     return 0;
@@ -316,8 +329,9 @@ static void test_disk_full(void **state)
         return;
     }
     assert_cap_error(stage_all(fixture->store, 1, 20 << 20, &stage), CAP_E_DISK_FULL);
-    while ((error = put_data(fixture->store, 100 + count, 200000)) == CAP_OK)
+    while ((error = put_data(fixture->store, 100 + count, 200000)) == CAP_OK) {
         count++;
+    }
     assert_cap_error(error, CAP_E_DISK_FULL);
     assert_true(count > 5);
     write_file(fixture->dir, "hog", 0);
@@ -327,12 +341,13 @@ static void test_disk_full(void **state)
 
         (void)snprintf(path, sizeof(path), "%s/hog", fixture->dir);
         fd = open(path, O_WRONLY);
-        while (write(fd, block, sizeof(block)) > 0)
-            continue;
+        while (write(fd, block, sizeof(block)) > 0) {
+        }
         close(fd);
         assert_cap_error(put_data(fixture->store, 1, 100000), CAP_E_DISK_FULL);
-        for (uint64_t i = 0; i < count; i++)
+        for (uint64_t i = 0; i < count; i++) {
             assert_cap_ok(check_cap(fixture->store, 100 + i, 200000));
+        }
         assert_int_equal(unlink(path), 0);
     }
     assert_cap_ok(put_data(fixture->store, 1, 100));

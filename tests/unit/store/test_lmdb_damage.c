@@ -161,10 +161,11 @@ static void test_damaged_chunks(void **state)
         raw = raw_begin(fixture, "bulk");
         len = raw_get(&raw, key, sizeof(key), chunk, sizeof(chunk));
         assert_int_equal(len, 65520);
-        if (damage == 0)
+        if (damage == 0) {
             raw_delete(&raw, key, sizeof(key));
-        else
+        } else {
             raw_put(&raw, key, sizeof(key), chunk, damage == 1 ? len - 1 : len + 1);
+        }
         raw_end(&raw);
         assert_cap_ok(fixture_open(fixture));
         assert_cap_error(check_cap(fixture->store, 1, 200000), CAP_E_CORRUPT);
@@ -290,8 +291,9 @@ static void test_truncated(void **state)
     uint8_t *bytes;
     size_t len, refused = 0, cuts = 0;
 
-    for (uint64_t seed = 1; seed <= 6; seed++)
+    for (uint64_t seed = 1; seed <= 6; seed++) {
         assert_cap_ok(put_data(fixture->store, seed, 30000 * seed));
+    }
     fixture_close(fixture);
     file_path(fixture, path);
     bytes = load_file(path, &len);
@@ -308,8 +310,9 @@ static void test_truncated(void **state)
             refused++;
             continue;
         }
-        for (uint64_t seed = 1; seed <= 6; seed++)
+        for (uint64_t seed = 1; seed <= 6; seed++) {
             assert_cap_ok(check_cap(fixture->store, seed, 30000 * seed));
+        }
         fixture_close(fixture);
     }
     assert_true(refused > cuts * 9 / 10);
@@ -333,8 +336,10 @@ static void test_sound_but_short(void **state)
     struct raw raw;
     char path[256];
 
-    for (uint64_t seed = 1; seed <= 5; seed++) /* makes some free pages, but no long run of them */
+    for (uint64_t seed = 1; seed <= 5;
+         seed++) { /* makes some free pages, but no long run of them */
         assert_cap_ok(put_data(fixture->store, seed, 1000));
+    }
     fixture_close(fixture);
     raw = raw_begin(fixture, "contents");
     raw_put(&raw, key, sizeof(key), value, 100);
@@ -348,8 +353,9 @@ static void test_sound_but_short(void **state)
     assert_int_equal(stat(path, &st), 0);
     assert_true((uint64_t)st.st_size < (uint64_t)(info.me_last_pgno + 1) * 4096);
     assert_cap_ok(fixture_open(fixture));
-    for (uint64_t seed = 1; seed <= 5; seed++)
+    for (uint64_t seed = 1; seed <= 5; seed++) {
         assert_cap_ok(check_cap(fixture->store, seed, 1000));
+    }
     assert_cap_ok(put_data(fixture->store, 6, 300000));
     assert_cap_ok(check_cap(fixture->store, 6, 300000));
 }

@@ -27,15 +27,17 @@ static struct {
 
 static bool strikes(enum fault_kind kind)
 {
-    if (fault.kind != kind && fault.kind != FAULT_ANY)
+    if (fault.kind != kind && fault.kind != FAULT_ANY) {
         return false;
+    }
     fault.seen++;
     if (fault.after > 0) {
         fault.after--;
         return false;
     }
-    if (fault.times == 0)
+    if (fault.times == 0) {
         return false;
+    }
     fault.times--;
     errno = fault.error;
     return true;
@@ -43,22 +45,25 @@ static bool strikes(enum fault_kind kind)
 
 INTERPOSED ssize_t pwrite(int fd, const void *bytes, size_t len, off_t at)
 {
-    if (strikes(len < META_MAX ? FAULT_META : FAULT_DATA))
+    if (strikes(len < META_MAX ? FAULT_META : FAULT_DATA)) {
         return -1;
+    }
     return syscall(SYS_pwrite64, fd, bytes, len, at);
 }
 
 INTERPOSED ssize_t writev(int fd, const struct iovec *iov, int count)
 {
-    if (strikes(FAULT_DATA))
+    if (strikes(FAULT_DATA)) {
         return -1;
+    }
     return syscall(SYS_writev, fd, iov, count);
 }
 
 INTERPOSED int fdatasync(int fd)
 {
-    if (strikes(FAULT_SYNC))
+    if (strikes(FAULT_SYNC)) {
         return -1;
+    }
     return (int)syscall(SYS_fdatasync, fd);
 }
 
@@ -147,13 +152,16 @@ static enum cap_error publish(struct cap_store *store, uint64_t seed)
     struct cap_put put = fake_data(&seed, 9 << 20);
     enum cap_error error = put_data(store, seed + 1, 50);
 
-    if (error == CAP_OK)
+    if (error == CAP_OK) {
         error = stage_all(store, seed, 9 << 20, &put.stage);
-    if (error != CAP_OK)
+    }
+    if (error != CAP_OK) {
         return error;
+    }
     error = put_one(store, &put, NULL);
-    if (error != CAP_OK && error != CAP_E_STORE_FAILED)
+    if (error != CAP_OK && error != CAP_E_STORE_FAILED) {
         (void)cap_store_stage_drop(store, put.stage);
+    }
     return error;
 }
 
@@ -162,8 +170,9 @@ static void check_whole_or_absent(struct cap_store *store, uint64_t seed, uint64
 {
     enum cap_error error = check_cap(store, seed, len);
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         assert_cap_error(error, CAP_E_NOT_FOUND);
+    }
     *ret_present += error == CAP_OK;
 }
 

@@ -49,10 +49,12 @@ static enum cap_error publish(struct cap_store *store, uint64_t seed)
     struct cap_put put = fake_data(&seed, len_of(seed));
     enum cap_error error = CAP_OK;
 
-    if (seed % 11 == 7)
+    if (seed % 11 == 7) {
         error = stage_all(store, seed, len_of(seed), &put.stage);
-    if (error == CAP_OK && seed % 22 == 7)
+    }
+    if (error == CAP_OK && seed % 22 == 7) {
         return cap_store_stage_drop(store, put.stage);
+    }
     return error == CAP_OK ? put_one(store, &put, NULL) : error;
 }
 
@@ -62,8 +64,9 @@ static _Noreturn void run_writer(struct fixture *fixture, uint64_t seed, int ack
 
     for (; error == CAP_OK; seed++) {
         error = publish(fixture->store, seed);
-        if (error == CAP_OK && seed % 22 != 7 && write(ack, &seed, sizeof(seed)) != sizeof(seed))
+        if (error == CAP_OK && seed % 22 != 7 && write(ack, &seed, sizeof(seed)) != sizeof(seed)) {
             _exit(1);
+        }
     }
     _exit(-(int)error);
 }
@@ -88,11 +91,14 @@ static size_t live_and_die(struct fixture *fixture, uint64_t first, long delay_u
     nanosleep(&delay, NULL);
     assert_int_equal(kill(child, SIGKILL), 0);
     assert_int_equal(waitpid(child, &status, 0), child);
-    if (WIFEXITED(status))
+    if (WIFEXITED(status)) {
         fail_msg("the writer ended by itself: %s",
                  cap_error_name(cap_error_from_code((unsigned)WEXITSTATUS(status))));
-    while (count < max && read(pipes[0], &ret_acks[count], sizeof(*ret_acks)) == sizeof(*ret_acks))
+    }
+    while (count < max &&
+           read(pipes[0], &ret_acks[count], sizeof(*ret_acks)) == sizeof(*ret_acks)) {
         count++;
+    }
     close(pipes[0]);
     return count;
 }
@@ -149,11 +155,13 @@ static void test_kill(void **state)
         }
         count = live_and_die(fixture, (round + 1) * ROUND_SEEDS, delay_us, acks, 8192);
         assert_cap_ok(fixture_open(fixture));
-        for (size_t i = 0; i < count; i++)
+        for (size_t i = 0; i < count; i++) {
             assert_cap_ok(check_cap(fixture->store, acks[i], len_of(acks[i])));
-        if (round % 8 == 7 || round + 1 == rounds)
+        }
+        if (round % 8 == 7 || round + 1 == rounds) {
             assert_int_equal(check_listed(fixture->store),
                              get_counts(fixture->store).caps[CAP_KIND_DATA]);
+        }
         acknowledged += count;
         fixture_close(fixture);
     }

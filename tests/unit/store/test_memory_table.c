@@ -34,8 +34,9 @@ static void test_against_model(void **state)
         const struct item *found = memory_table_find(&table, bytes);
 
         assert_int_equal(found ? found->value : 0, model[key]);
-        if (found)
+        if (found) {
             assert_ptr_equal(found, memory_table_at(&table, memory_table_seek(&table, bytes)));
+        }
     }
     memory_table_free(&table);
 }

@@ -75,8 +75,9 @@ static void test_cap_damage(void **state)
                          CAP_E_CORRUPT);
         bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
-    for (size_t len = 0; len < sizeof(bytes); len++)
+    for (size_t len = 0; len < sizeof(bytes); len++) {
         assert_cap_error(store_cap_decode((struct cap_bytes){bytes, len}, &got), CAP_E_CORRUPT);
+    }
 }
 
 /* A record that checks but states what cannot be. */

@@ -163,8 +163,9 @@ static void check_window(struct cap_read *read, uint64_t seed, uint64_t body_len
     size_t got = 0, sum = 0;
     int count = 0;
 
-    if (wanted > body_len - at)
+    if (wanted > body_len - at) {
         wanted = body_len - at;
+    }
     assert_cap_ok(cap_store_window(read, &hash, at, len, iov, &count, &got));
     assert_int_equal(got, wanted);
     assert_in_range(count, wanted > 0, CAP_STORE_WINDOW_IOV);
@@ -172,8 +173,9 @@ static void check_window(struct cap_read *read, uint64_t seed, uint64_t body_len
         const uint8_t *bytes = iov[i].iov_base;
 
         assert_true(iov[i].iov_len > 0);
-        for (size_t j = 0; j < iov[i].iov_len; j++)
+        for (size_t j = 0; j < iov[i].iov_len; j++) {
             assert_true(bytes[j] == fake_byte(seed, at + sum + j));
+        }
         sum += iov[i].iov_len;
     }
     assert_int_equal(sum, got);
@@ -237,8 +239,9 @@ static void test_page_roots(void **state)
     struct cap_put put = fake_data(&seed, 20);
     struct cap_read *read;
 
-    for (size_t i = 0; i < ROOTS; i++)
+    for (size_t i = 0; i < ROOTS; i++) {
         roots[i] = fake_hash(1000 + i);
+    }
     put.info.page_count = ROOTS;
     put.page_roots = roots;
     assert_cap_ok(put_one(store, &put, NULL));
@@ -294,8 +297,9 @@ static size_t count_listed(struct cap_store *store, struct cap_list_query query)
         for (size_t i = 0; i < count; i++) {
             assert_true(memcmp(before.bytes, items[i].hash.bytes, CAP_HASH_SIZE) < 0);
             before = items[i].hash;
-            if (query.kind)
+            if (query.kind) {
                 assert_int_equal(items[i].info.kind, query.kind);
+            }
         }
         total += count;
         query.after = &last;
@@ -328,8 +332,9 @@ static bool agrees(const struct cap_hash *a, const struct cap_hash *b, unsigned 
     for (unsigned i = 0; i < bits; i++) {
         unsigned shift = 7 - i % 8;
 
-        if ((a->bytes[i / 8] >> shift & 1) != (b->bytes[i / 8] >> shift & 1))
+        if ((a->bytes[i / 8] >> shift & 1) != (b->bytes[i / 8] >> shift & 1)) {
             return false;
+        }
     }
     return true;
 }

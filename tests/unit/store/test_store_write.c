@@ -134,8 +134,9 @@ static void test_snapshot(void **state)
 
     assert_cap_ok(put_data(store, 1, 100000));
     read = begin_read(store);
-    for (uint64_t seed = 2; seed < 30; seed++)
+    for (uint64_t seed = 2; seed < 30; seed++) {
         assert_cap_ok(put_data(store, seed, 100000));
+    }
     later = begin_read(store);
     assert_cap_error(cap_store_find(read, &hash, NULL), CAP_E_NOT_FOUND);
     assert_cap_ok(cap_store_find(later, &hash, NULL));
@@ -162,11 +163,13 @@ static void test_window_outlasts_commits(void **state)
     assert_cap_ok(put_data(store, 1, 60000));
     read = begin_read(store);
     assert_cap_ok(cap_store_window(read, &hash, 100, 40000, iov, &count, &len));
-    for (uint64_t seed = 2; seed < 40; seed++)
+    for (uint64_t seed = 2; seed < 40; seed++) {
         assert_cap_ok(put_data(store, seed, 60000));
+    }
     bytes = iov[0].iov_base;
-    for (size_t i = 0; i < iov[0].iov_len; i++)
+    for (size_t i = 0; i < iov[0].iov_len; i++) {
         assert_true(bytes[i] == fake_byte(1, 100 + i));
+    }
     cap_store_read_end(read);
 }
 
@@ -304,8 +307,9 @@ static uint64_t fill(struct cap_store *store, uint64_t seed, uint64_t len)
 
 static void check_all(struct cap_store *store, uint64_t seed, uint64_t count, uint64_t len)
 {
-    for (uint64_t i = 0; i < count; i++)
+    for (uint64_t i = 0; i < count; i++) {
         assert_cap_ok(check_cap(store, seed + i, len));
+    }
 }
 
 /* Full: refused by name, all that was there stays readable, and a dropped stage makes room. */
@@ -341,10 +345,11 @@ static void test_full_while_staging(void **state)
 
         assert_cap_ok(error);
         error = stage_all(store, 2, (3 << 20) + 150000 * (uint64_t)i, &stages[1]);
-        if (error == CAP_E_MAP_FULL)
+        if (error == CAP_E_MAP_FULL) {
             full++;
-        else
+        } else {
             assert_cap_ok(error);
+        }
         assert_cap_ok(cap_store_stage_drop(store, stages[0]));
         assert_cap_ok(cap_store_stage_drop(store, stages[1]));
     }

@@ -35,18 +35,22 @@ static enum cap_error look(struct cap_read *read, uint64_t round)
     uint64_t present;
     enum cap_error error = cap_store_counts(read, &counts);
 
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     present = counts.caps[CAP_KIND_DATA];
     next = fake_hash(present + 1);
     error = cap_store_find(read, &next, NULL);
-    if (error != CAP_E_NOT_FOUND)
+    if (error != CAP_E_NOT_FOUND) {
         return CAP_E_INTERNAL;
-    if (present == 0)
+    }
+    if (present == 0) {
         return CAP_OK;
+    }
     error = check_body(read, present, len_of(present));
-    if (error != CAP_OK)
+    if (error != CAP_OK) {
         return error;
+    }
     return check_body(read, 1 + round % present, len_of(1 + round % present));
 }
 
@@ -58,8 +62,9 @@ static void *run_reader(void *arg)
         struct cap_read *read;
 
         reader->error = cap_store_read_begin(reader->store, &read);
-        if (reader->error != CAP_OK)
+        if (reader->error != CAP_OK) {
             break;
+        }
         reader->error = look(read, reader->snapshots);
         cap_store_read_end(read);
         reader->snapshots++;
@@ -75,8 +80,9 @@ static void *run_gauge(void *arg)
 
     while (!atomic_load(reader->stop) && reader->error == CAP_OK) {
         reader->error = cap_store_space(reader->store, &space);
-        if (reader->error == CAP_OK)
+        if (reader->error == CAP_OK) {
             reader->error = cap_store_tend(reader->store);
+        }
         reader->snapshots++;
     }
     return NULL;
@@ -89,10 +95,12 @@ static enum cap_error write_all(struct cap_store *store)
     for (uint64_t seed = 1; seed <= COMMITS && error == CAP_OK; seed++) {
         struct cap_put put = fake_data(&seed, len_of(seed));
 
-        if (seed % 7 == 0)
+        if (seed % 7 == 0) {
             error = stage_all(store, seed, len_of(seed), &put.stage);
-        if (error == CAP_OK)
+        }
+        if (error == CAP_OK) {
             error = put_one(store, &put, NULL);
+        }
     }
     return error;
 }
@@ -113,11 +121,13 @@ static void test_readers_and_writer(void **state)
     }
     error = write_all(store);
     atomic_store(&stop, true);
-    for (size_t i = 0; i <= READERS; i++)
+    for (size_t i = 0; i <= READERS; i++) {
         assert_int_equal(pthread_join(readers[i].thread, NULL), 0);
+    }
     assert_cap_ok(error);
-    for (size_t i = 0; i <= READERS; i++)
+    for (size_t i = 0; i <= READERS; i++) {
         assert_cap_ok(readers[i].error);
+    }
     assert_int_equal(get_counts(store).caps[CAP_KIND_DATA], COMMITS);
 }
 
