@@ -140,7 +140,7 @@ static bool all_known(const struct admin_param *params, json_t *given, struct ad
     json_object_foreach(given, name, value)
     {
         if (!is_known(params, name)) {
-            admin_error_param(error, ADMIN_UNKNOWN_PARAM, name, "there is no param of that name");
+            admin_error_param(error, ADMIN_UNKNOWN_PARAM, name, "there is no param %.60s", name);
             return false;
         }
     }
