@@ -31,7 +31,7 @@ static enum cap_error end_run(struct runs *runs)
         return CAP_OK;
     }
     json_t *run =
-        json_pack("{s:o, s:o, s:o}", "offset", admin_value_address(runs->first * CAP_PAGE_SIZE),
+        json_pack("{s:o, s:o, s:o}", "start", admin_value_address(runs->first * CAP_PAGE_SIZE),
                   "size", admin_value_u64((runs->next - runs->first) * CAP_PAGE_SIZE), "pages",
                   admin_value_u64(runs->next - runs->first));
     return admin_push(runs->shown, run) ? CAP_OK : CAP_E_NO_MEMORY;
@@ -106,12 +106,11 @@ enum cap_error admin_explain_data(struct cap_read *read, const struct cap_hash *
         return error;
     }
     uint64_t present = (head - CAP_DATA_BODY_FIXED) / CAP_PAGE_REF_SIZE;
-    json_t *layout =
-        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "size", admin_value_u64(info->size),
-                  "pages", admin_value_u64(info->size / CAP_PAGE_SIZE), "pages_present",
-                  admin_value_u64(present), "content_bytes", admin_value_u64(runs.window_bytes),
-                  "stored_bytes", admin_value_u64(info->body_len - head), "run_count",
-                  admin_value_u64(runs.count), "runs", runs.shown);
+    json_t *layout = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "size",
+                               admin_value_u64(info->size), "page_count", admin_value_u64(present),
+                               "content_bytes", admin_value_u64(runs.window_bytes), "stored_bytes",
+                               admin_value_u64(info->body_len - head), "run_count",
+                               admin_value_u64(runs.count), "runs", runs.shown);
     if (!layout) {
         return CAP_E_NO_MEMORY;
     }

@@ -1,15 +1,15 @@
 /*
  * Lays an Image out for a person: code, endpoints, mappings in address order with what they show,
- * slots with what they resolve to, and notes. Lists are cut to the page that was asked for and say
- * how long they are, so that the answer is bounded.
+ * slots with what they resolve to, and warnings. Lists are cut to the page that was asked for and
+ * say how long they are, so that the answer is bounded.
  */
 #include "daemon/admin/explain_image.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "daemon/admin/notes.h"
 #include "daemon/admin/value.h"
+#include "daemon/admin/warnings.h"
 
 enum cap_error admin_layout_resolve(struct admin_layout *layout, const struct cap_hash *hash,
                                     struct admin_target *ret_target)
@@ -102,7 +102,7 @@ static json_t *endpoint_json(struct admin_layout *layout, const void *list, size
     return json_pack("{s:o, s:o, s:o, s:i, s:o}", "key", admin_value_key(endpoint.key), "entry_pc",
                      admin_value_address(endpoint.entry_pc), "stack_top",
                      admin_value_address(endpoint.stack_top), "arg_cnode_size",
-                     (int)endpoint.arg_cnode_size, "registers", registers_json(&endpoint));
+                     (int)endpoint.arg_cnode_size, "initial_regs", registers_json(&endpoint));
 }
 
 static json_t *mapping_json(struct admin_layout *layout, const void *list, size_t index,
@@ -117,12 +117,12 @@ static json_t *mapping_json(struct admin_layout *layout, const void *list, size_
     cap_mapping_at(list, placed->index, &mapping);
     bool found = admin_layout_root_slot(layout, &mapping, &table, &slot);
     bool read_only = found && table == CAP_TABLE_PINNED;
-    return json_pack(
-        "{s:o, s:o, s:o, s:s, s:o, s:o, s:o}", "start", admin_value_address(mapping.start), "end",
-        admin_value_address(placed->end), "size", admin_value_u64(mapping.size), "access",
-        read_only ? "read_only" : "read_write", "source", keys_json(&mapping.source, &whole_path),
-        "table", found ? json_string(cap_table_name(table)) : json_null(), "cap_hash",
-        found ? admin_value_hash(&slot.cap_hash) : json_null());
+    return json_pack("{s:o, s:o, s:o, s:b, s:o, s:o, s:o}", "start",
+                     admin_value_address(mapping.start), "end", admin_value_address(placed->end),
+                     "size", admin_value_u64(mapping.size), "read_only", (int)read_only, "source",
+                     keys_json(&mapping.source, &whole_path), "table",
+                     found ? json_string(cap_table_name(table)) : json_null(), "cap_hash",
+                     found ? admin_value_hash(&slot.cap_hash) : json_null());
 }
 
 static json_t *slot_json(struct admin_layout *layout, const void *list, size_t index,
@@ -135,7 +135,7 @@ static json_t *slot_json(struct admin_layout *layout, const void *list, size_t i
     if (*ret_error != CAP_OK) {
         return NULL;
     }
-    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "key", admin_value_key(slot.key), "cap_hash",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "slot", admin_value_key(slot.key), "cap_hash",
                      admin_value_hash(&slot.cap_hash), "present",
                      target.looked_up ? json_boolean(target.present) : json_null(), "kind",
                      target.present ? json_string(admin_kind_name(target.info.kind)) : json_null(),
@@ -176,7 +176,7 @@ static enum cap_error place_mappings(struct admin_layout *layout)
 static json_t *code_json(uint64_t len)
 {
     uint64_t mapped = (len + CAP_PAGE_SIZE - 1) / CAP_PAGE_SIZE * CAP_PAGE_SIZE;
-    return json_pack("{s:o, s:o, s:o}", "address",
+    return json_pack("{s:o, s:o, s:o}", "start",
                      len ? admin_value_address(CAP_CODE_BASE) : json_null(), "size",
                      admin_value_u64(len), "mapped_size", admin_value_u64(mapped));
 }
@@ -186,7 +186,7 @@ static json_t *outline(const struct admin_layout *layout, const struct cap_info 
 {
     const struct cap_image_view *view = &layout->structure->view;
     return json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "content_hash",
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "image_content_hash",
         info->has_content_hash ? admin_value_hash(&info->content_hash) : json_null(), "code",
         code_json(layout->structure->code_len), "endpoint_count",
         admin_value_u64(view->endpoints.count), "mapping_count",
@@ -211,13 +211,13 @@ static enum cap_error add_list(struct admin_layout *layout, json_t *object, cons
     return json_object_set_new(object, name, array) == 0 ? CAP_OK : CAP_E_NO_MEMORY;
 }
 
-static enum cap_error add_notes(struct admin_layout *layout, json_t *object)
+static enum cap_error add_warnings(struct admin_layout *layout, json_t *object)
 {
     uint64_t count = 0;
     json_t *array = json_array();
-    enum cap_error error = array ? admin_notes(layout, array, &count) : CAP_E_NO_MEMORY;
-    if (json_object_set_new(object, "notes", array) != 0 ||
-        json_object_set_new(object, "note_count", admin_value_u64(count)) != 0) {
+    enum cap_error error = array ? admin_warnings(layout, array, &count) : CAP_E_NO_MEMORY;
+    if (json_object_set_new(object, "warnings", array) != 0 ||
+        json_object_set_new(object, "warning_count", admin_value_u64(count)) != 0) {
         return error != CAP_OK ? error : CAP_E_NO_MEMORY;
     }
     return error;
@@ -236,7 +236,7 @@ static enum cap_error lay_out(struct admin_layout *layout, json_t *object)
     if (error == CAP_OK) {
         error = add_list(layout, object, "initial", &view->initial, slot_json);
     }
-    return error == CAP_OK ? add_notes(layout, object) : error;
+    return error == CAP_OK ? add_warnings(layout, object) : error;
 }
 
 enum cap_error admin_explain_image(struct cap_read *read, const struct cap_hash *hash,

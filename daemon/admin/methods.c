@@ -185,7 +185,7 @@ static const struct admin_field stat_result[] = {
     {"ref_count", "integer", "image: distinct caps that it names; data: 0"},
     {"published", "string or null", "when it was first published"},
     {"publisher", "object or null", "uid and gid of who first published it; null when not local"},
-    {"content_hash", "string or null", "image: the image_content_hash it was first published with"},
+    {"image_content_hash", "string or null", "image: of the wire Image that was published first"},
     END_FIELD,
 };
 
@@ -201,14 +201,12 @@ static const struct admin_field explain_result[] = {
     {"body_len", "integer", "bytes of its served body"},
     {"published", "string or null", "when it was first published"},
     {"image", "object or null",
-     "null of data; of an image: content_hash, code, counts, endpoints, mappings in address order, "
-     "pinned "
-     "and initial slots with what they resolve to, gas_slots, quota_slots, yield_receiver_slot, "
-     "notes on what is odd"},
+     "null of data; of an image: image_content_hash, code, counts, endpoints, mappings in address "
+     "order, pinned and initial slots with what they resolve to, gas_slots, quota_slots, "
+     "yield_receiver_slot, warnings with reason and message"},
     {"data", "object or null",
-     "null of an image; of data: size, pages, pages_present, content_bytes, stored_bytes, "
-     "run_count, runs of "
-     "pages that are present"},
+     "null of an image; of data: size, page_count, content_bytes, stored_bytes, "
+     "run_count, runs of pages that are not zero"},
     END_FIELD,
 };
 

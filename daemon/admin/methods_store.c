@@ -33,7 +33,7 @@ static json_t *info_json(const struct cap_hash *hash, const struct cap_info *inf
         admin_kind_name(info->kind), "body_len", admin_value_u64(info->body_len), "size",
         admin_value_u64(info->size), "page_count", admin_value_u64(info->page_count), "ref_count",
         admin_value_u64(info->ref_count), "published", admin_value_time(info->published_us),
-        "publisher", publisher_json(&info->publisher), "content_hash",
+        "publisher", publisher_json(&info->publisher), "image_content_hash",
         info->has_content_hash ? admin_value_hash(&info->content_hash) : json_null());
 }
 

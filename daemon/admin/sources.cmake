@@ -14,7 +14,7 @@ target_sources(daemon PRIVATE
     admin/methods_server.c
     admin/methods_store.c
     admin/metrics.c
-    admin/notes.c
+    admin/warnings.c
     admin/params.c
     admin/reference.c
     admin/structure.c

@@ -2,8 +2,8 @@
  * What is odd about a stored Image, for a person: the warnings of lib/cap/lint.h as far as a cap
  * still shows them, and what became of its references.
  */
-#ifndef DAEMON_ADMIN_NOTES_H
-#define DAEMON_ADMIN_NOTES_H
+#ifndef DAEMON_ADMIN_WARNINGS_H
+#define DAEMON_ADMIN_WARNINGS_H
 
 #include "daemon/admin/explain_image.h"
 
@@ -41,10 +41,10 @@ bool admin_layout_root_slot(const struct admin_layout *layout, const struct cap_
                             enum cap_table *ret_table, struct cap_slot *ret_slot);
 
 /*
- * Appends notes to the array: objects with reason and message, and key, table or start where they
- * apply. At most layout->page->limit of them; *ret_count counts all. Cost: O(n log n) in the
+ * Appends warnings to the array: objects with reason and message, and key, table or start where
+ * they apply. At most layout->page->limit of them; *ret_count counts all. Cost: O(n log n) in the
  * structure.
  */
-enum cap_error admin_notes(struct admin_layout *layout, json_t *array, uint64_t *ret_count);
+enum cap_error admin_warnings(struct admin_layout *layout, json_t *array, uint64_t *ret_count);
 
 #endif

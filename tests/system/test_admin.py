@@ -172,18 +172,19 @@ class Tool(AdminTest):
         self.assertEqual(stat["publisher"], {"uid": os.getuid(), "gid": os.getgid()})
         self.assertRegex(stat["published"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z$")
         image = self.ok(self.tool(d, "cap.explain", "hash=" + hashes["outer"]))["image"]
-        self.assertEqual((image["code"]["address"], image["code"]["size"]), ("0x400000", 100))
+        self.assertEqual((image["code"]["start"], image["code"]["size"]), ("0x400000", 100))
         self.assertEqual([m["start"] for m in image["mappings"]], ["0x10000000", "0x10002000"], "in address order")
-        self.assertEqual([m["access"] for m in image["mappings"]], ["read_only", "read_write"])
+        self.assertEqual([m["read_only"] for m in image["mappings"]], [True, False])
         self.assertEqual([m["cap_hash"] for m in image["mappings"]], [hashes["pinned"], hashes["initial"]])
-        self.assertEqual([(p["key"], p["kind"], p["present"]) for p in image["pinned"]],
+        self.assertEqual([(p["slot"], p["kind"], p["present"]) for p in image["pinned"]],
                          [("07", "image", True), ("0b", "data", True)])
         self.assertEqual(image["endpoints"][0]["stack_top"], "0x10004000")
-        # What check warns of is noted here, and nothing else.
-        warnings = self.ok(capctl("check", self.root / "outer"))["warnings"]
-        self.assertEqual(sorted(n["reason"] for n in image["notes"]), sorted(w["reason"] for w in warnings))
+        # What check says is said here, by the same names, and nothing else.
+        checked = self.ok(capctl("check", self.root / "outer"))
+        self.assertEqual({stat["image_content_hash"], image["image_content_hash"]}, {checked["image_content_hash"]})
+        self.assertEqual(sorted(w["reason"] for w in image["warnings"]), sorted(w["reason"] for w in checked["warnings"]))
         data = self.ok(self.tool(d, "cap.explain", "hash=" + hashes["pinned"]))["data"]
-        self.assertEqual((data["size"], data["pages"], data["pages_present"]), (2 * PAGE, 2, 1))
+        self.assertEqual((data["size"], data["page_count"]), (2 * PAGE, 1))
 
     def test_for_a_person(self):
         d = self.daemon()
