@@ -24,6 +24,12 @@ WANTED = [
 ]
 
 
+def started_by(prefix):
+    """The program that the installed unit starts."""
+    unit = (prefix / "lib/systemd/system/capstored.service").read_text()
+    return re.search(r"(?m)^ExecStart=(\S+)", unit).group(1)
+
+
 class Install(unittest.TestCase):
     def test_everything_is_there_and_the_unit_starts_what_is_installed(self):
         with tempfile.TemporaryDirectory(prefix="capstore-install-") as folder:
@@ -32,9 +38,13 @@ class Install(unittest.TestCase):
             prefix = Path(folder + PREFIX)
             for name in WANTED:
                 self.assertTrue((prefix / name).is_file(), name)
-            unit = (prefix / "lib/systemd/system/capstored.service").read_text()
-            program = re.search(r"(?m)^ExecStart=(\S+)", unit).group(1)
+            program = started_by(prefix)
             self.assertTrue(os.access(folder + program, os.X_OK), program)
+
+    def test_a_prefix_given_at_the_end_is_followed(self):
+        with tempfile.TemporaryDirectory(prefix="capstore-install-") as folder:
+            subprocess.run([CMAKE, "--install", BUILD, "--prefix", folder], check=True, stdout=subprocess.DEVNULL)
+            self.assertEqual(started_by(Path(folder)), folder + "/bin/capstored")
 
 
 if __name__ == "__main__":
