@@ -4,6 +4,7 @@
 #include "client/capctl/file.h"
 #include "client/capctl/progress.h"
 #include "client/capctl/result.h"
+#include "client/capctl/show.h"
 
 enum cli_exit cli_print(struct cli *cli, struct out *out, enum cli_exit exit)
 {
@@ -101,6 +102,17 @@ struct capstore_check *cli_judge(struct cli *cli, const struct capstore_source *
     return check;
 }
 
+/* What get and closure fetch is no wire Image, but not broken either. */
+static void note_body(const struct cli *cli, const struct cli_input *input)
+{
+    struct capstore_cap *cap = cli_read_body(input);
+    if (cap != NULL) {
+        cli_note("%s is no wire Image but a sound served body (kind: %s); show reads it",
+                 cli->arguments[0], capstore_kind_name(capstore_cap_kind(cap)));
+    }
+    capstore_cap_free(cap);
+}
+
 enum cli_exit cli_check(struct cli *cli)
 {
     struct cli_input input;
@@ -110,6 +122,9 @@ enum cli_exit cli_check(struct cli *cli)
     enum cli_exit exit = CLI_FAILED;
     struct capstore_check *check = cli_judge(cli, &input.source, &exit);
     if (check != NULL) {
+        if (check->error == CAPSTORE_E_SSZ) {
+            note_body(cli, &input);
+        }
         exit = cli_print_check(cli, check);
     }
     capstore_check_free(check);

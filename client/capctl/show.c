@@ -248,8 +248,7 @@ static enum cli_exit show_stored(struct cli *cli, const struct capstore_hash *ha
     return exit;
 }
 
-/* A file as a served body: NULL when it is none, or cannot be read. */
-static struct capstore_cap *read_body(const struct cli_input *input)
+struct capstore_cap *cli_read_body(const struct cli_input *input)
 {
     struct capstore_cap *cap = NULL;
     uint8_t kind = 0;
@@ -277,7 +276,7 @@ enum cli_exit cli_show(struct cli *cli)
     if (!cli_input_open(cli, cli->arguments[0], &input)) {
         return CLI_FAILED;
     }
-    struct capstore_cap *cap = read_body(&input);
+    struct capstore_cap *cap = cli_read_body(&input);
     enum cli_exit exit = cap != NULL ? print_cap(cli, cap) : cli_show_wire(cli, &input.source);
     capstore_cap_free(cap);
     cli_input_close(&input);

@@ -309,6 +309,13 @@ class CheckAndHash(Tool):
             self.assertEqual((refused["verdict"], refused["error"]), ("refused", vector["error"]), vector["name"])
             self.assertTrue(refused["message"])
 
+    def test_a_served_body_is_pointed_out(self):
+        body = self.file("body", bytes.fromhex("02" "0010000000000000" "10000000" "10000000"))
+        done = self.run_tool("--json", "check", body)
+        self.assertEqual((done.returncode, json.loads(done.stdout)["error"]), (1, "ssz"))
+        self.assertIn(b"served body (kind: data)", done.stderr)
+        self.assertNotIn(b"served body", self.run_tool("check", self.file("other", b"\2 is no body")).stderr)
+
     def test_hash(self):
         path = self.file("f", b"hello")
         self.assertEqual(self.json("hash", path), {"cap_hash": HELLO, "size": PAGE, "body_len": 34})
