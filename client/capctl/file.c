@@ -157,6 +157,24 @@ void cli_input_close(struct cli_input *input)
     input->fd = -1;
 }
 
+struct capstore_cap *cli_input_body(const struct cli_input *input)
+{
+    struct capstore_cap *cap = NULL;
+    uint8_t kind = 0;
+    if (input->len == 0 || input->len > SIZE_MAX / 2 ||
+        input->source.read(input->source.ctx, 0, &kind, 1) != CAPSTORE_OK ||
+        (kind != CAPSTORE_KIND_IMAGE && kind != CAPSTORE_KIND_DATA)) {
+        return NULL;
+    }
+    uint8_t *body = malloc((size_t)input->len);
+    if (body != NULL &&
+        input->source.read(input->source.ctx, 0, body, (size_t)input->len) == CAPSTORE_OK) {
+        (void)capstore_cap_from_body((struct capstore_bytes){body, (size_t)input->len}, NULL, &cap);
+    }
+    free(body);
+    return cap;
+}
+
 /* ---- out ---- */
 
 static bool output_fail(struct cli *cli, const struct cli_output *output, int code)

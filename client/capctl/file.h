@@ -20,6 +20,9 @@ bool cli_input_open(struct cli *cli, const char *path, struct cli_input *ret_inp
 /* Closes it. */
 void cli_input_close(struct cli_input *input);
 
+/* An input as a served body: NULL when it is none, or cannot be read. The caller owns the cap. */
+struct capstore_cap *cli_input_body(const struct cli_input *input);
+
 /* An output under way. */
 struct cli_output {
     int fd;

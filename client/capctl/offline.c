@@ -4,7 +4,6 @@
 #include "client/capctl/file.h"
 #include "client/capctl/progress.h"
 #include "client/capctl/result.h"
-#include "client/capctl/show.h"
 
 enum cli_exit cli_print(struct cli *cli, struct out *out, enum cli_exit exit)
 {
@@ -105,7 +104,7 @@ struct capstore_check *cli_judge(struct cli *cli, const struct capstore_source *
 /* What get and closure fetch is no wire Image, but not broken either. */
 static void note_body(const struct cli *cli, const struct cli_input *input)
 {
-    struct capstore_cap *cap = cli_read_body(input);
+    struct capstore_cap *cap = cli_input_body(input);
     if (cap != NULL) {
         cli_note("%s is no wire Image but a sound served body (kind: %s); show reads it",
                  cli->arguments[0], capstore_kind_name(capstore_cap_kind(cap)));

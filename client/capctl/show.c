@@ -248,24 +248,6 @@ static enum cli_exit show_stored(struct cli *cli, const struct capstore_hash *ha
     return exit;
 }
 
-struct capstore_cap *cli_read_body(const struct cli_input *input)
-{
-    struct capstore_cap *cap = NULL;
-    uint8_t kind = 0;
-    if (input->len == 0 || input->len > SIZE_MAX / 2 ||
-        input->source.read(input->source.ctx, 0, &kind, 1) != CAPSTORE_OK ||
-        (kind != CAPSTORE_KIND_IMAGE && kind != CAPSTORE_KIND_DATA)) {
-        return NULL;
-    }
-    uint8_t *body = malloc((size_t)input->len);
-    if (body != NULL &&
-        input->source.read(input->source.ctx, 0, body, (size_t)input->len) == CAPSTORE_OK) {
-        (void)capstore_cap_from_body((struct capstore_bytes){body, (size_t)input->len}, NULL, &cap);
-    }
-    free(body);
-    return cap;
-}
-
 enum cli_exit cli_show(struct cli *cli)
 {
     struct capstore_hash hash;
@@ -276,7 +258,7 @@ enum cli_exit cli_show(struct cli *cli)
     if (!cli_input_open(cli, cli->arguments[0], &input)) {
         return CLI_FAILED;
     }
-    struct capstore_cap *cap = cli_read_body(&input);
+    struct capstore_cap *cap = cli_input_body(&input);
     enum cli_exit exit = cap != NULL ? print_cap(cli, cap) : cli_show_wire(cli, &input.source);
     capstore_cap_free(cap);
     cli_input_close(&input);

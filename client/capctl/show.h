@@ -2,13 +2,9 @@
 #ifndef CLIENT_CAPCTL_SHOW_H
 #define CLIENT_CAPCTL_SHOW_H
 
-#include "client/capctl/file.h"
 #include "client/capctl/out.h"
 
 /* Lays out a wire Image. CLI_NO after saying so when the bytes are none. */
 enum cli_exit cli_show_wire(struct cli *cli, const struct capstore_source *wire);
-
-/* An input as a served body: NULL when it is none, or cannot be read. The caller owns the cap. */
-struct capstore_cap *cli_read_body(const struct cli_input *input);
 
 #endif
