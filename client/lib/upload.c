@@ -7,10 +7,13 @@
  * cancels (the daemon is told to drop the request).
  */
 #include "client/lib/conn.h"
+#include "lib/cap/wire_image.h"
 
 /* After the last byte the daemon hashes and commits, in silence: a slow one gets through so many
- * bytes per ms, and more than once. */
-#define HASHED_PER_MS 2048u
+ * bytes per ms, and more than once. The structure of an Image is many small values, of which each
+ * takes hashes of its own. */
+#define HASHED_PER_MS           2048u
+#define HASHED_STRUCTURE_PER_MS 256u
 
 /* Queues the next piece of the body, read straight into the outgoing buffer. */
 static enum cap_error queue_piece(struct capstore *store, const struct capstore_source *source,
@@ -85,9 +88,26 @@ static void end_refused(struct capstore *store)
     }
 }
 
-/* The whole way: the request is queued already. On CAP_OK *ret_payload is the reply's. */
+/* The bytes of a wire Image before its arena; 0 when it is none, which the daemon will say. */
+static uint64_t structure_len(const struct capstore_source *wire)
+{
+    uint8_t front[CAP_WIRE_FIXED_SIZE];
+    size_t len = 0;
+    if (wire->len < sizeof front || wire->read(wire->ctx, 0, front, sizeof front) != CAPSTORE_OK ||
+        cap_wire_image_head_len((struct cap_bytes){front, sizeof front}, wire->len, &len) !=
+            CAP_OK) {
+        return 0;
+    }
+    return len;
+}
+
+/*
+ * The whole way: the request is queued already. The answer may take `grace_ms` longer than the
+ * timeout. On CAP_OK *ret_payload is the reply's.
+ */
 static enum cap_error upload(struct capstore *store, const struct capstore_source *source,
-                             enum proto_type reply, struct cap_bytes *ret_payload)
+                             uint64_t grace_ms, enum proto_type reply,
+                             struct cap_bytes *ret_payload)
 {
     struct proto_event event;
     bool early;
@@ -97,7 +117,7 @@ static enum cap_error upload(struct capstore *store, const struct capstore_sourc
         return error;
     }
     if (!early) {
-        store->grace_ms = source->len / HASHED_PER_MS;
+        store->grace_ms = grace_ms;
         return client_await(store, reply, ret_payload);
     }
     if (event.frame.type == PROTO_ERROR) {
@@ -136,7 +156,8 @@ static enum cap_error put(struct capstore *store, const struct capstore_source *
     }
     cap_buf_free(&payload);
     if (error == CAP_OK) {
-        error = upload(store, content, PROTO_PUT_DATA_REPLY, &in);
+        uint64_t grace_ms = content->len / HASHED_PER_MS;
+        error = upload(store, content, grace_ms, PROTO_PUT_DATA_REPLY, &in);
     }
     if (error == CAP_OK && proto_put_data_reply_decode(in, &reply) != CAP_OK) {
         error = bad_reply(store);
@@ -210,7 +231,9 @@ enum capstore_error capstore_publish(struct capstore *store, const struct capsto
     }
     cap_buf_free(&payload);
     if (error == CAP_OK) {
-        error = upload(store, wire, PROTO_PUT_IMAGE_REPLY, &in);
+        uint64_t grace_ms =
+            wire->len / HASHED_PER_MS + structure_len(wire) / HASHED_STRUCTURE_PER_MS;
+        error = upload(store, wire, grace_ms, PROTO_PUT_IMAGE_REPLY, &in);
     }
     if (error == CAP_OK && proto_put_image_reply_decode(in, &reply) != CAP_OK) {
         error = bad_reply(store);

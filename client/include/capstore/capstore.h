@@ -59,7 +59,8 @@ struct capstore_progress {
 struct capstore_options {
     size_t struct_size; /* sizeof(struct capstore_options), so that later versions may append */
     /* Longest wait without progress; default 30,000. The answer to an upload may take longer by
-     * 1 ms for every 2 KiB sent, because the daemon hashes and commits them first. */
+     * 1 ms for every 2 KiB sent, and for every 256 bytes of an Image before its arena, because the
+     * daemon hashes and commits them first. */
     uint32_t timeout_ms;
     bool no_verify;    /* accept bodies without hashing them */
     const char *agent; /* what the daemon may log: printable ASCII, at most CAPSTORE_AGENT_MAX */

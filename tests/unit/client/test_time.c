@@ -117,6 +117,52 @@ static void test_a_slow_caller_is_no_timeout(void **state)
     fake_join(&fake);
 }
 
+/* ---- a daemon that has much to hash ---- */
+
+#define STRUCTURE ((size_t)1 << 20)
+
+/* Answers after far longer than the timeout. */
+static void hash_long(struct fake *fake)
+{
+    struct proto_put_image_reply reply = {{{1}}, {{2}}, 99, 1, 0, 0};
+    struct cap_buf payload = {0};
+    fake_hello(fake);
+    (void)fake_expect(fake, PROTO_PUT_IMAGE);
+    uint32_t id = fake->frame.id;
+    (void)fake_drain_body(fake);
+    (void)poll(NULL, 0, 2000);
+    fake_check(fake, proto_put_image_reply_encode(&reply, &payload) == CAP_OK);
+    fake_send_buf(fake, PROTO_PUT_IMAGE_REPLY, id, &payload);
+}
+
+/* An Image's structure takes longer to hash than as many bytes of an arena. */
+static void test_structure_has_time(void **state)
+{
+    static const size_t arena_at[] = {40, STRUCTURE};
+    static const char *const outcomes[] = {"timed_out", "ok"};
+    struct capstore_options options = CAPSTORE_OPTIONS_INIT;
+    uint8_t *wire = calloc(1, STRUCTURE);
+    (void)state;
+    assert_non_null(wire);
+    options.timeout_ms = 100;
+    for (size_t i = 0; i < 2; i++) {
+        struct fake fake;
+        struct capstore_bytes bytes = {wire, STRUCTURE};
+        struct capstore_source source = capstore_source_memory(&bytes);
+        struct capstore_publish_result result;
+        for (size_t field = 8; field < 36; field += 4) {
+            cap_store32(wire + field, 40);
+        }
+        cap_store32(wire + 36, (uint32_t)arena_at[i]);
+        fake_start(&fake, hash_long, NULL);
+        struct capstore *store = fake_connect(&fake, &options);
+        assert_error(capstore_publish(store, &source, 0, &result), outcomes[i]);
+        capstore_free(store);
+        fake_join(&fake);
+    }
+    free(wire);
+}
+
 /* ---- a listener whose queue is full ---- */
 
 /* Accepts until somebody says hello. */
@@ -179,6 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dawdling_is_bounded),
         cmocka_unit_test(test_a_slow_caller_is_no_timeout),
+        cmocka_unit_test(test_structure_has_time),
         cmocka_unit_test(test_full_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
