@@ -72,9 +72,16 @@ static enum cap_error window_read(void *ctx, uint64_t offset, void *dst, size_t 
     return client_inner(window->source.read(window->source.ctx, window->start + offset, dst, len));
 }
 
+static uint64_t window_next_data(void *ctx, uint64_t offset)
+{
+    struct client_window *window = (struct client_window *)ctx;
+    return window->source.next_data(window->source.ctx, window->start + offset) - window->start;
+}
+
 struct cap_source client_window_source(struct client_window *window)
 {
-    return (struct cap_source){window_read, window, NULL};
+    return (struct cap_source){window_read, window, NULL,
+                               window->source.next_data != NULL ? window_next_data : NULL};
 }
 
 const char *capstore_kind_name(enum capstore_kind kind)

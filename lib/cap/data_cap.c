@@ -282,6 +282,14 @@ static enum cap_error add_piece(struct cap_data_builder *builder, const uint8_t 
     return CAP_OK;
 }
 
+/* The first page at or after the one that begins at `at` that may not be a hole. */
+static uint64_t skip_holes(const struct cap_source *content, uint64_t content_len, uint64_t at)
+{
+    bool told = content->next_data && at < content_len;
+    uint64_t next = told ? content->next_data(content->ctx, at) : at;
+    return next > at ? next / CAP_PAGE_SIZE * CAP_PAGE_SIZE : at;
+}
+
 static enum cap_error add_content(struct cap_data_builder *builder,
                                   const struct cap_source *content, uint64_t content_len)
 {
@@ -294,7 +302,8 @@ static enum cap_error add_content(struct cap_data_builder *builder,
     }
     enum cap_error error = CAP_OK;
     size_t len;
-    for (uint64_t at = 0; !error && at < content_len; at += len) {
+    for (uint64_t at = skip_holes(content, content_len, 0); !error && at < content_len;
+         at = skip_holes(content, content_len, at + len)) {
         uint64_t left = content_len - at;
         len = left < CONTENT_PIECE ? (size_t)left : CONTENT_PIECE;
         const uint8_t *bytes;

@@ -149,7 +149,7 @@ static void check_key(struct cap_bytes key, const char *hex)
 /* A Data body rebuilt from what was served is the same body. */
 static void check_rebuilt(struct cap_bytes body, const struct cap_data *data)
 {
-    struct cap_source source = {read_bytes, &body, NULL};
+    struct cap_source source = {read_bytes, &body, NULL, NULL};
     struct cap_data again;
     assert_cap_ok(cap_data_from_body(&source, body.len, &again));
     assert_hash_equal(&again.hash, &data->hash);
@@ -269,7 +269,7 @@ static void accepts(void **state)
     check_encoding(vector, &image, arena);
 
     struct cap_source memory = cap_source_memory(&arena);
-    struct cap_source stream = {read_bytes, &arena, NULL};
+    struct cap_source stream = {read_bytes, &arena, NULL, NULL};
     check_with_arena(&image, &memory, vector->json);
     check_with_arena(&image, &stream, vector->json);
     free(head);
@@ -382,7 +382,7 @@ static void packs(void **state)
     const struct vector *vector = *state;
     struct cap_bytes arena;
     struct cap_wire_image image = open_upload(vector->upload, &arena);
-    struct cap_source stream = {read_bytes, &arena, NULL};
+    struct cap_source stream = {read_bytes, &arena, NULL, NULL};
     struct cap_buf packed = pack_again(&image, &stream);
     bool same = packed.len == vector->upload.len &&
                 memcmp(packed.data, vector->upload.data, packed.len) == 0;
