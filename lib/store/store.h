@@ -117,10 +117,6 @@ enum cap_error cap_store_lmdb_open(const struct cap_store_lmdb_config *config,
                                    const uint8_t new_id[CAP_STORE_ID_SIZE],
                                    struct cap_store **ret_store);
 
-/* An empty store in memory, for tests. `max_bytes` bounds the bodies: past it, CAP_E_MAP_FULL. */
-enum cap_error cap_store_memory_new(const uint8_t id[CAP_STORE_ID_SIZE], uint64_t max_bytes,
-                                    struct cap_store **ret_store);
-
 /* Closes; no read or write is open. NULL is fine. */
 void cap_store_close(struct cap_store *store);
 

@@ -20,7 +20,7 @@ ROOMS = {
 # header of a foreign library: where it may be included.
 FOREIGN = {
     r"uv\.h|uv/.*": r"daemon/",
-    r"lmdb\.h": r"lib/store/",
+    r"lmdb\.h": r"lib/store/lmdb/",
     r"sodium\.h|sodium/.*": r"lib/cap/sha256[a-z0-9_]*\.[ch]$|daemon/env[a-z0-9_]*\.[ch]$",
     r"jansson\.h": r"daemon/|client/(capctl/|capctl[a-z0-9_]*\.[ch]$)",
     r"libelf\.h|gelf\.h|libelf/.*|elf\.h": r"client/",

@@ -6,6 +6,7 @@
 
 #include "lib/cap/data_cap.h"
 #include "lib/cap/image_cap.h"
+#include "tests/support/store_memory.h"
 
 #define MEMORY_STORE_MAX (UINT64_C(64) << 20)
 

@@ -11,6 +11,7 @@
 #include "daemon/ledger.h"
 #include "daemon/session.h"
 #include "daemon/writer.h"
+#include "tests/support/store_memory.h"
 
 #define TURNS_MAX 20000 /* of the loop, half a millisecond each, before a test is taken to hang */
 

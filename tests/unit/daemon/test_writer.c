@@ -11,6 +11,7 @@
 
 #include "daemon/writer.h"
 #include "lib/store/engine.h"
+#include "tests/support/store_memory.h"
 
 #define BODY_MAX (UINT64_C(32) << 20)
 

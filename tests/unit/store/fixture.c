@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "tests/support/store_memory.h"
 #include "tests/unit/support.h"
 
 const uint8_t fixture_id[CAP_STORE_ID_SIZE] = "fixture-store-id";

@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "lib/store/lmdb_engine.h"
+#include "lib/store/lmdb/lmdb.h"
 #include "tests/unit/store/fixture.h"
 #include "tests/unit/support.h"
 

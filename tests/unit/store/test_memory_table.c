@@ -1,4 +1,4 @@
-#include "lib/store/memory_table.h"
+#include "tests/support/memory_table.h"
 
 #include "tests/unit/support.h"
 

@@ -1,5 +1,5 @@
 /* Versions of the memory engine: four tables that share the caps they point to. */
-#include "lib/store/memory_version.h"
+#include "tests/support/memory_version.h"
 
 #include <stdlib.h>
 

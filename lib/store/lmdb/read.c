@@ -7,7 +7,7 @@
  */
 #include <stdlib.h>
 
-#include "lib/store/lmdb_engine.h"
+#include "lib/store/lmdb/lmdb.h"
 
 static struct lmdb_store *store_of(const struct lmdb_read *read)
 {

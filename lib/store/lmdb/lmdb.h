@@ -14,8 +14,8 @@
  * A chunk fills whole pages exactly: LMDB's header takes 16 bytes of the first. Small chunks also
  * bound what a write holds in memory and keep LMDB's search for runs of free pages short.
  */
-#ifndef LIB_STORE_LMDB_ENGINE_H
-#define LIB_STORE_LMDB_ENGINE_H
+#ifndef LIB_STORE_LMDB_LMDB_H
+#define LIB_STORE_LMDB_LMDB_H
 
 #include <lmdb.h>
 #include <pthread.h>
@@ -91,7 +91,7 @@ static inline struct lmdb_store *lmdb_of(struct cap_store *store)
     return (struct lmdb_store *)store;
 }
 
-/* --- lmdb_env.c ------------------------------------------------------------------------------- */
+/* --- lmdb/env.c ----------------------------------------------------------------------------- */
 
 /*
  * The one translation of foreign codes, LMDB's and errno. `fd` is any on the store's file system,
@@ -144,7 +144,7 @@ enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space);
 /* The operation tend of engine.h. */
 enum cap_error lmdb_tend(struct cap_store *base);
 
-/* --- lmdb_read.c ------------------------------------------------------------------------------ */
+/* --- lmdb/read.c ---------------------------------------------------------------------------- */
 
 /* The operation read_begin of engine.h. */
 enum cap_error lmdb_read_begin(struct cap_store *base, struct cap_read **ret_read);
@@ -184,7 +184,7 @@ enum cap_error lmdb_find_content(struct cap_read *base, const struct cap_hash *c
 /* The operation counts of engine.h. */
 enum cap_error lmdb_counts(struct cap_read *base, struct cap_counts *ret_counts);
 
-/* --- lmdb_stage.c ----------------------------------------------------------------------------- */
+/* --- lmdb/stage.c --------------------------------------------------------------------------- */
 
 /* A run of one stream of bulk: bytes [from, to) of `source`, `from` at the start of a chunk. */
 struct lmdb_bulk {
@@ -226,7 +226,7 @@ enum cap_error lmdb_stage_step(struct cap_store *base, uint64_t id, const struct
 /* The operation stage_drop of engine.h. */
 enum cap_error lmdb_stage_drop(struct cap_store *base, uint64_t id);
 
-/* --- lmdb_write.c ----------------------------------------------------------------------------- */
+/* --- lmdb/write.c --------------------------------------------------------------------------- */
 
 /* The operation write_begin of engine.h. */
 enum cap_error lmdb_write_begin(struct cap_store *base, struct cap_write **ret_write);
@@ -244,7 +244,7 @@ enum cap_error lmdb_write_commit(struct cap_write *base);
 /* The operation write_abort of engine.h. */
 void lmdb_write_abort(struct cap_write *base);
 
-/* --- lmdb_open.c ------------------------------------------------------------------------------ */
+/* --- lmdb/open.c ---------------------------------------------------------------------------- */
 
 /* Whether a statfs f_type is of a file system over a network, where LMDB's locks do not hold. */
 bool lmdb_is_network(long type);

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#include "lib/store/lmdb_engine.h"
+#include "lib/store/lmdb/lmdb.h"
 
 #define DISK_NEARLY_FULL (UINT64_C(16) << 20) /* below it, EIO is taken for "no space" */
 #define DISK_HEADROOM    (UINT64_C(1) << 20)

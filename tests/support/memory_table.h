@@ -3,8 +3,8 @@
  *
  * Internal to lib/store. A table owns its array; keys compare as bytes. No function is thread-safe.
  */
-#ifndef LIB_STORE_MEMORY_TABLE_H
-#define LIB_STORE_MEMORY_TABLE_H
+#ifndef TESTS_SUPPORT_MEMORY_TABLE_H
+#define TESTS_SUPPORT_MEMORY_TABLE_H
 
 #include "lib/cap/bytes.h"
 

@@ -6,7 +6,7 @@
  * off the list of stages. LMDB's commit is atomic and synced, so a cap is there wholly or not at
  * all; on any error LMDB leaves the last committed state.
  */
-#include "lib/store/lmdb_engine.h"
+#include "lib/store/lmdb/lmdb.h"
 
 #define PUT_OVERHEAD 1024u /* bytes of records and branches that a put takes, roughly */
 #define REF_OVERHEAD 256u  /* a reference, in both directions */

@@ -19,7 +19,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "lib/store/lmdb_engine.h"
+#include "lib/store/lmdb/lmdb.h"
 
 #define FILE_NAME "store.lmdb"
 #define LOCK_NAME "store.lmdb-lock"

@@ -9,11 +9,13 @@
  *
  * Windows hand out deliberately short spans, so that no test can rely on a body in one piece.
  */
+#include "tests/support/store_memory.h"
+
 #include <pthread.h>
 #include <stdlib.h>
 
 #include "lib/store/engine.h"
-#include "lib/store/memory_version.h"
+#include "tests/support/memory_version.h"
 
 #define SPAN_SIZE 50000u /* a window of CAP_STORE_WINDOW then takes at most 7 spans */
 

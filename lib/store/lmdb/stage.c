@@ -11,7 +11,7 @@
  */
 #include <stdlib.h>
 
-#include "lib/store/lmdb_engine.h"
+#include "lib/store/lmdb/lmdb.h"
 
 /* --- Bulk ------------------------------------------------------------------------------------- */
 

@@ -4,11 +4,11 @@
  * Internal to lib/store. A version owns its tables but not the caps that they point to. Whoever
  * shares one between threads guards `references`; the functions here leave it alone.
  */
-#ifndef LIB_STORE_MEMORY_VERSION_H
-#define LIB_STORE_MEMORY_VERSION_H
+#ifndef TESTS_SUPPORT_MEMORY_VERSION_H
+#define TESTS_SUPPORT_MEMORY_VERSION_H
 
-#include "lib/store/memory_table.h"
 #include "lib/store/store.h"
+#include "tests/support/memory_table.h"
 
 /* A cap. Immutable once it is in a version. */
 struct memory_cap {
