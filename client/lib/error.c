@@ -1,4 +1,5 @@
-/* The public errors are those of lib/cap: same names, same values; the compiler checks each one. */
+/* The public errors are those of lib/cap: the compiler checks the values, gate `errors` the rest.
+ */
 #include <capstore/error.h>
 
 #include "lib/cap/error.h"

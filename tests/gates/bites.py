@@ -28,6 +28,12 @@ PLANTS = {
               "lib/cap/planted.c:2: FORMATS.md has no section 99"),
         Plant("proto/planted.h", "/* PROTOCOL.md sections 1 and 98. */\n", "no section 98"),
     ],
+    "errors": [
+        Plant("lib/cap/error.h", '#define CAP_ERRORS(X) \\\n    /* The deblob. */ \\\n    X(SSZ, 1, ssz, "planted")\n\n',
+              "expected /* planted */"),
+        Plant("client/include/capstore/error.h", "enum capstore_error {\n    CAPSTORE_OK = 0,\n};\n",
+              "client/include/capstore/error.h:3: expected"),
+    ],
     "format": [
         Plant("lib/cap/planted.c", "int  planted( void );\n", "lib/cap/planted.c:1"),
     ],

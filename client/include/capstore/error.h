@@ -18,17 +18,17 @@ enum capstore_error {
 
     /* ---- The deblob ---- */
 
-    /* the bytes are no canonical SSZ encoding */
+    /* not a canonical SSZ encoding */
     CAPSTORE_E_SSZ = -1,
     /* the code region is longer than MAX_CODE_SIZE */
     CAPSTORE_E_CODE_TOO_LARGE = -2,
-    /* the code window leaves the arena */
+    /* the code window reaches past the end of the arena */
     CAPSTORE_E_CODE_REF_OUT_OF_RANGE = -3,
-    /* the size of a data slot is no multiple of the page size */
+    /* the size of a data slot is not a multiple of the page size */
     CAPSTORE_E_DATA_SIZE_NOT_PAGE_MULTIPLE = -4,
     /* a page window is empty or longer than a page */
     CAPSTORE_E_DATA_BAD_LEN = -5,
-    /* a page window leaves the arena */
+    /* a page window reaches past the end of the arena */
     CAPSTORE_E_DATA_OUT_OF_RANGE = -6,
     /* a page index is past the end of its data slot */
     CAPSTORE_E_DATA_PAGE_INDEX_OUT_OF_RANGE = -7,
@@ -36,20 +36,20 @@ enum capstore_error {
     CAPSTORE_E_DATA_NOT_CANONICAL = -8,
     /* an endpoint sets a register that does not exist */
     CAPSTORE_E_REGISTER_INDEX_OUT_OF_RANGE = -9,
-    /* a memory mapping has an empty source path */
+    /* the source path of a memory mapping is empty */
     CAPSTORE_E_SOURCE_PATH_EMPTY = -10,
-    /* a memory mapping's source path has more than MAX_SOURCE_DEPTH steps */
+    /* the source path of a memory mapping has more than MAX_SOURCE_DEPTH steps */
     CAPSTORE_E_SOURCE_PATH_TOO_DEEP = -11,
     /* slots name caps that are not published; publish them first, or upload with data */
     CAPSTORE_E_UNRESOLVED_SLOT = -12,
 
     /* ---- Caps and their bodies ---- */
 
-    /* the bytes are no canonical served body */
+    /* not a canonical served body */
     CAPSTORE_E_BODY_NOT_CANONICAL = -20,
-    /* the content does not have the hash that names it */
+    /* the content does not match its hash */
     CAPSTORE_E_HASH_MISMATCH = -21,
-    /* the cap is of another kind than asked for */
+    /* the cap is not of the requested kind */
     CAPSTORE_E_WRONG_KIND = -22,
     /* the served body would be larger than allowed */
     CAPSTORE_E_BODY_TOO_LARGE = -23,
@@ -60,7 +60,7 @@ enum capstore_error {
     CAPSTORE_E_NO_MEMORY = -40,
     /* an input or output operation failed */
     CAPSTORE_E_IO = -41,
-    /* an argument is invalid */
+    /* invalid argument */
     CAPSTORE_E_INVALID_ARGUMENT = -42,
     /* a bug in capstore; please report it */
     CAPSTORE_E_INTERNAL = -43,
@@ -69,21 +69,21 @@ enum capstore_error {
 
     /* ---- The store ---- */
 
-    /* no cap of that hash is published here */
+    /* no cap with that hash is published here */
     CAPSTORE_E_NOT_FOUND = -60,
-    /* the stored bytes are damaged; restore the cap by publishing it again */
+    /* the stored bytes are damaged; fetch the cap elsewhere or restore the store from a backup */
     CAPSTORE_E_CORRUPT = -61,
-    /* the disk is full; free space, then retry */
+    /* the disk is full; free some space, then retry */
     CAPSTORE_E_DISK_FULL = -62,
-    /* the store's map is full; raise the map size, then retry */
+    /* the store's map is full; raise its size, then retry */
     CAPSTORE_E_MAP_FULL = -63,
-    /* too many readers of the store; retry */
+    /* too many readers of the store; retry later */
     CAPSTORE_E_READERS_FULL = -64,
-    /* the store has a format that this version cannot read; run the version that wrote it */
+    /* this version cannot read the store's format; run the version that wrote it */
     CAPSTORE_E_STORE_VERSION = -65,
-    /* another process holds the state directory */
+    /* another process is using the state directory */
     CAPSTORE_E_STORE_LOCKED = -66,
-    /* the store failed and must be opened again */
+    /* the store failed and must be reopened */
     CAPSTORE_E_STORE_FAILED = -67,
 
     /* ---- The protocol ---- */
@@ -92,20 +92,22 @@ enum capstore_error {
     CAPSTORE_E_BAD_FRAME = -80,
     /* no common protocol version */
     CAPSTORE_E_UNSUPPORTED_VERSION = -81,
-    /* the frame type is unknown */
+    /* unknown frame type */
     CAPSTORE_E_UNKNOWN_TYPE = -82,
-    /* a frame is longer than the limit in hello */
+    /* a frame is longer than the limit in HELLO_REPLY */
     CAPSTORE_E_FRAME_TOO_LARGE = -83,
-    /* a message is longer than the limit in hello */
+    /* a message is longer than its type allows */
     CAPSTORE_E_MESSAGE_TOO_LARGE = -84,
     /* the request id is still in use */
     CAPSTORE_E_ID_IN_USE = -85,
-    /* a message does not decode or states impossible values */
+    /* a message does not decode or holds impossible values */
     CAPSTORE_E_BAD_MESSAGE = -86,
     /* the body is not as long as declared */
     CAPSTORE_E_LENGTH_MISMATCH = -87,
-    /* the range lies outside of the body */
+    /* the range starts past the end of the body */
     CAPSTORE_E_RANGE_OUT_OF_BODY = -88,
+    /* the daemon does not know this type of request */
+    CAPSTORE_E_UNSUPPORTED_REQUEST = -89,
 
     /* ---- Limits ---- */
 
@@ -121,31 +123,35 @@ enum capstore_error {
     CAPSTORE_E_STRUCTURE_TOO_LARGE = -104,
     /* the data slots name more bytes than allowed */
     CAPSTORE_E_DATA_TOO_LARGE = -105,
-    /* the spool is full; retry when other uploads are done */
+    /* the spool is full; retry when other uploads have finished */
     CAPSTORE_E_SPOOL_FULL = -106,
-    /* the daemon's memory for requests is spent; retry */
+    /* request memory limit reached; retry later */
     CAPSTORE_E_MEMORY_LIMIT = -107,
-    /* nothing was asked for too long */
+    /* connection idle for too long */
     CAPSTORE_E_IDLE_TIMEOUT = -108,
     /* a request made no progress for too long */
     CAPSTORE_E_PROGRESS_TIMEOUT = -109,
-    /* the daemon is shutting down; retry */
+    /* the daemon is shutting down; retry later */
     CAPSTORE_E_DRAINING = -110,
     /* the operation timed out */
     CAPSTORE_E_TIMED_OUT = -111,
+    /* the upload is slower than the least rate allowed */
+    CAPSTORE_E_UPLOAD_TOO_SLOW = -112,
+    /* no HELLO within the time allowed */
+    CAPSTORE_E_HELLO_TIMEOUT = -113,
 
     /* ---- The client ---- */
 
-    /* cannot connect; is the daemon running, and is the address right? */
+    /* cannot connect; check that the daemon is running and that the address is right */
     CAPSTORE_E_CONNECT = -120,
-    /* the connection was lost; retry */
+    /* connection lost; retry */
     CAPSTORE_E_CONNECTION_LOST = -121,
     /* the daemon's answer breaks the protocol */
     CAPSTORE_E_BAD_REPLY = -122,
 };
 
 /* The stable name of an error, such as "not_found"; "ok" for CAPSTORE_OK, "internal" for a value
- * that is none. Static, any thread. */
+ * that is not an error. Static, any thread. */
 const char *capstore_error_name(enum capstore_error error);
 
 /* One English sentence for a person, without a final stop. Static, any thread. */

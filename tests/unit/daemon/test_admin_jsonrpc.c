@@ -236,7 +236,8 @@ static void replies_are_one_line_each(void **state)
     assert_string_equal(
         (const char *)out.data,
         "{\"jsonrpc\":\"2.0\",\"id\":\"a\\nb\",\"result\":{\"text\":\"x\\ny\"}}\n"
-        "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":60,\"message\":\"no cap of that hash "
+        "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":60,\"message\":\"no cap with that "
+        "hash "
         "is published here\",\"data\":{\"reason\":\"not_found\",\"retry\":false}}}\n");
     cap_buf_free(&out);
     json_decref(id);
