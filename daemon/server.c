@@ -21,123 +21,23 @@
 
 #include "daemon/admin/admin.h"
 #include "daemon/admin/level.h"
-#include "daemon/hashing.h"
-#include "daemon/ledger.h"
-#include "daemon/listener.h"
-#include "daemon/sd.h"
-#include "daemon/session.h"
-#include "daemon/state.h"
-#include "daemon/turn.h"
-#include "daemon/writer.h"
+#include "daemon/core/ledger.h"
+#include "daemon/core/sd.h"
+#include "daemon/core/statedir.h"
+#include "daemon/net/accept.h"
+#include "daemon/publish/writer.h"
 
-#define TICK_MS           100
-#define TEND_US           UINT64_C(60000000)
-#define REFUSAL_LINES_MAX 20 /* log lines for refusals in one second */
-#define DESCRIPTORS_OWN   64 /* listeners, store, loop, admin connections */
-
-/* --- Refusals and faults
- * -------------------------------------------------------------------------- */
-
-/* Whether a refusal may have a log line in this second; tells how many had none before. */
-static bool may_log_refusal(struct server *server, uint64_t now_us)
-{
-    uint64_t second = now_us / 1000000;
-    if (second != server->refusal_second) {
-        if (server->refusal_lines > REFUSAL_LINES_MAX) {
-            log_event(&server->log, LOG_LEVEL_WARNING, log_name("refusals_not_logged"),
-                      log_number("count", server->refusal_lines - REFUSAL_LINES_MAX));
-        }
-        server->refusal_second = second;
-        server->refusal_lines = 0;
-    }
-    return ++server->refusal_lines <= REFUSAL_LINES_MAX;
-}
-
-void server_refused(struct server *server, const struct session *session, const struct peer *peer,
-                    const char *what, enum cap_error error, const char *message)
-{
-    struct refusal refusal = {
-        .time_us = env_real_us(server->env),
-        .session = session == NULL ? 0 : session->number,
-        .error = error,
-    };
-    snprintf(refusal.peer, sizeof(refusal.peer), "%s", peer->text);
-    snprintf(refusal.what, sizeof(refusal.what), "%s", what);
-    snprintf(refusal.message, sizeof(refusal.message), "%s", message);
-    refusals_add(&server->refusals, &refusal);
-    server->stats.refusals++;
-    server->stats.errors[(unsigned)-error % STATS_ERROR_CODES]++;
-    if (may_log_refusal(server, refusal.time_us)) {
-        log_event(&server->log, LOG_LEVEL_INFO, log_name("refused"),
-                  log_number("session", refusal.session), log_text("peer", peer->text),
-                  log_text("what", what), log_error(error), log_text("message", message));
-    }
-}
-
-void server_fault(struct server *server, enum cap_error error, const char *message)
-{
-    server->last_fault = (struct server_fault){.time_us = env_real_us(server->env), .error = error};
-    snprintf(server->last_fault.message, sizeof(server->last_fault.message), "%s", message);
-    log_event(&server->log, LOG_LEVEL_ERROR, log_name("fault"), log_error(error),
-              log_text("message", message));
-    if (error == CAP_E_STORE_FAILED) {
-        server->exit_code = 1;
-        server_stop(server);
-    }
-}
+#define TICK_MS         100
+#define TEND_US         UINT64_C(60000000)
+#define DESCRIPTORS_OWN 64 /* listeners, store, loop, admin connections */
 
 /* A commit failed so that nobody knows what is on the disk. */
 static void on_store_failed(void *ctx, enum cap_error error)
 {
     struct server *server = ctx;
-    log_event(&server->log, LOG_LEVEL_ERROR, log_name("commit_failed"), log_error(error));
-    server_fault(server, CAP_E_STORE_FAILED,
-                 "a commit failed; the daemon ends so that the store is opened anew");
-}
-
-/* --- Figures
- * -------------------------------------------------------------------------------------- */
-
-void server_gauges(struct server *server, struct gauges *ret_gauges)
-{
-    struct ledger_figures held = {0};
-    ledger_figures(server->ledger, &held);
-    struct gauges gauges = {
-        .uptime_ms = (env_monotonic_us(server->env) - server->started_monotonic_us) / 1000,
-        .connections = server->session_count,
-        .uploads = server->upload_count,
-        .spool_bytes = held.spool,
-        .memory_bytes = held.memory,
-        .buffer_bytes = held.buffers,
-        .jobs = hashing_count(server->hashing),
-        .writer_queue = writer_queued(server->writer),
-        .draining = server->phase == SERVER_DRAINING ? 1 : 0,
-        .max_connections = server->config.max_connections,
-        .max_uploads = server->config.max_uploads,
-        .max_spool = server->config.max_spool,
-        .max_memory = server->config.max_memory,
-    };
-    for (const struct session *at = server->sessions; at != NULL; at = at->next) {
-        gauges.requests += at->request_count;
-    }
-    *ret_gauges = gauges;
-}
-
-size_t server_clients(struct server *server, uint64_t after, struct client *ret_clients, size_t max,
-                      bool *ret_more)
-{
-    struct session *at = server->sessions;
-    size_t count = 0;
-    while (at != NULL && at->next != NULL) {
-        at = at->next;
-    }
-    for (; at != NULL && count < max; at = at->prev) {
-        if (at->number > after) {
-            session_describe(at, &ret_clients[count++]);
-        }
-    }
-    *ret_more = at != NULL;
-    return count;
+    log_event(&server->context.log, LOG_LEVEL_ERROR, log_name("commit_failed"), log_error(error));
+    context_fault(&server->context, CAP_E_STORE_FAILED,
+                  "a commit failed; the daemon ends so that the store is opened anew");
 }
 
 /* --- Ends
@@ -154,47 +54,57 @@ static void close_listeners(struct server *server)
 /* Whether nothing is in flight any more. */
 static bool is_quiet(const struct server *server)
 {
-    return server->session_count == 0 && server->upload_count == 0 &&
-           writer_queued(server->writer) == 0;
+    return server->hub.session_count == 0 && server->publish.upload_count == 0 &&
+           writer_queued(server->publish.writer) == 0;
 }
 
 void server_drain(struct server *server)
 {
-    if (server->phase != SERVER_RUNNING) {
+    if (server->context.phase != PHASE_RUNNING) {
         return;
     }
-    server->phase = SERVER_DRAINING;
-    server->drain_deadline_us = env_monotonic_us(server->env) + server->config.drain_ms * 1000;
-    log_event(&server->log, LOG_LEVEL_INFO, log_name("draining"),
-              log_number("connections", server->session_count),
-              log_number("uploads", server->upload_count));
+    server->context.phase = PHASE_DRAINING;
+    server->drain_deadline_us =
+        env_monotonic_us(server->context.env) + server->context.config.drain_ms * 1000;
+    log_event(&server->context.log, LOG_LEVEL_INFO, log_name("draining"),
+              log_number("connections", server->hub.session_count),
+              log_number("uploads", server->publish.upload_count));
     sd_tell("STOPPING=1\nSTATUS=Finishing what is in flight");
     close_listeners(server);
-    struct session *next;
-    for (struct session *session = server->sessions; session != NULL; session = next) {
-        next = session->next;
-        session_update(session);
-    }
+    hub_drain(&server->hub);
 }
 
 void server_stop(struct server *server)
 {
-    if (server->phase == SERVER_STOPPING) {
+    if (server->context.phase == PHASE_STOPPING) {
         return;
     }
-    server->phase = SERVER_STOPPING;
-    uv_stop(&server->loop);
+    server->context.phase = PHASE_STOPPING;
+    uv_stop(&server->shard.loop);
+}
+
+/* A room asks for the end. */
+static void on_drain_asked(void *owner)
+{
+    server_drain(owner);
+}
+
+static void on_stop_asked(void *owner, int exit_code)
+{
+    struct server *server = owner;
+    server->exit_code = exit_code > server->exit_code ? exit_code : server->exit_code;
+    server_stop(server);
 }
 
 static void on_signal(uv_signal_t *signal, int number)
 {
     struct server *server = signal->data;
-    log_event(&server->log, LOG_LEVEL_INFO, log_name("signal"),
+    log_event(&server->context.log, LOG_LEVEL_INFO, log_name("signal"),
               log_number("number", (uint64_t)number));
     if (number == SIGHUP) {
         return; /* nothing is read anew, and a habit or a closed terminal must not end a store */
     }
-    if (server->phase == SERVER_RUNNING) {
+    if (server->context.phase == PHASE_RUNNING) {
         server_drain(server);
     } else {
         server_stop(server);
@@ -207,7 +117,7 @@ static void on_signal(uv_signal_t *signal, int number)
 static void on_tend(uv_work_t *work)
 {
     struct server *server = work->data;
-    (void)cap_store_tend(server->store);
+    (void)cap_store_tend(server->context.store);
 }
 
 static void on_tended(uv_work_t *work, int status)
@@ -215,7 +125,7 @@ static void on_tended(uv_work_t *work, int status)
     struct server *server = work->data;
     (void)status;
     server->tending = false;
-    server_work_done(server);
+    pool_work_done(&server->shard.pool);
 }
 
 /* Has a worker clear the store of dead readers once a minute. */
@@ -227,34 +137,30 @@ static void maybe_tend(struct server *server, uint64_t now)
     server->tending = true;
     server->tended_us = now;
     server->tend.data = server;
-    server_work(server, &server->tend, on_tend, on_tended);
+    pool_work(&server->shard.pool, &server->tend, on_tend, on_tended);
 }
 
 static void on_tick(uv_timer_t *timer)
 {
     struct server *server = timer->data;
-    uint64_t now = env_monotonic_us(server->env);
-    struct session *next;
-    for (struct session *session = server->sessions; session != NULL; session = next) {
-        next = session->next;
-        session_tick(session, now);
-    }
+    uint64_t now = env_monotonic_us(server->context.env);
+    hub_tick(&server->hub);
     for (size_t i = 0; i < server->listener_count; i++) {
         listener_resume(server->listeners[i]);
     }
     maybe_tend(server, now);
-    server->stats.log_lines = server->log.lines;
-    server->stats.log_lost = server->log.lost;
-    if (server->phase != SERVER_DRAINING) {
+    server->shard.stats.log_lines = server->context.log.lines;
+    server->shard.stats.log_lost = server->context.log.lost;
+    if (server->context.phase != PHASE_DRAINING) {
         return;
     }
     if (is_quiet(server)) {
-        log_event(&server->log, LOG_LEVEL_INFO, log_name("drained"));
+        log_event(&server->context.log, LOG_LEVEL_INFO, log_name("drained"));
         server_stop(server);
     } else if (now >= server->drain_deadline_us) {
-        log_event(&server->log, LOG_LEVEL_WARNING, log_name("drain_incomplete"),
-                  log_number("connections", server->session_count),
-                  log_number("uploads", server->upload_count));
+        log_event(&server->context.log, LOG_LEVEL_WARNING, log_name("drain_incomplete"),
+                  log_number("connections", server->hub.session_count),
+                  log_number("uploads", server->publish.upload_count));
         server_stop(server);
     }
 }
@@ -263,29 +169,11 @@ static void on_tick(uv_timer_t *timer)
 static void on_watchdog(uv_timer_t *timer)
 {
     struct server *server = timer->data;
-    uint64_t beat = writer_heartbeat(server->writer);
+    uint64_t beat = writer_heartbeat(server->publish.writer);
     if (beat != server->watchdog_beat) {
         server->watchdog_beat = beat;
         sd_tell("WATCHDOG=1");
     }
-}
-
-static void on_turn(uv_idle_t *idle)
-{
-    struct server *server = idle->data;
-    if (!sessions_turn(server)) {
-        (void)uv_idle_stop(&server->turn);
-    }
-}
-
-static void on_round(uv_prepare_t *round)
-{
-    turn_round_over(round->data);
-}
-
-void server_turn_soon(struct server *server)
-{
-    (void)uv_idle_start(&server->turn, on_turn);
 }
 
 /* --- Start
@@ -310,15 +198,15 @@ static enum cap_error open_store(struct server *server, char *reason)
 {
     uint8_t id[CAP_STORE_ID_SIZE];
     struct cap_store_lmdb_config config = {
-        .dir = server->state->store_dir,
-        .map_bytes = server->config.map_size,
+        .dir = server->context.statedir->store_dir,
+        .map_bytes = server->context.config.map_size,
     };
     snprintf(reason, CONFIG_REASON_SIZE, "no random bytes");
-    enum cap_error error = server->env->random(server->env->ctx, id, sizeof(id));
+    enum cap_error error = server->context.env->random(server->context.env->ctx, id, sizeof(id));
     if (error != CAP_OK) {
         return error;
     }
-    error = cap_store_lmdb_open(&config, id, &server->store);
+    error = cap_store_lmdb_open(&config, id, &server->context.store);
     if (error != CAP_OK) {
         snprintf(reason, CONFIG_REASON_SIZE, "cannot open the store in %.150s: %s", config.dir,
                  store_problem(error));
@@ -329,20 +217,21 @@ static enum cap_error open_store(struct server *server, char *reason)
 static enum cap_error start_parts(struct server *server, char *reason)
 {
     const struct writer_config writer = {
-        .store = server->store,
-        .ledger = server->ledger,
-        .env = server->env,
-        .stats = &server->stats,
+        .store = server->context.store,
+        .ledger = server->context.ledger,
+        .env = server->context.env,
+        .stats = &server->shard.stats,
         .failed = on_store_failed,
         .ctx = server,
     };
     snprintf(reason, CONFIG_REASON_SIZE, "out of memory");
-    server->input = malloc(SESSION_INPUT);
-    if (server->input == NULL) {
-        return CAP_E_NO_MEMORY;
+    routes_fill(server->routes, &server->publish);
+    server->publish = (struct publish){.hub = &server->hub, .shard = &server->shard};
+    enum cap_error error = hub_open(&server->hub, &server->shard, server->routes);
+    if (error != CAP_OK) {
+        return error;
     }
-    enum cap_error error = hashing_new(server, &server->hashing);
-    return error == CAP_OK ? writer_new(&server->loop, &writer, &server->writer) : error;
+    return writer_new(&server->shard.loop, &writer, &server->publish.writer);
 }
 
 static enum cap_error add_listener(struct server *server, struct bound *bound, const char *name,
@@ -355,13 +244,14 @@ static enum cap_error add_listener(struct server *server, struct bound *bound, c
         return CAP_E_INVALID_ARGUMENT;
     }
     enum cap_error error =
-        listener_start(server, bound, &server->listeners[server->listener_count]);
+        listener_start(&server->hub, bound, &server->listeners[server->listener_count]);
     if (error != CAP_OK) {
         bound_release(bound, false);
         return error;
     }
     server->listener_count++;
-    log_event(&server->log, LOG_LEVEL_INFO, log_name("listening"), log_text("address", name));
+    log_event(&server->context.log, LOG_LEVEL_INFO, log_name("listening"),
+              log_text("address", name));
     return CAP_OK;
 }
 
@@ -385,7 +275,7 @@ static enum cap_error take_inherited(struct server *server, char *reason)
         char name[SD_NAME_SIZE];
         struct bound bound;
         sd_listen_name(i, name);
-        enum cap_error error = listener_inherit(SD_LISTEN_FDS_START + i, &bound, reason);
+        enum cap_error error = bind_inherit(SD_LISTEN_FDS_START + i, &bound, reason);
         if (error != CAP_OK) {
             return error;
         }
@@ -406,16 +296,16 @@ static enum cap_error take_inherited(struct server *server, char *reason)
 
 static enum cap_error open_listeners(struct server *server, char *reason)
 {
-    const struct listener_access access = {
-        .mode = server->config.listen_mode,
-        .group = LISTENER_OWN_GROUP,
+    const struct bind_access access = {
+        .mode = server->context.config.listen_mode,
+        .group = BIND_OWN_GROUP,
     };
     enum cap_error error = take_inherited(server, reason);
-    for (size_t i = 0; error == CAP_OK && i < server->config.listen_count; i++) {
+    for (size_t i = 0; error == CAP_OK && i < server->context.config.listen_count; i++) {
         struct bound bound;
-        error = listener_bind(server->config.listen[i], &access, &bound, reason);
+        error = bind_address(server->context.config.listen[i], &access, &bound, reason);
         if (error == CAP_OK) {
-            error = add_listener(server, &bound, server->config.listen[i], reason);
+            error = add_listener(server, &bound, server->context.config.listen[i], reason);
         }
     }
     if (error == CAP_OK && server->listener_count == 0) {
@@ -429,38 +319,44 @@ static enum cap_error open_listeners(struct server *server, char *reason)
 static enum cap_error bind_admin(struct server *server, const struct admin_group *operators,
                                  char *reason)
 {
-    const struct listener_access access = {
+    const struct bind_access access = {
         .mode = operators->exists ? 0660 : 0600,
-        .group = operators->exists ? operators->gid : LISTENER_OWN_GROUP,
+        .group = operators->exists ? operators->gid : BIND_OWN_GROUP,
     };
-    if (strncmp(server->config.admin, "unix:", 5) != 0) {
+    if (strncmp(server->context.config.admin, "unix:", 5) != 0) {
         snprintf(reason, CONFIG_REASON_SIZE, "admin: must be unix:PATH");
         return CAP_E_INVALID_ARGUMENT;
     }
-    return listener_bind(server->config.admin, &access, &server->admin_bound, reason);
+    return bind_address(server->context.config.admin, &access, &server->admin_bound, reason);
 }
 
 /* The admin socket opens last: who reaches it finds a daemon that serves. */
 static enum cap_error open_admin(struct server *server, char *reason)
 {
     struct admin_group operators;
-    enum cap_error error = admin_group_find(server->config.admin_group, &operators);
+    enum cap_error error = admin_group_find(server->context.config.admin_group, &operators);
     if (error != CAP_OK) {
         snprintf(reason, CONFIG_REASON_SIZE, "admin-group: there is no group %.120s",
-                 server->config.admin_group);
+                 server->context.config.admin_group);
         return error;
     }
-    if (server->admin_bound.fd < 0 && server->config.admin != NULL) {
+    if (server->admin_bound.fd < 0 && server->context.config.admin != NULL) {
         error = bind_admin(server, &operators, reason);
     }
     if (error != CAP_OK || server->admin_bound.fd < 0) {
         return error;
     }
-    log_event(
-        &server->log, LOG_LEVEL_INFO, log_name("admin_listening"),
-        log_text("address", server->admin_bound.path == NULL ? "admin" : server->config.admin));
+    log_event(&server->context.log, LOG_LEVEL_INFO, log_name("admin_listening"),
+              log_text("address",
+                       server->admin_bound.path == NULL ? "admin" : server->context.config.admin));
     snprintf(reason, CONFIG_REASON_SIZE, "cannot start the admin socket");
-    error = admin_start(server, server->admin_bound.fd, &operators, &server->admin);
+    const struct admin_rooms rooms = {
+        .context = &server->context,
+        .shard = &server->shard,
+        .hub = &server->hub,
+        .publish = &server->publish,
+    };
+    error = admin_start(&rooms, server->admin_bound.fd, &operators, &server->admin);
     if (error == CAP_OK) {
         server->admin_bound.fd = -1; /* the admin socket's now; the path stays ours */
     }
@@ -481,7 +377,7 @@ static uint64_t at_most(uint64_t value, uint64_t most)
  */
 static void fit_descriptors(struct server *server)
 {
-    struct config *config = &server->config;
+    struct config *config = &server->context.config;
     struct rlimit limit;
     uint64_t wanted = config->max_connections + config->max_uploads + DESCRIPTORS_OWN;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) {
@@ -490,7 +386,7 @@ static void fit_descriptors(struct server *server)
     uint64_t room = limit.rlim_cur > DESCRIPTORS_OWN ? limit.rlim_cur - DESCRIPTORS_OWN : 0;
     config->max_uploads = at_most(config->max_uploads, room / 4);
     config->max_connections = at_most(config->max_connections, room - room / 4);
-    log_event(&server->log, LOG_LEVEL_WARNING, log_name("few_descriptors"),
+    log_event(&server->context.log, LOG_LEVEL_WARNING, log_name("few_descriptors"),
               log_number("limit", limit.rlim_cur), log_number("wanted", wanted),
               log_number("max_connections", config->max_connections),
               log_number("max_uploads", config->max_uploads),
@@ -501,18 +397,15 @@ static void start_handles(struct server *server)
 {
     static const int numbers[SERVER_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
     uint64_t watchdog_ms = sd_watchdog_us() / 2000;
-    uv_timer_init(&server->loop, &server->tick);
-    uv_timer_init(&server->loop, &server->watchdog);
-    uv_idle_init(&server->loop, &server->turn);
-    uv_prepare_init(&server->loop, &server->round);
-    server->tick.data = server->watchdog.data = server->turn.data = server->round.data = server;
-    uv_prepare_start(&server->round, on_round);
+    uv_timer_init(&server->shard.loop, &server->tick);
+    uv_timer_init(&server->shard.loop, &server->watchdog);
+    server->tick.data = server->watchdog.data = server;
     uv_timer_start(&server->tick, on_tick, TICK_MS, TICK_MS);
     if (watchdog_ms > 0) {
         uv_timer_start(&server->watchdog, on_watchdog, 0, watchdog_ms);
     }
     for (size_t i = 0; i < SERVER_SIGNALS; i++) {
-        uv_signal_init(&server->loop, &server->signals[i]);
+        uv_signal_init(&server->shard.loop, &server->signals[i]);
         server->signals[i].data = server;
         uv_signal_start(&server->signals[i], on_signal, numbers[i]);
     }
@@ -521,18 +414,30 @@ static void start_handles(struct server *server)
 
 static enum cap_error init(struct server *server, const struct env *env, struct config *config)
 {
-    *server = (struct server){.env = env, .phase = SERVER_STARTING, .admin_bound = {.fd = -1}};
-    log_init(&server->log, env, 2, log_fd_is_journal(2));
-    server->log.level = (enum log_level)config->log_level;
-    server->started_us = env_real_us(env);
-    server->started_monotonic_us = server->tended_us = env_monotonic_us(env);
-    if (uv_loop_init(&server->loop) != 0) {
+    *server = (struct server){
+        .context =
+            {
+                .env = env,
+                .phase = PHASE_STARTING,
+                .drain = on_drain_asked,
+                .stop = on_stop_asked,
+                .owner = server,
+            },
+        .shard = {.context = &server->context},
+        .admin_bound = {.fd = -1},
+    };
+    log_init(&server->context.log, env, 2, log_fd_is_journal(2));
+    server->context.log.level = (enum log_level)config->log_level;
+    server->context.started_us = env_real_us(env);
+    server->context.started_monotonic_us = server->tended_us = env_monotonic_us(env);
+    if (uv_loop_init(&server->shard.loop) != 0) {
         return CAP_E_NO_MEMORY;
     }
     server->loop_open = true;
-    enum cap_error error = refusals_init(&server->refusals, (size_t)config->refusals);
+    pool_init(&server->shard.pool, &server->shard.loop, env, &server->shard.stats, config->workers);
+    enum cap_error error = refusals_init(&server->context.refusals, (size_t)config->refusals);
     if (error == CAP_OK) {
-        error = ledger_new(&server->config, &server->ledger);
+        error = ledger_new(&server->context.config, &server->context.ledger);
     }
     return error;
 }
@@ -543,13 +448,13 @@ enum cap_error server_start(struct server *server, const struct env *env, struct
     snprintf(ret_reason, CONFIG_REASON_SIZE, "out of memory");
     enum cap_error error = init(server, env, config);
     if (error == CAP_OK) {
-        server->config = *config;
-        error = state_open(config->state, &server->state, ret_reason);
+        server->context.config = *config;
+        error = statedir_open(config->state, &server->context.statedir, ret_reason);
     }
     if (error == CAP_OK && store == NULL) {
         error = open_store(server, ret_reason);
     } else if (error == CAP_OK) {
-        server->store = store;
+        server->context.store = store;
     }
     if (error == CAP_OK) {
         start_handles(server);
@@ -562,16 +467,17 @@ enum cap_error server_start(struct server *server, const struct env *env, struct
         error = open_admin(server, ret_reason);
     }
     if (error != CAP_OK) {
-        server->config = (struct config){0};
-        server->store = store == NULL ? server->store : NULL;
+        server->context.config = (struct config){0};
+        server->context.store = store == NULL ? server->context.store : NULL;
         server_close(server);
         return error;
     }
     *config = (struct config){0};
-    server->phase = SERVER_RUNNING;
+    server->context.phase = PHASE_RUNNING;
     fit_descriptors(server);
-    log_event(&server->log, LOG_LEVEL_INFO, log_name("started"),
-              log_text("version", CAPSTORE_VERSION), log_text("state", server->config.state));
+    log_event(&server->context.log, LOG_LEVEL_INFO, log_name("started"),
+              log_text("version", CAPSTORE_VERSION),
+              log_text("state", server->context.config.state));
     sd_tell("READY=1\nSTATUS=Serving");
     return CAP_OK;
 }
@@ -581,10 +487,10 @@ enum cap_error server_start(struct server *server, const struct env *env, struct
 
 int server_run(struct server *server)
 {
-    while (server->phase != SERVER_STOPPING) {
-        uv_run(&server->loop, UV_RUN_DEFAULT);
+    while (server->context.phase != PHASE_STOPPING) {
+        uv_run(&server->shard.loop, UV_RUN_DEFAULT);
     }
-    log_event(&server->log, LOG_LEVEL_INFO, log_name("stopped"),
+    log_event(&server->context.log, LOG_LEVEL_INFO, log_name("stopped"),
               log_number("status", (uint64_t)server->exit_code));
     return server->exit_code;
 }
@@ -597,8 +503,6 @@ static void close_handles(struct server *server)
     server->handles_open = false;
     uv_close((uv_handle_t *)&server->tick, NULL);
     uv_close((uv_handle_t *)&server->watchdog, NULL);
-    uv_close((uv_handle_t *)&server->turn, NULL);
-    uv_close((uv_handle_t *)&server->round, NULL);
     for (size_t i = 0; i < SERVER_SIGNALS; i++) {
         uv_close((uv_handle_t *)&server->signals[i], NULL);
     }
@@ -606,28 +510,25 @@ static void close_handles(struct server *server)
 
 void server_close(struct server *server)
 {
-    server->phase = SERVER_STOPPING;
+    server->context.phase = PHASE_STOPPING;
     if (server->loop_open) {
         close_listeners(server);
         admin_stop(server->admin);
-        while (server->sessions != NULL) {
-            session_close(server->sessions);
-        }
-        writer_stop(server->writer);
+        hub_close(&server->hub);
+        writer_stop(server->publish.writer);
         close_handles(server);
         /* Workers come back, handles close, what they held is freed. */
-        while (uv_run(&server->loop, UV_RUN_DEFAULT) != 0) {
+        while (uv_run(&server->shard.loop, UV_RUN_DEFAULT) != 0) {
         }
         admin_free(server->admin);
-        (void)uv_loop_close(&server->loop);
+        (void)uv_loop_close(&server->shard.loop);
     }
     bound_release(&server->admin_bound, false);
-    writer_free(server->writer);
-    hashing_free(server->hashing);
-    cap_store_close(server->store);
-    state_close(server->state);
-    ledger_free(server->ledger);
-    refusals_free(&server->refusals);
-    free(server->input);
-    config_free(&server->config);
+    writer_free(server->publish.writer);
+    hub_free(&server->hub);
+    cap_store_close(server->context.store);
+    statedir_close(server->context.statedir);
+    ledger_free(server->context.ledger);
+    refusals_free(&server->context.refusals);
+    config_free(&server->context.config);
 }

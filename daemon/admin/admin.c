@@ -55,7 +55,7 @@ static void start_jobs(struct admin *admin)
         admin->jobs = job->next;
         job->next = NULL;
         job->work.data = job;
-        if (uv_queue_work(&admin->server->loop, &job->work, on_work, on_work_done) != 0) {
+        if (uv_queue_work(&admin->rooms.shard->loop, &job->work, on_work, on_work_done) != 0) {
             admin_error_cap(&job->call.error, CAP_E_NO_MEMORY);
             admin_connection_finish(job);
             continue;
@@ -137,7 +137,7 @@ static void on_connectable(uv_poll_t *poll, int status, int events)
         if (fd >= 0) {
             enum cap_error error = admin_adopt(admin, fd);
             if (error != CAP_OK) {
-                log_event(&admin->server->log, LOG_LEVEL_WARNING, log_name("admin_refused"),
+                log_event(&admin->rooms.context->log, LOG_LEVEL_WARNING, log_name("admin_refused"),
                           log_error(error));
             }
             continue;
@@ -155,24 +155,24 @@ static void on_connectable(uv_poll_t *poll, int status, int events)
 
 /* --- Life ------------------------------------------------------------------------------------- */
 
-enum cap_error admin_start(struct server *server, int listen_fd,
+enum cap_error admin_start(const struct admin_rooms *rooms, int listen_fd,
                            const struct admin_group *operators, struct admin **ret_admin)
 {
     struct admin *admin = calloc(1, sizeof *admin);
     if (!admin) {
         return CAP_E_NO_MEMORY;
     }
-    admin->server = server;
+    admin->rooms = *rooms;
     admin->listen_fd = listen_fd;
     admin->operators = *operators;
     admin->figures.connections_limit = ADMIN_CONNECTIONS_MAX;
     /* jansson seeds its tables on first use; do it before workers are there. */
     json_object_seed(0);
-    if (uv_poll_init(&server->loop, &admin->listener, listen_fd) != 0) {
+    if (uv_poll_init(&rooms->shard->loop, &admin->listener, listen_fd) != 0) {
         free(admin);
         return CAP_E_IO;
     }
-    uv_timer_init(&server->loop, &admin->backoff);
+    uv_timer_init(&rooms->shard->loop, &admin->backoff);
     admin->listener.data = admin;
     admin->backoff.data = admin;
     uv_poll_start(&admin->listener, UV_READABLE, on_connectable);

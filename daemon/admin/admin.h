@@ -9,7 +9,7 @@
 #ifndef DAEMON_ADMIN_ADMIN_H
 #define DAEMON_ADMIN_ADMIN_H
 
-#include "daemon/server.h"
+#include "daemon/admin/gauges.h"
 
 #define ADMIN_CONNECTIONS_MAX 16u
 #define ADMIN_JOBS_MAX        2u
@@ -20,11 +20,11 @@ struct admin_figures;
 struct admin_group;
 
 /*
- * Takes over a bound, listening, nonblocking, close-on-exec Unix socket and serves on server->loop.
- * Members of the group `operators` may operate. On failure the fd stays the caller's.
+ * Takes over a bound, listening, nonblocking, close-on-exec Unix socket and serves on the loop of
+ * `rooms`. Members of the group `operators` may operate. On failure the fd stays the caller's.
  * CAP_E_NO_MEMORY, CAP_E_IO.
  */
-enum cap_error admin_start(struct server *server, int listen_fd,
+enum cap_error admin_start(const struct admin_rooms *rooms, int listen_fd,
                            const struct admin_group *operators, struct admin **ret_admin);
 
 /*

@@ -109,7 +109,7 @@ static void on_timeout(uv_timer_t *timer)
 /* A command under way has no bound of its own: it is ours to finish. */
 static void arm(struct admin_connection *connection)
 {
-    const struct config *config = &connection->admin->server->config;
+    const struct config *config = &connection->admin->rooms.context->config;
     uint64_t ms = connection->writing ? config->progress_ms : config->idle_ms;
     uv_timer_stop(&connection->timeout);
     if (ms > 0 && (connection->writing || !connection->job)) {
@@ -184,7 +184,7 @@ static void send_output(struct admin_connection *connection)
 /* --- Jobs ------------------------------------------------------------------------------------- */
 
 /* Every change, done or refused, is a line of the log, whatever the level of the log is. */
-static void audit(struct server *server, const struct admin_job *job)
+static void audit(struct context *context, const struct admin_job *job)
 {
     const struct admin_method *method = job->call.method;
     if (!method || method->level == ADMIN_OBSERVE) {
@@ -192,15 +192,15 @@ static void audit(struct server *server, const struct admin_job *job)
     }
     char *params = job->request.params ? json_dumps(job->request.params, JSON_COMPACT) : NULL;
     const char *outcome = job->succeeded ? "ok" : job->call.error.reason;
-    enum log_level level = server->log.level;
+    enum log_level level = context->log.level;
     if (level < LOG_LEVEL_INFO) {
-        server->log.level = LOG_LEVEL_INFO;
+        context->log.level = LOG_LEVEL_INFO;
     }
-    log_event(&server->log, LOG_LEVEL_INFO, log_name("admin_audit"),
+    log_event(&context->log, LOG_LEVEL_INFO, log_name("admin_audit"),
               log_text("method", method->name), log_text("peer", job->call.peer.text),
               log_text("level", admin_level_name(job->call.level)), log_text("outcome", outcome),
               log_text("params", params ? params : "{}"));
-    server->log.level = level;
+    context->log.level = level;
     free(params);
 }
 
@@ -229,7 +229,7 @@ static void answer(struct admin_job *job)
     if (!job->succeeded) {
         job->admin->figures.failures++;
     }
-    audit(job->admin->server, job);
+    audit(job->admin->rooms.context, job);
     if (!connection) {
         admin_job_free(job);
         return;
@@ -272,8 +272,9 @@ static void take_line(struct admin_connection *connection, struct cap_bytes line
     admin->figures.calls++;
     job->admin = admin;
     job->connection = connection;
-    job->call.server = admin->server;
-    job->call.store = admin->server->store;
+    job->call.rooms = &admin->rooms;
+    job->call.figures = &admin->figures;
+    job->call.store = admin->rooms.context->store;
     job->call.peer = connection->peer;
     job->call.level = connection->level;
     connection->job = job;
@@ -424,7 +425,7 @@ enum cap_error admin_connection_open(struct admin *admin, int fd)
         close(fd);
         return error;
     }
-    uv_loop_t *loop = &admin->server->loop;
+    uv_loop_t *loop = &admin->rooms.shard->loop;
     uv_timer_init(loop, &connection->timeout);
     uv_timer_init(loop, &connection->turn);
     uv_pipe_init(loop, &connection->pipe, 0);

@@ -30,7 +30,7 @@ struct admin_job {
 };
 
 struct admin {
-    struct server *server;
+    struct admin_rooms rooms;
     struct admin_group operators;
     int listen_fd; /* -1 once closed */
     uv_poll_t listener;

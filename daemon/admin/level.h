@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "daemon/peer.h"
+#include "daemon/core/peer.h"
 #include "lib/cap/error.h"
 
 /* Each level includes those before it. */

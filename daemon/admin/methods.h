@@ -5,12 +5,13 @@
 #ifndef DAEMON_ADMIN_METHODS_H
 #define DAEMON_ADMIN_METHODS_H
 
+#include "daemon/admin/gauges.h"
 #include "daemon/admin/level.h"
 #include "daemon/admin/params.h"
-#include "daemon/server.h"
 
 #define ADMIN_API_VERSION 1 /* rises when a method or a member goes away or changes meaning */
 
+struct admin_figures;
 struct admin_method;
 
 /*
@@ -19,8 +20,9 @@ struct admin_method;
  */
 struct admin_call {
     const struct admin_method *method;
-    struct server *server;   /* loop only */
-    struct cap_store *store; /* for workers */
+    const struct admin_rooms *rooms;     /* loop only */
+    const struct admin_figures *figures; /* of the admin socket; loop only */
+    struct cap_store *store;             /* for workers */
     struct peer peer;
     enum admin_level level;
     struct admin_arg args[ADMIN_MAX_PARAMS]; /* by the rows of method->params */
@@ -46,7 +48,7 @@ struct admin_method {
     const char *example;    /* params as JSON */
     const char *deprecated; /* since when and what to call instead; NULL: it is not */
 
-    /* Takes on the loop what `run` needs of the server; NULL: nothing. */
+    /* Takes on the loop what `run` needs of the daemon; NULL: nothing. */
     void (*prepare)(struct admin_call *call);
 
     /* Makes the result, or returns NULL with call->error filled in; NULL alone means no memory. */
@@ -60,7 +62,7 @@ const struct admin_method *admin_methods(size_t *ret_count);
 const struct admin_method *admin_method_find(const char *name);
 
 /*
- * Finds the method, checks level and params, and prepares the call, whose server, store, peer and
+ * Finds the method, checks level and params, and prepares the call, whose rooms, store, peer and
  * level are set. False with call->error. `params` lives as long as the call. Loop only.
  */
 bool admin_call_begin(struct admin_call *call, const char *method, json_t *params);

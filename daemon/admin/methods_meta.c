@@ -13,7 +13,7 @@ json_t *admin_hello(struct admin_call *call)
     json_t *limits = json_pack("{s:i, s:i, s:i, s:i, s:o}", "line_bytes", (int)JSONRPC_LINE_MAX,
                                "depth", (int)JSONRPC_DEPTH_MAX, "reply_bytes",
                                (int)JSONRPC_REPLY_MAX, "connections", (int)ADMIN_CONNECTIONS_MAX,
-                               "idle_ms", admin_value_u64(call->server->config.idle_ms));
+                               "idle_ms", admin_value_u64(call->rooms->context->config.idle_ms));
     return json_pack("{s:s, s:i, s:o, s:s, s:o, s:o, s:o}", "version", CAPSTORE_VERSION, "api",
                      ADMIN_API_VERSION, "store_id", admin_value_store_id(cap_store_id(call->store)),
                      "level", admin_level_name(call->level), "uid", admin_value_u64(call->peer.uid),

@@ -13,16 +13,16 @@ static json_t *fail(struct admin_call *call, enum cap_error error)
     return NULL;
 }
 
-static const char *phase_name(enum server_phase phase)
+static const char *phase_name(enum phase phase)
 {
     switch (phase) {
-    case SERVER_STARTING:
+    case PHASE_STARTING:
         return "starting";
-    case SERVER_RUNNING:
+    case PHASE_RUNNING:
         return "running";
-    case SERVER_DRAINING:
+    case PHASE_DRAINING:
         return "draining";
-    case SERVER_STOPPING:
+    case PHASE_STOPPING:
         break;
     }
     return "stopping";
@@ -30,7 +30,7 @@ static const char *phase_name(enum server_phase phase)
 
 /* --- status ----------------------------------------------------------------------------------- */
 
-static json_t *fault_json(const struct server_fault *fault)
+static json_t *fault_json(const struct fault *fault)
 {
     if (fault->time_us == 0) {
         return json_null();
@@ -47,21 +47,22 @@ static json_t *pair(const char *name, uint64_t value, const char *limit_name, ui
 
 void admin_status_prepare(struct admin_call *call)
 {
-    struct server *server = call->server;
+    const struct context *context = call->rooms->context;
     struct gauges gauges = {0};
-    server_gauges(server, &gauges);
+    admin_gauges(call->rooms, &gauges);
     call->draft = json_pack(
         "{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
-        CAPSTORE_VERSION, "phase", phase_name(server->phase), "time",
-        admin_value_time(env_real_us(server->env)), "started", admin_value_time(server->started_us),
-        "uptime_ms", admin_value_u64(gauges.uptime_ms), "sessions",
-        pair("open", gauges.connections, "limit", gauges.max_connections), "requests_in_flight",
-        admin_value_u64(gauges.requests), "uploads",
+        CAPSTORE_VERSION, "phase", phase_name(context->phase), "time",
+        admin_value_time(env_real_us(context->env)), "started",
+        admin_value_time(context->started_us), "uptime_ms", admin_value_u64(gauges.uptime_ms),
+        "sessions", pair("open", gauges.connections, "limit", gauges.max_connections),
+        "requests_in_flight", admin_value_u64(gauges.requests), "uploads",
         pair("in_flight", gauges.uploads, "limit", gauges.max_uploads), "spool",
         pair("bytes", gauges.spool_bytes, "limit_bytes", gauges.max_spool), "memory",
         pair("bytes", gauges.memory_bytes, "limit_bytes", gauges.max_memory), "writer_queue",
-        admin_value_u64(gauges.writer_queue), "refusals", admin_value_u64(server->stats.refusals),
-        "last_error", fault_json(&server->last_fault));
+        admin_value_u64(gauges.writer_queue), "refusals",
+        admin_value_u64(call->rooms->shard->stats.refusals), "last_error",
+        fault_json(&context->last_fault));
 }
 
 static json_t *by_kind(const uint64_t values[CAP_STORE_KINDS])
@@ -111,9 +112,7 @@ json_t *admin_status(struct admin_call *call)
 
 void admin_metrics_prepare(struct admin_call *call)
 {
-    struct admin_figures figures;
-    admin_figures(call->server->admin, &figures);
-    enum cap_error error = admin_metrics_daemon(call->server, &figures, &call->text);
+    enum cap_error error = admin_metrics_daemon(call->rooms, call->figures, &call->text);
     if (error != CAP_OK) {
         admin_error_cap(&call->error, error);
     }
@@ -145,7 +144,7 @@ static json_t *refusal_json(const struct refusal *refusal)
 
 json_t *admin_refusals_list(struct admin_call *call)
 {
-    const struct refusals *refusals = &call->server->refusals;
+    const struct refusals *refusals = &call->rooms->context->refusals;
     uint64_t before = (uint64_t)call->args[ADMIN_PAGE_CURSOR].integer;
     int64_t left = call->args[ADMIN_PAGE_LIMIT].integer;
     json_t *list = json_array();
@@ -194,7 +193,7 @@ json_t *admin_clients_list(struct admin_call *call)
     while (list && left > 0 && more) {
         struct client clients[CLIENTS_STEP];
         size_t max = left < CLIENTS_STEP ? left : CLIENTS_STEP;
-        size_t count = server_clients(call->server, after, clients, max, &more);
+        size_t count = hub_clients(call->rooms->hub, after, clients, max, &more);
         for (size_t i = 0; i < count; i++) {
             if (!admin_push(list, client_json(&clients[i]))) {
                 json_decref(list);
@@ -213,7 +212,7 @@ json_t *admin_clients_list(struct admin_call *call)
 
 json_t *admin_log_set(struct admin_call *call)
 {
-    struct log *log = &call->server->log;
+    struct log *log = &call->rooms->context->log;
     enum log_level wanted = (enum log_level)call->args[ADMIN_LOG_LEVEL].choice;
     json_t *result = json_pack("{s:s, s:s}", "level", log_level_name(wanted), "previous",
                                log_level_name(log->level));
@@ -223,19 +222,21 @@ json_t *admin_log_set(struct admin_call *call)
     return result;
 }
 
-static json_t *phase_json(const struct server *server)
+static json_t *phase_json(const struct context *context)
 {
-    return json_pack("{s:s}", "phase", phase_name(server->phase));
+    return json_pack("{s:s}", "phase", phase_name(context->phase));
 }
 
 json_t *admin_drain(struct admin_call *call)
 {
-    server_drain(call->server);
-    return phase_json(call->server);
+    struct context *context = call->rooms->context;
+    context->drain(context->owner);
+    return phase_json(context);
 }
 
 json_t *admin_shutdown(struct admin_call *call)
 {
-    server_stop(call->server);
-    return phase_json(call->server);
+    struct context *context = call->rooms->context;
+    context->stop(context->owner, 0);
+    return phase_json(context);
 }

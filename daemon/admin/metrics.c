@@ -60,14 +60,14 @@ static void histogram(struct admin_text *text, const char *name, const char *hel
     admin_print(text, "%s_sum %" PRIu64 "\n", name, histogram->sum);
 }
 
-static void print_rows(struct admin_text *text, struct server *server)
+static void print_rows(struct admin_text *text, const struct admin_rooms *rooms)
 {
     size_t count = 0;
     struct gauges gauges = {0};
-    server_gauges(server, &gauges);
+    admin_gauges(rooms, &gauges);
     const struct stats_row *rows = stats_counter_rows(&count);
     for (size_t i = 0; i < count; i++) {
-        counter(text, rows[i].series, rows[i].help, field_at(&server->stats, rows[i].offset));
+        counter(text, rows[i].series, rows[i].help, field_at(&rooms->shard->stats, rows[i].offset));
     }
     rows = stats_gauge_rows(&count);
     for (size_t i = 0; i < count; i++) {
@@ -76,11 +76,11 @@ static void print_rows(struct admin_text *text, struct server *server)
     rows = stats_histogram_rows(&count);
     for (size_t i = 0; i < count; i++) {
         struct histogram copy;
-        memcpy(&copy, (const char *)&server->stats + rows[i].offset, sizeof copy);
+        memcpy(&copy, (const char *)&rooms->shard->stats + rows[i].offset, sizeof copy);
         histogram(text, rows[i].series, rows[i].help, &copy);
     }
     histogram(text, "capstore_commit_admissions", "Admissions that shared a commit",
-              &server->stats.commit_admissions);
+              &rooms->shard->stats.commit_admissions);
 }
 
 static void print_requests(struct admin_text *text, const struct stats *stats)
@@ -122,22 +122,22 @@ static void print_settings(struct admin_text *text, const struct config *config)
     }
 }
 
-enum cap_error admin_metrics_daemon(struct server *server, const struct admin_figures *figures,
-                                    struct cap_buf *buf)
+enum cap_error admin_metrics_daemon(const struct admin_rooms *rooms,
+                                    const struct admin_figures *figures, struct cap_buf *buf)
 {
     struct admin_text text = {.buf = buf};
     family(&text, "capstore_build", "info", "The version that runs");
     admin_print(&text, "capstore_build_info{version=\"%s\"} 1\n", CAPSTORE_VERSION);
-    print_rows(&text, server);
-    print_requests(&text, &server->stats);
-    print_errors(&text, &server->stats);
+    print_rows(&text, rooms);
+    print_requests(&text, &rooms->shard->stats);
+    print_errors(&text, &rooms->shard->stats);
     gauge(&text, "capstore_admin_connections", "Open connections to the admin socket",
           figures->connections);
     gauge(&text, "capstore_admin_connections_limit", "Limit of these", figures->connections_limit);
     counter(&text, "capstore_admin_calls_total", "Calls of admin methods", figures->calls);
     counter(&text, "capstore_admin_failures_total", "Calls that were answered with an error",
             figures->failures);
-    print_settings(&text, &server->config);
+    print_settings(&text, &rooms->context->config);
     return text.error;
 }
 

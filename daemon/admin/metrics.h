@@ -5,7 +5,7 @@
 #ifndef DAEMON_ADMIN_METRICS_H
 #define DAEMON_ADMIN_METRICS_H
 
-#include "daemon/server.h"
+#include "daemon/admin/gauges.h"
 
 #define ADMIN_METRICS_TYPE "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -18,8 +18,8 @@ struct admin_figures {
 };
 
 /* Appends the families of the daemon: counters, gauges, histograms, settings. Loop only. */
-enum cap_error admin_metrics_daemon(struct server *server, const struct admin_figures *figures,
-                                    struct cap_buf *buf);
+enum cap_error admin_metrics_daemon(const struct admin_rooms *rooms,
+                                    const struct admin_figures *figures, struct cap_buf *buf);
 
 /* Appends the families of the store and the end of the text. Any thread; may wait for the disk. */
 enum cap_error admin_metrics_store(struct cap_store *store, struct cap_buf *buf);

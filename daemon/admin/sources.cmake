@@ -7,6 +7,7 @@ target_sources(daemon PRIVATE
     admin/explain.c
     admin/explain_data.c
     admin/explain_image.c
+    admin/gauges.c
     admin/jsonrpc.c
     admin/level.c
     admin/methods.c

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "daemon/env.h"
+#include "daemon/core/env.h"
 #include "lib/store/store.h"
 
 #define LAST_TIME_US UINT64_C(253402300799999999) /* the end of the year 9999 */

@@ -4,27 +4,23 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "daemon/core/container.h"
 #include "lib/cap/data_cap.h"
 #include "lib/cap/image_cap.h"
 #include "tests/support/store_memory.h"
 
 #define MEMORY_STORE_MAX (UINT64_C(64) << 20)
 
-/* The fixture whose server the functions below are asked about. */
-static struct fixture *fixture_of(struct server *server)
+void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
 {
-    return (struct fixture *)(void *)((char *)server - offsetof(struct fixture, server));
+    *ret_gauges = CONTAINER_OF(rooms->hub, struct fixture, hub)->gauges;
 }
 
-void server_gauges(struct server *server, struct gauges *ret_gauges)
+size_t hub_clients(const struct hub *hub, uint64_t after, struct client *ret_clients, size_t max,
+                   bool *ret_more)
 {
-    *ret_gauges = fixture_of(server)->gauges;
-}
-
-size_t server_clients(struct server *server, uint64_t after, struct client *ret_clients, size_t max,
-                      bool *ret_more)
-{
-    struct fixture *fixture = fixture_of(server);
+    struct hub *at = (struct hub *)(uintptr_t)hub;
+    const struct fixture *fixture = CONTAINER_OF(at, struct fixture, hub);
     size_t count = 0;
     size_t i = 0;
     for (; i < fixture->client_count && count < max; i++) {
@@ -36,16 +32,19 @@ size_t server_clients(struct server *server, uint64_t after, struct client *ret_
     return count;
 }
 
-void server_drain(struct server *server)
+static void on_drain(void *owner)
 {
-    fixture_of(server)->drains++;
-    server->phase = SERVER_DRAINING;
+    struct fixture *fixture = owner;
+    fixture->drains++;
+    fixture->context.phase = PHASE_DRAINING;
 }
 
-void server_stop(struct server *server)
+static void on_stop(void *owner, int exit_code)
 {
-    fixture_of(server)->stops++;
-    server->phase = SERVER_STOPPING;
+    struct fixture *fixture = owner;
+    assert_int_equal(exit_code, 0);
+    fixture->stops++;
+    fixture->context.phase = PHASE_STOPPING;
 }
 
 static uint64_t still_us(void *ctx)
@@ -69,7 +68,7 @@ static void put_body(struct fixture *fixture, struct cap_put *put, const struct 
     put->info.publisher = (struct cap_publisher){1000, 100};
     put->info.published_us = FIXTURE_NOW_US;
     put->body = cap_source_memory(&bytes);
-    assert_cap_ok(cap_store_write_begin(fixture->server.store, &write));
+    assert_cap_ok(cap_store_write_begin(fixture->context.store, &write));
     assert_cap_ok(cap_store_write_put(write, put, &is_new));
     assert_cap_ok(cap_store_write_commit(write));
     cap_buf_free(&whole);
@@ -201,17 +200,24 @@ int fixture_setup(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
     static const uint8_t id[CAP_STORE_ID_SIZE] = {0xab, 0xcd};
-    assert_int_equal(uv_loop_init(&fixture->server.loop), 0);
+    assert_int_equal(uv_loop_init(&fixture->shard.loop), 0);
     fixture->env = (struct env){.monotonic_us = still_us, .real_us = still_us};
-    fixture->server.env = &fixture->env;
-    config_init(&fixture->server.config);
+    fixture->context.env = &fixture->env;
+    config_init(&fixture->context.config);
     assert_int_equal(pipe2(fixture->log_fds, O_NONBLOCK | O_CLOEXEC), 0);
-    log_init(&fixture->server.log, &fixture->env, fixture->log_fds[1], false);
-    fixture->server.log.level = LOG_LEVEL_INFO;
-    assert_cap_ok(refusals_init(&fixture->server.refusals, 4));
-    assert_cap_ok(cap_store_memory_new(id, MEMORY_STORE_MAX, &fixture->server.store));
-    fixture->server.phase = SERVER_RUNNING;
-    fixture->server.started_us = FIXTURE_NOW_US;
+    log_init(&fixture->context.log, &fixture->env, fixture->log_fds[1], false);
+    fixture->context.log.level = LOG_LEVEL_INFO;
+    assert_cap_ok(refusals_init(&fixture->context.refusals, 4));
+    assert_cap_ok(cap_store_memory_new(id, MEMORY_STORE_MAX, &fixture->context.store));
+    fixture->context.phase = PHASE_RUNNING;
+    fixture->context.started_us = FIXTURE_NOW_US;
+    fixture->context.drain = on_drain;
+    fixture->context.stop = on_stop;
+    fixture->context.owner = fixture;
+    fixture->shard.context = &fixture->context;
+    fixture->hub.shard = &fixture->shard;
+    fixture->rooms = (struct admin_rooms){
+        .context = &fixture->context, .shard = &fixture->shard, .hub = &fixture->hub};
     publish_all(fixture);
     find_names(fixture);
     *state = fixture;
@@ -222,7 +228,7 @@ void fixture_run_out(struct fixture *fixture)
 {
     int alive = 1;
     for (int i = 0; alive && i < 100000; i++) {
-        alive = uv_run(&fixture->server.loop, UV_RUN_ONCE);
+        alive = uv_run(&fixture->shard.loop, UV_RUN_ONCE);
     }
     assert_int_equal(alive, 0);
 }
@@ -230,10 +236,10 @@ void fixture_run_out(struct fixture *fixture)
 int fixture_teardown(void **state)
 {
     struct fixture *fixture = *state;
-    assert_int_equal(uv_loop_close(&fixture->server.loop), 0);
-    cap_store_close(fixture->server.store);
-    refusals_free(&fixture->server.refusals);
-    config_free(&fixture->server.config);
+    assert_int_equal(uv_loop_close(&fixture->shard.loop), 0);
+    cap_store_close(fixture->context.store);
+    refusals_free(&fixture->context.refusals);
+    config_free(&fixture->context.config);
     close(fixture->log_fds[0]);
     close(fixture->log_fds[1]);
     free(fixture);
@@ -247,8 +253,11 @@ json_t *fixture_call(struct fixture *fixture, enum admin_level level, const char
 {
     json_t *object = params ? json_loads(params, 0, NULL) : NULL;
     assert_true(!params || json_is_object(object));
-    struct admin_call call = {
-        .server = &fixture->server, .store = fixture->server.store, .level = level};
+    static const struct admin_figures none;
+    struct admin_call call = {.rooms = &fixture->rooms,
+                              .figures = &none,
+                              .store = fixture->context.store,
+                              .level = level};
     call.peer.uid = 1000;
     call.peer.gid = 100;
     json_t *result = admin_call_begin(&call, method, object) ? admin_call_run(&call) : NULL;

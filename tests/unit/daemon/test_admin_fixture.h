@@ -2,7 +2,7 @@
  * A daemon without its insides, for tests of the admin socket: a loop, a memory store with a few
  * caps in it, a clock that stands still, figures that a test sets.
  *
- * The fixture defines the server_ functions that the admin room calls, so that server.c stays out.
+ * The fixture defines admin_gauges and hub_clients itself, so that the rooms behind them stay out.
  */
 #ifndef TESTS_UNIT_DAEMON_TEST_ADMIN_FIXTURE_H
 #define TESTS_UNIT_DAEMON_TEST_ADMIN_FIXTURE_H
@@ -10,16 +10,21 @@
 #include "tests/unit/support.h"
 
 #include "daemon/admin/methods.h"
+#include "daemon/admin/metrics.h"
 #include "lib/cap/pack.h"
 
 #define FIXTURE_CODE_LEN 10000u
 #define FIXTURE_NOW_US   UINT64_C(1767225600123456) /* 2026-01-01T00:00:00.123456Z */
 
 struct fixture {
-    struct server server;
+    struct context context;
+    struct shard shard;
+    struct hub hub;
+    struct admin_rooms rooms;
+    struct admin *admin;
     struct env env;
-    struct gauges gauges;   /* what server_gauges answers */
-    struct client *clients; /* what server_clients answers from; borrowed */
+    struct gauges gauges;   /* what admin_gauges answers */
+    struct client *clients; /* what hub_clients answers from; borrowed */
     size_t client_count;
     unsigned drains;
     unsigned stops;

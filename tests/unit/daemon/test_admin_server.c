@@ -65,10 +65,10 @@ static void status_shows_the_figures(void **state)
 static void status_shows_the_last_error(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->server.phase = SERVER_DRAINING;
-    fixture->server.last_fault.time_us = FIXTURE_NOW_US;
-    fixture->server.last_fault.error = CAP_E_DISK_FULL;
-    snprintf(fixture->server.last_fault.message, sizeof fixture->server.last_fault.message, "%s",
+    fixture->context.phase = PHASE_DRAINING;
+    fixture->context.last_fault.time_us = FIXTURE_NOW_US;
+    fixture->context.last_fault.error = CAP_E_DISK_FULL;
+    snprintf(fixture->context.last_fault.message, sizeof fixture->context.last_fault.message, "%s",
              "commit\xff\n");
     json_t *status = fixture_result(fixture, "status", NULL);
     assert_string_equal(text(status, "phase"), "draining");
@@ -87,7 +87,7 @@ static void refuse(struct fixture *fixture, enum cap_error error)
     snprintf(refusal.peer, sizeof refusal.peer, "%s", "unix:uid=1000,pid=42");
     snprintf(refusal.what, sizeof refusal.what, "%s", "put_image");
     snprintf(refusal.message, sizeof refusal.message, "%s", cap_error_text(error));
-    refusals_add(&fixture->server.refusals, &refusal);
+    refusals_add(&fixture->context.refusals, &refusal);
 }
 
 static void refusals_come_newest_first_and_paged(void **state)
@@ -164,7 +164,7 @@ static void the_log_level_is_set(void **state)
         const char *name = log_level_name((enum log_level)level);
         snprintf(params, sizeof params, "{\"level\":\"%s\"}", name);
         json_t *result = fixture_result(fixture, "log.set", params);
-        assert_int_equal(fixture->server.log.level, level);
+        assert_int_equal(fixture->context.log.level, level);
         assert_string_equal(text(result, "level"), name);
         json_decref(result);
     }
@@ -304,7 +304,7 @@ static void every_figure_moves(void **state)
     const struct stats_row *counter_rows = stats_counter_rows(&counters);
     const struct stats_row *gauge_rows = stats_gauge_rows(&gauges);
     for (size_t i = 0; i < counters; i++) {
-        set_field(&fixture->server.stats, counter_rows[i].offset, 1000 + i);
+        set_field(&fixture->shard.stats, counter_rows[i].offset, 1000 + i);
     }
     for (size_t i = 0; i < gauges; i++) {
         set_field(&fixture->gauges, gauge_rows[i].offset, 2000 + i);
@@ -333,7 +333,7 @@ static void histograms_are_cumulative(void **state)
     const struct stats_row *rows = stats_histogram_rows(&count);
     for (size_t i = 0; i < count; i++) {
         struct histogram *histogram =
-            (struct histogram *)(void *)((char *)&fixture->server.stats + rows[i].offset);
+            (struct histogram *)(void *)((char *)&fixture->shard.stats + rows[i].offset);
         histogram_add(histogram, 4);
         histogram_add(histogram, 5);
         histogram_add(histogram, UINT64_C(1) << 40);
@@ -356,14 +356,14 @@ static void histograms_are_cumulative(void **state)
 static void errors_requests_and_settings_are_shown(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->server.stats.errors[12] = 5;
-    fixture->server.stats.requests[PROTO_PUT_IMAGE] = 6;
+    fixture->shard.stats.errors[12] = 5;
+    fixture->shard.stats.requests[PROTO_PUT_IMAGE] = 6;
     struct exposition *exposition = scrape(fixture);
     assert_true(sample(exposition, "capstore_errors_total{reason=\"unresolved_slot\"}") == 5);
     assert_true(sample(exposition, "capstore_errors_total{reason=\"ssz\"}") == 0);
     assert_true(sample(exposition, "capstore_requests_total{type=\"put_image\"}") == 6);
     assert_true(sample(exposition, "capstore_setting{option=\"max-upload\"}") ==
-                (double)fixture->server.config.max_upload);
+                (double)fixture->context.config.max_upload);
     assert_true(sample(exposition, "capstore_caps{kind=\"image\"}") == 2);
     assert_true(sample(exposition, "capstore_caps{kind=\"data\"}") == 3);
     assert_true(sample(exposition, "capstore_refs") == 4);

@@ -47,20 +47,20 @@ static int setup(void **state)
 {
     fixture_setup(state);
     struct fixture *fixture = *state;
-    fixture->server.config.idle_ms = 0;
-    fixture->server.config.progress_ms = 0;
+    fixture->context.config.idle_ms = 0;
+    fixture->context.config.progress_ms = 0;
     const struct admin_group nobody = {.exists = false};
-    assert_cap_ok(admin_start(&fixture->server, listen_here(), &nobody, &fixture->server.admin));
+    assert_cap_ok(admin_start(&fixture->rooms, listen_here(), &nobody, &fixture->admin));
     return 0;
 }
 
 static int teardown(void **state)
 {
     struct fixture *fixture = *state;
-    admin_stop(fixture->server.admin);
-    admin_stop(fixture->server.admin);
+    admin_stop(fixture->admin);
+    admin_stop(fixture->admin);
     fixture_run_out(fixture);
-    admin_free(fixture->server.admin);
+    admin_free(fixture->admin);
     unlink(socket_path);
     return fixture_teardown(state);
 }
@@ -107,7 +107,7 @@ static void wait_lines(struct peer_end *peer, size_t count)
 {
     receive(peer);
     while (line_count(peer) < count && !peer->ended) {
-        uv_run(&peer->fixture->server.loop, UV_RUN_NOWAIT);
+        uv_run(&peer->fixture->shard.loop, UV_RUN_NOWAIT);
         receive(peer);
     }
     assert_true(line_count(peer) >= count);
@@ -116,7 +116,7 @@ static void wait_lines(struct peer_end *peer, size_t count)
 static void wait_end(struct peer_end *peer)
 {
     while (!peer->ended) {
-        uv_run(&peer->fixture->server.loop, UV_RUN_NOWAIT);
+        uv_run(&peer->fixture->shard.loop, UV_RUN_NOWAIT);
         receive(peer);
     }
 }
@@ -126,8 +126,8 @@ static void wait_connections(struct fixture *fixture, uint64_t most)
 {
     struct admin_figures figures;
     do {
-        uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
-        admin_figures(fixture->server.admin, &figures);
+        uv_run(&fixture->shard.loop, UV_RUN_NOWAIT);
+        admin_figures(fixture->admin, &figures);
     } while (figures.connections > most);
 }
 
@@ -142,7 +142,7 @@ static void say(struct peer_end *peer, const char *text, size_t len)
             continue;
         }
         assert_true(errno == EAGAIN);
-        uv_run(&peer->fixture->server.loop, UV_RUN_NOWAIT);
+        uv_run(&peer->fixture->shard.loop, UV_RUN_NOWAIT);
         receive(peer);
     }
 }
@@ -208,7 +208,7 @@ static void a_byte_at_a_time_is_fine(void **state)
     static const char text[] = HELLO;
     for (size_t i = 0; i < sizeof text - 1; i++) {
         say(&peer, text + i, 1);
-        uv_run(&peer.fixture->server.loop, UV_RUN_NOWAIT);
+        uv_run(&peer.fixture->shard.loop, UV_RUN_NOWAIT);
     }
     wait_lines(&peer, 1);
     assert_answer(&peer, 0, 1, "ok");
@@ -283,7 +283,7 @@ static void notifications_are_executed_and_not_answered(void **state)
     wait_lines(&peer, 1);
     assert_int_equal(line_count(&peer), 1);
     assert_answer(&peer, 0, 1, "ok");
-    assert_int_equal(fixture->server.log.level, LOG_LEVEL_DEBUG);
+    assert_int_equal(fixture->context.log.level, LOG_LEVEL_DEBUG);
     close_peer(&peer);
 }
 
@@ -361,10 +361,10 @@ static void a_slow_reader_is_not_read_from(void **state)
         }
         idle++;
         assert_true(asked < 1000000);
-        uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
+        uv_run(&fixture->shard.loop, UV_RUN_NOWAIT);
     }
     struct admin_figures figures;
-    admin_figures(fixture->server.admin, &figures);
+    admin_figures(fixture->admin, &figures);
     assert_true(figures.calls < asked);
     wait_lines(&peer, asked);
     assert_int_equal(line_count(&peer), asked);
@@ -401,7 +401,7 @@ static void connections_are_bounded(void **state)
 static void an_idle_connection_is_told_and_closed(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->server.config.idle_ms = 20;
+    fixture->context.config.idle_ms = 20;
     struct peer_end peer = connect_peer(fixture);
     say_text(&peer, HELLO "{\"half\":");
     wait_end(&peer);
@@ -413,14 +413,14 @@ static void an_idle_connection_is_told_and_closed(void **state)
 static void a_reader_that_stops_is_closed(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->server.config.progress_ms = 20;
+    fixture->context.config.progress_ms = 20;
     struct peer_end peer = connect_peer(fixture);
     static const char ask[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"schema\"}\n";
     struct admin_figures figures;
     do {
         (void)!send(peer.fd, ask, sizeof ask - 1, MSG_NOSIGNAL);
-        uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
-        admin_figures(fixture->server.admin, &figures);
+        uv_run(&fixture->shard.loop, UV_RUN_NOWAIT);
+        admin_figures(fixture->admin, &figures);
     } while (figures.calls == 0 || figures.connections > 0);
     wait_end(&peer);
     close_peer(&peer);
@@ -440,7 +440,7 @@ static void peers_may_leave_at_any_time(void **state)
                                   "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"metrics\"}\n");
         }
         for (int i = 0; i < turns; i++) {
-            uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
+            uv_run(&fixture->shard.loop, UV_RUN_NOWAIT);
         }
         for (int i = 0; i < 4; i++) {
             close_peer(&leaving[i]);
@@ -466,10 +466,10 @@ static void stopping_cancels_what_is_under_way(void **state)
     }
     struct admin_figures figures;
     do {
-        uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
-        admin_figures(fixture->server.admin, &figures);
+        uv_run(&fixture->shard.loop, UV_RUN_NOWAIT);
+        admin_figures(fixture->admin, &figures);
     } while (figures.calls < 6);
-    admin_stop(fixture->server.admin);
+    admin_stop(fixture->admin);
     fixture_run_out(fixture);
     for (int i = 0; i < 6; i++) {
         close_peer(&peers[i]);
@@ -482,7 +482,7 @@ static void changes_are_audited_at_any_level_of_the_log(void **state)
 {
     struct fixture *fixture = *state;
     struct peer_end peer = connect_peer(fixture);
-    fixture->server.log.level = LOG_LEVEL_ERROR;
+    fixture->context.log.level = LOG_LEVEL_ERROR;
     say_text(&peer, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"log.set\",\"params\":{\"level\":"
                     "\"warning\"}}\n"
                     "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"drain\",\"params\":{\"x\":1}}\n"
@@ -497,7 +497,7 @@ static void changes_are_audited_at_any_level_of_the_log(void **state)
     assert_non_null(strstr(log, "outcome=unknown_param"));
     assert_null(strstr(log, "method=help"));
     assert_int_equal(fixture->drains, 1);
-    assert_int_equal(fixture->server.log.level, LOG_LEVEL_WARNING);
+    assert_int_equal(fixture->context.log.level, LOG_LEVEL_WARNING);
     close_peer(&peer);
 }
 

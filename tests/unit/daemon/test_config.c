@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/config.h"
-#include "daemon/log.h"
+#include "daemon/core/config.h"
+#include "daemon/core/log.h"
 
 struct parsed {
     struct config config;

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/log.h"
+#include "daemon/core/log.h"
 
 #define TIME_US UINT64_C(1767225600123456)
 

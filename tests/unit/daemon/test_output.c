@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/output.h"
+#include "daemon/net/output.h"
 
 #define LONG_LEN ((size_t)PROTO_FRAME_MAX * 2 + 1000)
 

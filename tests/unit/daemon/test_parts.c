@@ -10,13 +10,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/env.h"
-#include "daemon/ledger.h"
-#include "daemon/listener.h"
-#include "daemon/refusals.h"
-#include "daemon/sd.h"
-#include "daemon/state.h"
-#include "daemon/stats.h"
+#include "daemon/core/env.h"
+#include "daemon/core/ledger.h"
+#include "daemon/core/refusals.h"
+#include "daemon/core/sd.h"
+#include "daemon/core/statedir.h"
+#include "daemon/core/stats.h"
+#include "daemon/net/bind.h"
 
 /* --- The ledger ----------------------------------------------------------------------------------
  */
@@ -179,7 +179,7 @@ static void test_time_format(void **state)
  */
 
 /* The group and the permissions that a socket gets by itself. */
-static const struct listener_access anyhow = {CONFIG_MODE_UMASK, LISTENER_OWN_GROUP};
+static const struct bind_access anyhow = {CONFIG_MODE_UMASK, BIND_OWN_GROUP};
 
 static void test_local_peer_is_attested(void **state)
 {
@@ -205,7 +205,7 @@ static void test_tcp_peer_is_nobody(void **state)
     struct peer peer;
     char reason[CONFIG_REASON_SIZE];
     (void)state;
-    assert_cap_ok(listener_bind("tcp:127.0.0.1:0", &anyhow, &bound, reason));
+    assert_cap_ok(bind_address("tcp:127.0.0.1:0", &anyhow, &bound, reason));
     assert_int_equal(getsockname(bound.fd, (struct sockaddr *)&address, &len), 0);
     int client = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
@@ -231,26 +231,26 @@ static void test_stale_socket_is_replaced_but_no_other_file(void **state)
     (void)state;
     assert_non_null(mkdtemp(dir));
     snprintf(address, sizeof(address), "unix:%s/s", dir);
-    assert_cap_ok(listener_bind(address, &anyhow, &first, reason));
+    assert_cap_ok(bind_address(address, &anyhow, &first, reason));
     /* Somebody serves it. */
-    assert_true(listener_bind(address, &anyhow, &second, reason) != CAP_OK);
+    assert_true(bind_address(address, &anyhow, &second, reason) != CAP_OK);
     assert_non_null(strstr(reason, address + 5));
     /* Nobody does: it is stale. */
     close(first.fd);
     first.fd = -1;
-    assert_cap_ok(listener_bind(address, &anyhow, &second, reason));
+    assert_cap_ok(bind_address(address, &anyhow, &second, reason));
     free(first.path);
     /* A path that has become somebody else's is not removed. */
     first = second;
     assert_int_equal(unlink(address + 5), 0);
-    assert_cap_ok(listener_bind(address, &anyhow, &second, reason));
+    assert_cap_ok(bind_address(address, &anyhow, &second, reason));
     bound_release(&first, false);
     assert_int_equal(access(address + 5, F_OK), 0);
     bound_release(&second, false);
     assert_int_equal(access(address + 5, F_OK), -1);
     /* A file is left alone. */
     close(open(address + 5, O_CREAT | O_WRONLY, 0600));
-    assert_true(listener_bind(address, &anyhow, &second, reason) != CAP_OK);
+    assert_true(bind_address(address, &anyhow, &second, reason) != CAP_OK);
     assert_int_equal(unlink(address + 5), 0);
     rmdir(dir);
 }
@@ -272,11 +272,11 @@ static void test_socket_has_the_permissions_asked_for(void **state)
     assert_non_null(mkdtemp(dir));
     snprintf(address, sizeof(address), "unix:%s/s", dir);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        const struct listener_access access = {rows[i].wanted, getegid()};
+        const struct bind_access access = {rows[i].wanted, getegid()};
         struct bound bound;
         struct stat st;
         mode_t before = umask(rows[i].umask);
-        assert_cap_ok(listener_bind(address, &access, &bound, reason));
+        assert_cap_ok(bind_address(address, &access, &bound, reason));
         assert_int_equal(umask(before), rows[i].umask);
         assert_int_equal(stat(address + 5, &st), 0);
         assert_int_equal(st.st_mode & 0777, rows[i].mode);
@@ -303,10 +303,10 @@ static void test_bad_addresses(void **state)
     char long_path[256] = "unix:/";
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        assert_cap_error(listener_bind(bad[i], &anyhow, &bound, reason), CAP_E_INVALID_ARGUMENT);
+        assert_cap_error(bind_address(bad[i], &anyhow, &bound, reason), CAP_E_INVALID_ARGUMENT);
     }
     memset(long_path + 6, 'x', 200);
-    assert_cap_error(listener_bind(long_path, &anyhow, &bound, reason), CAP_E_INVALID_ARGUMENT);
+    assert_cap_error(bind_address(long_path, &anyhow, &bound, reason), CAP_E_INVALID_ARGUMENT);
 }
 
 /* --- The state directory -------------------------------------------------------------------------
@@ -317,27 +317,27 @@ static void test_state_is_private_locked_and_cleaned(void **state)
     char dir[] = "/tmp/capstore-state-XXXXXX";
     char path[128];
     char reason[CONFIG_REASON_SIZE];
-    struct state *first = NULL;
-    struct state *second = NULL;
+    struct statedir *first = NULL;
+    struct statedir *second = NULL;
     struct stat st;
     (void)state;
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof(path), "%s/state", dir);
-    assert_cap_ok(state_open(path, &first, reason));
+    assert_cap_ok(statedir_open(path, &first, reason));
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0700);
-    assert_cap_error(state_open(path, &second, reason), CAP_E_STORE_LOCKED);
+    assert_cap_error(statedir_open(path, &second, reason), CAP_E_STORE_LOCKED);
     assert_non_null(strstr(reason, path));
     assert_null(second);
     char left[256];
     snprintf(left, sizeof(left), "%s/upload-abc", first->spool_dir);
     close(open(left, O_CREAT | O_WRONLY, 0600));
-    state_close(first);
-    assert_cap_ok(state_open(path, &first, reason));
+    statedir_close(first);
+    assert_cap_ok(statedir_open(path, &first, reason));
     assert_int_equal(access(left, F_OK), -1);
     rmdir(first->spool_dir);
     rmdir(first->store_dir);
-    state_close(first);
+    statedir_close(first);
     snprintf(left, sizeof(left), "%s/lock", path);
     unlink(left);
     rmdir(path);

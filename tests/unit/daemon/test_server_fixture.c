@@ -8,9 +8,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "daemon/ledger.h"
-#include "daemon/session.h"
-#include "daemon/writer.h"
+#include "daemon/core/ledger.h"
+#include "daemon/net/session.h"
+#include "daemon/publish/writer.h"
 #include "tests/support/store_memory.h"
 
 #define TURNS_MAX 20000 /* of the loop, half a millisecond each, before a test is taken to hang */
@@ -77,7 +77,7 @@ void fixture_start(struct fixture *fixture, void (*change)(struct config *config
 static void check_ledger(struct fixture *fixture)
 {
     struct ledger_figures figures;
-    ledger_figures(fixture->server.ledger, &figures);
+    ledger_figures(fixture->server.context.ledger, &figures);
     assert_int_equal(figures.connections, 0);
     assert_int_equal(figures.memory, 0);
     assert_int_equal(figures.buffers, 0);
@@ -90,8 +90,8 @@ void fixture_stop(struct fixture *fixture)
     static const char *const names[] = {"lock", "store", "spool", "socket"};
     char path[128];
     if (!fixture->closed) {
-        while (fixture->server.sessions != NULL) {
-            session_close(fixture->server.sessions);
+        while (fixture->server.hub.sessions != NULL) {
+            session_close(fixture->server.hub.sessions);
         }
         fixture_settle(fixture);
         check_ledger(fixture);
@@ -122,7 +122,7 @@ int fixture_teardown(void **state)
 
 void fixture_turn(struct fixture *fixture)
 {
-    uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
+    uv_run(&fixture->server.shard.loop, UV_RUN_NOWAIT);
     usleep(500);
 }
 
@@ -130,7 +130,7 @@ void fixture_pass(struct fixture *fixture, uint64_t ms)
 {
     struct session *next;
     fixture->now_us += ms * 1000;
-    for (struct session *session = fixture->server.sessions; session != NULL; session = next) {
+    for (struct session *session = fixture->server.hub.sessions; session != NULL; session = next) {
         next = session->next;
         session_tick(session, fixture->now_us);
     }
@@ -144,7 +144,8 @@ void fixture_settle(struct fixture *fixture)
     do {
         fixture_turn(fixture);
         assert_true(turns++ < TURNS_MAX);
-    } while (server->upload_count > 0 || server->works > 0 || writer_queued(server->writer) > 0);
+    } while (server->publish.upload_count > 0 || server->shard.pool.works > 0 ||
+             writer_queued(server->publish.writer) > 0);
 }
 
 /* --- Bytes
@@ -170,7 +171,7 @@ void client_send(struct fixture *fixture, int fd, const void *data, size_t len)
         if (n > 0) {
             at += n;
             len -= (size_t)n;
-            uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
+            uv_run(&fixture->server.shard.loop, UV_RUN_NOWAIT);
         } else {
             fixture_turn(fixture); /* the disk may be slow */
         }

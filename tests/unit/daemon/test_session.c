@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/session.h"
+#include "daemon/net/session.h"
 #include "lib/store/engine.h"
 
 #define CONTENT_LEN (700u << 10) /* three frames */
@@ -72,9 +72,9 @@ static void test_hello_states_limits(void **state)
     assert_int_equal(m.version, 1);
     assert_memory_equal(m.store_id, "unit test store", 15);
     assert_int_equal(m.limits.frame, PROTO_FRAME_MAX);
-    assert_int_equal(m.limits.requests, fixture->server.config.max_requests);
-    assert_int_equal(m.limits.upload, fixture->server.config.max_upload);
-    assert_int_equal(m.limits.progress_ms, fixture->server.config.progress_ms);
+    assert_int_equal(m.limits.requests, fixture->server.context.config.max_requests);
+    assert_int_equal(m.limits.upload, fixture->server.context.config.max_upload);
+    assert_int_equal(m.limits.progress_ms, fixture->server.context.config.progress_ms);
     cap_buf_free(&payload);
     close(fd);
 }
@@ -251,9 +251,9 @@ static enum cap_error broken_commit(struct cap_write *write)
 
 static void break_store(struct fixture *fixture)
 {
-    sound = fixture->server.store->ops;
+    sound = fixture->server.context.store->ops;
     broken = *sound;
-    fixture->server.store->ops = &broken;
+    fixture->server.context.store->ops = &broken;
 }
 
 /* Damage in the middle of a body ends that GET with an error, not the connection. */
@@ -276,7 +276,7 @@ static void test_damaged_body(void **state)
     assert_true(client_is_there(fixture, fd, &hash));
     char hex[CAP_HASH_HEX_SIZE];
     cap_hash_format(&hash, hex);
-    assert_non_null(strstr(fixture->server.last_fault.message, hex));
+    assert_non_null(strstr(fixture->server.context.last_fault.message, hex));
     close(fd);
 }
 
@@ -290,8 +290,8 @@ static void test_failed_commit_ends_the_daemon(void **state)
     client_put_data(fixture, fd, 5, 5);
     client_body(fixture, fd, 5, (struct cap_bytes){(const uint8_t *)"hello", 5}, 5);
     client_expect_error(fixture, fd, 5, CAP_E_IO);
-    assert_int_equal(fixture->server.phase, SERVER_STOPPING);
-    assert_cap_error(fixture->server.last_fault.error, CAP_E_STORE_FAILED);
+    assert_int_equal(fixture->server.context.phase, PHASE_STOPPING);
+    assert_cap_error(fixture->server.context.last_fault.error, CAP_E_STORE_FAILED);
     assert_int_equal(server_run(&fixture->server), 1);
     close(fd);
 }
@@ -329,7 +329,7 @@ static void test_breaches_end_the_connection(void **state)
         client_expect_end(fixture, fd);
         close(fd);
     }
-    assert_int_equal(fixture->server.stats.refusals, sizeof(breaches) / sizeof(breaches[0]));
+    assert_int_equal(fixture->server.shard.stats.refusals, sizeof(breaches) / sizeof(breaches[0]));
 }
 
 static void test_bad_message_leaves_the_connection(void **state)
@@ -427,8 +427,8 @@ static void test_answers_that_nobody_takes_are_bounded(void **state)
         if (send(fd, frame, sizeof(frame), MSG_NOSIGNAL) < 0) {
             fixture_turn(&fixture);
         }
-        assert_true(fixture.server.sessions == NULL ||
-                    fixture.server.sessions->output.messages.len < 4096 + 3 * 2048);
+        assert_true(fixture.server.hub.sessions == NULL ||
+                    fixture.server.hub.sessions->output.messages.len < 4096 + 3 * 2048);
     }
     cap_buf_free(&payload);
     close(fd);
@@ -451,7 +451,7 @@ static void test_open_requests_are_memory(void **state)
     (void)state;
     fixture_start(&fixture, memory_for_few_requests);
     int fd = client_open(&fixture);
-    while (fixture.server.session_count > 0) {
+    while (fixture.server.hub.session_count > 0) {
         assert_true(id < 64);
         client_put_data(&fixture, fd, ++id, UINT64_MAX); /* refused, and never ended */
         client_expect_error(&fixture, fd, id, CAP_E_UPLOAD_TOO_LARGE);
@@ -520,7 +520,7 @@ static void test_reset_while_fetching(void **state)
         fixture_turn(fixture);
     }
     fixture_settle(fixture);
-    assert_int_equal(fixture->server.session_count, 0);
+    assert_int_equal(fixture->server.hub.session_count, 0);
 }
 
 /* --- Time
@@ -529,7 +529,7 @@ static void test_reset_while_fetching(void **state)
 static void test_idle_connection_is_closed(void **state)
 {
     struct fixture *fixture = *state;
-    uint64_t idle = fixture->server.config.idle_ms;
+    uint64_t idle = fixture->server.context.config.idle_ms;
     int fd = client_open(fixture);
     int asks = client_open(fixture);
     int silent = client_connect(fixture);
@@ -577,7 +577,7 @@ static void test_many_busy_clients_share_a_round(void **state)
         assert_in_range(fixture->now_us - before, 1, 50000);
     }
     fixture->step_us = 0;
-    for (struct session *at = fixture->server.sessions; at != NULL; at = at->next) {
+    for (struct session *at = fixture->server.hub.sessions; at != NULL; at = at->next) {
         assert_true(at->bytes_in > 1000);
     }
     for (size_t i = 0; i < 200; i++) {
@@ -592,7 +592,7 @@ static void test_half_frame_then_silence(void **state)
     int fd = client_open(fixture);
     client_send(fixture, fd, "abc", 3);
     fixture_turn(fixture);
-    fixture_pass(fixture, fixture->server.config.progress_ms + 1);
+    fixture_pass(fixture, fixture->server.context.config.progress_ms + 1);
     client_expect_error(fixture, fd, 0, CAP_E_PROGRESS_TIMEOUT);
     client_expect_end(fixture, fd);
     close(fd);
@@ -609,11 +609,11 @@ static void test_reader_that_stops(void **state)
     for (int i = 0; i < 20; i++) {
         fixture_turn(fixture);
     }
-    assert_int_equal(fixture->server.session_count, 1);
-    fixture_pass(fixture, fixture->server.config.progress_ms + 1);
+    assert_int_equal(fixture->server.hub.session_count, 1);
+    fixture_pass(fixture, fixture->server.context.config.progress_ms + 1);
     fixture_pass(fixture, 2000); /* it does not read the error either */
     fixture_turn(fixture);
-    assert_int_equal(fixture->server.session_count, 0);
+    assert_int_equal(fixture->server.hub.session_count, 0);
     close(fd);
 }
 

@@ -7,9 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/ledger.h"
-#include "daemon/session.h"
-#include "daemon/upload.h"
+#include "daemon/core/ledger.h"
+#include "daemon/net/session.h"
+#include "daemon/publish/upload.h"
 #include "lib/cap/pack.h"
 
 static struct proto_put_image_reply accepted(const struct reply *reply)
@@ -179,7 +179,7 @@ static void test_every_unresolved_slot_is_named(void **state)
     assert_int_equal(list.count, 1);
     struct cap_read *read = NULL;
     struct cap_counts counts;
-    assert_cap_ok(cap_store_read_begin(fixture->server.store, &read));
+    assert_cap_ok(cap_store_read_begin(fixture->server.context.store, &read));
     assert_cap_ok(cap_store_counts(read, &counts));
     cap_store_read_end(read);
     assert_int_equal(counts.caps[CAP_KIND_DATA] + counts.caps[CAP_KIND_IMAGE], 0);
@@ -280,7 +280,7 @@ static void test_limits(void **state)
     client_put_image(&fixture, fd, 7, 0, wire.len);
     client_body(&fixture, fd, 7, cap_buf_bytes(&wire), 10000);
     client_expect_error(&fixture, fd, 7, CAP_E_STRUCTURE_TOO_LARGE); /* three slots */
-    fixture.server.config.max_slots = 3;
+    fixture.server.context.config.max_slots = 3;
     client_put_image(&fixture, fd, 8, 0, wire.len);
     client_body(&fixture, fd, 8, cap_buf_bytes(&wire), 10000);
     client_expect_error(&fixture, fd, 8, CAP_E_DATA_TOO_LARGE);
@@ -293,7 +293,7 @@ static void test_full_disk(void **state)
 {
     struct fixture *fixture = *state;
     int fd = client_open(fixture);
-    fixture->disk_free = fixture->server.config.disk_reserve + 1000;
+    fixture->disk_free = fixture->server.context.config.disk_reserve + 1000;
     client_put_data(fixture, fd, 1, 501);
     client_expect_error(fixture, fd, 1, CAP_E_DISK_FULL);
     client_frame(fixture, fd, PROTO_CANCEL, 1, 0, (struct cap_bytes){0});
@@ -328,7 +328,7 @@ static void test_stalled_upload_is_refused(void **state)
     client_put_data(fixture, fd, 1, 100);
     client_frame(fixture, fd, PROTO_BODY, 1, 0, key("some"));
     fixture_turn(fixture);
-    fixture_pass(fixture, fixture->server.config.progress_ms + 1);
+    fixture_pass(fixture, fixture->server.context.config.progress_ms + 1);
     client_expect_error(fixture, fd, 1, CAP_E_PROGRESS_TIMEOUT);
     assert_false(client_is_there(fixture, fd, &absent)); /* the connection goes on */
     close(fd);
@@ -348,7 +348,7 @@ static void test_cancel_in_every_state(void **state)
         client_put_image(fixture, fd, 4, 0, wire.len);
         client_body(fixture, fd, 4, cap_buf_bytes(&wire), 100000);
         for (int i = 0; i < turns; i++) {
-            uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
+            uv_run(&fixture->server.shard.loop, UV_RUN_NOWAIT);
         }
         client_frame(fixture, fd, PROTO_CANCEL, 4, 0, (struct cap_bytes){0});
         client_receive(fixture, fd, &reply);
@@ -373,14 +373,14 @@ static void test_reset_in_every_state(void **state)
         client_frame(fixture, fd, PROTO_BODY, 4, len == wire.len ? PROTO_FLAG_END : 0,
                      (struct cap_bytes){wire.data, len});
         for (size_t i = 12; i < step; i++) {
-            uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
+            uv_run(&fixture->server.shard.loop, UV_RUN_NOWAIT);
         }
         close(fd);
         fixture_turn(fixture);
     }
     fixture_settle(fixture);
     struct ledger_figures figures;
-    ledger_figures(fixture->server.ledger, &figures);
+    ledger_figures(fixture->server.context.ledger, &figures);
     assert_int_equal(figures.uploads, 0);
     assert_int_equal(figures.spool, 0);
     cap_buf_free(&wire);
@@ -426,7 +426,7 @@ static void test_concurrent_publishers(void **state)
         client_receive(fixture, fds[i % 16], &reply);
         assert_int_equal(reply.frame.type, PROTO_PUT_DATA_REPLY);
     }
-    assert_int_equal(fixture->server.stats.admissions, 64);
+    assert_int_equal(fixture->server.shard.stats.admissions, 64);
     for (size_t i = 0; i < 16; i++) {
         close(fds[i]);
     }

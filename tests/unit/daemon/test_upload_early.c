@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/ledger.h"
-#include "daemon/upload.h"
+#include "daemon/core/ledger.h"
+#include "daemon/publish/upload.h"
 #include "lib/cap/pack.h"
 
 /* The canonical body of `len` bytes without a zero. */
@@ -130,7 +130,7 @@ static void test_cancelled_source(void **state)
     atomic_bool cancelled = false;
     const uint8_t *data = NULL;
     uint8_t scratch[5];
-    assert_cap_ok(spool_new(&fixture->server, 5, NULL, NULL, &spool));
+    assert_cap_ok(spool_new(&fixture->server.publish, 5, NULL, NULL, &spool));
     assert_cap_ok(spool_append(spool, key("bytes")));
     struct cap_source source = spool_source(spool, &cancelled);
     assert_cap_ok(cap_source_get(&source, 1, 4, scratch, &data));
@@ -150,7 +150,7 @@ static void test_early_refusal(void **state)
     client_frame(fixture, fd, PROTO_BODY, 3, 0, (struct cap_bytes){junk, sizeof(junk)});
     client_expect_error(fixture, fd, 3, CAP_E_SSZ);
     struct ledger_figures figures;
-    ledger_figures(fixture->server.ledger, &figures);
+    ledger_figures(fixture->server.context.ledger, &figures);
     assert_int_equal(figures.spool, 0); /* its room is free again already */
     client_frame(fixture, fd, PROTO_BODY, 3, 0, (struct cap_bytes){junk, sizeof(junk)});
     assert_false(client_is_there(fixture, fd, &absent));
@@ -188,7 +188,7 @@ static void test_early_refusal_of_pinned_images(void **state)
         proto_unresolved_at(&list, 0, &slot);
         assert_hash_equal(&slot.cap_hash, &absent);
         assert_int_equal(slot.kind, CAP_KIND_IMAGE);
-        ledger_figures(fixture->server.ledger, &figures);
+        ledger_figures(fixture->server.context.ledger, &figures);
         assert_int_equal(figures.spool, 0);
         client_frame(fixture, fd, PROTO_BODY, 3, 0, (struct cap_bytes){wire.data, 50000});
         assert_false(client_is_there(fixture, fd, &absent));
@@ -220,7 +220,7 @@ static void test_early_look_interrupted(void **state)
         client_put_image(fixture, fd, 3, 0, wire.len);
         client_frame(fixture, fd, PROTO_BODY, 3, 0, (struct cap_bytes){wire.data, 1000});
         for (unsigned i = 0; i < turns / 2; i++) {
-            uv_run(&fixture->server.loop, UV_RUN_NOWAIT);
+            uv_run(&fixture->server.shard.loop, UV_RUN_NOWAIT);
         }
         if (turns % 2 == 0) {
             client_frame(fixture, fd, PROTO_CANCEL, 3, 0, (struct cap_bytes){0});

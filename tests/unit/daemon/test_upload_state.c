@@ -1,7 +1,7 @@
 /* The table of an upload's states: every legal move, and every other one is illegal. */
 #include "tests/unit/support.h"
 
-#include "daemon/upload_state.h"
+#include "daemon/publish/upload_state.h"
 
 /* Written out anew, from the picture at the head of upload_state.h. */
 static const struct {

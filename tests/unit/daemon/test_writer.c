@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-#include "daemon/writer.h"
+#include "daemon/publish/writer.h"
 #include "lib/store/engine.h"
 #include "tests/support/store_memory.h"
 

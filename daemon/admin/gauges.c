@@ -1,0 +1,29 @@
+/* Gauges and the limits beside them. */
+#include "daemon/admin/gauges.h"
+
+#include "daemon/core/ledger.h"
+#include "daemon/publish/writer.h"
+
+void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
+{
+    const struct context *context = rooms->context;
+    const struct config *config = &context->config;
+    struct ledger_figures held = {0};
+    ledger_figures(context->ledger, &held);
+    *ret_gauges = (struct gauges){
+        .uptime_ms = (env_monotonic_us(context->env) - context->started_monotonic_us) / 1000,
+        .connections = rooms->hub->session_count,
+        .requests = hub_requests(rooms->hub),
+        .uploads = held.uploads,
+        .spool_bytes = held.spool,
+        .memory_bytes = held.memory,
+        .buffer_bytes = held.buffers,
+        .jobs = rooms->shard->pool.count,
+        .writer_queue = writer_queued(rooms->publish->writer),
+        .draining = context->phase == PHASE_DRAINING ? 1 : 0,
+        .max_connections = config->max_connections,
+        .max_uploads = config->max_uploads,
+        .max_spool = config->max_spool,
+        .max_memory = config->max_memory,
+    };
+}

@@ -1,0 +1,78 @@
+/*
+ * What every room of the daemon may use: the context, shared by all loops, and the shard, which
+ * belongs to one loop and its thread. Neither knows connections or requests.
+ *
+ * server.c makes both and outlives them; everybody else borrows them.
+ */
+#ifndef DAEMON_CORE_CONTEXT_H
+#define DAEMON_CORE_CONTEXT_H
+
+#include <uv.h>
+
+#include "daemon/core/config.h"
+#include "daemon/core/env.h"
+#include "daemon/core/log.h"
+#include "daemon/core/peer.h"
+#include "daemon/core/pool.h"
+#include "daemon/core/refusals.h"
+#include "daemon/core/stats.h"
+#include "lib/store/store.h"
+
+struct ledger;
+struct statedir;
+
+enum phase {
+    PHASE_STARTING,
+    PHASE_RUNNING,
+    PHASE_DRAINING,
+    PHASE_STOPPING,
+};
+
+/* The last thing that went wrong inside the daemon (not a peer's mistake). */
+struct fault {
+    uint64_t time_us; /* real time; 0: nothing yet */
+    enum cap_error error;
+    char message[REFUSAL_MESSAGE_SIZE];
+};
+
+struct context {
+    const struct env *env;
+    struct config config; /* read only once the daemon runs */
+    struct log log;       /* log.level may be changed */
+    struct refusals refusals;
+    struct fault last_fault;
+    struct cap_store *store; /* NULL before it is opened */
+    struct ledger *ledger;
+    struct statedir *statedir;
+    enum phase phase;
+    uint64_t started_us; /* real time */
+    uint64_t started_monotonic_us;
+    uint64_t refusal_second; /* the second that refusal_lines counts */
+    uint64_t refusal_lines;
+
+    /* How a room asks the daemon to end: after what is in flight, or at once with an exit status.
+     */
+    void (*drain)(void *owner);
+    void (*stop)(void *owner, int exit_code);
+    void *owner;
+};
+
+/* One loop and what its thread alone touches. */
+struct shard {
+    struct context *context;
+    uv_loop_t loop;
+    struct stats stats; /* summed over shards by whoever shows them */
+    struct pool pool;
+};
+
+/*
+ * Counts, records and logs a refusal. `what` is a request's name or "connection", `session` the
+ * number of the session or 0. The shard's thread.
+ */
+void shard_refused(struct shard *shard, uint64_t session, const struct peer *peer, const char *what,
+                   enum cap_error error, const char *message);
+
+/* Records and logs something that went wrong inside; CAP_E_STORE_FAILED ends the daemon. */
+void context_fault(struct context *context, enum cap_error error, const char *message);
+
+#endif

@@ -1,0 +1,29 @@
+/*
+ * The state directory: ours alone, locked for life.
+ *
+ *     DIR/lock     held with flock for as long as the daemon lives
+ *     DIR/store/   the store's own
+ *     DIR/spool/   unlinked files of uploads; leftovers are removed at start
+ */
+#ifndef DAEMON_CORE_STATEDIR_H
+#define DAEMON_CORE_STATEDIR_H
+
+#include "daemon/core/config.h"
+
+struct statedir {
+    char *store_dir;
+    char *spool_dir;
+    int lock_fd;
+};
+
+/*
+ * Creates what is missing (0700), takes the lock, removes leftovers. CAP_E_STORE_LOCKED when
+ * another process has it; CAP_E_IO and others with a sentence in ret_reason.
+ */
+enum cap_error statedir_open(const char *dir, struct statedir **ret_statedir,
+                             char ret_reason[CONFIG_REASON_SIZE]);
+
+/* Lets the lock go. NULL is fine. */
+void statedir_close(struct statedir *state);
+
+#endif

@@ -1,0 +1,50 @@
+/* Rows of the figures and their histograms. */
+#include "daemon/core/stats.h"
+
+#define ROWS_COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
+
+const struct stats_row *stats_counter_rows(size_t *ret_count)
+{
+#define ROW(field, series, help) {#field, series, help, offsetof(struct stats, field)},
+    static const struct stats_row rows[] = {STATS_COUNTERS(ROW)};
+#undef ROW
+    *ret_count = ROWS_COUNT(rows);
+    return rows;
+}
+
+const struct stats_row *stats_gauge_rows(size_t *ret_count)
+{
+#define ROW(field, series, help) {#field, series, help, offsetof(struct gauges, field)},
+    static const struct stats_row rows[] = {STATS_GAUGES(ROW)};
+#undef ROW
+    *ret_count = ROWS_COUNT(rows);
+    return rows;
+}
+
+const struct stats_row *stats_histogram_rows(size_t *ret_count)
+{
+#define ROW(field, series, help) {#field, series, help, offsetof(struct stats, field)},
+    static const struct stats_row rows[] = {STATS_HISTOGRAMS(ROW)};
+#undef ROW
+    *ret_count = ROWS_COUNT(rows);
+    return rows;
+}
+
+uint64_t histogram_bound(unsigned index)
+{
+    if (index >= STATS_BUCKETS - 1) {
+        return UINT64_MAX;
+    }
+    return UINT64_C(4) << (2 * index);
+}
+
+void histogram_add(struct histogram *histogram, uint64_t value)
+{
+    unsigned index = 0;
+    while (value > histogram_bound(index)) {
+        index++;
+    }
+    histogram->buckets[index]++;
+    histogram->count++;
+    histogram->sum += value;
+}

@@ -1,0 +1,106 @@
+/*
+ * Figures of the daemon: plain counters, gauges and histograms. Loop thread only; what other
+ * threads do is counted when their result comes back to the loop.
+ */
+#ifndef DAEMON_CORE_STATS_H
+#define DAEMON_CORE_STATS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/cap/error.h"
+
+/* X(field, series, help): monotone, `_total` is part of the series' name. */
+#define STATS_COUNTERS(X)                                                                          \
+    X(connections, "capstore_connections_accepted_total", "Connections accepted")                  \
+    X(connections_refused, "capstore_connections_refused_total", "Connections over a limit")       \
+    X(bytes_in, "capstore_received_bytes_total", "Bytes received from clients")                    \
+    X(bytes_out, "capstore_sent_bytes_total", "Bytes sent to clients")                             \
+    X(body_bytes_out, "capstore_served_body_bytes_total", "Bytes of bodies sent from the store")   \
+    X(cold_windows, "capstore_cold_windows_total", "Windows that a worker read from disk first")   \
+    X(refusals, "capstore_refusals_total", "Requests and connections refused, with any error")     \
+    X(uploads, "capstore_uploads_total", "Uploads begun")                                          \
+    X(upload_bytes, "capstore_upload_bytes_total", "Bytes of uploads received")                    \
+    X(hash_jobs, "capstore_hash_jobs_total", "Uploads hashed")                                     \
+    X(admissions, "capstore_admissions_total", "Admissions committed")                             \
+    X(caps_new, "capstore_caps_published_total", "Caps stored that were not there before")         \
+    X(caps_present, "capstore_caps_present_total", "Caps published that were there already")       \
+    X(commits, "capstore_commits_total", "Write transactions committed")                           \
+    X(commits_failed, "capstore_commits_failed_total", "Write transactions that failed")           \
+    X(stage_steps, "capstore_stage_steps_total", "Steps in which large bodies were written")       \
+    X(log_lines, "capstore_log_lines_total", "Log lines written")                                  \
+    X(log_lost, "capstore_log_lost_total", "Log lines lost to a slow reader")
+
+/* X(field, series, help): the present value. */
+#define STATS_GAUGES(X)                                                                            \
+    X(uptime_ms, "capstore_uptime_milliseconds", "Time since start")                               \
+    X(connections, "capstore_connections", "Open client connections")                              \
+    X(requests, "capstore_requests_in_flight", "Requests in flight")                               \
+    X(uploads, "capstore_uploads_in_flight", "Uploads in flight")                                  \
+    X(spool_bytes, "capstore_spool_bytes", "Bytes of uploads reserved in the spool")               \
+    X(memory_bytes, "capstore_request_memory_bytes", "Memory held for requests")                   \
+    X(buffer_bytes, "capstore_spool_buffer_bytes", "Memory of uploads on their way to the spool")  \
+    X(jobs, "capstore_hash_jobs_in_flight", "Uploads that are being hashed or wait for it")        \
+    X(writer_queue, "capstore_writer_queue", "Admissions that are being written or wait for it")   \
+    X(draining, "capstore_draining", "1 while the daemon drains")                                  \
+    X(max_connections, "capstore_connections_limit", "Limit of open client connections")           \
+    X(max_uploads, "capstore_uploads_limit", "Limit of uploads in flight")                         \
+    X(max_spool, "capstore_spool_limit_bytes", "Limit of bytes in the spool")                      \
+    X(max_memory, "capstore_request_memory_limit_bytes", "Limit of memory held for requests")
+
+/* X(field, series, help): microseconds. */
+#define STATS_HISTOGRAMS(X)                                                                        \
+    X(lookup_us, "capstore_lookup_microseconds", "From a has or stat to its answer")               \
+    X(fetch_us, "capstore_fetch_microseconds", "From a get to the last byte handed to the socket") \
+    X(upload_us, "capstore_upload_microseconds", "From a put to its answer")                       \
+    X(hash_us, "capstore_hash_microseconds", "Time a worker spent on an upload")                   \
+    X(commit_us, "capstore_commit_microseconds", "Time of a commit with its sync")
+
+#define STATS_ERROR_CODES 128 /* every magnitude of an enum cap_error is below */
+#define STATS_TYPES       256 /* every frame type */
+#define STATS_BUCKETS     16  /* bounds 4^1 … 4^15 microseconds (18 minutes), then infinity */
+
+struct histogram {
+    uint64_t count;
+    uint64_t sum;
+    uint64_t buckets[STATS_BUCKETS]; /* not cumulative */
+};
+
+struct stats {
+#define STATS_FIELD(field, series, help) uint64_t field;
+    STATS_COUNTERS(STATS_FIELD)
+#undef STATS_FIELD
+#define STATS_FIELD(field, series, help) struct histogram field;
+    STATS_HISTOGRAMS(STATS_FIELD)
+#undef STATS_FIELD
+    struct histogram commit_admissions; /* admissions per commit */
+    uint64_t requests[STATS_TYPES];     /* by enum proto_type */
+    uint64_t errors[STATS_ERROR_CODES]; /* refusals by magnitude of the error */
+};
+
+struct gauges {
+#define STATS_FIELD(field, series, help) uint64_t field;
+    STATS_GAUGES(STATS_FIELD)
+#undef STATS_FIELD
+};
+
+/* A row for whoever shows figures: where the field lies in struct stats or struct gauges. */
+struct stats_row {
+    const char *field;
+    const char *series;
+    const char *help;
+    size_t offset;
+};
+
+/* The rows of the three lists above, in order. Static. */
+const struct stats_row *stats_counter_rows(size_t *ret_count);
+const struct stats_row *stats_gauge_rows(size_t *ret_count);
+const struct stats_row *stats_histogram_rows(size_t *ret_count);
+
+/* Adds one observation. */
+void histogram_add(struct histogram *histogram, uint64_t value);
+
+/* The upper bound (inclusive) of bucket `index`; UINT64_MAX for the last one. */
+uint64_t histogram_bound(unsigned index);
+
+#endif

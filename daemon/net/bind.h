@@ -1,0 +1,43 @@
+/*
+ * Listening sockets at start: unix:PATH and tcp:HOST:PORT, ours or inherited from systemd.
+ */
+#ifndef DAEMON_NET_BIND_H
+#define DAEMON_NET_BIND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/core/config.h"
+#include "lib/cap/error.h"
+
+/* A bound and listening socket. */
+struct bound {
+    int fd;
+    char *path; /* of a Unix socket that we made; NULL otherwise */
+    uint64_t device;
+    uint64_t inode;
+};
+
+/* Who may connect to a Unix socket that we make. */
+struct bind_access {
+    uint64_t mode;  /* its permissions; CONFIG_MODE_UMASK: what the umask leaves */
+    uint32_t group; /* its group; BIND_OWN_GROUP: ours */
+};
+
+#define BIND_OWN_GROUP UINT32_MAX
+
+/*
+ * Binds an address and listens. A Unix socket has its permissions and group before anybody can
+ * connect. A stale Unix socket, one that nobody serves, is replaced; anything else at its path is
+ * left alone. CAP_E_INVALID_ARGUMENT, CAP_E_IO, CAP_E_NO_MEMORY with a sentence.
+ */
+enum cap_error bind_address(const char *address, const struct bind_access *access,
+                            struct bound *ret_bound, char ret_reason[CONFIG_REASON_SIZE]);
+
+/* Takes over an inherited fd. CAP_E_INVALID_ARGUMENT when it does not listen. */
+enum cap_error bind_inherit(int fd, struct bound *ret_bound, char ret_reason[CONFIG_REASON_SIZE]);
+
+/* Removes the path, if it is still ours, and forgets the fd after closing it unless `keep_fd`. */
+void bound_release(struct bound *bound, bool keep_fd);
+
+#endif

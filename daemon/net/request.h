@@ -1,0 +1,51 @@
+/*
+ * A request: what a client asked and has not been answered in full.
+ *
+ * Each kind of request embeds this struct first and brings a table of what to do with it. A request
+ * belongs to a session until it ends; when the connection goes first, `detach` is called, and the
+ * request frees itself as soon as no thread works for it.
+ */
+#ifndef DAEMON_NET_REQUEST_H
+#define DAEMON_NET_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/cap/bytes.h"
+
+struct request;
+struct session;
+struct shard;
+
+struct request_class {
+    size_t size; /* of the whole request; counted as memory of its session */
+    /* A piece of the body that follows the request. NULL: none follows. */
+    void (*body)(struct request *request, struct cap_bytes piece, bool end);
+    /* The client gives it up: sends its one answer, now or as soon as may be. */
+    void (*cancel)(struct request *request);
+    /* The connection is gone: request->session is NULL already; nothing may be sent. */
+    void (*detach)(struct request *request);
+    /* A turn of input is over. NULL: nothing to do. */
+    void (*turn)(struct request *request);
+    /* How many bytes of its body it can take now. NULL: any number. */
+    size_t (*room)(const struct request *request);
+    /* Whether it waits for bytes that the client owes. NULL: never. */
+    bool (*waits)(const struct request *request);
+    /* It waited so for longer than allowed. Not NULL where `waits` is not. */
+    void (*stalled)(struct request *request);
+};
+
+struct request {
+    const struct request_class *class;
+    struct shard *shard;
+    struct session *session; /* NULL: the connection is gone */
+    struct request *next;    /* of the session */
+    uint32_t id;
+    uint8_t type;   /* enum proto_type */
+    bool refused;   /* an upload that has been answered, but whose body is still open */
+    bool body_open; /* an upload whose body has not been ended */
+    uint64_t started_us;
+    uint64_t moved_us; /* when its body last moved */
+};
+
+#endif

@@ -1,0 +1,616 @@
+/*
+ * Uploads.
+ *
+ * Happy path. The message is checked against the limits and its bytes reserved before the body is
+ * read. The body goes to the spool (an Image's head to memory first, where it is judged as soon as
+ * it is complete). When the body has ended and lies in the spool, a worker hashes it and makes the
+ * caps; the writer resolves, stores and commits; the answer goes out.
+ *
+ * Failure modes.
+ *   - Refused while the body is arriving: the ERROR goes out at once, with its detail if it has
+ *     one (state DETAIL); what still comes is passed over until END or CANCEL (state REFUSED).
+ *   - Refused later: the ERROR is the end, or is followed by its detail.
+ *   - The spool cannot be written: refused with the disk's error.
+ *   - Cancelled: answered at once, but in WRITING, where the writer's word counts.
+ *   - The connection goes: the upload is over; a worker or the writer that has it is told by
+ *     job.cancelled, and the upload is freed when it comes back.
+ */
+#include "daemon/publish/upload.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "daemon/core/ledger.h"
+#include "daemon/core/statedir.h"
+
+static void on_spooled(void *owner);
+
+/* --- Ends
+ * ----------------------------------------------------------------------------------------- */
+
+void upload_move(struct upload *upload, enum upload_state to)
+{
+    struct shard *shard = upload->request.shard;
+    if (!upload_may_move(upload->state, to)) {
+        context_fault(shard->context, CAP_E_INTERNAL,
+                      "an upload made a move that its table does not have");
+    }
+    log_event(&shard->context->log, LOG_LEVEL_DEBUG, log_name("upload_state"),
+              log_number("id", upload->request.id),
+              log_text("from", upload_state_name(upload->state)),
+              log_text("to", upload_state_name(to)));
+    upload->state = to;
+}
+
+/* Gives back what the upload holds but its answer's detail. No thread has it. */
+static void release(struct upload *upload)
+{
+    struct shard *shard = upload->request.shard;
+    if (upload->kind != NULL) {
+        upload->kind->release(upload);
+    }
+    spool_free(upload->spool);
+    upload->spool = NULL;
+    free(upload->job.caps);
+    upload->job.caps = NULL;
+    (void)ledger_memory_hold(shard->context->ledger, &upload->held, 0);
+    if (upload->reserved) {
+        ledger_upload_end(shard->context->ledger, upload->account, upload->total_len);
+        upload->reserved = false;
+        upload->publish->upload_count--;
+    }
+}
+
+static void release_detail(struct upload *upload)
+{
+    cap_buf_free(&upload->job.detail);
+    (void)ledger_memory_hold(upload->request.shard->context->ledger, &upload->job.detail_held, 0);
+}
+
+static void free_upload(struct upload *upload)
+{
+    release(upload);
+    release_detail(upload);
+    free(upload);
+}
+
+/* The request is answered and its body ended. Frees the upload, now or when its thread is done. */
+static void upload_over(struct upload *upload)
+{
+    struct request *request = &upload->request;
+    upload_move(upload, UPLOAD_OVER);
+    atomic_store(&upload->job.cancelled, true);
+    if (request->session != NULL) {
+        session_remove(request->session, request);
+    }
+    if (!upload->busy) {
+        free_upload(upload);
+    }
+}
+
+static bool is_answered(const struct upload *upload)
+{
+    return upload->state == UPLOAD_REFUSED || upload->state == UPLOAD_DETAIL ||
+           upload->state == UPLOAD_OVER;
+}
+
+void upload_refuse(struct upload *upload, enum cap_error error, const char *message)
+{
+    struct request *request = &upload->request;
+    if (is_answered(upload)) {
+        return;
+    }
+    if (request->session != NULL) {
+        session_refuse(request->session, request->id, request->type, error, message, 0);
+    }
+    if (!request->body_open || request->session == NULL) {
+        upload_over(upload);
+        return;
+    }
+    atomic_store(&upload->job.cancelled, true);
+    upload_move(upload, UPLOAD_REFUSED);
+    session_mark_refused(request->session, request);
+    if (!upload->busy) {
+        release(upload);
+    }
+}
+
+bool upload_take_back(struct upload *upload)
+{
+    upload->busy = false;
+    if (upload->state == UPLOAD_OVER) {
+        free_upload(upload);
+        return false;
+    }
+    if (upload->state == UPLOAD_REFUSED) {
+        release(upload);
+        release_detail(upload);
+        return false;
+    }
+    return true;
+}
+
+/* --- Unresolved slots ------------------------------------------------------------------------- */
+
+static enum stream_answer detail_window(struct stream *stream, size_t len, struct iovec *ret_iov,
+                                        int *ret_count)
+{
+    struct upload *upload = CONTAINER_OF(stream, struct upload, detail);
+    ret_iov[0].iov_base = upload->job.detail.data + upload->detail_at;
+    ret_iov[0].iov_len = len;
+    *ret_count = 1;
+    return STREAM_READY;
+}
+
+static void detail_sent(struct stream *stream, size_t len)
+{
+    struct upload *upload = CONTAINER_OF(stream, struct upload, detail);
+    upload->detail_at += len;
+}
+
+static void detail_over(struct stream *stream, enum cap_error error)
+{
+    struct upload *upload = CONTAINER_OF(stream, struct upload, detail);
+    (void)error;
+    if (!upload->request.body_open) {
+        upload_over(upload);
+        return;
+    }
+    upload_move(upload, UPLOAD_REFUSED);
+    session_mark_refused(upload->request.session, &upload->request);
+    release_detail(upload);
+}
+
+static const struct stream_class detail_stream = {
+    .window = detail_window,
+    .sent = detail_sent,
+    .over = detail_over,
+};
+
+void upload_send_unresolved(struct upload *upload)
+{
+    struct request *request = &upload->request;
+    char message[80];
+    snprintf(message, sizeof(message), "%zu %s not published here", upload->job.unresolved,
+             upload->job.unresolved == 1 ? "slot names a cap that is" : "slots name caps that are");
+    session_refuse(request->session, request->id, request->type, CAP_E_UNRESOLVED_SLOT, message,
+                   upload->job.detail.len);
+    upload_move(upload, UPLOAD_DETAIL);
+    release(upload);
+    upload->detail = (struct stream){
+        .class = &detail_stream,
+        .id = request->id,
+        .left = upload->job.detail.len,
+    };
+    output_add(&request->session->output, &upload->detail);
+}
+
+/* --- The writer ------------------------------------------------------------------------------- */
+
+static void count_admission(struct upload *upload)
+{
+    struct stats *stats = &upload->request.shard->stats;
+    stats->admissions++;
+    for (size_t i = 0; i < upload->job.cap_count; i++) {
+        stats->caps_new += upload->job.caps[i].is_new ? 1 : 0;
+        stats->caps_present += upload->job.caps[i].is_new ? 0 : 1;
+    }
+}
+
+static void log_admission(const struct upload *upload)
+{
+    const struct session *session = upload->request.session;
+    const struct writer_cap *cap = &upload->job.caps[upload->job.cap_count - 1];
+    log_event(&upload->request.shard->context->log, LOG_LEVEL_INFO, log_name("published"),
+              log_number("session", session == NULL ? 0 : session->number),
+              log_hash("cap", &cap->put.hash),
+              log_text("kind", cap->put.info.kind == CAP_KIND_IMAGE ? "image" : "data"),
+              log_text("new", cap->is_new ? "true" : "false"),
+              log_number("bytes", upload->total_len));
+}
+
+static void answer(struct upload *upload)
+{
+    struct request *request = &upload->request;
+    struct shard *shard = request->shard;
+    if (upload->job.error == CAP_OK) {
+        upload->kind->reply(upload);
+        histogram_add(&shard->stats.upload_us,
+                      env_monotonic_us(shard->context->env) - request->started_us);
+        upload_over(upload);
+    } else if (upload->job.error == CAP_E_UNRESOLVED_SLOT) {
+        upload_send_unresolved(upload);
+    } else {
+        upload_refuse(upload, upload->job.error, NULL);
+    }
+}
+
+static void on_written(struct writer_job *job)
+{
+    struct upload *upload = job->owner;
+    if (job->error == CAP_OK && !job->dry_run) {
+        count_admission(upload);
+        log_admission(upload);
+    }
+    if (!upload_take_back(upload)) {
+        return;
+    }
+    struct session *session = upload->request.session;
+    answer(upload);
+    session_update(session);
+}
+
+/* The store must have room for what is new, and leave the reserve. */
+static enum cap_error check_store_room(const struct upload *upload)
+{
+    struct shard *shard = upload->request.shard;
+    uint64_t wanted = shard->context->config.disk_reserve;
+    uint64_t disk = 0;
+    for (size_t i = 0; i < upload->job.cap_count; i++) {
+        wanted += upload->job.caps[i].put.info.body_len;
+    }
+    enum cap_error error = shard->context->env->disk_free(
+        shard->context->env->ctx, shard->context->statedir->store_dir, &disk);
+    return error == CAP_OK && disk < wanted ? CAP_E_DISK_FULL : error;
+}
+
+static void start_writing(struct upload *upload)
+{
+    enum cap_error error = upload->job.dry_run ? CAP_OK : check_store_room(upload);
+    if (error != CAP_OK) {
+        upload_refuse(upload, error, NULL);
+        return;
+    }
+    upload_move(upload, UPLOAD_WRITING);
+    upload->busy = true;
+    upload->job.done = on_written;
+    upload->job.owner = upload;
+    writer_submit(upload->publish->writer, &upload->job);
+}
+
+/* --- Hashing ---------------------------------------------------------------------------------- */
+
+static struct upload *upload_of_job(struct hash_job *job)
+{
+    return CONTAINER_OF(job, struct upload, hash_job);
+}
+
+/* In a worker. */
+static void run_hash(struct hash_job *job)
+{
+    struct upload *upload = upload_of_job(job);
+    upload->error =
+        atomic_load(&upload->job.cancelled) ? CAP_E_CANCELLED : upload->kind->hash(upload);
+}
+
+static void on_hashed(struct hash_job *job)
+{
+    struct upload *upload = upload_of_job(job);
+    if (!upload_take_back(upload)) {
+        return;
+    }
+    struct session *session = upload->request.session;
+    if (upload->error != CAP_OK) {
+        upload_refuse(upload, upload->error, upload->message[0] == '\0' ? NULL : upload->message);
+    } else {
+        start_writing(upload);
+    }
+    session_update(session);
+}
+
+static void say_memory(struct upload *upload, uint64_t wanted)
+{
+    snprintf(upload->message, sizeof(upload->message),
+             "hashing this upload takes %" PRIu64 " bytes; the limit for all requests is %" PRIu64,
+             wanted, upload->request.shard->context->config.max_memory);
+}
+
+enum cap_error upload_check_memory(struct upload *upload)
+{
+    uint64_t wanted = upload->held + upload->kind->hash_memory(upload);
+    if (wanted <= upload->request.shard->context->config.max_memory) {
+        return CAP_OK;
+    }
+    say_memory(upload, wanted);
+    return CAP_E_MEMORY_LIMIT;
+}
+
+static void start_hashing(struct upload *upload)
+{
+    struct shard *shard = upload->request.shard;
+    uint64_t wanted = upload->held + upload->kind->hash_memory(upload);
+    if (!ledger_memory_hold(shard->context->ledger, &upload->held, wanted)) {
+        say_memory(upload, wanted);
+        upload_refuse(upload, CAP_E_MEMORY_LIMIT, upload->message);
+        return;
+    }
+    upload_move(upload, UPLOAD_HASHING);
+    upload->busy = true;
+    upload->hash_job = (struct hash_job){
+        .cost = upload->kind->hash_cost(upload),
+        .run = run_hash,
+        .done = on_hashed,
+    };
+    pool_hash(&shard->pool, &upload->hash_job);
+}
+
+/* The body has ended: what is in the spool may still be on its way to the disk. */
+static void settle(struct upload *upload)
+{
+    upload_move(upload, UPLOAD_SETTLING);
+    spool_flush(upload->spool);
+    if (spool_settled(upload->spool)) {
+        start_hashing(upload);
+    }
+}
+
+/* --- The body --------------------------------------------------------------------------------- */
+
+static void on_spooled(void *owner)
+{
+    struct upload *upload = owner;
+    struct session *session = upload->request.session;
+    upload->request.moved_us = env_monotonic_us(upload->request.shard->context->env);
+    if (spool_error(upload->spool) != CAP_OK) {
+        upload_refuse(upload, spool_error(upload->spool), NULL);
+    } else if (upload->state == UPLOAD_SETTLING && spool_settled(upload->spool)) {
+        start_hashing(upload);
+    }
+    if (session != NULL) {
+        session_update(session);
+    }
+}
+
+enum cap_error upload_make_spool(struct upload *upload, uint64_t len)
+{
+    return spool_new(upload->publish, len, on_spooled, upload, &upload->spool);
+}
+
+void upload_accepted(struct upload *upload)
+{
+    upload_move(upload, UPLOAD_BODY);
+    if (!upload->request.body_open) {
+        settle(upload);
+    }
+}
+
+/* Takes a piece into head and spool. An error is the upload's refusal; its message may say more. */
+static enum cap_error take_piece(struct upload *upload, struct cap_bytes piece)
+{
+    upload->received += piece.len;
+    upload->request.shard->stats.upload_bytes += piece.len;
+    if (upload->received > upload->total_len) {
+        snprintf(upload->message, sizeof(upload->message), "the body is longer than declared");
+        return CAP_E_LENGTH_MISMATCH;
+    }
+    enum cap_error error = upload->kind->take(upload, &piece);
+    if (error == CAP_OK && piece.len > 0) {
+        error = spool_append(upload->spool, piece);
+    }
+    return error;
+}
+
+static void on_body(struct request *request, struct cap_bytes piece, bool end)
+{
+    struct upload *upload = (struct upload *)request;
+    bool passed_over = is_answered(upload);
+    enum cap_error error = passed_over ? CAP_OK : take_piece(upload, piece);
+    request->body_open = !end;
+    if (passed_over) {
+        if (end && upload->state == UPLOAD_REFUSED) {
+            upload_over(upload);
+        }
+        return;
+    }
+    if (error == CAP_OK && end && upload->received < upload->total_len) {
+        snprintf(upload->message, sizeof(upload->message), "the body is shorter than declared");
+        error = CAP_E_LENGTH_MISMATCH;
+    }
+    if (error != CAP_OK) {
+        upload_refuse(upload, error, upload->message[0] == '\0' ? NULL : upload->message);
+    } else if (end && upload->state == UPLOAD_BODY) {
+        settle(upload);
+    }
+}
+
+static void on_turn(struct request *request)
+{
+    struct upload *upload = (struct upload *)request;
+    if (upload->spool != NULL && upload->state <= UPLOAD_BODY) {
+        spool_flush(upload->spool);
+    }
+}
+
+static size_t on_room(const struct request *request)
+{
+    const struct upload *upload = (const struct upload *)request;
+    if (is_answered(upload) || upload->spool == NULL) {
+        return SIZE_MAX;
+    }
+    return spool_room(upload->spool);
+}
+
+static bool on_waits(const struct request *request)
+{
+    return request->body_open && !is_answered((const struct upload *)request);
+}
+
+static void on_stalled(struct request *request)
+{
+    upload_refuse((struct upload *)request, CAP_E_PROGRESS_TIMEOUT,
+                  "nothing of the upload's body arrived for too long");
+}
+
+static void on_cancel(struct request *request)
+{
+    struct upload *upload = (struct upload *)request;
+    request->body_open = false;
+    if (upload->state == UPLOAD_WRITING) {
+        atomic_store(&upload->job.cancelled, true);
+    } else if (upload->state == UPLOAD_REFUSED) {
+        upload_over(upload);
+    } else if (upload->state != UPLOAD_DETAIL) {
+        upload_refuse(upload, CAP_E_CANCELLED, NULL);
+    }
+}
+
+static void on_detach(struct request *request)
+{
+    upload_over((struct upload *)request);
+}
+
+static const struct request_class upload_class = {
+    .size = sizeof(struct upload),
+    .body = on_body,
+    .cancel = on_cancel,
+    .detach = on_detach,
+    .turn = on_turn,
+    .room = on_room,
+    .waits = on_waits,
+    .stalled = on_stalled,
+};
+
+/* --- Beginning
+ * ------------------------------------------------------------------------------------ */
+
+static struct upload *new_upload(struct publish *publish, struct session *session, uint32_t id,
+                                 uint8_t type)
+{
+    struct upload *upload = calloc(1, sizeof(*upload));
+    if (upload != NULL) {
+        upload->request = (struct request){
+            .class = &upload_class,
+            .shard = session->shard,
+            .id = id,
+            .type = type,
+            .body_open = true,
+        };
+        upload->publish = publish;
+        upload->account = session->account;
+        upload->publisher = (struct cap_publisher){session->peer.uid, session->peer.gid};
+    }
+    return upload;
+}
+
+/* Reads the message into the upload. */
+static enum cap_error decode(struct upload *upload, struct cap_bytes payload)
+{
+    if (upload->request.type == PROTO_PUT_IMAGE) {
+        struct proto_put_image m;
+        enum cap_error error = proto_put_image_decode(payload, &m);
+        if (error == CAP_OK) {
+            upload->kind = &upload_image_kind;
+            upload->state = UPLOAD_HEAD;
+            upload->of.image.flags = m.flags;
+            upload->job.dry_run = (m.flags & PROTO_IMAGE_DRY_RUN) != 0;
+            upload->total_len = m.total_len;
+        }
+        return error;
+    }
+    struct proto_put_data m;
+    enum cap_error error = proto_put_data_decode(payload, &m);
+    if (error == CAP_OK) {
+        upload->kind = &upload_data_kind;
+        upload->state = UPLOAD_BODY;
+        upload->of.data.flags = m.flags;
+        upload->of.data.size = m.size;
+        upload->total_len = m.total_len;
+    }
+    return error;
+}
+
+/*
+ * Reserves room before a byte of the body is read. The disk must hold the upload twice, in spool
+ * and store, beside what other uploads have reserved.
+ */
+static enum cap_error reserve(struct upload *upload)
+{
+    struct shard *shard = upload->request.shard;
+    const struct config *config = &shard->context->config;
+    struct ledger_figures figures;
+    uint64_t disk = 0;
+    if (upload->total_len > config->max_upload) {
+        return CAP_E_UPLOAD_TOO_LARGE;
+    }
+    enum cap_error error = shard->context->env->disk_free(
+        shard->context->env->ctx, shard->context->statedir->spool_dir, &disk);
+    if (error != CAP_OK) {
+        return error;
+    }
+    ledger_figures(shard->context->ledger, &figures);
+    if (disk < config->disk_reserve + figures.spool + 2 * upload->total_len) {
+        return CAP_E_DISK_FULL;
+    }
+    error = ledger_upload_begin(shard->context->ledger, upload->account, upload->total_len);
+    if (error == CAP_OK) {
+        upload->reserved = true;
+        upload->publish->upload_count++;
+        shard->stats.uploads++;
+    }
+    return error;
+}
+
+enum cap_error upload_begin(void *publish, struct session *session, uint32_t id, uint8_t type,
+                            struct cap_bytes payload)
+{
+    struct upload *upload = new_upload(publish, session, id, type);
+    if (upload == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    enum cap_error error = decode(upload, payload);
+    if (error == CAP_OK) {
+        error = reserve(upload);
+    }
+    if (error == CAP_OK) {
+        error = upload->kind->begin(upload);
+    }
+    if (error != CAP_OK) {
+        free_upload(upload);
+        return error;
+    }
+    session_add(session, &upload->request);
+    return CAP_OK;
+}
+
+void upload_begin_refused(void *publish, struct session *session, uint32_t id, uint8_t type)
+{
+    struct upload *upload = new_upload(publish, session, id, type);
+    if (upload == NULL) {
+        session_fail(session, 0, CAP_E_NO_MEMORY, NULL);
+        return;
+    }
+    upload->state = UPLOAD_REFUSED;
+    session_add(session, &upload->request);
+    session_mark_refused(session, &upload->request);
+}
+
+/* --- Shared by the kinds
+ * -------------------------------------------------------------------------- */
+
+static enum cap_error read_data_body(void *ctx, uint64_t offset, void *dst, size_t len)
+{
+    const struct upload_data_cap *cap = ctx;
+    return cap_body_read(&cap->data.body, &cap->bytes, offset, dst, len);
+}
+
+void upload_fill_data(const struct upload *upload, struct upload_data_cap *cap,
+                      struct writer_cap *ret_row)
+{
+    *ret_row = (struct writer_cap){
+        .put =
+            {
+                .hash = cap->data.hash,
+                .info =
+                    {
+                        .kind = CAP_KIND_DATA,
+                        .body_len = cap->data.body.len,
+                        .size = cap->data.size,
+                        .page_count = cap->data.page_count,
+                        .publisher = upload->publisher,
+                        .published_us = env_real_us(upload->request.shard->context->env),
+                    },
+                .body = {.read = read_data_body, .ctx = cap},
+                .page_roots = cap->data.page_roots,
+            },
+    };
+}

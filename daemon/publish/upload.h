@@ -1,0 +1,153 @@
+/*
+ * An upload: PUT_DATA or PUT_IMAGE with its body, from the message to the answer.
+ *
+ * What both kinds share is in upload.c; what differs is behind a table, in upload_data.c and
+ * upload_image.c. Loop thread, but for `hash`.
+ */
+#ifndef DAEMON_PUBLISH_UPLOAD_H
+#define DAEMON_PUBLISH_UPLOAD_H
+
+#include "daemon/core/container.h"
+#include "daemon/net/session.h"
+#include "daemon/publish/publish.h"
+#include "daemon/publish/spool.h"
+#include "daemon/publish/upload_state.h"
+#include "daemon/publish/writer.h"
+#include "lib/cap/data_cap.h"
+#include "lib/cap/deblob.h"
+#include "lib/cap/image_cap.h"
+#include "proto/message.h"
+
+#define UPLOAD_JUDGE_INLINE (64u << 10) /* heads up to this are judged on the loop */
+#define UPLOAD_PAGE_MEMORY  128u        /* heap that one page of a Data cap costs while hashed */
+
+struct upload;
+
+struct upload_kind {
+    /* The message has been read and room reserved: whether the body may come. */
+    enum cap_error (*begin)(struct upload *upload);
+    /* Takes a piece of the body; what belongs to the spool is left in *piece. */
+    enum cap_error (*take)(struct upload *upload, struct cap_bytes *piece);
+    /* Memory that hashing will need, beyond what is held. */
+    uint64_t (*hash_memory)(const struct upload *upload);
+    /* Bytes that will be hashed. */
+    uint64_t (*hash_cost)(const struct upload *upload);
+    /* In a worker: makes the caps and fills upload->job. Sets upload->message on failure if it can.
+     */
+    enum cap_error (*hash)(struct upload *upload);
+    /* Sends the positive answer. */
+    void (*reply)(struct upload *upload);
+    /* Frees what the kind made. */
+    void (*release)(struct upload *upload);
+};
+
+/* A Data cap on its way to the store. */
+struct upload_data_cap {
+    struct cap_data data;
+    struct cap_source bytes; /* what the body's windows refer to */
+};
+
+/* What a PUT_IMAGE has. */
+struct upload_image {
+    uint8_t flags;
+    uint8_t *head;
+    size_t head_filled;
+    size_t head_capacity;
+    size_t head_len; /* 0: not known yet */
+    bool judged;     /* on the loop; a worker need not do it again */
+    struct cap_wire_image wire;
+    struct cap_hash content_hash;
+    struct cap_hash *slot_hashes;
+    bool *own;       /* per slot: resolved by a cap of this upload */
+    uint32_t *table; /* distinct Data hashes: 1 + index of the first slot that has it */
+    size_t table_size;
+    struct upload_data_cap *data; /* one per Data cap to store */
+    size_t data_count;
+    uint32_t data_distinct;
+    struct cap_image image;
+    struct cap_source image_bytes;
+    struct cap_ref *refs;
+};
+
+/* What a PUT_DATA has. */
+struct upload_data {
+    uint8_t flags;
+    uint64_t size;
+    uint8_t front[CAP_DATA_BODY_FIXED];
+    size_t front_filled;
+    uint64_t pages; /* at most so many; of a canonical body known with its front */
+    struct upload_data_cap cap;
+};
+
+struct upload {
+    struct request request;
+    struct publish *publish;
+    const struct upload_kind *kind;
+    enum upload_state state;
+    uint64_t total_len;
+    uint64_t received;
+    bool reserved; /* total_len bytes, in the ledger */
+    struct ledger_peer *account;
+    struct cap_publisher publisher;
+    struct spool *spool;
+    uint64_t held; /* memory taken from the ledger */
+    bool busy;     /* a worker or the writer has it */
+    uv_work_t judge_work;
+    struct hash_job hash_job;
+    struct writer_job job;
+    struct stream detail;
+    size_t detail_at;
+    enum cap_error error; /* of the worker */
+    char message[CAP_REFUSAL_MESSAGE_SIZE];
+    union {
+        struct upload_image image;
+        struct upload_data data;
+    } of;
+};
+
+/*
+ * Begins an upload, or returns the error of its refusal: CAP_E_BAD_MESSAGE,
+ * CAP_E_UPLOAD_TOO_LARGE, CAP_E_SPOOL_FULL, CAP_E_DISK_FULL, CAP_E_NO_MEMORY, or what its kind
+ * says.
+ */
+enum cap_error upload_begin(void *publish, struct session *session, uint32_t id, uint8_t type,
+                            struct cap_bytes payload);
+
+/* An upload that has been refused already; only its body has to be passed over. */
+void upload_begin_refused(void *publish, struct session *session, uint32_t id, uint8_t type);
+
+/* --- For the kinds
+ * -------------------------------------------------------------------------------- */
+
+extern const struct upload_kind upload_image_kind;
+extern const struct upload_kind upload_data_kind;
+
+/* Moves to a state that the table allows. */
+void upload_move(struct upload *upload, enum upload_state to);
+
+/* Answers with an error, unless answered; `message` may be NULL. */
+void upload_refuse(struct upload *upload, enum cap_error error, const char *message);
+
+/* A thread gives the upload back. False when nobody waits for it: it may be freed by then. */
+bool upload_take_back(struct upload *upload);
+
+/*
+ * Whether hashing could have its memory if nobody else had any: CAP_E_MEMORY_LIMIT, and the message
+ * says so. Any thread.
+ */
+enum cap_error upload_check_memory(struct upload *upload);
+
+/* Makes the spool for `len` bytes. */
+enum cap_error upload_make_spool(struct upload *upload, uint64_t len);
+
+/* The head was accepted: JUDGING to BODY, and further if the body has ended. */
+void upload_accepted(struct upload *upload);
+
+/* Answers unresolved_slot and sends upload->job.detail, the list of the slots. */
+void upload_send_unresolved(struct upload *upload);
+
+/* Fills the writer's row of a Data cap. */
+void upload_fill_data(const struct upload *upload, struct upload_data_cap *cap,
+                      struct writer_cap *ret_row);
+
+#endif

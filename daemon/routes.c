@@ -1,0 +1,19 @@
+/* The routes (PROTOCOL.md sections 3.2 to 3.5). */
+#include "daemon/routes.h"
+
+#include "daemon/publish/upload.h"
+#include "daemon/serve/fetch.h"
+#include "daemon/serve/lookup.h"
+
+void routes_fill(struct route ret_routes[ROUTES_MAX], struct publish *publish)
+{
+    const struct route routes[ROUTES_MAX] = {
+        {.type = PROTO_HAS, .begin = lookup_has},
+        {.type = PROTO_STAT, .begin = lookup_stat},
+        {.type = PROTO_GET, .begin = fetch_begin},
+        {PROTO_PUT_DATA, true, upload_begin, upload_begin_refused, publish},
+        {PROTO_PUT_IMAGE, true, upload_begin, upload_begin_refused, publish},
+        {.begin = NULL},
+    };
+    memcpy(ret_routes, routes, sizeof(routes));
+}
