@@ -29,6 +29,7 @@ void cap_image_free(struct cap_image *image)
         return;
     }
     cap_body_free(&image->body);
+    free(image->code_roots);
     *image = (struct cap_image){0};
 }
 
@@ -114,13 +115,6 @@ static void hash_view(const struct cap_image_view *view, const struct cap_hash *
     struct cap_hash root;
     cap_merkleize_few(fields, FIELD_COUNT, FIELDS_DEPTH, &root);
     cap_mix_in(&root, CAP_KIND_IMAGE, ret_hash);
-}
-
-void cap_image_view_hash(const struct cap_image_view *view, struct cap_hash *ret_hash)
-{
-    struct cap_hash code_root;
-    cap_byte_list_root(view->code, &code_root);
-    hash_view(view, &code_root, ret_hash);
 }
 
 /* --- Conversion ------------------------------------------------------------------------------- */
@@ -223,32 +217,45 @@ static enum cap_error assemble(struct cap_body *body, const struct cap_wire_imag
     return error;
 }
 
-static enum cap_error hash_code(const struct cap_wire_image *wire, const struct cap_source *arena,
-                                struct cap_hash *ret_root)
+/* Makes room for the roots of the pages of `code_len` bytes of code. */
+static enum cap_error reserve_code_roots(struct cap_image *image, size_t code_len)
 {
-    if (arena->memory || wire->code_len == 0) {
-        const uint8_t *code = wire->code_len ? arena->memory + wire->code_off : NULL;
-        cap_byte_list_root((struct cap_bytes){code, wire->code_len}, ret_root);
+    image->code_page_count = (code_len + CAP_PAGE_SIZE - 1) / CAP_PAGE_SIZE;
+    if (code_len == 0) {
         return CAP_OK;
     }
-    size_t piece = wire->code_len < CODE_PIECE ? wire->code_len : CODE_PIECE;
-    uint8_t *scratch = malloc(piece);
-    if (!scratch) {
-        return CAP_E_NO_MEMORY;
+    image->code_roots = malloc(image->code_page_count * sizeof(*image->code_roots));
+    return image->code_roots != NULL ? CAP_OK : CAP_E_NO_MEMORY;
+}
+
+/* The root of the code, which lies in the source, and those of its pages. */
+static enum cap_error hash_code(const struct cap_source *source, uint64_t code_off, size_t code_len,
+                                struct cap_image *image, struct cap_hash *ret_root)
+{
+    enum cap_error error = reserve_code_roots(image, code_len);
+    if (error != CAP_OK) {
+        return error;
+    }
+    uint8_t *scratch = NULL;
+    if (source->memory == NULL && code_len > 0) {
+        scratch = malloc(code_len < CODE_PIECE ? code_len : CODE_PIECE);
+        if (scratch == NULL) {
+            return CAP_E_NO_MEMORY;
+        }
     }
     struct cap_byte_tree tree;
     cap_byte_tree_init(&tree);
-    enum cap_error error = CAP_OK;
-    for (size_t done = 0; !error && done < wire->code_len; done += piece) {
-        size_t left = wire->code_len - done;
-        size_t len = left < piece ? left : piece;
-        error = arena->read(arena->ctx, (uint64_t)wire->code_off + done, scratch, len);
-        if (!error) {
-            cap_byte_tree_update(&tree, scratch, len);
+    tree.ret_block_roots = image->code_roots;
+    for (size_t done = 0, len; error == CAP_OK && done < code_len; done += len) {
+        const uint8_t *bytes;
+        len = code_len - done < CODE_PIECE ? code_len - done : CODE_PIECE;
+        error = cap_source_get(source, code_off + done, len, scratch, &bytes);
+        if (error == CAP_OK) {
+            cap_byte_tree_update(&tree, bytes, len);
         }
     }
     free(scratch);
-    if (!error) {
+    if (error == CAP_OK) {
         cap_byte_tree_list_root(&tree, ret_root);
     }
     return error;
@@ -293,7 +300,7 @@ enum cap_error cap_image_from_wire(const struct cap_wire_image *wire,
         error = view_tail(wire, &tail, at, &view);
     }
     if (!error) {
-        error = hash_code(wire, arena, &code_root);
+        error = hash_code(arena, wire->code_off, wire->code_len, &image, &code_root);
     }
     if (!error) {
         hash_view(&view, &code_root, &image.hash);
@@ -525,6 +532,29 @@ void cap_code_free(struct cap_code *code)
     *code = (struct cap_code){0};
 }
 
+enum cap_error cap_image_from_body(struct cap_bytes body, struct cap_image *ret_image)
+{
+    struct cap_image_view view;
+    enum cap_error error = cap_image_view_decode(body, &view);
+    if (error != CAP_OK) {
+        return error;
+    }
+    struct cap_image image = {0};
+    struct cap_hash code_root;
+    struct cap_source code = cap_source_memory(&view.code);
+    error = hash_code(&code, 0, view.code.len, &image, &code_root);
+    if (error == CAP_OK) {
+        error = cap_body_append_source(&image.body, 0, body.len);
+    }
+    if (error != CAP_OK) {
+        cap_image_free(&image);
+        return error;
+    }
+    hash_view(&view, &code_root, &image.hash);
+    *ret_image = image;
+    return CAP_OK;
+}
+
 static enum cap_error hash_data_body(struct cap_bytes body, struct cap_hash *ret_hash)
 {
     struct cap_source source = cap_source_memory(&body);
@@ -553,7 +583,9 @@ enum cap_error cap_body_hash(struct cap_bytes body, enum cap_kind *ret_kind,
     if (error) {
         return error;
     }
-    cap_image_view_hash(&view, ret_hash);
+    struct cap_hash code_root;
+    cap_byte_list_root(view.code, &code_root);
+    hash_view(&view, &code_root, ret_hash);
     *ret_kind = CAP_KIND_IMAGE;
     return CAP_OK;
 }

@@ -7,20 +7,32 @@
 #include "lib/cap/body.h"
 #include "lib/cap/wire_image.h"
 
-/* A converted Image cap. Owned by whoever built it; release with cap_image_free. */
+/*
+ * A finished Image cap. Owned by its maker; release with cap_image_free.
+ *
+ * `code_roots` are the leaves of the tree of pages over the code: for each page of CAP_PAGE_SIZE
+ * bytes begun, in order, the root of its 128 chunks as a subtree of depth 7, the last page padded
+ * with zeros. A page of zeros has cap_zero_node(CAP_BLOCK_DEPTH) here, unlike in a Data cap. Twenty
+ * levels above them, with cap_zero_node(CAP_BLOCK_DEPTH) for what is past the end, is the root of
+ * the code before its length is mixed in: cap_tree_root of a cap_tree of height CAP_BLOCK_DEPTH
+ * and depth 20. The array is malloc'ed and belongs to the cap: it goes with cap_image_free, unless
+ * the pointer is taken (and set to NULL); then the taker frees it. NULL when there is no code.
+ */
 struct cap_image {
     struct cap_hash hash; /* the CapHash */
-    struct cap_body body; /* its code is a window of the arena's source */
+    struct cap_body body; /* of a conversion, the code is a window of the arena's source */
+    struct cap_hash *code_roots;
+    size_t code_page_count;
 };
 
-/* Releases what a converted cap owns. NULL and a zeroed one are fine. */
+/* Releases what the cap owns. NULL and a zeroed one are fine. */
 void cap_image_free(struct cap_image *image);
 
 /*
  * Converts a wire Image that cap_deblob accepted. `slot_hashes[i]` is the resolved CapHash of
  * cap_wire_slot_at(image, i); `arena` reads the arena's bytes. CAP_E_NO_MEMORY,
  * CAP_E_BODY_TOO_LARGE (an offset that does not fit 32 bits), or as the source fails. Cost:
- * O(structure + code).
+ * O(structure + code); memory besides the body: 32 bytes per page of code.
  */
 enum cap_error cap_image_from_wire(const struct cap_wire_image *wire,
                                    const struct cap_hash *slot_hashes,
@@ -61,8 +73,13 @@ struct cap_image_view {
  */
 enum cap_error cap_image_view_decode(struct cap_bytes body, struct cap_image_view *ret_view);
 
-/* The CapHash of a decoded Image. Cost: O(body). */
-void cap_image_view_hash(const struct cap_image_view *view, struct cap_hash *ret_hash);
+/*
+ * Rebuilds an Image cap from a whole served body in memory and so verifies it: decoded strictly,
+ * its CapHash and code_roots computed in one pass. ret_image->body is one window over `body`, as
+ * if that were the source. The caller compares ret_image->hash. CAP_E_BODY_NOT_CANONICAL,
+ * CAP_E_NO_MEMORY.
+ */
+enum cap_error cap_image_from_body(struct cap_bytes body, struct cap_image *ret_image);
 
 /* Endpoint `index` < view->endpoints.count, its spans borrowed from the body. */
 void cap_image_endpoint_at(const struct cap_image_view *view, size_t index,

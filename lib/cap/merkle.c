@@ -355,16 +355,21 @@ static void block_root(const uint8_t *data, size_t len, struct cap_hash *ret_roo
 void cap_byte_tree_init(struct cap_byte_tree *tree)
 {
     cap_tree_init(&tree->blocks, CAP_BLOCK_DEPTH);
+    tree->ret_block_roots = NULL;
     tree->len = 0;
     tree->filled = 0;
 }
 
-static void add_block(struct cap_byte_tree *tree, const uint8_t *data)
+/* Adds the next block to `blocks`, which are the tree's or a copy of them. */
+static void add_block(const struct cap_byte_tree *tree, struct cap_tree *blocks,
+                      const uint8_t *data, size_t len)
 {
     struct cap_hash root;
-
-    block_root(data, CAP_BLOCK_SIZE, &root);
-    cap_tree_add(&tree->blocks, tree->blocks.next, &root);
+    block_root(data, len, &root);
+    if (tree->ret_block_roots != NULL) {
+        tree->ret_block_roots[blocks->next] = root;
+    }
+    cap_tree_add(blocks, blocks->next, &root);
 }
 
 void cap_byte_tree_update(struct cap_byte_tree *tree, const uint8_t *data, size_t len)
@@ -381,13 +386,13 @@ void cap_byte_tree_update(struct cap_byte_tree *tree, const uint8_t *data, size_
         if (tree->filled < CAP_BLOCK_SIZE) {
             return;
         }
-        add_block(tree, tree->block);
+        add_block(tree, &tree->blocks, tree->block, CAP_BLOCK_SIZE);
         tree->filled = 0;
         data += part;
         len -= part;
     }
     for (; len >= CAP_BLOCK_SIZE; len -= CAP_BLOCK_SIZE, data += CAP_BLOCK_SIZE) {
-        add_block(tree, data);
+        add_block(tree, &tree->blocks, data, CAP_BLOCK_SIZE);
     }
     if (len > 0) {
         memcpy(tree->block, data, len);
@@ -401,8 +406,7 @@ void cap_byte_tree_list_root(const struct cap_byte_tree *tree, struct cap_hash *
     struct cap_hash root;
 
     if (tree->filled > 0) {
-        block_root(tree->block, tree->filled, &root);
-        cap_tree_add(&blocks, blocks.next, &root);
+        add_block(tree, &blocks, tree->block, tree->filled);
     }
     cap_tree_root(&blocks, CAP_BYTE_LIST_DEPTH - CAP_BLOCK_DEPTH, &root);
     cap_mix_in(&root, tree->len, ret_root);

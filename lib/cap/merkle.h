@@ -59,12 +59,17 @@ void cap_tree_root(const struct cap_tree *tree, unsigned depth, struct cap_hash 
 /* A byte string in chunks, the last one padded with zeros. */
 struct cap_byte_tree {
     struct cap_tree blocks;
+    struct cap_hash *ret_block_roots; /* NULL, or where the roots of the blocks go */
     uint64_t len;
     size_t filled; /* bytes of `block` in use, always below CAP_BLOCK_SIZE between calls */
     uint8_t block[CAP_BLOCK_SIZE];
 };
 
-/* The empty byte string. */
+/*
+ * The empty byte string. Whoever wants the roots of its blocks, too, sets tree->ret_block_roots
+ * next: an array of its own with room for one root per CAP_BLOCK_SIZE bytes begun. Roots of whole
+ * blocks are written as these fill, that of an incomplete last one by cap_byte_tree_list_root.
+ */
 void cap_byte_tree_init(struct cap_byte_tree *tree);
 /* Appends `len` bytes; in all at most 2^32. */
 void cap_byte_tree_update(struct cap_byte_tree *tree, const uint8_t *data, size_t len);

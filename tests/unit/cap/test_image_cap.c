@@ -134,9 +134,11 @@ static enum cap_error decode(struct cap_bytes body, struct cap_hash *ret_hash)
 {
     uint8_t *copy = test_exact_copy(body.data, body.len);
     struct cap_image_view view;
+    enum cap_kind kind;
     enum cap_error error = cap_image_view_decode((struct cap_bytes){copy, body.len}, &view);
-    if (!error) {
-        cap_image_view_hash(&view, ret_hash);
+    if (error == CAP_OK) {
+        assert_cap_ok(cap_body_hash((struct cap_bytes){copy, body.len}, &kind, ret_hash));
+        assert_int_equal(kind, CAP_KIND_IMAGE);
     }
     free(copy);
     return error;
@@ -184,6 +186,44 @@ static struct cap_wire_image accept(struct cap_bytes upload, struct cap_bytes *r
     return wire;
 }
 
+/* The roots of the pages of code must be the leaves of the tree that has the code's root. */
+static void assert_code_roots(const struct cap_image *image, size_t code_len,
+                              const struct cap_hash *code_root)
+{
+    struct cap_tree tree;
+    struct cap_hash root;
+    assert_int_equal(image->code_page_count, (code_len + 4095) / 4096);
+    assert_true((image->code_roots == NULL) == (code_len == 0));
+    cap_tree_init(&tree, CAP_BLOCK_DEPTH);
+    for (size_t i = 0; i < image->code_page_count; i++) {
+        cap_tree_add(&tree, i, &image->code_roots[i]);
+    }
+    cap_tree_root(&tree, 20, &root);
+    cap_mix_in(&root, code_len, &root);
+    assert_hash_equal(&root, code_root);
+}
+
+/* The same cap comes of its body. */
+static void assert_rebuilt(const struct cap_image *image, struct cap_bytes body)
+{
+    struct cap_image rebuilt;
+    struct cap_source source = cap_source_memory(&body);
+    uint8_t *read = malloc(body.len);
+    assert_non_null(read);
+    assert_cap_ok(cap_image_from_body(body, &rebuilt));
+    assert_hash_equal(&rebuilt.hash, &image->hash);
+    assert_int_equal(rebuilt.code_page_count, image->code_page_count);
+    if (image->code_page_count > 0) {
+        assert_memory_equal(rebuilt.code_roots, image->code_roots,
+                            image->code_page_count * sizeof(struct cap_hash));
+    }
+    assert_int_equal(rebuilt.body.len, body.len);
+    assert_cap_ok(cap_body_read(&rebuilt.body, &source, 0, read, body.len));
+    assert_memory_equal(read, body.data, body.len);
+    cap_image_free(&rebuilt);
+    free(read);
+}
+
 static void assert_image(const struct cap_image *image, const struct cap_source *arena,
                          const struct node *wanted)
 {
@@ -195,6 +235,9 @@ static void assert_image(const struct cap_image *image, const struct cap_source 
     assert_cap_ok(cap_buf_append_zeros(&read, body.len));
     assert_cap_ok(cap_body_read(&image->body, arena, 0, read.data, read.len));
     assert_memory_equal(read.data, body.data, body.len);
+    struct cap_hash code_root = node_root(wanted->children[CODE]);
+    assert_code_roots(image, wanted->children[CODE]->bytes.len, &code_root);
+    assert_rebuilt(image, cap_buf_bytes(&body));
     cap_buf_free(&read);
     cap_buf_free(&body);
 }
@@ -287,6 +330,29 @@ static void test_long_code(void **state)
     }
     cap_buf_free(&upload);
     cap_buf_free(&code);
+    test_image_free(&tree);
+}
+
+/* A page of zeros in the code is hashed as what it is: it is no hole, unlike in a Data cap. */
+static void test_zero_page_of_code(void **state)
+{
+    (void)state;
+    struct test_image tree = test_image_new();
+    struct cap_buf upload = node_encode(tree.root, NULL);
+    struct cap_bytes no_arena;
+    struct cap_wire_image wire = accept(cap_buf_bytes(&upload), &no_arena);
+    uint8_t code[3 * 4096] = {0};
+    code[2 * 4096] = 1;
+    struct cap_bytes bytes = {code, sizeof(code)};
+    struct cap_source memory = cap_source_memory(&bytes);
+    struct cap_image image;
+    wire.code_len = sizeof(code);
+    assert_cap_ok(cap_image_from_wire(&wire, NULL, &memory, &image));
+    assert_hash_equal(&image.code_roots[0], cap_zero_node(CAP_BLOCK_DEPTH));
+    assert_hash_equal(&image.code_roots[1], cap_zero_node(CAP_BLOCK_DEPTH));
+    assert_true(!cap_hash_equal(&image.code_roots[2], &image.code_roots[0]));
+    cap_image_free(&image);
+    cap_buf_free(&upload);
     test_image_free(&tree);
 }
 
@@ -663,6 +729,7 @@ int main(void)
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_long_code),
+        cmocka_unit_test(test_zero_page_of_code),
         cmocka_unit_test(test_offset_overflow),
         cmocka_unit_test(test_decode_full),
         cmocka_unit_test(test_decode_values),
