@@ -1,5 +1,5 @@
 # The admin socket, included from daemon/CMakeLists.txt.
-target_sources(daemon PRIVATE
+target_sources(capstore_daemon PRIVATE
     admin/admin.c
     admin/body_reader.c
     admin/connection.c
@@ -24,12 +24,14 @@ target_sources(daemon PRIVATE
 
 # The reference in ADMIN.md and the man page are written by the table of methods.
 add_executable(capstore_admin_doc admin/doc_main.c)
-target_link_libraries(capstore_admin_doc PRIVATE daemon)
+target_link_libraries(capstore_admin_doc PRIVATE capstore_daemon)
 add_custom_command(
     OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/capstore-admin.7
     COMMAND capstore_admin_doc man > ${CMAKE_CURRENT_BINARY_DIR}/capstore-admin.7
     DEPENDS capstore_admin_doc VERBATIM)
 add_custom_target(capstore_admin_man ALL
     DEPENDS ${CMAKE_CURRENT_BINARY_DIR}/capstore-admin.7)
-install(FILES ${CMAKE_CURRENT_BINARY_DIR}/capstore-admin.7
-    DESTINATION ${CMAKE_INSTALL_MANDIR}/man7)
+if(CAPSTORE_INSTALL)
+    install(FILES ${CMAKE_CURRENT_BINARY_DIR}/capstore-admin.7
+        DESTINATION ${CMAKE_INSTALL_MANDIR}/man7 COMPONENT daemon)
+endif()
