@@ -19,7 +19,7 @@ const char *proto_type_name(uint8_t type)
     return "unknown";
 }
 
-static bool type_known(uint8_t type)
+bool proto_type_is_known(uint8_t type)
 {
     switch (type) {
 #define PROTO_TYPE_KNOWN(NAME, value, name) case PROTO_##NAME:
@@ -48,6 +48,12 @@ static uint32_t message_max(uint8_t type)
     return type == PROTO_HAS || type == PROTO_HAS_REPLY ? UINT32_MAX : PROTO_MESSAGE_MAX;
 }
 
+/* Whether a frame of an unknown type can be answered like a request. */
+static bool is_request(const struct proto_frame *frame)
+{
+    return (frame->type & PROTO_REPLY_BIT) == 0 && frame->id != 0;
+}
+
 enum cap_error proto_frame_decode(const uint8_t header[PROTO_FRAME_HEADER_SIZE], uint32_t max_len,
                                   struct proto_frame *ret_frame)
 {
@@ -61,8 +67,8 @@ enum cap_error proto_frame_decode(const uint8_t header[PROTO_FRAME_HEADER_SIZE],
     if ((frame.flags & ~PROTO_FLAG_END) != 0 || cap_load16(header + 10) != 0) {
         return CAP_E_BAD_FRAME;
     }
-    if (!type_known(frame.type)) {
-        return CAP_E_UNKNOWN_TYPE;
+    if (!proto_type_is_known(frame.type) && !is_request(&frame)) {
+        return CAP_E_BAD_FRAME;
     }
     if (frame.flags != 0 && frame.type != PROTO_BODY) {
         return CAP_E_BAD_FRAME;

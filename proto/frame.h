@@ -47,18 +47,25 @@ struct proto_frame {
     uint8_t flags;
 };
 
+#define PROTO_REPLY_BIT 0x80u
+
 /* The name of a type for logs, "unknown" for another value. Static. */
 const char *proto_type_name(uint8_t type);
+
+/* Whether the type is one of PROTO_TYPES. */
+bool proto_type_is_known(uint8_t type);
 
 /* Writes the header as `frame` states it, without a check. */
 void proto_frame_encode(const struct proto_frame *frame,
                         uint8_t ret_header[PROTO_FRAME_HEADER_SIZE]);
 
 /*
- * Decodes a header. In this order: CAP_E_BAD_FRAME for reserved bytes or flags that are set and
- * must not be, CAP_E_UNKNOWN_TYPE, CAP_E_FRAME_TOO_LARGE for a length above `max_len`,
- * CAP_E_MESSAGE_TOO_LARGE for a message above PROTO_MESSAGE_MAX that is neither HAS nor HAS_REPLY.
- * *ret_frame is set in every case, so that an answer can name the id.
+ * Decodes a header. In this order: CAP_E_BAD_FRAME for reserved bits or bytes that are set, for an
+ * unknown type that is not a request's (it has the reply bit, or id 0), and for END on a message;
+ * CAP_E_FRAME_TOO_LARGE for a length above `max_len`; CAP_E_MESSAGE_TOO_LARGE for a message above
+ * PROTO_MESSAGE_MAX that is neither HAS nor HAS_REPLY. A request of an unknown type is a message
+ * like others: whoever takes it answers CAP_E_UNSUPPORTED_REQUEST. *ret_frame is set in every case,
+ * so that an answer can name the id.
  */
 enum cap_error proto_frame_decode(const uint8_t header[PROTO_FRAME_HEADER_SIZE], uint32_t max_len,
                                   struct proto_frame *ret_frame);

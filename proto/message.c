@@ -37,6 +37,7 @@ struct layout {
     F(S, INTEGER, hello.version_min)                                                               \
     F(S, INTEGER, hello.version_max)                                                               \
     V(S, TEXT, hello.agent, PROTO_AGENT_MAX)
+#define HELLO_FEATURES_FIELDS(S, F, V) HELLO_FIELDS(S, F, V) F(S, INTEGER, hello.features)
 #define HELLO_REPLY_FIELDS(S, F, V)                                                                \
     F(S, INTEGER, version)                                                                         \
     F(S, RAW, store_id)                                                                            \
@@ -49,9 +50,10 @@ struct layout {
     F(S, INTEGER, limits.idle_ms)                                                                  \
     F(S, INTEGER, limits.progress_ms)                                                              \
     V(S, TEXT, agent, PROTO_AGENT_MAX)
-#define HAS_FIELDS(S, F, V)       V(S, BYTES, hashes, 0)
-#define HAS_REPLY_FIELDS(S, F, V) V(S, BYTES, kinds, 0)
-#define GET_FIELDS(S, F, V)       F(S, RAW, hash) F(S, INTEGER, offset) F(S, INTEGER, len)
+#define HELLO_REPLY_FEATURES_FIELDS(S, F, V) HELLO_REPLY_FIELDS(S, F, V) F(S, INTEGER, features)
+#define HAS_FIELDS(S, F, V)                  V(S, BYTES, hashes, 0)
+#define HAS_REPLY_FIELDS(S, F, V)            V(S, BYTES, kinds, 0)
+#define GET_FIELDS(S, F, V)                  F(S, RAW, hash) F(S, INTEGER, offset) F(S, INTEGER, len)
 #define GET_REPLY_FIELDS(S, F, V)                                                                  \
     F(S, INTEGER, kind) F(S, INTEGER, body_len) F(S, INTEGER, offset) F(S, INTEGER, len)
 #define STAT_FIELDS(S, F, V) F(S, RAW, hash)
@@ -96,7 +98,7 @@ static bool kind_possible(uint8_t kind)
 static bool hello_possible(const void *message)
 {
     const struct hello_wire *m = message;
-    return memcmp(m->magic, PROTO_MAGIC, sizeof m->magic) == 0 && m->hello.version_min >= 1 &&
+    return memcmp(m->magic, PROTO_MAGIC, sizeof(m->magic)) == 0 && m->hello.version_min >= 1 &&
            m->hello.version_min <= m->hello.version_max;
 }
 
@@ -157,7 +159,7 @@ static bool put_data_reply_possible(const void *message)
 static bool put_image_possible(const void *message)
 {
     const struct proto_put_image *m = message;
-    return (m->flags & ~(PROTO_IMAGE_RESOLVE_ONLY | PROTO_IMAGE_DRY_RUN)) == 0;
+    return (m->flags & ~PROTO_IMAGE_FLAGS) == 0;
 }
 
 static bool put_image_reply_possible(const void *message)
@@ -196,7 +198,10 @@ static bool unresolved_possible(const void *message)
                                                 (documented_size), sizeof(S), possible_values};
 
 LAYOUT(hello, HELLO_FIELDS, struct hello_wire, 16, hello_possible)
+LAYOUT(hello_features, HELLO_FEATURES_FIELDS, struct hello_wire, 24, hello_possible)
 LAYOUT(hello_reply, HELLO_REPLY_FIELDS, struct proto_hello_reply, 66, hello_reply_possible)
+LAYOUT(hello_reply_features, HELLO_REPLY_FEATURES_FIELDS, struct proto_hello_reply, 74,
+       hello_reply_possible)
 LAYOUT(has, HAS_FIELDS, struct proto_has, 4, has_possible)
 LAYOUT(has_reply, HAS_REPLY_FIELDS, struct proto_has_reply, 4, has_reply_possible)
 LAYOUT(get, GET_FIELDS, struct proto_get, 48, any_possible)
@@ -433,8 +438,6 @@ static enum cap_error decode(const struct layout *layout, struct cap_bytes in, v
         return decode(&name##_layout, in, ret);                                                    \
     }
 
-ENCODER(hello_reply)
-DECODER(hello_reply)
 ENCODER(has_reply)
 DECODER(has_reply)
 ENCODER(get)
@@ -456,21 +459,63 @@ DECODER(put_image_reply)
 ENCODER(error)
 DECODER(error)
 
+/*
+ * HELLO and HELLO_REPLY have a short form that ends with `agent`, and one with `features` behind.
+ * What tells them apart is where `agent` begins: its offset, at the end of the short form's fixed
+ * part, is that part's size in one and more in the other.
+ */
+static bool is_short_form(const struct layout *short_form, struct cap_bytes in)
+{
+    size_t end = short_form->fixed_size;
+    return in.len >= end && cap_load32(in.data + end - CAP_SSZ_OFFSET_SIZE) == end;
+}
+
 enum cap_error proto_hello_encode(const struct proto_hello *m, struct cap_buf *buf)
 {
     struct hello_wire wire = {.hello = *m};
-    memcpy(wire.magic, PROTO_MAGIC, sizeof wire.magic);
-    return encode(&hello_layout, &wire, PROTO_FRAME_MAX, buf);
+    memcpy(wire.magic, PROTO_MAGIC, sizeof(wire.magic));
+    return encode(m->has_features ? &hello_features_layout : &hello_layout, &wire, PROTO_FRAME_MAX,
+                  buf);
 }
 
 enum cap_error proto_hello_decode(struct cap_bytes in, struct proto_hello *ret)
 {
     struct hello_wire wire;
-    enum cap_error error = decode(&hello_layout, in, &wire);
+    bool has_features = !is_short_form(&hello_layout, in);
+    enum cap_error error = decode(has_features ? &hello_features_layout : &hello_layout, in, &wire);
     if (error == CAP_OK) {
         *ret = wire.hello;
+        ret->has_features = has_features;
     }
     return error;
+}
+
+enum cap_error proto_hello_reply_encode(const struct proto_hello_reply *m, struct cap_buf *buf)
+{
+    return encode(m->has_features ? &hello_reply_features_layout : &hello_reply_layout, m,
+                  PROTO_FRAME_MAX, buf);
+}
+
+enum cap_error proto_hello_reply_decode(struct cap_bytes in, struct proto_hello_reply *ret)
+{
+    bool has_features = !is_short_form(&hello_reply_layout, in);
+    enum cap_error error =
+        decode(has_features ? &hello_reply_features_layout : &hello_reply_layout, in, ret);
+    if (error == CAP_OK) {
+        ret->has_features = has_features;
+    }
+    return error;
+}
+
+uint8_t proto_unknown_flags(uint8_t type, struct cap_bytes payload)
+{
+    if (type == PROTO_PUT_DATA && payload.len == put_data_layout.fixed_size) {
+        return (uint8_t)(payload.data[0] & ~PROTO_PUT_CANONICAL);
+    }
+    if (type == PROTO_PUT_IMAGE && payload.len == put_image_layout.fixed_size) {
+        return (uint8_t)(payload.data[0] & ~PROTO_IMAGE_FLAGS);
+    }
+    return 0;
 }
 
 enum cap_error proto_has_encode(const struct proto_has *m, struct cap_buf *buf)

@@ -29,7 +29,15 @@ struct proto_hello {
     uint16_t version_min;
     uint16_t version_max;
     struct cap_bytes agent; /* what the client calls itself; at most PROTO_AGENT_MAX */
+    bool has_features;      /* false: the short form, which has no features */
+    uint64_t features;      /* what the client understands; 0 in the short form */
 };
+
+/*
+ * The features that exist, one bit each. None yet: a client may state any, a daemon that knows none
+ * of them grants none.
+ */
+#define PROTO_FEATURES UINT64_C(0)
 
 /* What a peer may take; every limit has an error that names it. Sizes in bytes, times in ms. */
 struct proto_limits {
@@ -48,6 +56,8 @@ struct proto_hello_reply {
     uint8_t store_id[PROTO_STORE_ID_SIZE];
     struct proto_limits limits;
     struct cap_bytes agent;
+    bool has_features; /* as in the HELLO that is answered */
+    uint64_t features; /* of those in the HELLO, the ones that hold for the connection */
 };
 
 /* HAS: many hashes, one answer. */
@@ -106,6 +116,7 @@ struct proto_put_data_reply {
 
 #define PROTO_IMAGE_RESOLVE_ONLY 1u /* every Data cap must be published already */
 #define PROTO_IMAGE_DRY_RUN      2u /* judge and resolve, store nothing */
+#define PROTO_IMAGE_FLAGS        (PROTO_IMAGE_RESOLVE_ONLY | PROTO_IMAGE_DRY_RUN)
 
 /* Followed by a body of `total_len` bytes: the wire Image. */
 struct proto_put_image {
@@ -174,6 +185,12 @@ enum cap_error proto_put_image_reply_encode(const struct proto_put_image_reply *
 enum cap_error proto_put_image_reply_decode(struct cap_bytes in, struct proto_put_image_reply *ret);
 enum cap_error proto_error_encode(const struct proto_error *m, struct cap_buf *buf);
 enum cap_error proto_error_decode(struct cap_bytes in, struct proto_error *ret);
+
+/*
+ * The flags in the payload of a PUT_DATA or PUT_IMAGE that this version does not define, and so
+ * the reason why it does not decode; 0 when there are none, and for every other type.
+ */
+uint8_t proto_unknown_flags(uint8_t type, struct cap_bytes payload);
 
 /*
  * The list of unresolved slots, a detail body rather than a message: encode all of it at once,

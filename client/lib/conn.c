@@ -329,8 +329,8 @@ static enum cap_error bad_error(struct capstore *store)
 static bool ends_connection(enum cap_error code)
 {
     return code == CAP_E_BAD_FRAME || code == CAP_E_UNSUPPORTED_VERSION ||
-           code == CAP_E_UNKNOWN_TYPE || code == CAP_E_FRAME_TOO_LARGE ||
-           code == CAP_E_MESSAGE_TOO_LARGE || code == CAP_E_ID_IN_USE;
+           code == CAP_E_FRAME_TOO_LARGE || code == CAP_E_MESSAGE_TOO_LARGE ||
+           code == CAP_E_ID_IN_USE;
 }
 
 /* Takes the code and the words of an ERROR; what follows it is the caller's. */
@@ -600,7 +600,12 @@ static enum cap_error take_hello(struct capstore *store, struct cap_bytes payloa
 static enum cap_error say_hello(struct capstore *store)
 {
     struct proto_hello hello = {
-        PROTO_VERSION, PROTO_VERSION, {(const uint8_t *)store->agent, strlen(store->agent)}};
+        .version_min = PROTO_VERSION,
+        .version_max = PROTO_VERSION,
+        .agent = {(const uint8_t *)store->agent, strlen(store->agent)},
+        .has_features = true,
+        .features = PROTO_FEATURES,
+    };
     struct cap_buf payload = {0};
     struct cap_bytes reply;
     enum cap_error error = proto_hello_encode(&hello, &payload);

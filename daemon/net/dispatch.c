@@ -7,7 +7,7 @@
 
 #define AGENT "capstored " CAPSTORE_VERSION
 
-static void send_hello_reply(struct session *session)
+static void send_hello_reply(struct session *session, const struct proto_hello *hello)
 {
     const struct config *config = &session->context->config;
     struct cap_buf payload = {0};
@@ -25,6 +25,8 @@ static void send_hello_reply(struct session *session)
                 .progress_ms = (uint32_t)config->progress_ms,
             },
         .agent = {(const uint8_t *)AGENT, sizeof(AGENT) - 1},
+        .has_features = hello->has_features,
+        .features = hello->features & PROTO_FEATURES,
     };
     memcpy(m.store_id, cap_store_id(session->context->store), sizeof(m.store_id));
     enum cap_error encoded = proto_hello_reply_encode(&m, &payload);
@@ -51,7 +53,7 @@ void dispatch_hello(struct session *session, const struct proto_event *event)
         return;
     }
     session->phase = SESSION_OPEN;
-    send_hello_reply(session);
+    send_hello_reply(session, &hello);
 }
 
 static const struct route *find_route(const struct session *session, uint8_t type)
@@ -76,12 +78,20 @@ static enum cap_error check(const struct session *session)
     return CAP_OK;
 }
 
+/* A request of a type that a later version may know. */
+static void refuse_unknown(struct session *session, uint32_t id, uint8_t type)
+{
+    char message[64];
+    snprintf(message, sizeof(message), "this daemon does not know requests of type 0x%02x", type);
+    session_refuse(session, id, type, CAP_E_UNSUPPORTED_REQUEST, message, 0);
+}
+
 void dispatch_request(struct session *session, const struct proto_event *event, bool id_used)
 {
     uint32_t id = event->frame.id;
     uint8_t type = event->frame.type;
     const struct route *route = find_route(session, type);
-    if (route == NULL) {
+    if (route == NULL && proto_type_is_known(type)) {
         session_fail(session, id, CAP_E_BAD_FRAME,
                      "a frame that only the daemon sends, or a second HELLO");
         return;
@@ -92,6 +102,10 @@ void dispatch_request(struct session *session, const struct proto_event *event, 
     }
     if (id_used) {
         session_fail(session, id, CAP_E_ID_IN_USE, NULL);
+        return;
+    }
+    if (route == NULL) {
+        refuse_unknown(session, id, type);
         return;
     }
     session->shard->stats.requests[type]++;
@@ -107,7 +121,11 @@ void dispatch_request(struct session *session, const struct proto_event *event, 
         session_fail(session, 0, CAP_E_TOO_MANY_REQUESTS, "too many refused uploads are left open");
         return;
     }
-    session_refuse(session, id, type, error, NULL, 0);
+    char message[32];
+    uint8_t flags = proto_unknown_flags(type, event->bytes);
+    snprintf(message, sizeof(message), "unknown flags 0x%02x", flags);
+    session_refuse(session, id, type, error,
+                   error == CAP_E_BAD_MESSAGE && flags != 0 ? message : NULL, 0);
     if (route->has_body) {
         route->skip(route->room, session, id, type);
     }

@@ -6,7 +6,8 @@
  * same word in C, on the wire, in JSON and in the tool. Foreign codes (errno, LMDB, libuv) are
  * translated in exactly one function each, never passed on.
  *
- * Codes 1 to 12 are the rules of the deblob in their order (lib/cap/FORMATS.md section 5).
+ * Codes 1 to 12 are the rules of the deblob in their order (lib/cap/FORMATS.md section 5). Code 82
+ * was unknown_type.
  */
 #ifndef LIB_CAP_ERROR_H
 #define LIB_CAP_ERROR_H
@@ -62,7 +63,6 @@
     /* The protocol. */                                                                            \
     X(BAD_FRAME, 80, bad_frame, "a frame breaks the protocol")                                     \
     X(UNSUPPORTED_VERSION, 81, unsupported_version, "no common protocol version")                  \
-    X(UNKNOWN_TYPE, 82, unknown_type, "unknown frame type")                                        \
     X(FRAME_TOO_LARGE, 83, frame_too_large, "a frame is longer than the limit in HELLO_REPLY")     \
     X(MESSAGE_TOO_LARGE, 84, message_too_large, "a message is longer than its type allows")        \
     X(ID_IN_USE, 85, id_in_use, "the request id is still in use")                                  \

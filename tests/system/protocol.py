@@ -38,7 +38,7 @@ TYPE_NAMES = {value: name for name, value in TYPES.items()}
 # Section 4: fields in order. u8..u64 are integers, bN are N bytes, "bytes" and "text" are variable.
 MESSAGES = {
     "HELLO": [("magic", "b8"), ("version_min", "u16"), ("version_max", "u16"), ("agent", "text")],
-    "HELLO_REPLY": [
+    "HELLO_REPLY": [  # the short form
         ("version", "u16"), ("store_id", "b16"), ("limits.frame", "u32"),
         ("limits.requests", "u32"), ("limits.hashes", "u32"), ("limits.upload", "u64"),
         ("limits.structure", "u64"), ("limits.data", "u64"), ("limits.idle_ms", "u32"),
@@ -61,6 +61,8 @@ MESSAGES = {
     "ERROR": [("code", "u16"), ("name", "text"), ("message", "text"), ("detail_len", "u64")],
     "UNRESOLVED": [("table", "u8"), ("kind", "u8"), ("cap_hash", "b32"), ("slot", "bytes")],
 }
+for short in ("HELLO", "HELLO_REPLY"):  # with features, as most speak them
+    MESSAGES[short + "_FEATURES"] = MESSAGES[short] + [("features", "u64")]
 VARIABLE = ("bytes", "text")
 
 Frame = namedtuple("Frame", "type id flags payload")
@@ -131,6 +133,15 @@ def offsets_of(name, payload):
     if offsets[0] != fixed or offsets != sorted(offsets):
         raise BadReply("%s has bad offsets %r" % (name, offsets))
     return offsets
+
+
+def form_of(name, payload):
+    """Which form of HELLO or HELLO_REPLY a payload has: 'agent' ends the fixed part of the short one."""
+    if name + "_FEATURES" not in MESSAGES:
+        return name
+    end = sum(width(kind) for _, kind in MESSAGES[name])
+    is_short = payload[end - 4:end] == struct.pack("<I", end)
+    return name if is_short else name + "_FEATURES"
 
 
 def decode(name, payload):
@@ -264,10 +275,12 @@ class Connection:
 
     # Requests.
 
-    def hello(self, agent="protocol.py", version_min=1, version_max=1):
-        """Says HELLO and returns the reply's fields. Refused for an ERROR."""
-        self.send_frame("HELLO", 0, encode("HELLO", magic=MAGIC, version_min=version_min,
-                                           version_max=version_max, agent=agent))
+    def hello(self, agent="protocol.py", version_min=1, version_max=1, features=0):
+        """Says HELLO and returns the reply's fields. Refused for an ERROR. Features None: the short form."""
+        more = {} if features is None else {"features": features}
+        name = "HELLO" if features is None else "HELLO_FEATURES"
+        self.send_frame("HELLO", 0, encode(name, magic=MAGIC, version_min=version_min,
+                                           version_max=version_max, agent=agent, **more))
         return self.recv_hello_reply()
 
     def recv_hello_reply(self):
@@ -277,7 +290,7 @@ class Connection:
             raise Refused(got.id, decode("ERROR", got.payload))
         if got.type != TYPES["HELLO_REPLY"] or got.id != 0:
             raise BadReply("hello answered by %r" % (got,))
-        return decode("HELLO_REPLY", got.payload)
+        return decode(form_of("HELLO_REPLY", got.payload), got.payload)
 
     def take_id(self):
         """An id that this connection has not used."""
@@ -386,13 +399,17 @@ HASH_ABSENT = bytes(31) + b"\x01"
 UNRESOLVED = [dict(table=0, kind=1, cap_hash=HASH_ABSENT, slot=b"\x05"),
               dict(table=1, kind=2, cap_hash=bytes(31) + b"\x02", slot=b"")]
 
+HELLO_FIELDS = dict(magic=MAGIC, version_min=1, version_max=1, agent="example")
+HELLO_REPLY_FIELDS = dict(
+    version=1, store_id=bytes(range(16)), limits_frame=256 << 10, limits_requests=64,
+    limits_hashes=4096, limits_upload=1 << 30, limits_structure=16 << 20, limits_data=1 << 30,
+    limits_idle_ms=300000, limits_progress_ms=30000, agent="capstored 0.1.0")
+
 EXAMPLES = {  # message -> (id, payload)
-    "HELLO": (0, encode("HELLO", magic=MAGIC, version_min=1, version_max=1, agent="example")),
-    "HELLO_REPLY": (0, encode(
-        "HELLO_REPLY", version=1, store_id=bytes(range(16)), limits_frame=256 << 10,
-        limits_requests=64, limits_hashes=4096, limits_upload=1 << 30, limits_structure=16 << 20,
-        limits_data=1 << 30, limits_idle_ms=300000, limits_progress_ms=30000,
-        agent="capstored 0.1.0")),
+    "HELLO": (0, encode("HELLO", **HELLO_FIELDS)),
+    "HELLO_FEATURES": (0, encode("HELLO_FEATURES", **HELLO_FIELDS, features=0)),
+    "HELLO_REPLY": (0, encode("HELLO_REPLY", **HELLO_REPLY_FIELDS)),
+    "HELLO_REPLY_FEATURES": (0, encode("HELLO_REPLY_FEATURES", **HELLO_REPLY_FIELDS, features=0)),
     "HAS": (1, encode("HAS", hashes=HASH_HELLO + HASH_ABSENT)),
     "HAS_REPLY": (1, encode("HAS_REPLY", kinds=[2, 0])),
     "GET": (2, encode("GET", hash=HASH_HELLO, offset=0, len=TO_END)),
@@ -427,7 +444,7 @@ def read_blocks(text):
 def example_frame(name):
     """The frame that the example of a type must be."""
     request_id, payload = EXAMPLES[name]
-    kind = "BODY" if name == "UNRESOLVED" else name
+    kind = "BODY" if name == "UNRESOLVED" else name.removesuffix("_FEATURES")
     return frame(kind, request_id, payload, END if kind == "BODY" else 0)
 
 
@@ -435,9 +452,10 @@ def check_frame_of_talk(caption, data):
     """A conversation's frame: 'client HELLO 0'; its message decodes and encodes to itself."""
     _, name, request_id = caption.split()
     length, got_id, kind, _, _ = HEADER.unpack_from(data)
-    assert (TYPE_NAMES[kind], got_id) == (name, int(request_id)), caption
+    assert (TYPE_NAMES.get(kind, "0x%02x" % kind), got_id) == (name, int(request_id)), caption
     assert length == len(data) - HEADER.size, caption
     if name in MESSAGES:
+        name = form_of(name, data[HEADER.size:])
         values = decode(name, data[HEADER.size:])
         again = encode(name, **{key.replace(".", "_"): value for key, value in values.items()})
         assert again == data[HEADER.size:], caption

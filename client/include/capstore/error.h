@@ -92,8 +92,6 @@ enum capstore_error {
     CAPSTORE_E_BAD_FRAME = -80,
     /* no common protocol version */
     CAPSTORE_E_UNSUPPORTED_VERSION = -81,
-    /* unknown frame type */
-    CAPSTORE_E_UNKNOWN_TYPE = -82,
     /* a frame is longer than the limit in HELLO_REPLY */
     CAPSTORE_E_FRAME_TOO_LARGE = -83,
     /* a message is longer than its type allows */

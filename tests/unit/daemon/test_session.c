@@ -63,13 +63,16 @@ static void test_hello_states_limits(void **state)
     static struct reply reply;
     struct cap_buf payload = {0};
     struct proto_hello_reply m;
-    const struct proto_hello hello = {.version_min = 1, .version_max = 9};
+    const struct proto_hello hello = {
+        .version_min = 1, .version_max = 9, .has_features = true, .features = UINT64_MAX};
     int fd = client_connect(fixture);
     assert_cap_ok(proto_hello_encode(&hello, &payload));
     client_frame(fixture, fd, PROTO_HELLO, 0, 0, cap_buf_bytes(&payload));
     client_receive(fixture, fd, &reply);
     assert_cap_ok(proto_hello_reply_decode((struct cap_bytes){reply.payload, reply.frame.len}, &m));
     assert_int_equal(m.version, 1);
+    assert_true(m.has_features);
+    assert_true(m.features == PROTO_FEATURES);
     assert_memory_equal(m.store_id, "unit test store", 15);
     assert_int_equal(m.limits.frame, PROTO_FRAME_MAX);
     assert_int_equal(m.limits.requests, fixture->server.context.config.max_requests);
@@ -315,7 +318,9 @@ static void test_breaches_end_the_connection(void **state)
         {{.len = 0, .id = 0, .type = PROTO_CANCEL}, CAP_E_BAD_FRAME},
         {{.len = 0, .id = 5, .type = PROTO_GET, .flags = PROTO_FLAG_END}, CAP_E_BAD_FRAME},
         {{.len = 0, .id = 5, .type = PROTO_GET, .flags = 2}, CAP_E_BAD_FRAME},
-        {{.len = 0, .id = 5, .type = 0x55}, CAP_E_UNKNOWN_TYPE},
+        {{.len = 0, .id = 5, .type = 0xd5}, CAP_E_BAD_FRAME},
+        {{.len = 0, .id = 0, .type = 0x55}, CAP_E_BAD_FRAME},
+        {{.len = 5000, .id = 5, .type = 0x55}, CAP_E_MESSAGE_TOO_LARGE},
         {{.len = PROTO_FRAME_MAX + 1, .id = 5, .type = PROTO_BODY}, CAP_E_FRAME_TOO_LARGE},
         {{.len = 5000, .id = 5, .type = PROTO_GET}, CAP_E_MESSAGE_TOO_LARGE},
     };
@@ -342,6 +347,20 @@ static void test_bad_message_leaves_the_connection(void **state)
         client_frame(fixture, fd, types[i], 4, 0, (struct cap_bytes){junk, sizeof(junk)});
         client_expect_error(fixture, fd, 4, CAP_E_BAD_MESSAGE);
     }
+    assert_false(client_is_there(fixture, fd, &absent));
+    close(fd);
+}
+
+/* Refused with its id; what follows is served. */
+static void test_unknown_request_leaves_the_connection(void **state)
+{
+    static const uint8_t junk[3] = {1, 2, 3};
+    struct fixture *fixture = *state;
+    int fd = client_open(fixture);
+    client_frame(fixture, fd, 0x55, 4, 0, (struct cap_bytes){junk, sizeof(junk)});
+    client_expect_error(fixture, fd, 4, CAP_E_UNSUPPORTED_REQUEST);
+    client_frame(fixture, fd, 0, 4, 0, (struct cap_bytes){0});
+    client_expect_error(fixture, fd, 4, CAP_E_UNSUPPORTED_REQUEST);
     assert_false(client_is_there(fixture, fd, &absent));
     close(fd);
 }
@@ -656,6 +675,7 @@ int main(void)
         TEST(test_failed_commit_ends_the_daemon),
         TEST(test_breaches_end_the_connection),
         TEST(test_bad_message_leaves_the_connection),
+        TEST(test_unknown_request_leaves_the_connection),
         TEST(test_id_in_use),
         cmocka_unit_test(test_too_many_requests),
         cmocka_unit_test(test_too_many_connections),

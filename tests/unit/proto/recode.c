@@ -28,7 +28,7 @@ enum cap_error recode(uint8_t type, struct cap_bytes payload, struct cap_buf *ag
     case PROTO_CANCEL:
         return payload.len == 0 ? CAP_OK : CAP_E_BAD_MESSAGE;
     }
-    return CAP_E_UNKNOWN_TYPE;
+    return CAP_E_UNSUPPORTED_REQUEST;
 }
 
 enum cap_error recode_unresolved(struct cap_bytes detail, struct cap_buf *again)

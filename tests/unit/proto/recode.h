@@ -7,7 +7,7 @@
 /*
  * Decodes a message of `type` and appends its encoding to `again`. Returns the decoder's error, or
  * the encoder's; a CANCEL is right when it is empty; BODY and types that do not exist are
- * CAP_E_UNKNOWN_TYPE.
+ * CAP_E_UNSUPPORTED_REQUEST.
  */
 enum cap_error recode(uint8_t type, struct cap_bytes payload, struct cap_buf *again);
 

@@ -11,12 +11,21 @@ static const struct cap_hash hash_b = {{0xb1, 0xb2, [31] = 0xbf}};
 static const uint8_t two_hashes[64] = {1, [32] = 2, [63] = 9};
 static const uint8_t three_kinds[] = {0, 1, 2};
 
-static const struct proto_hello hello = {1, 3, {(const uint8_t *)"me", 2}};
+static const struct proto_hello hello = {1, 3, {(const uint8_t *)"me", 2}, false, 0};
+static const struct proto_hello hello_features = {
+    1, 3, {(const uint8_t *)"me", 2}, true, UINT64_C(0x0807060504030201)};
 static const struct proto_hello_reply hello_reply = {
     .version = 1,
     .store_id = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
     .limits = {4096, 2, 3, UINT64_C(1) << 40, 5, 6, 7, 8},
     .agent = {(const uint8_t *)"you", 3},
+};
+static const struct proto_hello_reply hello_reply_features = {
+    .version = 1,
+    .limits = {.frame = 4096},
+    .agent = {(const uint8_t *)"you", 3},
+    .has_features = true,
+    .features = UINT64_MAX - 1,
 };
 static const struct proto_has has = {{two_hashes, 64}, 2};
 static const struct proto_has_reply has_reply = {{three_kinds, 3}};
@@ -34,7 +43,7 @@ struct sample {
     struct cap_buf payload;
 };
 
-#define SAMPLES 13
+#define SAMPLES 15
 #define FIXED   false
 #define GROWS   true
 
@@ -60,6 +69,8 @@ static int make_samples(void **state)
     struct proto_put_image_reply put_image_reply = {hash_a, hash_b, 3, 0, 5, 6};
     ADD(HELLO, hello, 16, GROWS, &hello);
     ADD(HELLO_REPLY, hello_reply, 66, GROWS, &hello_reply);
+    ADD(HELLO, hello, 24, GROWS, &hello_features);
+    ADD(HELLO_REPLY, hello_reply, 74, GROWS, &hello_reply_features);
     ADD(HAS, has, 4, GROWS, &has);
     ADD(HAS_REPLY, has_reply, 4, GROWS, &has_reply);
     ADD(GET, get, 48, FIXED, &get);
@@ -346,7 +357,7 @@ static void test_encode_refuses_impossible_values(void **state)
 {
     (void)state;
     struct cap_buf buf = {0};
-    struct proto_hello bad_hello = {2, 1, {NULL, 0}};
+    struct proto_hello bad_hello = {.version_min = 2, .version_max = 1};
     struct proto_has odd = {{two_hashes, 63}, 1};
     struct proto_has miscounted = {{two_hashes, 64}, 1};
     struct proto_put_data bad_put = {PROTO_PUT_CANONICAL, 4096, 1};
@@ -360,6 +371,56 @@ static void test_encode_refuses_impossible_values(void **state)
     assert_cap_error(proto_unresolved_encode(bad_slots, 2, &buf), CAP_E_INVALID_ARGUMENT);
     assert_int_equal(buf.len, 0);
     cap_buf_free(&buf);
+}
+
+/* Both forms of HELLO and its reply, told apart by where the agent begins. */
+static void test_features(void **state)
+{
+    (void)state;
+    struct cap_buf buf = {0};
+    struct proto_hello got;
+    assert_cap_ok(proto_hello_encode(&hello_features, &buf));
+    assert_cap_ok(proto_hello_decode(cap_buf_bytes(&buf), &got));
+    assert_true(got.has_features);
+    assert_true(got.features == hello_features.features);
+    buf.len = 0;
+    assert_cap_ok(proto_hello_encode(&hello, &buf));
+    assert_cap_ok(proto_hello_decode(cap_buf_bytes(&buf), &got));
+    assert_false(got.has_features);
+    assert_true(got.features == 0);
+
+    struct proto_hello_reply reply;
+    buf.len = 0;
+    assert_cap_ok(proto_hello_reply_encode(&hello_reply_features, &buf));
+    assert_cap_ok(proto_hello_reply_decode(cap_buf_bytes(&buf), &reply));
+    assert_true(reply.has_features);
+    assert_true(reply.features == UINT64_MAX - 1);
+    buf.len = 0;
+    assert_cap_ok(proto_hello_reply_encode(&hello_reply, &buf));
+    assert_cap_ok(proto_hello_reply_decode(cap_buf_bytes(&buf), &reply));
+    assert_false(reply.has_features);
+    assert_true(reply.features == 0);
+    cap_buf_free(&buf);
+}
+
+static uint8_t unknown_flags_of(uint8_t type, uint8_t flags, size_t len)
+{
+    uint8_t payload[17] = {flags};
+    return proto_unknown_flags(type, (struct cap_bytes){payload, len});
+}
+
+static void test_unknown_flags(void **state)
+{
+    (void)state;
+    assert_int_equal(unknown_flags_of(PROTO_PUT_DATA, 0x41, 17), 0x40);
+    assert_int_equal(unknown_flags_of(PROTO_PUT_DATA, 0xff, 17), 0xfe);
+    assert_int_equal(unknown_flags_of(PROTO_PUT_DATA, 1, 17), 0);
+    assert_int_equal(unknown_flags_of(PROTO_PUT_IMAGE, 0xff, 9), 0xfc);
+    assert_int_equal(unknown_flags_of(PROTO_PUT_IMAGE, 3, 9), 0);
+    /* Not of the length of the message, or another message. */
+    assert_int_equal(unknown_flags_of(PROTO_PUT_DATA, 0xff, 16), 0);
+    assert_int_equal(unknown_flags_of(PROTO_PUT_IMAGE, 0xff, 0), 0);
+    assert_int_equal(unknown_flags_of(PROTO_GET_REPLY, 0xff, 9), 0);
 }
 
 /* A message is one frame: the most hashes that fit, and one more. */
@@ -528,6 +589,8 @@ int main(void)
         cmocka_unit_test(test_has_counts),
         cmocka_unit_test(test_encode_appends),
         cmocka_unit_test(test_encode_refuses_impossible_values),
+        cmocka_unit_test(test_features),
+        cmocka_unit_test(test_unknown_flags),
         cmocka_unit_test(test_message_fits_a_frame),
         cmocka_unit_test(test_texts_are_made_fit),
         cmocka_unit_test(test_text_limits),
