@@ -1,20 +1,23 @@
 /*
  * admin and status: JSON-RPC 2.0 over the admin socket, one object per line.
  *
- * jansson's types stay in this file.
+ * The socket blocks; every wait for it is a poll with the call's deadline.
  */
-#include <inttypes.h>
-#include <jansson.h>
+#include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "client/capctl/progress.h"
 #include "client/capctl/result.h"
-#include "client/lib/address.h"
-#include "client/lib/link.h"
 
 #define REPLY_MAX          ((size_t)4 << 20) /* the daemon's own bound is 1 MiB */
+#define READ_STEP          ((size_t)64 << 10)
 #define DEFAULT_TIMEOUT_MS 30000u
 
 /* A connection to the admin socket. */
@@ -22,105 +25,54 @@ struct admin {
     struct cli *cli;
     int fd;
     uint32_t timeout_ms; /* of one call */
-    struct cap_buf in;   /* received and not yet looked at */
+    char *in;            /* received and not yet looked at */
+    size_t in_len;
 };
 
-/* ---- one call ---- */
+/* ---- the socket ---- */
 
-static enum cap_error send_line(int fd, const char *line, int64_t deadline_ms)
+/* Connects, waiting at most timeout_ms for a place in the listener's queue. Returns 0 or an errno.
+ */
+static int connect_to(const char *path, uint32_t timeout_ms, int *ret_fd)
 {
-    size_t len = strlen(line);
-    size_t done = 0;
-    while (done < len) {
-        bool readable;
-        bool writable;
-        size_t n = 0;
-        enum cap_error error = client_link_wait(fd, true, deadline_ms, &readable, &writable);
-        if (error == CAP_OK && writable) {
-            error = client_link_write(fd, line + done, len - done, &n);
-        }
-        if (error == CAP_OK && readable && !writable) {
-            return CAP_OK; /* it answers already, or went away: reading tells */
-        }
-        if (error != CAP_OK) {
-            return error;
-        }
-        done += n;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
+    if (strlen(path) >= sizeof(address.sun_path)) {
+        return ENAMETOOLONG;
     }
-    return CAP_OK;
-}
-
-/* Reads up to the next line's end; what follows it stays in `in`. */
-static enum cap_error receive_line(int fd, struct cap_buf *in, int64_t deadline_ms,
-                                   size_t *ret_line_len)
-{
-    size_t searched = 0;
-    for (;;) {
-        const uint8_t *end =
-            in->len > searched ? memchr(in->data + searched, '\n', in->len - searched) : NULL;
-        if (end != NULL) {
-            *ret_line_len = (size_t)(end - in->data);
-            return CAP_OK;
-        }
-        searched = in->len;
-        bool readable;
-        bool writable;
-        size_t n = 0;
-        enum cap_error error = client_link_wait(fd, false, deadline_ms, &readable, &writable);
-        if (error == CAP_OK) {
-            error = in->len < REPLY_MAX ? cap_buf_reserve(in, 65536) : CAP_E_BAD_REPLY;
-        }
-        if (error == CAP_OK) {
-            error = client_link_read(fd, in->data + in->len, 65536, &n);
-        }
-        if (error != CAP_OK) {
-            return error;
-        }
-        in->len += n;
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return errno;
     }
-}
-
-/* Waits for the reply to the request under way; other lines (events) are passed over. */
-static enum cap_error receive_reply(struct admin *admin, int64_t deadline_ms, json_t **ret_reply)
-{
-    size_t len;
-    enum cap_error error = CAP_OK;
-    json_t *reply = NULL;
-    while (reply == NULL &&
-           (error = receive_line(admin->fd, &admin->in, deadline_ms, &len)) == CAP_OK) {
-        reply = json_loadb((const char *)admin->in.data, len, 0, NULL);
-        if (!json_is_object(reply)) {
-            json_decref(reply);
-            return CAP_E_BAD_REPLY;
-        }
-        if (json_object_get(reply, "result") == NULL && json_object_get(reply, "error") == NULL) {
-            json_decref(reply);
-            reply = NULL;
-        }
-        memmove(admin->in.data, admin->in.data + len + 1, admin->in.len - len - 1);
-        admin->in.len -= len + 1;
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0 ||
+        connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
+        int code = errno == EAGAIN ? ETIMEDOUT : errno;
+        close(fd);
+        return code;
     }
-    if (error == CAP_OK) {
-        *ret_reply = reply;
-    }
-    return error;
+    *ret_fd = fd;
+    return 0;
 }
 
 /* Connects. False after saying what is wrong: *ret_exit. */
 static bool admin_open(struct cli *cli, struct admin *ret_admin, enum cli_exit *ret_exit)
 {
-    struct client_address address;
-    char detail[CLIENT_LINK_DETAIL_SIZE];
     *ret_admin = (struct admin){.cli = cli, .fd = -1};
     ret_admin->timeout_ms = cli->timeout_ms != 0 ? cli->timeout_ms : DEFAULT_TIMEOUT_MS;
-    if (client_address_parse(cli->admin, &address) != CAP_OK || !address.is_unix) {
-        *ret_exit =
-            cli_fail(cli, CLI_USAGE, "usage", "--admin: \"%s\": unix:PATH is wanted", cli->admin);
+    if (strncmp(cli->admin, "unix:", 5) != 0 || cli->admin[5] == '\0') {
+        *ret_exit = cli_fail(cli, CLI_USAGE, "usage",
+                             "--admin: \"%s\" is not an address of the form unix:PATH", cli->admin);
         return false;
     }
-    if (client_link_connect(&address, ret_admin->timeout_ms, &ret_admin->fd, detail) != CAP_OK) {
-        *ret_exit =
-            cli_fail(cli, CLI_FAILED, "connect", "cannot connect to %s: %s", cli->admin, detail);
+    int code = connect_to(cli->admin + 5, ret_admin->timeout_ms, &ret_admin->fd);
+    if (code != 0) {
+        *ret_exit = cli_fail(cli, CLI_FAILED, code == ETIMEDOUT ? "timed_out" : "connect",
+                             "cannot connect to %s: %s%s", cli->admin, strerror(code),
+                             code == ENOENT || code == ECONNREFUSED
+                                 ? "; is the daemon running, and is the address right?"
+                             : code == EACCES || code == EPERM ? "; this user may not use it"
+                                                               : "");
         return false;
     }
     return true;
@@ -131,18 +83,135 @@ static void admin_close(struct admin *admin)
     if (admin->fd >= 0) {
         close(admin->fd);
     }
-    cap_buf_free(&admin->in);
+    free(admin->in);
+}
+
+/* ---- one call ---- */
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Waits until there is something to read, or room to write with `events` POLLOUT. */
+static enum capstore_error wait_for(int fd, short events, int64_t deadline_ms)
+{
+    for (;;) {
+        int64_t left = deadline_ms - now_ms();
+        struct pollfd entry = {fd, events, 0};
+        int n = poll(&entry, 1, left > 0 ? (int)left : 0);
+        if (n > 0) {
+            return CAPSTORE_OK;
+        }
+        if (n == 0 && left <= 0) {
+            return CAPSTORE_E_TIMED_OUT;
+        }
+        if (n < 0 && errno != EINTR) {
+            return CAPSTORE_E_IO;
+        }
+    }
+}
+
+static enum capstore_error send_line(int fd, const char *line, int64_t deadline_ms)
+{
+    size_t len = strlen(line);
+    while (len > 0) {
+        enum capstore_error error = wait_for(fd, POLLOUT, deadline_ms);
+        if (error != CAPSTORE_OK) {
+            return error;
+        }
+        ssize_t n = send(fd, line, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno != EAGAIN && errno != EINTR) {
+            return CAPSTORE_OK; /* it went away, perhaps with a word: reading tells */
+        }
+        if (n > 0) {
+            line += n;
+            len -= (size_t)n;
+        }
+    }
+    return CAPSTORE_OK;
+}
+
+/* Receives some more bytes. */
+static enum capstore_error receive(struct admin *admin, int64_t deadline_ms)
+{
+    enum capstore_error error = wait_for(admin->fd, POLLIN, deadline_ms);
+    if (error != CAPSTORE_OK) {
+        return error;
+    }
+    if (admin->in_len >= REPLY_MAX) {
+        return CAPSTORE_E_BAD_REPLY;
+    }
+    char *grown = realloc(admin->in, admin->in_len + READ_STEP);
+    if (grown == NULL) {
+        return CAPSTORE_E_NO_MEMORY;
+    }
+    admin->in = grown;
+    ssize_t n = recv(admin->fd, admin->in + admin->in_len, READ_STEP, MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+        return CAPSTORE_E_CONNECTION_LOST;
+    }
+    admin->in_len += n > 0 ? (size_t)n : 0;
+    return CAPSTORE_OK;
+}
+
+/* Receives up to the next line's end; what follows it stays in `in`. A line of JSON begins with a
+ * brace: anything else is told at once, not when the line is complete. */
+static enum capstore_error receive_line(struct admin *admin, int64_t deadline_ms,
+                                        size_t *ret_line_len)
+{
+    for (;;) {
+        const char *end = admin->in_len > 0 ? memchr(admin->in, '\n', admin->in_len) : NULL;
+        if (admin->in_len > 0 && admin->in[0] != '{') {
+            return CAPSTORE_E_BAD_REPLY;
+        }
+        if (end != NULL) {
+            *ret_line_len = (size_t)(end - admin->in);
+            return CAPSTORE_OK;
+        }
+        enum capstore_error error = receive(admin, deadline_ms);
+        if (error != CAPSTORE_OK) {
+            return error;
+        }
+    }
+}
+
+/* Waits for the reply to the request under way; other lines (events) are skipped. */
+static enum capstore_error receive_reply(struct admin *admin, int64_t deadline_ms,
+                                         json_t **ret_reply)
+{
+    for (;;) {
+        size_t len;
+        enum capstore_error error = receive_line(admin, deadline_ms, &len);
+        if (error != CAPSTORE_OK) {
+            return error;
+        }
+        json_t *reply = json_loadb(admin->in, len, 0, NULL);
+        if (!json_is_object(reply)) {
+            json_decref(reply);
+            return CAPSTORE_E_BAD_REPLY;
+        }
+        memmove(admin->in, admin->in + len + 1, admin->in_len - len - 1);
+        admin->in_len -= len + 1;
+        if (json_object_get(reply, "result") != NULL || json_object_get(reply, "error") != NULL) {
+            *ret_reply = reply;
+            return CAPSTORE_OK;
+        }
+        json_decref(reply);
+    }
 }
 
 /* More than the error's own words, where there is something to do. */
-static const char *what_failed(enum cap_error error)
+static const char *what_failed(enum capstore_error error)
 {
-    if (error == CAP_E_TIMED_OUT) {
+    if (error == CAPSTORE_E_TIMED_OUT) {
         return "the daemon did not answer in time; it may be stuck: see its log, or wait longer "
                "(--timeout)";
     }
-    if (error == CAP_E_BAD_REPLY) {
-        return "what answers is no admin socket of capstored";
+    if (error == CAPSTORE_E_BAD_REPLY) {
+        return "peer is not a capstored admin socket; is this its client socket? (see --admin)";
     }
     return NULL;
 }
@@ -164,15 +233,14 @@ static json_t *call(struct admin *admin, const char *method, json_t *params,
     } else {
         struct cli_meter meter;
         cli_meter_start(&meter, "waiting for the daemon", NULL);
-        int64_t deadline_ms = client_clock_ms() + admin->timeout_ms;
-        enum cap_error error = send_line(admin->fd, line, deadline_ms);
-        if (error == CAP_OK) {
+        int64_t deadline_ms = now_ms() + admin->timeout_ms;
+        enum capstore_error error = send_line(admin->fd, line, deadline_ms);
+        if (error == CAPSTORE_OK) {
             error = receive_reply(admin, deadline_ms, &reply);
         }
         cli_meter_stop(&meter);
-        if (error != CAP_OK) {
-            *ret_exit = cli_fail_error(admin->cli, (enum capstore_error)(int)error,
-                                       admin->cli->admin, what_failed(error));
+        if (error != CAPSTORE_OK) {
+            *ret_exit = cli_fail_error(admin->cli, error, admin->cli->admin, what_failed(error));
         }
     }
     free(line);
@@ -208,8 +276,8 @@ static json_t *parse_integer(const char *text)
     return json_integer(negative ? -(json_int_t)value : (json_int_t)value);
 }
 
-/* A value as the schema's type wants it; NULL when it cannot be read so. A param that is not known
- * goes out as a text: the daemon says what is wrong with it. */
+/* A value of the schema's type; NULL when the text is not one. A parameter that the schema does not
+ * have goes out as text: the daemon says what is wrong with it. */
 static json_t *parse_value(const char *text, const char *type)
 {
     if (type == NULL || strcmp(type, "string") == 0) {
@@ -221,10 +289,10 @@ static json_t *parse_value(const char *text, const char *type)
     return json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
 }
 
-static const char *wanted(const char *type)
+static const char *expected(const char *type)
 {
     if (type == NULL || strcmp(type, "string") == 0) {
-        return "a text in UTF-8";
+        return "UTF-8 text";
     }
     if (strcmp(type, "integer") == 0) {
         return "an integer (decimal or 0x)";
@@ -244,9 +312,10 @@ static bool add_param(struct cli *cli, json_t *params, const json_t *types, cons
     bool good = name != NULL && value != NULL && json_object_get(params, name) == NULL &&
                 json_object_set(params, name, value) == 0;
     if (!good && value == NULL) {
-        (void)cli_fail(cli, CLI_USAGE, "usage", "\"%s\": %s is wanted", word, wanted(type));
+        (void)cli_fail(cli, CLI_USAGE, "usage", "\"%s\": expected %s", word, expected(type));
     } else if (!good) {
-        (void)cli_fail(cli, CLI_USAGE, "usage", "\"%s\": a name stands twice, or is no text", word);
+        (void)cli_fail(cli, CLI_USAGE, "usage", "\"%s\": duplicate or invalid parameter name",
+                       word);
     }
     json_decref(value);
     free(name);
@@ -279,7 +348,7 @@ static bool words_valid(struct cli *cli)
     for (int i = 1; i < cli->argument_count; i++) {
         const char *equals = strchr(cli->arguments[i], '=');
         if (equals == NULL || equals == cli->arguments[i]) {
-            (void)cli_fail(cli, CLI_USAGE, "usage", "\"%s\": NAME=VALUE is wanted",
+            (void)cli_fail(cli, CLI_USAGE, "usage", "\"%s\": expected NAME=VALUE",
                            cli->arguments[i]);
             return false;
         }
@@ -308,24 +377,24 @@ static enum cli_exit refused(struct cli *cli, const json_t *error)
 /* One object with --json; a text as it is, or indented JSON, for a person. */
 static enum cli_exit print_result(struct cli *cli, const json_t *result)
 {
-    int failed = 0;
-    const char *end = "\n";
-    const json_t *text = json_object_get(result, "text");
+    const json_t *text = json_is_string(result) ? result : json_object_get(result, "text");
     if (cli->json && json_is_object(result)) {
-        failed = json_dumpf(result, stdout, 0);
-    } else if (cli->json) {
-        json_t *wrapped = json_pack("{s:O}", "result", result);
-        failed = wrapped == NULL || json_dumpf(wrapped, stdout, 0);
-        json_decref(wrapped);
-    } else if (json_is_string(result) || (json_is_string(text))) {
-        const char *value = json_string_value(json_is_string(result) ? result : text);
+        return cli_print(cli, json_incref((json_t *)(uintptr_t)result), CLI_DONE);
+    }
+    if (cli->json) {
+        return cli_print(cli, json_pack("{s:O}", "result", result), CLI_DONE);
+    }
+    bool good = true;
+    const char *end = "\n";
+    if (json_is_string(text)) {
+        const char *value = json_string_value(text);
         size_t len = strlen(value);
-        failed = fwrite(value, 1, len, stdout) != len;
+        good = fwrite(value, 1, len, stdout) == len;
         end = len > 0 && value[len - 1] == '\n' ? "" : "\n";
     } else {
-        failed = json_dumpf(result, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+        good = json_dumpf(result, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY) == 0;
     }
-    if (failed != 0 || fputs(end, stdout) < 0 || fflush(stdout) != 0) {
+    if (!good || fputs(end, stdout) < 0 || fflush(stdout) != 0) {
         return cli_fail(cli, CLI_FAILED, "io", "cannot write the result");
     }
     return CLI_DONE;
@@ -351,99 +420,6 @@ enum cli_exit cli_admin(struct cli *cli)
     return exit;
 }
 
-/* ---- the screen ---- */
-
-static bool ends_with(const char *text, const char *end)
-{
-    size_t len = strlen(text);
-    size_t end_len = strlen(end);
-    return len >= end_len && strcmp(text + len - end_len, end) == 0;
-}
-
-/* Members that count bytes, by the daemon's way of naming them. */
-static bool counts_bytes(const char *name)
-{
-    return strstr(name, "bytes") != NULL || ends_with(name, "_len") || strcmp(name, "size") == 0;
-}
-
-/* "uptime_ms" in milliseconds is "uptime" for a person. */
-static void print_duration(struct out *out, const char *name, uint64_t ms)
-{
-    char text[64];
-    char shown[64];
-    snprintf(shown, sizeof shown, "%.*s", (int)(strlen(name) - strlen("_ms")), name);
-    uint64_t seconds = ms / 1000;
-    if (seconds < 60) {
-        snprintf(text, sizeof text, "%" PRIu64 ".%03" PRIu64 " s", seconds, ms % 1000);
-    } else {
-        snprintf(text, sizeof text, "%" PRIu64 "d %02" PRIu64 ":%02" PRIu64 ":%02" PRIu64,
-                 seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    }
-    out_text(out, shown, text);
-}
-
-static void print_scalar(struct out *out, const char *name, const json_t *value)
-{
-    if (json_is_string(value)) {
-        out_text(out, name, json_string_value(value));
-    } else if (json_is_boolean(value)) {
-        out_bool(out, name, json_is_true(value));
-    } else if (json_is_integer(value) && json_integer_value(value) >= 0) {
-        uint64_t number = (uint64_t)json_integer_value(value);
-        if (name != NULL && ends_with(name, "_ms")) {
-            print_duration(out, name, number);
-        } else if (name != NULL && counts_bytes(name)) {
-            out_size(out, name, number);
-        } else {
-            out_u64(out, name, number);
-        }
-    } else if (json_is_null(value)) {
-        out_null(out, name);
-    } else {
-        char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
-        out_text(out, name, text != NULL ? text : "?");
-        free(text);
-    }
-}
-
-/* The screen goes two levels deep; what lies deeper is printed as compact JSON. */
-static void print_section(struct out *out, const char *name, const json_t *section)
-{
-    const char *member;
-    json_t *value;
-    out_object(out, name);
-    json_object_foreach((json_t *)(uintptr_t)section, member, value)
-    {
-        const char *inner_name;
-        json_t *inner;
-        if (!json_is_object(value)) {
-            print_scalar(out, member, value);
-            continue;
-        }
-        out_object(out, member);
-        json_object_foreach(value, inner_name, inner) print_scalar(out, inner_name, inner);
-        out_end(out);
-    }
-    out_end(out);
-}
-
-static enum cli_exit print_screen(struct cli *cli, const json_t *status)
-{
-    struct out out;
-    const char *name;
-    json_t *value;
-    out_begin(&out, false);
-    json_object_foreach((json_t *)(uintptr_t)status, name, value)
-    {
-        if (json_is_object(value)) {
-            print_section(&out, name, value);
-        } else {
-            print_scalar(&out, name, value);
-        }
-    }
-    return cli_print(cli, &out, CLI_DONE);
-}
-
 enum cli_exit cli_status(struct cli *cli)
 {
     struct admin admin;
@@ -453,13 +429,13 @@ enum cli_exit cli_status(struct cli *cli)
     }
     json_t *reply = call(&admin, "status", json_object(), &exit);
     const json_t *error = json_object_get(reply, "error");
-    const json_t *result = json_object_get(reply, "result");
+    json_t *result = json_object_get(reply, "result");
     if (error != NULL && !json_is_null(error)) {
         exit = refused(cli, error);
-    } else if (reply != NULL && (cli->json || !json_is_object(result))) {
-        exit = print_result(cli, result);
+    } else if (json_is_object(result)) {
+        exit = cli_print(cli, json_incref(result), CLI_DONE);
     } else if (reply != NULL) {
-        exit = print_screen(cli, result);
+        exit = print_result(cli, result);
     }
     json_decref(reply);
     admin_close(&admin);

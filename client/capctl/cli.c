@@ -1,6 +1,7 @@
 /* Arguments, messages, exit statuses: what every command uses. */
 #include "client/capctl/cli.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,24 +10,48 @@
 #include "client/capctl/out.h"
 #include "client/capctl/progress.h"
 
-const char *cli_option(const struct cli *cli, const char *name)
+/* The code point of two or three bytes of UTF-8 at `at`, and their number in *ret_len; 0 for
+ * anything else. */
+static unsigned code_point(const unsigned char *at, size_t *ret_len)
 {
-    for (int i = 0; i < CLI_MAX_OPTIONS && cli->command->options[i].name != NULL; i++) {
-        if (strcmp(cli->command->options[i].name, name) == 0) {
-            return cli->values[i];
-        }
+    if (at[0] >= 0xc2 && at[0] < 0xe0 && (at[1] & 0xc0) == 0x80) {
+        *ret_len = 2;
+        return (at[0] & 0x1fu) << 6 | (at[1] & 0x3fu);
     }
-    return NULL;
+    if ((at[0] & 0xf0) == 0xe0 && (at[1] & 0xc0) == 0x80 && (at[2] & 0xc0) == 0x80) {
+        *ret_len = 3;
+        return (at[0] & 0xfu) << 12 | (at[1] & 0x3fu) << 6 | (at[2] & 0x3fu);
+    }
+    return 0;
 }
 
-/* Control characters must not reach a terminal through a message. */
-static void make_printable(char *text)
+/* Characters that a person does not see, or that change how others are shown: C1 controls, spaces
+ * of other widths, joiners, marks of direction, the byte order mark. */
+static bool is_invisible(unsigned point)
 {
-    for (char *at = text; *at != '\0'; at++) {
-        if ((unsigned char)*at < ' ' || *at == 0x7f) {
-            *at = '?';
+    return (point >= 0x80 && point <= 0xa0) || point == 0xad || point == 0x61c ||
+           (point >= 0x2000 && point <= 0x200f) || (point >= 0x2028 && point <= 0x202f) ||
+           (point >= 0x205f && point <= 0x206f) || point == 0x3000 || point == 0xfeff;
+}
+
+/* Control characters must not reach a terminal through a message; what nobody would see is named.
+ */
+static void make_printable(const char *text, char *ret_text, size_t size)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    size_t len = 0;
+    while (*at != '\0' && len + sizeof("<U+FFFF>") < size) {
+        size_t taken = 1;
+        unsigned point = code_point(at, &taken);
+        if (point != 0 && is_invisible(point)) {
+            len += (size_t)snprintf(ret_text + len, size - len, "<U+%04X>", point);
+            at += taken;
+        } else {
+            ret_text[len++] = *at < ' ' || *at == 0x7f ? '?' : (char)*at;
+            at++;
         }
     }
+    ret_text[len] = '\0';
 }
 
 enum cli_exit cli_fail(struct cli *cli, enum cli_exit exit, const char *error, const char *format,
@@ -35,19 +60,19 @@ enum cli_exit cli_fail(struct cli *cli, enum cli_exit exit, const char *error, c
     char message[1024];
     va_list args;
     va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
+    vsnprintf(message, sizeof(message), format, args);
     va_end(args);
-    make_printable(message);
+    char printed[1024];
+    make_printable(message, printed, sizeof(printed));
     if (cli->meter != NULL) {
         cli_meter_stop(cli->meter);
     }
-    fprintf(stderr, "capctl: %s\n", message);
+    fprintf(stderr, "capctl: %s\n", printed);
     if (cli->json && !cli->failed) {
-        struct out out;
-        out_begin(&out, true);
-        out_text(&out, "error", error);
-        out_text(&out, "message", message);
-        (void)out_finish(&out, stdout);
+        json_t *object =
+            json_pack("{s:o, s:o}", "error", out_text(error), "message", out_text(printed));
+        (void)out_print(object, true, stdout);
+        json_decref(object);
     }
     cli->failed = true;
     return exit;
@@ -85,15 +110,37 @@ enum cli_exit cli_fail_error(struct cli *cli, enum capstore_error error, const c
                     message);
 }
 
+enum cli_exit cli_fail_errno(struct cli *cli, const char *path, int code)
+{
+    if (code == EFBIG) {
+        return cli_fail(cli, CLI_FAILED, "disk_full",
+                        "%s: %s: larger than the file size limit (ulimit -f) or the file system "
+                        "allows",
+                        path, strerror(code));
+    }
+    return cli_fail(cli, CLI_FAILED, code == ENOSPC || code == EDQUOT ? "disk_full" : "io",
+                    "%s: %s", path, strerror(code));
+}
+
 void cli_note(const char *format, ...)
 {
     char message[1024];
     va_list args;
     va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
+    vsnprintf(message, sizeof(message), format, args);
     va_end(args);
-    make_printable(message);
-    fprintf(stderr, "capctl: note: %s\n", message);
+    char printed[1024];
+    make_printable(message, printed, sizeof(printed));
+    fprintf(stderr, "capctl: note: %s\n", printed);
+}
+
+/* The value of a hex digit, 16 for another character. */
+static unsigned digit_value(char c)
+{
+    return c >= '0' && c <= '9'   ? (unsigned)(c - '0')
+           : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
+           : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10
+                                  : 16;
 }
 
 bool cli_parse_u64(const char *text, uint64_t *ret_value)
@@ -108,10 +155,7 @@ bool cli_parse_u64(const char *text, uint64_t *ret_value)
         return false;
     }
     for (; *text != '\0'; text++) {
-        unsigned digit = *text >= '0' && *text <= '9'   ? (unsigned)(*text - '0')
-                         : *text >= 'a' && *text <= 'f' ? (unsigned)(*text - 'a') + 10
-                         : *text >= 'A' && *text <= 'F' ? (unsigned)(*text - 'A') + 10
-                                                        : 16;
+        unsigned digit = digit_value(*text);
         if (digit >= base || value > (UINT64_MAX - digit) / base) {
             return false;
         }
@@ -121,16 +165,41 @@ bool cli_parse_u64(const char *text, uint64_t *ret_value)
     return true;
 }
 
-bool cli_option_size(struct cli *cli, const char *name, uint64_t fallback, uint64_t *ret_value)
+bool cli_parse_size(const char *text, uint64_t *ret_value)
 {
-    const char *text = cli_option(cli, name);
+    static const char units[] = "KMGT";
+    size_t len = strlen(text);
+    const char *unit = len > 1 ? strchr(units, text[len - 1]) : NULL;
+    char digits[32];
+    if (unit == NULL) {
+        return cli_parse_u64(text, ret_value);
+    }
+    unsigned shift = 10 * (unsigned)(unit - units + 1);
+    uint64_t value;
+    if (len > sizeof(digits) || strspn(text, "0123456789") != len - 1) {
+        return false;
+    }
+    memcpy(digits, text, len - 1);
+    digits[len - 1] = '\0';
+    if (!cli_parse_u64(digits, &value) || value > UINT64_MAX >> shift) {
+        return false;
+    }
+    *ret_value = value << shift;
+    return true;
+}
+
+bool cli_option_size(struct cli *cli, enum cli_option option, uint64_t fallback,
+                     uint64_t *ret_value)
+{
+    const char *text = cli->options[option];
     *ret_value = fallback;
-    if (text == NULL || (cli_parse_u64(text, ret_value) && *ret_value <= CLI_MAX_SIZE)) {
+    if (text == NULL || (cli_parse_size(text, ret_value) && *ret_value <= CLI_MAX_SIZE)) {
         return true;
     }
     (void)cli_fail(cli, CLI_USAGE, "usage",
-                   "--%s: \"%s\" is no integer (decimal or 0x) of at most %" PRIu64, name, text,
-                   CLI_MAX_SIZE);
+                   "--%s: \"%s\" is not a number of bytes (decimal or 0x, or decimal with K, M, G "
+                   "or T) of at most %" PRIu64,
+                   option == CLI_STACK ? "stack" : "size", text, CLI_MAX_SIZE);
     return false;
 }
 
@@ -139,8 +208,31 @@ bool cli_parse_hash(struct cli *cli, const char *text, struct capstore_hash *ret
     if (capstore_hash_parse(text, ret_hash) == CAPSTORE_OK) {
         return true;
     }
-    (void)cli_fail(cli, CLI_USAGE, "usage", "\"%s\" is no hash: 64 hex digits are wanted", text);
+    (void)cli_fail(cli, CLI_USAGE, "usage", "\"%s\" is not a hash: expected 64 hex digits", text);
     return false;
+}
+
+void cli_hex_format(struct capstore_bytes bytes, char *ret_hex)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < bytes.len; i++) {
+        *ret_hex++ = digits[bytes.data[i] >> 4];
+        *ret_hex++ = digits[bytes.data[i] & 0xf];
+    }
+    *ret_hex = '\0';
+}
+
+bool cli_hex_parse(const char *text, uint8_t *ret_bytes)
+{
+    for (; *text != '\0'; text += 2) {
+        unsigned high = digit_value(text[0]);
+        unsigned low = digit_value(text[1]); /* of the NUL it is none */
+        if (high > 15 || low > 15) {
+            return false;
+        }
+        *ret_bytes++ = (uint8_t)(high << 4 | low);
+    }
+    return true;
 }
 
 static bool show_progress(void *ctx, const struct capstore_progress *progress)

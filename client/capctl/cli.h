@@ -1,8 +1,11 @@
 /*
- * What the commands of capctl share: the context of a run, exit statuses, arguments, messages.
+ * What the commands of capctl share: the context of a run, exit statuses, options, messages.
  *
- * A command prints its result as one object (out.h), its troubles through cli_fail, and returns an
- * exit status. Only main.c parses the global options and owns the context.
+ * A command prints its result as one object (out.h), reports trouble with cli_fail, and returns an
+ * exit status. Only main.c parses the command line and owns the context.
+ *
+ * capctl is a client of libcapstore like any other: it includes <capstore/...> and nothing else of
+ * the tree.
  */
 #ifndef CLIENT_CAPCTL_CLI_H
 #define CLIENT_CAPCTL_CLI_H
@@ -11,7 +14,6 @@
 
 #define CLI_DEFAULT_SOCKET "unix:/run/capstore/capstore.sock"
 #define CLI_DEFAULT_ADMIN  "unix:/run/capstore/admin.sock"
-#define CLI_MAX_OPTIONS    6
 #define CLI_MAX_SIZE       (UINT64_MAX - (CAPSTORE_PAGE_SIZE - 1)) /* what is rounded up to a page */
 
 enum cli_exit {
@@ -23,25 +25,30 @@ enum cli_exit {
 
 struct cli_meter; /* progress.h */
 
-/* An option of a command. `letter` 0: none; `value` NULL: a flag, else what it is called in help.
- */
-struct cli_option {
-    const char *name; /* without the dashes */
-    char letter;
-    const char *value;
-    const char *help;
+/* The options of commands; each means the same wherever it is taken. */
+enum cli_option {
+    CLI_OUTPUT,
+    CLI_SIZE,
+    CLI_ELF,
+    CLI_STACK,
+    CLI_CANONICAL,
+    CLI_RESOLVE_ONLY,
+    CLI_DRY_RUN,
+    CLI_CONTENT,
+    CLI_DIRECTORY,
+    CLI_OPTION_COUNT,
 };
 
 struct cli;
 
-/* A command: what it is called, what it takes, what it does. */
+/* A command: its name, what it takes, what it does. */
 struct cli_command {
     const char *name;
     const char *arguments; /* as help prints them */
     const char *summary;
     int min_arguments;
     int max_arguments; /* -1: any number */
-    struct cli_option options[CLI_MAX_OPTIONS];
+    unsigned options;  /* bit CLI_... of each option that it takes */
     enum cli_exit (*run)(struct cli *cli);
 };
 
@@ -53,7 +60,7 @@ struct cli {
     bool quiet; /* the standard output carries content: no human result there */
     uint32_t timeout_ms;
     const struct cli_command *command;
-    const char *values[CLI_MAX_OPTIONS]; /* of command->options; "" for a flag that is set */
+    const char *options[CLI_OPTION_COUNT]; /* NULL: not given; "" for a flag that is set */
     char **arguments;
     int argument_count;
     struct cli_meter *meter; /* of the transfer that runs */
@@ -74,9 +81,6 @@ enum cli_exit cli_closure(struct cli *cli);
 enum cli_exit cli_admin(struct cli *cli);
 enum cli_exit cli_status(struct cli *cli);
 
-/* The value of an option of the command, NULL when it was not given. */
-const char *cli_option(const struct cli *cli, const char *name);
-
 /*
  * Says what went wrong: a sentence on the standard error, and with --json one object {"error",
  * "message"} on the standard output. `error` is a stable word. Returns `exit`.
@@ -84,10 +88,13 @@ const char *cli_option(const struct cli *cli, const char *name);
 enum cli_exit cli_fail(struct cli *cli, enum cli_exit exit, const char *error, const char *format,
                        ...) __attribute__((format(printf, 4, 5)));
 
-/* As cli_fail, for an error of the library; the exit status follows from it. `what` stands in front
+/* As cli_fail, for an error of the library; the exit status follows from it. `what` is put in front
  * and may be NULL. */
 enum cli_exit cli_fail_error(struct cli *cli, enum capstore_error error, const char *what,
                              const char *message);
+
+/* As cli_fail, for an errno on the file `path`. */
+enum cli_exit cli_fail_errno(struct cli *cli, const char *path, int code);
 
 /* Prints a remark on the standard error. */
 void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -101,11 +108,22 @@ bool cli_is_refusal(enum capstore_error error);
 /* Reads an unsigned integer, decimal or 0x. False for anything else, or what does not fit. */
 bool cli_parse_u64(const char *text, uint64_t *ret_value);
 
+/* Reads a number of bytes: an integer, or a decimal one with K, M, G or T for KiB to TiB. */
+bool cli_parse_size(const char *text, uint64_t *ret_value);
+
 /* An option that is a number of bytes, `fallback` when absent. False after saying what is wrong. */
-bool cli_option_size(struct cli *cli, const char *name, uint64_t fallback, uint64_t *ret_value);
+bool cli_option_size(struct cli *cli, enum cli_option option, uint64_t fallback,
+                     uint64_t *ret_value);
 
 /* Reads a hash argument. False after saying what is wrong. */
 bool cli_parse_hash(struct cli *cli, const char *text, struct capstore_hash *ret_hash);
+
+/* Writes 2 * bytes.len lower-case hex digits and a NUL to `ret_hex`, which has room for them. */
+void cli_hex_format(struct capstore_bytes bytes, char *ret_hex);
+
+/* Reads pairs of hex digits of either case into `ret_bytes`, which has room for one byte per pair.
+ * False for anything else. */
+bool cli_hex_parse(const char *text, uint8_t *ret_bytes);
 
 /* A connection to the daemon with progress shown, or NULL after saying what is wrong: *ret_exit. */
 struct capstore *cli_connect(struct cli *cli, enum cli_exit *ret_exit);

@@ -8,25 +8,28 @@
 #define CLIENT_CAPCTL_DESCRIBE_H
 
 #include "client/capctl/file.h"
-#include "lib/cap/bytes.h"
+#include "client/capctl/out.h"
 
 /* What belongs to a pack and is released with it. */
 struct describe {
     struct cli *cli;
     struct capstore_pack *pack;
-    struct held *held; /* files, bytes and program views, newest first */
+    struct held *held; /* files and memory, newest first */
+    json_t *warnings;  /* what `pack` prints beside the check's own; NULL: none */
 };
 
 /* An empty description. False after saying what is wrong. */
 bool describe_begin(struct cli *cli, struct describe *ret_describe);
+
+/* Releases it and all that it holds. */
 void describe_end(struct describe *describe);
 
 /*
- * Makes a source that lives as long as the description: a file, or a copy of bytes. False after
- * saying what is wrong.
+ * Makes a source that lives as long as the description: a file, or `len` bytes of memory that
+ * describe_memory gave. False after saying what is wrong.
  */
 bool describe_file(struct describe *describe, const char *path, struct capstore_source *ret_source);
-bool describe_bytes(struct describe *describe, struct cap_buf *bytes,
+bool describe_bytes(struct describe *describe, const uint8_t *bytes, size_t len,
                     struct capstore_source *ret_source);
 
 /* Memory of `len` zero bytes that lives as long as the description. NULL after saying so. */
@@ -39,10 +42,8 @@ bool describe_ok(struct describe *describe, enum capstore_error error, const cha
 bool describe_refuse(struct describe *describe, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Reads a manifest (capctl.1, MANIFEST). False after saying what is wrong. */
-bool describe_manifest(struct describe *describe, const char *path);
-
-/* Reads a static RISC-V ELF and adds a stack of so many bytes (capctl.1, PROGRAMS). */
-bool describe_elf(struct describe *describe, const char *path, uint64_t stack_size);
+/* Adds a warning, {"reason", "message"}, to what `pack` prints. `reason` is a stable word. */
+void describe_warn(struct describe *describe, const char *reason, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -7,11 +7,11 @@
  * addresses; another is moved there, code to CODE_BASE and data from DATA_BASE on, with the
  * distances between its data parts kept.
  */
+#include "client/capctl/elf_pack.h"
+
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "client/capctl/describe.h"
 #include "client/capctl/elf_read.h"
 
 #define ADDRESS_END   (UINT64_C(1) << 32)
@@ -343,7 +343,7 @@ static void say_what_was_done(const struct layout *layout)
     }
 }
 
-bool describe_elf(struct describe *describe, const char *path, uint64_t stack_size)
+bool elf_pack(struct describe *describe, const char *path, uint64_t stack_size)
 {
     struct capstore_source file;
     struct elf_program program;

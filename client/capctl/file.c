@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,8 +18,7 @@
 
 static bool fail_errno(struct cli *cli, const char *path, int code)
 {
-    (void)cli_fail(cli, CLI_FAILED, code == ENOSPC ? "disk_full" : "io", "%s: %s", path,
-                   strerror(code));
+    (void)cli_fail_errno(cli, path, code);
     return false;
 }
 
@@ -34,7 +34,7 @@ static int open_spool(void)
     if (fd >= 0) {
         return fd;
     }
-    if (snprintf(path, sizeof path, "%s/capctl.XXXXXX", directory) >= (int)sizeof path) {
+    if (snprintf(path, sizeof(path), "%s/capctl.XXXXXX", directory) >= (int)sizeof(path)) {
         return -1;
     }
     fd = mkostemp(path, O_CLOEXEC);
@@ -95,17 +95,29 @@ static bool spool(struct cli *cli, const char *path, int from, struct cli_input 
     int code = copy_stream(from, fd, &input->len);
     if (code != 0) {
         close(fd);
-        if (code != ENOSPC) {
+        if (code != ENOSPC && code != EFBIG && code != EDQUOT) {
             return fail_errno(cli, path, code);
         }
         (void)cli_fail(cli, CLI_FAILED, "disk_full",
-                       "%s: no room for a copy among the temporary files; set TMPDIR to where "
-                       "there is",
+                       "%s: no room for a temporary copy; set TMPDIR to a directory that has some",
                        path);
         return false;
     }
     input->fd = fd;
     return true;
+}
+
+/*
+ * Whether a regular file ends where it says: the files of /proc and /sys, which the kernel makes
+ * when they are read, do not.
+ */
+static bool size_true(int fd, uint64_t size)
+{
+    char byte;
+    if (size > INT64_MAX - 1 || pread(fd, &byte, 1, (off_t)size) != 0) {
+        return false;
+    }
+    return size == 0 || pread(fd, &byte, 1, (off_t)size - 1) == 1;
 }
 
 static bool take_file(struct cli *cli, const char *path, int fd, struct cli_input *input)
@@ -117,7 +129,7 @@ static bool take_file(struct cli *cli, const char *path, int fd, struct cli_inpu
     if (S_ISDIR(info.st_mode)) {
         return fail_errno(cli, path, EISDIR);
     }
-    if (!S_ISREG(info.st_mode)) {
+    if (!S_ISREG(info.st_mode) || !size_true(fd, (uint64_t)info.st_size)) {
         return spool(cli, path, fd, input);
     }
     input->fd = fd;
@@ -177,28 +189,33 @@ struct capstore_cap *cli_input_body(const struct cli_input *input)
 
 /* ---- out ---- */
 
+#define LINKS_MAX 40 /* as the kernel follows at most */
+
 static bool output_fail(struct cli *cli, const struct cli_output *output, int code)
 {
     return fail_errno(cli, output->path != NULL ? output->path : "output", code);
 }
 
-/* The temporary file that is being written; there is one at a time. */
-static char *volatile unfinished;
+/* The temporary file that is being written, and the directory it lies in; there is one at a time.
+ */
+static const char *volatile unfinished;
+static volatile int unfinished_directory = -1;
 
 /* A signal that ends the run takes the temporary file with it. */
 static void remove_unfinished(int number)
 {
     if (unfinished != NULL) {
-        (void)unlink(unfinished);
+        (void)unlinkat(unfinished_directory, (const char *)unfinished, 0);
     }
     (void)raise(number); /* the handler is reset: this ends the run as the signal does */
 }
 
-static void watch(char *temporary)
+static void watch(const struct cli_output *output)
 {
-    static const int numbers[] = {SIGHUP, SIGINT, SIGTERM};
-    unfinished = temporary;
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+    static const int numbers[] = {SIGHUP, SIGINT, SIGTERM, SIGXCPU};
+    unfinished_directory = output->directory;
+    unfinished = output->temporary;
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         struct sigaction action = {.sa_handler = remove_unfinished, .sa_flags = (int)SA_RESETHAND};
         struct sigaction before;
         if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL) {
@@ -207,30 +224,95 @@ static void watch(char *temporary)
     }
 }
 
-/* A temporary file beside `final`, with the mode of the file that it replaces, or a new one's. */
+/* The file that a path of links leads to, whether it is there or not; owned by the caller. NULL
+ * with errno set. */
+static char *follow_links(const char *path)
+{
+    char *at = strdup(path);
+    for (int links = 0; at != NULL; links++) {
+        char target[PATH_MAX];
+        ssize_t len = readlink(at, target, sizeof(target) - 1);
+        if (len < 0 && (errno == EINVAL || errno == ENOENT)) {
+            return at; /* not a link, or nothing yet */
+        }
+        if (len < 0 || links == LINKS_MAX) {
+            int code = len < 0 ? errno : ELOOP;
+            free(at);
+            errno = code;
+            return NULL;
+        }
+        target[len] = '\0';
+        const char *slash = strrchr(at, '/');
+        char *next = NULL;
+        if (target[0] == '/' || slash == NULL) {
+            next = strdup(target);
+        } else if (asprintf(&next, "%.*s/%s", (int)(slash - at), at, target) < 0) {
+            next = NULL;
+        }
+        free(at);
+        at = next;
+    }
+    return NULL;
+}
+
+/* Opens the directory in which the file of this path lies. -1 with errno set. */
+static int open_directory(const char *final, const char **ret_name)
+{
+    const char *slash = strrchr(final, '/');
+    char *parent =
+        slash == NULL ? strdup(".") : strndup(final, slash == final ? 1 : (size_t)(slash - final));
+    if (parent == NULL) {
+        return -1;
+    }
+    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 && errno == EACCES) { /* one that may be written and not listed */
+        fd = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    }
+    int code = errno;
+    free(parent);
+    errno = code;
+    *ret_name = slash == NULL ? final : slash + 1;
+    return fd;
+}
+
+/* A temporary file in the directory of `final`, with the mode of the file that it replaces, or a
+ * new one's. Its name is short, whatever the final one is. -1 with errno set. */
 static int open_beside(struct cli_output *output, const struct stat *before)
 {
-    if (asprintf(&output->temporary, "%s.XXXXXX", output->final) < 0) {
-        output->temporary = NULL;
+    output->directory = open_directory(output->final, &output->name);
+    if (output->directory < 0) {
         return -1;
     }
-    watch(output->temporary);
-    int fd = mkostemp(output->temporary, O_CLOEXEC);
-    if (fd < 0) {
-        unfinished = NULL;
-        free(output->temporary);
-        output->temporary = NULL;
+    if (output->name[0] == '\0') {
+        errno = EISDIR;
         return -1;
     }
-    mode_t mask = umask(0);
-    (void)umask(mask);
-    (void)fchmod(fd, before != NULL ? before->st_mode & 0777 : 0666 & ~mask);
+    int fd;
+    do {
+        uint32_t number;
+        if (getrandom(&number, sizeof(number), 0) != (ssize_t)sizeof(number)) {
+            return -1;
+        }
+        snprintf(output->temporary, sizeof(output->temporary), ".capctl.%08" PRIx32, number);
+        watch(output);
+        fd = openat(output->directory, output->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+                    0600);
+        if (fd < 0) {
+            unfinished = NULL;
+            output->temporary[0] = '\0';
+        }
+    } while (fd < 0 && errno == EEXIST);
+    if (fd >= 0) {
+        mode_t mask = umask(0);
+        (void)umask(mask);
+        (void)fchmod(fd, before != NULL ? before->st_mode & 0777 : 0666 & ~mask);
+    }
     return fd;
 }
 
 bool cli_output_open(struct cli *cli, const char *path, struct cli_output *ret_output)
 {
-    *ret_output = (struct cli_output){.fd = -1};
+    *ret_output = (struct cli_output){.fd = -1, .directory = -1};
     ret_output->path = strdup(path);
     if (ret_output->path == NULL) {
         return output_fail(cli, ret_output, ENOMEM);
@@ -244,8 +326,8 @@ bool cli_output_open(struct cli *cli, const char *path, struct cli_output *ret_o
         ret_output->stream = true;
         ret_output->fd = open(path, O_WRONLY | O_CLOEXEC);
     } else {
-        /* A link stays a link: what it points to is replaced. */
-        ret_output->final = there ? realpath(path, NULL) : strdup(path);
+        /* A link stays a link: what it points to is replaced, or made. */
+        ret_output->final = follow_links(path);
         if (ret_output->final != NULL) {
             ret_output->fd = open_beside(ret_output, there ? &info : NULL);
         }
@@ -337,9 +419,14 @@ bool cli_output_data(struct cli *cli, struct cli_output *output, const struct ca
     }
     uint64_t size = capstore_data_size(cap);
     if (size > INT64_MAX || ftruncate(output->fd, (off_t)size) < 0) {
-        (void)cli_fail(cli, CLI_FAILED, "io",
-                       "%s: a file of %" PRIu64 " bytes is more than this file system can hold; "
-                       "fetch the body instead (without --content)",
+        int code = size > INT64_MAX ? EFBIG : errno;
+        if (code != EFBIG && code != EINVAL) {
+            return output_fail(cli, output, code);
+        }
+        (void)cli_fail(cli, CLI_FAILED, "disk_full",
+                       "%s: a file of %" PRIu64 " bytes is larger than the file size limit "
+                       "(ulimit -f) or the file system allows; fetch the body instead (without "
+                       "--content)",
                        output->path, size);
         return false;
     }
@@ -351,24 +438,38 @@ bool cli_output_data(struct cli *cli, struct cli_output *output, const struct ca
     return code == 0 || output_fail(cli, output, code);
 }
 
+/*
+ * Makes what was written last over a power cut. A file system that cannot sync this (EINVAL and the
+ * like), or a directory that may not be listed (EBADF: opened for its path only), is no error.
+ */
+static int sync_fd(int fd)
+{
+    if (fsync(fd) == 0 || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS ||
+        errno == EBADF || errno == EROFS) {
+        return 0;
+    }
+    return errno;
+}
+
 bool cli_output_commit(struct cli *cli, struct cli_output *output)
 {
-    /* Some file systems report a full disk only now. */
+    bool whole = output->temporary[0] != '\0';
     int fd = output->fd;
     output->fd = -1;
-    if (close(fd) < 0) {
-        return output_fail(cli, output, errno);
+    int code = whole ? sync_fd(fd) : 0;
+    /* Some file systems report a full disk only now. */
+    if (close(fd) < 0 && code == 0) {
+        code = errno;
     }
-    if (output->temporary == NULL) {
-        return true;
+    if (code == 0 && whole) {
+        if (renameat(output->directory, output->temporary, output->directory, output->name) < 0) {
+            return output_fail(cli, output, errno);
+        }
+        unfinished = NULL;
+        output->temporary[0] = '\0';
+        code = sync_fd(output->directory);
     }
-    if (rename(output->temporary, output->final) < 0) {
-        return output_fail(cli, output, errno);
-    }
-    unfinished = NULL;
-    free(output->temporary);
-    output->temporary = NULL;
-    return true;
+    return code == 0 || output_fail(cli, output, code);
 }
 
 void cli_output_close(struct cli_output *output)
@@ -376,13 +477,14 @@ void cli_output_close(struct cli_output *output)
     if (output->fd >= 0) {
         close(output->fd);
     }
-    output->fd = -1;
-    if (output->temporary != NULL) {
-        (void)unlink(output->temporary);
+    if (output->temporary[0] != '\0') {
+        (void)unlinkat(output->directory, output->temporary, 0);
     }
     unfinished = NULL;
-    free(output->temporary);
+    if (output->directory >= 0) {
+        close(output->directory);
+    }
     free(output->final);
     free(output->path);
-    output->temporary = output->final = output->path = NULL;
+    *output = (struct cli_output){.fd = -1, .directory = -1};
 }

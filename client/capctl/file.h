@@ -12,29 +12,36 @@ struct cli_input {
 };
 
 /*
- * Opens a regular file; anything else ("-", a pipe, a device) is copied to an unlinked temporary
- * file first. False after saying what is wrong.
+ * Opens a regular file; anything else ("-", a pipe, a device, a file whose size is not its length,
+ * as in /proc) is copied to an unlinked temporary file first. False after saying what is wrong.
  */
 bool cli_input_open(struct cli *cli, const char *path, struct cli_input *ret_input);
 
 /* Closes it. */
 void cli_input_close(struct cli_input *input);
 
-/* An input as a served body: NULL when it is none, or cannot be read. The caller owns the cap. */
+/* An input as a served body: NULL when it is not one, or cannot be read. The caller owns the cap.
+ */
 struct capstore_cap *cli_input_body(const struct cli_input *input);
+
+#define CLI_TEMPORARY_SIZE                                                                         \
+    24 /* ".capctl.", 8 digits and a NUL fit: no name is too long beside it */
 
 /* An output under way. */
 struct cli_output {
     int fd;
-    bool stream;     /* the standard output, a pipe or a device: written from front to back */
-    char *path;      /* for messages */
-    char *final;     /* the file to replace, NULL for a stream */
-    char *temporary; /* what is written until then */
+    bool stream; /* the standard output, a pipe or a device: written from front to back */
+    char *path;  /* for messages */
+    char *final; /* the file to replace, NULL for a stream */
+    int directory;
+    const char *name;                   /* of the final file in `directory`; inside `final` */
+    char temporary[CLI_TEMPORARY_SIZE]; /* what is written until then, in `directory`; "": none */
 };
 
 /*
  * Opens `path` for writing ("-": the standard output). A regular file is written beside its final
- * place and appears whole with cli_output_commit. False after saying what is wrong.
+ * place and appears whole with cli_output_commit; a link is followed, also to what is not there
+ * yet. False after saying what is wrong.
  */
 bool cli_output_open(struct cli *cli, const char *path, struct cli_output *ret_output);
 
@@ -49,7 +56,7 @@ bool cli_output_copy(struct cli *cli, struct cli_output *output,
  * wrong. */
 bool cli_output_data(struct cli *cli, struct cli_output *output, const struct capstore_cap *cap);
 
-/* Puts the result in place. False after saying what is wrong. */
+/* Puts the result in place, durably. False after saying what is wrong. */
 bool cli_output_commit(struct cli *cli, struct cli_output *output);
 
 /* Releases it; what was not committed is removed. */

@@ -1,6 +1,8 @@
-/* capctl: the table of commands, the global options, help. */
+/* capctl: the table of commands, the command line, help. */
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,68 +10,46 @@
 
 #include "client/capctl/cli.h"
 
+#define BIT(option) (1u << (option))
+
 static const struct cli_command commands[] = {
-    {"check", "FILE", "judge a wire Image, offline", 1, 1, {{0}}, cli_check},
-    {"hash",
-     "FILE",
-     "name the Data cap of raw bytes, offline",
-     1,
-     1,
-     {{"size", 0, "N", "logical size; zeros follow the content"}},
-     cli_hash},
-    {"pack",
-     "[MANIFEST.json]",
-     "build a wire Image from a manifest or a program",
-     0,
-     1,
-     {{"output", 'o', "FILE", "where the wire Image goes"},
-      {"elf", 0, "PROG", "build it from a static RISC-V ELF"},
-      {"stack", 0, "N", "with --elf: bytes of stack, 0 for none (default 1 MiB)"}},
-     cli_pack},
-    {"put",
-     "FILE",
-     "publish a Data cap",
-     1,
-     1,
-     {{"size", 0, "N", "logical size; zeros follow the content"},
-      {"canonical", 0, NULL, "FILE is a served body, not raw bytes"}},
-     cli_put},
-    {"publish",
-     "FILE",
-     "publish a wire Image, by default with its data",
-     1,
-     1,
-     {{"resolve-only", 0, NULL, "every Data cap must be published already"},
-      {"dry-run", 0, NULL, "judge and resolve, store nothing"}},
-     cli_publish},
-    {"get",
-     "HASH",
-     "fetch a cap and verify it",
-     1,
-     1,
-     {{"output", 'o', "FILE", "where the bytes go"},
-      {"content", 0, NULL, "a Data cap's logical bytes, or an Image's code"}},
-     cli_get},
-    {"has", "HASH...", "ask which caps are published", 1, -1, {{0}}, cli_has},
-    {"show", "HASH|FILE", "lay out a cap or a wire Image for a person", 1, 1, {{0}}, cli_show},
-    {"closure",
-     "HASH",
-     "list every cap that an Image needs",
-     1,
-     1,
-     {{"directory", 'd', "DIR", "fetch them to DIR, one file per hash"}},
+    {"check", "FILE", "judge a wire Image, offline", 1, 1, 0, cli_check},
+    {"hash", "FILE", "name the Data cap of raw bytes, offline", 1, 1, BIT(CLI_SIZE), cli_hash},
+    {"pack", "[MANIFEST.json]", "build a wire Image from a manifest or a program", 0, 1,
+     BIT(CLI_OUTPUT) | BIT(CLI_ELF) | BIT(CLI_STACK), cli_pack},
+    {"put", "FILE", "publish a Data cap", 1, 1, BIT(CLI_SIZE) | BIT(CLI_CANONICAL), cli_put},
+    {"publish", "FILE", "publish a wire Image, by default with its data", 1, 1,
+     BIT(CLI_RESOLVE_ONLY) | BIT(CLI_DRY_RUN), cli_publish},
+    {"get", "HASH", "fetch a cap and verify it", 1, 1, BIT(CLI_OUTPUT) | BIT(CLI_CONTENT), cli_get},
+    {"has", "HASH...", "ask which caps are published", 1, -1, 0, cli_has},
+    {"show", "HASH|FILE", "lay out a cap or a wire Image for a person", 1, 1, 0, cli_show},
+    {"closure", "HASH", "list every cap that an Image needs", 1, 1, BIT(CLI_DIRECTORY),
      cli_closure},
-    {"admin",
-     "METHOD [NAME=VALUE...]",
-     "call a method of the admin socket",
-     1,
-     -1,
-     {{0}},
-     cli_admin},
-    {"status", "", "show how the daemon is", 0, 0, {{0}}, cli_status},
+    {"admin", "METHOD [NAME=VALUE...]", "call a method of the admin socket", 1, -1, 0, cli_admin},
+    {"status", "", "show the daemon's status", 0, 0, 0, cli_status},
 };
 
-#define COMMAND_COUNT (sizeof commands / sizeof commands[0])
+#define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+/* An option of commands as help shows it. `letter` 0: none; `value` NULL: a flag. */
+struct option_text {
+    const char *name;
+    char letter;
+    const char *value;
+    const char *help;
+};
+
+static const struct option_text option_texts[CLI_OPTION_COUNT] = {
+    [CLI_OUTPUT] = {"output", 'o', "FILE", "where the bytes go"},
+    [CLI_SIZE] = {"size", 0, "N", "logical size; zeros follow the content"},
+    [CLI_ELF] = {"elf", 0, "PROG", "build it from a static RISC-V ELF"},
+    [CLI_STACK] = {"stack", 0, "N", "with --elf: bytes of stack, 0 for none (default 1M)"},
+    [CLI_CANONICAL] = {"canonical", 0, NULL, "FILE is a served body, not raw bytes"},
+    [CLI_RESOLVE_ONLY] = {"resolve-only", 0, NULL, "every Data cap must be published already"},
+    [CLI_DRY_RUN] = {"dry-run", 0, NULL, "judge and resolve, store nothing"},
+    [CLI_CONTENT] = {"content", 0, NULL, "a Data cap's logical bytes, or an Image's code"},
+    [CLI_DIRECTORY] = {"directory", 'd', "DIR", "fetch them to DIR, one file per hash"},
+};
 
 static const char global_help[] =
     "usage: capctl [-s ADDRESS] [--json] COMMAND [ARGUMENT...]\n"
@@ -80,12 +60,13 @@ static const char global_help[] =
     "                        (else $CAPSTORE_ADMIN, else " CLI_DEFAULT_ADMIN ")\n"
     "      --json            print one JSON object\n"
     "      --timeout SECONDS longest wait without progress (default 30)\n"
-    "  -h, --help            this, or with a command what it takes\n"
-    "  -V, --version         the version\n";
+    "  -h, --help            print this help, or that of a command\n"
+    "  -V, --version         print the version\n";
 
 static const char exit_help[] =
-    "\nHashes are 64 hex digits, 0x in front allowed; integers decimal or 0x; FILE may be - for a\n"
-    "standard stream.\n"
+    "\nHashes are 64 hex digits, optionally after 0x; integers are decimal or 0x; a number of "
+    "bytes\n"
+    "may end in K, M, G or T. FILE may be - for a standard stream.\n"
     "Exit status: 0 done; 1 the answer is no (refused, absent, corrupt); 2 wrong usage; 3 could\n"
     "not (connection, daemon, disk).\n";
 
@@ -113,18 +94,24 @@ static enum cli_exit print_command_help(struct cli *cli)
 {
     const struct cli_command *command = cli->command;
     printf("usage: capctl %s%s%s%s\n\n%s\n", command->name,
-           command->options[0].name != NULL ? " [OPTION...]" : "",
-           command->arguments[0] != '\0' ? " " : "", command->arguments, command->summary);
-    for (int i = 0; i < CLI_MAX_OPTIONS && command->options[i].name != NULL; i++) {
-        const struct cli_option *option = &command->options[i];
+           command->options != 0 ? " [OPTION...]" : "", command->arguments[0] != '\0' ? " " : "",
+           command->arguments, command->summary);
+    if (command->options != 0) {
+        fputc('\n', stdout);
+    }
+    for (int i = 0; i < CLI_OPTION_COUNT; i++) {
+        const struct option_text *option = &option_texts[i];
         char left[64];
         char letter[5] = "    ";
-        if (option->letter != 0) {
-            snprintf(letter, sizeof letter, "-%c, ", option->letter);
+        if ((command->options & BIT(i)) == 0) {
+            continue;
         }
-        snprintf(left, sizeof left, "%s--%s %s", letter, option->name,
+        if (option->letter != 0) {
+            snprintf(letter, sizeof(letter), "-%c, ", option->letter);
+        }
+        snprintf(left, sizeof(left), "%s--%s %s", letter, option->name,
                  option->value != NULL ? option->value : "");
-        printf("%s  %-22s %s\n", i == 0 ? "\n" : "", left, option->help);
+        printf("  %-22s %s\n", left, option->help);
     }
     return printed(cli);
 }
@@ -149,169 +136,156 @@ static const struct cli_command *find_command(const char *name)
     return NULL;
 }
 
-/* Where the reading of arguments stands. */
-struct reader {
-    int count;
-    char **words;
-    int next;
+/* ---- the command line ---- */
+
+/* What getopt_long returns for options without a letter: above any letter. Those of commands come
+ * first, in their order. */
+#define KEY_COMMAND 256
+#define KEY_ADMIN   (KEY_COMMAND + CLI_OPTION_COUNT)
+#define KEY_JSON    (KEY_ADMIN + 1)
+#define KEY_TIMEOUT (KEY_ADMIN + 2)
+
+#define LETTERS ":s:hVo:d:" /* the colon in front: getopt_long tells a missing argument apart */
+
+/* What the options ask for beside a command. */
+struct asked {
     bool help;
     bool version;
-    bool plain; /* after "--": no more options */
 };
 
-/* The value of an option: after "=", or the next word. NULL after saying what is wrong. */
-static const char *option_value(struct cli *cli, struct reader *reader, const char *word,
-                                const char *attached)
+static int key_of(int option)
 {
-    if (attached != NULL) {
-        return attached;
-    }
-    if (reader->next < reader->count) {
-        return reader->words[reader->next++];
-    }
-    (void)cli_fail(cli, CLI_USAGE, "usage", "%s wants a value", word);
-    return NULL;
+    return option_texts[option].letter != 0 ? option_texts[option].letter : KEY_COMMAND + option;
 }
 
-/* Whether `word` is the option of this name, "--name", "--name=value", "-l" or "-lvalue". */
-static bool is_option(const char *word, const char *name, char letter, const char **ret_attached)
+/* All options of all commands: which of them the command takes is known only afterwards. */
+static void list_options(struct option ret_list[CLI_OPTION_COUNT + 7])
 {
-    *ret_attached = NULL;
-    if (word[0] == '-' && letter != 0 && word[1] == letter) {
-        if (word[2] != '\0') {
-            *ret_attached = word + 2;
-        }
-        return true;
+    static const struct option globals[] = {
+        {"socket", required_argument, NULL, 's'},
+        {"admin", required_argument, NULL, KEY_ADMIN},
+        {"json", no_argument, NULL, KEY_JSON},
+        {"timeout", required_argument, NULL, KEY_TIMEOUT},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
+        {NULL, 0, NULL, 0},
+    };
+    for (int i = 0; i < CLI_OPTION_COUNT; i++) {
+        int argument = option_texts[i].value != NULL ? required_argument : no_argument;
+        ret_list[i] = (struct option){option_texts[i].name, argument, NULL, key_of(i)};
     }
-    size_t len = strlen(name);
-    if (strncmp(word, "--", 2) != 0 || strncmp(word + 2, name, len) != 0) {
-        return false;
-    }
-    if (word[2 + len] == '=') {
-        *ret_attached = word + 3 + len;
-    }
-    return word[2 + len] == '\0' || word[2 + len] == '=';
+    memcpy(ret_list + CLI_OPTION_COUNT, globals, sizeof(globals));
 }
 
-/* A global option with a value. */
-static bool take_setting(struct cli *cli, struct reader *reader, const char *word, bool *ret_taken)
+static bool take_timeout(struct cli *cli, const char *text)
 {
-    const char *attached;
-    const char *value = NULL;
     uint64_t seconds;
-    *ret_taken = true;
-    if (is_option(word, "socket", 's', &attached)) {
-        return (cli->socket = option_value(cli, reader, word, attached)) != NULL;
-    }
-    if (is_option(word, "admin", 0, &attached)) {
-        return (cli->admin = option_value(cli, reader, word, attached)) != NULL;
-    }
-    if (!is_option(word, "timeout", 0, &attached)) {
-        *ret_taken = false;
-        return true;
-    }
-    value = option_value(cli, reader, word, attached);
-    if (value == NULL) {
-        return false;
-    }
-    if (!cli_parse_u64(value, &seconds) || seconds == 0 || seconds > 86400) {
-        (void)cli_fail(cli, CLI_USAGE, "usage", "--timeout: \"%s\" is not 1 to 86400", value);
+    if (!cli_parse_u64(text, &seconds) || seconds == 0 || seconds > 86400) {
+        (void)cli_fail(cli, CLI_USAGE, "usage",
+                       "--timeout: \"%s\" is not a number of seconds from 1 to 86400", text);
         return false;
     }
     cli->timeout_ms = (uint32_t)seconds * 1000;
     return true;
 }
 
-static bool take_global(struct cli *cli, struct reader *reader, const char *word, bool *ret_taken)
+/* Takes an option that getopt_long found. False after saying what is wrong. `word` is where it
+ * stands on the command line. */
+static bool take_option(struct cli *cli, struct asked *asked, int key, const char *word)
 {
-    *ret_taken = true;
-    if (strcmp(word, "--json") == 0) {
+    switch (key) {
+    case 's':
+        cli->socket = optarg;
+        return true;
+    case KEY_ADMIN:
+        cli->admin = optarg;
+        return true;
+    case KEY_JSON:
         cli->json = true;
-    } else if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0) {
-        reader->help = true;
-    } else if (strcmp(word, "-V") == 0 || strcmp(word, "--version") == 0) {
-        reader->version = true;
-    } else {
-        return take_setting(cli, reader, word, ret_taken);
-    }
-    return true;
-}
-
-static bool take_option(struct cli *cli, struct reader *reader, const char *word, bool *ret_taken)
-{
-    *ret_taken = false;
-    for (int i = 0; i < CLI_MAX_OPTIONS && cli->command->options[i].name != NULL; i++) {
-        const struct cli_option *option = &cli->command->options[i];
-        const char *attached;
-        if (!is_option(word, option->name, option->letter, &attached)) {
-            continue;
-        }
-        *ret_taken = true;
-        if (option->value != NULL) {
-            return (cli->values[i] = option_value(cli, reader, word, attached)) != NULL;
-        }
-        cli->values[i] = "";
-        if (attached == NULL) {
-            return true;
-        }
-        (void)cli_fail(cli, CLI_USAGE, "usage", "--%s takes no value", option->name);
+        return true;
+    case KEY_TIMEOUT:
+        return take_timeout(cli, optarg);
+    case 'h':
+        asked->help = true;
+        return true;
+    case 'V':
+        asked->version = true;
+        return true;
+    case ':':
+        (void)cli_fail(cli, CLI_USAGE, "usage", "option %s requires an argument", word);
         return false;
+    case '?':
+        if (optopt > 0 && optopt < KEY_COMMAND && word[1] != '-') {
+            (void)cli_fail(cli, CLI_USAGE, "usage", "unknown option -%c; try capctl --help",
+                           optopt);
+        } else {
+            (void)cli_fail(cli, CLI_USAGE, "usage", "%s %s; try capctl --help",
+                           optopt != 0 ? "no argument is allowed in" : "unknown option", word);
+        }
+        return false;
+    default:
+        for (int i = 0; i < CLI_OPTION_COUNT; i++) {
+            if (key_of(i) == key) {
+                cli->options[i] = optarg != NULL ? optarg : "";
+            }
+        }
+        return true;
+    }
+}
+
+/* Whether the command takes every option that was given. False after saying which it does not. */
+static bool options_fit(struct cli *cli)
+{
+    for (int i = 0; i < CLI_OPTION_COUNT; i++) {
+        if (cli->options[i] != NULL && (cli->command->options & BIT(i)) == 0) {
+            (void)cli_fail(cli, CLI_USAGE, "usage", "%s does not take --%s; try capctl %s --help",
+                           cli->command->name, option_texts[i].name, cli->command->name);
+            return false;
+        }
     }
     return true;
 }
 
-/* One word of the command line. False after saying what is wrong. */
-static bool take_word(struct cli *cli, struct reader *reader, char *word)
+static enum cli_exit run(struct cli *cli, int argc, char **argv)
 {
-    bool taken = false;
-    if (!reader->plain && strcmp(word, "--") == 0) {
-        reader->plain = true;
-        return true;
-    }
-    if (!reader->plain && word[0] == '-' && word[1] != '\0') {
-        if (!take_global(cli, reader, word, &taken)) {
-            return false;
-        }
-        if (!taken && cli->command != NULL && !take_option(cli, reader, word, &taken)) {
-            return false;
-        }
-        if (!taken) {
-            (void)cli_fail(cli, CLI_USAGE, "usage", "unknown option %s; try capctl --help", word);
-        }
-        return taken;
-    }
-    if (cli->command != NULL) {
-        cli->arguments[cli->argument_count++] = word;
-        return true;
-    }
-    if (strcmp(word, "help") == 0 || strcmp(word, "version") == 0) {
-        reader->help = reader->help || word[0] == 'h';
-        reader->version = reader->version || word[0] == 'v';
-        return true;
-    }
-    cli->command = find_command(word);
-    if (cli->command == NULL) {
-        (void)cli_fail(cli, CLI_USAGE, "usage", "unknown command %s; try capctl --help", word);
-    }
-    return cli->command != NULL;
-}
-
-static enum cli_exit run(struct cli *cli, struct reader *reader)
-{
-    while (reader->next < reader->count) {
-        if (!take_word(cli, reader, reader->words[reader->next++])) {
+    struct option options[CLI_OPTION_COUNT + 7];
+    struct asked asked = {false, false};
+    int key;
+    list_options(options);
+    opterr = 0;
+    while ((key = getopt_long(argc, argv, LETTERS, options, NULL)) != -1) {
+        if (!take_option(cli, &asked, key, argv[optind - 1])) {
             return CLI_USAGE;
         }
     }
-    if (reader->version) {
+    /* "help" and "version" are the options of these names, written as commands. */
+    for (; optind < argc &&
+           (strcmp(argv[optind], "help") == 0 || strcmp(argv[optind], "version") == 0);
+         optind++) {
+        asked.help = asked.help || argv[optind][0] == 'h';
+        asked.version = asked.version || argv[optind][0] == 'v';
+    }
+    if (asked.version) {
         return print_version(cli);
     }
-    if (reader->help) {
+    if (optind < argc) {
+        cli->command = find_command(argv[optind]);
+        if (cli->command == NULL) {
+            return cli_fail(cli, CLI_USAGE, "usage", "unknown command %s; try capctl --help",
+                            argv[optind]);
+        }
+    }
+    if (asked.help) {
         return cli->command != NULL ? print_command_help(cli) : print_help(cli);
     }
     if (cli->command == NULL) {
         fputs(global_help, stderr);
-        return cli_fail(cli, CLI_USAGE, "usage", "a command is wanted; try capctl --help");
+        return cli_fail(cli, CLI_USAGE, "usage", "missing command; try capctl --help");
+    }
+    cli->arguments = argv + optind + 1;
+    cli->argument_count = argc - optind - 1;
+    if (!options_fit(cli)) {
+        return CLI_USAGE;
     }
     if (cli->argument_count < cli->command->min_arguments ||
         (cli->command->max_arguments >= 0 && cli->argument_count > cli->command->max_arguments)) {
@@ -321,7 +295,7 @@ static enum cli_exit run(struct cli *cli, struct reader *reader)
     return cli->command->run(cli);
 }
 
-/* The first that is set and not empty. */
+/* The variable's value, unless it is not set or empty. */
 static const char *setting(const char *variable, const char *fallback)
 {
     const char *value = getenv(variable);
@@ -351,16 +325,12 @@ int main(int argc, char **argv)
     struct cli cli = {
         .socket = setting("CAPSTORE_SOCKET", CLI_DEFAULT_SOCKET),
         .admin = setting("CAPSTORE_ADMIN", CLI_DEFAULT_ADMIN),
-        .arguments = calloc((size_t)argc + 1, sizeof(char *)),
     };
-    struct reader reader = {.count = argc, .words = argv, .next = 1};
     /* --json holds for every message, also for one about a word before it. */
     for (int i = 1; i < argc; i++) {
         cli.json = cli.json || strcmp(argv[i], "--json") == 0;
     }
-    enum cli_exit exit = cli.arguments == NULL
-                             ? cli_fail(&cli, CLI_FAILED, "no_memory", "out of memory")
-                             : run(&cli, &reader);
-    free(cli.arguments);
-    return (int)exit;
+    /* A write past the file size limit fails with EFBIG and is reported like a full disk. */
+    (void)signal(SIGXFSZ, SIG_IGN);
+    return (int)run(&cli, argc, argv);
 }

@@ -2,33 +2,114 @@
  * The manifest of `pack`: a JSON object that says what an Image holds (capctl.1, MANIFEST).
  *
  * Every member is known by name; an unknown one is refused, so that a slip of the pen is not
- * silently left out. jansson's types stay in this file.
+ * silently left out. Each message names the file and the place in it: m.json: mappings[2].size: ...
  */
+#include "client/capctl/manifest.h"
+
 #include <inttypes.h>
-#include <jansson.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/capctl/describe.h"
-
-#define MANIFEST_MAX   ((uint64_t)16 << 20)
-#define REGISTERS_MAX  256
-#define MANIFEST_STEPS 64
+#define MANIFEST_MAX  ((uint64_t)16 << 20)
+#define REGISTERS_MAX 256
+#define MANIFEST_STEPS                                                                             \
+    64 /* a path of more than 8 steps is refused by the check, which names it                      \
+        */
+#define PLACE_SIZE 256
 
 struct manifest {
     struct describe *describe;
-    char *directory; /* what files are relative to */
+    const char *path;
+    char *directory;        /* what files are relative to */
+    char place[PLACE_SIZE]; /* of the value that is being read, such as endpoints["00"].entry_pc */
 };
+
+/* ---- places and messages ---- */
+
+/* Goes to a value inside the present one: a format of ".name", "[index]" or "[\"key\"]". Returns
+ * what leave takes. */
+static size_t enter(struct manifest *manifest, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static size_t enter(struct manifest *manifest, const char *format, ...)
+{
+    size_t len = strlen(manifest->place);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(manifest->place + len, sizeof(manifest->place) - len, format, args);
+    va_end(args);
+    return len;
+}
+
+static void leave(struct manifest *manifest, size_t len)
+{
+    manifest->place[len] = '\0';
+}
+
+/* Says what is wrong with the present value. Returns false. */
+static bool refuse(struct manifest *manifest, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static bool refuse(struct manifest *manifest, const char *format, ...)
+{
+    char message[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof(message), format, args);
+    va_end(args);
+    const char *place = manifest->place;
+    place += place[0] == '.';
+    return describe_refuse(manifest->describe, "%s: %s%s%s", manifest->path, place,
+                           place[0] != '\0' ? ": " : "", message);
+}
+
+/* As describe_ok, at the present value. */
+static bool packed(struct manifest *manifest, enum capstore_error error)
+{
+    return describe_ok(manifest->describe, error, manifest->path);
+}
+
+static const char *type_name(const json_t *value)
+{
+    if (value == NULL) {
+        return "nothing";
+    }
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a string";
+    case JSON_INTEGER:
+        return "an integer";
+    case JSON_REAL:
+        return "a real number";
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return "a boolean";
+    case JSON_NULL:
+        return "null";
+    }
+    return "something else";
+}
+
+/* Says that the present value should be another. Returns false. */
+static bool refuse_type(struct manifest *manifest, const json_t *value, const char *expected)
+{
+    return refuse(manifest, "expected %s, got %s", expected, type_name(value));
+}
 
 /* ---- values ---- */
 
-static bool members_known(struct manifest *manifest, const json_t *object, const char *where,
-                          const char *const *names)
+/* Whether the present value is an object of no other members than these. */
+static bool members_known(struct manifest *manifest, const json_t *object, const char *const *names)
 {
     const char *member;
     json_t *value;
     if (!json_is_object(object)) {
-        return describe_refuse(manifest->describe, "%s: an object is wanted", where);
+        return refuse_type(manifest, object, "an object");
     }
     json_object_foreach((json_t *)(uintptr_t)object, member, value)
     {
@@ -37,15 +118,15 @@ static bool members_known(struct manifest *manifest, const json_t *object, const
             i++;
         }
         if (names[i] == NULL) {
-            return describe_refuse(manifest->describe, "%s: unknown member \"%s\"", where, member);
+            return refuse(manifest, "unknown member \"%s\"", member);
         }
     }
     return true;
 }
 
-/* An integer, or a string that holds one; `fallback` when absent. */
-static bool read_u64(struct manifest *manifest, const json_t *value, const char *where,
-                     uint64_t limit, uint64_t *ret_value)
+/* An integer, or a string that holds one. */
+static bool read_u64(struct manifest *manifest, const json_t *value, uint64_t limit,
+                     uint64_t *ret_value)
 {
     uint64_t number = 0;
     bool good = false;
@@ -54,53 +135,52 @@ static bool read_u64(struct manifest *manifest, const json_t *value, const char 
         good = true;
     } else if (json_is_string(value)) {
         good = cli_parse_u64(json_string_value(value), &number);
+    } else if (!json_is_integer(value)) {
+        return refuse_type(manifest, value, "an integer, or a string that holds one");
     }
     if (!good || number > limit) {
-        return describe_refuse(manifest->describe,
-                               "%s: an integer of 0 to %" PRIu64 " is wanted (a number, or a "
-                               "string in decimal or 0x)",
-                               where, limit);
+        return refuse(manifest,
+                      "expected an integer from 0 to %" PRIu64 " (a number, or a string in decimal "
+                      "or 0x)",
+                      limit);
     }
     *ret_value = number;
     return true;
 }
 
+/* A member of the present object; 0 when absent. */
 static bool member_u64(struct manifest *manifest, const json_t *object, const char *name,
                        uint64_t limit, uint64_t *ret_value)
 {
     const json_t *value = json_object_get(object, name);
+    size_t here = enter(manifest, ".%s", name);
     *ret_value = 0;
-    return value == NULL || read_u64(manifest, value, name, limit, ret_value);
+    bool good = value == NULL || read_u64(manifest, value, limit, ret_value);
+    leave(manifest, here);
+    return good;
 }
 
-static bool read_hex(struct manifest *manifest, const char *text, const char *where,
-                     struct cap_buf *ret_bytes)
+/* Bytes in hex digits, which live as long as the description. */
+static bool read_hex(struct manifest *manifest, const char *text, struct capstore_bytes *ret_bytes)
 {
-    *ret_bytes = (struct cap_buf){0};
-    enum cap_error error = cap_hex_parse(text, strlen(text), ret_bytes);
-    if (error == CAP_OK) {
-        return true;
+    size_t len = strlen(text) / 2;
+    uint8_t *bytes = describe_memory(manifest->describe, len);
+    if (bytes == NULL) {
+        return false;
     }
-    cap_buf_free(ret_bytes); /* room may have been made for the digits */
-    if (error == CAP_E_NO_MEMORY) {
-        return describe_ok(manifest->describe, CAPSTORE_E_NO_MEMORY, where);
+    if (!cli_hex_parse(text, bytes)) {
+        return refuse(manifest, "\"%.80s\" is not an even number of hex digits", text);
     }
-    return describe_refuse(manifest->describe, "%s: \"%s\" is not written in hex digits", where,
-                           text);
+    *ret_bytes = (struct capstore_bytes){bytes, len};
+    return true;
 }
 
-static bool read_key(struct manifest *manifest, const json_t *value, const char *where,
-                     struct cap_buf *ret_key)
+static bool read_key(struct manifest *manifest, const json_t *value, struct capstore_bytes *ret_key)
 {
     if (!json_is_string(value)) {
-        return describe_refuse(manifest->describe, "%s: a key in hex digits is wanted", where);
+        return refuse_type(manifest, value, "a string of hex digits");
     }
-    return read_hex(manifest, json_string_value(value), where, ret_key);
-}
-
-static struct capstore_bytes key_bytes(const struct cap_buf *key)
-{
-    return (struct capstore_bytes){key->data, key->len};
+    return read_hex(manifest, json_string_value(value), ret_key);
 }
 
 /* ---- content ---- */
@@ -126,21 +206,18 @@ static bool cut_part(struct manifest *manifest, const json_t *object,
         !member_u64(manifest, object, "length", INT64_MAX, &len)) {
         return false;
     }
-    if (offset > whole->len ||
-        (json_object_get(object, "length") != NULL && len > whole->len - offset)) {
-        return describe_refuse(manifest->describe,
-                               "\"%s\": the part leaves the file of %" PRIu64 " bytes",
-                               json_string_value(json_object_get(object, "file")), whole->len);
+    bool cut = json_object_get(object, "length") != NULL;
+    if (offset > whole->len || (cut && len > whole->len - offset)) {
+        return refuse(manifest,
+                      "the part reaches past the end of \"%s\", which has %" PRIu64 " bytes",
+                      json_string_value(json_object_get(object, "file")), whole->len);
     }
-    if (json_object_get(object, "length") == NULL) {
-        len = whole->len - offset;
-    }
-    struct part *part = describe_memory(manifest->describe, sizeof *part);
+    struct part *part = describe_memory(manifest->describe, sizeof(*part));
     if (part == NULL) {
         return false;
     }
     *part = (struct part){*whole, offset};
-    *ret_source = (struct capstore_source){part_read, part, len, NULL};
+    *ret_source = (struct capstore_source){part_read, part, cut ? len : whole->len - offset, NULL};
     return true;
 }
 
@@ -149,359 +226,395 @@ static bool open_file(struct manifest *manifest, const char *name,
 {
     char *path = NULL;
     if (name[0] == '\0' || strcmp(name, "-") == 0) {
-        return describe_refuse(manifest->describe, "\"%s\" is no file name", name);
+        return refuse(manifest, "\"%s\" is not a file name", name);
     }
     if (name[0] != '/' && asprintf(&path, "%s/%s", manifest->directory, name) < 0) {
-        return describe_ok(manifest->describe, CAPSTORE_E_NO_MEMORY, NULL);
+        return packed(manifest, CAPSTORE_E_NO_MEMORY);
     }
     bool good = describe_file(manifest->describe, path != NULL ? path : name, ret_source);
     free(path);
     return good;
 }
 
-/* The bytes that "file" or "hex" of an object name; none of them is no bytes. */
-static bool read_content(struct manifest *manifest, const json_t *object, const char *where,
+/* The bytes that "file" or "hex" of the present object name; neither of them means no bytes. */
+static bool read_content(struct manifest *manifest, const json_t *object,
                          struct capstore_source *ret_source)
 {
     const json_t *file = json_object_get(object, "file");
     const json_t *hex = json_object_get(object, "hex");
     struct capstore_source whole;
-    struct cap_buf bytes = {0};
+    struct capstore_bytes bytes = {NULL, 0};
+    bool good = true;
     if (file != NULL && hex != NULL) {
-        return describe_refuse(manifest->describe, "%s: \"file\" or \"hex\", not both", where);
+        return refuse(manifest, "\"file\" and \"hex\" exclude each other");
     }
     if (file == NULL && (json_object_get(object, "offset") || json_object_get(object, "length"))) {
-        return describe_refuse(manifest->describe, "%s: \"offset\" and \"length\" go with \"file\"",
-                               where);
+        return refuse(manifest, "\"offset\" and \"length\" go with \"file\"");
     }
+    size_t here = enter(manifest, file != NULL ? ".file" : ".hex");
     if (file != NULL) {
-        if (!json_is_string(file)) {
-            return describe_refuse(manifest->describe, "%s: \"file\" wants a string", where);
-        }
-        return open_file(manifest, json_string_value(file), &whole) &&
-               cut_part(manifest, object, &whole, ret_source);
+        good = json_is_string(file) ? open_file(manifest, json_string_value(file), &whole)
+                                    : refuse_type(manifest, file, "a string");
+    } else if (hex != NULL) {
+        good = read_key(manifest, hex, &bytes);
     }
-    if (hex != NULL && !read_key(manifest, hex, where, &bytes)) {
+    leave(manifest, here);
+    if (!good) {
         return false;
     }
-    bool good = describe_bytes(manifest->describe, &bytes, ret_source);
-    cap_buf_free(&bytes);
-    return good;
+    return file != NULL ? cut_part(manifest, object, &whole, ret_source)
+                        : describe_bytes(manifest->describe, bytes.data, bytes.len, ret_source);
 }
 
 static bool read_code(struct manifest *manifest, const json_t *code)
 {
     static const char *const names[] = {"file", "hex", "offset", "length", NULL};
     struct capstore_source source;
+    bool good = false;
     if (json_is_string(code)) {
-        if (!open_file(manifest, json_string_value(code), &source)) {
-            return false;
-        }
-    } else if (!members_known(manifest, code, "code", names) ||
-               !read_content(manifest, code, "code", &source)) {
-        return false;
+        good = open_file(manifest, json_string_value(code), &source);
+    } else if (!json_is_object(code)) {
+        good = refuse_type(manifest, code, "an object or the name of a file");
+    } else {
+        good = members_known(manifest, code, names) && read_content(manifest, code, &source);
     }
-    return describe_ok(manifest->describe, capstore_pack_code(manifest->describe->pack, &source),
-                       "code");
+    return good && packed(manifest, capstore_pack_code(manifest->describe->pack, &source));
 }
 
-/* ---- slots ---- */
+/* ---- lists ---- */
 
-static bool read_pieces(struct manifest *manifest, const json_t *pieces)
+/* Reads one element of an array, or one member of an object, at its place. */
+typedef bool read_element(struct manifest *manifest, const json_t *element, void *ctx);
+typedef bool read_member(struct manifest *manifest, const char *name, const json_t *member,
+                         void *ctx);
+
+static bool each_element(struct manifest *manifest, const json_t *array, read_element *read,
+                         void *ctx)
 {
-    static const char *const names[] = {"at", "file", "hex", "offset", "length", NULL};
     size_t i;
-    json_t *piece;
-    if (!json_is_array(pieces)) {
-        return describe_refuse(manifest->describe, "\"content\" wants an array");
+    json_t *element;
+    if (!json_is_array(array)) {
+        return refuse_type(manifest, array, "an array");
     }
-    json_array_foreach((json_t *)(uintptr_t)pieces, i, piece)
+    json_array_foreach((json_t *)(uintptr_t)array, i, element)
     {
-        uint64_t at;
-        struct capstore_source source;
-        if (!members_known(manifest, piece, "content", names) ||
-            !member_u64(manifest, piece, "at", UINT64_MAX, &at) ||
-            !read_content(manifest, piece, "content", &source)) {
+        size_t here = enter(manifest, "[%zu]", i);
+        if (!read(manifest, element, ctx)) {
             return false;
         }
-        enum capstore_error error = capstore_pack_content(manifest->describe->pack, at, &source);
-        if (error == CAPSTORE_E_INVALID_ARGUMENT) {
-            return describe_refuse(manifest->describe,
-                                   "content: piece %zu overlaps the one before or is too far up",
-                                   i);
-        }
-        if (!describe_ok(manifest->describe, error, "content")) {
-            return false;
-        }
+        leave(manifest, here);
     }
     return true;
 }
 
-static bool read_image_slot(struct manifest *manifest, const json_t *slot, const char *name,
+static bool each_member(struct manifest *manifest, const json_t *object, read_member *read,
+                        void *ctx)
+{
+    const char *name;
+    json_t *member;
+    if (!json_is_object(object)) {
+        return refuse_type(manifest, object, "an object");
+    }
+    json_object_foreach((json_t *)(uintptr_t)object, name, member)
+    {
+        size_t here = enter(manifest, "[\"%.80s\"]", name);
+        if (!read(manifest, name, member, ctx)) {
+            return false;
+        }
+        leave(manifest, here);
+    }
+    return true;
+}
+
+/* ---- slots ---- */
+
+static bool read_piece(struct manifest *manifest, const json_t *piece, void *ctx)
+{
+    static const char *const names[] = {"at", "file", "hex", "offset", "length", NULL};
+    uint64_t at;
+    struct capstore_source source;
+    (void)ctx;
+    if (!members_known(manifest, piece, names) ||
+        !member_u64(manifest, piece, "at", UINT64_MAX, &at) ||
+        !read_content(manifest, piece, &source)) {
+        return false;
+    }
+    enum capstore_error error = capstore_pack_content(manifest->describe->pack, at, &source);
+    if (error == CAPSTORE_E_INVALID_ARGUMENT) {
+        return refuse(manifest, "overlaps the piece before it, or lies too high");
+    }
+    return packed(manifest, error);
+}
+
+static bool read_image_slot(struct manifest *manifest, const json_t *slot,
                             struct capstore_bytes key)
 {
     static const char *const names[] = {"image", NULL};
     struct capstore_hash hash;
     const char *text = json_string_value(json_object_get(slot, "image"));
-    if (!members_known(manifest, slot, name, names)) {
+    if (!members_known(manifest, slot, names)) {
         return false;
     }
     if (text == NULL || capstore_hash_parse(text, &hash) != CAPSTORE_OK) {
-        return describe_refuse(manifest->describe, "slot %s: \"image\" wants 64 hex digits", name);
+        (void)enter(manifest, ".image");
+        return refuse(manifest, "not a hash: expected 64 hex digits");
     }
-    return describe_ok(manifest->describe,
-                       capstore_pack_image(manifest->describe->pack, key, &hash), name);
+    return packed(manifest, capstore_pack_image(manifest->describe->pack, key, &hash));
 }
 
-static bool read_slot(struct manifest *manifest, enum capstore_table table, const json_t *slot,
-                      const char *name, struct capstore_bytes key)
+/* A slot of the table *ctx. */
+static bool read_slot(struct manifest *manifest, const char *name, const json_t *slot, void *ctx)
 {
     static const char *const names[] = {"size", "file", "hex", "offset", "length", "content", NULL};
-    uint64_t size;
+    const enum capstore_table *table = ctx;
+    struct capstore_pack *pack = manifest->describe->pack;
+    struct capstore_bytes key;
     struct capstore_source source;
-    if (table == CAPSTORE_TABLE_PINNED && json_object_get(slot, "image") != NULL) {
-        return read_image_slot(manifest, slot, name, key);
+    uint64_t size;
+    if (!read_hex(manifest, name, &key)) {
+        return false;
     }
-    if (!members_known(manifest, slot, name, names) ||
+    if (*table == CAPSTORE_TABLE_PINNED && json_object_get(slot, "image") != NULL) {
+        return read_image_slot(manifest, slot, key);
+    }
+    if (!members_known(manifest, slot, names) ||
         !member_u64(manifest, slot, "size", CLI_MAX_SIZE, &size) ||
-        !describe_ok(manifest->describe,
-                     capstore_pack_data(manifest->describe->pack, table, key, size), name)) {
+        !packed(manifest, capstore_pack_data(pack, *table, key, size))) {
         return false;
     }
     const json_t *pieces = json_object_get(slot, "content");
-    if (pieces != NULL && (json_object_get(slot, "file") || json_object_get(slot, "hex") ||
-                           json_object_get(slot, "offset") || json_object_get(slot, "length"))) {
-        return describe_refuse(manifest->describe,
-                               "slot %s: \"content\" stands alone or beside \"size\"", name);
+    if (pieces == NULL) {
+        return read_content(manifest, slot, &source) &&
+               packed(manifest, capstore_pack_content(pack, 0, &source));
     }
-    if (pieces != NULL) {
-        return read_pieces(manifest, pieces);
+    if (json_object_get(slot, "file") || json_object_get(slot, "hex") ||
+        json_object_get(slot, "offset") || json_object_get(slot, "length")) {
+        return refuse(manifest, "\"content\" goes with \"size\" only");
     }
-    return read_content(manifest, slot, name, &source) &&
-           describe_ok(manifest->describe,
-                       capstore_pack_content(manifest->describe->pack, 0, &source), name);
+    (void)enter(manifest, ".content");
+    return each_element(manifest, pieces, read_piece, NULL);
 }
 
-static bool read_slots(struct manifest *manifest, enum capstore_table table, const json_t *slots)
+static bool read_pinned(struct manifest *manifest, const json_t *slots)
 {
-    const char *name;
-    json_t *slot;
-    if (!json_is_object(slots)) {
-        return describe_refuse(manifest->describe, "\"%s\" wants an object of slots by key",
-                               capstore_table_name(table));
-    }
-    json_object_foreach((json_t *)(uintptr_t)slots, name, slot)
-    {
-        struct cap_buf key;
-        if (!read_hex(manifest, name, capstore_table_name(table), &key)) {
-            return false;
-        }
-        bool good = read_slot(manifest, table, slot, name, key_bytes(&key));
-        cap_buf_free(&key);
-        if (!good) {
-            return false;
-        }
-    }
-    return true;
+    enum capstore_table table = CAPSTORE_TABLE_PINNED;
+    return each_member(manifest, slots, read_slot, &table);
+}
+
+static bool read_initial(struct manifest *manifest, const json_t *slots)
+{
+    enum capstore_table table = CAPSTORE_TABLE_INITIAL;
+    return each_member(manifest, slots, read_slot, &table);
 }
 
 /* ---- endpoints, mappings, lists of keys ---- */
 
-static bool read_registers(struct manifest *manifest, const json_t *object,
-                           struct capstore_register *registers, size_t *ret_count)
+struct registers {
+    size_t count;
+    struct capstore_register list[REGISTERS_MAX];
+};
+
+static bool read_register(struct manifest *manifest, const char *name, const json_t *value,
+                          void *ctx)
 {
-    const char *name;
-    json_t *value;
-    *ret_count = 0;
-    if (object == NULL) {
-        return true;
+    struct registers *registers = ctx;
+    uint64_t index;
+    uint64_t number;
+    if (!cli_parse_u64(name, &index) || index > UINT8_MAX || registers->count == REGISTERS_MAX) {
+        return refuse(manifest, "not a register");
     }
-    if (!json_is_object(object)) {
-        return describe_refuse(manifest->describe,
-                               "\"initial_regs\" wants an object of values by register");
+    if (!read_u64(manifest, value, UINT64_MAX, &number)) {
+        return false;
     }
-    json_object_foreach((json_t *)(uintptr_t)object, name, value)
-    {
-        uint64_t index;
-        uint64_t number;
-        if (!cli_parse_u64(name, &index) || index > UINT8_MAX || *ret_count == REGISTERS_MAX) {
-            return describe_refuse(manifest->describe, "initial_regs: \"%s\" is no register", name);
-        }
-        if (!read_u64(manifest, value, "initial_regs", UINT64_MAX, &number)) {
-            return false;
-        }
-        registers[(*ret_count)++] = (struct capstore_register){(uint8_t)index, number};
-    }
+    registers->list[registers->count++] = (struct capstore_register){(uint8_t)index, number};
     return true;
 }
 
-static bool read_endpoint(struct manifest *manifest, const char *name, const json_t *endpoint)
+static bool read_endpoint(struct manifest *manifest, const char *name, const json_t *endpoint,
+                          void *ctx)
 {
     static const char *const names[] = {"entry_pc", "arg_registers", "arg_cnode_size",
                                         "initial_regs", NULL};
-    struct capstore_register registers[REGISTERS_MAX];
-    struct capstore_endpoint_args args = {.registers = registers};
+    struct registers registers = {.count = 0};
+    struct capstore_endpoint_args args = {.registers = registers.list};
+    struct capstore_bytes key;
     uint64_t arg_registers;
     uint64_t arg_cnode_size;
-    struct cap_buf key;
-    if (!members_known(manifest, endpoint, "endpoint", names) ||
+    (void)ctx;
+    if (!read_hex(manifest, name, &key) || !members_known(manifest, endpoint, names) ||
         !member_u64(manifest, endpoint, "entry_pc", UINT64_MAX, &args.entry_pc) ||
         !member_u64(manifest, endpoint, "arg_registers", UINT8_MAX, &arg_registers) ||
-        !member_u64(manifest, endpoint, "arg_cnode_size", UINT8_MAX, &arg_cnode_size) ||
-        !read_registers(manifest, json_object_get(endpoint, "initial_regs"), registers,
-                        &args.register_count) ||
-        !read_hex(manifest, name, "endpoints", &key)) {
+        !member_u64(manifest, endpoint, "arg_cnode_size", UINT8_MAX, &arg_cnode_size)) {
         return false;
     }
+    const json_t *initial = json_object_get(endpoint, "initial_regs");
+    size_t here = enter(manifest, ".initial_regs");
+    if (initial != NULL && !each_member(manifest, initial, read_register, &registers)) {
+        return false;
+    }
+    leave(manifest, here);
+    args.register_count = registers.count;
     args.arg_registers = (uint8_t)arg_registers;
     args.arg_cnode_size = (uint8_t)arg_cnode_size;
-    bool good = describe_ok(
-        manifest->describe,
-        capstore_pack_endpoint(manifest->describe->pack, key_bytes(&key), &args), "endpoints");
-    cap_buf_free(&key);
-    return good;
+    return packed(manifest, capstore_pack_endpoint(manifest->describe->pack, key, &args));
 }
 
 static bool read_endpoints(struct manifest *manifest, const json_t *endpoints)
 {
-    const char *name;
-    json_t *endpoint;
-    if (!json_is_object(endpoints)) {
-        return describe_refuse(manifest->describe, "\"endpoints\" wants an object by key");
-    }
-    json_object_foreach((json_t *)(uintptr_t)endpoints, name, endpoint)
-    {
-        if (!read_endpoint(manifest, name, endpoint)) {
-            return false;
-        }
-    }
-    return true;
+    return each_member(manifest, endpoints, read_endpoint, NULL);
 }
 
-static bool read_mapping(struct manifest *manifest, const json_t *mapping)
+struct steps {
+    size_t count;
+    struct capstore_bytes keys[MANIFEST_STEPS];
+};
+
+static bool read_step(struct manifest *manifest, const json_t *value, void *ctx)
+{
+    struct steps *steps = ctx;
+    if (steps->count == MANIFEST_STEPS) {
+        return refuse(manifest, "a path of more than %d steps", MANIFEST_STEPS);
+    }
+    return read_key(manifest, value, &steps->keys[steps->count++]);
+}
+
+static bool read_mapping(struct manifest *manifest, const json_t *mapping, void *ctx)
 {
     static const char *const names[] = {"start", "size", "source", NULL};
-    struct cap_buf keys[MANIFEST_STEPS] = {{0}};
-    struct capstore_bytes path[MANIFEST_STEPS];
+    struct steps path = {.count = 0};
     uint64_t start;
     uint64_t size;
-    const json_t *source = json_object_get(mapping, "source");
-    if (!members_known(manifest, mapping, "mappings", names) ||
+    (void)ctx;
+    if (!members_known(manifest, mapping, names) ||
         !member_u64(manifest, mapping, "start", UINT64_MAX, &start) ||
         !member_u64(manifest, mapping, "size", UINT64_MAX, &size)) {
         return false;
     }
-    if (!json_is_array(source) || json_array_size(source) > MANIFEST_STEPS) {
-        return describe_refuse(manifest->describe, "mappings: \"source\" wants an array of keys");
+    size_t here = enter(manifest, ".source");
+    if (!each_element(manifest, json_object_get(mapping, "source"), read_step, &path)) {
+        return false;
     }
-    size_t steps = json_array_size(source);
-    bool good = true;
-    for (size_t i = 0; good && i < steps; i++) {
-        good = read_key(manifest, json_array_get(source, i), "source", &keys[i]);
-        path[i] = key_bytes(&keys[i]);
-    }
-    good = good &&
-           describe_ok(manifest->describe,
-                       capstore_pack_mapping(manifest->describe->pack, start, size, path, steps),
-                       "mappings");
-    for (size_t i = 0; i < steps; i++) {
-        cap_buf_free(&keys[i]);
-    }
-    return good;
+    leave(manifest, here);
+    return packed(manifest, capstore_pack_mapping(manifest->describe->pack, start, size, path.keys,
+                                                  path.count));
 }
 
 static bool read_mappings(struct manifest *manifest, const json_t *mappings)
 {
-    size_t i;
-    json_t *mapping;
-    if (!json_is_array(mappings)) {
-        return describe_refuse(manifest->describe, "\"mappings\" wants an array");
-    }
-    json_array_foreach((json_t *)(uintptr_t)mappings, i, mapping)
-    {
-        if (!read_mapping(manifest, mapping)) {
-            return false;
-        }
-    }
-    return true;
+    return each_element(manifest, mappings, read_mapping, NULL);
 }
 
-/* One key, handed to one of the packer's functions that take a slot. */
-static bool add_slot(struct manifest *manifest, const json_t *value, const char *where,
-                     enum capstore_error (*add)(struct capstore_pack *, struct capstore_bytes))
+static bool read_receiver(struct manifest *manifest, const json_t *value)
 {
-    struct cap_buf key;
-    if (!read_key(manifest, value, where, &key)) {
-        return false;
-    }
-    bool good =
-        describe_ok(manifest->describe, add(manifest->describe->pack, key_bytes(&key)), where);
-    cap_buf_free(&key);
-    return good;
+    struct capstore_bytes key;
+    return json_is_null(value) ||
+           (read_key(manifest, value, &key) &&
+            packed(manifest, capstore_pack_yield_receiver(manifest->describe->pack, key)));
 }
 
-static bool add_slots(struct manifest *manifest, const json_t *values, const char *where,
-                      enum capstore_error (*add)(struct capstore_pack *, struct capstore_bytes))
+static bool read_gas_slot(struct manifest *manifest, const json_t *value, void *ctx)
 {
-    size_t i;
-    json_t *value;
-    if (!json_is_array(values)) {
-        return describe_refuse(manifest->describe, "\"%s\" wants an array of keys", where);
-    }
-    json_array_foreach((json_t *)(uintptr_t)values, i, value)
-    {
-        if (!add_slot(manifest, value, where, add)) {
-            return false;
-        }
-    }
-    return true;
+    struct capstore_bytes key;
+    (void)ctx;
+    return read_key(manifest, value, &key) &&
+           packed(manifest, capstore_pack_gas_slot(manifest->describe->pack, key));
+}
+
+static bool read_gas_slots(struct manifest *manifest, const json_t *values)
+{
+    return each_element(manifest, values, read_gas_slot, NULL);
+}
+
+static bool read_quota_slot(struct manifest *manifest, const json_t *value, void *ctx)
+{
+    struct capstore_bytes key;
+    (void)ctx;
+    return read_key(manifest, value, &key) &&
+           packed(manifest, capstore_pack_quota_slot(manifest->describe->pack, key));
+}
+
+static bool read_quota_slots(struct manifest *manifest, const json_t *values)
+{
+    return each_element(manifest, values, read_quota_slot, NULL);
 }
 
 /* ---- the whole ---- */
 
 static bool read_root(struct manifest *manifest, const json_t *root)
 {
-    static const char *const names[] = {"code",      "endpoints",   "mappings",
-                                        "pinned",    "initial",     "yield_receiver_slot",
-                                        "gas_slots", "quota_slots", NULL};
-    if (!members_known(manifest, root, "manifest", names)) {
+    static const struct {
+        const char *name;
+        bool (*read)(struct manifest *manifest, const json_t *value);
+    } members[] = {
+        {"code", read_code},           {"endpoints", read_endpoints},
+        {"mappings", read_mappings},   {"pinned", read_pinned},
+        {"initial", read_initial},     {"yield_receiver_slot", read_receiver},
+        {"gas_slots", read_gas_slots}, {"quota_slots", read_quota_slots},
+    };
+    const size_t count = sizeof(members) / sizeof(members[0]);
+    const char *names[sizeof(members) / sizeof(members[0]) + 1] = {NULL};
+    for (size_t i = 0; i < count; i++) {
+        names[i] = members[i].name;
+    }
+    if (!members_known(manifest, root, names)) {
         return false;
     }
-    const json_t *code = json_object_get(root, "code");
-    const json_t *endpoints = json_object_get(root, "endpoints");
-    const json_t *mappings = json_object_get(root, "mappings");
-    const json_t *pinned = json_object_get(root, "pinned");
-    const json_t *initial = json_object_get(root, "initial");
-    const json_t *receiver = json_object_get(root, "yield_receiver_slot");
-    const json_t *gas = json_object_get(root, "gas_slots");
-    const json_t *quota = json_object_get(root, "quota_slots");
-    return (code == NULL || read_code(manifest, code)) &&
-           (endpoints == NULL || read_endpoints(manifest, endpoints)) &&
-           (mappings == NULL || read_mappings(manifest, mappings)) &&
-           (pinned == NULL || read_slots(manifest, CAPSTORE_TABLE_PINNED, pinned)) &&
-           (initial == NULL || read_slots(manifest, CAPSTORE_TABLE_INITIAL, initial)) &&
-           (receiver == NULL || json_is_null(receiver) ||
-            add_slot(manifest, receiver, "yield_receiver_slot", capstore_pack_yield_receiver)) &&
-           (gas == NULL || add_slots(manifest, gas, "gas_slots", capstore_pack_gas_slot)) &&
-           (quota == NULL || add_slots(manifest, quota, "quota_slots", capstore_pack_quota_slot));
+    for (size_t i = 0; i < count; i++) {
+        const json_t *value = json_object_get(root, members[i].name);
+        size_t here = enter(manifest, ".%s", members[i].name);
+        if (value != NULL && !members[i].read(manifest, value)) {
+            return false;
+        }
+        leave(manifest, here);
+    }
+    return true;
+}
+
+/* Editors of another system put an invisible mark in front of a text: that of UTF-8 is skipped,
+ * those of other encodings are named. */
+static bool skip_mark(struct manifest *manifest, char **text, size_t *len)
+{
+    const unsigned char *bytes = (const unsigned char *)*text;
+    if (*len >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0) {
+        *text += 3;
+        *len -= 3;
+    } else if (*len >= 2 &&
+               (memcmp(bytes, "\xff\xfe", 2) == 0 || memcmp(bytes, "\xfe\xff", 2) == 0)) {
+        return refuse(manifest, "the text is in UTF-16 or UTF-32; save it as UTF-8");
+    }
+    return true;
+}
+
+static bool parse(struct manifest *manifest, char *text, size_t len)
+{
+    json_error_t where;
+    if (!skip_mark(manifest, &text, &len)) {
+        return false;
+    }
+    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
+    bool good = root != NULL ? read_root(manifest, root)
+                             : describe_refuse(manifest->describe, "%s:%d:%d: %s", manifest->path,
+                                               where.line, where.column, where.text);
+    json_decref(root);
+    return good;
 }
 
 /* The text of the manifest, or NULL after saying what is wrong. */
-static char *read_text(struct describe *describe, const char *path, size_t *ret_len)
+static char *read_text(struct manifest *manifest, size_t *ret_len)
 {
     struct cli_input input;
     char *text = NULL;
-    if (!cli_input_open(describe->cli, path, &input)) {
+    if (!cli_input_open(manifest->describe->cli, manifest->path, &input)) {
         return NULL;
     }
     size_t len = (size_t)input.len;
     if (input.len > MANIFEST_MAX) {
-        (void)describe_refuse(describe, "%s: a manifest has at most 16 MiB", path);
+        (void)refuse(manifest, "longer than 16 MiB, the limit for a manifest");
     } else {
         text = malloc(len + 1);
         enum capstore_error error =
             text == NULL ? CAPSTORE_E_NO_MEMORY : input.source.read(input.source.ctx, 0, text, len);
-        if (!describe_ok(describe, error, path)) {
+        if (!packed(manifest, error)) {
             free(text);
             text = NULL;
         }
@@ -520,22 +633,16 @@ static char *directory_of(const char *path)
     return strndup(path, slash == path ? 1 : (size_t)(slash - path));
 }
 
-bool describe_manifest(struct describe *describe, const char *path)
+bool manifest_read(struct describe *describe, const char *path)
 {
-    struct manifest manifest = {describe, directory_of(path)};
-    json_error_t where;
+    struct manifest manifest = {
+        .describe = describe, .path = path, .directory = directory_of(path)};
     size_t len;
-    bool good = manifest.directory != NULL || describe_ok(describe, CAPSTORE_E_NO_MEMORY, NULL);
-    char *text = good ? read_text(describe, path, &len) : NULL;
-    json_t *root = NULL;
-    good = text != NULL;
-    if (good) {
-        root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
-        good = root != NULL || describe_refuse(describe, "%s:%d:%d: %s", path, where.line,
-                                               where.column, where.text);
+    if (manifest.directory == NULL) {
+        return describe_ok(describe, CAPSTORE_E_NO_MEMORY, NULL);
     }
-    good = good && read_root(&manifest, root);
-    json_decref(root);
+    char *text = read_text(&manifest, &len);
+    bool good = text != NULL && parse(&manifest, text, len);
     free(text);
     free(manifest.directory);
     return good;

@@ -5,93 +5,77 @@
 #include "client/capctl/progress.h"
 #include "client/capctl/result.h"
 
-enum cli_exit cli_print(struct cli *cli, struct out *out, enum cli_exit exit)
+enum cli_exit cli_print(struct cli *cli, json_t *object, enum cli_exit exit)
 {
-    if (out_finish(out, cli->quiet ? stderr : stdout)) {
-        return exit;
-    }
-    return cli_fail(cli, CLI_FAILED, "io", "cannot write the result");
+    bool good = out_print(object, cli->json, cli->quiet ? stderr : stdout);
+    json_decref(object);
+    return good ? exit : cli_fail(cli, CLI_FAILED, "io", "cannot write the result");
 }
 
-static void print_warnings(struct out *out, const struct capstore_check *check)
+static json_t *warning_object(const struct capstore_warning *warning)
 {
-    out_array(out, "warnings");
-    for (size_t i = 0; i < check->warning_count; i++) {
-        const struct capstore_warning *warning = &check->warnings[i];
-        out_object(out, NULL);
-        out_text(out, "reason", warning->reason);
-        if (warning->has_key) {
-            out_key(out, "key", warning->key);
-        }
-        if (warning->has_index) {
-            out_u64(out, "mapping", warning->index);
-        }
-        if (warning->has_other_index) {
-            out_u64(out, "other_mapping", warning->other_index);
-        }
-        if (warning->has_value && strcmp(warning->reason, "arena_unused") == 0) {
-            out_u64(out, "bytes", warning->value);
-        } else if (warning->has_value) {
-            out_address(out, "address", warning->value);
-        }
-        out_text(out, "message", warning->text);
-        out_end(out);
-    }
-    out_end(out);
+    bool bytes = strcmp(warning->reason, "arena_unused") == 0;
+    return json_pack("{s:o, s:o*, s:o*, s:o*, s:o*, s:o*, s:o}", "reason",
+                     out_text(warning->reason), "key",
+                     warning->has_key ? out_key(warning->key) : NULL, "mapping",
+                     warning->has_index ? out_u64(warning->index) : NULL, "other_mapping",
+                     warning->has_other_index ? out_u64(warning->other_index) : NULL, "bytes",
+                     warning->has_value && bytes ? out_u64(warning->value) : NULL, "address",
+                     warning->has_value && !bytes ? out_address(warning->value) : NULL, "message",
+                     out_text(warning->text));
 }
 
-static void print_caps(struct out *out, const struct capstore_check *check)
+static json_t *data_object(const struct capstore_check_data *data)
 {
-    out_array(out, "data");
-    for (size_t i = 0; i < check->data_count; i++) {
-        const struct capstore_check_data *data = &check->data[i];
-        out_object(out, NULL);
-        out_text(out, "table", capstore_table_name(data->table));
-        out_key(out, "slot", data->slot);
-        out_size(out, "size", data->size);
-        out_hash(out, "cap_hash", &data->cap_hash);
-        out_size(out, "body_len", data->body_len);
-        out_end(out);
-    }
-    out_end(out);
-    out_array(out, "images");
-    for (size_t i = 0; i < check->image_count; i++) {
-        out_object(out, NULL);
-        out_key(out, "slot", check->images[i].slot);
-        out_hash(out, "cap_hash", &check->images[i].cap_hash);
-        out_end(out);
-    }
-    out_end(out);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "table",
+                     out_text(capstore_table_name(data->table)), "slot", out_key(data->slot),
+                     "size", out_u64(data->size), "cap_hash", out_hash(&data->cap_hash), "body_len",
+                     out_u64(data->body_len));
 }
 
-enum cli_exit cli_print_check(struct cli *cli, const struct capstore_check *check)
+enum cli_exit cli_print_check(struct cli *cli, const struct capstore_check_result *check,
+                              json_t *warnings)
 {
-    struct out out;
-    out_begin(&out, cli->json);
     if (check->error != CAPSTORE_OK) {
-        out_text(&out, "verdict", "refused");
-        out_text(&out, "error", capstore_error_name(check->error));
-        out_text(&out, "message", check->message);
-        return cli_print(cli, &out, CLI_NO);
+        json_decref(warnings);
+        return cli_print(cli,
+                         json_pack("{s:s, s:o, s:o}", "verdict", "refused", "error",
+                                   out_text(capstore_error_name(check->error)), "message",
+                                   out_text(check->message)),
+                         CLI_NO);
     }
-    out_text(&out, "verdict", "accepted");
-    out_hash(&out, "image_content_hash", &check->content_hash);
-    out_hash(&out, "cap_hash", &check->cap_hash);
-    out_size(&out, "body_len", check->body_len);
-    print_caps(&out, check);
-    print_warnings(&out, check);
-    return cli_print(cli, &out, CLI_DONE);
+    json_t *data = json_array();
+    for (size_t i = 0; i < check->data_count; i++) {
+        data = out_append(data, data_object(&check->data[i]));
+    }
+    json_t *images = json_array();
+    for (size_t i = 0; i < check->image_count; i++) {
+        images = out_append(images, json_pack("{s:o, s:o}", "slot", out_key(check->images[i].slot),
+                                              "cap_hash", out_hash(&check->images[i].cap_hash)));
+    }
+    if (warnings == NULL) {
+        warnings = json_array();
+    }
+    for (size_t i = 0; i < check->warning_count; i++) {
+        warnings = out_append(warnings, warning_object(&check->warnings[i]));
+    }
+    return cli_print(cli,
+                     json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "verdict", "accepted",
+                               "image_content_hash", out_hash(&check->content_hash), "cap_hash",
+                               out_hash(&check->cap_hash), "body_len", out_u64(check->body_len),
+                               "data", data, "images", images, "warnings", warnings),
+                     CLI_DONE);
 }
 
-struct capstore_check *cli_judge(struct cli *cli, const struct capstore_source *wire,
-                                 enum cli_exit *ret_exit)
+struct capstore_check_result *cli_judge(struct cli *cli, const struct capstore_source *wire,
+                                        enum cli_exit *ret_exit)
 {
     struct cli_meter meter;
     cli_meter_start(&meter, "checking", NULL);
     cli->meter = &meter;
     /* The arena is read for the content hash and once more for what names it. */
     struct capstore_source metered = cli_meter_source(&meter, wire, 2);
-    struct capstore_check *check = NULL;
+    struct capstore_check_result *check = NULL;
     enum capstore_error error = capstore_check(&metered, &check);
     cli_meter_stop(&meter);
     cli->meter = NULL;
@@ -119,12 +103,12 @@ enum cli_exit cli_check(struct cli *cli)
         return CLI_FAILED;
     }
     enum cli_exit exit = CLI_FAILED;
-    struct capstore_check *check = cli_judge(cli, &input.source, &exit);
+    struct capstore_check_result *check = cli_judge(cli, &input.source, &exit);
     if (check != NULL) {
         if (check->error == CAPSTORE_E_SSZ) {
             note_body(cli, &input);
         }
-        exit = cli_print_check(cli, check);
+        exit = cli_print_check(cli, check, NULL);
     }
     capstore_check_free(check);
     cli_input_close(&input);
@@ -135,7 +119,7 @@ enum cli_exit cli_hash(struct cli *cli)
 {
     uint64_t size;
     struct cli_input input;
-    if (!cli_option_size(cli, "size", 0, &size)) {
+    if (!cli_option_size(cli, CLI_SIZE, 0, &size)) {
         return CLI_USAGE;
     }
     if (!cli_input_open(cli, cli->arguments[0], &input)) {
@@ -153,10 +137,8 @@ enum cli_exit cli_hash(struct cli *cli)
     if (error != CAPSTORE_OK) {
         return cli_fail_error(cli, error, cli->arguments[0], NULL);
     }
-    struct out out;
-    out_begin(&out, cli->json);
-    out_hash(&out, "cap_hash", &id.cap_hash);
-    out_size(&out, "size", id.size);
-    out_size(&out, "body_len", id.body_len);
-    return cli_print(cli, &out, CLI_DONE);
+    return cli_print(cli,
+                     json_pack("{s:o, s:o, s:o}", "cap_hash", out_hash(&id.cap_hash), "size",
+                               out_u64(id.size), "body_len", out_u64(id.body_len)),
+                     CLI_DONE);
 }

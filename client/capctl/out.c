@@ -1,270 +1,255 @@
-/* Two ways to print one object: JSON on one line, or indented lines for a person. */
+/* One object, two ways to print it. */
 #include "client/capctl/out.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
-static void put(struct out *out, const char *text, size_t len)
+/* In front of an integer that jansson cannot hold; no other text has this character in it. */
+#define BIG      "\x1a"
+#define BIG_JSON "\"\\u001A"
+
+#define LINE_MAX_LEN 98 /* a longer array takes a line per value */
+
+/* ---- values ---- */
+
+json_t *out_text(const char *value)
 {
-    if (out->error == CAP_OK) {
-        out->error = cap_buf_append(&out->text, text, len);
+    json_t *text = json_string(value);
+    if (text != NULL) {
+        return text;
     }
-}
-
-static void puts_text(struct out *out, const char *text)
-{
-    put(out, text, strlen(text));
-}
-
-/* The length of the UTF-8 sequence at `text`, 0 when it is none (overlong and surrogates included).
- */
-static size_t utf8_len(const unsigned char *text)
-{
-    size_t len = text[0] < 0x80   ? 1
-                 : text[0] < 0xc2 ? 0
-                 : text[0] < 0xe0 ? 2
-                 : text[0] < 0xf0 ? 3
-                                  : 4;
-    if (text[0] > 0xf4) {
-        return 0;
-    }
-    for (size_t i = 1; i < len; i++) {
-        if ((text[i] & 0xc0) != 0x80) {
-            return 0;
+    char *copy = strdup(value);
+    for (char *at = copy; at != NULL && *at != '\0'; at++) {
+        if ((unsigned char)*at >= 0x80) {
+            *at = '?';
         }
     }
-    if ((text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xed && text[1] > 0x9f) ||
-        (text[0] == 0xf0 && text[1] < 0x90) || (text[0] == 0xf4 && text[1] > 0x8f)) {
-        return 0;
-    }
-    return len;
+    text = copy != NULL ? json_string(copy) : NULL;
+    free(copy);
+    return text;
 }
 
-static void json_string(struct out *out, const char *value)
+json_t *out_u64(uint64_t value)
 {
-    puts_text(out, "\"");
-    const unsigned char *at = (const unsigned char *)value;
-    while (*at != '\0') {
-        char escape[8];
-        size_t len = utf8_len(at);
-        if (*at == '"' || *at == '\\') {
-            snprintf(escape, sizeof escape, "\\%c", *at);
-            puts_text(out, escape);
-        } else if (*at < ' ' || *at == 0x7f || len == 0) {
-            snprintf(escape, sizeof escape, "\\u%04x", len == 0 ? 0xfffdu : (unsigned)*at);
-            puts_text(out, escape);
-        } else {
-            put(out, (const char *)at, len);
-        }
-        at += len == 0 ? 1 : len;
+    if (value <= INT64_MAX) {
+        return json_integer((json_int_t)value);
     }
-    puts_text(out, "\"");
+    return json_sprintf(BIG "%" PRIu64, value);
 }
 
-static struct out_level *level(struct out *out)
+json_t *out_address(uint64_t value)
 {
-    return &out->levels[out->depth];
+    return json_sprintf("0x%" PRIx64, value);
 }
 
-/* Objects indent, the arrays around them do not: "- " takes that place. */
-static void indent(struct out *out)
+json_t *out_hash(const struct capstore_hash *hash)
 {
-    for (int i = 1; i <= out->depth; i++) {
-        if (!out->levels[i].array) {
-            puts_text(out, "  ");
-        }
-    }
+    char hex[CAPSTORE_HASH_HEX_SIZE];
+    capstore_hash_format(hash, hex);
+    return json_string(hex);
 }
 
-/* For a person: what stands in front of a value on its line. */
-static void human_lead(struct out *out, const char *name)
+json_t *out_key(struct capstore_bytes key)
 {
-    struct out_level *at = level(out);
-    if (at->inline_array) {
-        puts_text(out, " ");
-        return;
+    char *hex = malloc(2 * key.len + 1);
+    if (hex == NULL) {
+        return NULL;
     }
-    if (out->dash) {
-        out->dash = false; /* the "- " stands there already */
-    } else {
-        if (out->text.len > 0) {
-            puts_text(out, "\n");
-        }
-        indent(out);
-        if (at->array) {
-            puts_text(out, "- ");
-        }
-    }
-    if (name != NULL) {
-        puts_text(out, name);
-        puts_text(out, ":");
-    }
+    cli_hex_format(key, hex);
+    json_t *text = json_string(hex);
+    free(hex);
+    return text;
 }
 
-static void lead(struct out *out, const char *name)
+json_t *out_append(json_t *array, json_t *value)
 {
-    if (!out->json) {
-        human_lead(out, name);
-        level(out)->count++;
-        return;
+    if (json_array_append_new(array, value) == 0) {
+        return array;
     }
-    if (level(out)->count++ > 0) {
-        puts_text(out, ", ");
-    }
-    if (name != NULL) {
-        json_string(out, name);
-        puts_text(out, ": ");
-    }
+    json_decref(array);
+    return NULL;
 }
 
-/* A value that looks the same in both forms, but for quotes. */
-static void plain(struct out *out, const char *name, const char *value, bool quoted)
+/* ---- JSON ---- */
+
+static bool print_json(const json_t *object, FILE *file)
 {
-    lead(out, name);
-    if (out->json && quoted) {
-        json_string(out, value);
-        return;
+    char *text = json_dumps(object, 0);
+    if (text == NULL) {
+        return false;
     }
-    if (!out->json && name != NULL) {
-        puts_text(out, " ");
+    const char *at = text;
+    for (const char *big; (big = strstr(at, BIG_JSON)) != NULL;) {
+        const char *digits = big + strlen(BIG_JSON);
+        size_t len = strspn(digits, "0123456789");
+        fprintf(file, "%.*s%.*s", (int)(big - at), at, (int)len, digits);
+        at = digits + len + 1; /* past the closing quote */
     }
-    puts_text(out, value[0] == '\0' ? "\"\"" : value);
+    bool good = fputs(at, file) >= 0;
+    free(text);
+    return good;
 }
 
-void out_begin(struct out *out, bool json)
-{
-    *out = (struct out){.json = json};
-    if (json) {
-        puts_text(out, "{");
-    }
-}
-
-void out_text(struct out *out, const char *name, const char *value)
-{
-    plain(out, name, value, true);
-}
-
-void out_u64(struct out *out, const char *name, uint64_t value)
-{
-    char text[24];
-    snprintf(text, sizeof text, "%" PRIu64, value);
-    plain(out, name, text, false);
-}
+/* ---- for a person ---- */
 
 void out_human_size(uint64_t value, char ret_text[32])
 {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
     size_t unit = 0;
     double shown = (double)value;
-    while (shown >= 1024 && unit + 1 < sizeof units / sizeof units[0]) {
+    while (shown >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0])) {
         shown /= 1024;
         unit++;
     }
     snprintf(ret_text, 32, unit == 0 ? "%.0f %s" : "%.1f %s", shown, units[unit]);
 }
 
-void out_size(struct out *out, const char *name, uint64_t value)
+static bool ends_with(const char *text, const char *end)
 {
-    char text[64];
-    char human[32];
-    out_human_size(value, human);
-    if (out->json || value < 1024) {
-        snprintf(text, sizeof text, "%" PRIu64, value);
+    size_t len = strlen(text);
+    size_t end_len = strlen(end);
+    return len >= end_len && strcmp(text + len - end_len, end) == 0;
+}
+
+/* Whether a member counts bytes, by the way that capctl and the daemon name members. */
+static bool counts_bytes(const char *name)
+{
+    return strstr(name, "bytes") != NULL || ends_with(name, "_len") || strcmp(name, "size") == 0 ||
+           strcmp(name, "len") == 0;
+}
+
+static bool is_duration(const char *name, const json_t *value)
+{
+    return name != NULL && ends_with(name, "_ms") && json_is_integer(value) &&
+           json_integer_value(value) >= 0;
+}
+
+static void print_duration(uint64_t ms, FILE *file)
+{
+    uint64_t seconds = ms / 1000;
+    if (seconds < 60) {
+        fprintf(file, "%" PRIu64 ".%03" PRIu64 " s", seconds, ms % 1000);
     } else {
-        snprintf(text, sizeof text, "%" PRIu64 " (%s)", value, human);
+        fprintf(file, "%" PRIu64 "d %02" PRIu64 ":%02" PRIu64 ":%02" PRIu64, seconds / 86400,
+                seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     }
-    plain(out, name, text, false);
 }
 
-void out_address(struct out *out, const char *name, uint64_t value)
+static void print_integer(const char *name, uint64_t value, FILE *file)
 {
-    char text[24];
-    snprintf(text, sizeof text, "0x%" PRIx64, value);
-    plain(out, name, text, true);
-}
-
-void out_bool(struct out *out, const char *name, bool value)
-{
-    plain(out, name, out->json ? (value ? "true" : "false") : (value ? "yes" : "no"), false);
-}
-
-void out_null(struct out *out, const char *name)
-{
-    plain(out, name, out->json ? "null" : "none", false);
-}
-
-void out_hash(struct out *out, const char *name, const struct capstore_hash *hash)
-{
-    char hex[CAPSTORE_HASH_HEX_SIZE];
-    capstore_hash_format(hash, hex);
-    plain(out, name, hex, true);
-}
-
-void out_key(struct out *out, const char *name, struct capstore_bytes key)
-{
-    char *hex = malloc(2 * key.len + 1);
-    if (hex == NULL) {
-        out->error = CAP_E_NO_MEMORY;
-        return;
+    fprintf(file, "%" PRIu64, value);
+    if (name != NULL && value >= 1024 && counts_bytes(name)) {
+        char human[32];
+        out_human_size(value, human);
+        fprintf(file, " (%s)", human);
     }
-    cap_hex_format((struct cap_bytes){key.data, key.len}, hex);
-    plain(out, name, hex, true);
-    free(hex);
 }
 
-static void enter(struct out *out, const char *name, bool array, bool inline_array)
+/* A value that is neither an object nor an array. */
+static void print_scalar(const char *name, const json_t *value, FILE *file)
 {
-    bool element = level(out)->array && !out->json;
-    lead(out, name);
-    if (out->depth + 1 == OUT_MAX_DEPTH) {
-        out->error = CAP_E_INTERNAL;
-        return;
-    }
-    out->levels[++out->depth] = (struct out_level){array, inline_array && !out->json, 0};
-    if (out->json) {
-        puts_text(out, array ? "[" : "{");
+    const char *text = json_string_value(value);
+    if (text != NULL && text[0] == BIG[0]) {
+        print_integer(name, strtoull(text + 1, NULL, 10), file);
+    } else if (text != NULL) {
+        fputs(text[0] == '\0' ? "\"\"" : text, file);
+    } else if (json_is_boolean(value)) {
+        fputs(json_is_true(value) ? "yes" : "no", file);
+    } else if (json_is_null(value)) {
+        fputs("none", file);
+    } else if (is_duration(name, value)) {
+        print_duration((uint64_t)json_integer_value(value), file);
+    } else if (json_is_integer(value) && json_integer_value(value) >= 0) {
+        print_integer(name, (uint64_t)json_integer_value(value), file);
     } else {
-        out->dash = element && !array;
+        (void)json_dumpf(value, file, JSON_ENCODE_ANY);
     }
 }
 
-void out_object(struct out *out, const char *name)
+static bool is_scalar(const json_t *value)
 {
-    enter(out, name, false, false);
+    return !json_is_object(value) && !json_is_array(value);
 }
 
-void out_array(struct out *out, const char *name)
+/* Whether an array goes on one line: nothing but values, and short. */
+static bool fits_a_line(const json_t *array)
 {
-    enter(out, name, true, false);
-}
-
-void out_line(struct out *out, const char *name)
-{
-    enter(out, name, true, true);
-}
-
-void out_end(struct out *out)
-{
-    struct out_level left = *level(out);
-    if (out->depth > 0) {
-        out->depth--;
+    size_t i;
+    json_t *value;
+    size_t len = 0;
+    json_array_foreach((json_t *)(uintptr_t)array, i, value)
+    {
+        if (!is_scalar(value)) {
+            return false;
+        }
+        len += 1 + (json_is_string(value) ? json_string_length(value) : 20);
     }
-    if (out->json) {
-        puts_text(out, left.array ? "]" : "}");
-    } else if (left.count == 0) {
-        puts_text(out, " none");
-    }
-    out->dash = false;
+    return len <= LINE_MAX_LEN;
 }
 
-bool out_finish(struct out *out, FILE *file)
+/* The members of an object, the first one where the line stands. `depth` is below what jansson
+ * accepts of a daemon, and what capctl builds. */
+static void print_members(const json_t *object, int indent, FILE *file);
+
+static void print_elements(const json_t *array, int indent, FILE *file)
 {
-    puts_text(out, out->json ? "}\n" : "\n");
-    bool good = out->error == CAP_OK;
-    if (good) {
-        good = fwrite(out->text.data, 1, out->text.len, file) == out->text.len;
+    size_t i;
+    json_t *value;
+    bool line = fits_a_line(array);
+    json_array_foreach((json_t *)(uintptr_t)array, i, value)
+    {
+        if (line) {
+            fputc(' ', file);
+        } else {
+            fprintf(file, "\n%*s- ", indent, "");
+        }
+        if (json_is_object(value)) {
+            print_members(value, indent + 2, file);
+        } else if (json_is_array(value)) {
+            (void)json_dumpf(value, file, 0);
+        } else {
+            print_scalar(NULL, value, file);
+        }
     }
-    good = fflush(file) == 0 && good;
-    cap_buf_free(&out->text);
-    return good;
+}
+
+static void print_members(const json_t *object, int indent, FILE *file)
+{
+    const char *name;
+    json_t *value;
+    bool first = true;
+    json_object_foreach((json_t *)(uintptr_t)object, name, value)
+    {
+        if (!first) {
+            fprintf(file, "\n%*s", indent, "");
+        }
+        first = false;
+        /* "uptime_ms" in milliseconds is "uptime" for a person. */
+        size_t len = strlen(name) - (is_duration(name, value) ? strlen("_ms") : 0);
+        fprintf(file, "%.*s:", (int)len, name);
+        if (is_scalar(value)) {
+            fputc(' ', file);
+            print_scalar(name, value, file);
+        } else if (json_object_size(value) == 0 && json_array_size(value) == 0) {
+            fputs(" none", file);
+        } else if (json_is_array(value)) {
+            print_elements(value, indent, file);
+        } else {
+            fprintf(file, "\n%*s", indent + 2, "");
+            print_members(value, indent + 2, file);
+        }
+    }
+}
+
+bool out_print(const json_t *object, bool json, FILE *file)
+{
+    bool good = object != NULL;
+    if (good && json) {
+        good = print_json(object, file);
+    } else if (good) {
+        print_members(object, 0, file);
+    }
+    good = good && fputc('\n', file) != EOF;
+    return fflush(file) == 0 && ferror(file) == 0 && good;
 }

@@ -1,59 +1,41 @@
 /*
- * The result of a command: one object, as JSON or for a person.
+ * The result of a command: one JSON object, printed as JSON or laid out for a person.
  *
- * Values are written as they come; nothing reaches the standard output before out_finish, so a run
- * prints a whole object or none. `name` is NULL inside of an array.
+ * Commands build the object with jansson and these constructors, each of which returns a new
+ * reference, or NULL when memory is short. A person sees the same members: a number of bytes (by
+ * its name) also in KiB and so on, a duration in hours and minutes, yes and no, and short arrays on
+ * one line.
  */
 #ifndef CLIENT_CAPCTL_OUT_H
 #define CLIENT_CAPCTL_OUT_H
 
+#include <jansson.h>
 #include <stdio.h>
 
 #include "client/capctl/cli.h"
-#include "lib/cap/bytes.h"
 
-#define OUT_MAX_DEPTH 8
+/* A text; what is not UTF-8 in it is replaced. */
+json_t *out_text(const char *value);
 
-struct out_level {
-    bool array;
-    bool inline_array; /* for a person: on one line */
-    size_t count;
-};
+/* An integer of any size. jansson's own end at 2^63 - 1; a larger one is kept in a way that only
+ * out_print understands. */
+json_t *out_u64(uint64_t value);
 
-struct out {
-    bool json;
-    enum cap_error error; /* the first one; later writes do nothing */
-    struct cap_buf text;
-    int depth;
-    struct out_level levels[OUT_MAX_DEPTH];
-    bool dash; /* for a person: the next member starts an element */
-};
+/* An address: "0x10000000". */
+json_t *out_address(uint64_t value);
 
-/* Begins the object. */
-void out_begin(struct out *out, bool json);
+/* A hash in hex digits. */
+json_t *out_hash(const struct capstore_hash *hash);
 
-/* A member of the object, or an element of the array, that was begun last. */
-void out_text(struct out *out, const char *name, const char *value);
-void out_u64(struct out *out, const char *name, uint64_t value);
-/* An integer that counts bytes: a person also sees it in KiB and so on. */
-void out_size(struct out *out, const char *name, uint64_t value);
-/* An address: "0x10000000" in both forms. */
-void out_address(struct out *out, const char *name, uint64_t value);
-void out_bool(struct out *out, const char *name, bool value);
-void out_null(struct out *out, const char *name);
-void out_hash(struct out *out, const char *name, const struct capstore_hash *hash);
-/* A key: lower-case hex digits. */
-void out_key(struct out *out, const char *name, struct capstore_bytes key);
+/* A key in hex digits. */
+json_t *out_key(struct capstore_bytes key);
 
-/* Begins a member that is an object or an array; out_end ends it. */
-void out_object(struct out *out, const char *name);
-void out_array(struct out *out, const char *name);
-/* An array of plain values, which a person sees on one line. */
-void out_line(struct out *out, const char *name);
-void out_end(struct out *out);
+/* Appends to an array and takes over `value`. Returns the array; NULL, the array released, when
+ * either is NULL or memory is short. */
+json_t *out_append(json_t *array, json_t *value);
 
-/* Prints the object to `file` and releases it. False when that failed. */
-bool out_finish(struct out *out, FILE *file);
+/* Prints an object, on one line as JSON or for a person. False when that failed. */
+bool out_print(const json_t *object, bool json, FILE *file);
 
 /* Formats a number of bytes for a person: "12 B", "1.5 KiB". */
 void out_human_size(uint64_t value, char ret_text[32]);

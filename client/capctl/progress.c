@@ -1,6 +1,7 @@
 #include "client/capctl/progress.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -73,11 +74,19 @@ static void *draw_until_stop(void *ctx)
     return NULL;
 }
 
+/* Whether the standard error is a terminal that knows the escapes of draw. */
+static bool can_draw(void)
+{
+    const char *term = getenv("TERM");
+    return isatty(STDERR_FILENO) == 1 && term != NULL && term[0] != '\0' &&
+           strcmp(term, "dumb") != 0;
+}
+
 void cli_meter_start(struct cli_meter *meter, const char *label, const char *after)
 {
     pthread_condattr_t monotonic;
     *meter = (struct cli_meter){.label = label, .after = after, .started_ms = now_ms()};
-    if (isatty(STDERR_FILENO) != 1) {
+    if (!can_draw()) {
         return;
     }
     pthread_condattr_init(&monotonic);
@@ -122,7 +131,7 @@ static enum capstore_error metered_read(void *ctx, uint64_t offset, void *dst, s
     return meter->inner.read(meter->inner.ctx, offset, dst, len);
 }
 
-/* A hole that is passed over counts as read. */
+/* A hole that is skipped counts as read. */
 static uint64_t metered_next(void *ctx, uint64_t offset)
 {
     struct cli_meter *meter = (struct cli_meter *)ctx;

@@ -14,12 +14,10 @@
 
 static enum cli_exit print_put(struct cli *cli, const struct capstore_put_result *result)
 {
-    struct out out;
-    out_begin(&out, cli->json);
-    out_hash(&out, "cap_hash", &result->cap_hash);
-    out_size(&out, "size", result->size);
-    out_bool(&out, "new", result->is_new);
-    return cli_print(cli, &out, CLI_DONE);
+    return cli_print(cli,
+                     json_pack("{s:o, s:o, s:b}", "cap_hash", out_hash(&result->cap_hash), "size",
+                               out_u64(result->size), "new", result->is_new),
+                     CLI_DONE);
 }
 
 enum cli_exit cli_put(struct cli *cli)
@@ -27,11 +25,11 @@ enum cli_exit cli_put(struct cli *cli)
     uint64_t size;
     enum cli_exit exit = CLI_FAILED;
     struct cli_input input;
-    bool canonical = cli_option(cli, "canonical") != NULL;
-    if (!cli_option_size(cli, "size", 0, &size)) {
+    bool canonical = cli->options[CLI_CANONICAL] != NULL;
+    if (!cli_option_size(cli, CLI_SIZE, 0, &size)) {
         return CLI_USAGE;
     }
-    if (canonical && cli_option(cli, "size") != NULL) {
+    if (canonical && cli->options[CLI_SIZE] != NULL) {
         return cli_fail(cli, CLI_USAGE, "usage", "--canonical states its own size");
     }
     if (!cli_input_open(cli, cli->arguments[0], &input)) {
@@ -60,45 +58,42 @@ enum cli_exit cli_put(struct cli *cli)
 
 static enum cli_exit print_published(struct cli *cli, const struct capstore_publish_result *result)
 {
-    struct out out;
-    out_begin(&out, cli->json);
-    out_text(&out, "verdict", "accepted");
-    out_hash(&out, "cap_hash", &result->cap_hash);
-    out_hash(&out, "image_content_hash", &result->content_hash);
-    out_bool(&out, "new", result->is_new);
-    out_u64(&out, "data_new", result->data_new);
-    out_u64(&out, "data_present", result->data_present);
-    return cli_print(cli, &out, CLI_DONE);
+    bool dry = cli->options[CLI_DRY_RUN] != NULL;
+    return cli_print(cli,
+                     json_pack("{s:s, s:o*, s:o, s:o, s:b, s:o, s:o}", "verdict", "accepted",
+                               "dry_run", dry ? json_true() : NULL, "cap_hash",
+                               out_hash(&result->cap_hash), "image_content_hash",
+                               out_hash(&result->content_hash), "new", result->is_new, "data_new",
+                               out_u64(result->data_new), "data_present",
+                               out_u64(result->data_present)),
+                     CLI_DONE);
 }
 
 static enum cli_exit print_refused(struct cli *cli, const struct capstore *store,
                                    enum capstore_error error)
 {
-    struct out out;
-    out_begin(&out, cli->json);
-    out_text(&out, "verdict", "refused");
-    out_text(&out, "error", capstore_error_name(error));
-    out_text(&out, "message", capstore_message(store));
-    if (error == CAPSTORE_E_UNRESOLVED_SLOT) {
-        out_array(&out, "unresolved");
-        for (size_t i = 0; i < capstore_unresolved_count(store); i++) {
-            struct capstore_unresolved slot = capstore_unresolved(store, i);
-            out_object(&out, NULL);
-            out_text(&out, "table", capstore_table_name(slot.table));
-            out_key(&out, "slot", slot.slot);
-            out_hash(&out, "cap_hash", &slot.cap_hash);
-            out_text(&out, "kind", capstore_kind_name(slot.kind));
-            out_end(&out);
-        }
-        out_end(&out);
+    bool dry = cli->options[CLI_DRY_RUN] != NULL;
+    json_t *slots = error == CAPSTORE_E_UNRESOLVED_SLOT ? json_array() : NULL;
+    for (size_t i = 0; slots != NULL && i < capstore_unresolved_count(store); i++) {
+        struct capstore_unresolved_slot slot = capstore_unresolved(store, i);
+        slots =
+            out_append(slots, json_pack("{s:o, s:o, s:o, s:o}", "table",
+                                        out_text(capstore_table_name(slot.table)), "slot",
+                                        out_key(slot.slot), "cap_hash", out_hash(&slot.cap_hash),
+                                        "kind", out_text(capstore_kind_name(slot.kind))));
     }
-    return cli_print(cli, &out, CLI_NO);
+    return cli_print(cli,
+                     json_pack("{s:s, s:o*, s:o, s:o, s:o*}", "verdict", "refused", "dry_run",
+                               dry ? json_true() : NULL, "error",
+                               out_text(capstore_error_name(error)), "message",
+                               out_text(capstore_message(store)), "unresolved", slots),
+                     CLI_NO);
 }
 
 enum cli_exit cli_publish(struct cli *cli)
 {
-    unsigned flags = (cli_option(cli, "resolve-only") != NULL ? CAPSTORE_RESOLVE_ONLY : 0) |
-                     (cli_option(cli, "dry-run") != NULL ? CAPSTORE_DRY_RUN : 0);
+    unsigned flags = (cli->options[CLI_RESOLVE_ONLY] != NULL ? CAPSTORE_RESOLVE_ONLY : 0) |
+                     (cli->options[CLI_DRY_RUN] != NULL ? CAPSTORE_DRY_RUN : 0);
     enum cli_exit exit = CLI_FAILED;
     struct cli_input input;
     if (!cli_input_open(cli, cli->arguments[0], &input)) {
@@ -132,7 +127,7 @@ static bool write_cap(struct cli *cli, struct cli_output *output, const struct c
 {
     uint64_t address;
     struct capstore_bytes code = {NULL, 0};
-    if (cli_option(cli, "content") == NULL) {
+    if (cli->options[CLI_CONTENT] == NULL) {
         return cli_output_write(cli, output, capstore_cap_body(cap));
     }
     if (capstore_cap_kind(cap) == CAPSTORE_KIND_DATA) {
@@ -145,7 +140,7 @@ static bool write_cap(struct cli *cli, struct cli_output *output, const struct c
 /* Writes what was fetched where it is wanted; without a file, --json only verifies. */
 static enum cli_exit deliver(struct cli *cli, const struct capstore_cap *cap)
 {
-    const char *path = cli_option(cli, "output");
+    const char *path = cli->options[CLI_OUTPUT];
     if (path == NULL && !cli->json) {
         path = "-";
     }
@@ -170,12 +165,11 @@ static enum cli_exit deliver(struct cli *cli, const struct capstore_cap *cap)
             return CLI_DONE;
         }
     }
-    struct out out;
-    out_begin(&out, cli->json);
-    out_hash(&out, "cap_hash", capstore_cap_hash(cap));
-    out_text(&out, "kind", capstore_kind_name(capstore_cap_kind(cap)));
-    out_size(&out, "body_len", capstore_cap_body(cap).len);
-    return cli_print(cli, &out, CLI_DONE);
+    return cli_print(cli,
+                     json_pack("{s:o, s:o, s:o}", "cap_hash", out_hash(capstore_cap_hash(cap)),
+                               "kind", out_text(capstore_kind_name(capstore_cap_kind(cap))),
+                               "body_len", out_u64(capstore_cap_body(cap).len)),
+                     CLI_DONE);
 }
 
 /* Fetches with progress shown. NULL after saying what is wrong: *ret_exit. */
@@ -202,14 +196,14 @@ enum cli_exit cli_get(struct cli *cli)
 {
     struct capstore_hash hash;
     enum cli_exit exit = CLI_FAILED;
-    const char *path = cli_option(cli, "output");
+    const char *path = cli->options[CLI_OUTPUT];
     bool to_stdout = path != NULL ? strcmp(path, "-") == 0 : !cli->json;
     if (!cli_parse_hash(cli, cli->arguments[0], &hash)) {
         return CLI_USAGE;
     }
     if (to_stdout && cli->json) {
         return cli_fail(cli, CLI_USAGE, "usage",
-                        "-o - and --json both want the standard output; name a file");
+                        "-o - and --json cannot share the standard output; name a file");
     }
     if (to_stdout && path == NULL && isatty(STDOUT_FILENO) == 1) {
         return cli_fail(cli, CLI_USAGE, "usage",
@@ -227,34 +221,23 @@ enum cli_exit cli_get(struct cli *cli)
 
 /* ---- has ---- */
 
-/* Whether an equal hash stands before `i`: JSON wants each member once. */
-static bool repeated(const struct capstore_hash *hashes, size_t i)
-{
-    for (size_t j = 0; j < i; j++) {
-        if (capstore_hash_equal(&hashes[j], &hashes[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static enum cli_exit print_has(struct cli *cli, const struct capstore_hash *hashes, size_t count,
                                const uint8_t *kinds)
 {
-    struct out out;
+    json_t *object = json_object();
     enum cli_exit exit = CLI_DONE;
-    out_begin(&out, cli->json);
     for (size_t i = 0; i < count; i++) {
         char hex[CAPSTORE_HASH_HEX_SIZE];
         capstore_hash_format(&hashes[i], hex);
         if (kinds[i] == 0) {
             exit = CLI_NO;
         }
-        if (!repeated(hashes, i)) {
-            out_bool(&out, hex, kinds[i] != 0);
+        if (json_object_set_new(object, hex, json_boolean(kinds[i] != 0)) != 0) {
+            json_decref(object);
+            object = NULL;
         }
     }
-    return cli_print(cli, &out, exit);
+    return cli_print(cli, object, exit);
 }
 
 enum cli_exit cli_has(struct cli *cli)
@@ -293,7 +276,7 @@ out:
 struct closure {
     struct cli *cli;
     const char *directory;
-    struct out *out;
+    json_t *caps;
 };
 
 static enum capstore_error visit(void *ctx, const struct capstore_closure_entry *entry)
@@ -301,11 +284,12 @@ static enum capstore_error visit(void *ctx, const struct capstore_closure_entry 
     struct closure *closure = (struct closure *)ctx;
     char hex[CAPSTORE_HASH_HEX_SIZE];
     capstore_hash_format(&entry->hash, hex);
-    out_object(closure->out, NULL);
-    out_hash(closure->out, "cap_hash", &entry->hash);
-    out_text(closure->out, "kind", capstore_kind_name(entry->kind));
-    out_size(closure->out, "body_len", entry->body_len);
-    out_end(closure->out);
+    closure->caps = out_append(closure->caps, json_pack("{s:s, s:o, s:o}", "cap_hash", hex, "kind",
+                                                        out_text(capstore_kind_name(entry->kind)),
+                                                        "body_len", out_u64(entry->body_len)));
+    if (closure->caps == NULL) {
+        return CAPSTORE_E_NO_MEMORY;
+    }
     if (closure->directory == NULL) {
         return CAPSTORE_OK;
     }
@@ -328,7 +312,7 @@ enum cli_exit cli_closure(struct cli *cli)
 {
     struct capstore_hash root;
     enum cli_exit exit = CLI_FAILED;
-    const char *directory = cli_option(cli, "directory");
+    const char *directory = cli->options[CLI_DIRECTORY];
     if (!cli_parse_hash(cli, cli->arguments[0], &root)) {
         return CLI_USAGE;
     }
@@ -339,22 +323,18 @@ enum cli_exit cli_closure(struct cli *cli)
     if (store == NULL) {
         return exit;
     }
-    struct out out;
-    struct closure closure = {.cli = cli, .directory = directory, .out = &out};
+    struct closure closure = {.cli = cli, .directory = directory, .caps = json_array()};
     struct cli_meter meter;
     cli_meter_start(&meter, "fetching", "verifying");
     cli->meter = &meter;
-    out_begin(&out, cli->json);
-    out_array(&out, "caps");
     enum capstore_error error = capstore_closure(
         store, &root, directory != NULL ? CAPSTORE_CLOSURE_BODIES : 0, visit, &closure);
-    out_end(&out);
     cli_meter_stop(&meter);
     cli->meter = NULL;
     if (error == CAPSTORE_OK) {
-        exit = cli_print(cli, &out, CLI_DONE);
+        exit = cli_print(cli, json_pack("{s:o}", "caps", closure.caps), CLI_DONE);
     } else {
-        cap_buf_free(&out.text);
+        json_decref(closure.caps);
         exit = cli->failed ? CLI_FAILED : cli_fail_error(cli, error, NULL, capstore_message(store));
     }
     capstore_free(store);

@@ -4,14 +4,17 @@
 
 #include "client/capctl/out.h"
 
-/* Prints the object where results go. Returns `exit`, or CLI_FAILED when it cannot be written. */
-enum cli_exit cli_print(struct cli *cli, struct out *out, enum cli_exit exit);
+/* Prints the object where results go, and releases it. Returns `exit`, or CLI_FAILED when it is
+ * NULL or cannot be written. */
+enum cli_exit cli_print(struct cli *cli, json_t *object, enum cli_exit exit);
 
-/* What `check` prints of a judged Image; CLI_DONE for accepted, CLI_NO for refused. */
-enum cli_exit cli_print_check(struct cli *cli, const struct capstore_check *check);
+/* What `check` prints of a judged Image; CLI_DONE for accepted, CLI_NO for refused. `warnings`,
+ * which may be NULL, is an array of more of them, and released. */
+enum cli_exit cli_print_check(struct cli *cli, const struct capstore_check_result *check,
+                              json_t *warnings);
 
 /* Judges a wire Image with progress shown. NULL after saying what is wrong: *ret_exit. */
-struct capstore_check *cli_judge(struct cli *cli, const struct capstore_source *wire,
-                                 enum cli_exit *ret_exit);
+struct capstore_check_result *cli_judge(struct cli *cli, const struct capstore_source *wire,
+                                        enum cli_exit *ret_exit);
 
 #endif

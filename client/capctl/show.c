@@ -7,9 +7,12 @@
 #include "client/capctl/result.h"
 #include "client/capctl/show.h"
 
+/* Order of keys: as bytes, a prefix first. */
 static int compare_keys(struct capstore_bytes a, struct capstore_bytes b)
 {
-    return cap_bytes_compare((struct cap_bytes){a.data, a.len}, (struct cap_bytes){b.data, b.len});
+    size_t len = a.len < b.len ? a.len : b.len;
+    int order = len > 0 ? memcmp(a.data, b.data, len) : 0;
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
 }
 
 /* Finds a slot; keys ascend. */
@@ -35,55 +38,43 @@ static bool find_slot(const struct capstore_cap *cap, enum capstore_table table,
     return false;
 }
 
-static void print_endpoint(struct out *out, const struct capstore_endpoint *endpoint)
+static json_t *endpoint_object(const struct capstore_endpoint *endpoint)
 {
-    out_object(out, NULL);
-    out_key(out, "key", endpoint->key);
-    out_address(out, "entry_pc", endpoint->entry_pc);
-    out_address(out, "stack_top", endpoint->stack_top);
-    out_key(out, "arg_cnode_slot", endpoint->arg_cnode_slot);
-    out_u64(out, "arg_cnode_size", endpoint->arg_cnode_size);
-    out_line(out, "initial_regs");
+    json_t *registers = json_array();
     for (size_t i = 0; i < CAPSTORE_NUM_REGS; i++) {
-        out_address(out, NULL, endpoint->initial_regs[i]);
+        registers = out_append(registers, out_address(endpoint->initial_regs[i]));
     }
-    out_end(out);
-    out_end(out);
+    return json_pack("{s:o, s:o, s:o, s:o, s:i, s:o}", "key", out_key(endpoint->key), "entry_pc",
+                     out_address(endpoint->entry_pc), "stack_top", out_address(endpoint->stack_top),
+                     "arg_cnode_slot", out_key(endpoint->arg_cnode_slot), "arg_cnode_size",
+                     (int)endpoint->arg_cnode_size, "initial_regs", registers);
 }
 
-static void print_mapping(struct out *out, const struct capstore_cap *cap, size_t i)
+static json_t *mapping_object(const struct capstore_cap *cap, size_t i)
 {
     struct capstore_mapping mapping = capstore_image_mapping(cap, i);
     struct capstore_bytes root = capstore_image_mapping_step(cap, i, 0);
     struct capstore_slot slot;
     bool pinned = find_slot(cap, CAPSTORE_TABLE_PINNED, root, &slot);
     bool found = pinned || find_slot(cap, CAPSTORE_TABLE_INITIAL, root, &slot);
-    out_object(out, NULL);
-    out_address(out, "start", mapping.start);
-    out_address(out, "size", mapping.size);
-    out_bool(out, "read_only", pinned);
-    out_line(out, "source");
+    json_t *source = json_array();
     for (size_t step = 0; step < mapping.steps; step++) {
-        out_key(out, NULL, capstore_image_mapping_step(cap, i, step));
+        source = out_append(source, out_key(capstore_image_mapping_step(cap, i, step)));
     }
-    out_end(out);
-    if (found && mapping.steps == 1) {
-        out_hash(out, "cap_hash", &slot.cap_hash);
-    }
-    out_end(out);
+    return json_pack("{s:o, s:o, s:b, s:o, s:o*}", "start", out_address(mapping.start), "size",
+                     out_address(mapping.size), "read_only", pinned, "source", source, "cap_hash",
+                     found && mapping.steps == 1 ? out_hash(&slot.cap_hash) : NULL);
 }
 
-static void print_slots(struct out *out, const struct capstore_cap *cap, enum capstore_table table)
+static json_t *slot_array(const struct capstore_cap *cap, enum capstore_table table)
 {
-    out_array(out, capstore_table_name(table));
+    json_t *slots = json_array();
     for (size_t i = 0; i < capstore_image_counts(cap).slots[table]; i++) {
         struct capstore_slot slot = capstore_image_slot(cap, table, i);
-        out_object(out, NULL);
-        out_key(out, "slot", slot.key);
-        out_hash(out, "cap_hash", &slot.cap_hash);
-        out_end(out);
+        slots = out_append(slots, json_pack("{s:o, s:o}", "slot", out_key(slot.key), "cap_hash",
+                                            out_hash(&slot.cap_hash)));
     }
-    out_end(out);
+    return slots;
 }
 
 static int by_bytes(const void *a, const void *b)
@@ -92,89 +83,74 @@ static int by_bytes(const void *a, const void *b)
 }
 
 /* The distinct caps that an Image names. */
-static void print_references(struct out *out, const struct capstore_cap *cap)
+static json_t *reference_array(const struct capstore_cap *cap)
 {
-    struct capstore_image_counts counts = capstore_image_counts(cap);
-    size_t count = counts.slots[0] + counts.slots[1];
-    struct capstore_hash *hashes = calloc(count + 1, sizeof *hashes);
+    struct capstore_counts counts = capstore_image_counts(cap);
+    size_t pinned = counts.slots[CAPSTORE_TABLE_PINNED];
+    size_t count = pinned + counts.slots[CAPSTORE_TABLE_INITIAL];
+    struct capstore_hash *hashes = calloc(count + 1, sizeof(*hashes));
     if (hashes == NULL) {
-        out->error = CAP_E_NO_MEMORY;
-        return;
+        return NULL;
     }
     for (size_t i = 0; i < count; i++) {
-        bool pinned = i < counts.slots[CAPSTORE_TABLE_PINNED];
-        hashes[i] = pinned ? capstore_image_slot(cap, CAPSTORE_TABLE_PINNED, i).cap_hash
-                           : capstore_image_slot(cap, CAPSTORE_TABLE_INITIAL,
-                                                 i - counts.slots[CAPSTORE_TABLE_PINNED])
-                                 .cap_hash;
+        enum capstore_table table = i < pinned ? CAPSTORE_TABLE_PINNED : CAPSTORE_TABLE_INITIAL;
+        hashes[i] = capstore_image_slot(cap, table, i < pinned ? i : i - pinned).cap_hash;
     }
-    qsort(hashes, count, sizeof *hashes, by_bytes);
-    out_array(out, "references");
+    qsort(hashes, count, sizeof(*hashes), by_bytes);
+    json_t *references = json_array();
     for (size_t i = 0; i < count; i++) {
         if (i == 0 || !capstore_hash_equal(&hashes[i - 1], &hashes[i])) {
-            out_hash(out, NULL, &hashes[i]);
+            references = out_append(references, out_hash(&hashes[i]));
         }
     }
-    out_end(out);
     free(hashes);
+    return references;
 }
 
-static void print_key_lists(struct out *out, const struct capstore_cap *cap)
+static json_t *key_array(const struct capstore_cap *cap, size_t count,
+                         struct capstore_bytes (*at)(const struct capstore_cap *, size_t))
 {
-    struct capstore_image_counts counts = capstore_image_counts(cap);
-    struct capstore_bytes key;
-    if (capstore_image_yield_receiver(cap, &key)) {
-        out_key(out, "yield_receiver_slot", key);
-    } else {
-        out_null(out, "yield_receiver_slot");
+    json_t *keys = json_array();
+    for (size_t i = 0; i < count; i++) {
+        keys = out_append(keys, out_key(at(cap, i)));
     }
-    out_line(out, "gas_slots");
-    for (size_t i = 0; i < counts.gas_slots; i++) {
-        out_key(out, NULL, capstore_image_gas_slot(cap, i));
-    }
-    out_end(out);
-    out_line(out, "quota_slots");
-    for (size_t i = 0; i < counts.quota_slots; i++) {
-        out_key(out, NULL, capstore_image_quota_slot(cap, i));
-    }
-    out_end(out);
+    return keys;
 }
 
-static void print_image(struct out *out, const struct capstore_cap *cap)
+static json_t *image_members(const struct capstore_cap *cap)
 {
-    struct capstore_image_counts counts = capstore_image_counts(cap);
+    struct capstore_counts counts = capstore_image_counts(cap);
     struct capstore_bytes code;
+    struct capstore_bytes receiver;
     uint64_t start;
-    if (capstore_image_code(cap, &start, &code)) {
-        out_object(out, "code");
-        out_address(out, "start", start);
-        out_size(out, "size", code.len);
-        out_end(out);
-    } else {
-        out_null(out, "code");
-    }
-    out_array(out, "endpoints");
+    json_t *region =
+        capstore_image_code(cap, &start, &code)
+            ? json_pack("{s:o, s:o}", "start", out_address(start), "size", out_u64(code.len))
+            : json_null();
+    json_t *endpoints = json_array();
     for (size_t i = 0; i < counts.endpoints; i++) {
         struct capstore_endpoint endpoint = capstore_image_endpoint(cap, i);
-        print_endpoint(out, &endpoint);
+        endpoints = out_append(endpoints, endpoint_object(&endpoint));
     }
-    out_end(out);
-    out_array(out, "mappings");
+    json_t *mappings = json_array();
     for (size_t i = 0; i < counts.mappings; i++) {
-        print_mapping(out, cap, i);
+        mappings = out_append(mappings, mapping_object(cap, i));
     }
-    out_end(out);
-    print_slots(out, cap, CAPSTORE_TABLE_PINNED);
-    print_slots(out, cap, CAPSTORE_TABLE_INITIAL);
-    print_key_lists(out, cap);
-    print_references(out, cap);
+    return json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "code", region, "endpoints", endpoints,
+        "mappings", mappings, "pinned", slot_array(cap, CAPSTORE_TABLE_PINNED), "initial",
+        slot_array(cap, CAPSTORE_TABLE_INITIAL), "yield_receiver_slot",
+        capstore_image_yield_receiver(cap, &receiver) ? out_key(receiver) : json_null(),
+        "gas_slots", key_array(cap, counts.gas_slots, capstore_image_gas_slot), "quota_slots",
+        key_array(cap, counts.quota_slots, capstore_image_quota_slot), "references",
+        reference_array(cap));
 }
 
-/* Pages that are not zero: for a person as runs of addresses. */
-static void print_page_runs(struct out *out, const struct capstore_cap *cap)
+/* Pages that are not zero, as runs of addresses: for a person. */
+static json_t *content_array(const struct capstore_cap *cap)
 {
     uint64_t count = capstore_data_page_count(cap);
-    out_array(out, "content");
+    json_t *runs = json_array();
     for (uint64_t i = 0; i < count;) {
         uint64_t first = capstore_data_page(cap, i).index;
         uint64_t next = first;
@@ -182,48 +158,45 @@ static void print_page_runs(struct out *out, const struct capstore_cap *cap)
             next++;
             i++;
         }
-        out_object(out, NULL);
-        out_address(out, "start", first * CAPSTORE_PAGE_SIZE);
-        out_size(out, "size", (next - first) * CAPSTORE_PAGE_SIZE);
-        out_end(out);
+        runs = out_append(runs,
+                          json_pack("{s:o, s:o}", "start", out_address(first * CAPSTORE_PAGE_SIZE),
+                                    "size", out_u64((next - first) * CAPSTORE_PAGE_SIZE)));
     }
-    out_end(out);
+    return runs;
 }
 
-static void print_data(struct out *out, const struct capstore_cap *cap)
+static json_t *page_array(const struct capstore_cap *cap)
 {
-    uint64_t count = capstore_data_page_count(cap);
-    out_size(out, "size", capstore_data_size(cap));
-    out_u64(out, "page_count", count);
-    if (!out->json) {
-        print_page_runs(out, cap);
-        return;
-    }
-    out_array(out, "pages");
-    for (uint64_t i = 0; i < count; i++) {
+    json_t *pages = json_array();
+    for (uint64_t i = 0; i < capstore_data_page_count(cap); i++) {
         struct capstore_page page = capstore_data_page(cap, i);
-        out_object(out, NULL);
-        out_u64(out, "page_index", page.index);
-        out_address(out, "address", page.index * CAPSTORE_PAGE_SIZE);
-        out_u64(out, "len", page.bytes.len);
-        out_end(out);
+        pages = out_append(pages, json_pack("{s:o, s:o, s:o}", "page_index", out_u64(page.index),
+                                            "address", out_address(page.index * CAPSTORE_PAGE_SIZE),
+                                            "len", out_u64(page.bytes.len)));
     }
-    out_end(out);
+    return pages;
+}
+
+static json_t *data_members(const struct capstore_cap *cap, bool json)
+{
+    return json_pack("{s:o, s:o, s:o}", "size", out_u64(capstore_data_size(cap)), "page_count",
+                     out_u64(capstore_data_page_count(cap)), json ? "pages" : "content",
+                     json ? page_array(cap) : content_array(cap));
 }
 
 static enum cli_exit print_cap(struct cli *cli, const struct capstore_cap *cap)
 {
-    struct out out;
-    out_begin(&out, cli->json);
-    out_text(&out, "kind", capstore_kind_name(capstore_cap_kind(cap)));
-    out_hash(&out, "cap_hash", capstore_cap_hash(cap));
-    out_size(&out, "body_len", capstore_cap_body(cap).len);
-    if (capstore_cap_kind(cap) == CAPSTORE_KIND_IMAGE) {
-        print_image(&out, cap);
-    } else {
-        print_data(&out, cap);
+    bool image = capstore_cap_kind(cap) == CAPSTORE_KIND_IMAGE;
+    json_t *object = json_pack(
+        "{s:o, s:o, s:o}", "kind", out_text(capstore_kind_name(capstore_cap_kind(cap))), "cap_hash",
+        out_hash(capstore_cap_hash(cap)), "body_len", out_u64(capstore_cap_body(cap).len));
+    json_t *members = image ? image_members(cap) : data_members(cap, cli->json);
+    if (object == NULL || members == NULL || json_object_update(object, members) != 0) {
+        json_decref(object);
+        object = NULL;
     }
-    return cli_print(cli, &out, CLI_DONE);
+    json_decref(members);
+    return cli_print(cli, object, CLI_DONE);
 }
 
 static enum cli_exit show_stored(struct cli *cli, const struct capstore_hash *hash)

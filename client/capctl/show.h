@@ -4,7 +4,7 @@
 
 #include "client/capctl/out.h"
 
-/* Lays out a wire Image. CLI_NO after saying so when the bytes are none. */
+/* Lays out a wire Image. CLI_NO after saying so when the bytes are not one. */
 enum cli_exit cli_show_wire(struct cli *cli, const struct capstore_source *wire);
 
 #endif

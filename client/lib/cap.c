@@ -88,7 +88,7 @@ void capstore_cap_free(struct capstore_cap *cap)
 
 enum capstore_kind capstore_cap_kind(const struct capstore_cap *cap)
 {
-    return cap->kind == CAP_KIND_IMAGE ? CAPSTORE_KIND_IMAGE : CAPSTORE_KIND_DATA;
+    return client_kind(cap->kind);
 }
 
 const struct capstore_hash *capstore_cap_hash(const struct capstore_cap *cap)

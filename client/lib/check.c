@@ -19,7 +19,7 @@ _Static_assert(CAPSTORE_MESSAGE_SIZE >= CAP_REFUSAL_MESSAGE_SIZE, "a refusal's m
 
 /* The public part comes first, so that capstore_check_free finds the rest. */
 struct check {
-    struct capstore_check public;
+    struct capstore_check_result public;
     struct cap_buf head;
     struct capstore_check_data *data;
     struct capstore_check_image *images;
@@ -27,27 +27,6 @@ struct check {
     size_t warning_capacity;
     enum cap_error lint_error;
 };
-
-/* Appends [offset, offset + len) of the source to buf, in steps, so that memory follows what was
- * read. */
-static enum cap_error read_append(const struct capstore_source *source, uint64_t offset,
-                                  uint64_t len, struct cap_buf *buf)
-{
-    while (len > 0) {
-        size_t step = len < STEP ? (size_t)len : STEP;
-        enum cap_error error = cap_buf_reserve(buf, step);
-        if (error == CAP_OK) {
-            error = client_inner(source->read(source->ctx, offset, buf->data + buf->len, step));
-        }
-        if (error != CAP_OK) {
-            return error;
-        }
-        buf->len += step;
-        offset += step;
-        len -= step;
-    }
-    return CAP_OK;
-}
 
 static void refuse(struct check *check, enum cap_error error, const char *message)
 {
@@ -60,18 +39,11 @@ static void refuse(struct check *check, enum cap_error error, const char *messag
 static enum cap_error judge(struct check *check, const struct capstore_source *wire,
                             struct cap_wire_image *ret_image)
 {
-    uint64_t front = wire->len < CAP_WIRE_FIXED_SIZE ? wire->len : CAP_WIRE_FIXED_SIZE;
-    enum cap_error error = read_append(wire, 0, front, &check->head);
-    if (error != CAP_OK) {
-        return error;
-    }
-    size_t head_len;
-    error = cap_wire_image_head_len(cap_buf_bytes(&check->head), wire->len, &head_len);
-    if (error != CAP_OK) {
+    enum cap_error error = client_read_head(wire, &check->head);
+    if (error == CAP_E_SSZ) {
         refuse(check, error, NULL);
         return CAP_OK;
     }
-    error = read_append(wire, check->head.len, head_len - check->head.len, &check->head);
     if (error != CAP_OK) {
         return error;
     }
@@ -128,7 +100,7 @@ static enum cap_error add_slot(struct check *check, const struct cap_wire_slot *
         return error;
     }
     check->data[check->public.data_count++] = (struct capstore_check_data){
-        .table = slot->table == CAP_TABLE_PINNED ? CAPSTORE_TABLE_PINNED : CAPSTORE_TABLE_INITIAL,
+        .table = client_table(slot->table),
         .slot = client_bytes(slot->key),
         .size = data.size,
         .cap_hash = client_hash(&data.hash),
@@ -233,7 +205,7 @@ static enum cap_error run(struct check *check, const struct capstore_source *wir
 }
 
 enum capstore_error capstore_check(const struct capstore_source *wire,
-                                   struct capstore_check **ret_check)
+                                   struct capstore_check_result **ret_check)
 {
     struct check *check = calloc(1, sizeof *check);
     if (check == NULL) {
@@ -251,7 +223,7 @@ enum capstore_error capstore_check(const struct capstore_source *wire,
     return CAPSTORE_OK;
 }
 
-void capstore_check_free(struct capstore_check *check)
+void capstore_check_free(struct capstore_check_result *check)
 {
     if (check == NULL) {
         return;

@@ -86,7 +86,7 @@ static enum cap_error add(struct closure *closure, const struct capstore_hash *h
 
 static enum cap_error add_references(struct closure *closure, const struct capstore_cap *cap)
 {
-    struct capstore_image_counts counts = capstore_image_counts(cap);
+    struct capstore_counts counts = capstore_image_counts(cap);
     for (int table = CAPSTORE_TABLE_PINNED; table <= CAPSTORE_TABLE_INITIAL; table++) {
         for (size_t i = 0; i < counts.slots[table]; i++) {
             struct capstore_slot slot = capstore_image_slot(cap, (enum capstore_table)table, i);
@@ -117,7 +117,7 @@ static enum cap_error visit_one(struct closure *closure, const struct capstore_h
                                 unsigned flags, capstore_visit_cb *visit, void *ctx)
 {
     struct capstore *store = closure->store;
-    struct capstore_stat stat;
+    struct capstore_stat_result stat;
     enum cap_error error = client_inner(capstore_stat(store, hash, &stat));
     if (error != CAP_OK) {
         return blame(store, error, hash);

@@ -116,11 +116,11 @@ size_t capstore_unresolved_count(const struct capstore *store)
     return store->unresolved.count;
 }
 
-struct capstore_unresolved capstore_unresolved(const struct capstore *store, size_t i)
+struct capstore_unresolved_slot capstore_unresolved(const struct capstore *store, size_t i)
 {
     struct proto_unresolved inner;
     proto_unresolved_at(&store->unresolved, i, &inner);
-    return (struct capstore_unresolved){
+    return (struct capstore_unresolved_slot){
         .table = inner.table == CAP_TABLE_PINNED ? CAPSTORE_TABLE_PINNED : CAPSTORE_TABLE_INITIAL,
         .kind = inner.kind == CAP_KIND_IMAGE ? CAPSTORE_KIND_IMAGE : CAPSTORE_KIND_DATA,
         .cap_hash = client_hash(&inner.cap_hash),
@@ -580,7 +580,7 @@ static enum cap_error take_hello(struct capstore *store, struct cap_bytes payloa
         return CAP_E_UNSUPPORTED_VERSION;
     }
     store->limits = reply.limits;
-    store->info = (struct capstore_info){
+    store->info = (struct capstore_daemon_info){
         .protocol_version = reply.version,
         .max_hashes = reply.limits.hashes,
         .max_upload = reply.limits.upload,
@@ -625,7 +625,7 @@ static enum cap_error say_hello(struct capstore *store)
 static enum cap_error connected(struct capstore *store, int fd)
 {
     store->fd = fd;
-    store->info = (struct capstore_info){0};
+    store->info = (struct capstore_daemon_info){0};
     enum cap_error error = client_link_prepare(fd);
     if (error == CAP_OK) {
         error = say_hello(store);
@@ -665,7 +665,7 @@ enum capstore_error capstore_connect(struct capstore *store, const char *address
     return client_end(store, connected(store, fd));
 }
 
-enum capstore_error capstore_info(struct capstore *store, struct capstore_info *ret_info)
+enum capstore_error capstore_info(struct capstore *store, struct capstore_daemon_info *ret_info)
 {
     forget(store);
     if (store->fd < 0) {

@@ -38,7 +38,7 @@ struct capstore {
     struct cap_buf out;
     size_t out_sent;
 
-    struct capstore_info info;
+    struct capstore_daemon_info info;
     struct proto_limits limits;
 
     char message[CAPSTORE_MESSAGE_SIZE];

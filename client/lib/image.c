@@ -44,12 +44,12 @@ void capstore_code_free(struct capstore_code *code)
     *code = (struct capstore_code){NULL, 0, 0};
 }
 
-struct capstore_image_counts capstore_image_counts(const struct capstore_cap *cap)
+struct capstore_counts capstore_image_counts(const struct capstore_cap *cap)
 {
     if (cap->kind != CAP_KIND_IMAGE) {
-        return (struct capstore_image_counts){0};
+        return (struct capstore_counts){0};
     }
-    return (struct capstore_image_counts){
+    return (struct capstore_counts){
         .endpoints = cap->image.endpoints.count,
         .mappings = cap->image.mappings.count,
         .slots = {cap->image.pinned.count, cap->image.initial.count},
@@ -74,19 +74,30 @@ struct capstore_endpoint capstore_image_endpoint(const struct capstore_cap *cap,
     return endpoint;
 }
 
-struct capstore_mapping capstore_image_mapping(const struct capstore_cap *cap, size_t i)
+struct capstore_mapping client_mapping_at(const struct cap_ssz_list *mappings, size_t i)
 {
     struct cap_mapping mapping;
-    cap_mapping_at(&cap->image.mappings, i, &mapping);
+    cap_mapping_at(mappings, i, &mapping);
     return (struct capstore_mapping){mapping.start, mapping.size, mapping.source.count};
+}
+
+struct capstore_bytes client_mapping_step(const struct cap_ssz_list *mappings, size_t i,
+                                          size_t step)
+{
+    struct cap_mapping mapping;
+    cap_mapping_at(mappings, i, &mapping);
+    return client_bytes(cap_ssz_list_at(&mapping.source, step));
+}
+
+struct capstore_mapping capstore_image_mapping(const struct capstore_cap *cap, size_t i)
+{
+    return client_mapping_at(&cap->image.mappings, i);
 }
 
 struct capstore_bytes capstore_image_mapping_step(const struct capstore_cap *cap, size_t i,
                                                   size_t step)
 {
-    struct cap_mapping mapping;
-    cap_mapping_at(&cap->image.mappings, i, &mapping);
-    return client_bytes(cap_ssz_list_at(&mapping.source, step));
+    return client_mapping_step(&cap->image.mappings, i, step);
 }
 
 struct capstore_slot capstore_image_slot(const struct capstore_cap *cap, enum capstore_table table,

@@ -1,8 +1,8 @@
 /*
  * What the files of libcapstore share; nothing of it is public.
  *
- * Inside of the library errors are enum cap_error; client_public turns one into the public enum of
- * the same value at the border.
+ * Inside the library errors are enum cap_error; client_public turns one into the public enum of the
+ * same value at the border.
  */
 #ifndef CLIENT_LIB_INTERNAL_H
 #define CLIENT_LIB_INTERNAL_H
@@ -11,6 +11,7 @@
 
 #include "lib/cap/data_cap.h"
 #include "lib/cap/image_cap.h"
+#include "lib/cap/wire_image.h"
 
 /* The public error of the same value (error.c checks that they are the same). */
 static inline enum capstore_error client_public(enum cap_error error)
@@ -27,14 +28,14 @@ static inline enum cap_error client_inner(enum capstore_error error)
 static inline struct capstore_hash client_hash(const struct cap_hash *hash)
 {
     struct capstore_hash copy;
-    memcpy(copy.bytes, hash->bytes, sizeof copy.bytes);
+    memcpy(copy.bytes, hash->bytes, sizeof(copy.bytes));
     return copy;
 }
 
 static inline struct cap_hash client_cap_hash(const struct capstore_hash *hash)
 {
     struct cap_hash copy;
-    memcpy(copy.bytes, hash->bytes, sizeof copy.bytes);
+    memcpy(copy.bytes, hash->bytes, sizeof(copy.bytes));
     return copy;
 }
 
@@ -47,6 +48,29 @@ static inline struct cap_bytes client_cap_bytes(struct capstore_bytes bytes)
 {
     return (struct cap_bytes){bytes.data, bytes.len};
 }
+
+/* Kinds and tables have the same values on both sides; the compiler checks (types.c). */
+static inline enum capstore_kind client_kind(enum cap_kind kind)
+{
+    return (enum capstore_kind)(int)kind;
+}
+
+static inline enum capstore_table client_table(enum cap_table table)
+{
+    return (enum capstore_table)(int)table;
+}
+
+/* Entry `i` of a list of mappings, and step `step` of its source path. */
+struct capstore_mapping client_mapping_at(const struct cap_ssz_list *mappings, size_t i);
+struct capstore_bytes client_mapping_step(const struct cap_ssz_list *mappings, size_t i,
+                                          size_t step);
+
+/*
+ * Reads the structure of a wire Image, the bytes before its arena, into the empty buffer *head,
+ * whose memory grows with what was read. CAP_E_SSZ when the fixed part is not that of a wire Image,
+ * CAP_E_NO_MEMORY, or the source's error; the caller frees *head in any case.
+ */
+enum cap_error client_read_head(const struct capstore_source *wire, struct cap_buf *head);
 
 /* A window of a public source, read as a cap_source from offset 0. */
 struct client_window {

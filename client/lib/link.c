@@ -178,6 +178,22 @@ static int connect_tcp(const struct client_address *to, int64_t deadline_ms, int
     return fd;
 }
 
+/* strerror_r is GNU's, which returns the text, or that of POSIX, which fills the buffer. */
+static const char *text_of_gnu(const char *returned, const char *buffer)
+{
+    (void)buffer;
+    return returned;
+}
+
+static const char *text_of_posix(int failed, const char *buffer)
+{
+    return failed == 0 ? buffer : "unknown error";
+}
+
+#define ERRNO_TEXT(code, buffer)                                                                   \
+    _Generic(strerror_r(code, buffer, sizeof(buffer)), char *: text_of_gnu, int: text_of_posix)(   \
+        strerror_r(code, buffer, sizeof(buffer)), buffer)
+
 /* What to look at first. */
 static const char *advice(int code)
 {
@@ -202,9 +218,9 @@ enum cap_error client_link_connect(const struct client_address *address, uint32_
         *ret_fd = fd;
         return CAP_OK;
     }
-    char text[96];
+    char text[96] = "";
     if (reason == NULL) {
-        reason = strerror_r(code, text, sizeof text);
+        reason = ERRNO_TEXT(code, text);
     }
     snprintf(ret_detail, CLIENT_LINK_DETAIL_SIZE, "%s%s", reason, advice(code));
     return code == ETIMEDOUT ? CAP_E_TIMED_OUT : CAP_E_CONNECT;

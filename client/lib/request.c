@@ -86,7 +86,7 @@ enum capstore_error capstore_has(struct capstore *store, const struct capstore_h
 /* ---- stat ---- */
 
 static enum cap_error stat_one(struct capstore *store, const struct capstore_hash *hash,
-                               struct capstore_stat *ret_stat)
+                               struct capstore_stat_result *ret_stat)
 {
     struct proto_stat message = {client_cap_hash(hash)};
     struct cap_buf payload = {0};
@@ -103,7 +103,7 @@ static enum cap_error stat_one(struct capstore *store, const struct capstore_has
     if (proto_stat_reply_decode(in, &reply) != CAP_OK || !kind_valid(reply.kind)) {
         return bad_reply(store);
     }
-    *ret_stat = (struct capstore_stat){
+    *ret_stat = (struct capstore_stat_result){
         .kind = (enum capstore_kind)reply.kind,
         .body_len = reply.body_len,
         .size = reply.size,
@@ -116,7 +116,7 @@ static enum cap_error stat_one(struct capstore *store, const struct capstore_has
 }
 
 enum capstore_error capstore_stat(struct capstore *store, const struct capstore_hash *hash,
-                                  struct capstore_stat *ret_stat)
+                                  struct capstore_stat_result *ret_stat)
 {
     enum cap_error error = client_begin(store);
     if (error == CAP_OK) {

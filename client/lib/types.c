@@ -5,7 +5,11 @@
 #include <unistd.h>
 
 #include "client/lib/internal.h"
-#include "lib/cap/wire_image.h"
+
+_Static_assert((int)CAPSTORE_KIND_IMAGE == (int)CAP_KIND_IMAGE, "one enum, two names");
+_Static_assert((int)CAPSTORE_KIND_DATA == (int)CAP_KIND_DATA, "one enum, two names");
+_Static_assert((int)CAPSTORE_TABLE_PINNED == (int)CAP_TABLE_PINNED, "one enum, two names");
+_Static_assert((int)CAPSTORE_TABLE_INITIAL == (int)CAP_TABLE_INITIAL, "one enum, two names");
 
 static enum capstore_error memory_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {

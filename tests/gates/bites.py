@@ -49,6 +49,8 @@ PLANTS = {
         Plant("lib/store/planted.c", '#include "proto/frame.h"\n', "lib/store may not include"),
         Plant("proto/planted.c", '#include "daemon/planted.h"\n', "proto may not include"),
         Plant("client/planted.c", '#include "lib/store/store.h"\n', "client may not include"),
+        Plant("client/capctl/planted.c", '#include "client/lib/link.h"\n', "client/capctl may not include"),
+        Plant("client/capctl/planted.c", '#include "lib/cap/bytes.h"\n', "client/capctl may not include"),
         Plant("lib/store/planted.c", "#include <uv.h>\n", "<uv.h> has no place"),
         Plant("daemon/planted.c", "#include <lmdb.h>\n", "<lmdb.h> has no place"),
         Plant("lib/cap/planted.c", "#include <sodium.h>\n", "<sodium.h> has no place"),

@@ -14,6 +14,7 @@ ROOMS = {
     "daemon": ["lib/cap", "lib/store", "proto"],
     "client/include": [],
     "client": ["lib/cap", "proto", "client/include"],
+    "client/capctl": ["client/include"],
     "tests": None,
 }
 
@@ -43,7 +44,7 @@ def judge(path, room, quote, target):
             allowed = room == "tests" or re.match(places, str(path))
             return None if allowed else f"<{target}> has no place in this room"
     if PUBLIC.match(target):
-        return None if room in ("client", "client/include", "tests") else "the client lies above"
+        return None if room in ("client", "client/include", "client/capctl", "tests") else "the client lies above"
     if quote == "<" or room == "tests":
         return None
     of = room_of(target)

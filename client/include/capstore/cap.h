@@ -99,7 +99,7 @@ enum capstore_error capstore_code_load(const struct capstore_cap *cap,
 void capstore_code_free(struct capstore_code *code);
 
 /* Counts of an Image's lists; all 0 for a Data cap. */
-struct capstore_image_counts {
+struct capstore_counts {
     size_t endpoints;
     size_t mappings;
     size_t slots[2]; /* by enum capstore_table */
@@ -108,7 +108,7 @@ struct capstore_image_counts {
 };
 
 /* How long an Image's lists are. */
-struct capstore_image_counts capstore_image_counts(const struct capstore_cap *cap);
+struct capstore_counts capstore_image_counts(const struct capstore_cap *cap);
 
 /* Where an Image can be entered. */
 struct capstore_endpoint {

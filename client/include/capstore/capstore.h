@@ -37,6 +37,7 @@
 #include <capstore/cap.h>
 #include <capstore/publish.h>
 #include <capstore/types.h>
+#include <capstore/wire.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -112,7 +113,7 @@ bool capstore_connected(const struct capstore *store);
 const char *capstore_message(const struct capstore *store);
 
 /* What the daemon said in its hello. */
-struct capstore_info {
+struct capstore_daemon_info {
     uint16_t protocol_version;
     uint8_t store_id[CAPSTORE_STORE_ID_SIZE];
     char agent[CAPSTORE_AGENT_MAX + 1]; /* what the daemon calls itself */
@@ -124,7 +125,7 @@ struct capstore_info {
 };
 
 /* What the daemon said in its hello. CAPSTORE_E_CONNECTION_LOST when not connected. */
-enum capstore_error capstore_info(struct capstore *store, struct capstore_info *ret_info);
+enum capstore_error capstore_info(struct capstore *store, struct capstore_daemon_info *ret_info);
 
 /* ---- reading ---- */
 
@@ -134,7 +135,7 @@ enum capstore_error capstore_has(struct capstore *store, const struct capstore_h
                                  size_t count, uint8_t *ret_kinds);
 
 /* What the daemon knows of a cap without its body. */
-struct capstore_stat {
+struct capstore_stat_result {
     enum capstore_kind kind;
     uint64_t body_len;
     uint64_t size;                     /* Data: logical bytes. Image: bytes of code */
@@ -146,7 +147,7 @@ struct capstore_stat {
 
 /* What the daemon knows of a cap. CAPSTORE_E_NOT_FOUND. */
 enum capstore_error capstore_stat(struct capstore *store, const struct capstore_hash *hash,
-                                  struct capstore_stat *ret_stat);
+                                  struct capstore_stat_result *ret_stat);
 
 /*
  * Fetches a cap and verifies it. CAPSTORE_E_NOT_FOUND, CAPSTORE_E_BODY_TOO_LARGE
@@ -239,7 +240,7 @@ enum capstore_error capstore_publish(struct capstore *store, const struct capsto
                                      unsigned flags, struct capstore_publish_result *ret_result);
 
 /* A slot that names a cap that is not published. */
-struct capstore_unresolved {
+struct capstore_unresolved_slot {
     enum capstore_table table;
     enum capstore_kind kind; /* what was wanted */
     struct capstore_hash cap_hash;
@@ -250,7 +251,7 @@ struct capstore_unresolved {
 size_t capstore_unresolved_count(const struct capstore *store);
 
 /* Slot `i` < capstore_unresolved_count(store). */
-struct capstore_unresolved capstore_unresolved(const struct capstore *store, size_t i);
+struct capstore_unresolved_slot capstore_unresolved(const struct capstore *store, size_t i);
 
 #ifdef __cplusplus
 }

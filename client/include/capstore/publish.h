@@ -45,7 +45,7 @@ struct capstore_warning {
 };
 
 /* What the deblob says of a wire Image. Read-only for the caller; later versions may append. */
-struct capstore_check {
+struct capstore_check_result {
     enum capstore_error error;           /* CAPSTORE_OK: accepted; else the rule that is broken */
     char message[CAPSTORE_MESSAGE_SIZE]; /* refused: which field, slot or value */
     /* The rest only when accepted. */
@@ -69,10 +69,10 @@ struct capstore_check {
  * arena is read from the source. The caller owns *ret_check: capstore_check_free.
  */
 enum capstore_error capstore_check(const struct capstore_source *wire,
-                                   struct capstore_check **ret_check);
+                                   struct capstore_check_result **ret_check);
 
 /* Releases a check and all that it points to. NULL is fine. */
-void capstore_check_free(struct capstore_check *check);
+void capstore_check_free(struct capstore_check_result *check);
 
 /* ---- hash ---- */
 

@@ -103,15 +103,31 @@ class Install(unittest.TestCase):
             text = re.sub(r"/\*.*?\*/", "", header.read_text(), flags=re.S)
             declared |= {name for name in re.findall(r"\b(capstore_\w+)\(", text) if not name.endswith("_cb")}
             self.assertNotIn("lib/cap", text)
-            for compiler, language in (("cc", "c"), ("c++", "c++")):
+            for compiler, language, standard in (("cc", "c", "c99"), ("cc", "c", "c11"), ("c++", "c++", "c++17")):
                 path = shutil.which(compiler)
                 if path is None:
                     continue
-                output(path, "-x", language, "-Wall", "-Werror", "-fsyntax-only", "-I", self.prefix / "include",
-                       "-include", f"capstore/{header.name}", "/dev/null")
+                output(path, "-x", language, f"-std={standard}", "-pedantic", "-Wall", "-Wextra", "-Werror", "-fsyntax-only",
+                       "-I", self.prefix / "include", "-include", f"capstore/{header.name}", "/dev/null")
         names = {line.split()[-1].split("@")[0] for line in
                  output("nm", "-D", "--defined-only", self.library).splitlines()} - {"CAPSTORE_0"}
         self.assertEqual(declared, names)
+
+    def test_a_structure_has_a_name_of_its_own(self):
+        """In C++ a function hides a structure of the same name: `capstore_stat st;` would not compile."""
+        text = "".join(re.sub(r"/\*.*?\*/", "", header.read_text(), flags=re.S)
+                       for header in (self.prefix / "include" / "capstore").glob("*.h"))
+        functions = set(re.findall(r"\b(capstore_\w+)\(", text))
+        structures = set(re.findall(r"\b(?:struct|enum) (capstore_\w+) \{", text))
+        self.assertGreater(len(structures), 20)
+        self.assertEqual(functions & structures, set())
+        compiler = shutil.which("c++")
+        if compiler is not None:
+            program = self.folder / "names.cpp"
+            program.write_text("#include <capstore/capstore.h>\n" + "".join(
+                f"{name} v{i};\n" for i, name in enumerate(sorted(structures))))
+            output(compiler, "-std=c++17", "-pedantic", "-Wall", "-Werror", "-fsyntax-only", "-I", self.prefix / "include",
+                   program)
 
     def test_the_tool_and_its_papers(self):
         tool = self.prefix / "bin" / "capctl"

@@ -115,7 +115,7 @@ static void test_image_lists(void **state)
         capstore_cap_from_body((struct capstore_bytes){body.data, body.len}, NULL, &cap),
         CAPSTORE_OK);
     cap_buf_free(&body);
-    struct capstore_image_counts counts = capstore_image_counts(cap);
+    struct capstore_counts counts = capstore_image_counts(cap);
     assert_int_equal(counts.endpoints, 1);
     assert_int_equal(counts.mappings, 1);
     assert_int_equal(counts.slots[CAPSTORE_TABLE_PINNED], 2);

@@ -15,7 +15,7 @@ static void greet(struct fake *fake)
 static void test_hello(void **state)
 {
     struct fake fake;
-    struct capstore_info info;
+    struct capstore_daemon_info info;
     (void)state;
     fake_start(&fake, greet, NULL);
     struct capstore *store = fake_connect(&fake, NULL);
@@ -207,7 +207,7 @@ static void absent_then_there(struct fake *fake)
 static void test_stat(void **state)
 {
     struct fake fake;
-    struct capstore_stat stat;
+    struct capstore_stat_result stat;
     struct capstore_hash hash = {{1}};
     (void)state;
     fake_start(&fake, absent_then_there, NULL);
@@ -233,7 +233,7 @@ static void last_words(struct fake *fake)
 static void test_connection_error_ends_it(void **state)
 {
     struct fake fake;
-    struct capstore_stat stat;
+    struct capstore_stat_result stat;
     struct capstore_hash hash = {{1}};
     (void)state;
     fake_start(&fake, last_words, NULL);

@@ -40,9 +40,9 @@ static void unload(struct capstore_bytes bytes)
     free((void *)(uintptr_t)bytes.data);
 }
 
-static struct capstore_check *check_of(const struct capstore_source *source)
+static struct capstore_check_result *check_of(const struct capstore_source *source)
 {
-    struct capstore_check *check;
+    struct capstore_check_result *check;
     assert_string_equal(capstore_error_name(capstore_check(source, &check)), "ok");
     return check;
 }
@@ -58,7 +58,7 @@ static void test_accepted(void **state)
 {
     struct capstore_bytes bytes = load("typical.ssz");
     struct capstore_source source = capstore_source_memory(&bytes);
-    struct capstore_check *check = check_of(&source);
+    struct capstore_check_result *check = check_of(&source);
     (void)state;
     assert_int_equal(check->error, CAPSTORE_OK);
     assert_hex(&check->content_hash,
@@ -86,7 +86,7 @@ static void test_refused_without_the_arena(void **state)
     struct capstore_bytes bytes = load("code_too_large.ssz");
     struct counted counted = {capstore_source_memory(&bytes), 0, 1000};
     struct capstore_source source = {counted_read, &counted, bytes.len, NULL};
-    struct capstore_check *check = check_of(&source);
+    struct capstore_check_result *check = check_of(&source);
     (void)state;
     assert_string_equal(capstore_error_name(check->error), "code_too_large");
     assert_true(strlen(check->message) > 0);
@@ -103,7 +103,7 @@ static void test_failing_source(void **state)
     for (uint64_t at = 0; at < bytes.len; at += 97) {
         struct counted counted = {capstore_source_memory(&bytes), 0, at};
         struct capstore_source source = {counted_read, &counted, bytes.len, NULL};
-        struct capstore_check *check = NULL;
+        struct capstore_check_result *check = NULL;
         assert_int_equal(capstore_check(&source, &check), CAPSTORE_E_IO);
         assert_null(check);
     }
@@ -117,7 +117,7 @@ static void test_every_truncation(void **state)
     for (size_t len = 0; len < bytes.len; len++) {
         struct capstore_bytes front = {bytes.data, len};
         struct capstore_source source = capstore_source_memory(&front);
-        struct capstore_check *check = check_of(&source);
+        struct capstore_check_result *check = check_of(&source);
         /* What cuts only into bytes of the arena that are not code is a smaller sound Image. */
         assert_true(check->error != CAPSTORE_OK || len + 16 > bytes.len);
         capstore_check_free(check);
@@ -179,7 +179,7 @@ static void test_pack_from_many_sources(void **state)
     describe(pack, sources);
     assert_int_equal(capstore_pack_finish(pack, &wire), CAPSTORE_OK);
     assert_int_equal(capstore_pack_finish(pack, &wire), CAPSTORE_E_INVALID_ARGUMENT);
-    struct capstore_check *check = check_of(&wire);
+    struct capstore_check_result *check = check_of(&wire);
     assert_int_equal(check->error, CAPSTORE_OK);
     assert_int_equal(check->code_len, 4);
     assert_int_equal(check->data_count, 2);

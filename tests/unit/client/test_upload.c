@@ -260,7 +260,7 @@ static void test_unresolved(void **state)
     struct capstore *store = fake_connect(&fake, NULL);
     assert_error(capstore_publish(store, &source, 0, &result), "unresolved_slot");
     assert_int_equal(capstore_unresolved_count(store), 2);
-    struct capstore_unresolved slot = capstore_unresolved(store, 0);
+    struct capstore_unresolved_slot slot = capstore_unresolved(store, 0);
     assert_int_equal(slot.table, CAPSTORE_TABLE_PINNED);
     assert_int_equal(slot.kind, CAPSTORE_KIND_IMAGE);
     assert_int_equal(slot.cap_hash.bytes[0], 5);

@@ -475,7 +475,7 @@ class Interrupted(Tool):
         """Packs and sends the signal when a file appears beside the result; how the tool ended."""
         process = subprocess.Popen([TOOL, "pack", self.root / "m.json", "-o", self.root / "target"],
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not list(self.root.glob("target.*")):
+        while process.poll() is None and not list(self.root.glob(".capctl.*")):
             time.sleep(0.0005)
         process.send_signal(number)
         return process.wait(60)
