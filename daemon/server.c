@@ -434,8 +434,11 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
         return CAP_E_NO_MEMORY;
     }
     server->loop_open = true;
-    pool_init(&server->shard.pool, &server->shard.loop, env, &server->shard.stats, config->workers);
-    enum cap_error error = refusals_init(&server->context.refusals, (size_t)config->refusals);
+    enum cap_error error = pool_init(&server->shard.pool, &server->shard.loop, env,
+                                     &server->shard.stats, config->workers);
+    if (error == CAP_OK) {
+        error = refusals_init(&server->context.refusals, (size_t)config->refusals);
+    }
     if (error == CAP_OK) {
         error = ledger_new(&server->context.config, &server->context.ledger);
     }
@@ -517,12 +520,14 @@ void server_close(struct server *server)
         hub_close(&server->hub);
         writer_stop(server->publish.writer);
         close_handles(server);
+        pool_close(&server->shard.pool);
         /* Workers come back, handles close, what they held is freed. */
         while (uv_run(&server->shard.loop, UV_RUN_DEFAULT) != 0) {
         }
         admin_free(server->admin);
         (void)uv_loop_close(&server->shard.loop);
     }
+    pool_free(&server->shard.pool);
     bound_release(&server->admin_bound, false);
     writer_free(server->publish.writer);
     hub_free(&server->hub);

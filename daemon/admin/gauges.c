@@ -19,6 +19,7 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .memory_bytes = held.memory,
         .buffer_bytes = held.buffers,
         .jobs = rooms->shard->pool.count,
+        .hash_peers = rooms->shard->pool.peer_count,
         .writer_queue = writer_queued(rooms->publish->writer),
         .draining = context->phase == PHASE_DRAINING ? 1 : 0,
         .max_connections = config->max_connections,

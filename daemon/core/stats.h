@@ -22,6 +22,7 @@
     X(uploads, "capstore_uploads_total", "Uploads begun")                                          \
     X(upload_bytes, "capstore_upload_bytes_total", "Bytes of uploads received")                    \
     X(hash_jobs, "capstore_hash_jobs_total", "Uploads hashed")                                     \
+    X(hashed_bytes, "capstore_hashed_bytes_total", "Bytes read to hash uploads")                   \
     X(admissions, "capstore_admissions_total", "Admissions committed")                             \
     X(caps_new, "capstore_caps_published_total", "Caps stored that were not there before")         \
     X(caps_present, "capstore_caps_present_total", "Caps published that were there already")       \
@@ -41,6 +42,7 @@
     X(memory_bytes, "capstore_request_memory_bytes", "Memory held for requests")                   \
     X(buffer_bytes, "capstore_spool_buffer_bytes", "Memory of uploads on their way to the spool")  \
     X(jobs, "capstore_hash_jobs_in_flight", "Uploads that are being hashed or wait for it")        \
+    X(hash_peers, "capstore_hash_peers", "Peers whose uploads are being hashed or wait for it")    \
     X(writer_queue, "capstore_writer_queue", "Admissions that are being written or wait for it")   \
     X(draining, "capstore_draining", "1 while the daemon drains")                                  \
     X(max_connections, "capstore_connections_limit", "Limit of open client connections")           \

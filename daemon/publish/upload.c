@@ -270,22 +270,37 @@ static void start_writing(struct upload *upload)
 
 /* --- Hashing ---------------------------------------------------------------------------------- */
 
-static struct upload *upload_of_job(struct hash_job *job)
+static struct upload *upload_of_job(struct pool_job *job)
 {
     return CONTAINER_OF(job, struct upload, hash_job);
 }
 
 /* In a worker. */
-static void run_hash(struct hash_job *job)
+static void run_hash(struct pool_job *job)
 {
     struct upload *upload = upload_of_job(job);
     upload->error =
         atomic_load(&upload->job.cancelled) ? CAP_E_CANCELLED : upload->kind->hash(upload);
 }
 
-static void on_hashed(struct hash_job *job)
+static enum cap_error read_to_hash(void *ctx, uint64_t offset, void *dst, size_t len)
+{
+    struct upload *upload = ctx;
+    pool_hashed(&upload->hash_job, len);
+    return upload->spooled.read(upload->spooled.ctx, offset, dst, len);
+}
+
+struct cap_source upload_hash_source(struct upload *upload)
+{
+    return (struct cap_source){.read = read_to_hash, .ctx = upload};
+}
+
+static void on_hashed(struct pool_job *job)
 {
     struct upload *upload = upload_of_job(job);
+    struct stats *stats = &upload->request.shard->stats;
+    stats->hash_jobs++;
+    histogram_add(&stats->hash_us, job->took_us);
     if (!upload_take_back(upload)) {
         return;
     }
@@ -325,13 +340,15 @@ static void start_hashing(struct upload *upload)
         return;
     }
     upload_move(upload, UPLOAD_HASHING);
+    upload->spooled = spool_source(upload->spool, &upload->job.cancelled);
     upload->busy = true;
-    upload->hash_job = (struct hash_job){
+    upload->hash_job = (struct pool_job){
+        .account = upload->account,
         .cost = upload->kind->hash_cost(upload),
         .run = run_hash,
         .done = on_hashed,
     };
-    pool_hash(&shard->pool, &upload->hash_job);
+    pool_submit(&shard->pool, &upload->hash_job);
 }
 
 /* The body has ended: what is in the spool may still be on its way to the disk. */

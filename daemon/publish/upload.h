@@ -90,10 +90,11 @@ struct upload {
     struct ledger_peer *account;
     struct cap_publisher publisher;
     struct spool *spool;
-    uint64_t held; /* memory taken from the ledger */
-    bool busy;     /* a worker or the writer has it */
+    struct cap_source spooled; /* its bytes */
+    uint64_t held;             /* memory taken from the ledger */
+    bool busy;                 /* a worker or the writer has it */
     uv_work_t judge_work;
-    struct hash_job hash_job;
+    struct pool_job hash_job;
     struct writer_job job;
     struct stream detail;
     size_t detail_at;
@@ -145,6 +146,9 @@ void upload_accepted(struct upload *upload);
 
 /* Answers unresolved_slot and sends upload->job.detail, the list of the slots. */
 void upload_send_unresolved(struct upload *upload);
+
+/* The spool's bytes for hashing: what is read is counted as the job's, who may have to wait. */
+struct cap_source upload_hash_source(struct upload *upload);
 
 /* Fills the writer's row of a Data cap. */
 void upload_fill_data(const struct upload *upload, struct upload_data_cap *cap,

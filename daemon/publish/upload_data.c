@@ -63,7 +63,7 @@ static uint64_t data_hash_cost(const struct upload *upload)
 static enum cap_error data_hash(struct upload *upload)
 {
     struct upload_data *data = &upload->of.data;
-    struct cap_source source = spool_source(upload->spool, &upload->job.cancelled);
+    struct cap_source source = upload_hash_source(upload);
     enum cap_error error;
     if (is_canonical(upload)) {
         error = cap_data_from_body(&source, upload->total_len, &data->cap.data);
@@ -74,7 +74,7 @@ static enum cap_error data_hash(struct upload *upload)
     if (error != CAP_OK) {
         return error;
     }
-    data->cap.bytes = source;
+    data->cap.bytes = upload->spooled;
     upload->job.caps = calloc(1, sizeof(*upload->job.caps));
     if (upload->job.caps == NULL) {
         return CAP_E_NO_MEMORY;

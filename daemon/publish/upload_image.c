@@ -349,7 +349,7 @@ static enum cap_error hash_data_slot(struct upload *upload, const struct cap_sou
         return error;
     }
     image->own[index] = true;
-    image->data[image->data_count++] = (struct upload_data_cap){data, *arena};
+    image->data[image->data_count++] = (struct upload_data_cap){data, upload->spooled};
     return CAP_OK;
 }
 
@@ -446,7 +446,7 @@ static enum cap_error fill_job(struct upload *upload)
 static enum cap_error image_hash(struct upload *upload)
 {
     struct upload_image *image = &upload->of.image;
-    struct cap_source arena = spool_source(upload->spool, &upload->job.cancelled);
+    struct cap_source arena = upload_hash_source(upload);
     struct cap_hash root;
     enum cap_error error = arena_root(upload, &arena, &root);
     if (error == CAP_OK) {
@@ -460,7 +460,7 @@ static enum cap_error image_hash(struct upload *upload)
         error = cap_image_from_wire(&image->wire, image->slot_hashes, &arena, &image->image);
     }
     if (error == CAP_OK) {
-        image->image_bytes = arena;
+        image->image_bytes = upload->spooled;
         error = fill_job(upload);
     }
     return error;
