@@ -110,8 +110,8 @@ static enum cap_error upload(struct capstore *store, const struct capstore_sourc
                              struct cap_bytes *ret_payload)
 {
     struct proto_event event;
-    bool early;
-    bool ended;
+    bool early = false;
+    bool ended = false;
     enum cap_error error = send_body(store, source, &event, &early, &ended);
     if (error != CAP_OK) {
         return error;

@@ -233,7 +233,7 @@ static enum cap_error fill_spans(struct chunks *chunks, uint64_t offset, uint64_
     int count = 0;
 
     while (len > 0) {
-        struct cap_bytes chunk;
+        struct cap_bytes chunk = {0};
         uint64_t take;
         enum cap_error error = chunks_get(chunks, index++, &chunk);
 
@@ -287,7 +287,7 @@ static enum cap_error copy_bulk(struct chunks *chunks, uint64_t offset, uint8_t 
     size_t skip = (size_t)(offset % chunks->size);
 
     while (len > 0) {
-        struct cap_bytes chunk;
+        struct cap_bytes chunk = {0};
         size_t take;
         enum cap_error error = chunks_get(chunks, index++, &chunk);
 
