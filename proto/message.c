@@ -86,7 +86,7 @@ struct layout {
 
 /* HELLO with the magic in front, which callers need not carry. */
 struct hello_wire {
-    uint8_t magic[sizeof PROTO_MAGIC - 1];
+    uint8_t magic[sizeof(PROTO_MAGIC) - 1];
     struct proto_hello hello;
 };
 
@@ -192,9 +192,9 @@ static bool unresolved_possible(const void *message)
     static const struct field name##_fields[] = {FIELDS(S, FIXED_FIELD, VARIABLE_FIELD)};          \
     _Static_assert((0 FIELDS(S, FIXED_SIZE, VARIABLE_SIZE)) == (documented_size),                  \
                    #name " is not as PROTOCOL.md section 4 says");                                 \
-    _Static_assert(sizeof name##_fields / sizeof *name##_fields <= MAX_FIELDS, #name);             \
+    _Static_assert(sizeof(name##_fields) / sizeof(*name##_fields) <= MAX_FIELDS, #name);           \
     static const struct layout name##_layout = {name##_fields,                                     \
-                                                sizeof name##_fields / sizeof *name##_fields,      \
+                                                sizeof(name##_fields) / sizeof(*name##_fields),    \
                                                 (documented_size), sizeof(S), possible_values};
 
 LAYOUT(hello, HELLO_FIELDS, struct hello_wire, 16, hello_possible)
@@ -242,14 +242,14 @@ static uint64_t load_member(const uint8_t *member, size_t size)
     uint32_t v32;
     uint64_t v64;
     switch (size) {
-    case sizeof v16:
-        memcpy(&v16, member, sizeof v16);
+    case sizeof(v16):
+        memcpy(&v16, member, sizeof(v16));
         return v16;
-    case sizeof v32:
-        memcpy(&v32, member, sizeof v32);
+    case sizeof(v32):
+        memcpy(&v32, member, sizeof(v32));
         return v32;
-    case sizeof v64:
-        memcpy(&v64, member, sizeof v64);
+    case sizeof(v64):
+        memcpy(&v64, member, sizeof(v64));
         return v64;
     }
     return *member;
@@ -261,17 +261,17 @@ static void store_member(uint8_t *member, size_t size, const uint8_t *wire)
     uint32_t v32;
     uint64_t v64;
     switch (size) {
-    case sizeof v16:
+    case sizeof(v16):
         v16 = cap_load16(wire);
-        memcpy(member, &v16, sizeof v16);
+        memcpy(member, &v16, sizeof(v16));
         return;
-    case sizeof v32:
+    case sizeof(v32):
         v32 = cap_load32(wire);
-        memcpy(member, &v32, sizeof v32);
+        memcpy(member, &v32, sizeof(v32));
         return;
-    case sizeof v64:
+    case sizeof(v64):
         v64 = cap_load64(wire);
-        memcpy(member, &v64, sizeof v64);
+        memcpy(member, &v64, sizeof(v64));
         return;
     }
     *member = *wire;
@@ -287,7 +287,7 @@ static void write_integer(uint8_t *out, uint64_t value, size_t size)
 static struct cap_bytes member_span(const struct field *field, const uint8_t *message)
 {
     struct cap_bytes span;
-    memcpy(&span, message + field->at, sizeof span);
+    memcpy(&span, message + field->at, sizeof(span));
     if (field->kind == FIELD_TEXT && span.len > field->max) {
         span.len = field->max;
     }
@@ -397,7 +397,7 @@ static bool read_field(const struct field *field, struct cap_bytes span, uint8_t
     case FIELD_BYTES:
         break;
     }
-    memcpy(member, &span, sizeof span);
+    memcpy(member, &span, sizeof(span));
     return true;
 }
 
@@ -414,7 +414,7 @@ static enum cap_error decode(const struct layout *layout, struct cap_bytes in, v
     if (cap_ssz_container(in, in.len, sizes, layout->count, spans) != CAP_OK) {
         return CAP_E_BAD_MESSAGE;
     }
-    memset(&message, 0, sizeof message);
+    memset(&message, 0, sizeof(message));
     for (size_t i = 0; i < layout->count; i++) {
         if (!read_field(&layout->fields[i], spans[i], bytes)) {
             return CAP_E_BAD_MESSAGE;

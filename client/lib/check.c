@@ -86,7 +86,8 @@ static enum cap_error content_hash(struct check *check, const struct capstore_so
 
 /* Names one slot's cap and lists it. */
 static enum cap_error add_slot(struct check *check, const struct cap_wire_slot *slot,
-                               const struct cap_source *arena, struct cap_hash *ret_hash)
+                               const struct cap_source *arena, struct cap_window_memo *memo,
+                               struct cap_hash *ret_hash)
 {
     if (slot->kind == CAP_KIND_IMAGE) {
         check->images[check->public.image_count++] = (struct capstore_check_image){
@@ -95,7 +96,7 @@ static enum cap_error add_slot(struct check *check, const struct cap_wire_slot *
         return CAP_OK;
     }
     struct cap_data data;
-    enum cap_error error = cap_data_from_desc(&slot->desc, arena, UINT64_MAX, &data);
+    enum cap_error error = cap_data_from_desc_with(&slot->desc, arena, UINT64_MAX, memo, &data);
     if (error != CAP_OK) {
         return error;
     }
@@ -118,14 +119,15 @@ static enum cap_error convert(struct check *check, const struct cap_wire_image *
     check->data = calloc(count + 1, sizeof *check->data);
     check->images = calloc(count + 1, sizeof *check->images);
     struct cap_hash *hashes = calloc(count + 1, sizeof *hashes);
-    enum cap_error error = CAP_OK;
-    if (check->data == NULL || check->images == NULL || hashes == NULL) {
-        error = CAP_E_NO_MEMORY;
+    struct cap_window_memo *memo = NULL;
+    enum cap_error error = CAP_E_NO_MEMORY;
+    if (check->data != NULL && check->images != NULL && hashes != NULL) {
+        error = cap_window_memo_new(image->head.len / CAP_PAGE_REF_SIZE, &memo);
     }
     for (size_t i = 0; error == CAP_OK && i < count; i++) {
         struct cap_wire_slot slot;
         cap_wire_slot_at(image, i, &slot);
-        error = add_slot(check, &slot, arena, &hashes[i]);
+        error = add_slot(check, &slot, arena, memo, &hashes[i]);
     }
     if (error == CAP_OK) {
         struct cap_image converted;
@@ -136,6 +138,7 @@ static enum cap_error convert(struct check *check, const struct cap_wire_image *
             cap_image_free(&converted);
         }
     }
+    cap_window_memo_free(memo);
     free(hashes);
     return error;
 }

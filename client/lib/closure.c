@@ -1,87 +1,55 @@
 /*
  * The closure of a cap: breadth first, each cap once, without recursion.
  *
- * `found` is the queue and the record of what was seen; a hash table over it finds repeats. The
- * table is keyed with a random seed, because whoever wrote the caps chose the hashes that they
- * name.
+ * `found` is the queue and the record of what was seen; a set over it finds repeats.
  */
 #include <stdlib.h>
-#include <sys/random.h>
 
 #include "client/lib/conn.h"
+#include "lib/cap/hash_set.h"
 
 struct closure {
     struct capstore *store;
-    struct capstore_hash *found; /* in order of discovery */
+    struct cap_hash *found; /* in order of discovery */
     size_t count;
     size_t capacity;
-    size_t *table; /* index + 1 into found, 0 free; a power of two, at most half full */
-    size_t table_size;
-    uint64_t seed[4];
+    struct cap_hash_set seen; /* of those found */
 };
-
-static size_t place_of(const struct closure *closure, const struct capstore_hash *hash)
-{
-    uint64_t mixed = 0;
-    for (size_t i = 0; i < 4; i++) {
-        mixed ^= cap_load64(hash->bytes + 8 * i) ^ closure->seed[i];
-        mixed *= UINT64_C(0x9e3779b97f4a7c15);
-        mixed ^= mixed >> 29;
-    }
-    return (size_t)(mixed & (closure->table_size - 1));
-}
-
-/* The place of a hash, or the free one where it belongs. */
-static size_t find(const struct closure *closure, const struct capstore_hash *hash)
-{
-    size_t place = place_of(closure, hash);
-    while (closure->table[place] != 0 &&
-           !capstore_hash_equal(&closure->found[closure->table[place] - 1], hash)) {
-        place = (place + 1) & (closure->table_size - 1);
-    }
-    return place;
-}
 
 static enum cap_error grow(struct closure *closure)
 {
     size_t capacity = closure->capacity == 0 ? 64 : 2 * closure->capacity;
-    struct capstore_hash *found = realloc(closure->found, capacity * sizeof *found);
+    struct cap_hash *found = realloc(closure->found, capacity * sizeof(*found));
     if (found == NULL) {
         return CAP_E_NO_MEMORY;
     }
     closure->found = found;
-    size_t *table = calloc(2 * capacity, sizeof *table);
-    if (table == NULL) {
-        return CAP_E_NO_MEMORY;
-    }
-    free(closure->table);
-    closure->table = table;
-    closure->table_size = 2 * capacity;
     closure->capacity = capacity;
-    for (size_t i = 0; i < closure->count; i++) {
-        closure->table[find(closure, &found[i])] = i + 1;
-    }
     return CAP_OK;
 }
 
 static enum cap_error add(struct closure *closure, const struct capstore_hash *hash)
 {
+    struct cap_hash added;
+    memcpy(added.bytes, hash->bytes, sizeof(added.bytes));
+    if (cap_hash_set_find(&closure->seen, closure->found, &added) != CAP_HASH_ABSENT) {
+        return CAP_OK;
+    }
+    if (closure->count >= closure->store->max_caps) {
+        return CAP_E_MEMORY_LIMIT;
+    }
     if (closure->count == closure->capacity) {
         enum cap_error error = grow(closure);
         if (error != CAP_OK) {
             return error;
         }
     }
-    size_t place = find(closure, hash);
-    if (closure->table[place] != 0) {
-        return CAP_OK;
+    closure->found[closure->count] = added;
+    enum cap_error error = cap_hash_set_insert(&closure->seen, closure->found, closure->count);
+    if (error == CAP_OK) {
+        closure->count++;
     }
-    if (closure->count >= closure->store->max_caps) {
-        return CAP_E_MEMORY_LIMIT;
-    }
-    closure->found[closure->count++] = *hash;
-    closure->table[place] = closure->count;
-    return CAP_OK;
+    return error;
 }
 
 static enum cap_error add_references(struct closure *closure, const struct capstore_cap *cap)
@@ -146,7 +114,8 @@ static enum cap_error walk(struct closure *closure, unsigned flags, capstore_vis
 {
     enum cap_error error = CAP_OK;
     for (size_t next = 0; error == CAP_OK && next < closure->count; next++) {
-        struct capstore_hash hash = closure->found[next]; /* a copy: the queue may move */
+        struct capstore_hash hash; /* a copy: the queue may move */
+        memcpy(hash.bytes, closure->found[next].bytes, sizeof(hash.bytes));
         error = visit_one(closure, &hash, flags, visit, ctx);
     }
     return error;
@@ -156,14 +125,11 @@ enum capstore_error capstore_closure(struct capstore *store, const struct capsto
                                      unsigned flags, capstore_visit_cb *visit, void *ctx)
 {
     struct closure closure = {.store = store};
-    if (getrandom(closure.seed, sizeof closure.seed, 0) != (ssize_t)sizeof closure.seed) {
-        return client_end(store, CAP_E_IO);
-    }
     enum cap_error error = add(&closure, root);
     if (error == CAP_OK) {
         error = walk(&closure, flags, visit, ctx);
     }
     free(closure.found);
-    free(closure.table);
+    cap_hash_set_free(&closure.seen);
     return client_end(store, error);
 }

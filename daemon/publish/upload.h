@@ -15,6 +15,7 @@
 #include "daemon/publish/writer.h"
 #include "lib/cap/data_cap.h"
 #include "lib/cap/deblob.h"
+#include "lib/cap/hash_set.h"
 #include "lib/cap/image_cap.h"
 #include "proto/message.h"
 
@@ -58,9 +59,9 @@ struct upload_image {
     struct cap_wire_image wire;
     struct cap_hash content_hash;
     struct cap_hash *slot_hashes;
-    bool *own;       /* per slot: resolved by a cap of this upload */
-    uint32_t *table; /* distinct Data hashes: 1 + index of the first slot that has it */
-    size_t table_size;
+    bool *own;                    /* per slot: resolved by a cap of this upload */
+    struct cap_hash_set distinct; /* of slot_hashes, the first slot of each Data cap */
+    struct cap_window_memo *memo; /* of the arena, while its slots are hashed */
     struct upload_data_cap *data; /* one per Data cap to store */
     size_t data_count;
     uint32_t data_distinct;

@@ -250,6 +250,14 @@ static enum cap_error image_take(struct upload *upload, struct cap_bytes *piece)
 /* --- The caps
  * ------------------------------------------------------------------------------------- */
 
+/* At most so many pages are named by the Image's slots. */
+static uint64_t named_pages(const struct cap_wire_image *wire)
+{
+    uint64_t pages = wire->head.len / CAP_PAGE_REF_SIZE;
+    uint64_t named = cap_wire_image_data_len(wire);
+    return pages < named ? pages : named;
+}
+
 static uint64_t image_hash_memory(const struct upload *upload)
 {
     const struct cap_wire_image *wire = &upload->of.image.wire;
@@ -257,11 +265,10 @@ static uint64_t image_hash_memory(const struct upload *upload)
     uint64_t per_slot = sizeof(struct cap_hash) + sizeof(bool) + 4 * sizeof(uint32_t) +
                         sizeof(struct upload_data_cap) + sizeof(struct writer_cap) +
                         sizeof(struct cap_ref) + 2 * UPLOAD_PAGE_MEMORY;
-    uint64_t pages = wire->head.len / CAP_PAGE_REF_SIZE;
-    uint64_t named = cap_wire_image_data_len(wire);
-    pages = pages < named ? pages : named;
+    uint64_t pages = named_pages(wire);
     return wire->head.len + wire->endpoints.count * ENDPOINT_MEMORY + slots * per_slot +
-           pages * UPLOAD_PAGE_MEMORY + ARENA_PIECE;
+           pages * UPLOAD_PAGE_MEMORY + cap_window_memo_size(pages) +
+           wire->code_len / CAP_PAGE_SIZE * sizeof(struct cap_hash) + ARENA_PIECE;
 }
 
 /* A small upload may name the same bytes again and again. */
@@ -298,20 +305,18 @@ static enum cap_error arena_root(struct upload *upload, const struct cap_source 
     return error;
 }
 
-/* Finds the first slot with this Data hash, or enters `slot` as such. True: it is the first. */
-static bool enter_distinct(struct upload_image *image, const struct cap_hash *hash, size_t slot)
+/* Finds the first slot with the Data hash of `slot`, or enters `slot` as such. */
+static enum cap_error enter_distinct(struct upload_image *image, size_t slot, bool *ret_is_first)
 {
-    size_t at = cap_load32(hash->bytes) & (image->table_size - 1);
-    while (image->table[at] != 0) {
-        if (cap_hash_equal(&image->slot_hashes[image->table[at] - 1], hash)) {
-            image->own[slot] = image->own[image->table[at] - 1];
-            return false;
-        }
-        at = (at + 1) & (image->table_size - 1);
+    size_t first =
+        cap_hash_set_find(&image->distinct, image->slot_hashes, &image->slot_hashes[slot]);
+    *ret_is_first = first == CAP_HASH_ABSENT;
+    if (first != CAP_HASH_ABSENT) {
+        image->own[slot] = image->own[first];
+        return CAP_OK;
     }
-    image->table[at] = (uint32_t)slot + 1;
     image->data_distinct++;
-    return true;
+    return cap_hash_set_insert(&image->distinct, image->slot_hashes, slot);
 }
 
 static enum cap_error is_published(struct cap_store *store, const struct cap_hash *hash,
@@ -335,13 +340,16 @@ static enum cap_error hash_data_slot(struct upload *upload, const struct cap_sou
     struct upload_image *image = &upload->of.image;
     struct cap_data data = {0};
     bool published = true;
-    enum cap_error error = cap_data_from_desc(&slot->desc, arena, UINT64_MAX, &data);
+    bool is_first = false;
+    enum cap_error error =
+        cap_data_from_desc_with(&slot->desc, arena, UINT64_MAX, image->memo, &data);
     if (error != CAP_OK) {
         return error;
     }
     image->slot_hashes[index] = data.hash;
     bool wanted = (image->flags & PROTO_IMAGE_RESOLVE_ONLY) == 0;
-    if (enter_distinct(image, &data.hash, index) && wanted) {
+    error = enter_distinct(image, index, &is_first);
+    if (error == CAP_OK && is_first && wanted) {
         error = is_published(upload->request.shard->context->store, &data.hash, &published);
     }
     if (error != CAP_OK || published) {
@@ -380,18 +388,13 @@ static enum cap_error make_tables(struct upload *upload)
 {
     struct upload_image *image = &upload->of.image;
     size_t count = cap_wire_slot_count(&image->wire);
-    image->table_size = 16;
-    while (image->table_size < 2 * count) {
-        image->table_size *= 2;
-    }
     image->slot_hashes = calloc(count + 1, sizeof(*image->slot_hashes));
     image->own = calloc(count + 1, sizeof(*image->own));
-    image->table = calloc(image->table_size, sizeof(*image->table));
     image->data = calloc(count + 1, sizeof(*image->data));
     image->refs = calloc(count + 1, sizeof(*image->refs));
-    bool made = image->slot_hashes != NULL && image->own != NULL && image->table != NULL &&
-                image->data != NULL && image->refs != NULL;
-    return made ? CAP_OK : CAP_E_NO_MEMORY;
+    bool made = image->slot_hashes != NULL && image->own != NULL && image->data != NULL &&
+                image->refs != NULL;
+    return made ? cap_window_memo_new(named_pages(&image->wire), &image->memo) : CAP_E_NO_MEMORY;
 }
 
 static enum cap_error read_image_body(void *ctx, uint64_t offset, void *dst, size_t len)
@@ -456,6 +459,8 @@ static enum cap_error image_hash(struct upload *upload)
     if (error == CAP_OK) {
         error = hash_slots(upload, &arena);
     }
+    cap_window_memo_free(image->memo);
+    image->memo = NULL;
     if (error == CAP_OK) {
         error = cap_image_from_wire(&image->wire, image->slot_hashes, &arena, &image->image);
     }
@@ -501,7 +506,8 @@ static void image_release(struct upload *upload)
     free(image->head);
     free(image->slot_hashes);
     free(image->own);
-    free(image->table);
+    cap_hash_set_free(&image->distinct);
+    cap_window_memo_free(image->memo);
     free(image->data);
     free(image->refs);
     *image = (struct upload_image){.flags = image->flags};

@@ -30,7 +30,7 @@ static const struct cap_hash *roots(const struct cap_arena *arena)
 static struct window window_at(const struct cap_arena *arena, size_t index)
 {
     struct window window;
-    memcpy(&window, arena->windows.data + index * sizeof window, sizeof window);
+    memcpy(&window, arena->windows.data + index * sizeof(window), sizeof(window));
     return window;
 }
 
@@ -42,15 +42,15 @@ static enum cap_error append_window(struct cap_arena *arena, const struct page *
         return CAP_E_BODY_TOO_LARGE;
     }
     struct window window = {(uint32_t)arena->body.len, (uint32_t)len};
-    size_t ordinal = arena->roots.len / sizeof *root;
-    enum cap_error error = cap_buf_append(&arena->roots, root, sizeof *root);
-    if (!error) {
-        error = cap_buf_append(&arena->windows, &window, sizeof window);
+    size_t ordinal = arena->roots.len / sizeof(*root);
+    enum cap_error error = cap_buf_append(&arena->roots, root, sizeof(*root));
+    if (error == CAP_OK) {
+        error = cap_buf_append(&arena->windows, &window, sizeof(window));
     }
-    if (!error) {
-        error = cap_root_table_insert(&arena->seen, roots(arena), ordinal);
+    if (error == CAP_OK) {
+        error = cap_hash_set_insert(&arena->seen, roots(arena), ordinal);
     }
-    if (error) {
+    if (error != CAP_OK) {
         return error;
     }
     if (page->from_source) {
@@ -67,11 +67,11 @@ static enum cap_error add_page(struct cap_arena *arena, const struct page *page)
     if (len == 0) {
         return CAP_OK;
     }
-    size_t seen = cap_root_table_find(&arena->seen, roots(arena), &root);
-    if (seen == CAP_ROOT_ABSENT) {
+    size_t seen = cap_hash_set_find(&arena->seen, roots(arena), &root);
+    if (seen == CAP_HASH_ABSENT) {
         seen = arena->windows.len / sizeof(struct window);
         enum cap_error error = append_window(arena, page, &root, len);
-        if (error) {
+        if (error != CAP_OK) {
             return error;
         }
     }
@@ -101,7 +101,7 @@ static enum cap_error assemble(const struct cap_source *source, const struct cap
         uint8_t *to = ret_page + (part.at - start);
         const uint8_t *bytes;
         enum cap_error error = cap_source_get(source, part.offset, (size_t)part.len, to, &bytes);
-        if (error) {
+        if (error != CAP_OK) {
             return error;
         }
         if (bytes != to) {
@@ -139,7 +139,7 @@ static enum cap_error pack_page(struct cap_arena *arena, const struct cap_source
     } else {
         error = assemble(source, pieces, count, start, scratch);
     }
-    return error ? error : add_page(arena, &page);
+    return error != CAP_OK ? error : add_page(arena, &page);
 }
 
 enum cap_error cap_arena_add(struct cap_arena *arena, const struct cap_source *source,
@@ -150,7 +150,7 @@ enum cap_error cap_arena_add(struct cap_arena *arena, const struct cap_source *s
         uint64_t from = pieces[i].at > done ? pieces[i].at : done;
         uint64_t start = from - from % CAP_PAGE_SIZE;
         enum cap_error error = pack_page(arena, source, &pieces[i], count - i, start);
-        if (error) {
+        if (error != CAP_OK) {
             return error;
         }
         done = start + CAP_PAGE_SIZE;
@@ -163,12 +163,12 @@ enum cap_error cap_arena_add(struct cap_arena *arena, const struct cap_source *s
 
 void cap_arena_free(struct cap_arena *arena)
 {
-    if (!arena) {
+    if (arena == NULL) {
         return;
     }
     cap_body_free(&arena->body);
     cap_buf_free(&arena->refs.buf);
-    cap_root_table_free(&arena->seen);
+    cap_hash_set_free(&arena->seen);
     cap_buf_free(&arena->roots);
     cap_buf_free(&arena->windows);
     *arena = (struct cap_arena){0};

@@ -6,8 +6,8 @@
 #define LIB_CAP_ARENA_H
 
 #include "lib/cap/body.h"
-#include "lib/cap/root_table.h"
-#include "lib/cap/writer.h"
+#include "lib/cap/hash_set.h"
+#include "lib/cap/ssz_writer.h"
 
 /* `len` bytes of a source at `offset` that stand at logical address `at`; len is not 0. */
 struct cap_piece {
@@ -20,7 +20,7 @@ struct cap_piece {
 struct cap_arena {
     struct cap_body body;   /* windows of the source, and copies of pages made of several pieces */
     struct cap_writer refs; /* encoded page references, one per page, in the order of adding */
-    struct cap_root_table seen;
+    struct cap_hash_set seen;
     struct cap_buf roots;   /* struct cap_hash, one per window */
     struct cap_buf windows; /* where each window is */
 };

@@ -7,12 +7,12 @@
 static struct cap_segment *reserve_segment(struct cap_body *body)
 {
     if (body->segment_count == body->segment_capacity) {
-        size_t capacity = body->segment_capacity ? 2 * body->segment_capacity : 8;
+        size_t capacity = body->segment_capacity > 0 ? 2 * body->segment_capacity : 8;
         if (capacity > SIZE_MAX / sizeof(struct cap_segment)) {
             return NULL;
         }
-        struct cap_segment *segments = realloc(body->segments, capacity * sizeof *segments);
-        if (!segments) {
+        struct cap_segment *segments = realloc(body->segments, capacity * sizeof(*segments));
+        if (segments == NULL) {
             return NULL;
         }
         body->segments = segments;
@@ -25,8 +25,8 @@ static struct cap_segment *reserve_segment(struct cap_body *body)
 static void extend(struct cap_body *body, struct cap_segment *next, uint64_t offset, uint64_t len,
                    bool from_source)
 {
-    struct cap_segment *last = body->segment_count ? next - 1 : NULL;
-    if (last && last->from_source == from_source && last->offset + last->len == offset) {
+    struct cap_segment *last = body->segment_count > 0 ? next - 1 : NULL;
+    if (last != NULL && last->from_source == from_source && last->offset + last->len == offset) {
         last->len += len;
     } else {
         *next = (struct cap_segment){body->len, len, offset, from_source};
@@ -41,12 +41,12 @@ enum cap_error cap_body_append(struct cap_body *body, struct cap_bytes bytes)
         return CAP_OK;
     }
     struct cap_segment *next = reserve_segment(body);
-    if (!next) {
+    if (next == NULL) {
         return CAP_E_NO_MEMORY;
     }
     size_t offset = body->memory.len;
     enum cap_error error = cap_buf_append(&body->memory, bytes.data, bytes.len);
-    if (error) {
+    if (error != CAP_OK) {
         return error;
     }
     extend(body, next, offset, bytes.len, false);
@@ -59,7 +59,7 @@ enum cap_error cap_body_append_source(struct cap_body *body, uint64_t offset, ui
         return CAP_OK;
     }
     struct cap_segment *next = reserve_segment(body);
-    if (!next) {
+    if (next == NULL) {
         return CAP_E_NO_MEMORY;
     }
     extend(body, next, offset, len, true);
@@ -94,7 +94,7 @@ static enum cap_error read_segment(const struct cap_body *body, const struct cap
     uint64_t offset = segment->offset + skip;
     if (!segment->from_source) {
         memcpy(to, body->memory.data + offset, len);
-    } else if (source->memory) {
+    } else if (source->memory != NULL) {
         memcpy(to, source->memory + offset, len);
     } else {
         return source->read(source->ctx, offset, to, len);
@@ -113,7 +113,7 @@ enum cap_error cap_body_read(const struct cap_body *body, const struct cap_sourc
         const struct cap_segment *segment = &body->segments[i];
         uint64_t skip = offset + out.len - segment->at;
         enum cap_error error = read_segment(body, source, segment, skip, &out);
-        if (error) {
+        if (error != CAP_OK) {
             return error;
         }
     }
@@ -122,7 +122,7 @@ enum cap_error cap_body_read(const struct cap_body *body, const struct cap_sourc
 
 void cap_body_free(struct cap_body *body)
 {
-    if (!body) {
+    if (body == NULL) {
         return;
     }
     free(body->segments);

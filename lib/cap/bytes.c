@@ -158,14 +158,6 @@ enum cap_error cap_buf_append8(struct cap_buf *buf, uint8_t v)
     return cap_buf_append(buf, &v, sizeof(v));
 }
 
-enum cap_error cap_buf_append16(struct cap_buf *buf, uint16_t v)
-{
-    uint8_t bytes[sizeof(v)];
-
-    cap_store16(bytes, v);
-    return cap_buf_append(buf, bytes, sizeof(bytes));
-}
-
 enum cap_error cap_buf_append32(struct cap_buf *buf, uint32_t v)
 {
     uint8_t bytes[sizeof(v)];

@@ -118,7 +118,6 @@ enum cap_error cap_buf_append_zeros(struct cap_buf *buf, size_t len);
 
 /* Appends one integer, little-endian. CAP_E_NO_MEMORY leaves `buf` as it was. */
 enum cap_error cap_buf_append8(struct cap_buf *buf, uint8_t v);
-enum cap_error cap_buf_append16(struct cap_buf *buf, uint16_t v);
 enum cap_error cap_buf_append32(struct cap_buf *buf, uint32_t v);
 enum cap_error cap_buf_append64(struct cap_buf *buf, uint64_t v);
 

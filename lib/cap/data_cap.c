@@ -10,8 +10,8 @@
 
 #include <stdlib.h>
 
-#include "lib/cap/root_table.h"
-#include "lib/cap/writer.h"
+#include "lib/cap/hash_set.h"
+#include "lib/cap/ssz_writer.h"
 
 #define FIXED_PART    16u           /* size and two offsets, without the selector */
 #define CONTENT_PIECE (256u * 1024) /* raw content is read in pieces of so many bytes */
@@ -27,13 +27,13 @@ struct cap_data_builder {
     struct cap_hash *roots; /* one per page */
     size_t page_count;
     size_t root_capacity;
-    struct cap_root_table seen; /* pages that got a window of their own */
-    struct cap_body windows;    /* the arena, as windows of the source */
+    struct cap_hash_set seen; /* pages that got a window of their own */
+    struct cap_body windows;  /* the arena, as windows of the source */
 };
 
 void cap_data_free(struct cap_data *data)
 {
-    if (!data) {
+    if (data == NULL) {
         return;
     }
     free(data->page_roots);
@@ -44,14 +44,14 @@ void cap_data_free(struct cap_data *data)
 enum cap_error cap_data_builder_new(uint64_t size, uint64_t max_body_len,
                                     struct cap_data_builder **ret_builder)
 {
-    if (size % CAP_PAGE_SIZE) {
+    if (size % CAP_PAGE_SIZE != 0) {
         return CAP_E_DATA_SIZE_NOT_PAGE_MULTIPLE;
     }
-    struct cap_data_builder *builder = calloc(1, sizeof *builder);
-    if (!builder) {
+    struct cap_data_builder *builder = calloc(1, sizeof(*builder));
+    if (builder == NULL) {
         return CAP_E_NO_MEMORY;
     }
-    builder->size = size ? size : CAP_PAGE_SIZE;
+    builder->size = size > 0 ? size : CAP_PAGE_SIZE;
     builder->max_body_len = max_body_len;
     cap_tree_init(&builder->tree, 0);
     *ret_builder = builder;
@@ -60,12 +60,12 @@ enum cap_error cap_data_builder_new(uint64_t size, uint64_t max_body_len,
 
 void cap_data_builder_free(struct cap_data_builder *builder)
 {
-    if (!builder) {
+    if (builder == NULL) {
         return;
     }
     cap_buf_free(&builder->refs.buf);
     free(builder->roots);
-    cap_root_table_free(&builder->seen);
+    cap_hash_set_free(&builder->seen);
     cap_body_free(&builder->windows);
     free(builder);
 }
@@ -83,12 +83,12 @@ static enum cap_error reserve_root(struct cap_data_builder *builder)
     if (builder->page_count < builder->root_capacity) {
         return CAP_OK;
     }
-    size_t capacity = builder->root_capacity ? 2 * builder->root_capacity : 16;
+    size_t capacity = builder->root_capacity > 0 ? 2 * builder->root_capacity : 16;
     if (capacity > SIZE_MAX / sizeof(struct cap_hash)) {
         return CAP_E_NO_MEMORY;
     }
-    struct cap_hash *roots = realloc(builder->roots, capacity * sizeof *roots);
-    if (!roots) {
+    struct cap_hash *roots = realloc(builder->roots, capacity * sizeof(*roots));
+    if (roots == NULL) {
         return CAP_E_NO_MEMORY;
     }
     builder->roots = roots;
@@ -100,13 +100,12 @@ static enum cap_error reserve_root(struct cap_data_builder *builder)
 static enum cap_error add_window(struct cap_data_builder *builder, uint32_t len,
                                  uint64_t source_offset)
 {
-    enum cap_error error =
-        cap_root_table_insert(&builder->seen, builder->roots, builder->page_count);
-    if (error) {
+    enum cap_error error = cap_hash_set_insert(&builder->seen, builder->roots, builder->page_count);
+    if (error != CAP_OK) {
         return error;
     }
     error = cap_body_append_source(&builder->windows, source_offset, len);
-    if (error) {
+    if (error != CAP_OK) {
         return error;
     }
     builder->arena_len += len;
@@ -117,8 +116,8 @@ static enum cap_error add_window(struct cap_data_builder *builder, uint32_t len,
 static enum cap_error add_page(struct cap_data_builder *builder, uint64_t index,
                                const struct cap_hash *root, uint32_t len, uint64_t source_offset)
 {
-    size_t seen = cap_root_table_find(&builder->seen, builder->roots, root);
-    bool is_new = seen == CAP_ROOT_ABSENT;
+    size_t seen = cap_hash_set_find(&builder->seen, builder->roots, root);
+    bool is_new = seen == CAP_HASH_ABSENT;
     if (!body_fits(builder, builder->page_count + 1, builder->arena_len + (is_new ? len : 0))) {
         return CAP_E_BODY_TOO_LARGE;
     }
@@ -127,23 +126,50 @@ static enum cap_error add_page(struct cap_data_builder *builder, uint64_t index,
         ref.arena_off = cap_page_ref_at(cap_buf_bytes(&builder->refs.buf), seen).arena_off;
     }
     enum cap_error error = reserve_root(builder);
-    if (error) {
+    if (error != CAP_OK) {
         return error;
     }
     builder->roots[builder->page_count] = *root;
     error = is_new ? add_window(builder, len, source_offset) : CAP_OK;
-    if (error) {
+    if (error != CAP_OK) {
         return error;
     }
     cap_writer_u32(&builder->refs, ref.page_index);
     cap_writer_u32(&builder->refs, ref.arena_off);
     cap_writer_u32(&builder->refs, ref.len);
-    if (builder->refs.error) {
+    if (builder->refs.error != CAP_OK) {
         return builder->refs.error;
     }
     builder->page_count++;
     cap_tree_add(&builder->tree, index, root);
     return CAP_OK;
+}
+
+/* Adds page `index`, whose content is known. */
+static enum cap_error add_window_page(struct cap_data_builder *builder, uint64_t index,
+                                      const struct cap_window *window, uint64_t source_offset)
+{
+    if (index > UINT32_MAX || index >= builder->size / CAP_PAGE_SIZE) {
+        return CAP_E_DATA_PAGE_INDEX_OUT_OF_RANGE;
+    }
+    if (index < builder->next_index) {
+        return CAP_E_DATA_NOT_CANONICAL;
+    }
+    if (window->used > 0) {
+        enum cap_error error = add_page(builder, index, &window->root, window->used, source_offset);
+        if (error != CAP_OK) {
+            return error;
+        }
+    }
+    builder->next_index = index + 1;
+    return CAP_OK;
+}
+
+static struct cap_window window_of(const uint8_t *bytes, size_t len)
+{
+    struct cap_window window;
+    window.used = (uint32_t)cap_page_root(bytes, len, &window.root);
+    return window;
 }
 
 enum cap_error cap_data_builder_add(struct cap_data_builder *builder, uint64_t index,
@@ -152,21 +178,8 @@ enum cap_error cap_data_builder_add(struct cap_data_builder *builder, uint64_t i
     if (len > CAP_PAGE_SIZE) {
         return CAP_E_DATA_BAD_LEN;
     }
-    if (index > UINT32_MAX || index >= builder->size / CAP_PAGE_SIZE) {
-        return CAP_E_DATA_PAGE_INDEX_OUT_OF_RANGE;
-    }
-    if (index < builder->next_index) {
-        return CAP_E_DATA_NOT_CANONICAL;
-    }
-    struct cap_hash root;
-    size_t trimmed = cap_page_root(bytes, len, &root);
-    enum cap_error error =
-        trimmed ? add_page(builder, index, &root, (uint32_t)trimmed, source_offset) : CAP_OK;
-    if (error) {
-        return error;
-    }
-    builder->next_index = index + 1;
-    return CAP_OK;
+    struct cap_window window = window_of(bytes, len);
+    return add_window_page(builder, index, &window, source_offset);
 }
 
 /* The body: selector, fixed part, references, then the windows that make up the arena. */
@@ -178,13 +191,13 @@ static enum cap_error write_body(const struct cap_data_builder *builder, struct 
     cap_writer_u32(&front, FIXED_PART);
     cap_writer_u32(&front, (uint32_t)(FIXED_PART + builder->refs.buf.len));
     enum cap_error error = front.error;
-    if (!error) {
+    if (error == CAP_OK) {
         error = cap_body_append(body, cap_buf_bytes(&front.buf));
     }
-    if (!error) {
+    if (error == CAP_OK) {
         error = cap_body_append(body, cap_buf_bytes(&builder->refs.buf));
     }
-    for (size_t i = 0; !error && i < builder->windows.segment_count; i++) {
+    for (size_t i = 0; error == CAP_OK && i < builder->windows.segment_count; i++) {
         const struct cap_segment *window = &builder->windows.segments[i];
         error = cap_body_append_source(body, window->offset, window->len);
     }
@@ -209,7 +222,7 @@ enum cap_error cap_data_builder_finish(struct cap_data_builder *builder, struct 
     }
     struct cap_data data = {.size = builder->size, .page_count = builder->page_count};
     enum cap_error error = write_body(builder, &data.body);
-    if (error) {
+    if (error != CAP_OK) {
         cap_data_free(&data);
         return error;
     }
@@ -220,22 +233,41 @@ enum cap_error cap_data_builder_finish(struct cap_data_builder *builder, struct 
     return CAP_OK;
 }
 
+/* What the window of a reference holds; `at` is where its bytes begin in the source. */
+static enum cap_error read_window(const struct cap_source *source, uint64_t at,
+                                  struct cap_page_ref ref, struct cap_window_memo *memo,
+                                  struct cap_window *ret_window)
+{
+    if (cap_window_memo_find(memo, ref.arena_off, ref.len, ret_window)) {
+        return CAP_OK;
+    }
+    uint8_t scratch[CAP_PAGE_SIZE];
+    const uint8_t *bytes;
+    enum cap_error error = cap_source_get(source, at, ref.len, scratch, &bytes);
+    if (error != CAP_OK) {
+        return error;
+    }
+    *ret_window = window_of(bytes, ref.len);
+    cap_window_memo_keep(memo, ref.arena_off, ref.len, ret_window);
+    return CAP_OK;
+}
+
 static enum cap_error add_described_pages(struct cap_data_builder *builder,
                                           const struct cap_data_desc *desc,
-                                          const struct cap_source *arena)
+                                          const struct cap_source *arena,
+                                          struct cap_window_memo *memo)
 {
-    uint8_t scratch[CAP_PAGE_SIZE];
     for (size_t i = 0; i < desc->page_count; i++) {
         struct cap_page_ref ref = cap_page_ref_at(desc->pages, i);
-        if (ref.len > CAP_PAGE_SIZE) {
+        if (ref.len == 0 || ref.len > CAP_PAGE_SIZE) {
             return CAP_E_DATA_BAD_LEN;
         }
-        const uint8_t *bytes;
-        enum cap_error error = cap_source_get(arena, ref.arena_off, ref.len, scratch, &bytes);
-        if (!error) {
-            error = cap_data_builder_add(builder, ref.page_index, bytes, ref.len, ref.arena_off);
+        struct cap_window window;
+        enum cap_error error = read_window(arena, ref.arena_off, ref, memo, &window);
+        if (error == CAP_OK) {
+            error = add_window_page(builder, ref.page_index, &window, ref.arena_off);
         }
-        if (error) {
+        if (error != CAP_OK) {
             return error;
         }
     }
@@ -245,13 +277,26 @@ static enum cap_error add_described_pages(struct cap_data_builder *builder,
 enum cap_error cap_data_from_desc(const struct cap_data_desc *desc, const struct cap_source *arena,
                                   uint64_t max_body_len, struct cap_data *ret_data)
 {
+    struct cap_window_memo *memo;
+    enum cap_error error = cap_window_memo_new(desc->page_count, &memo);
+    if (error == CAP_OK) {
+        error = cap_data_from_desc_with(desc, arena, max_body_len, memo, ret_data);
+        cap_window_memo_free(memo);
+    }
+    return error;
+}
+
+enum cap_error cap_data_from_desc_with(const struct cap_data_desc *desc,
+                                       const struct cap_source *arena, uint64_t max_body_len,
+                                       struct cap_window_memo *memo, struct cap_data *ret_data)
+{
     struct cap_data_builder *builder;
     enum cap_error error = cap_data_builder_new(desc->size, max_body_len, &builder);
-    if (error) {
+    if (error != CAP_OK) {
         return error;
     }
-    error = add_described_pages(builder, desc, arena);
-    if (!error) {
+    error = add_described_pages(builder, desc, arena, memo);
+    if (error == CAP_OK) {
         error = cap_data_builder_finish(builder, ret_data);
     }
     cap_data_builder_free(builder);
@@ -275,7 +320,7 @@ static enum cap_error add_piece(struct cap_data_builder *builder, const uint8_t 
         }
         enum cap_error error = cap_data_builder_add(builder, (at + done) / CAP_PAGE_SIZE,
                                                     bytes + done, page_len, at + done);
-        if (error) {
+        if (error != CAP_OK) {
             return error;
         }
     }
@@ -285,7 +330,7 @@ static enum cap_error add_piece(struct cap_data_builder *builder, const uint8_t 
 /* The first page at or after the one that begins at `at` that may not be a hole. */
 static uint64_t skip_holes(const struct cap_source *content, uint64_t content_len, uint64_t at)
 {
-    bool told = content->next_data && at < content_len;
+    bool told = content->next_data != NULL && at < content_len;
     uint64_t next = told ? content->next_data(content->ctx, at) : at;
     return next > at ? next / CAP_PAGE_SIZE * CAP_PAGE_SIZE : at;
 }
@@ -294,21 +339,21 @@ static enum cap_error add_content(struct cap_data_builder *builder,
                                   const struct cap_source *content, uint64_t content_len)
 {
     uint8_t *scratch = NULL;
-    if (!content->memory && content_len) {
+    if (content->memory == NULL && content_len > 0) {
         scratch = malloc(content_len < CONTENT_PIECE ? (size_t)content_len : CONTENT_PIECE);
-        if (!scratch) {
+        if (scratch == NULL) {
             return CAP_E_NO_MEMORY;
         }
     }
     enum cap_error error = CAP_OK;
     size_t len;
-    for (uint64_t at = skip_holes(content, content_len, 0); !error && at < content_len;
+    for (uint64_t at = skip_holes(content, content_len, 0); error == CAP_OK && at < content_len;
          at = skip_holes(content, content_len, at + len)) {
         uint64_t left = content_len - at;
         len = left < CONTENT_PIECE ? (size_t)left : CONTENT_PIECE;
         const uint8_t *bytes;
         error = cap_source_get(content, at, len, scratch, &bytes);
-        if (!error) {
+        if (error == CAP_OK) {
             error = add_piece(builder, bytes, len, at);
         }
     }
@@ -327,11 +372,11 @@ enum cap_error cap_data_from_content(const struct cap_source *content, uint64_t 
     uint64_t rounded = (wanted + CAP_PAGE_SIZE - 1) / CAP_PAGE_SIZE * CAP_PAGE_SIZE;
     struct cap_data_builder *builder;
     enum cap_error error = cap_data_builder_new(rounded, max_body_len, &builder);
-    if (error) {
+    if (error != CAP_OK) {
         return error;
     }
     error = add_content(builder, content, content_len);
-    if (!error) {
+    if (error == CAP_OK) {
         error = cap_data_builder_finish(builder, ret_data);
     }
     cap_data_builder_free(builder);
@@ -348,7 +393,7 @@ enum cap_error cap_data_body_head_len(struct cap_bytes front, uint64_t body_len,
     uint32_t pages_at = cap_load32(front.data + 9);
     uint32_t arena_at = cap_load32(front.data + 13);
     if (pages_at != FIXED_PART || arena_at < FIXED_PART || arena_at > body_len - 1 ||
-        (arena_at - FIXED_PART) % CAP_PAGE_REF_SIZE) {
+        (arena_at - FIXED_PART) % CAP_PAGE_REF_SIZE != 0) {
         return CAP_E_BODY_NOT_CANONICAL;
     }
     if (body_len - 1 - arena_at > CAP_LIST_LIMIT) {
@@ -364,11 +409,11 @@ static enum cap_error decode_fixed(struct cap_bytes front, uint64_t body_len,
 {
     uint64_t head_len;
     enum cap_error error = cap_data_body_head_len(front, body_len, &head_len);
-    if (error) {
+    if (error != CAP_OK) {
         return error;
     }
     uint64_t size = cap_load64(front.data + 1);
-    if (size == 0 || size % CAP_PAGE_SIZE) {
+    if (size == 0 || size % CAP_PAGE_SIZE != 0) {
         return CAP_E_BODY_NOT_CANONICAL;
     }
     *ret_view = (struct cap_data_view){
@@ -413,7 +458,7 @@ enum cap_error cap_data_view_decode(struct cap_bytes front, uint64_t body_len,
 {
     struct cap_data_view view;
     enum cap_error error = decode_fixed(front, body_len, &view);
-    if (error) {
+    if (error != CAP_OK) {
         return error;
     }
     if (view.arena_start > front.len) {
@@ -438,6 +483,7 @@ struct rebuild {
     const struct cap_source *source;
     struct cap_data_view view;
     struct ref_check check;
+    struct cap_window_memo *memo;
     struct cap_data_builder *builder;
 };
 
@@ -448,17 +494,16 @@ static enum cap_error rebuild_page(struct rebuild *rebuild, struct cap_bytes enc
     if (!check_ref(&rebuild->view, &rebuild->check, ref)) {
         return CAP_E_BODY_NOT_CANONICAL;
     }
-    uint8_t scratch[CAP_PAGE_SIZE];
-    const uint8_t *bytes;
+    struct cap_window window;
     uint64_t at = rebuild->view.arena_start + ref.arena_off;
-    enum cap_error error = cap_source_get(rebuild->source, at, ref.len, scratch, &bytes);
-    if (error) {
+    enum cap_error error = read_window(rebuild->source, at, ref, rebuild->memo, &window);
+    if (error != CAP_OK) {
         return error;
     }
     const struct cap_buf *refs = &rebuild->builder->refs.buf;
     size_t before = refs->len;
-    error = cap_data_builder_add(rebuild->builder, ref.page_index, bytes, ref.len, at);
-    if (error) {
+    error = add_window_page(rebuild->builder, ref.page_index, &window, at);
+    if (error != CAP_OK) {
         return error;
     }
     if (refs->len == before || memcmp(refs->data + before, encoded.data, CAP_PAGE_REF_SIZE) != 0) {
@@ -477,11 +522,11 @@ static enum cap_error rebuild_pages(struct rebuild *rebuild)
         uint64_t at = CAP_DATA_BODY_FIXED + (uint64_t)done * CAP_PAGE_REF_SIZE;
         enum cap_error error =
             cap_source_get(rebuild->source, at, count * CAP_PAGE_REF_SIZE, scratch, &refs);
-        for (size_t i = 0; !error && i < count; i++) {
+        for (size_t i = 0; error == CAP_OK && i < count; i++) {
             error = rebuild_page(
                 rebuild, (struct cap_bytes){refs + i * CAP_PAGE_REF_SIZE, CAP_PAGE_REF_SIZE});
         }
-        if (error) {
+        if (error != CAP_OK) {
             return error;
         }
     }
@@ -497,23 +542,26 @@ enum cap_error cap_data_from_body(const struct cap_source *source, uint64_t body
     uint8_t scratch[CAP_DATA_BODY_FIXED];
     struct cap_bytes front = {.len = CAP_DATA_BODY_FIXED};
     enum cap_error error = cap_source_get(source, 0, front.len, scratch, &front.data);
-    if (error) {
+    if (error != CAP_OK) {
         return error;
     }
     struct rebuild rebuild = {.source = source};
     error = decode_fixed(front, body_len, &rebuild.view);
-    if (error) {
+    if (error != CAP_OK) {
         return error;
     }
-    error = cap_data_builder_new(rebuild.view.size, UINT64_MAX, &rebuild.builder);
-    if (error) {
-        return error;
+    error = cap_window_memo_new(rebuild.view.page_count, &rebuild.memo);
+    if (error == CAP_OK) {
+        error = cap_data_builder_new(rebuild.view.size, UINT64_MAX, &rebuild.builder);
     }
-    error = rebuild_pages(&rebuild);
-    if (!error) {
+    if (error == CAP_OK) {
+        error = rebuild_pages(&rebuild);
+    }
+    if (error == CAP_OK) {
         error = cap_data_builder_finish(rebuild.builder, ret_data);
     }
     cap_data_builder_free(rebuild.builder);
+    cap_window_memo_free(rebuild.memo);
     /* What the format cannot hold is not what a builder made. */
     return error == CAP_E_BODY_TOO_LARGE ? CAP_E_BODY_NOT_CANONICAL : error;
 }

@@ -11,6 +11,7 @@
 
 #include "lib/cap/body.h"
 #include "lib/cap/merkle.h"
+#include "lib/cap/window_memo.h"
 #include "lib/cap/wire_image.h"
 
 #define CAP_DATA_BODY_FIXED 17u /* selector, size, two offsets */
@@ -58,10 +59,18 @@ void cap_data_builder_free(struct cap_data_builder *builder);
 
 /*
  * The Data cap of a DataDesc that the deblob accepted; `arena` is the source of the arena's bytes.
- * The body's windows are offsets into `arena`. Fails as the source does, or as the builder.
+ * The body's windows are offsets into `arena`. Fails as the source does, or as the builder. A
+ * window that is named many times is read and hashed once; meanwhile that takes memory of
+ * cap_window_memo_size(desc->page_count).
  */
 enum cap_error cap_data_from_desc(const struct cap_data_desc *desc, const struct cap_source *arena,
                                   uint64_t max_body_len, struct cap_data *ret_data);
+
+/* The same with a memo of the caller's, which the slots of one Image share: what one of them has
+ * read, the others need not. */
+enum cap_error cap_data_from_desc_with(const struct cap_data_desc *desc,
+                                       const struct cap_source *arena, uint64_t max_body_len,
+                                       struct cap_window_memo *memo, struct cap_data *ret_data);
 
 /*
  * The Data cap of raw logical bytes: `content_len` bytes of `content`, then zeros up to `size`. A
@@ -104,7 +113,8 @@ enum cap_error cap_data_view_decode(struct cap_bytes front, uint64_t body_len,
  * Rebuilds a Data cap from a served body and so verifies it completely: strictly decoded, canonical
  * to the byte, its CapHash computed. `source` reads the whole body. The caller compares
  * ret_data->hash. CAP_E_BODY_NOT_CANONICAL, CAP_E_NO_MEMORY, or as the source fails. The rebuilt
- * body's windows refer to `source`.
+ * body's windows refer to `source`. A window that is named many times is read and hashed once, as
+ * in cap_data_from_desc.
  */
 enum cap_error cap_data_from_body(const struct cap_source *source, uint64_t body_len,
                                   struct cap_data *ret_data);

@@ -187,7 +187,8 @@ static enum cap_error check_mappings(const struct cap_wire_image *image, struct 
     return CAP_OK;
 }
 
-enum cap_error cap_deblob_check(const struct cap_wire_image *image, struct cap_refusal *reterr)
+/* Rules 1 to 10. */
+static enum cap_error check(const struct cap_wire_image *image, struct cap_refusal *reterr)
 {
     static enum cap_error (*const parts[])(const struct cap_wire_image *, struct cap_refusal *) = {
         check_code,
@@ -215,7 +216,7 @@ enum cap_error cap_deblob(struct cap_bytes head, uint64_t total_len,
     if (cap_wire_image_decode_named(head, total_len, &image, &field) != CAP_OK) {
         return refuse(reterr, CAP_E_SSZ, "%s: %s", field, cap_error_text(CAP_E_SSZ));
     }
-    enum cap_error error = cap_deblob_check(&image, reterr);
+    enum cap_error error = check(&image, reterr);
     if (error == CAP_OK) {
         *ret_image = image;
     }

@@ -18,13 +18,11 @@ struct cap_refusal {
 };
 
 /*
- * Rules 1 to 10 on a decoded view, in their order; the first one broken names the error. CAP_OK or
- * that error; when it fails and `reterr` is not NULL, *reterr says more. O(structure), no
- * allocation.
+ * Rules 0 to 10 in their order (FORMATS.md section 5): decodes the bytes before the arena of an
+ * upload of `total_len` bytes, then checks what they say; the first rule broken names the error.
+ * *ret_image borrows `head` and is set only on CAP_OK; when it fails and `reterr` is not NULL,
+ * *reterr says more. O(structure), no allocation.
  */
-enum cap_error cap_deblob_check(const struct cap_wire_image *image, struct cap_refusal *reterr);
-
-/* Rule 0 to 10 in one call: decode, then check. *ret_image is set only on CAP_OK. */
 enum cap_error cap_deblob(struct cap_bytes head, uint64_t total_len,
                           struct cap_wire_image *ret_image, struct cap_refusal *reterr);
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "lib/cap/data_cap.h"
-#include "lib/cap/writer.h"
+#include "lib/cap/ssz_writer.h"
 
 #define FIELD_COUNT    8u
 #define FIXED_PART     (FIELD_COUNT * CAP_SSZ_OFFSET_SIZE)
@@ -25,7 +25,7 @@ static const uint8_t arg_slot_key[1] = {0}; /* the slot of every endpoint's argu
 
 void cap_image_free(struct cap_image *image)
 {
-    if (!image) {
+    if (image == NULL) {
         return;
     }
     cap_body_free(&image->body);
@@ -71,7 +71,7 @@ static void endpoint_list_root(const struct cap_image_view *view, struct cap_has
 {
     /* A key takes some thirty hashes, and this one is the same in every endpoint. */
     struct cap_hash arg_slot_root;
-    cap_byte_list_root((struct cap_bytes){arg_slot_key, sizeof arg_slot_key}, &arg_slot_root);
+    cap_byte_list_root((struct cap_bytes){arg_slot_key, sizeof(arg_slot_key)}, &arg_slot_root);
     struct cap_tree tree;
     cap_tree_init(&tree, 0);
     for (size_t i = 0; i < view->endpoints.count; i++) {
@@ -140,14 +140,14 @@ static void write_endpoint(struct cap_writer *out, const struct cap_wire_endpoin
     for (size_t i = 0; i < CAP_NUM_REGS; i++) {
         cap_writer_u64(out, regs[i]);
     }
-    cap_writer_bytes(out, (struct cap_bytes){arg_slot_key, sizeof arg_slot_key});
+    cap_writer_bytes(out, (struct cap_bytes){arg_slot_key, sizeof(arg_slot_key)});
 }
 
 static void write_endpoints(struct cap_writer *out, const struct cap_wire_image *wire)
 {
     size_t base = out->buf.len;
     cap_writer_zeros(out, wire->endpoints.count * CAP_SSZ_OFFSET_SIZE);
-    for (size_t i = 0; !out->error && i < wire->endpoints.count; i++) {
+    for (size_t i = 0; out->error == CAP_OK && i < wire->endpoints.count; i++) {
         struct cap_wire_endpoint endpoint;
         cap_wire_endpoint_at(wire, i, &endpoint);
         cap_writer_begin(out, base, base + i * CAP_SSZ_OFFSET_SIZE);
@@ -161,7 +161,7 @@ static void write_slots(struct cap_writer *out, const struct cap_wire_image *wir
 {
     size_t base = out->buf.len;
     cap_writer_zeros(out, count * CAP_SSZ_OFFSET_SIZE);
-    for (size_t i = 0; !out->error && i < count; i++) {
+    for (size_t i = 0; out->error == CAP_OK && i < count; i++) {
         struct cap_wire_slot slot;
         cap_wire_slot_at(wire, first + i, &slot);
         cap_writer_begin(out, base, base + i * CAP_SSZ_OFFSET_SIZE);
@@ -207,11 +207,11 @@ static enum cap_error assemble(struct cap_body *body, const struct cap_wire_imag
         }
         cap_store32(front + 1 + i * CAP_SSZ_OFFSET_SIZE, (uint32_t)offset);
     }
-    enum cap_error error = cap_body_append(body, (struct cap_bytes){front, sizeof front});
-    if (!error) {
+    enum cap_error error = cap_body_append(body, (struct cap_bytes){front, sizeof(front)});
+    if (error == CAP_OK) {
         error = cap_body_append_source(body, wire->code_off, wire->code_len);
     }
-    if (!error) {
+    if (error == CAP_OK) {
         error = cap_body_append(body, cap_buf_bytes(&tail->buf));
     }
     return error;
@@ -273,9 +273,9 @@ static enum cap_error view_tail(const struct cap_wire_image *wire, const struct 
         .gas_slots = wire->gas_slots,
         .quota_slots = wire->quota_slots,
     };
-    if (cap_ssz_list(cap_bytes_slice(bytes, at[1], at[2] - at[1]), &view.endpoints) ||
-        cap_ssz_list(cap_bytes_slice(bytes, at[3], at[4] - at[3]), &view.pinned) ||
-        cap_ssz_list(cap_bytes_slice(bytes, at[4], at[5] - at[4]), &view.initial)) {
+    if (cap_ssz_list(cap_bytes_slice(bytes, at[1], at[2] - at[1]), &view.endpoints) != CAP_OK ||
+        cap_ssz_list(cap_bytes_slice(bytes, at[3], at[4] - at[3]), &view.pinned) != CAP_OK ||
+        cap_ssz_list(cap_bytes_slice(bytes, at[4], at[5] - at[4]), &view.initial) != CAP_OK) {
         return CAP_E_INTERNAL;
     }
     *ret_view = view;
@@ -293,16 +293,16 @@ enum cap_error cap_image_from_wire(const struct cap_wire_image *wire,
     size_t at[FIELD_COUNT] = {0};
     write_tail(&tail, wire, slot_hashes, at);
     enum cap_error error = tail.error;
-    if (!error) {
+    if (error == CAP_OK) {
         error = assemble(&image.body, wire, &tail, at);
     }
-    if (!error) {
+    if (error == CAP_OK) {
         error = view_tail(wire, &tail, at, &view);
     }
-    if (!error) {
+    if (error == CAP_OK) {
         error = hash_code(arena, wire->code_off, wire->code_len, &image, &code_root);
     }
-    if (!error) {
+    if (error == CAP_OK) {
         hash_view(&view, &code_root, &image.hash);
         *ret_image = image;
     } else {
@@ -323,10 +323,10 @@ static enum cap_error decode_endpoint(struct cap_bytes in, struct cap_endpoint *
     struct cap_bytes entry[2];
     struct cap_bytes fields[5];
     enum cap_error error = cap_ssz_container(in, in.len, entry_sizes, 2, entry);
-    if (!error) {
+    if (error == CAP_OK) {
         error = cap_ssz_container(entry[1], entry[1].len, endpoint_sizes, 5, fields);
     }
-    if (error) {
+    if (error != CAP_OK) {
         return error;
     }
     *ret_endpoint = (struct cap_endpoint){
@@ -346,7 +346,7 @@ static enum cap_error decode_slot(struct cap_bytes in, struct cap_slot *ret_slot
 {
     struct cap_bytes fields[2];
     enum cap_error error = cap_ssz_container(in, in.len, slot_sizes, 2, fields);
-    if (error) {
+    if (error != CAP_OK) {
         return error;
     }
     ret_slot->key = fields[0];
@@ -358,23 +358,23 @@ static enum cap_error decode_slot(struct cap_bytes in, struct cap_slot *ret_slot
 static bool endpoint_converted(const struct cap_endpoint *endpoint)
 {
     return endpoint->stack_top == endpoint->initial_regs[STACK_REGISTER] &&
-           endpoint->arg_cnode_slot.len == sizeof arg_slot_key &&
+           endpoint->arg_cnode_slot.len == sizeof(arg_slot_key) &&
            endpoint->arg_cnode_slot.data[0] == arg_slot_key[0];
 }
 
 static bool decode_endpoints(struct cap_bytes in, struct cap_ssz_list *ret_endpoints)
 {
-    if (cap_ssz_list(in, ret_endpoints)) {
+    if (cap_ssz_list(in, ret_endpoints) != CAP_OK) {
         return false;
     }
     struct cap_bytes before = {0};
     for (size_t i = 0; i < ret_endpoints->count; i++) {
         struct cap_endpoint endpoint;
-        if (decode_endpoint(cap_ssz_list_at(ret_endpoints, i), &endpoint) ||
+        if (decode_endpoint(cap_ssz_list_at(ret_endpoints, i), &endpoint) != CAP_OK ||
             !endpoint_converted(&endpoint)) {
             return false;
         }
-        if (i && cap_bytes_compare(before, endpoint.key) >= 0) {
+        if (i > 0 && cap_bytes_compare(before, endpoint.key) >= 0) {
             return false;
         }
         before = endpoint.key;
@@ -384,16 +384,16 @@ static bool decode_endpoints(struct cap_bytes in, struct cap_ssz_list *ret_endpo
 
 static bool decode_slots(struct cap_bytes in, struct cap_ssz_list *ret_slots)
 {
-    if (cap_ssz_list(in, ret_slots)) {
+    if (cap_ssz_list(in, ret_slots) != CAP_OK) {
         return false;
     }
     struct cap_bytes before = {0};
     for (size_t i = 0; i < ret_slots->count; i++) {
         struct cap_slot slot;
-        if (decode_slot(cap_ssz_list_at(ret_slots, i), &slot)) {
+        if (decode_slot(cap_ssz_list_at(ret_slots, i), &slot) != CAP_OK) {
             return false;
         }
-        if (i && cap_bytes_compare(before, slot.key) >= 0) {
+        if (i > 0 && cap_bytes_compare(before, slot.key) >= 0) {
             return false;
         }
         before = slot.key;
@@ -403,7 +403,7 @@ static bool decode_slots(struct cap_bytes in, struct cap_ssz_list *ret_slots)
 
 static bool decode_mappings(struct cap_bytes in, struct cap_ssz_list *ret_mappings)
 {
-    if (cap_mapping_list_decode(in, ret_mappings)) {
+    if (cap_mapping_list_decode(in, ret_mappings) != CAP_OK) {
         return false;
     }
     for (size_t i = 0; i < ret_mappings->count; i++) {
@@ -425,7 +425,7 @@ enum cap_error cap_image_view_decode(struct cap_bytes body, struct cap_image_vie
         return CAP_E_BODY_NOT_CANONICAL;
     }
     struct cap_bytes payload = cap_bytes_slice(body, 1, body.len - 1);
-    if (cap_ssz_container(payload, payload.len, sizes, FIELD_COUNT, fields)) {
+    if (cap_ssz_container(payload, payload.len, sizes, FIELD_COUNT, fields) != CAP_OK) {
         return CAP_E_BODY_NOT_CANONICAL;
     }
     view.code = fields[0];
@@ -434,9 +434,10 @@ enum cap_error cap_image_view_decode(struct cap_bytes body, struct cap_image_vie
         !decode_slots(fields[4], &view.initial)) {
         return CAP_E_BODY_NOT_CANONICAL;
     }
-    if (cap_option_key_decode(fields[5], &view.has_yield_receiver, &view.yield_receiver_slot) ||
-        cap_key_list_decode(fields[6], &view.gas_slots) ||
-        cap_key_list_decode(fields[7], &view.quota_slots)) {
+    if (cap_option_key_decode(fields[5], &view.has_yield_receiver, &view.yield_receiver_slot) !=
+            CAP_OK ||
+        cap_key_list_decode(fields[6], &view.gas_slots) != CAP_OK ||
+        cap_key_list_decode(fields[7], &view.quota_slots) != CAP_OK) {
         return CAP_E_BODY_NOT_CANONICAL;
     }
     *ret_view = view;
@@ -510,10 +511,10 @@ enum cap_error cap_image_mapping_read_only(const struct cap_image_view *view, ui
 enum cap_error cap_code_load(const struct cap_image_view *view, struct cap_code *ret_code)
 {
     struct cap_code code = {.len = view->code.len};
-    if (code.len) {
+    if (code.len > 0) {
         code.mapped_len = (code.len + CAP_PAGE_SIZE - 1) / CAP_PAGE_SIZE * CAP_PAGE_SIZE;
         code.data = aligned_alloc(CAP_PAGE_SIZE, code.mapped_len);
-        if (!code.data) {
+        if (code.data == NULL) {
             return CAP_E_NO_MEMORY;
         }
         memcpy(code.data, view->code.data, code.len);
@@ -525,7 +526,7 @@ enum cap_error cap_code_load(const struct cap_image_view *view, struct cap_code 
 
 void cap_code_free(struct cap_code *code)
 {
-    if (!code) {
+    if (code == NULL) {
         return;
     }
     free(code->data);
@@ -560,7 +561,7 @@ static enum cap_error hash_data_body(struct cap_bytes body, struct cap_hash *ret
     struct cap_source source = cap_source_memory(&body);
     struct cap_data data;
     enum cap_error error = cap_data_from_body(&source, body.len, &data);
-    if (error) {
+    if (error != CAP_OK) {
         return error;
     }
     *ret_hash = data.hash;
@@ -571,16 +572,16 @@ static enum cap_error hash_data_body(struct cap_bytes body, struct cap_hash *ret
 enum cap_error cap_body_hash(struct cap_bytes body, enum cap_kind *ret_kind,
                              struct cap_hash *ret_hash)
 {
-    if (body.len && body.data[0] == CAP_KIND_DATA) {
+    if (body.len > 0 && body.data[0] == CAP_KIND_DATA) {
         enum cap_error error = hash_data_body(body, ret_hash);
-        if (!error) {
+        if (error == CAP_OK) {
             *ret_kind = CAP_KIND_DATA;
         }
         return error;
     }
     struct cap_image_view view;
     enum cap_error error = cap_image_view_decode(body, &view);
-    if (error) {
+    if (error != CAP_OK) {
         return error;
     }
     struct cap_hash code_root;

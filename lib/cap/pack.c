@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "lib/cap/arena.h"
-#include "lib/cap/writer.h"
+#include "lib/cap/ssz_writer.h"
 
 #define MAX_SIZE       (UINT64_MAX - (CAP_PAGE_SIZE - 1)) /* the largest multiple of a page */
 #define ENDPOINT_FIXED (8u + 1u + 1u + CAP_SSZ_OFFSET_SIZE)
@@ -84,12 +84,12 @@ struct cap_pack {
 static enum cap_error array_add(struct array *array, const void *item, size_t size)
 {
     if (array->count == array->capacity) {
-        size_t capacity = array->capacity ? 2 * array->capacity : 8;
+        size_t capacity = array->capacity > 0 ? 2 * array->capacity : 8;
         if (capacity > SIZE_MAX / size) {
             return CAP_E_NO_MEMORY;
         }
         void *items = realloc(array->items, capacity * size);
-        if (!items) {
+        if (items == NULL) {
             return CAP_E_NO_MEMORY;
         }
         array->items = items;
@@ -104,8 +104,8 @@ static enum cap_error array_add(struct array *array, const void *item, size_t si
 
 enum cap_error cap_pack_new(struct cap_pack **ret_pack)
 {
-    struct cap_pack *pack = calloc(1, sizeof *pack);
-    if (!pack) {
+    struct cap_pack *pack = calloc(1, sizeof(*pack));
+    if (pack == NULL) {
         return CAP_E_NO_MEMORY;
     }
     *ret_pack = pack;
@@ -114,7 +114,7 @@ enum cap_error cap_pack_new(struct cap_pack **ret_pack)
 
 void cap_pack_free(struct cap_pack *pack)
 {
-    if (!pack) {
+    if (pack == NULL) {
         return;
     }
     cap_buf_free(&pack->bytes);
@@ -133,8 +133,9 @@ void cap_pack_free(struct cap_pack *pack)
 static enum cap_error keep(struct cap_pack *pack, struct cap_bytes bytes, struct place *ret_place)
 {
     struct place place = {pack->bytes.len, bytes.len};
-    enum cap_error error = bytes.len ? cap_buf_append(&pack->bytes, bytes.data, bytes.len) : CAP_OK;
-    if (!error) {
+    enum cap_error error =
+        bytes.len > 0 ? cap_buf_append(&pack->bytes, bytes.data, bytes.len) : CAP_OK;
+    if (error == CAP_OK) {
         *ret_place = place;
     }
     return error;
@@ -166,11 +167,11 @@ enum cap_error cap_pack_endpoint(struct cap_pack *pack, struct cap_bytes key, ui
         .register_count = register_count,
     };
     enum cap_error error = keep(pack, key, &endpoint.entry.place);
-    for (size_t i = 0; !error && i < register_count; i++) {
-        error = array_add(&pack->registers, &registers[i], sizeof registers[i]);
+    for (size_t i = 0; error == CAP_OK && i < register_count; i++) {
+        error = array_add(&pack->registers, &registers[i], sizeof(registers)[i]);
     }
-    if (!error) {
-        error = array_add(&pack->endpoints, &endpoint, sizeof endpoint);
+    if (error == CAP_OK) {
+        error = array_add(&pack->endpoints, &endpoint, sizeof(endpoint));
     }
     return error;
 }
@@ -179,7 +180,7 @@ static enum cap_error add_key(struct cap_pack *pack, struct array *keys, struct 
 {
     struct place place;
     enum cap_error error = keep(pack, key, &place);
-    return error ? error : array_add(keys, &place, sizeof place);
+    return error != CAP_OK ? error : array_add(keys, &place, sizeof(place));
 }
 
 enum cap_error cap_pack_mapping(struct cap_pack *pack, uint64_t start, uint64_t size,
@@ -187,10 +188,10 @@ enum cap_error cap_pack_mapping(struct cap_pack *pack, uint64_t start, uint64_t 
 {
     struct packed_mapping mapping = {start, size, pack->steps.count, steps};
     enum cap_error error = CAP_OK;
-    for (size_t i = 0; !error && i < steps; i++) {
+    for (size_t i = 0; error == CAP_OK && i < steps; i++) {
         error = add_key(pack, &pack->steps, path[i]);
     }
-    return error ? error : array_add(&pack->mappings, &mapping, sizeof mapping);
+    return error != CAP_OK ? error : array_add(&pack->mappings, &mapping, sizeof(mapping));
 }
 
 enum cap_error cap_pack_data(struct cap_pack *pack, enum cap_table table, struct cap_bytes key,
@@ -203,10 +204,10 @@ enum cap_error cap_pack_data(struct cap_pack *pack, enum cap_table table, struct
     struct packed_slot slot = {
         .kind = CAP_KIND_DATA, .size = size, .first_piece = pack->pieces.count};
     enum cap_error error = keep(pack, key, &slot.entry.place);
-    if (!error) {
-        error = array_add(slots, &slot, sizeof slot);
+    if (error == CAP_OK) {
+        error = array_add(slots, &slot, sizeof(slot));
     }
-    if (error) {
+    if (error != CAP_OK) {
         return error;
     }
     pack->has_data = true;
@@ -225,7 +226,7 @@ enum cap_error cap_pack_content(struct cap_pack *pack, uint64_t at, uint64_t off
     }
     struct packed_slot *slots = pack->tables[pack->last_table].items;
     struct packed_slot *slot = &slots[pack->last_slot];
-    if (slot->piece_count) {
+    if (slot->piece_count > 0) {
         struct cap_piece *pieces = pack->pieces.items;
         struct cap_piece *last = &pieces[pack->pieces.count - 1];
         if (at < last->at + last->len) {
@@ -237,8 +238,8 @@ enum cap_error cap_pack_content(struct cap_pack *pack, uint64_t at, uint64_t off
         }
     }
     struct cap_piece piece = {at, offset, len};
-    enum cap_error error = array_add(&pack->pieces, &piece, sizeof piece);
-    if (!error) {
+    enum cap_error error = array_add(&pack->pieces, &piece, sizeof(piece));
+    if (error == CAP_OK) {
         slot->piece_count++;
     }
     return error;
@@ -249,13 +250,14 @@ enum cap_error cap_pack_image(struct cap_pack *pack, struct cap_bytes key,
 {
     struct packed_slot slot = {.kind = CAP_KIND_IMAGE, .hash = *hash};
     enum cap_error error = keep(pack, key, &slot.entry.place);
-    return error ? error : array_add(&pack->tables[CAP_TABLE_PINNED], &slot, sizeof slot);
+    return error != CAP_OK ? error
+                           : array_add(&pack->tables[CAP_TABLE_PINNED], &slot, sizeof(slot));
 }
 
 enum cap_error cap_pack_yield_receiver(struct cap_pack *pack, struct cap_bytes key)
 {
     enum cap_error error = keep(pack, key, &pack->yield_receiver);
-    if (!error) {
+    if (error == CAP_OK) {
         pack->has_yield_receiver = true;
     }
     return error;
@@ -322,7 +324,7 @@ static enum cap_error sort_registers(struct cap_pack *pack)
         }
         struct cap_register *registers = pack->registers.items;
         registers += endpoints[i].first_register;
-        qsort(registers, count, sizeof *registers, compare_registers);
+        qsort(registers, count, sizeof(*registers), compare_registers);
         for (size_t k = 1; k < count; k++) {
             if (registers[k - 1].index == registers[k].index) {
                 return CAP_E_SSZ;
@@ -335,10 +337,10 @@ static enum cap_error sort_registers(struct cap_pack *pack)
 static enum cap_error sort_all(struct cap_pack *pack)
 {
     enum cap_error error = sort_table(pack, &pack->endpoints, sizeof(struct packed_endpoint));
-    for (size_t i = 0; !error && i < TABLES; i++) {
+    for (size_t i = 0; error == CAP_OK && i < TABLES; i++) {
         error = sort_table(pack, &pack->tables[i], sizeof(struct packed_slot));
     }
-    return error ? error : sort_registers(pack);
+    return error != CAP_OK ? error : sort_registers(pack);
 }
 
 /* --- The arena -------------------------------------------------------------------------------- */
@@ -355,7 +357,7 @@ static enum cap_error pack_slot(struct packing *packing, struct packed_slot *slo
     if (slot->kind != CAP_KIND_DATA) {
         return CAP_OK;
     }
-    if (slot->piece_count) {
+    if (slot->piece_count > 0) {
         const struct cap_piece *pieces = packing->pack->pieces.items;
         const struct cap_piece *last = &pieces[slot->first_piece + slot->piece_count - 1];
         if (slot->size < last->at + last->len) {
@@ -383,7 +385,7 @@ static enum cap_error pack_arena(struct packing *packing)
         struct packed_slot *slots = packing->pack->tables[table].items;
         for (size_t i = 0; i < packing->pack->tables[table].count; i++) {
             enum cap_error error = pack_slot(packing, &slots[i]);
-            if (error) {
+            if (error != CAP_OK) {
                 return error;
             }
         }
@@ -472,7 +474,7 @@ static void write_slot(struct cap_writer *out, const struct packing *packing, en
     }
     cap_writer_u64(out, slot->size);
     cap_writer_u32(out, DESC_FIXED);
-    if (slot->refs_len) {
+    if (slot->refs_len > 0) {
         cap_writer_bytes(out, cap_bytes_slice(cap_buf_bytes(&packing->arena.refs.buf),
                                               slot->refs_at, slot->refs_len));
     }
@@ -502,7 +504,7 @@ static void write_yield_receiver(struct cap_writer *out, const struct cap_pack *
 static void write_head(struct cap_writer *out, const struct packing *packing)
 {
     const struct cap_pack *pack = packing->pack;
-    cap_writer_u32(out, pack->code_len ? (uint32_t)packing->arena.body.len : 0);
+    cap_writer_u32(out, pack->code_len > 0 ? (uint32_t)packing->arena.body.len : 0);
     cap_writer_u32(out, (uint32_t)pack->code_len);
     size_t field = out->buf.len;
     cap_writer_zeros(out, CAP_WIRE_FIXED_SIZE - 8);
@@ -529,7 +531,7 @@ static enum cap_error write_wire(const struct packing *packing, const struct cap
 {
     const struct cap_body *arena = &packing->arena.body;
     enum cap_error error = cap_body_append(wire, cap_buf_bytes(&head->buf));
-    for (size_t i = 0; !error && i < arena->segment_count; i++) {
+    for (size_t i = 0; error == CAP_OK && i < arena->segment_count; i++) {
         const struct cap_segment *segment = &arena->segments[i];
         struct cap_bytes copy = cap_buf_bytes(&arena->memory);
         if (segment->from_source) {
@@ -539,7 +541,7 @@ static enum cap_error write_wire(const struct packing *packing, const struct cap
                 wire, cap_bytes_slice(copy, (size_t)segment->offset, (size_t)segment->len));
         }
     }
-    if (!error) {
+    if (error == CAP_OK) {
         error = cap_body_append_source(wire, packing->pack->code_offset, packing->pack->code_len);
     }
     return error;
@@ -563,20 +565,20 @@ enum cap_error cap_pack_finish(struct cap_pack *pack, const struct cap_source *s
     struct cap_writer head = {0};
     struct cap_body wire = {0};
     enum cap_error error = sort_all(pack);
-    if (!error) {
+    if (error == CAP_OK) {
         error = pack_arena(&packing);
     }
-    if (!error && !code_fits(&packing)) {
+    if (error == CAP_OK && !code_fits(&packing)) {
         error = CAP_E_BODY_TOO_LARGE;
     }
-    if (!error) {
+    if (error == CAP_OK) {
         write_head(&head, &packing);
         error = head.error;
     }
-    if (!error) {
+    if (error == CAP_OK) {
         error = write_wire(&packing, &head, &wire);
     }
-    if (error) {
+    if (error != CAP_OK) {
         cap_body_free(&wire);
     } else {
         *ret_wire = wire;

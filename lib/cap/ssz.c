@@ -123,14 +123,3 @@ enum cap_error cap_ssz_union(struct cap_bytes in, uint8_t max_selector, uint8_t 
     *ret_value = cap_bytes_slice(in, 1, in.len - 1);
     return CAP_OK;
 }
-
-enum cap_error cap_ssz_begin(struct cap_buf *buf, size_t base, size_t offset_at)
-{
-    uint64_t offset = buf->len - base;
-
-    if (offset > UINT32_MAX) {
-        return CAP_E_SSZ;
-    }
-    cap_store32(buf->data + offset_at, (uint32_t)offset);
-    return CAP_OK;
-}

@@ -54,18 +54,4 @@ enum cap_error cap_ssz_fixed_list(struct cap_bytes in, size_t element_size, size
 enum cap_error cap_ssz_union(struct cap_bytes in, uint8_t max_selector, uint8_t *ret_selector,
                              struct cap_bytes *ret_value);
 
-/*
- * Writes a container piece by piece: the fixed part is appended with zeros for offsets, then each
- * variable field is begun in order, which patches its offset. Elements of a list are written
- * likewise.
- *
- *     size_t base = buf.len;
- *     cap_buf_append64(&buf, start); cap_buf_append32(&buf, 0);     // offset, to be patched
- *     cap_ssz_begin(&buf, base, base + 8); cap_buf_append(&buf, …); // the variable field
- *
- * Sets the offset at absolute position `offset_at` of `buf` to its end, relative to `base`.
- * CAP_E_SSZ when it does not fit 32 bits.
- */
-enum cap_error cap_ssz_begin(struct cap_buf *buf, size_t base, size_t offset_at);
-
 #endif

@@ -6,7 +6,7 @@
 #define TESTS_CONFORMANCE_ENCODE_H
 
 #include "lib/cap/image_cap.h"
-#include "lib/cap/writer.h"
+#include "lib/cap/ssz_writer.h"
 
 /* Appends a wire Image; `arena` are its arena's bytes. */
 void encode_wire_image(struct cap_writer *out, const struct cap_wire_image *image,

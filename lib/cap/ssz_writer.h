@@ -1,9 +1,19 @@
 /*
- * An SSZ writer with a memory: the first failure sticks, and what follows it does nothing. So an
- * encoder is a straight line of fields, and asks once, at its end, whether all went well.
+ * An SSZ writer whose first failure sticks; what follows does nothing. So an encoder is a straight
+ * line of fields, and asks once, at its end, whether all went well.
+ *
+ * A container is written piece by piece: its fixed part with zeros for offsets, then each variable
+ * field in order, begun with cap_writer_begin, which sets its offset. So are the elements of a
+ * list.
+ *
+ *     size_t base = out.buf.len;
+ *     cap_writer_u64(&out, start);
+ *     cap_writer_zeros(&out, CAP_SSZ_OFFSET_SIZE);
+ *     cap_writer_begin(&out, base, base + 8);
+ *     cap_writer_bytes(&out, field);
  */
-#ifndef LIB_CAP_WRITER_H
-#define LIB_CAP_WRITER_H
+#ifndef LIB_CAP_SSZ_WRITER_H
+#define LIB_CAP_SSZ_WRITER_H
 
 #include "lib/cap/bytes.h"
 
@@ -13,7 +23,7 @@ struct cap_writer {
     enum cap_error error; /* CAP_OK, CAP_E_NO_MEMORY or CAP_E_BODY_TOO_LARGE */
 };
 
-/* Appends a copy of bytes, which are not inside of the writer. */
+/* Appends a copy of bytes, which are not the writer's own. */
 void cap_writer_bytes(struct cap_writer *writer, struct cap_bytes bytes);
 /* Appends zeros: offsets that cap_writer_begin sets later. */
 void cap_writer_zeros(struct cap_writer *writer, size_t len);

@@ -1,6 +1,6 @@
 #include "tests/unit/support.h"
 
-#include "lib/cap/writer.h"
+#include "lib/cap/ssz_writer.h"
 
 static void test_writes(void **state)
 {
@@ -34,6 +34,23 @@ static void test_relative(void **state)
     cap_buf_free(&out.buf);
 }
 
+static void test_offset_past_32_bits(void **state)
+{
+    (void)state;
+#if SIZE_MAX > UINT32_MAX
+    uint8_t bytes[4] = {0};
+    struct cap_writer out = {{bytes, (size_t)UINT32_MAX + 1, (size_t)UINT32_MAX + 1}, CAP_OK};
+    cap_writer_begin(&out, 1, 0);
+    assert_cap_ok(out.error);
+    assert_int_equal(cap_load32(bytes), UINT32_MAX);
+    cap_writer_begin(&out, 0, 0);
+    assert_cap_error(out.error, CAP_E_BODY_TOO_LARGE);
+    assert_int_equal(cap_load32(bytes), UINT32_MAX);
+#else
+    skip();
+#endif
+}
+
 static void test_error_sticks(void **state)
 {
     (void)state;
@@ -53,6 +70,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_writes),
         cmocka_unit_test(test_relative),
+        cmocka_unit_test(test_offset_past_32_bits),
         cmocka_unit_test(test_error_sticks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
