@@ -4,8 +4,8 @@
  * Code becomes the code region; read-only data pinned slots; writable data initial slots; a stack
  * comes last. Slots are whole pages: a page that two parts share goes to the writable one. A
  * program that is linked to the layout (code from CODE_BASE, data from DATA_BASE) keeps its
- * addresses; another is moved there, code to CODE_BASE and data from DATA_BASE on, with the
- * distances between its data parts kept.
+ * addresses; another is moved there, code to CODE_BASE and data from DATA_BASE on, with its
+ * alignment and the distances between its data parts kept.
  */
 #include "client/capctl/elf_pack.h"
 
@@ -14,7 +14,6 @@
 
 #include "client/capctl/elf_read.h"
 
-#define ADDRESS_END   (UINT64_C(1) << 32)
 #define PAGE          ((uint64_t)CAPSTORE_PAGE_SIZE)
 #define FIRST_SLOT    1 /* key 00 is where arguments arrive */
 #define STACK_POINTER 1 /* the register that holds the stack's top */
@@ -59,41 +58,26 @@ static bool in_code(const struct layout *layout, const struct elf_piece *piece)
 
 /* ---- addresses ---- */
 
-static bool fits(const struct elf_piece *piece, uint64_t from, uint64_t to)
+/* The largest address of this alignment that is not above `address`. */
+static uint64_t align_down(uint64_t address, uint64_t align)
 {
-    return piece->start >= from && piece->start + piece->len <= to;
-}
-
-/* Whether the program is linked to the layout. */
-static bool linked_to_layout(const struct elf_program *program)
-{
-    for (size_t i = 0; i < program->count; i++) {
-        const struct elf_piece *piece = &program->pieces[i];
-        bool below = fits(piece, CAPSTORE_CODE_BASE, CAPSTORE_DATA_BASE);
-        bool above = fits(piece, CAPSTORE_DATA_BASE, ADDRESS_END);
-        if (piece->use == ELF_CODE ? !below : piece->use == ELF_READ ? !below && !above : !above) {
-            return false;
-        }
-    }
-    return true;
+    return address & ~(align - 1);
 }
 
 static bool place_code(struct layout *layout)
 {
+    const struct elf_program *program = layout->program;
     bool found = false;
-    for (size_t i = 0; i < layout->program->count; i++) {
-        const struct elf_piece *piece = &layout->program->pieces[i];
+    for (size_t i = 0; i < program->count; i++) {
+        const struct elf_piece *piece = &program->pieces[i];
         if (!in_code(layout, piece)) {
             continue;
         }
         if (!found) {
-            layout->code_start = piece->start;
+            layout->code_start = align_down(piece->start, program->code_align);
         }
         layout->code_end = piece->start + piece->len;
         found = found || piece->use == ELF_CODE;
-    }
-    if (!found) {
-        return describe_refuse(layout->describe, "the program has no executable segment");
     }
     if (layout->kept) {
         layout->code_start = CAPSTORE_CODE_BASE;
@@ -103,10 +87,6 @@ static bool place_code(struct layout *layout)
                                "the executable segments span %" PRIu64
                                " bytes; code has at most %" PRIu64,
                                layout->code_end - layout->code_start, CAPSTORE_MAX_CODE_SIZE);
-    }
-    if (layout->program->entry < layout->code_start || layout->program->entry >= layout->code_end) {
-        return describe_refuse(layout->describe, "the entry 0x%" PRIx64 " lies outside of the code",
-                               layout->program->entry);
     }
     return true;
 }
@@ -148,14 +128,14 @@ static bool place_data(struct layout *layout)
     if (layout->region_count == 0) {
         return true;
     }
-    uint64_t first = layout->regions[0].start;
+    uint64_t first = align_down(layout->regions[0].start, layout->program->data_align);
     uint64_t end = layout->regions[layout->region_count - 1].end;
     layout->data_shift = layout->kept ? 0 : CAPSTORE_DATA_BASE - first;
-    if (end - first > ADDRESS_END - CAPSTORE_DATA_BASE) {
+    if (end - first > ELF_ADDRESS_END - CAPSTORE_DATA_BASE) {
         return describe_refuse(layout->describe,
                                "the data segments span 0x%" PRIx64
                                " bytes; there is room for 0x%" PRIx64,
-                               end - first, ADDRESS_END - CAPSTORE_DATA_BASE);
+                               end - first, ELF_ADDRESS_END - CAPSTORE_DATA_BASE);
     }
     return true;
 }
@@ -245,7 +225,7 @@ static bool pack_content(struct layout *layout, const struct region *region,
         capstore_pack_content(layout->describe->pack, start - region->start, &source), "data");
 }
 
-/* A slot, and the mapping that shows it. */
+/* A slot and its mapping. */
 static bool pack_slot(struct layout *layout, uint8_t number, enum capstore_table table,
                       uint64_t address, uint64_t size)
 {
@@ -290,7 +270,7 @@ static bool pack_stack(struct layout *layout, uint64_t stack_size, uint64_t *ret
     if (stack_size == 0) {
         return true;
     }
-    if (start > ADDRESS_END - PAGE || size > ADDRESS_END - PAGE - start) {
+    if (start > ELF_ADDRESS_END - PAGE || size > ELF_ADDRESS_END - PAGE - start) {
         return describe_refuse(
             layout->describe,
             "no room for a stack of 0x%" PRIx64 " bytes above the data; see --stack", size);
@@ -316,30 +296,60 @@ static bool pack_entry(struct layout *layout, uint64_t stack_top)
         "endpoint");
 }
 
-static void say_what_was_done(const struct layout *layout)
+/* Warns of a program that was moved. */
+static void warn_moved(const struct layout *layout)
 {
-    if (layout->program->split) {
-        cli_note("a writable executable segment was divided by its sections");
-    }
-    if (layout->program->unsplit) {
-        cli_note("a writable executable segment has no sections: its bytes in the file are "
-                 "read-only code");
-    }
-    if (layout->kept) {
-        return;
-    }
-    if (layout->code_start != CAPSTORE_CODE_BASE) {
+    const struct elf_program *program = layout->program;
+    uint64_t code_shift = CAPSTORE_CODE_BASE - layout->code_start;
+    bool apart = layout->region_count > 0 && layout->data_shift != code_shift;
+    if (code_shift != 0) {
         cli_note("not linked to the layout: code moved from 0x%" PRIx64 " to 0x%" PRIx64
-                 "; absolute addresses inside of the program are not changed",
+                 "; absolute addresses inside the program are not changed",
                  layout->code_start, CAPSTORE_CODE_BASE);
     } else {
         cli_note("not linked to the layout: data at 0x%" PRIx64
-                 "; absolute addresses inside of the program are not changed",
-                 layout->program->pieces[0].start);
+                 "; absolute addresses inside the program are not changed",
+                 program->pieces[0].start);
     }
     if (layout->region_count > 0 && layout->data_shift != 0) {
         cli_note("data moved from 0x%" PRIx64 " to 0x%" PRIx64, layout->regions[0].start,
-                 CAPSTORE_DATA_BASE);
+                 layout->regions[0].start + layout->data_shift);
+    }
+    describe_warn(layout->describe, "not_linked_to_layout",
+                  "outside the layout: %s; see PROGRAMS in capctl(1) for a linker script",
+                  program->misfit);
+    if (apart) {
+        describe_warn(layout->describe, "moved",
+                      "code and data moved by different distances: the program will not run unless "
+                      "it has no references between code and data, and no absolute addresses");
+    } else {
+        describe_warn(layout->describe, "moved",
+                      "code and data moved by the same distance: the program will not run unless "
+                      "it has no absolute addresses");
+    }
+}
+
+static void say_what_was_done(const struct layout *layout)
+{
+    const struct elf_program *program = layout->program;
+    if (program->split) {
+        cli_note("a writable executable segment was divided by its sections");
+    }
+    if (program->unsplit) {
+        cli_note("a writable executable segment has no sections: its bytes in the file are "
+                 "read-only code");
+        describe_warn(layout->describe, "code_not_writable",
+                      "a writable executable segment has no sections to divide it by: its bytes in "
+                      "the file are read-only code, and the program must not write to them");
+    }
+    if (!layout->kept) {
+        warn_moved(layout);
+    }
+    if (program->relocations) {
+        cli_note("the program has relocations: it must apply them itself");
+        describe_warn(layout->describe, "relocations",
+                      "the program has dynamic relocations, which capctl does not apply: it will "
+                      "not run unless it applies them itself when it starts");
     }
 }
 
@@ -360,7 +370,7 @@ bool elf_pack(struct describe *describe, const char *path, uint64_t stack_size)
         .describe = describe,
         .program = &program,
         .file = file,
-        .kept = linked_to_layout(&program),
+        .kept = program.misfit[0] == '\0',
     };
     uint64_t stack_top;
     if (!place_code(&layout) || !place_data(&layout) || !pack_code(&layout) ||

@@ -11,8 +11,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ELF_MAX_PIECES   64
+#include <capstore/types.h>
+
+#define ELF_MAX_PIECES   64 /* linkers make 4 or 5 segments; each may be divided in three */
 #define ELF_MESSAGE_SIZE 256
+#define ELF_MISFIT_SIZE  256
+#define ELF_ADDRESS_END  (UINT64_C(1) << 32)
 
 enum elf_use {
     ELF_CODE,     /* executable: read-only, in the code region */
@@ -34,13 +38,19 @@ struct elf_program {
     uint64_t entry;
     size_t count;
     struct elf_piece pieces[ELF_MAX_PIECES];
-    bool split;   /* a segment was divided by its sections */
-    bool unsplit; /* a writable executable segment has no sections to divide it by */
+    uint64_t code_align; /* what moving the code, or the data, must keep: a power of two, */
+    uint64_t data_align; /* at least a page */
+    bool split;          /* a segment was divided by its sections */
+    bool unsplit;        /* a writable executable segment has no sections to divide it by */
+    bool relocations;    /* it has some that a loader, or the program itself, must apply */
+    /* The sections, or without sections the segment, that are not where the layout has room for
+     * them, as a list for a person; "" when the program is linked to the layout. */
+    char misfit[ELF_MISFIT_SIZE];
 };
 
 /*
  * Reads the program in an open file of `file_len` bytes. False with a sentence in ret_message when
- * it is none that can be packed.
+ * it is not one that can be packed.
  */
 bool elf_read(int fd, uint64_t file_len, struct elf_program *ret_program,
               char ret_message[ELF_MESSAGE_SIZE]);

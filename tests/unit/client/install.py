@@ -132,7 +132,8 @@ class Install(unittest.TestCase):
     def test_the_tool_and_its_papers(self):
         tool = self.prefix / "bin" / "capctl"
         self.assertTrue(os.access(tool, os.X_OK))
-        for name in ("share/man/man1/capctl.1", "share/bash-completion/completions/capctl"):
+        for name in ("share/man/man1/capctl.1", "share/bash-completion/completions/capctl",
+                     "share/capstore/javm.ld"):
             self.assertTrue((self.prefix / name).is_file(), name)
 
 
