@@ -11,8 +11,8 @@ void routes_fill(struct route ret_routes[ROUTES_MAX], struct publish *publish)
         {.type = PROTO_HAS, .begin = lookup_has},
         {.type = PROTO_STAT, .begin = lookup_stat},
         {.type = PROTO_GET, .begin = fetch_begin},
-        {PROTO_PUT_DATA, true, upload_begin, upload_begin_refused, publish},
-        {PROTO_PUT_IMAGE, true, upload_begin, upload_begin_refused, publish},
+        {PROTO_PUT_DATA, true, upload_begin, publish},
+        {PROTO_PUT_IMAGE, true, upload_begin, publish},
         {.begin = NULL},
     };
     memcpy(ret_routes, routes, sizeof(routes));

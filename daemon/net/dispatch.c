@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "daemon/core/must.h"
 #include "proto/message.h"
 
 #define AGENT "capstored " CAPSTORE_VERSION
@@ -30,7 +31,7 @@ static void send_hello_reply(struct session *session, const struct proto_hello *
     };
     memcpy(m.store_id, cap_store_id(session->context->store), sizeof(m.store_id));
     enum cap_error encoded = proto_hello_reply_encode(&m, &payload);
-    session_send(session, PROTO_HELLO_REPLY, 0, encoded, &payload);
+    (void)session_reply(session, PROTO_HELLO_REPLY, 0, encoded, &payload);
 }
 
 void dispatch_hello(struct session *session, const struct proto_event *event)
@@ -56,41 +57,55 @@ void dispatch_hello(struct session *session, const struct proto_event *event)
     send_hello_reply(session, &hello);
 }
 
-static const struct route *find_route(const struct session *session, uint8_t type)
-{
-    for (const struct route *route = session->hub->routes; route->begin != NULL; route++) {
-        if (route->type == type) {
-            return route;
-        }
-    }
-    return NULL;
-}
-
 /* What every request is checked for before it is looked at. */
 static enum cap_error check(const struct session *session)
 {
     if (session->context->phase != PHASE_RUNNING) {
         return CAP_E_DRAINING;
     }
-    if (session->request_count >= session->context->config.max_requests) {
+    if (session_requests(session) >= session->context->config.max_requests) {
         return CAP_E_TOO_MANY_REQUESTS;
     }
     return CAP_OK;
 }
 
-/* A request of a type that a later version may know. */
-static void refuse_unknown(struct session *session, uint32_t id, uint8_t type)
+/* A request of a type, or with flags, that a later version may know. */
+static const struct verdict *refuse_unknown(struct session *session, uint32_t id, uint8_t type,
+                                            uint8_t flags)
 {
     char message[64];
+    if (flags != 0) {
+        snprintf(message, sizeof(message), "unknown flags 0x%02x", flags);
+        return session_refuse(session, id, type, CAP_E_BAD_MESSAGE, message);
+    }
     snprintf(message, sizeof(message), "this daemon does not know requests of type 0x%02x", type);
-    session_refuse(session, id, type, CAP_E_UNSUPPORTED_REQUEST, message, 0);
+    return session_refuse(session, id, type, CAP_E_UNSUPPORTED_REQUEST, message);
+}
+
+static const struct verdict *begin(struct session *session, const struct route *route, uint32_t id,
+                                   uint8_t type, struct cap_bytes payload)
+{
+    if (route == NULL) {
+        return refuse_unknown(session, id, type, 0);
+    }
+    session->shard->stats.requests[type]++;
+    session->asked_us = env_monotonic_us(session->context->env);
+    enum cap_error error = check(session);
+    if (error != CAP_OK) {
+        return session_refuse(session, id, type, error, NULL);
+    }
+    uint8_t flags = proto_unknown_flags(type, payload);
+    if (flags != 0) {
+        return refuse_unknown(session, id, type, flags);
+    }
+    return route->begin(route->room, session, id, type, payload);
 }
 
 void dispatch_request(struct session *session, const struct proto_event *event, bool id_used)
 {
     uint32_t id = event->frame.id;
     uint8_t type = event->frame.type;
-    const struct route *route = find_route(session, type);
+    const struct route *route = hub_route(session->hub, type);
     if (route == NULL && proto_type_is_known(type)) {
         session_fail(session, id, CAP_E_BAD_FRAME,
                      "a frame that only the daemon sends, or a second HELLO");
@@ -104,29 +119,7 @@ void dispatch_request(struct session *session, const struct proto_event *event, 
         session_fail(session, id, CAP_E_ID_IN_USE, NULL);
         return;
     }
-    if (route == NULL) {
-        refuse_unknown(session, id, type);
-        return;
-    }
-    session->shard->stats.requests[type]++;
-    session->asked_us = env_monotonic_us(session->context->env);
-    enum cap_error error = check(session);
-    if (error == CAP_OK) {
-        error = route->begin(route->room, session, id, type, event->bytes);
-    }
-    if (error == CAP_OK) {
-        return;
-    }
-    if (route->has_body && session->refused_count >= session->context->config.max_requests) {
-        session_fail(session, 0, CAP_E_TOO_MANY_REQUESTS, "too many refused uploads are left open");
-        return;
-    }
-    char message[32];
-    uint8_t flags = proto_unknown_flags(type, event->bytes);
-    snprintf(message, sizeof(message), "unknown flags 0x%02x", flags);
-    session_refuse(session, id, type, error,
-                   error == CAP_E_BAD_MESSAGE && flags != 0 ? message : NULL, 0);
-    if (route->has_body) {
-        route->skip(route->room, session, id, type);
-    }
+    session->verdicts = 0;
+    const struct verdict *verdict = begin(session, route, id, type, event->bytes);
+    must(verdict != NULL && session->verdicts == 1);
 }

@@ -60,6 +60,16 @@ void hub_free(struct hub *hub)
     hub->input = NULL;
 }
 
+const struct route *hub_route(const struct hub *hub, uint8_t type)
+{
+    for (const struct route *route = hub->routes; route->begin != NULL; route++) {
+        if (route->type == type) {
+            return route;
+        }
+    }
+    return NULL;
+}
+
 void hub_turn_soon(struct hub *hub)
 {
     (void)uv_idle_start(&hub->turn, on_turn);
@@ -99,7 +109,7 @@ uint64_t hub_requests(const struct hub *hub)
 {
     uint64_t requests = 0;
     for (const struct session *at = hub->sessions; at != NULL; at = at->next) {
-        requests += at->request_count;
+        requests += session_requests(at);
     }
     return requests;
 }

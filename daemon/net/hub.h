@@ -12,19 +12,19 @@
 struct request;
 struct session;
 
+/*
+ * Proof that a message was dealt with: it is answered, or a request will be. Only session.h makes
+ * one, so that a handler that does neither does not compile.
+ */
+struct verdict;
+
 /* What serves one type of message. A table of them ends with a row whose `begin` is NULL. */
 struct route {
     uint8_t type;  /* enum proto_type */
-    bool has_body; /* BODY frames follow, also when the message is refused */
-    /*
-     * Answers the message, or adds a request that will be answered, or returns the error with which
-     * to refuse it.
-     */
-    enum cap_error (*begin)(void *room, struct session *session, uint32_t id, uint8_t type,
-                            struct cap_bytes payload);
-    /* A message with a body was refused: only the body has to be skipped. NULL without a body. */
-    void (*skip)(void *room, struct session *session, uint32_t id, uint8_t type);
-    void *room; /* what `begin` and `skip` get */
+    bool has_body; /* BODY frames follow; they are skipped when the message is refused */
+    const struct verdict *(*begin)(void *room, struct session *session, uint32_t id, uint8_t type,
+                                   struct cap_bytes payload);
+    void *room; /* what `begin` gets */
 };
 
 struct hub {
@@ -62,6 +62,9 @@ void hub_close(struct hub *hub);
 
 /* After hub_close and the loop; also of a zeroed hub. */
 void hub_free(struct hub *hub);
+
+/* The row of a type; NULL if clients may not send it. */
+const struct route *hub_route(const struct hub *hub, uint8_t type);
 
 /* Has sessions handle the input that they left over, in the next turn of the loop. */
 void hub_turn_soon(struct hub *hub);

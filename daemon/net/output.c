@@ -235,6 +235,11 @@ static enum pump_result send_frame(struct output *output, int fd, uint64_t most,
     iov[0].iov_base = output->header + output->header_sent;
     iov[0].iov_len = PROTO_FRAME_HEADER_SIZE - output->header_sent;
     ssize_t n = send_iov(fd, iov, count + 1);
+    int failed = errno;
+    if (count > 0 && stream->class->release != NULL) {
+        stream->class->release(stream);
+    }
+    errno = failed;
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
         put_back(output);
         return PUMP_BLOCKED;

@@ -1,14 +1,16 @@
 /*
  * A request: what a client asked and has not been answered in full.
  *
- * Each kind of request embeds this struct first and brings a table of what to do with it. A request
- * belongs to a session until it ends; when the connection goes first, `detach` is called, and the
- * request frees itself as soon as no thread works for it.
+ * Each kind of request embeds this struct and brings a table of what to do with it. It belongs to a
+ * session from session_pending to its answer (request_answer, request_refuse or request_end in
+ * session.h); when the connection goes first, `detach` is called. After either `session` is NULL:
+ * the maker frees the request as soon as no thread works for it. Loop thread only.
  */
 #ifndef DAEMON_NET_REQUEST_H
 #define DAEMON_NET_REQUEST_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "lib/cap/bytes.h"
@@ -18,7 +20,6 @@ struct session;
 struct shard;
 
 struct request_class {
-    size_t size; /* of the whole request; counted as memory of its session */
     /* A piece of the body that follows the request. NULL: none follows. */
     void (*body)(struct request *request, struct cap_bytes piece, bool end);
     /* The client gives it up: sends its one answer, now or as soon as may be. */
@@ -28,22 +29,23 @@ struct request_class {
     /* A turn of input is over. NULL: nothing to do. */
     void (*turn)(struct request *request);
     /* How many bytes of its body it can take now. NULL: any number. */
-    size_t (*room)(const struct request *request);
+    size_t (*room)(struct request *request);
     /* Whether it waits for bytes that the client owes. NULL: never. */
-    bool (*waits)(const struct request *request);
+    bool (*waits)(struct request *request);
     /* It waited so for longer than allowed. Not NULL where `waits` is not. */
     void (*stalled)(struct request *request);
 };
 
+/* The maker sets class, size, id, type and body_open, net the rest. */
 struct request {
     const struct request_class *class;
+    size_t size; /* of the whole request; counted as memory of its session while it is there */
     struct shard *shard;
-    struct session *session; /* NULL: the connection is gone */
+    struct session *session; /* NULL: answered, or the connection is gone */
     struct request *next;    /* of the session */
     uint32_t id;
     uint8_t type;   /* enum proto_type */
-    bool refused;   /* an upload that has been answered, but whose body is still open */
-    bool body_open; /* an upload whose body has not been ended */
+    bool body_open; /* a body follows and has not been ended; net keeps it up to date */
     uint64_t started_us;
     uint64_t moved_us; /* when its body last moved */
 };

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "daemon/core/ledger.h"
+#include "daemon/core/must.h"
 #include "daemon/net/dispatch.h"
 #include "proto/message.h"
 
@@ -84,6 +85,7 @@ enum cap_error session_new(struct hub *hub, int fd, const struct peer *peer,
     session->account = account;
     session->connected_us = env_real_us(session->context->env);
     session->asked_us = session->input_us = session->output_us = now_of(session);
+    session->remainders.output = &session->output;
     proto_reader_init(&session->reader, PROTO_FRAME_MAX);
     link_session(hub, session);
     session->shard->stats.connections++;
@@ -119,8 +121,7 @@ static void detach_requests(struct session *session, const struct request *keep)
     }
     session->requests = kept;
     session->request_count = kept == NULL ? 0 : 1;
-    session->request_bytes = kept == NULL ? 0 : kept->class->size;
-    session->refused_count = 0;
+    session->request_bytes = kept == NULL ? 0 : kept->size;
 }
 
 void session_close(struct session *session)
@@ -135,6 +136,7 @@ void session_close(struct session *session)
               log_number("bytes_out", session->bytes_out));
     output_drop_streams(&session->output, false);
     detach_requests(session, NULL);
+    remainders_drop(&session->remainders, false);
     cap_store_read_end(session->snapshot);
     session->snapshot = NULL;
     unlink_session(session);
@@ -144,46 +146,10 @@ void session_close(struct session *session)
     close(session->fd);
 }
 
-/* --- Requests
- * ------------------------------------------------------------------------------------- */
+/* --- Sending ---------------------------------------------------------------------------------- */
 
-void session_add(struct session *session, struct request *request)
-{
-    request->shard = session->shard;
-    request->session = session;
-    request->next = session->requests;
-    request->started_us = request->moved_us = now_of(session);
-    session->requests = request;
-    session->request_count++;
-    session->request_bytes += request->class->size;
-    session->asked_us = request->started_us;
-}
-
-void session_remove(struct session *session, struct request *request)
-{
-    struct request **at = &session->requests;
-    while (*at != request) {
-        at = &(*at)->next;
-    }
-    *at = request->next;
-    session->request_count--;
-    session->request_bytes -= request->class->size;
-    session->refused_count -= request->refused ? 1 : 0;
-    session->asked_us = now_of(session);
-    request->session = NULL;
-}
-
-void session_mark_refused(struct session *session, struct request *request)
-{
-    request->refused = true;
-    session->refused_count++;
-}
-
-/* --- Sending
- * -------------------------------------------------------------------------------------- */
-
-void session_send(struct session *session, uint8_t type, uint32_t id, enum cap_error encoded,
-                  struct cap_buf *payload)
+static void send_message(struct session *session, uint8_t type, uint32_t id, enum cap_error encoded,
+                         struct cap_buf *payload)
 {
     enum cap_error error = encoded;
     if (error == CAP_OK) {
@@ -209,19 +175,7 @@ static void send_error(struct session *session, uint32_t id, enum cap_error erro
         .detail_len = detail_len,
     };
     enum cap_error encoded = proto_error_encode(&m, &payload);
-    session_send(session, PROTO_ERROR, id, encoded, &payload);
-}
-
-void session_refuse(struct session *session, uint32_t id, uint8_t type, enum cap_error error,
-                    const char *message, uint64_t detail_len)
-{
-    if (session->phase >= SESSION_FAILED) {
-        return;
-    }
-    message = message == NULL ? cap_error_text(error) : message;
-    shard_refused(session->shard, session->number, &session->peer, proto_type_name(type), error,
-                  message);
-    send_error(session, id, error, message, detail_len);
+    send_message(session, PROTO_ERROR, id, encoded, &payload);
 }
 
 /* The request whose stream has a frame under way, which must be completed. */
@@ -250,9 +204,160 @@ void session_fail(struct session *session, uint32_t id, enum cap_error error, co
     session->leftover.len = session->leftover_at = 0;
     output_drop_streams(&session->output, true);
     detach_requests(session, current_request(session));
+    remainders_drop(&session->remainders, true);
     if (session->output.current != NULL) {
         output_end(&session->output, session->output.current, CAP_E_CANCELLED);
     }
+}
+
+/* --- Verdicts and answers --------------------------------------------------------------------- */
+
+struct verdict {
+    char nothing;
+};
+
+static const struct verdict *dealt_with(struct session *session)
+{
+    static const struct verdict verdict;
+    session->verdicts++;
+    return &verdict;
+}
+
+const struct verdict *session_reply(struct session *session, uint8_t type, uint32_t id,
+                                    enum cap_error encoded, struct cap_buf *payload)
+{
+    send_message(session, type, id, encoded, payload);
+    return dealt_with(session);
+}
+
+/* Sends an ERROR, and leaves what has to be left of its request. Takes the detail over. */
+static void refuse(struct session *session, uint32_t id, uint8_t type, enum cap_error error,
+                   const char *message, bool body_open, struct cap_buf *detail)
+{
+    if (session->phase >= SESSION_FAILED) {
+        cap_buf_free(detail);
+        return;
+    }
+    message = message == NULL ? cap_error_text(error) : message;
+    shard_refused(session->shard, session->number, &session->peer, proto_type_name(type), error,
+                  message);
+    send_error(session, id, error, message, detail->len);
+    if (remainder_add(&session->remainders, id, body_open, detail) != CAP_OK) {
+        session_fail(session, 0, CAP_E_NO_MEMORY, NULL);
+    }
+}
+
+const struct verdict *session_refuse(struct session *session, uint32_t id, uint8_t type,
+                                     enum cap_error error, const char *message)
+{
+    const struct route *route = hub_route(session->hub, type);
+    bool has_body = route != NULL && route->has_body;
+    struct cap_buf none = {0};
+    if (has_body && session->remainders.open >= session->context->config.max_requests) {
+        session_fail(session, 0, CAP_E_TOO_MANY_REQUESTS, "too many refused uploads are left open");
+    } else {
+        refuse(session, id, type, error, message, has_body, &none);
+    }
+    return dealt_with(session);
+}
+
+const struct verdict *session_pending(struct session *session, struct request *request)
+{
+    request->shard = session->shard;
+    request->session = session;
+    request->next = session->requests;
+    request->started_us = request->moved_us = now_of(session);
+    session->requests = request;
+    session->request_count++;
+    session->request_bytes += request->size;
+    session->asked_us = request->started_us;
+    return dealt_with(session);
+}
+
+/* Takes a request off its session, which is returned. */
+static struct session *take_off(struct request *request)
+{
+    struct session *session = request->session;
+    struct request **at = &session->requests;
+    while (*at != request) {
+        must(*at != NULL);
+        at = &(*at)->next;
+    }
+    *at = request->next;
+    session->request_count--;
+    session->request_bytes -= request->size;
+    session->asked_us = now_of(session);
+    request->session = NULL;
+    return session;
+}
+
+void request_answer(struct request *request, uint8_t type, enum cap_error encoded,
+                    struct cap_buf *payload)
+{
+    if (request->session == NULL) {
+        cap_buf_free(payload);
+        return;
+    }
+    must(!request->body_open);
+    struct session *session = take_off(request);
+    send_message(session, type, request->id, encoded, payload);
+    session_update(session);
+}
+
+void request_refuse(struct request *request, enum cap_error error, const char *message,
+                    struct cap_buf *detail)
+{
+    struct cap_buf none = {0};
+    detail = detail == NULL ? &none : detail;
+    if (request->session == NULL) {
+        cap_buf_free(detail);
+        return;
+    }
+    struct session *session = take_off(request);
+    refuse(session, request->id, request->type, error, message, request->body_open, detail);
+    session_update(session);
+}
+
+void request_stream(struct request *request, uint8_t type, enum cap_error encoded,
+                    struct cap_buf *payload, struct stream *stream)
+{
+    struct session *session = request->session;
+    if (session == NULL) {
+        cap_buf_free(payload);
+        return;
+    }
+    send_message(session, type, request->id, encoded, payload);
+    output_add(&session->output, stream);
+    session_update(session);
+}
+
+void request_end(struct request *request)
+{
+    if (request->session != NULL) {
+        session_update(take_off(request));
+    }
+}
+
+void request_resume(struct request *request, struct stream *stream)
+{
+    if (request->session != NULL) {
+        output_resume(&request->session->output, stream);
+        session_update(request->session);
+    }
+}
+
+void request_cut(struct request *request, struct stream *stream, enum cap_error error)
+{
+    struct session *session = request->session;
+    if (session != NULL) {
+        output_end(&session->output, stream, error);
+        session_update(session);
+    }
+}
+
+size_t session_requests(const struct session *session)
+{
+    return session->request_count + session->remainders.count;
 }
 
 enum cap_error session_snapshot(struct session *session, struct cap_read **ret_read)
@@ -282,27 +387,36 @@ static struct request *request_find(const struct session *session, uint32_t id)
 static void handle_body(struct session *session, const struct proto_event *event)
 {
     struct request *request = request_find(session, event->frame.id);
-    if (request == NULL || !request->body_open) {
+    struct remainder *remainder = remainder_find(&session->remainders, event->frame.id);
+    if (request != NULL && request->body_open) {
+        if (event->bytes.len > 0) {
+            request->moved_us = session->input_us;
+        }
+        request->body_open = !event->end;
+        request->class->body(request, event->bytes, event->end);
+    } else if (remainder == NULL || !remainder_body(remainder, event->end)) {
         session_fail(session, event->frame.id, CAP_E_BAD_FRAME,
                      "a BODY frame for a request that expects none");
-        return;
+    } else if (event->end) {
+        session->asked_us = now_of(session);
     }
-    if (event->bytes.len > 0) {
-        request->moved_us = session->input_us;
-    }
-    request->class->body(request, event->bytes, event->end);
 }
 
 static void handle_cancel(struct session *session, const struct proto_event *event)
 {
     struct request *request = request_find(session, event->frame.id);
+    struct remainder *remainder = remainder_find(&session->remainders, event->frame.id);
     if (event->bytes.len > 0 || event->frame.id == 0) {
         session_fail(session, event->frame.id, CAP_E_BAD_FRAME, "a CANCEL with a payload or id 0");
         return;
     }
     session->shard->stats.requests[PROTO_CANCEL]++;
     if (request != NULL) {
+        request->body_open = false;
         request->class->cancel(request);
+    } else if (remainder != NULL) {
+        remainder_cancel(remainder);
+        session->asked_us = now_of(session);
     }
 }
 
@@ -315,7 +429,10 @@ static void handle_event(struct session *session, const struct proto_event *even
     } else if (event->frame.type == PROTO_CANCEL) {
         handle_cancel(session, event);
     } else {
-        dispatch_request(session, event, request_find(session, event->frame.id) != NULL);
+        uint32_t id = event->frame.id;
+        dispatch_request(session, event,
+                         request_find(session, id) != NULL ||
+                             remainder_find(&session->remainders, id) != NULL);
     }
 }
 
@@ -324,7 +441,7 @@ static size_t input_room(const struct session *session)
 {
     size_t room = SIZE_MAX;
     struct ledger_figures figures;
-    for (const struct request *at = session->requests; at != NULL; at = at->next) {
+    for (struct request *at = session->requests; at != NULL; at = at->next) {
         if (!at->body_open || at->class->room == NULL) {
             continue;
         }
@@ -445,6 +562,7 @@ static void end_turn(struct session *session)
 /* Reads and handles within the bounds of a turn. */
 static void read_turn(struct session *session)
 {
+    session->busy = true;
     uint64_t until = round_turn_end(&session->hub->round);
     if (handle_leftover(session, until)) {
         for (int i = 0; i < TURN_RECEIVES && receive(session, until); i++) {
@@ -453,6 +571,7 @@ static void read_turn(struct session *session)
     if (session->phase != SESSION_CLOSED) {
         end_turn(session);
     }
+    session->busy = false;
 }
 
 /* --- Polling
@@ -485,7 +604,8 @@ static void pump(struct session *session)
 static bool charge(struct session *session)
 {
     uint64_t bytes = session->reader.message.capacity + session->leftover.capacity +
-                     session->output.messages.capacity + session->request_bytes;
+                     session->output.messages.capacity + session->request_bytes +
+                     session->remainders.bytes;
     if (ledger_memory_hold(session->context->ledger, &session->held, bytes)) {
         return true;
     }
@@ -524,11 +644,21 @@ static bool has_turn(const struct session *session)
            output_waiting(&session->output) < session->context->config.max_output;
 }
 
-void session_update(struct session *session)
+static void poll_for(struct session *session, int events)
 {
-    if (session->phase == SESSION_CLOSED) {
+    if (events == session->events) {
         return;
     }
+    session->events = events;
+    if (events == 0) {
+        (void)uv_poll_stop(&session->poll);
+    } else {
+        (void)uv_poll_start(&session->poll, events, on_poll);
+    }
+}
+
+static void update(struct session *session)
+{
     if (output_wants(&session->output)) {
         pump(session);
     }
@@ -545,15 +675,17 @@ void session_update(struct session *session)
     if (has_turn(session)) {
         hub_turn_soon(session->hub);
     }
-    if (events == session->events) {
+    poll_for(session, events);
+}
+
+void session_update(struct session *session)
+{
+    if (session->phase == SESSION_CLOSED || session->busy) {
         return;
     }
-    session->events = events;
-    if (events == 0) {
-        (void)uv_poll_stop(&session->poll);
-    } else {
-        (void)uv_poll_start(&session->poll, events, on_poll);
-    }
+    session->busy = true;
+    update(session);
+    session->busy = false;
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events)
@@ -604,10 +736,22 @@ static bool has_half_frame(const struct session *session)
            session->leftover.len == 0;
 }
 
-/* Sessions in whose requests nothing is under way but bodies that were refused are idle too. */
+/* Where nothing is under way but bodies that were refused, the session is idle too. */
 static bool is_idle(const struct session *session)
 {
-    return session->request_count == session->refused_count;
+    return session->request_count == 0 && session->remainders.sending == 0;
+}
+
+/* How long ago `then` was; 0 where the tick itself has moved it. */
+static uint64_t passed(uint64_t now, uint64_t then)
+{
+    return now > then ? now - then : 0;
+}
+
+/* When a request last came or its answer last moved. */
+static uint64_t last_asked(const struct session *session)
+{
+    return session->asked_us > session->output_us ? session->asked_us : session->output_us;
 }
 
 static void tick_open(struct session *session, uint64_t now)
@@ -618,11 +762,12 @@ static void tick_open(struct session *session, uint64_t now)
     if (progress > 0) {
         tick_requests(session, now, progress);
     }
-    if (progress > 0 && session->sending && now - session->output_us > progress) {
+    if (progress > 0 && session->sending && passed(now, session->output_us) > progress) {
         session_fail(session, 0, CAP_E_PROGRESS_TIMEOUT, "the client takes no bytes");
-    } else if (progress > 0 && has_half_frame(session) && now - session->input_us > progress) {
+    } else if (progress > 0 && has_half_frame(session) &&
+               passed(now, session->input_us) > progress) {
         session_fail(session, 0, CAP_E_PROGRESS_TIMEOUT, "a frame stayed incomplete for too long");
-    } else if (idle > 0 && is_idle(session) && now - session->asked_us > idle) {
+    } else if (idle > 0 && is_idle(session) && passed(now, last_asked(session)) > idle) {
         session_fail(session, 0, CAP_E_IDLE_TIMEOUT, NULL);
     }
 }
@@ -632,7 +777,9 @@ void session_tick(struct session *session, uint64_t now)
     enum session_phase phase = session->phase;
     size_t waiting = output_waiting(&session->output);
     if (session->phase <= SESSION_OPEN) {
+        session->busy = true;
         tick_open(session, now);
+        session->busy = false;
     } else if (session->phase < SESSION_CLOSED && now >= session->deadline_us) {
         session_close(session);
     }
@@ -659,7 +806,7 @@ void session_describe(const struct session *session, struct client *ret_client)
         .peer = session->peer,
         .connected_us = session->connected_us,
         .idle_ms = (now - moved) / 1000,
-        .requests = session->request_count,
+        .requests = session_requests(session),
         .bytes_in = session->bytes_in,
         .bytes_out = session->bytes_out,
         .output_bytes = output_waiting(&session->output),

@@ -11,6 +11,7 @@
 
 #include "daemon/net/hub.h"
 #include "daemon/net/output.h"
+#include "daemon/net/remainder.h"
 #include "daemon/net/request.h"
 
 struct ledger_peer;
@@ -46,9 +47,11 @@ struct session {
     struct cap_read *snapshot; /* during a turn only */
     struct request *requests;
     size_t request_count;
-    size_t refused_count; /* of these, refused uploads whose body is open */
-    size_t request_bytes; /* memory of these */
-    uint64_t held;        /* memory taken from the ledger for buffers and requests */
+    struct remainders remainders; /* of refused requests */
+    unsigned verdicts;            /* given for the message at hand */
+    bool busy;                    /* in a turn or a pump, whose end sends and polls */
+    size_t request_bytes;         /* memory of these */
+    uint64_t held;                /* memory taken from the ledger for buffers and requests */
     uint64_t connected_us;
     uint64_t asked_us;    /* monotonic: when a request last came or ended */
     uint64_t input_us;    /* when bytes last came */
@@ -71,34 +74,71 @@ void session_close(struct session *session);
 /* Sends an error of the connection and ends it (PROTOCOL.md section 3.6). */
 void session_fail(struct session *session, uint32_t id, enum cap_error error, const char *message);
 
-/*
- * Appends a message of the request's id and frees its payload. `encoded` is what encoding it said:
- * a client that cannot be answered must not wait, so any failure ends the session, at the next
- * tick.
- */
-void session_send(struct session *session, uint8_t type, uint32_t id, enum cap_error encoded,
-                  struct cap_buf *payload);
+/* --- Messages: each gets one of these verdicts ------------------------------------------------ */
 
 /*
- * Answers a request with an ERROR: counted, logged, sent. `message` may be NULL: the error's own
- * sentence. `detail_len` bytes follow as a stream if not 0.
+ * Answers a message at once and frees the payload. `encoded` is what encoding it said: a client
+ * that cannot be answered must not wait, so any failure ends the session, at the next tick.
  */
-void session_refuse(struct session *session, uint32_t id, uint8_t type, enum cap_error error,
-                    const char *message, uint64_t detail_len);
+const struct verdict *session_reply(struct session *session, uint8_t type, uint32_t id,
+                                    enum cap_error encoded, struct cap_buf *payload);
 
-/* Adds a request that its maker has filled; sets session, shard, times. */
-void session_add(struct session *session, struct request *request);
+/*
+ * Refuses a message at once with an ERROR: counted, logged, sent. `message` may be NULL: the
+ * error's own sentence. If a body follows it is skipped.
+ */
+const struct verdict *session_refuse(struct session *session, uint32_t id, uint8_t type,
+                                     enum cap_error error, const char *message);
 
-/* Takes a request off the session: it is answered, and its body ended. The caller frees it. */
-void session_remove(struct session *session, struct request *request);
+/*
+ * Takes a request that will be answered, see request.h; it stays its maker's. Before a thread gets
+ * it: this sets what the thread may need.
+ */
+const struct verdict *session_pending(struct session *session, struct request *request);
 
-/* Counts an upload that is answered while its body is open. */
-void session_mark_refused(struct session *session, struct request *request);
+/* --- Requests: their one answer --------------------------------------------------------------- */
+
+/*
+ * Each of these sends, now or at the end of the turn, and the first three and request_end take the
+ * request off its session. If the connection is gone they do nothing but free what they are given.
+ */
+
+/* The reply, all of it. As session_reply. */
+void request_answer(struct request *request, uint8_t type, enum cap_error encoded,
+                    struct cap_buf *payload);
+
+/*
+ * The refusal: as session_refuse, with `detail` (NULL or empty: none) as the detail of the ERROR;
+ * its bytes are taken over. What the client still sends of a body is skipped, in net.
+ */
+void request_refuse(struct request *request, enum cap_error error, const char *message,
+                    struct cap_buf *detail);
+
+/* A reply that `stream`, the maker's, follows; the request goes on until request_end or _refuse. */
+void request_stream(struct request *request, uint8_t type, enum cap_error encoded,
+                    struct cap_buf *payload, struct stream *stream);
+
+/* Its stream is out: the answer is complete. */
+void request_end(struct request *request);
+
+/* A stream that waited can go on. */
+void request_resume(struct request *request, struct stream *stream);
+
+/* Gives its stream up: `over` is called with `error`, at once or at the end of its frame. */
+void request_cut(struct request *request, struct stream *stream, enum cap_error error);
+
+/* --- The session ------------------------------------------------------------------------------ */
+
+/* Requests in flight: those without a complete answer, and the remainders. */
+size_t session_requests(const struct session *session);
 
 /* A snapshot of the store for the turn under way. As cap_store_read_begin. */
 enum cap_error session_snapshot(struct session *session, struct cap_read **ret_read);
 
-/* Sends and polls as things now stand. Call it after anything outside of a turn changed them. */
+/*
+ * Sends and polls as things now stand: for who changed what a request can take. Answers do it
+ * themselves. Within a turn it does nothing, since the turn's end will.
+ */
 void session_update(struct session *session);
 
 /* Looks at the clock: idle, progress, linger. `now` is monotonic. */

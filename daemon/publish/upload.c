@@ -7,13 +7,12 @@
  * caps; the writer resolves, stores and commits; the answer goes out.
  *
  * Failure modes.
- *   - Refused while the body is arriving: the ERROR goes out at once, with its detail if it has
- *     one (state DETAIL); what still comes is passed over until END or CANCEL (state REFUSED).
- *   - Refused later: the ERROR is the end, or is followed by its detail.
+ *   - Refused: the upload is over, whether its body has ended or not; what the client still sends
+ *     of it is skipped by the session. A thread that has the upload is told by job.cancelled, and
+ *     the upload is freed when it comes back.
  *   - The spool cannot be written: refused with the disk's error.
  *   - Cancelled: answered at once, but in WRITING, where the writer's word counts.
- *   - The connection goes: the upload is over; a worker or the writer that has it is told by
- *     job.cancelled, and the upload is freed when it comes back.
+ *   - The connection goes: as refused, without an answer.
  */
 #include "daemon/publish/upload.h"
 
@@ -42,77 +41,39 @@ void upload_move(struct upload *upload, enum upload_state to)
     upload->state = to;
 }
 
-/* Gives back what the upload holds but its answer's detail. No thread has it. */
-static void release(struct upload *upload)
+/* No thread has it. */
+static void free_upload(struct upload *upload)
 {
     struct shard *shard = upload->request.shard;
     if (upload->kind != NULL) {
         upload->kind->release(upload);
     }
     spool_free(upload->spool);
-    upload->spool = NULL;
     free(upload->job.caps);
-    upload->job.caps = NULL;
+    cap_buf_free(&upload->job.detail);
+    (void)ledger_memory_hold(shard->context->ledger, &upload->job.detail_held, 0);
     (void)ledger_memory_hold(shard->context->ledger, &upload->held, 0);
     if (upload->reserved) {
         ledger_upload_end(shard->context->ledger, upload->account, upload->total_len);
-        upload->reserved = false;
         upload->publish->upload_count--;
     }
-}
-
-static void release_detail(struct upload *upload)
-{
-    cap_buf_free(&upload->job.detail);
-    (void)ledger_memory_hold(upload->request.shard->context->ledger, &upload->job.detail_held, 0);
-}
-
-static void free_upload(struct upload *upload)
-{
-    release(upload);
-    release_detail(upload);
     free(upload);
 }
 
-/* The request is answered and its body ended. Frees the upload, now or when its thread is done. */
+/* It is answered, or nobody waits for an answer. Frees it, now or when its thread is done. */
 static void upload_over(struct upload *upload)
 {
-    struct request *request = &upload->request;
     upload_move(upload, UPLOAD_OVER);
     atomic_store(&upload->job.cancelled, true);
-    if (request->session != NULL) {
-        session_remove(request->session, request);
-    }
     if (!upload->busy) {
         free_upload(upload);
     }
 }
 
-static bool is_answered(const struct upload *upload)
-{
-    return upload->state == UPLOAD_REFUSED || upload->state == UPLOAD_DETAIL ||
-           upload->state == UPLOAD_OVER;
-}
-
 void upload_refuse(struct upload *upload, enum cap_error error, const char *message)
 {
-    struct request *request = &upload->request;
-    if (is_answered(upload)) {
-        return;
-    }
-    if (request->session != NULL) {
-        session_refuse(request->session, request->id, request->type, error, message, 0);
-    }
-    if (!request->body_open || request->session == NULL) {
-        upload_over(upload);
-        return;
-    }
-    atomic_store(&upload->job.cancelled, true);
-    upload_move(upload, UPLOAD_REFUSED);
-    session_mark_refused(request->session, request);
-    if (!upload->busy) {
-        release(upload);
-    }
+    request_refuse(&upload->request, error, message, NULL);
+    upload_over(upload);
 }
 
 bool upload_take_back(struct upload *upload)
@@ -122,67 +83,18 @@ bool upload_take_back(struct upload *upload)
         free_upload(upload);
         return false;
     }
-    if (upload->state == UPLOAD_REFUSED) {
-        release(upload);
-        release_detail(upload);
-        return false;
-    }
     return true;
 }
 
-/* --- Unresolved slots ------------------------------------------------------------------------- */
-
-static enum stream_answer detail_window(struct stream *stream, size_t len, struct iovec *ret_iov,
-                                        int *ret_count)
-{
-    struct upload *upload = CONTAINER_OF(stream, struct upload, detail);
-    ret_iov[0].iov_base = upload->job.detail.data + upload->detail_at;
-    ret_iov[0].iov_len = len;
-    *ret_count = 1;
-    return STREAM_READY;
-}
-
-static void detail_sent(struct stream *stream, size_t len)
-{
-    struct upload *upload = CONTAINER_OF(stream, struct upload, detail);
-    upload->detail_at += len;
-}
-
-static void detail_over(struct stream *stream, enum cap_error error)
-{
-    struct upload *upload = CONTAINER_OF(stream, struct upload, detail);
-    (void)error;
-    if (!upload->request.body_open) {
-        upload_over(upload);
-        return;
-    }
-    upload_move(upload, UPLOAD_REFUSED);
-    session_mark_refused(upload->request.session, &upload->request);
-    release_detail(upload);
-}
-
-static const struct stream_class detail_stream = {
-    .window = detail_window,
-    .sent = detail_sent,
-    .over = detail_over,
-};
-
 void upload_send_unresolved(struct upload *upload)
 {
-    struct request *request = &upload->request;
     char message[80];
     snprintf(message, sizeof(message), "%zu %s not published here", upload->job.unresolved,
              upload->job.unresolved == 1 ? "slot names a cap that is" : "slots name caps that are");
-    session_refuse(request->session, request->id, request->type, CAP_E_UNRESOLVED_SLOT, message,
-                   upload->job.detail.len);
-    upload_move(upload, UPLOAD_DETAIL);
-    release(upload);
-    upload->detail = (struct stream){
-        .class = &detail_stream,
-        .id = request->id,
-        .left = upload->job.detail.len,
-    };
-    output_add(&request->session->output, &upload->detail);
+    /* The session counts the list from here on. */
+    (void)ledger_memory_hold(upload->request.shard->context->ledger, &upload->job.detail_held, 0);
+    request_refuse(&upload->request, CAP_E_UNRESOLVED_SLOT, message, &upload->job.detail);
+    upload_over(upload);
 }
 
 /* --- The writer ------------------------------------------------------------------------------- */
@@ -235,9 +147,7 @@ static void on_written(struct writer_job *job)
     if (!upload_take_back(upload)) {
         return;
     }
-    struct session *session = upload->request.session;
     answer(upload);
-    session_update(session);
 }
 
 /* The store must have room for what is new, and leave the reserve. */
@@ -304,13 +214,11 @@ static void on_hashed(struct pool_job *job)
     if (!upload_take_back(upload)) {
         return;
     }
-    struct session *session = upload->request.session;
     if (upload->error != CAP_OK) {
         upload_refuse(upload, upload->error, upload->message[0] == '\0' ? NULL : upload->message);
     } else {
         start_writing(upload);
     }
-    session_update(session);
 }
 
 static void say_memory(struct upload *upload, uint64_t wanted)
@@ -367,15 +275,16 @@ static void on_spooled(void *owner)
 {
     struct upload *upload = owner;
     struct session *session = upload->request.session;
+    if (upload->state == UPLOAD_OVER) {
+        return; /* the thread that has it frees it */
+    }
     upload->request.moved_us = env_monotonic_us(upload->request.shard->context->env);
     if (spool_error(upload->spool) != CAP_OK) {
         upload_refuse(upload, spool_error(upload->spool), NULL);
     } else if (upload->state == UPLOAD_SETTLING && spool_settled(upload->spool)) {
         start_hashing(upload);
     }
-    if (session != NULL) {
-        session_update(session);
-    }
+    session_update(session);
 }
 
 enum cap_error upload_make_spool(struct upload *upload, uint64_t len)
@@ -409,16 +318,8 @@ static enum cap_error take_piece(struct upload *upload, struct cap_bytes piece)
 
 static void on_body(struct request *request, struct cap_bytes piece, bool end)
 {
-    struct upload *upload = (struct upload *)request;
-    bool passed_over = is_answered(upload);
-    enum cap_error error = passed_over ? CAP_OK : take_piece(upload, piece);
-    request->body_open = !end;
-    if (passed_over) {
-        if (end && upload->state == UPLOAD_REFUSED) {
-            upload_over(upload);
-        }
-        return;
-    }
+    struct upload *upload = CONTAINER_OF(request, struct upload, request);
+    enum cap_error error = take_piece(upload, piece);
     if (error == CAP_OK && end && upload->received < upload->total_len) {
         snprintf(upload->message, sizeof(upload->message), "the body is shorter than declared");
         error = CAP_E_LENGTH_MISMATCH;
@@ -432,52 +333,45 @@ static void on_body(struct request *request, struct cap_bytes piece, bool end)
 
 static void on_turn(struct request *request)
 {
-    struct upload *upload = (struct upload *)request;
+    struct upload *upload = CONTAINER_OF(request, struct upload, request);
     if (upload->spool != NULL && upload->state <= UPLOAD_BODY) {
         spool_flush(upload->spool);
     }
 }
 
-static size_t on_room(const struct request *request)
+static size_t on_room(struct request *request)
 {
-    const struct upload *upload = (const struct upload *)request;
-    if (is_answered(upload) || upload->spool == NULL) {
-        return SIZE_MAX;
-    }
-    return spool_room(upload->spool);
+    const struct upload *upload = CONTAINER_OF(request, struct upload, request);
+    return upload->spool == NULL ? SIZE_MAX : spool_room(upload->spool);
 }
 
-static bool on_waits(const struct request *request)
+static bool on_waits(struct request *request)
 {
-    return request->body_open && !is_answered((const struct upload *)request);
+    return request->body_open;
 }
 
 static void on_stalled(struct request *request)
 {
-    upload_refuse((struct upload *)request, CAP_E_PROGRESS_TIMEOUT,
+    upload_refuse(CONTAINER_OF(request, struct upload, request), CAP_E_PROGRESS_TIMEOUT,
                   "nothing of the upload's body arrived for too long");
 }
 
 static void on_cancel(struct request *request)
 {
-    struct upload *upload = (struct upload *)request;
-    request->body_open = false;
+    struct upload *upload = CONTAINER_OF(request, struct upload, request);
     if (upload->state == UPLOAD_WRITING) {
         atomic_store(&upload->job.cancelled, true);
-    } else if (upload->state == UPLOAD_REFUSED) {
-        upload_over(upload);
-    } else if (upload->state != UPLOAD_DETAIL) {
+    } else {
         upload_refuse(upload, CAP_E_CANCELLED, NULL);
     }
 }
 
 static void on_detach(struct request *request)
 {
-    upload_over((struct upload *)request);
+    upload_over(CONTAINER_OF(request, struct upload, request));
 }
 
 static const struct request_class upload_class = {
-    .size = sizeof(struct upload),
     .body = on_body,
     .cancel = on_cancel,
     .detach = on_detach,
@@ -497,6 +391,7 @@ static struct upload *new_upload(struct publish *publish, struct session *sessio
     if (upload != NULL) {
         upload->request = (struct request){
             .class = &upload_class,
+            .size = sizeof(struct upload),
             .shard = session->shard,
             .id = id,
             .type = type,
@@ -567,12 +462,12 @@ static enum cap_error reserve(struct upload *upload)
     return error;
 }
 
-enum cap_error upload_begin(void *publish, struct session *session, uint32_t id, uint8_t type,
-                            struct cap_bytes payload)
+const struct verdict *upload_begin(void *publish, struct session *session, uint32_t id,
+                                   uint8_t type, struct cap_bytes payload)
 {
     struct upload *upload = new_upload(publish, session, id, type);
     if (upload == NULL) {
-        return CAP_E_NO_MEMORY;
+        return session_refuse(session, id, type, CAP_E_NO_MEMORY, NULL);
     }
     enum cap_error error = decode(upload, payload);
     if (error == CAP_OK) {
@@ -583,22 +478,9 @@ enum cap_error upload_begin(void *publish, struct session *session, uint32_t id,
     }
     if (error != CAP_OK) {
         free_upload(upload);
-        return error;
+        return session_refuse(session, id, type, error, NULL);
     }
-    session_add(session, &upload->request);
-    return CAP_OK;
-}
-
-void upload_begin_refused(void *publish, struct session *session, uint32_t id, uint8_t type)
-{
-    struct upload *upload = new_upload(publish, session, id, type);
-    if (upload == NULL) {
-        session_fail(session, 0, CAP_E_NO_MEMORY, NULL);
-        return;
-    }
-    upload->state = UPLOAD_REFUSED;
-    session_add(session, &upload->request);
-    session_mark_refused(session, &upload->request);
+    return session_pending(session, &upload->request);
 }
 
 /* --- Shared by the kinds

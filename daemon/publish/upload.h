@@ -97,8 +97,6 @@ struct upload {
     uv_work_t judge_work;
     struct pool_job hash_job;
     struct writer_job job;
-    struct stream detail;
-    size_t detail_at;
     enum cap_error error; /* of the worker */
     char message[CAP_REFUSAL_MESSAGE_SIZE];
     union {
@@ -107,16 +105,9 @@ struct upload {
     } of;
 };
 
-/*
- * Begins an upload, or returns the error of its refusal: CAP_E_BAD_MESSAGE,
- * CAP_E_UPLOAD_TOO_LARGE, CAP_E_SPOOL_FULL, CAP_E_DISK_FULL, CAP_E_NO_MEMORY, or what its kind
- * says.
- */
-enum cap_error upload_begin(void *publish, struct session *session, uint32_t id, uint8_t type,
-                            struct cap_bytes payload);
-
-/* An upload that has been refused already; only its body has to be passed over. */
-void upload_begin_refused(void *publish, struct session *session, uint32_t id, uint8_t type);
+/* Begins an upload. As struct route wants it. */
+const struct verdict *upload_begin(void *publish, struct session *session, uint32_t id,
+                                   uint8_t type, struct cap_bytes payload);
 
 /* --- For the kinds
  * -------------------------------------------------------------------------------- */
@@ -127,10 +118,10 @@ extern const struct upload_kind upload_data_kind;
 /* Moves to a state that the table allows. */
 void upload_move(struct upload *upload, enum upload_state to);
 
-/* Answers with an error, unless answered; `message` may be NULL. */
+/* Answers with an error, which ends the upload; `message` may be NULL. */
 void upload_refuse(struct upload *upload, enum cap_error error, const char *message);
 
-/* A thread gives the upload back. False when nobody waits for it: it may be freed by then. */
+/* A thread gives the upload back. False when nobody waits for it: it is freed. */
 bool upload_take_back(struct upload *upload);
 
 /*
@@ -145,7 +136,7 @@ enum cap_error upload_make_spool(struct upload *upload, uint64_t len);
 /* The head was accepted: JUDGING to BODY, and further if the body has ended. */
 void upload_accepted(struct upload *upload);
 
-/* Answers unresolved_slot and sends upload->job.detail, the list of the slots. */
+/* Answers unresolved_slot with upload->job.detail, the list of the slots; the upload ends. */
 void upload_send_unresolved(struct upload *upload);
 
 /* The spool's bytes for hashing: what is read is counted as the job's, who may have to wait. */

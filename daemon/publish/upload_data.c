@@ -87,7 +87,6 @@ static enum cap_error data_hash(struct upload *upload)
 static void data_reply(struct upload *upload)
 {
     const struct cap_data *data = &upload->of.data.cap.data;
-    struct session *session = upload->request.session;
     struct cap_buf payload = {0};
     const struct proto_put_data_reply m = {
         .cap_hash = data->hash,
@@ -96,7 +95,7 @@ static void data_reply(struct upload *upload)
         .is_new = upload->job.caps[0].is_new ? 1 : 0,
     };
     enum cap_error encoded = proto_put_data_reply_encode(&m, &payload);
-    session_send(session, PROTO_PUT_DATA_REPLY, upload->request.id, encoded, &payload);
+    request_answer(&upload->request, PROTO_PUT_DATA_REPLY, encoded, &payload);
 }
 
 static void data_release(struct upload *upload)

@@ -177,7 +177,6 @@ static void on_judged(uv_work_t *work, int status)
     if (!upload_take_back(upload)) {
         return;
     }
-    struct session *session = upload->request.session;
     if (upload->error == CAP_E_UNRESOLVED_SLOT) {
         upload_send_unresolved(upload);
     } else if (upload->error != CAP_OK) {
@@ -185,7 +184,6 @@ static void on_judged(uv_work_t *work, int status)
     } else {
         upload_accepted(upload);
     }
-    session_update(session);
 }
 
 /* The head is complete. */
@@ -478,7 +476,6 @@ static void image_reply(struct upload *upload)
 {
     const struct upload_image *image = &upload->of.image;
     const struct writer_job *job = &upload->job;
-    struct session *session = upload->request.session;
     struct cap_buf payload = {0};
     uint32_t data_new = 0;
     for (size_t i = 0; i + 1 < job->cap_count; i++) {
@@ -493,7 +490,7 @@ static void image_reply(struct upload *upload)
         .data_present = image->data_distinct - data_new,
     };
     enum cap_error encoded = proto_put_image_reply_encode(&m, &payload);
-    session_send(session, PROTO_PUT_IMAGE_REPLY, upload->request.id, encoded, &payload);
+    request_answer(&upload->request, PROTO_PUT_IMAGE_REPLY, encoded, &payload);
 }
 
 static void image_release(struct upload *upload)

@@ -2,13 +2,11 @@
  * The states of an upload, and which may follow which.
  *
  *     HEAD ──> JUDGING ──> BODY ──> SETTLING ──> HASHING ──> WRITING ──> OVER
- *      └────────────────────^  │        │            │           └─> DETAIL ──> OVER
- *                              └────────┴────────────┴──> OVER (cancelled, failed)
- *     HEAD, JUDGING, BODY ──> REFUSED ──> OVER
- *     JUDGING ──> DETAIL ──> REFUSED, when the body is open after the detail
+ *      └────────────────────^
  *
- * An upload waits for its client in HEAD, BODY and REFUSED, for a worker in JUDGING, SETTLING and
- * HASHING, for the writer in WRITING, for the socket in DETAIL.
+ * From each of them OVER may follow: refused, cancelled, or the connection is gone. An upload waits
+ * for its client in HEAD and BODY, for a worker in JUDGING, SETTLING and HASHING, for the writer in
+ * WRITING.
  */
 #ifndef DAEMON_PUBLISH_UPLOAD_STATE_H
 #define DAEMON_PUBLISH_UPLOAD_STATE_H
@@ -23,9 +21,7 @@
     X(SETTLING, settling) /* its body has ended; the last bytes go to the disk */                  \
     X(HASHING, hashing)   /* a worker hashes it */                                                 \
     X(WRITING, writing)   /* the writer has it */                                                  \
-    X(DETAIL, detail)     /* it was refused; the detail of the error is being sent */              \
-    X(REFUSED, refused)   /* it was refused; its body has not been ended */                        \
-    X(OVER, over)         /* it is answered and ended */
+    X(OVER, over)         /* it is answered, or nobody waits for its answer */
 
 enum upload_state {
 #define UPLOAD_STATE_ENUM(NAME, name) UPLOAD_##NAME,

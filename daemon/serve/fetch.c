@@ -133,17 +133,15 @@ static void on_warm(uv_work_t *work)
 static void on_warmed(uv_work_t *work, int status)
 {
     struct fetch *fetch = work->data;
-    struct session *session = fetch->request.session;
     (void)status;
     pool_work_done(&fetch->request.shard->pool);
     fetch->warming = false;
     fetch->warmed = true;
-    if (fetch->freed || session == NULL) {
+    if (fetch->freed) {
         free(fetch);
-        return;
+    } else {
+        request_resume(&fetch->request, &fetch->stream);
     }
-    output_resume(&session->output, &fetch->stream);
-    session_update(session);
 }
 
 static void start_warming(struct fetch *fetch, size_t len)
@@ -197,22 +195,21 @@ static void fetch_over(struct stream *stream, enum cap_error error)
 {
     struct fetch *fetch = fetch_of(stream);
     struct request *request = &fetch->request;
-    struct session *session = request->session;
     struct shard *shard = request->shard;
     char hex[CAP_HASH_HEX_SIZE];
     char message[160];
     if (error == CAP_OK) {
         histogram_add(&shard->stats.fetch_us,
                       env_monotonic_us(shard->context->env) - request->started_us);
+        request_end(request);
     } else if (error == CAP_E_CANCELLED) {
-        session_refuse(session, request->id, request->type, error, NULL, 0);
+        request_refuse(request, error, NULL, NULL);
     } else {
         cap_hash_format(&fetch->hash, hex);
         snprintf(message, sizeof(message), "%s: %s", hex, cap_error_text(error));
-        session_refuse(session, request->id, request->type, error, message, 0);
+        request_refuse(request, error, message, NULL);
         context_fault(shard->context, error, message);
     }
-    session_remove(session, request);
     fetch_free(fetch);
 }
 
@@ -227,65 +224,59 @@ static const struct stream_class fetch_stream = {
 
 static void on_cancel(struct request *request)
 {
-    struct fetch *fetch = (struct fetch *)request;
-    output_end(&request->session->output, &fetch->stream, CAP_E_CANCELLED);
+    struct fetch *fetch = CONTAINER_OF(request, struct fetch, request);
+    request_cut(request, &fetch->stream, CAP_E_CANCELLED);
 }
 
 static void on_detach(struct request *request)
 {
-    fetch_free((struct fetch *)request);
+    fetch_free(CONTAINER_OF(request, struct fetch, request));
 }
 
 static const struct request_class fetch_class = {
-    .size = sizeof(struct fetch),
     .cancel = on_cancel,
     .detach = on_detach,
 };
 
-/* Says what follows; returns how many bytes that are. */
-static uint64_t send_reply(struct session *session, uint32_t id, const struct proto_get *get,
-                           const struct cap_info *info)
-{
-    struct cap_buf payload = {0};
-    uint64_t rest = info->body_len - get->offset;
-    const struct proto_get_reply m = {
-        .kind = (uint8_t)info->kind,
-        .body_len = info->body_len,
-        .offset = get->offset,
-        .len = get->len < rest ? get->len : rest,
-    };
-    enum cap_error encoded = proto_get_reply_encode(&m, &payload);
-    session_send(session, PROTO_GET_REPLY, id, encoded, &payload);
-    return m.len;
-}
-
-enum cap_error fetch_begin(void *room, struct session *session, uint32_t id, uint8_t type,
-                           struct cap_bytes payload)
+const struct verdict *fetch_begin(void *room, struct session *session, uint32_t id, uint8_t type,
+                                  struct cap_bytes payload)
 {
     (void)room;
-    (void)type;
     struct proto_get get;
     struct cap_info info;
     struct cap_read *read = NULL;
+    struct cap_buf reply = {0};
     enum cap_error error = proto_get_decode(payload, &get);
     error = error == CAP_OK ? session_snapshot(session, &read) : error;
     error = error == CAP_OK ? cap_store_find(read, &get.hash, &info) : error;
-    if (error != CAP_OK) {
-        return error;
+    if (error == CAP_OK && get.offset > info.body_len) {
+        error = CAP_E_RANGE_OUT_OF_BODY;
     }
-    if (get.offset > info.body_len) {
-        return CAP_E_RANGE_OUT_OF_BODY;
+    if (error != CAP_OK) {
+        return session_refuse(session, id, type, error, NULL);
     }
     struct fetch *fetch = calloc(1, sizeof(*fetch));
     if (fetch == NULL) {
-        return CAP_E_NO_MEMORY;
+        return session_refuse(session, id, type, CAP_E_NO_MEMORY, NULL);
     }
+    uint64_t rest = info.body_len - get.offset;
+    const struct proto_get_reply m = {
+        .kind = (uint8_t)info.kind,
+        .body_len = info.body_len,
+        .offset = get.offset,
+        .len = get.len < rest ? get.len : rest,
+    };
     fetch->hash = get.hash;
     fetch->offset = get.offset;
-    fetch->request = (struct request){.class = &fetch_class, .id = id, .type = PROTO_GET};
-    fetch->stream = (struct stream){.class = &fetch_stream, .id = id};
-    fetch->stream.left = send_reply(session, id, &get, &info);
-    session_add(session, &fetch->request);
-    output_add(&session->output, &fetch->stream);
-    return CAP_OK;
+    fetch->request = (struct request){
+        .class = &fetch_class,
+        .size = sizeof(*fetch),
+        .id = id,
+        .type = type,
+    };
+    fetch->stream = (struct stream){.class = &fetch_stream, .id = id, .left = m.len};
+    const struct verdict *verdict = session_pending(session, &fetch->request);
+    enum cap_error encoded = proto_get_reply_encode(&m, &reply);
+    request_stream(&fetch->request, PROTO_GET_REPLY, encoded, &reply, &fetch->stream);
+    return verdict;
 }

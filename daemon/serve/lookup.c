@@ -5,7 +5,7 @@
  * on cold pages, go to a worker with a snapshot of its own, and are answered when it is done.
  *
  * Failure modes: the store's error answers the request. Cancelled: the answer is `cancelled`, the
- * worker's result is thrown away. The connection goes: likewise, without an answer.
+ * worker's result is thrown away. The connection goes: the same, without an answer.
  */
 #include "daemon/serve/lookup.h"
 
@@ -18,7 +18,6 @@
 struct lookup {
     struct request request;
     uv_work_t work;
-    bool cancelled;
     uint64_t held;
     size_t count;
     enum cap_error error;
@@ -40,25 +39,20 @@ static enum cap_error find_kinds(struct cap_read *read, const struct cap_hash *h
     return CAP_OK;
 }
 
-static void send_kinds(struct session *session, uint32_t id, const uint8_t *kinds, size_t count,
-                       uint64_t started)
+static void count_lookup(struct shard *shard, uint64_t started)
 {
-    struct cap_buf payload = {0};
+    histogram_add(&shard->stats.lookup_us, env_monotonic_us(shard->context->env) - started);
+}
+
+static enum cap_error encode_kinds(const uint8_t *kinds, size_t count, struct cap_buf *payload)
+{
     const struct proto_has_reply m = {.kinds = {kinds, count}};
-    enum cap_error encoded = proto_has_reply_encode(&m, &payload);
-    session_send(session, PROTO_HAS_REPLY, id, encoded, &payload);
-    histogram_add(&session->shard->stats.lookup_us,
-                  env_monotonic_us(session->context->env) - started);
+    return proto_has_reply_encode(&m, payload);
 }
 
 static void on_cancel(struct request *request)
 {
-    struct lookup *lookup = (struct lookup *)request;
-    if (!lookup->cancelled) {
-        lookup->cancelled = true;
-        session_refuse(request->session, request->id, request->type, CAP_E_CANCELLED, NULL, 0);
-        session_remove(request->session, request);
-    }
+    request_refuse(request, CAP_E_CANCELLED, NULL, NULL); /* the worker's end frees it */
 }
 
 static void on_detach(struct request *request)
@@ -66,7 +60,6 @@ static void on_detach(struct request *request)
     (void)request; /* the worker's end frees it */
 }
 
-/* Its memory is taken beforehand, since it may be much. */
 static const struct request_class lookup_class = {.cancel = on_cancel, .detach = on_detach};
 
 /* In a worker. */
@@ -85,98 +78,95 @@ static void on_worked(uv_work_t *work, int status)
 {
     struct lookup *lookup = work->data;
     struct request *request = &lookup->request;
-    struct session *session = request->session;
     struct shard *shard = request->shard;
+    struct cap_buf payload = {0};
     (void)status;
     pool_work_done(&shard->pool);
-    if (session != NULL) {
-        if (lookup->error == CAP_OK) {
-            send_kinds(session, request->id, lookup->kinds, lookup->count, request->started_us);
-        } else {
-            session_refuse(session, request->id, request->type, lookup->error, NULL, 0);
-        }
-        session_remove(session, request);
+    if (lookup->error != CAP_OK) {
+        request_refuse(request, lookup->error, NULL, NULL);
+    } else {
+        enum cap_error encoded = encode_kinds(lookup->kinds, lookup->count, &payload);
+        request_answer(request, PROTO_HAS_REPLY, encoded, &payload);
+        count_lookup(shard, request->started_us);
     }
     ledger_memory_give(shard->context->ledger, lookup->held);
     free(lookup);
-    if (session != NULL) {
-        session_update(session);
-    }
 }
 
-static enum cap_error has_in_worker(struct session *session, uint32_t id,
-                                    const struct proto_has *has)
+static const struct verdict *has_in_worker(struct session *session, uint32_t id,
+                                           const struct proto_has *has)
 {
     struct shard *shard = session->shard;
     size_t size = sizeof(struct lookup) + has->count * (CAP_HASH_SIZE + 1);
     if (!ledger_memory_take(shard->context->ledger, size)) {
-        return CAP_E_MEMORY_LIMIT;
+        return session_refuse(session, id, PROTO_HAS, CAP_E_MEMORY_LIMIT, NULL);
     }
     struct lookup *lookup = calloc(1, size);
     if (lookup == NULL) {
         ledger_memory_give(shard->context->ledger, size);
-        return CAP_E_NO_MEMORY;
+        return session_refuse(session, id, PROTO_HAS, CAP_E_NO_MEMORY, NULL);
     }
     lookup->held = size;
     lookup->count = has->count;
     lookup->kinds = (uint8_t *)(lookup->hashes + has->count);
     memcpy(lookup->hashes, has->hashes.data, has->hashes.len);
+    /* Its size is in `held`, since it may be much. */
     lookup->request = (struct request){.class = &lookup_class, .id = id, .type = PROTO_HAS};
-    session_add(session, &lookup->request);
+    const struct verdict *verdict = session_pending(session, &lookup->request);
     lookup->work.data = lookup;
     pool_work(&shard->pool, &lookup->work, on_work, on_worked);
-    return CAP_OK;
+    return verdict;
 }
 
-enum cap_error lookup_has(void *room, struct session *session, uint32_t id, uint8_t type,
-                          struct cap_bytes payload)
+const struct verdict *lookup_has(void *room, struct session *session, uint32_t id, uint8_t type,
+                                 struct cap_bytes payload)
 {
     (void)room;
-    (void)type;
     struct proto_has has;
     struct cap_hash hashes[LOOKUP_INLINE];
     uint8_t kinds[LOOKUP_INLINE];
     struct cap_read *read = NULL;
+    struct cap_buf reply = {0};
+    struct shard *shard = session->shard;
     uint64_t started = env_monotonic_us(session->context->env);
     enum cap_error error = proto_has_decode(payload, &has);
     if (error != CAP_OK) {
-        return error;
+        return session_refuse(session, id, type, error, NULL);
     }
     if (has.count > session->context->config.max_hashes) {
-        return CAP_E_TOO_MANY_HASHES;
+        return session_refuse(session, id, type, CAP_E_TOO_MANY_HASHES, NULL);
     }
     if (has.count > LOOKUP_INLINE) {
         return has_in_worker(session, id, &has);
     }
-    error = session_snapshot(session, &read);
-    if (error != CAP_OK) {
-        return error;
-    }
     if (has.count > 0) {
         memcpy(hashes, has.hashes.data, has.hashes.len);
     }
-    error = find_kinds(read, hashes, has.count, kinds);
-    if (error == CAP_OK) {
-        send_kinds(session, id, kinds, has.count, started);
+    error = session_snapshot(session, &read);
+    error = error == CAP_OK ? find_kinds(read, hashes, has.count, kinds) : error;
+    if (error != CAP_OK) {
+        return session_refuse(session, id, type, error, NULL);
     }
-    return error;
+    enum cap_error encoded = encode_kinds(kinds, has.count, &reply);
+    count_lookup(shard, started);
+    return session_reply(session, PROTO_HAS_REPLY, id, encoded, &reply);
 }
 
-enum cap_error lookup_stat(void *room, struct session *session, uint32_t id, uint8_t type,
-                           struct cap_bytes payload)
+const struct verdict *lookup_stat(void *room, struct session *session, uint32_t id, uint8_t type,
+                                  struct cap_bytes payload)
 {
     (void)room;
-    (void)type;
     struct proto_stat stat;
     struct cap_info info;
     struct cap_read *read = NULL;
     struct cap_buf reply = {0};
+    struct shard *shard = session->shard;
     uint64_t started = env_monotonic_us(session->context->env);
     enum cap_error error = proto_stat_decode(payload, &stat);
     error = error == CAP_OK ? session_snapshot(session, &read) : error;
     error = error == CAP_OK ? cap_store_find(read, &stat.hash, &info) : error;
     if (error != CAP_OK) {
-        return error;
+        return session_refuse(session, id, type, error, NULL);
     }
     struct proto_stat_reply m = {
         .kind = (uint8_t)info.kind,
@@ -190,8 +180,6 @@ enum cap_error lookup_stat(void *room, struct session *session, uint32_t id, uin
         m.content_hash = info.content_hash;
     }
     enum cap_error encoded = proto_stat_reply_encode(&m, &reply);
-    session_send(session, PROTO_STAT_REPLY, id, encoded, &reply);
-    histogram_add(&session->shard->stats.lookup_us,
-                  env_monotonic_us(session->context->env) - started);
-    return CAP_OK;
+    count_lookup(shard, started);
+    return session_reply(session, PROTO_STAT_REPLY, id, encoded, &reply);
 }

@@ -1,6 +1,4 @@
-/*
- * HAS and STAT. Each answers or returns the error of its refusal, which the caller sends.
- */
+/* HAS and STAT: handlers as struct route wants them. */
 #ifndef DAEMON_SERVE_LOOKUP_H
 #define DAEMON_SERVE_LOOKUP_H
 
@@ -9,11 +7,11 @@
 #define LOOKUP_INLINE 32u /* hashes that the loop looks up itself; more go to a worker */
 
 /* CAP_E_BAD_MESSAGE, CAP_E_TOO_MANY_HASHES, CAP_E_MEMORY_LIMIT, or as the store fails. */
-enum cap_error lookup_has(void *room, struct session *session, uint32_t id, uint8_t type,
-                          struct cap_bytes payload);
+const struct verdict *lookup_has(void *room, struct session *session, uint32_t id, uint8_t type,
+                                 struct cap_bytes payload);
 
 /* CAP_E_BAD_MESSAGE, CAP_E_NOT_FOUND, or as the store fails. */
-enum cap_error lookup_stat(void *room, struct session *session, uint32_t id, uint8_t type,
-                           struct cap_bytes payload);
+const struct verdict *lookup_stat(void *room, struct session *session, uint32_t id, uint8_t type,
+                                  struct cap_bytes payload);
 
 #endif

@@ -29,6 +29,7 @@ struct test_stream {
     uint64_t wait_at; /* waits when asked at or past this offset, until cleared */
     uint64_t fail_at;
     const void *unreadable; /* handed out instead of the content from `fail_at` on */
+    bool held;              /* between a window that was ready and its release */
     unsigned over;
     enum cap_error error;
 };
@@ -37,6 +38,7 @@ static enum stream_answer window(struct stream *stream, size_t len, struct iovec
                                  int *ret_count)
 {
     struct test_stream *test = (struct test_stream *)(void *)stream;
+    assert_false(test->held);
     if (test->offset >= test->wait_at) {
         return STREAM_WAITS;
     }
@@ -50,12 +52,22 @@ static enum stream_answer window(struct stream *stream, size_t len, struct iovec
     }
     ret_iov[0].iov_len = len;
     *ret_count = 1;
+    test->held = true;
     return STREAM_READY;
+}
+
+static void release(struct stream *stream)
+{
+    struct test_stream *test = (struct test_stream *)(void *)stream;
+    assert_true(test->held);
+    test->held = false;
 }
 
 static void sent(struct stream *stream, size_t len)
 {
-    ((struct test_stream *)(void *)stream)->offset += len;
+    struct test_stream *test = (struct test_stream *)(void *)stream;
+    assert_false(test->held);
+    test->offset += len;
 }
 
 static void over(struct stream *stream, enum cap_error error)
@@ -65,7 +77,12 @@ static void over(struct stream *stream, enum cap_error error)
     test->error = error;
 }
 
-static const struct stream_class class = {.window = window, .sent = sent, .over = over};
+static const struct stream_class class = {
+    .window = window,
+    .release = release,
+    .sent = sent,
+    .over = over,
+};
 
 static void add(struct fixture *fixture, struct test_stream *test, uint32_t id, uint64_t len)
 {

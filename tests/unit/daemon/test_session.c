@@ -459,7 +459,7 @@ static void test_answers_that_nobody_takes_are_bounded(void **state)
 
 static void memory_for_few_requests(struct config *config)
 {
-    config->max_memory = 65536;
+    config->max_memory = 32768;
 }
 
 /* Requests that a client leaves open are memory too; without any for it, the client is told. */
@@ -472,10 +472,10 @@ static void test_open_requests_are_memory(void **state)
     int fd = client_open(&fixture);
     while (fixture.server.hub.session_count > 0) {
         assert_true(id < 64);
-        client_put_data(&fixture, fd, ++id, UINT64_MAX); /* refused, and never ended */
-        client_expect_error(&fixture, fd, id, CAP_E_UPLOAD_TOO_LARGE);
+        client_put_data(&fixture, fd, ++id, 100000); /* whose body never comes */
+        fixture_turn(&fixture);
     }
-    assert_in_range(id, 20, 63); /* by memory, not by max_requests */
+    assert_in_range(id, 10, 63); /* by memory, not by max_requests */
     client_expect_error(&fixture, fd, 0, CAP_E_MEMORY_LIMIT);
     client_expect_end(&fixture, fd);
     close(fd);
