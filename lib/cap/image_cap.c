@@ -494,18 +494,25 @@ bool cap_image_code_mapping(const struct cap_image_view *view, uint64_t *ret_add
 enum cap_error cap_image_mapping_read_only(const struct cap_image_view *view, uint64_t address,
                                            bool *ret_read_only)
 {
+    bool found = false;
     for (size_t i = 0; i < view->mappings.count; i++) {
         struct cap_mapping mapping;
         struct cap_slot slot;
         cap_mapping_at(&view->mappings, i, &mapping);
-        if (mapping.start != address) {
+        if ((uint32_t)mapping.start != (uint32_t)address) {
             continue;
         }
-        struct cap_bytes root = cap_ssz_list_at(&mapping.source, 0);
-        *ret_read_only = cap_image_slot_find(&view->pinned, root, &slot);
-        return CAP_OK;
+        found = true;
+        if (cap_image_slot_find(&view->pinned, cap_ssz_list_at(&mapping.source, 0), &slot)) {
+            *ret_read_only = true;
+            return CAP_OK;
+        }
     }
-    return CAP_E_NOT_FOUND;
+    if (!found) {
+        return CAP_E_NOT_FOUND;
+    }
+    *ret_read_only = false;
+    return CAP_OK;
 }
 
 enum cap_error cap_code_load(const struct cap_image_view *view, struct cap_code *ret_code)

@@ -102,8 +102,9 @@ bool cap_image_code_mapping(const struct cap_image_view *view, uint64_t *ret_add
                             struct cap_bytes *ret_code);
 
 /*
- * Whether the mapping that starts at `address` is read-only: the first step of its path is a pinned
- * slot. CAP_E_NOT_FOUND when no mapping starts there; the first in list order counts.
+ * Whether memory that is mapped at `address` is read-only: any mapping that starts there, addresses
+ * taken modulo 2^32, has a pinned slot as the first step of its path. CAP_E_NOT_FOUND when none
+ * starts there, which the source answers with "no". O(mappings × log slots).
  */
 enum cap_error cap_image_mapping_read_only(const struct cap_image_view *view, uint64_t address,
                                            bool *ret_read_only);

@@ -21,6 +21,8 @@ struct vector {
     struct cap_bytes upload; /* owned */
 };
 
+static json_t *slices; /* slices.json, while the tests run */
+
 static struct cap_bytes load_file(const char *name)
 {
     char path[4096];
@@ -214,6 +216,45 @@ static struct cap_hash *check_slots(const struct cap_wire_image *image,
     return hashes;
 }
 
+/* The answers that the source gives. */
+static void check_pinned_mappings(const struct cap_image_view *view, const json_t *wanted)
+{
+    size_t i;
+    json_t *pair;
+    json_array_foreach(json_object_get(wanted, "mapping_is_pinned"), i, pair)
+    {
+        bool read_only = false;
+        uint64_t address = strtoull(json_string_value(json_array_get(pair, 0)), NULL, 16);
+        enum cap_error error = cap_image_mapping_read_only(view, address, &read_only);
+        assert_true(error == CAP_OK || (error == CAP_E_NOT_FOUND && !read_only));
+        assert_int_equal(read_only, json_is_true(json_array_get(pair, 1)));
+    }
+}
+
+/* The root of the code's tree of pages, which every slice of this Image cap states. */
+static void check_code_roots(const struct cap_image *cap, const char *cap_hash)
+{
+    struct cap_tree tree;
+    struct cap_hash root;
+    cap_tree_init(&tree, CAP_BLOCK_DEPTH);
+    for (size_t i = 0; i < cap->code_page_count; i++) {
+        cap_tree_add(&tree, i, &cap->code_roots[i]);
+    }
+    cap_tree_root(&tree, CAP_BYTE_LIST_DEPTH - CAP_BLOCK_DEPTH, &root);
+    size_t at;
+    json_t *slice;
+    json_array_foreach(slices, at, slice)
+    {
+        const char *bytes = json_string_value(json_object_get(slice, "slice"));
+        if (bytes == NULL || strcmp(text(slice, "cap_hash"), cap_hash) != 0) {
+            continue;
+        }
+        char hex[CAP_HASH_HEX_SIZE];
+        cap_hash_format(&root, hex);
+        assert_memory_equal(bytes + 2 * (1 + 8), hex, CAP_HASH_HEX_SIZE - 1);
+    }
+}
+
 static void check_image_cap(const struct cap_wire_image *image, const struct cap_hash *slot_hashes,
                             const struct cap_source *arena, const json_t *wanted)
 {
@@ -229,6 +270,8 @@ static void check_image_cap(const struct cap_wire_image *image, const struct cap
     assert_cap_ok(again.error);
     assert_int_equal(again.buf.len, body.len);
     assert_memory_equal(again.buf.data, body.data, body.len);
+    check_pinned_mappings(&view, wanted);
+    check_code_roots(&cap, text(wanted, "cap_hash"));
     cap_buf_free(&again.buf);
     cap_buf_free(&body);
     cap_image_free(&cap);
@@ -363,7 +406,7 @@ static bool is_packed(const char *name)
 {
     static const char *const others[] = {
         "size_zero",          "shared_windows", "named_zero_page", "untrimmed_window",
-        "code_overlaps_data", "unused_arena",   "code_at_end",
+        "code_overlaps_data", "unused_arena",   "code_at_end",     "source_sparse_data_slot_dense",
     };
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         if (strcmp(name, others[i]) == 0) {
@@ -497,6 +540,11 @@ int main(void)
         fprintf(stderr, "index.json: %s\n", json_error.text);
         return 1;
     }
+    slices = json_load_file(TEST_VECTORS "/slices.json", JSON_DECODE_INT_AS_REAL, &json_error);
+    if (json_array_size(slices) == 0) {
+        fprintf(stderr, "slices.json: %s\n", json_error.text);
+        return 1;
+    }
     const json_t *valid = json_object_get(index, "valid");
     const json_t *invalid = json_object_get(index, "invalid");
     size_t capacity = 3 * json_array_size(valid) + json_array_size(invalid);
@@ -511,5 +559,6 @@ int main(void)
     int failed = _cmocka_run_group_tests("vectors", tests, count, NULL, NULL);
     free(tests);
     json_decref(index);
+    json_decref(slices);
     return failed;
 }

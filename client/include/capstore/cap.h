@@ -76,9 +76,10 @@ bool capstore_image_code(const struct capstore_cap *cap, uint64_t *ret_address,
                          struct capstore_bytes *ret_code);
 
 /*
- * The second question: whether the mapping that starts at `address` is read-only, because its
- * source begins at a pinned slot. CAPSTORE_E_NOT_FOUND when no mapping starts there,
- * CAPSTORE_E_WRONG_KIND for a Data cap.
+ * The second question: whether memory that is mapped at `address` is read-only, because a mapping
+ * that starts there has a pinned slot as the first step of its source. Addresses count modulo 2^32,
+ * and of several mappings with one start any pinned one decides. CAPSTORE_E_NOT_FOUND when none
+ * starts there, CAPSTORE_E_WRONG_KIND for a Data cap.
  */
 enum capstore_error capstore_image_mapping_read_only(const struct capstore_cap *cap,
                                                      uint64_t address, bool *ret_read_only);

@@ -620,6 +620,8 @@ static void test_questions(void **state)
     struct node *root = full_cap();
     node_add(add_mapping(root, 0x30000000, 1), test_key("nowhere"));
     node_add(add_mapping(root, 0x20000000, 1), test_key("code"));
+    node_add(add_mapping(root, UINT64_C(0x140000000), 1), test_key("lib"));
+    node_add(add_mapping(root, UINT64_C(0x250000000), 1), test_key("nowhere"));
     struct cap_buf body = body_of(root, NULL);
     struct cap_image_view view;
     assert_cap_ok(cap_image_view_decode(cap_buf_bytes(&body), &view));
@@ -634,7 +636,15 @@ static void test_questions(void **state)
     bool read_only = false;
     assert_cap_ok(cap_image_mapping_read_only(&view, 0x10000000, &read_only));
     assert_true(read_only);
+    /* Two mappings start here, and the second one is pinned. */
+    read_only = false;
     assert_cap_ok(cap_image_mapping_read_only(&view, 0x20000000, &read_only));
+    assert_true(read_only);
+    /* Addresses count modulo 2^32, those that are asked for included. */
+    read_only = false;
+    assert_cap_ok(cap_image_mapping_read_only(&view, 0x40000000, &read_only));
+    assert_true(read_only);
+    assert_cap_ok(cap_image_mapping_read_only(&view, UINT64_C(0x150000000), &read_only));
     assert_false(read_only);
     read_only = true;
     assert_cap_ok(cap_image_mapping_read_only(&view, 0x30000000, &read_only));
