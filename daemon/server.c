@@ -117,7 +117,7 @@ static void on_signal(uv_signal_t *signal, int number)
 static void on_tend(uv_work_t *work)
 {
     struct server *server = work->data;
-    (void)cap_store_tend(server->context.store);
+    (void)cap_store_clear_stale_readers(server->context.store);
 }
 
 static void on_tended(uv_work_t *work, int status)
@@ -218,7 +218,8 @@ static enum cap_error start_parts(struct server *server, char *reason)
 {
     const struct writer_config writer = {
         .store = server->context.store,
-        .ledger = server->context.ledger,
+        .store_dir = server->context.statedir->store_dir,
+        .disk_reserve = server->context.config.disk_reserve,
         .env = server->context.env,
         .stats = &server->shard.stats,
         .failed = on_store_failed,

@@ -49,9 +49,7 @@ static void free_upload(struct upload *upload)
         upload->kind->release(upload);
     }
     spool_free(upload->spool);
-    free(upload->job.caps);
-    cap_buf_free(&upload->job.detail);
-    (void)ledger_memory_hold(shard->context->ledger, &upload->job.detail_held, 0);
+    free(upload->job.admission.puts);
     (void)ledger_memory_hold(shard->context->ledger, &upload->held, 0);
     if (upload->reserved) {
         ledger_upload_end(shard->context->ledger, upload->account, upload->total_len);
@@ -88,13 +86,23 @@ bool upload_take_back(struct upload *upload)
 
 void upload_send_unresolved(struct upload *upload)
 {
+    struct ledger *ledger = upload->request.shard->context->ledger;
+    size_t missing = upload->job.admission.missing_count;
+    struct cap_buf detail = {0};
+    uint64_t held = 0;
     char message[80];
-    snprintf(message, sizeof(message), "%zu %s not published here", upload->job.unresolved,
-             upload->job.unresolved == 1 ? "slot names a cap that is" : "slots name caps that are");
+    enum cap_error error = upload_image_list_missing(upload, &detail, &held);
     /* The session counts the list from here on. */
-    (void)ledger_memory_hold(upload->request.shard->context->ledger, &upload->job.detail_held, 0);
-    request_refuse(&upload->request, CAP_E_UNRESOLVED_SLOT, message, &upload->job.detail);
-    upload_over(upload);
+    (void)ledger_memory_hold(ledger, &held, 0);
+    if (error != CAP_OK) {
+        upload_refuse(upload, error, NULL);
+    } else {
+        snprintf(message, sizeof(message), "%zu %s not published here", missing,
+                 missing == 1 ? "slot names a cap that is" : "slots name caps that are");
+        request_refuse(&upload->request, CAP_E_UNRESOLVED_SLOT, message, &detail);
+        upload_over(upload);
+    }
+    cap_buf_free(&detail);
 }
 
 /* --- The writer ------------------------------------------------------------------------------- */
@@ -102,45 +110,47 @@ void upload_send_unresolved(struct upload *upload)
 static void count_admission(struct upload *upload)
 {
     struct stats *stats = &upload->request.shard->stats;
+    const struct cap_admission *admission = &upload->job.admission;
     stats->admissions++;
-    for (size_t i = 0; i < upload->job.cap_count; i++) {
-        stats->caps_new += upload->job.caps[i].is_new ? 1 : 0;
-        stats->caps_present += upload->job.caps[i].is_new ? 0 : 1;
+    for (size_t i = 0; i < admission->put_count; i++) {
+        stats->caps_new += admission->puts[i].is_new ? 1 : 0;
+        stats->caps_present += admission->puts[i].is_new ? 0 : 1;
     }
 }
 
 static void log_admission(const struct upload *upload)
 {
     const struct session *session = upload->request.session;
-    const struct writer_cap *cap = &upload->job.caps[upload->job.cap_count - 1];
-    log_event(&upload->request.shard->context->log, LOG_LEVEL_INFO, log_name("published"),
-              log_number("session", session == NULL ? 0 : session->number),
-              log_hash("cap", &cap->put.hash),
-              log_text("kind", cap->put.info.kind == CAP_KIND_IMAGE ? "image" : "data"),
-              log_text("new", cap->is_new ? "true" : "false"),
-              log_number("bytes", upload->total_len));
+    const struct cap_admission *admission = &upload->job.admission;
+    const struct cap_put *put = &admission->puts[admission->put_count - 1];
+    log_event(
+        &upload->request.shard->context->log, LOG_LEVEL_INFO, log_name("published"),
+        log_number("session", session == NULL ? 0 : session->number), log_hash("cap", &put->hash),
+        log_text("kind", put->info.kind == CAP_KIND_IMAGE ? "image" : "data"),
+        log_text("new", put->is_new ? "true" : "false"), log_number("bytes", upload->total_len));
 }
 
 static void answer(struct upload *upload)
 {
     struct request *request = &upload->request;
     struct shard *shard = request->shard;
-    if (upload->job.error == CAP_OK) {
+    enum cap_error error = upload->job.admission.error;
+    if (error == CAP_OK) {
         upload->kind->reply(upload);
         histogram_add(&shard->stats.upload_us,
                       env_monotonic_us(shard->context->env) - request->started_us);
         upload_over(upload);
-    } else if (upload->job.error == CAP_E_UNRESOLVED_SLOT) {
+    } else if (error == CAP_E_UNRESOLVED_SLOT) {
         upload_send_unresolved(upload);
     } else {
-        upload_refuse(upload, upload->job.error, NULL);
+        upload_refuse(upload, error, NULL);
     }
 }
 
 static void on_written(struct writer_job *job)
 {
     struct upload *upload = job->owner;
-    if (job->error == CAP_OK && !job->dry_run) {
+    if (job->admission.error == CAP_OK) {
         count_admission(upload);
         log_admission(upload);
     }
@@ -150,27 +160,8 @@ static void on_written(struct writer_job *job)
     answer(upload);
 }
 
-/* The store must have room for what is new, and leave the reserve. */
-static enum cap_error check_store_room(const struct upload *upload)
-{
-    struct shard *shard = upload->request.shard;
-    uint64_t wanted = shard->context->config.disk_reserve;
-    uint64_t disk = 0;
-    for (size_t i = 0; i < upload->job.cap_count; i++) {
-        wanted += upload->job.caps[i].put.info.body_len;
-    }
-    enum cap_error error = shard->context->env->disk_free(
-        shard->context->env->ctx, shard->context->statedir->store_dir, &disk);
-    return error == CAP_OK && disk < wanted ? CAP_E_DISK_FULL : error;
-}
-
 static void start_writing(struct upload *upload)
 {
-    enum cap_error error = upload->job.dry_run ? CAP_OK : check_store_room(upload);
-    if (error != CAP_OK) {
-        upload_refuse(upload, error, NULL);
-        return;
-    }
     upload_move(upload, UPLOAD_WRITING);
     upload->busy = true;
     upload->job.done = on_written;
@@ -185,12 +176,17 @@ static struct upload *upload_of_job(struct pool_job *job)
     return CONTAINER_OF(job, struct upload, hash_job);
 }
 
-/* In a worker. */
+/* In a worker. What cannot be admitted is refused early; that it can be, only the writer decides.
+ */
 static void run_hash(struct pool_job *job)
 {
     struct upload *upload = upload_of_job(job);
-    upload->error =
+    enum cap_error error =
         atomic_load(&upload->job.cancelled) ? CAP_E_CANCELLED : upload->kind->hash(upload);
+    if (error == CAP_OK) {
+        error = cap_store_dry_run(upload->request.shard->context->store, &upload->job.admission);
+    }
+    upload->error = error == CAP_OK ? upload->job.admission.error : error;
 }
 
 static enum cap_error read_to_hash(void *ctx, uint64_t offset, void *dst, size_t len)
@@ -214,7 +210,9 @@ static void on_hashed(struct pool_job *job)
     if (!upload_take_back(upload)) {
         return;
     }
-    if (upload->error != CAP_OK) {
+    if (upload->error == CAP_E_UNRESOLVED_SLOT || (upload->error == CAP_OK && upload->dry_run)) {
+        answer(upload);
+    } else if (upload->error != CAP_OK) {
         upload_refuse(upload, upload->error, upload->message[0] == '\0' ? NULL : upload->message);
     } else {
         start_writing(upload);
@@ -414,7 +412,7 @@ static enum cap_error decode(struct upload *upload, struct cap_bytes payload)
             upload->kind = &upload_image_kind;
             upload->state = UPLOAD_HEAD;
             upload->of.image.flags = m.flags;
-            upload->job.dry_run = (m.flags & PROTO_IMAGE_DRY_RUN) != 0;
+            upload->dry_run = (m.flags & PROTO_IMAGE_DRY_RUN) != 0;
             upload->total_len = m.total_len;
         }
         return error;
@@ -493,23 +491,20 @@ static enum cap_error read_data_body(void *ctx, uint64_t offset, void *dst, size
 }
 
 void upload_fill_data(const struct upload *upload, struct upload_data_cap *cap,
-                      struct writer_cap *ret_row)
+                      struct cap_put *ret_put)
 {
-    *ret_row = (struct writer_cap){
-        .put =
+    *ret_put = (struct cap_put){
+        .hash = cap->data.hash,
+        .info =
             {
-                .hash = cap->data.hash,
-                .info =
-                    {
-                        .kind = CAP_KIND_DATA,
-                        .body_len = cap->data.body.len,
-                        .size = cap->data.size,
-                        .page_count = cap->data.page_count,
-                        .publisher = upload->publisher,
-                        .published_us = env_real_us(upload->request.shard->context->env),
-                    },
-                .body = {.read = read_data_body, .ctx = cap},
-                .page_roots = cap->data.page_roots,
+                .kind = CAP_KIND_DATA,
+                .body_len = cap->data.body.len,
+                .size = cap->data.size,
+                .page_count = cap->data.page_count,
+                .publisher = upload->publisher,
+                .published_us = env_real_us(upload->request.shard->context->env),
             },
+        .body = {.read = read_data_body, .ctx = cap},
+        .page_roots = cap->data.page_roots,
     };
 }

@@ -33,7 +33,8 @@ struct upload_kind {
     uint64_t (*hash_memory)(const struct upload *upload);
     /* Bytes that will be hashed. */
     uint64_t (*hash_cost)(const struct upload *upload);
-    /* In a worker: makes the caps and fills upload->job. Sets upload->message on failure if it can.
+    /* In a worker: makes the caps and fills job.admission. Sets upload->message on failure if it
+     * can.
      */
     enum cap_error (*hash)(struct upload *upload);
     /* Sends the positive answer. */
@@ -68,6 +69,8 @@ struct upload_image {
     struct cap_image image;
     struct cap_source image_bytes;
     struct cap_ref *refs;
+    struct cap_needed *needed; /* caps that slots name and that do not come with the upload */
+    uint32_t *needed_slots;    /* whose they are */
 };
 
 /* What a PUT_DATA has. */
@@ -97,6 +100,7 @@ struct upload {
     uv_work_t judge_work;
     struct pool_job hash_job;
     struct writer_job job;
+    bool dry_run;
     enum cap_error error; /* of the worker */
     char message[CAP_REFUSAL_MESSAGE_SIZE];
     union {
@@ -136,14 +140,21 @@ enum cap_error upload_make_spool(struct upload *upload, uint64_t len);
 /* The head was accepted: JUDGING to BODY, and further if the body has ended. */
 void upload_accepted(struct upload *upload);
 
-/* Answers unresolved_slot with upload->job.detail, the list of the slots; the upload ends. */
+/* Answers unresolved_slot with the list of what job.admission lacks; the upload ends. */
 void upload_send_unresolved(struct upload *upload);
+
+/*
+ * Appends that list, encoded, to `detail`, which the caller frees; its memory is taken from the
+ * ledger as *held. CAP_E_MEMORY_LIMIT, CAP_E_NO_MEMORY.
+ */
+enum cap_error upload_image_list_missing(const struct upload *upload, struct cap_buf *detail,
+                                         uint64_t *held);
 
 /* The spool's bytes for hashing: what is read is counted as the job's, who may have to wait. */
 struct cap_source upload_hash_source(struct upload *upload);
 
-/* Fills the writer's row of a Data cap. */
+/* Fills the put of a Data cap. */
 void upload_fill_data(const struct upload *upload, struct upload_data_cap *cap,
-                      struct writer_cap *ret_row);
+                      struct cap_put *ret_put);
 
 #endif

@@ -75,12 +75,12 @@ static enum cap_error data_hash(struct upload *upload)
         return error;
     }
     data->cap.bytes = upload->spooled;
-    upload->job.caps = calloc(1, sizeof(*upload->job.caps));
-    if (upload->job.caps == NULL) {
+    struct cap_put *put = calloc(1, sizeof(*put));
+    if (put == NULL) {
         return CAP_E_NO_MEMORY;
     }
-    upload->job.cap_count = 1;
-    upload_fill_data(upload, &data->cap, upload->job.caps);
+    upload_fill_data(upload, &data->cap, put);
+    upload->job.admission = (struct cap_admission){.puts = put, .put_count = 1};
     return CAP_OK;
 }
 
@@ -92,7 +92,7 @@ static void data_reply(struct upload *upload)
         .cap_hash = data->hash,
         .size = data->size,
         .body_len = data->body.len,
-        .is_new = upload->job.caps[0].is_new ? 1 : 0,
+        .is_new = upload->job.admission.puts[0].is_new ? 1 : 0,
     };
     enum cap_error encoded = proto_put_data_reply_encode(&m, &payload);
     request_answer(&upload->request, PROTO_PUT_DATA_REPLY, encoded, &payload);

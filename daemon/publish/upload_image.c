@@ -5,8 +5,7 @@
  * bytes its length is known, with the last one rules 0 to 10 are decided: at once when it is short,
  * in a worker when it is long, or when pinned Images are to be looked up before a long arena; bytes
  * of the arena that come meanwhile go to the spool. When the whole upload is there, a worker takes
- * the arena's root, makes the Data cap of every slot (those that the store has already are not
- * kept), then the Image cap.
+ * the arena's root, makes the Data cap of every slot, then the Image cap.
  *
  * Failure modes: a rule is broken, a limit exceeded, memory spent: the error refuses the upload.
  * What was made is freed in `release`, however far it got.
@@ -17,7 +16,6 @@
 #include <stdlib.h>
 
 #include "daemon/core/ledger.h"
-#include "daemon/publish/admit.h"
 
 #define ARENA_PIECE     (256u << 10)
 #define HEAD_FIRST      4096u /* the first step of the head's memory */
@@ -133,31 +131,51 @@ static bool resolves_early(const struct upload *upload)
 }
 
 /*
+ * Lists the caps that slots name and that do not come with the upload, which `own` tells; `hashes`
+ * has one for each slot.
+ */
+static enum cap_error list_needed(struct upload_image *image, const struct cap_hash *hashes,
+                                  const bool *own, size_t *ret_count)
+{
+    size_t count = cap_wire_slot_count(&image->wire);
+    size_t needed = 0;
+    free(image->needed);
+    free(image->needed_slots);
+    image->needed = calloc(count + 1, sizeof(*image->needed));
+    image->needed_slots = calloc(count + 1, sizeof(*image->needed_slots));
+    if (image->needed == NULL || image->needed_slots == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct cap_wire_slot slot;
+        cap_wire_slot_at(&image->wire, i, &slot);
+        bool is_image = slot.kind == CAP_KIND_IMAGE;
+        if (own == NULL ? is_image : !own[i]) {
+            image->needed_slots[needed] = (uint32_t)i;
+            image->needed[needed++] = (struct cap_needed){
+                .hash = is_image ? slot.content_hash : hashes[i], .kind = slot.kind};
+        }
+    }
+    *ret_count = needed;
+    return CAP_OK;
+}
+
+/*
  * In a worker. Refuses what cannot be admitted, with the whole list of what is missing; admits
  * nothing: only the look in the transaction that stores the Image does.
  */
 static enum cap_error resolve_early(struct upload *upload)
 {
     struct upload_image *image = &upload->of.image;
-    struct shard *shard = upload->request.shard;
-    size_t count = cap_wire_slot_count(&image->wire);
-    struct cap_hash *hashes = calloc(count, sizeof(*hashes));
-    bool *own = calloc(count, sizeof(*own));
-    enum cap_error error = CAP_OK;
-    for (size_t i = 0; hashes != NULL && own != NULL && i < count; i++) {
-        struct cap_wire_slot slot;
-        cap_wire_slot_at(&image->wire, i, &slot);
-        own[i] = slot.kind == CAP_KIND_DATA;
-        hashes[i] = slot.content_hash;
+    struct cap_admission *admission = &upload->job.admission;
+    *admission = (struct cap_admission){0};
+    enum cap_error error = list_needed(image, NULL, NULL, &admission->needed_count);
+    admission->needed = image->needed;
+    if (error == CAP_OK) {
+        error = cap_store_dry_run(upload->request.shard->context->store, admission);
     }
-    if (hashes != NULL && own != NULL) {
-        upload->job.slots = (struct writer_slots){&image->wire, hashes, own};
-        error = admit_resolve_read(shard->context->store, shard->context->ledger, &upload->job);
-        upload->job.slots = (struct writer_slots){0};
-    }
-    free(hashes);
-    free(own);
-    return error == CAP_E_UNRESOLVED_SLOT ? error : CAP_OK;
+    /* Trouble with the look is left to the one that counts. */
+    return error == CAP_OK ? admission->error : CAP_OK;
 }
 
 static void run_judge(uv_work_t *work)
@@ -261,8 +279,9 @@ static uint64_t image_hash_memory(const struct upload *upload)
     const struct cap_wire_image *wire = &upload->of.image.wire;
     uint64_t slots = cap_wire_slot_count(wire);
     uint64_t per_slot = sizeof(struct cap_hash) + sizeof(bool) + 4 * sizeof(uint32_t) +
-                        sizeof(struct upload_data_cap) + sizeof(struct writer_cap) +
-                        sizeof(struct cap_ref) + 2 * UPLOAD_PAGE_MEMORY;
+                        sizeof(struct upload_data_cap) + sizeof(struct cap_put) +
+                        sizeof(struct cap_needed) + sizeof(uint32_t) + sizeof(struct cap_ref) +
+                        2 * UPLOAD_PAGE_MEMORY;
     uint64_t pages = named_pages(wire);
     return wire->head.len + wire->endpoints.count * ENDPOINT_MEMORY + slots * per_slot +
            pages * UPLOAD_PAGE_MEMORY + cap_window_memo_size(pages) +
@@ -317,27 +336,12 @@ static enum cap_error enter_distinct(struct upload_image *image, size_t slot, bo
     return cap_hash_set_insert(&image->distinct, image->slot_hashes, slot);
 }
 
-static enum cap_error is_published(struct cap_store *store, const struct cap_hash *hash,
-                                   bool *ret_published)
-{
-    struct cap_read *read = NULL;
-    enum cap_error error = cap_store_read_begin(store, &read);
-    if (error != CAP_OK) {
-        return error;
-    }
-    error = cap_store_find(read, hash, NULL);
-    cap_store_read_end(read);
-    *ret_published = error == CAP_OK;
-    return error == CAP_E_NOT_FOUND ? CAP_OK : error;
-}
-
-/* Makes a slot's Data cap, and keeps it if it has to be stored. */
+/* Makes a slot's Data cap, and keeps it if it may have to be stored. */
 static enum cap_error hash_data_slot(struct upload *upload, const struct cap_source *arena,
                                      const struct cap_wire_slot *slot, size_t index)
 {
     struct upload_image *image = &upload->of.image;
     struct cap_data data = {0};
-    bool published = true;
     bool is_first = false;
     enum cap_error error =
         cap_data_from_desc_with(&slot->desc, arena, UINT64_MAX, image->memo, &data);
@@ -347,10 +351,7 @@ static enum cap_error hash_data_slot(struct upload *upload, const struct cap_sou
     image->slot_hashes[index] = data.hash;
     bool wanted = (image->flags & PROTO_IMAGE_RESOLVE_ONLY) == 0;
     error = enter_distinct(image, index, &is_first);
-    if (error == CAP_OK && is_first && wanted) {
-        error = is_published(upload->request.shard->context->store, &data.hash, &published);
-    }
-    if (error != CAP_OK || published) {
+    if (error != CAP_OK || !is_first || !wanted) {
         cap_data_free(&data);
         return error;
     }
@@ -401,45 +402,48 @@ static enum cap_error read_image_body(void *ctx, uint64_t offset, void *dst, siz
     return cap_body_read(&image->image.body, &image->image_bytes, offset, dst, len);
 }
 
-static void fill_image(struct upload *upload, struct writer_cap *ret_row)
+static void fill_image(struct upload *upload, struct cap_put *ret_put)
 {
     struct upload_image *image = &upload->of.image;
-    *ret_row = (struct writer_cap){
-        .put =
+    *ret_put = (struct cap_put){
+        .hash = image->image.hash,
+        .info =
             {
-                .hash = image->image.hash,
-                .info =
-                    {
-                        .kind = CAP_KIND_IMAGE,
-                        .body_len = image->image.body.len,
-                        .size = image->wire.code_len,
-                        .publisher = upload->publisher,
-                        .published_us = env_real_us(upload->request.shard->context->env),
-                        .has_content_hash = true,
-                        .content_hash = image->content_hash,
-                    },
-                .body = {.read = read_image_body, .ctx = image},
-                .refs = image->refs,
-                .ref_count = cap_wire_slot_count(&image->wire),
+                .kind = CAP_KIND_IMAGE,
+                .body_len = image->image.body.len,
+                .size = image->wire.code_len,
+                .publisher = upload->publisher,
+                .published_us = env_real_us(upload->request.shard->context->env),
+                .has_content_hash = true,
+                .content_hash = image->content_hash,
             },
+        .body = {.read = read_image_body, .ctx = image},
+        .refs = image->refs,
+        .ref_count = cap_wire_slot_count(&image->wire),
     };
 }
 
-/* The writer's job: the Data caps that are to be stored, then the Image. */
-static enum cap_error fill_job(struct upload *upload)
+/* The admission: what is needed, the Data caps that come along, then the Image. */
+static enum cap_error fill_admission(struct upload *upload)
 {
     struct upload_image *image = &upload->of.image;
-    struct writer_job *job = &upload->job;
-    job->caps = calloc(image->data_count + 1, sizeof(*job->caps));
-    if (job->caps == NULL) {
+    struct cap_admission *admission = &upload->job.admission;
+    *admission = (struct cap_admission){0};
+    enum cap_error error =
+        list_needed(image, image->slot_hashes, image->own, &admission->needed_count);
+    if (error != CAP_OK) {
+        return error;
+    }
+    admission->needed = image->needed;
+    admission->puts = calloc(image->data_count + 1, sizeof(*admission->puts));
+    if (admission->puts == NULL) {
         return CAP_E_NO_MEMORY;
     }
     for (size_t i = 0; i < image->data_count; i++) {
-        upload_fill_data(upload, &image->data[i], &job->caps[i]);
+        upload_fill_data(upload, &image->data[i], &admission->puts[i]);
     }
-    fill_image(upload, &job->caps[image->data_count]);
-    job->cap_count = image->data_count + 1;
-    job->slots = (struct writer_slots){&image->wire, image->slot_hashes, image->own};
+    fill_image(upload, &admission->puts[image->data_count]);
+    admission->put_count = image->data_count + 1;
     return CAP_OK;
 }
 
@@ -464,7 +468,7 @@ static enum cap_error image_hash(struct upload *upload)
     }
     if (error == CAP_OK) {
         image->image_bytes = upload->spooled;
-        error = fill_job(upload);
+        error = fill_admission(upload);
     }
     return error;
 }
@@ -475,22 +479,62 @@ static enum cap_error image_hash(struct upload *upload)
 static void image_reply(struct upload *upload)
 {
     const struct upload_image *image = &upload->of.image;
-    const struct writer_job *job = &upload->job;
+    const struct cap_admission *admission = &upload->job.admission;
     struct cap_buf payload = {0};
     uint32_t data_new = 0;
-    for (size_t i = 0; i + 1 < job->cap_count; i++) {
-        data_new += job->caps[i].is_new ? 1 : 0;
+    for (size_t i = 0; i + 1 < admission->put_count; i++) {
+        data_new += admission->puts[i].is_new ? 1 : 0;
     }
     const struct proto_put_image_reply m = {
         .cap_hash = image->image.hash,
         .content_hash = image->content_hash,
         .body_len = image->image.body.len,
-        .is_new = job->caps[job->cap_count - 1].is_new ? 1 : 0,
+        .is_new = admission->puts[admission->put_count - 1].is_new ? 1 : 0,
         .data_new = data_new,
         .data_present = image->data_distinct - data_new,
     };
     enum cap_error encoded = proto_put_image_reply_encode(&m, &payload);
     request_answer(&upload->request, PROTO_PUT_IMAGE_REPLY, encoded, &payload);
+}
+
+enum cap_error upload_image_list_missing(const struct upload *upload, struct cap_buf *detail,
+                                         uint64_t *held)
+{
+    const struct upload_image *image = &upload->of.image;
+    const struct cap_admission *admission = &upload->job.admission;
+    struct ledger *ledger = upload->request.shard->context->ledger;
+    uint64_t slots_len = admission->missing_count * sizeof(struct proto_unresolved);
+    uint64_t len = 0;
+    size_t count = 0;
+    if (!ledger_memory_hold(ledger, held, slots_len)) {
+        return CAP_E_MEMORY_LIMIT;
+    }
+    struct proto_unresolved *slots = malloc(slots_len);
+    if (slots == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < admission->needed_count; i++) {
+        const struct cap_needed *needed = &admission->needed[i];
+        struct cap_wire_slot slot;
+        if (needed->missing) {
+            cap_wire_slot_at(&image->wire, image->needed_slots[i], &slot);
+            slots[count++] = (struct proto_unresolved){
+                .table = (uint8_t)slot.table,
+                .kind = (uint8_t)slot.kind,
+                .cap_hash = needed->hash,
+                .slot = slot.key,
+            };
+        }
+    }
+    enum cap_error error = proto_unresolved_len(slots, count, &len);
+    if (error == CAP_OK && !ledger_memory_hold(ledger, held, slots_len + len)) {
+        error = CAP_E_MEMORY_LIMIT;
+    }
+    if (error == CAP_OK) {
+        error = proto_unresolved_encode(slots, count, detail);
+    }
+    free(slots);
+    return error;
 }
 
 static void image_release(struct upload *upload)
@@ -507,6 +551,8 @@ static void image_release(struct upload *upload)
     cap_window_memo_free(image->memo);
     free(image->data);
     free(image->refs);
+    free(image->needed);
+    free(image->needed_slots);
     *image = (struct upload_image){.flags = image->flags};
 }
 

@@ -1,71 +1,51 @@
 /*
  * The writer: the one thread that writes to the store, with shared commits.
  *
- * A job is one admission: caps to store and slots that must resolve, all or nothing. Jobs are
- * handed over on the loop thread and come back there; in between they belong to the writer.
+ * A job is one admission. Jobs are handed over on the loop thread and come back there; in between
+ * they belong to the writer.
  */
 #ifndef DAEMON_PUBLISH_WRITER_H
 #define DAEMON_PUBLISH_WRITER_H
 
 #include <stdatomic.h>
+#include <sys/queue.h>
 #include <uv.h>
 
 #include "daemon/core/env.h"
-#include "daemon/core/ledger.h"
 #include "daemon/core/stats.h"
 #include "lib/store/store.h"
 
 /*
- * What jobs that share a write transaction may sum up to, and so the memory that it takes. A job is
- * never split: of one that is larger by itself, the longer bodies are staged beforehand, and its
- * puts are bounded by the slots that an Image may have (config.max_slots).
+ * Longer bodies are always staged: 1 MiB is written in some 10 ms with its sync, which small
+ * admissions that share the commit can wait for.
  */
-#define WRITER_BATCH_PUTS 4096u
-#define WRITER_BATCH_LEN  (UINT64_C(20) << 20) /* unstaged body bytes */
-#define WRITER_STAGE_MIN  (UINT64_C(1) << 20)  /* longer bodies are always staged */
+#define WRITER_STAGE_MIN (UINT64_C(1) << 20)
 
 struct writer;
 
-/* A cap to store. `put` is filled by the owner but for `stage`. */
-struct writer_cap {
-    struct cap_put put;
-    bool is_new; /* result; in a dry run: would be */
-};
-
-/* The slots of an Image that must resolve before its caps are stored. */
-struct writer_slots {
-    const struct cap_wire_image *image; /* NULL: no slots */
-    const struct cap_hash *hashes;      /* one per slot */
-    const bool *own;                    /* one per slot: resolved by the job's own caps */
-};
-
-/* One admission. The owner keeps it and all that it refers to until `done` is called. */
+/*
+ * One admission. The owner fills `admission` but for stages and `cancelled`, says by is_new which
+ * puts the store does not have (cap_store_dry_run does), and keeps it and all that it refers to
+ * until `done` is called; the result is admission.error.
+ */
 struct writer_job {
-    struct writer_cap *caps; /* what refers to others comes after them: an Image is last */
-    size_t cap_count;
-    struct writer_slots slots;
-    bool dry_run;
+    struct cap_admission admission;
     atomic_bool cancelled;                /* the owner may set it at any time */
     void (*done)(struct writer_job *job); /* on the loop thread */
     void *owner;
 
-    enum cap_error error;  /* result */
-    struct cap_buf detail; /* result, of CAP_E_UNRESOLVED_SLOT; the owner frees it */
-    uint64_t detail_held;  /* memory of it taken from the ledger, the owner gives it back */
-    size_t unresolved;     /* how many slots it lists */
-
     /* The writer's own. */
-    struct writer_job *next;
+    STAILQ_ENTRY(writer_job) link;
     bool prepared;
-    bool staging;
     uint64_t stage_min; /* longer bodies of this job are staged */
-    size_t stage_at;    /* caps before it have their stage, or need none */
-    uint64_t stage;     /* of caps[stage_at], half written; 0 when none was begun */
+    size_t stage_at;    /* puts before it have their stage, or need none */
+    uint64_t stage;     /* of puts[stage_at], half written; 0 when none was begun */
 };
 
 struct writer_config {
     struct cap_store *store;
-    struct ledger *ledger;
+    const char *store_dir;
+    uint64_t disk_reserve; /* bytes that stay free on its disk */
     const struct env *env;
     struct stats *stats; /* the loop thread's; counted when results come back */
     /* The store failed: nothing is acknowledged any more. On the loop thread, once. */
@@ -93,10 +73,7 @@ uint64_t writer_heartbeat(const struct writer *writer);
  */
 void writer_stop(struct writer *writer);
 
-/* Whether the loop is done with it, after writer_stop. */
-bool writer_closed(const struct writer *writer);
-
-/* Frees it, once closed. NULL is fine. */
+/* Frees it, once the loop has turned after writer_stop. NULL is fine. */
 void writer_free(struct writer *writer);
 
 #endif

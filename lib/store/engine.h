@@ -1,9 +1,9 @@
 /*
- * What an engine is to store.c: a table of functions, and three handles that begin alike.
+ * What an engine is to store.c: a table of functions, and two handles that begin alike.
  *
  * Internal to lib/store. store.c has checked the arguments before an operation is called (lengths,
- * kinds, one cap_write at a time, references sorted and merged), so engines do not check again.
- * Every operation keeps the promise that store.h makes for the function of its name.
+ * kinds, bounds), so engines do not check again. Every operation keeps the promise that store.h
+ * makes for the function of its name.
  */
 #ifndef LIB_STORE_ENGINE_H
 #define LIB_STORE_ENGINE_H
@@ -14,7 +14,7 @@ struct cap_store_ops {
     const char *name;
     void (*close)(struct cap_store *store);
     enum cap_error (*space)(struct cap_store *store, struct cap_space *ret_space);
-    enum cap_error (*tend)(struct cap_store *store);
+    enum cap_error (*clear_stale_readers)(struct cap_store *store);
 
     enum cap_error (*read_begin)(struct cap_store *store, struct cap_read **ret_read);
     void (*read_end)(struct cap_read *read);
@@ -34,33 +34,54 @@ struct cap_store_ops {
                                    struct cap_hash *ret_hash);
     enum cap_error (*counts)(struct cap_read *read, struct cap_counts *ret_counts);
 
+    void (*admit)(struct cap_store *store, struct cap_admission *const *admissions, size_t count,
+                  const struct cap_admit_watch *watch);
     enum cap_error (*stage_begin)(struct cap_store *store, uint64_t body_len, uint64_t *ret_stage);
     enum cap_error (*stage_step)(struct cap_store *store, uint64_t stage,
                                  const struct cap_source *body, bool *ret_done);
-    enum cap_error (*stage_drop)(struct cap_store *store, uint64_t stage);
-    enum cap_error (*write_begin)(struct cap_store *store, struct cap_write **ret_write);
-    enum cap_error (*write_find)(struct cap_write *write, const struct cap_hash *hash,
-                                 struct cap_info *ret_info);
-    enum cap_error (*write_put)(struct cap_write *write, const struct cap_put *put, bool *ret_new);
-    enum cap_error (*write_commit)(struct cap_write *write);
-    void (*write_abort)(struct cap_write *write);
+    void (*stage_drop)(struct cap_store *store, uint64_t stage);
+    enum cap_error (*sweep)(struct cap_store *store, bool *ret_more);
 };
 
-/* The first member of every engine's own store, read and write, so that a cast leads to them. */
+/* The member `base` of every engine's own store and read; STORE_CONTAINER_OF leads from it to them.
+ */
 struct cap_store {
     const struct cap_store_ops *ops;
     uint8_t id[CAP_STORE_ID_SIZE];
-    bool writing; /* a cap_write is open; the writer's thread only */
+    atomic_int failure; /* what cap_store_failure says; an engine sets it */
 };
 
 struct cap_read {
     struct cap_store *store;
 };
 
-struct cap_write {
-    struct cap_store *store;
-    bool failed; /* a put failed: only abort is allowed */
+#define STORE_CONTAINER_OF(member_ptr, type, member)                                               \
+    ((type *)(void *)((char *)(member_ptr)-offsetof(type, member)))
+
+/* --- Admission by transactions: admit.c ------------------------------------------------------- */
+
+/*
+ * What an engine has that can write several caps in one transaction. At most one is open; the
+ * thread is the writer's.
+ */
+struct store_transactions {
+    enum cap_error (*begin)(struct cap_store *store);
+    /* What is there, own puts included. CAP_E_NOT_FOUND. */
+    enum cap_error (*find)(struct cap_store *store, const struct cap_hash *hash,
+                           enum cap_kind *ret_kind);
+    /* The references of `put` are sorted, without repetition, and counted in its info. */
+    enum cap_error (*put)(struct cap_store *store, const struct cap_put *put, bool *ret_new);
+    /* Over, whatever this returns. */
+    enum cap_error (*commit)(struct cap_store *store);
+    void (*abort)(struct cap_store *store);
 };
+
+/* The operation `admit` of such an engine. */
+void store_admit(struct cap_store *store, const struct store_transactions *transactions,
+                 struct cap_admission *const *admissions, size_t count,
+                 const struct cap_admit_watch *watch);
+
+/* --- Shared by engines ------------------------------------------------------------------------ */
 
 /* The pages of a listing, filled entry by entry in hash order. */
 struct store_scan {

@@ -1,13 +1,10 @@
 /*
  * The store's front: checks arguments once for all engines, then calls the engine's operation.
  *
- * What is the same for every engine lives here: which puts are well-formed, how references are
- * merged, how a listing is cut into pages, that one cap_write is open at a time and that after a
- * failed put nothing but an abort is taken.
+ * What is the same for every engine lives here: what a dry run finds, how a listing is cut into
+ * pages. Admission is in admit.c.
  */
 #include "lib/store/store.h"
-
-#include <stdlib.h>
 
 #include "lib/store/engine.h"
 #include "lib/store/record.h"
@@ -19,7 +16,7 @@ static bool is_kind(int kind)
 
 void cap_store_close(struct cap_store *store)
 {
-    if (store) {
+    if (store != NULL) {
         store->ops->close(store);
     }
 }
@@ -39,9 +36,14 @@ enum cap_error cap_store_space(struct cap_store *store, struct cap_space *ret_sp
     return store->ops->space(store, ret_space);
 }
 
-enum cap_error cap_store_tend(struct cap_store *store)
+enum cap_error cap_store_clear_stale_readers(struct cap_store *store)
 {
-    return store->ops->tend(store);
+    return store->ops->clear_stale_readers(store);
+}
+
+enum cap_error cap_store_failure(const struct cap_store *store)
+{
+    return (enum cap_error)atomic_load(&store->failure);
 }
 
 /* --- Reading ---------------------------------------------------------------------------------- */
@@ -53,7 +55,7 @@ enum cap_error cap_store_read_begin(struct cap_store *store, struct cap_read **r
 
 void cap_store_read_end(struct cap_read *read)
 {
-    if (read) {
+    if (read != NULL) {
         read->store->ops->read_end(read);
     }
 }
@@ -63,8 +65,7 @@ enum cap_error cap_store_find(struct cap_read *read, const struct cap_hash *hash
 {
     struct cap_info info;
     enum cap_error error = read->store->ops->find(read, hash, &info);
-
-    if (error == CAP_OK && ret_info) {
+    if (error == CAP_OK && ret_info != NULL) {
         *ret_info = info;
     }
     return error;
@@ -121,12 +122,54 @@ enum cap_error cap_store_counts(struct cap_read *read, struct cap_counts *ret_co
     return read->store->ops->counts(read, ret_counts);
 }
 
+static enum cap_error look(struct cap_read *read, struct cap_admission *admission)
+{
+    struct cap_info info;
+    admission->missing_count = 0;
+    for (size_t i = 0; i < admission->needed_count; i++) {
+        struct cap_needed *needed = &admission->needed[i];
+        enum cap_error error = cap_store_find(read, &needed->hash, &info);
+        if (error != CAP_OK && error != CAP_E_NOT_FOUND) {
+            return error;
+        }
+        needed->missing = error == CAP_E_NOT_FOUND || info.kind != needed->kind;
+        admission->missing_count += needed->missing;
+    }
+    for (size_t i = 0; i < admission->put_count; i++) {
+        enum cap_error error = cap_store_find(read, &admission->puts[i].hash, NULL);
+        if (error != CAP_OK && error != CAP_E_NOT_FOUND) {
+            return error;
+        }
+        admission->puts[i].is_new = error == CAP_E_NOT_FOUND;
+    }
+    admission->error = admission->missing_count > 0 ? CAP_E_UNRESOLVED_SLOT : CAP_OK;
+    return CAP_OK;
+}
+
+enum cap_error cap_store_dry_run(struct cap_store *store, struct cap_admission *admission)
+{
+    struct cap_read *read;
+    enum cap_error error = cap_store_read_begin(store, &read);
+    if (error != CAP_OK) {
+        return error;
+    }
+    error = look(read, admission);
+    cap_store_read_end(read);
+    return error;
+}
+
 /* --- Writing ---------------------------------------------------------------------------------- */
+
+void cap_store_admit(struct cap_store *store, struct cap_admission *const *admissions, size_t count,
+                     const struct cap_admit_watch *watch)
+{
+    store->ops->admit(store, admissions, count, watch);
+}
 
 enum cap_error cap_store_stage_begin(struct cap_store *store, uint64_t body_len,
                                      uint64_t *ret_stage)
 {
-    if (store->writing || body_len > STORE_BODY_MAX) {
+    if (body_len > STORE_BODY_MAX) {
         return CAP_E_INVALID_ARGUMENT;
     }
     return store->ops->stage_begin(store, body_len, ret_stage);
@@ -135,169 +178,17 @@ enum cap_error cap_store_stage_begin(struct cap_store *store, uint64_t body_len,
 enum cap_error cap_store_stage_step(struct cap_store *store, uint64_t stage,
                                     const struct cap_source *body, bool *ret_done)
 {
-    if (store->writing) {
-        return CAP_E_INVALID_ARGUMENT;
-    }
     return store->ops->stage_step(store, stage, body, ret_done);
 }
 
-enum cap_error cap_store_stage_drop(struct cap_store *store, uint64_t stage)
+void cap_store_stage_drop(struct cap_store *store, uint64_t stage)
 {
-    if (store->writing) {
-        return CAP_E_INVALID_ARGUMENT;
-    }
-    return store->ops->stage_drop(store, stage);
+    store->ops->stage_drop(store, stage);
 }
 
-enum cap_error cap_store_write_begin(struct cap_store *store, struct cap_write **ret_write)
+enum cap_error cap_store_sweep(struct cap_store *store, bool *ret_more)
 {
-    struct cap_write *write;
-    enum cap_error error;
-
-    if (store->writing) {
-        return CAP_E_INVALID_ARGUMENT;
-    }
-    error = store->ops->write_begin(store, &write);
-    if (error != CAP_OK) {
-        return error;
-    }
-    write->store = store;
-    write->failed = false;
-    store->writing = true;
-    *ret_write = write;
-    return CAP_OK;
-}
-
-enum cap_error cap_store_write_find(struct cap_write *write, const struct cap_hash *hash,
-                                    struct cap_info *ret_info)
-{
-    struct cap_info info;
-    enum cap_error error = write->store->ops->write_find(write, hash, &info);
-
-    if (error == CAP_OK && ret_info) {
-        *ret_info = info;
-    }
-    return error;
-}
-
-static int compare_refs(const void *a, const void *b)
-{
-    const struct cap_ref *left = a;
-    const struct cap_ref *right = b;
-
-    return memcmp(left->hash.bytes, right->hash.bytes, CAP_HASH_SIZE);
-}
-
-/* Sorts a copy of the references and merges the tables of those with one target. */
-static enum cap_error merge_refs(const struct cap_put *put, struct cap_ref **ret_refs,
-                                 size_t *ret_count)
-{
-    struct cap_ref *refs;
-    size_t count = 0;
-
-    if (put->ref_count > SIZE_MAX / sizeof(*refs)) {
-        return CAP_E_INVALID_ARGUMENT;
-    }
-    refs = malloc(put->ref_count * sizeof(*refs));
-    if (!refs) {
-        return CAP_E_NO_MEMORY;
-    }
-    memcpy(refs, put->refs, put->ref_count * sizeof(*refs));
-    qsort(refs, put->ref_count, sizeof(*refs), compare_refs);
-    for (size_t i = 0; i < put->ref_count; i++) {
-        if (count > 0 && cap_hash_equal(&refs[count - 1].hash, &refs[i].hash)) {
-            refs[count - 1].tables |= refs[i].tables;
-        } else {
-            refs[count++] = refs[i];
-        }
-    }
-    *ret_refs = refs;
-    *ret_count = count;
-    return CAP_OK;
-}
-
-static bool is_put_valid(const struct cap_put *put)
-{
-    const struct cap_info *info = &put->info;
-
-    if (!is_kind((int)info->kind) || info->body_len > STORE_BODY_MAX) {
-        return false;
-    }
-    if (info->page_count > STORE_PAGE_MAX || info->page_count > SIZE_MAX / CAP_HASH_SIZE) {
-        return false;
-    }
-    if ((info->page_count > 0 && !put->page_roots) ||
-        (put->stage == 0 && info->body_len > 0 && !put->body.read && !put->body.memory)) {
-        return false;
-    }
-    if (info->kind == CAP_KIND_DATA && (put->ref_count > 0 || info->has_content_hash)) {
-        return false;
-    }
-    if (info->kind == CAP_KIND_IMAGE && info->page_count > 0) {
-        return false;
-    }
-    for (size_t i = 0; i < put->ref_count; i++) {
-        uint8_t tables = put->refs[i].tables;
-
-        if (tables == 0 || tables > (CAP_REF_PINNED | CAP_REF_INITIAL)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static enum cap_error put_merged(struct cap_write *write, const struct cap_put *put, bool *ret_new)
-{
-    struct cap_put merged = *put;
-    struct cap_ref *refs = NULL;
-    enum cap_error error;
-
-    if (put->ref_count > 0) {
-        error = merge_refs(put, &refs, &merged.ref_count);
-        if (error != CAP_OK) {
-            return error;
-        }
-        merged.refs = refs;
-    }
-    merged.info.ref_count = merged.ref_count;
-    error = write->store->ops->write_put(write, &merged, ret_new);
-    free(refs);
-    return error;
-}
-
-enum cap_error cap_store_write_put(struct cap_write *write, const struct cap_put *put,
-                                   bool *ret_new)
-{
-    enum cap_error error = CAP_E_INVALID_ARGUMENT;
-
-    if (!write->failed && is_put_valid(put)) {
-        error = put_merged(write, put, ret_new);
-    }
-    if (error != CAP_OK) {
-        write->failed = true;
-    }
-    return error;
-}
-
-enum cap_error cap_store_write_commit(struct cap_write *write)
-{
-    struct cap_store *store = write->store;
-
-    if (write->failed) {
-        cap_store_write_abort(write);
-        return CAP_E_INVALID_ARGUMENT;
-    }
-    store->writing = false;
-    return store->ops->write_commit(write);
-}
-
-void cap_store_write_abort(struct cap_write *write)
-{
-    if (!write) {
-        return;
-    }
-    write->store->writing = false;
-    write->store->ops->write_abort(write);
+    return store->ops->sweep(store, ret_more);
 }
 
 /* --- What engines share ----------------------------------------------------------------------- */

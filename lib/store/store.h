@@ -1,26 +1,30 @@
 /*
  * The store: caps by hash, whole or not at all.
  *
- * One interface, several engines behind a table of functions (LMDB, memory), one conformance suite
- * (tests/unit/store). The interface assumes neither one machine nor that a body is one contiguous
- * span.
+ * One interface, engines behind a table of functions (LMDB in lmdb/; one in memory for tests), one
+ * conformance suite (tests/unit/store). The interface assumes neither one machine nor that a body
+ * is one contiguous span, and no caller holds a transaction open: there are snapshots to read from,
+ * and one verb to write, cap_store_admit.
  *
  * Threads. Reading: any thread; a cap_read belongs to one thread at a time, many may be open.
- * Writing: one thread, the *writer*, makes every call that is marked so; at most one cap_write is
- * open.
+ * Writing: one thread, the *writer*, makes every call that is marked so.
  *
- * Large bodies are *staged* first: written in bounded steps, each durable, none visible. The one
- * write transaction that admits a cap then only links what was staged; so nothing is ever half
- * there, and memory does not grow with a body. What a crash leaves staged is dropped when the store
- * is next opened. A body given to a put without a stage is held in memory until the commit.
+ * Large bodies are *staged* first: written in bounded steps, each durable, none visible. The
+ * admission of the cap then only links what was staged; so nothing is ever half there, and memory
+ * does not grow with a body. What a crash leaves staged is dropped when the store is next opened.
  *
  * Errors that every call may return: CAP_E_IO, CAP_E_CORRUPT, CAP_E_NO_MEMORY and
- * CAP_E_STORE_FAILED (the engine must be opened again). After CAP_E_DISK_FULL, CAP_E_MAP_FULL and
- * CAP_E_READERS_FULL the store is intact and reads go on.
+ * CAP_E_STORE_FAILED. After CAP_E_DISK_FULL, CAP_E_MAP_FULL and CAP_E_READERS_FULL the store is
+ * intact and reads go on.
+ *
+ * A commit that fails with CAP_E_IO or CAP_E_STORE_FAILED, be it of an admission, of a step of a
+ * stage or of a sweep, is the last: every later write says CAP_E_STORE_FAILED until the store is
+ * opened again. What the device lost it may tell only once, so a retry could seem to succeed.
  */
 #ifndef LIB_STORE_STORE_H
 #define LIB_STORE_STORE_H
 
+#include <stdatomic.h>
 #include <sys/uio.h>
 
 #include "lib/cap/bytes.h"
@@ -33,9 +37,15 @@
 #define CAP_STORE_WINDOW     (256u << 10) /* most bytes that one cap_store_window hands out */
 #define CAP_STORE_WINDOW_IOV 8            /* spans that always suffice for such a window */
 
+/*
+ * What admissions that are stored together may sum up to, and so the memory that this takes. An
+ * admission of more is stored by itself; staging the longer bodies keeps it within.
+ */
+#define CAP_ADMIT_PUTS 4096u
+#define CAP_ADMIT_LEN  (UINT64_C(20) << 20) /* bytes of bodies without a stage */
+
 struct cap_store;
 struct cap_read;
-struct cap_write;
 
 /* Who published, as the kernel attested; UINT32_MAX where it could not (TCP). */
 struct cap_publisher {
@@ -87,7 +97,7 @@ struct cap_space {
     uint32_t max_readers;
 };
 
-/* One cap to store. Everything is borrowed for the call. */
+/* One cap to store. */
 struct cap_put {
     struct cap_hash hash;
     struct cap_info info;   /* ref_count is ignored: the store counts `refs` */
@@ -96,6 +106,38 @@ struct cap_put {
     const struct cap_hash *page_roots; /* info.page_count of them */
     const struct cap_ref *refs;        /* may repeat a target; tables are merged */
     size_t ref_count;
+
+    bool is_new; /* result: the store did not have it (of a dry run: does not) */
+};
+
+/* A cap that the store must have, of that kind. */
+struct cap_needed {
+    struct cap_hash hash;
+    enum cap_kind kind;
+
+    bool missing; /* result */
+};
+
+/*
+ * What is stored as a whole or not at all: caps, and what must be there for them. The caller keeps
+ * it and all that it refers to until it is decided.
+ */
+struct cap_admission {
+    struct cap_needed *needed; /* but for what `puts` bring along */
+    size_t needed_count;
+    struct cap_put *puts; /* what refers to others comes after them: an Image is last */
+    size_t put_count;
+    const atomic_bool *cancelled; /* NULL: it is never */
+
+    /*
+     * Results. CAP_OK: stored and synced, it survives power loss. CAP_E_UNRESOLVED_SLOT: as many as
+     * missing_count of `needed` are not there, and are marked. CAP_E_CANCELLED.
+     * CAP_E_INVALID_ARGUMENT for a put that contradicts itself or a stage that is not a whole one
+     * of that length. CAP_E_DISK_FULL, CAP_E_MAP_FULL, or as a body fails. After any error nothing
+     * of it is there, its stages are as before, and is_new means nothing.
+     */
+    enum cap_error error;
+    size_t missing_count;
 };
 
 /* --- Opening ---------------------------------------------------------------------------------- */
@@ -117,21 +159,20 @@ enum cap_error cap_store_lmdb_open(const struct cap_store_lmdb_config *config,
                                    const uint8_t new_id[CAP_STORE_ID_SIZE],
                                    struct cap_store **ret_store);
 
-/* Closes; no read or write is open. NULL is fine. */
+/* Closes; no read is open. NULL is fine. */
 void cap_store_close(struct cap_store *store);
 
 /* The identity given at creation; valid until close. Any thread. */
 const uint8_t *cap_store_id(const struct cap_store *store);
 
-/* The engine's name, "lmdb" or "memory". Static. */
+/* The engine's name, such as "lmdb". Static. */
 const char *cap_store_engine(const struct cap_store *store);
 
-/* --- Reading: any thread ------------------------------------------------------------------------
- */
+/* --- Reading: any thread ---------------------------------------------------------------------- */
 
 /*
  * A snapshot to read from; what is committed later does not show in it. Keep it short: it pins free
- * space. CAP_E_READERS_FULL after stale readers were cleared in vain.
+ * space, and owns what it handed out. CAP_E_READERS_FULL when clearing stale readers did not help.
  */
 enum cap_error cap_store_read_begin(struct cap_store *store, struct cap_read **ret_read);
 
@@ -143,10 +184,12 @@ enum cap_error cap_store_find(struct cap_read *read, const struct cap_hash *hash
                               struct cap_info *ret_info);
 
 /*
- * Hands out body bytes in place: up to `len` from `offset`, at most CAP_STORE_WINDOW, as *ret_count
- * spans in ret_iov (room for CAP_STORE_WINDOW_IOV); *ret_len says how many bytes they hold, which
- * is less than asked only at CAP_STORE_WINDOW or the body's end. The spans are valid until
- * cap_store_read_end. CAP_E_NOT_FOUND, CAP_E_RANGE_OUT_OF_BODY when offset is past the end.
+ * Hands out body bytes: up to `len` from `offset`, at most CAP_STORE_WINDOW, as *ret_count spans in
+ * ret_iov (room for CAP_STORE_WINDOW_IOV); *ret_len says how many bytes they hold, which is less
+ * than asked only at CAP_STORE_WINDOW or the body's end. The spans belong to `read` and end with
+ * it: LMDB's point into its map, an engine without one has to read into memory of the snapshot. So
+ * a snapshot is good for a few windows. CAP_E_NOT_FOUND, CAP_E_RANGE_OUT_OF_BODY when offset is
+ * past the end.
  */
 enum cap_error cap_store_window(struct cap_read *read, const struct cap_hash *hash, uint64_t offset,
                                 uint64_t len, struct iovec *ret_iov, int *ret_count,
@@ -162,16 +205,16 @@ struct cap_list_query {
     int kind; /* an enum cap_kind, or 0 for all */
     struct cap_hash prefix;
     unsigned prefix_bits;         /* leading bits of `prefix` that a hash must begin with */
-    const struct cap_hash *after; /* NULL: from the start */
+    const struct cap_hash *after; /* NULL: from the start; else a *ret_last */
     size_t max;                   /* caps to list */
     size_t scan_max;              /* entries to look at */
 };
 
 /*
- * Lists caps in hash order: the first query->max after `after` that match, looking at no more than
- * `scan_max`. *ret_count of them in ret_items; *ret_last is where to go on from, *ret_more whether
- * there may be more. CAP_E_INVALID_ARGUMENT for another kind, more than 256 prefix bits, or a bound
- * of 0.
+ * Lists caps in an order that is the engine's own and stays the same: the first query->max after
+ * `after` that match, looking at no more than `scan_max`. *ret_count of them in ret_items;
+ * *ret_last is where to go on from, *ret_more whether there may be more. CAP_E_INVALID_ARGUMENT for
+ * another kind, more than 256 prefix bits, or a bound of 0.
  */
 enum cap_error cap_store_list(struct cap_read *read, const struct cap_list_query *query,
                               struct cap_listed *ret_items, size_t *ret_count,
@@ -201,59 +244,61 @@ enum cap_error cap_store_counts(struct cap_read *read, struct cap_counts *ret_co
 /* Physical figures; takes no snapshot. Any thread. */
 enum cap_error cap_store_space(struct cap_store *store, struct cap_space *ret_space);
 
-/* Clears readers of dead processes; call at times. Any thread. */
-enum cap_error cap_store_tend(struct cap_store *store);
+/* Clears readers that dead processes left, which pin free space. Any thread. */
+enum cap_error cap_store_clear_stale_readers(struct cap_store *store);
 
-/* --- Writing: the writer thread only
- * --------------------------------------------------------------- */
+/*
+ * Whether the admission would be stored now: its results are those of cap_store_admit but that
+ * nothing is stored, so that it may be refused early. Returns CAP_OK and admission->error is the
+ * verdict, or the store's error.
+ */
+enum cap_error cap_store_dry_run(struct cap_store *store, struct cap_admission *admission);
 
-/* Begins a stage for a body of `body_len` bytes. No cap_write is open. CAP_E_DISK_FULL,
- * CAP_E_MAP_FULL. */
+/* The error of the commit after which nothing is written any more, or CAP_OK. Any thread. */
+enum cap_error cap_store_failure(const struct cap_store *store);
+
+/* --- Writing: the writer thread only ---------------------------------------------------------- */
+
+/* What cap_store_admit tells while it works. */
+struct cap_admit_watch {
+    /* The admission is decided; it is the caller's again. */
+    void (*decided)(void *ctx, struct cap_admission *admission);
+    /* A commit of `count` admissions begins, and has ended. NULL, both: not asked for. */
+    void (*commit_begins)(void *ctx);
+    void (*committed)(void *ctx, size_t count, enum cap_error error);
+    void *ctx;
+};
+
+/*
+ * Decides admissions, each by itself and all or nothing; what one stores resolves for those after
+ * it. Engines store several together, and one by one when that fails, so that only the culprit
+ * fails. watch->decided is called once for each.
+ */
+void cap_store_admit(struct cap_store *store, struct cap_admission *const *admissions, size_t count,
+                     const struct cap_admit_watch *watch);
+
+/* Begins a stage for a body of `body_len` bytes. CAP_E_DISK_FULL, CAP_E_MAP_FULL. */
 enum cap_error cap_store_stage_begin(struct cap_store *store, uint64_t body_len,
                                      uint64_t *ret_stage);
 
 /*
  * Writes the next piece of a stage, at most CAP_STAGE_STEP bytes of `body` (which reads the whole
- * body), in a durable transaction of its own; *ret_done once all of it is there. No cap_write is
- * open. On an error, drop the stage. CAP_E_DISK_FULL, CAP_E_MAP_FULL, CAP_E_INVALID_ARGUMENT for an
- * unknown stage, or as the body fails.
+ * body), durably; *ret_done once all of it is there. On an error, drop the stage. CAP_E_DISK_FULL,
+ * CAP_E_MAP_FULL, CAP_E_INVALID_ARGUMENT for an unknown stage, or as the body fails.
  */
 enum cap_error cap_store_stage_step(struct cap_store *store, uint64_t stage,
                                     const struct cap_source *body, bool *ret_done);
 
 /*
- * Drops a stage that was not linked; one that is not there is fine. No cap_write is open. After an
- * error the stage is dropped all the same: its room comes back with a later write or open.
+ * Drops a stage that no admission linked; one that is not there is fine. It is only marked:
+ * cap_store_sweep gives its room back.
  */
-enum cap_error cap_store_stage_drop(struct cap_store *store, uint64_t stage);
-
-/* The one write transaction. It sees everything committed before and its own puts. */
-enum cap_error cap_store_write_begin(struct cap_store *store, struct cap_write **ret_write);
-
-/* As cap_store_find, inside of the transaction: what resolves here is published when this commits.
- */
-enum cap_error cap_store_write_find(struct cap_write *write, const struct cap_hash *hash,
-                                    struct cap_info *ret_info);
+void cap_store_stage_drop(struct cap_store *store, uint64_t stage);
 
 /*
- * Stores a cap, or finds it there already: *ret_new says which. Where it was there, a stage is
- * dropped with the commit and a new content hash is indexed; nothing else changes. After an error
- * only cap_store_write_abort is allowed. CAP_E_DISK_FULL, CAP_E_MAP_FULL, CAP_E_INVALID_ARGUMENT
- * for a put that contradicts itself or a stage that is not a whole one of that length, or as
- * put->body fails.
+ * Gives back a bounded part of the room that dropped stages take; *ret_more when there is more to
+ * do. Does nothing when there is nothing to do. CAP_E_DISK_FULL, CAP_E_MAP_FULL: later perhaps.
  */
-enum cap_error cap_store_write_put(struct cap_write *write, const struct cap_put *put,
-                                   bool *ret_new);
-
-/*
- * Commits and syncs; the transaction is over whatever this returns. CAP_OK: all of it survives
- * power loss (P1). Any error: none of it is there, but for CAP_E_STORE_FAILED, after which only
- * opening again tells. After CAP_E_IO, too, nothing more should be acknowledged before the store is
- * opened again: of what the device lost it may tell only once, so that a retry can seem to succeed.
- */
-enum cap_error cap_store_write_commit(struct cap_write *write);
-
-/* Forgets the transaction and its puts; stages stay. NULL is fine. */
-void cap_store_write_abort(struct cap_write *write);
+enum cap_error cap_store_sweep(struct cap_store *store, bool *ret_more);
 
 #endif

@@ -1,11 +1,9 @@
 /*
- * The memory engine: for tests, with the semantics of the real one.
+ * The memory engine, with the semantics of the real one.
  *
- * A *version* is an immutable picture of the store: four sorted tables and the counts. A snapshot
- * holds a reference to the version of its time; a write fills a copy, and its commit makes that the
- * current one. So readers see exactly what was committed when they began, never wait, and a commit
- * costs O(caps): right for tests. Caps themselves are immutable, are never deleted, and belong to
- * the store; versions only point to them.
+ * Caps are immutable and never deleted, so a snapshot is a number: that of the last commit which it
+ * sees. A hash table holds the caps, each with the number of its commit; what the open transaction
+ * has put is PENDING. Listings and references are searched from end to end: right for tests.
  *
  * Windows hand out deliberately short spans, so that no test can rely on a body in one piece.
  */
@@ -15,68 +13,94 @@
 #include <stdlib.h>
 
 #include "lib/store/engine.h"
-#include "tests/support/memory_version.h"
 
 #define SPAN_SIZE 50000u /* a window of CAP_STORE_WINDOW then takes at most 7 spans */
+#define BUCKETS   4096u
+#define PENDING   UINT64_MAX
+
+struct memory_cap {
+    struct cap_hash hash;
+    struct cap_info info;
+    uint8_t *body;
+    struct cap_hash *roots;
+    struct cap_ref *refs;
+    uint64_t commit;
+    uint64_t stage; /* that its body came by, or 0 */
+    struct memory_cap *next;
+};
+
+struct memory_content {
+    struct cap_hash content_hash;
+    struct cap_hash hash;
+    uint64_t commit;
+    struct memory_content *next;
+};
 
 struct memory_stage {
     uint64_t id;
     uint64_t body_len;
-    struct cap_buf body;
-    bool linked; /* in the open cap_write */
+    uint64_t written;
+    uint8_t *body;
+    bool linked; /* in the open transaction */
+    bool dead;
     struct memory_stage *next;
 };
 
 struct memory_read {
     struct cap_read base;
-    struct memory_version *version;
-};
-
-struct memory_write {
-    struct cap_write base;
-    struct memory_version *version;
-    struct memory_cap *caps;
-    uint64_t bytes;   /* of bodies that were not staged: given back by an abort */
-    uint64_t dropped; /* of stages of known caps: given back by a commit */
+    uint64_t commit;
 };
 
 struct memory_store {
     struct cap_store base;
     uint64_t max_bytes;
 
-    pthread_mutex_t lock; /* of the next two, and of every version's references */
-    struct memory_version *current;
+    pthread_mutex_t lock; /* of the next five */
+    struct memory_cap *caps[BUCKETS];
+    size_t cap_count; /* in the table */
+    struct memory_content *contents;
+    uint64_t commit; /* the last one */
     uint32_t open_reads;
 
-    struct memory_cap *caps; /* from here on: the writer's thread only */
-    struct memory_stage *stages;
+    struct memory_stage *stages; /* from here on: the writer's thread only */
     uint64_t next_stage;
-    uint64_t used_bytes; /* of committed bodies and of stages */
-    struct memory_write write;
+    uint64_t used_bytes; /* of caps, put ones included, and of stages */
+    unsigned commits_to_fail;
+    enum cap_error commit_error;
 };
 
-static struct memory_store *memory_of(struct cap_store *store)
+static struct memory_store *memory_of(struct cap_store *base)
 {
-    return (struct memory_store *)store;
+    return STORE_CONTAINER_OF(base, struct memory_store, base);
 }
 
-static const struct memory_version *version_of(struct cap_read *read)
+static struct memory_read *read_of(struct cap_read *base)
 {
-    return ((struct memory_read *)read)->version;
+    return STORE_CONTAINER_OF(base, struct memory_read, base);
 }
 
-/* --- Versions --------------------------------------------------------------------------------- */
-
-static void version_release(struct memory_store *store, struct memory_version *version)
+static struct memory_cap **bucket_of(struct memory_store *store, const struct cap_hash *hash)
 {
-    unsigned left;
+    return &store->caps[cap_load16(hash->bytes) % BUCKETS];
+}
 
+/* PENDING for `commit` sees what the open transaction sees. */
+static struct memory_cap *find_cap(struct memory_store *store, const struct cap_hash *hash,
+                                   uint64_t commit)
+{
     pthread_mutex_lock(&store->lock);
-    left = --version->references;
-    pthread_mutex_unlock(&store->lock);
-    if (left == 0) {
-        memory_version_free(version);
+    struct memory_cap *cap = *bucket_of(store, hash);
+    while (cap != NULL && !cap_hash_equal(&cap->hash, hash)) {
+        cap = cap->next;
     }
+    bool visible = cap != NULL && cap->commit <= commit;
+    pthread_mutex_unlock(&store->lock);
+    return visible ? cap : NULL;
+}
+
+static const struct memory_cap *find_read(struct cap_read *base, const struct cap_hash *hash)
+{
+    return find_cap(memory_of(base->store), hash, read_of(base)->commit);
 }
 
 /* --- Reading ---------------------------------------------------------------------------------- */
@@ -84,15 +108,13 @@ static void version_release(struct memory_store *store, struct memory_version *v
 static enum cap_error memory_read_begin(struct cap_store *base, struct cap_read **ret_read)
 {
     struct memory_store *store = memory_of(base);
-    struct memory_read *read = malloc(sizeof(*read));
-
-    if (!read) {
+    struct memory_read *read = calloc(1, sizeof(*read));
+    if (read == NULL) {
         return CAP_E_NO_MEMORY;
     }
     read->base.store = base;
     pthread_mutex_lock(&store->lock);
-    read->version = store->current;
-    read->version->references++;
+    read->commit = store->commit;
     store->open_reads++;
     pthread_mutex_unlock(&store->lock);
     *ret_read = &read->base;
@@ -101,22 +123,18 @@ static enum cap_error memory_read_begin(struct cap_store *base, struct cap_read 
 
 static void memory_read_end(struct cap_read *base)
 {
-    struct memory_read *read = (struct memory_read *)base;
     struct memory_store *store = memory_of(base->store);
-
     pthread_mutex_lock(&store->lock);
     store->open_reads--;
     pthread_mutex_unlock(&store->lock);
-    version_release(store, read->version);
-    free(read);
+    free(read_of(base));
 }
 
 static enum cap_error memory_find(struct cap_read *base, const struct cap_hash *hash,
                                   struct cap_info *ret_info)
 {
-    const struct memory_cap *cap = memory_version_find(version_of(base), hash);
-
-    if (!cap) {
+    const struct memory_cap *cap = find_read(base, hash);
+    if (cap == NULL) {
         return CAP_E_NOT_FOUND;
     }
     *ret_info = cap->info;
@@ -127,66 +145,115 @@ static enum cap_error memory_window(struct cap_read *base, const struct cap_hash
                                     uint64_t offset, uint64_t len, struct iovec *ret_iov,
                                     int *ret_count, size_t *ret_len)
 {
-    const struct memory_cap *cap = memory_version_find(version_of(base), hash);
-    size_t at, rest;
-    int count = 0;
-
-    if (!cap) {
+    const struct memory_cap *cap = find_read(base, hash);
+    if (cap == NULL) {
         return CAP_E_NOT_FOUND;
     }
-    if (offset > cap->body.len) {
+    if (offset > cap->info.body_len) {
         return CAP_E_RANGE_OUT_OF_BODY;
     }
-    at = (size_t)offset;
-    rest = cap->body.len - at < len ? cap->body.len - at : (size_t)len;
-    *ret_len = rest;
-    while (rest > 0) {
-        size_t take = rest < SPAN_SIZE ? rest : SPAN_SIZE;
-
-        ret_iov[count++] = (struct iovec){cap->body.data + at, take};
-        at += take;
-        rest -= take;
+    if (len > cap->info.body_len - offset) {
+        len = cap->info.body_len - offset;
     }
-    *ret_count = count;
+    *ret_len = (size_t)len;
+    *ret_count = 0;
+    while (len > 0) {
+        uint64_t rest = SPAN_SIZE - offset % SPAN_SIZE;
+        size_t take = (size_t)(len < rest ? len : rest);
+        ret_iov[(*ret_count)++] = (struct iovec){cap->body + offset, take};
+        offset += take;
+        len -= take;
+    }
     return CAP_OK;
 }
 
 static enum cap_error memory_page_roots(struct cap_read *base, const struct cap_hash *hash,
                                         uint64_t first, size_t count, struct cap_hash *ret_roots)
 {
-    const struct memory_cap *cap = memory_version_find(version_of(base), hash);
-
-    if (!cap) {
+    const struct memory_cap *cap = find_read(base, hash);
+    if (cap == NULL) {
         return CAP_E_NOT_FOUND;
     }
     if (first > cap->info.page_count || count > cap->info.page_count - first) {
         return CAP_E_RANGE_OUT_OF_BODY;
     }
     if (count > 0) {
-        memcpy(ret_roots, cap->roots.data + first * CAP_HASH_SIZE, count * CAP_HASH_SIZE);
+        memcpy(ret_roots, cap->roots + first, count * sizeof(*ret_roots));
     }
     return CAP_OK;
+}
+
+static int compare_caps(const void *a, const void *b)
+{
+    const struct memory_cap *const *left = a;
+    const struct memory_cap *const *right = b;
+    return memcmp((*left)->hash.bytes, (*right)->hash.bytes, CAP_HASH_SIZE);
+}
+
+/* All caps of the snapshot in hash order; the caller frees the array. NULL: no memory. */
+static const struct memory_cap **all_caps(struct cap_read *base, size_t *ret_count)
+{
+    struct memory_store *store = memory_of(base->store);
+    size_t count = 0;
+    pthread_mutex_lock(&store->lock);
+    const struct memory_cap **caps = calloc(store->cap_count + 1, sizeof(*caps));
+    for (size_t i = 0; i < BUCKETS && caps != NULL; i++) {
+        for (const struct memory_cap *cap = store->caps[i]; cap != NULL; cap = cap->next) {
+            if (cap->commit <= read_of(base)->commit) {
+                caps[count++] = cap;
+            }
+        }
+    }
+    pthread_mutex_unlock(&store->lock);
+    if (count > 0) {
+        qsort(caps, count, sizeof(*caps), compare_caps);
+    }
+    *ret_count = count;
+    return caps;
 }
 
 static enum cap_error memory_list(struct cap_read *base, const struct cap_list_query *query,
                                   struct cap_listed *ret_items, size_t *ret_count,
                                   struct cap_hash *ret_last, bool *ret_more)
 {
-    const struct memory_table *caps = &version_of(base)->caps;
-    struct store_scan scan = {.query = query, .items = ret_items};
-
-    scan.last = store_scan_start(query);
-    for (size_t i = memory_table_seek(caps, scan.last.bytes); i < caps->count; i++) {
-        const struct cap_item *item = memory_table_at(caps, i);
-
-        if (!store_scan_offer(&scan, &item->hash, &item->cap->info)) {
-            break;
+    struct store_scan scan = {.query = query, .items = ret_items, .last = store_scan_start(query)};
+    struct cap_hash start = scan.last;
+    size_t count = 0;
+    bool go_on = true;
+    const struct memory_cap **caps = all_caps(base, &count);
+    if (caps == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < count && go_on; i++) {
+        if (memcmp(caps[i]->hash.bytes, start.bytes, CAP_HASH_SIZE) >= 0) {
+            go_on = store_scan_offer(&scan, &caps[i]->hash, &caps[i]->info);
         }
     }
+    free(caps);
     *ret_count = scan.count;
     *ret_last = scan.last;
     *ret_more = scan.more;
     return CAP_OK;
+}
+
+/* A page of references, filled in hash order. */
+struct ref_page {
+    const struct cap_hash *after;
+    size_t max;
+    struct cap_ref *refs;
+    size_t count;
+    bool more;
+};
+
+static void offer_ref(struct ref_page *page, const struct cap_hash *hash, uint8_t tables)
+{
+    if (page->after != NULL && memcmp(hash, page->after, CAP_HASH_SIZE) <= 0) {
+        return;
+    }
+    page->more = page->count == page->max;
+    if (!page->more) {
+        page->refs[page->count++] = (struct cap_ref){*hash, tables};
+    }
 }
 
 static enum cap_error memory_refs(struct cap_read *base, const struct cap_hash *hash,
@@ -194,31 +261,25 @@ static enum cap_error memory_refs(struct cap_read *base, const struct cap_hash *
                                   size_t max, struct cap_ref *ret_refs, size_t *ret_count,
                                   bool *ret_more)
 {
-    const struct memory_version *version = version_of(base);
-    const struct memory_table *table = direction == CAP_REFS_OUT ? &version->refs : &version->revs;
-    struct ref_item start = {.left = *hash};
+    struct ref_page page = {.after = after, .max = max, .refs = ret_refs};
     size_t count = 0;
-    bool more = false;
-
-    if (after) {
-        start.right = *after;
+    const struct memory_cap **caps = all_caps(base, &count);
+    if (caps == NULL) {
+        return CAP_E_NO_MEMORY;
     }
-    for (size_t i = memory_table_seek(table, &start); i < table->count && !more; i++) {
-        const struct ref_item *item = memory_table_at(table, i);
-
-        if (!cap_hash_equal(&item->left, hash)) {
-            break;
-        }
-        if (after && cap_hash_equal(&item->right, after)) {
-            continue;
-        }
-        more = count == max;
-        if (!more) {
-            ret_refs[count++] = (struct cap_ref){item->right, item->tables};
+    for (size_t i = 0; i < count; i++) {
+        for (uint64_t j = 0; j < caps[i]->info.ref_count; j++) {
+            const struct cap_ref *ref = &caps[i]->refs[j];
+            if (direction == CAP_REFS_OUT && cap_hash_equal(&caps[i]->hash, hash)) {
+                offer_ref(&page, &ref->hash, ref->tables);
+            } else if (direction == CAP_REFS_IN && cap_hash_equal(&ref->hash, hash)) {
+                offer_ref(&page, &caps[i]->hash, ref->tables);
+            }
         }
     }
-    *ret_count = count;
-    *ret_more = more;
+    free(caps);
+    *ret_count = page.count;
+    *ret_more = page.more;
     return CAP_OK;
 }
 
@@ -226,104 +287,102 @@ static enum cap_error memory_find_content(struct cap_read *base,
                                           const struct cap_hash *content_hash,
                                           struct cap_hash *ret_hash)
 {
-    const struct content_item *item =
-        memory_table_find(&version_of(base)->contents, content_hash->bytes);
-
-    if (!item) {
+    struct memory_store *store = memory_of(base->store);
+    pthread_mutex_lock(&store->lock);
+    const struct memory_content *content = store->contents;
+    while (content != NULL && (content->commit > read_of(base)->commit ||
+                               !cap_hash_equal(&content->content_hash, content_hash))) {
+        content = content->next;
+    }
+    pthread_mutex_unlock(&store->lock);
+    if (content == NULL) {
         return CAP_E_NOT_FOUND;
     }
-    *ret_hash = item->hash;
+    *ret_hash = content->hash;
     return CAP_OK;
 }
 
 static enum cap_error memory_counts(struct cap_read *base, struct cap_counts *ret_counts)
 {
-    *ret_counts = version_of(base)->counts;
+    size_t count = 0;
+    const struct memory_cap **caps = all_caps(base, &count);
+    if (caps == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    *ret_counts = (struct cap_counts){0};
+    for (size_t i = 0; i < count; i++) {
+        store_counts_add(ret_counts, &caps[i]->info);
+    }
+    free(caps);
     return CAP_OK;
 }
 
 static enum cap_error memory_space(struct cap_store *base, struct cap_space *ret_space)
 {
     struct memory_store *store = memory_of(base);
-    struct cap_space space = {.map_bytes = store->max_bytes};
-
     pthread_mutex_lock(&store->lock);
-    space.readers = store->open_reads;
+    *ret_space = (struct cap_space){
+        .map_bytes = store->max_bytes,
+        .readers = store->open_reads,
+    };
     pthread_mutex_unlock(&store->lock);
-    *ret_space = space;
     return CAP_OK;
 }
 
-static enum cap_error memory_tend(struct cap_store *base)
+static enum cap_error memory_clear_stale_readers(struct cap_store *base)
 {
-    (void)base; /* no readers of other processes */
+    (void)base;
     return CAP_OK;
 }
 
 /* --- Stages ----------------------------------------------------------------------------------- */
 
-static enum cap_error take_bytes(struct memory_store *store, uint64_t bytes)
-{
-    if (bytes > store->max_bytes - store->used_bytes) {
-        return CAP_E_MAP_FULL;
-    }
-    store->used_bytes += bytes;
-    return CAP_OK;
-}
-
-static enum cap_error append_source(struct cap_buf *buf, const struct cap_source *source,
-                                    uint64_t offset, size_t len)
-{
-    enum cap_error error = cap_buf_reserve(buf, len);
-
-    if (error == CAP_OK && len > 0) {
-        error = store_source_read(source, offset, buf->data + buf->len, len);
-    }
-    if (error == CAP_OK) {
-        buf->len += len;
-    }
-    return error;
-}
-
-static struct memory_stage *stage_of(const struct memory_store *store, uint64_t id)
+static struct memory_stage *stage_of(struct memory_store *store, uint64_t id)
 {
     struct memory_stage *stage = store->stages;
-
-    while (stage && stage->id != id) {
+    while (stage != NULL && (stage->id != id || stage->dead)) {
         stage = stage->next;
     }
     return stage;
 }
 
-static void stage_forget(struct memory_store *store, struct memory_stage *stage)
+static enum cap_error fail_commit(struct memory_store *store)
 {
-    struct memory_stage **link = &store->stages;
-
-    while (*link != stage) {
-        link = &(*link)->next;
+    if (atomic_load(&store->base.failure) != CAP_OK) {
+        return CAP_E_STORE_FAILED;
     }
-    *link = stage->next;
-    cap_buf_free(&stage->body);
-    free(stage);
+    if (store->commits_to_fail == 0) {
+        return CAP_OK;
+    }
+    store->commits_to_fail--;
+    if (store->commit_error == CAP_E_IO || store->commit_error == CAP_E_STORE_FAILED) {
+        atomic_store(&store->base.failure, store->commit_error);
+    }
+    return store->commit_error;
 }
 
 static enum cap_error memory_stage_begin(struct cap_store *base, uint64_t body_len,
                                          uint64_t *ret_stage)
 {
     struct memory_store *store = memory_of(base);
-    struct memory_stage *stage;
-
     if (body_len > store->max_bytes - store->used_bytes) {
         return CAP_E_MAP_FULL;
     }
-    stage = calloc(1, sizeof(*stage));
-    if (!stage) {
+    struct memory_stage *stage = calloc(1, sizeof(*stage));
+    uint8_t *body = malloc(body_len + 1);
+    if (stage == NULL || body == NULL) {
+        free(stage);
+        free(body);
         return CAP_E_NO_MEMORY;
     }
-    stage->id = store->next_stage++;
-    stage->body_len = body_len;
-    stage->next = store->stages;
+    *stage = (struct memory_stage){
+        .id = ++store->next_stage,
+        .body_len = body_len,
+        .body = body,
+        .next = store->stages,
+    };
     store->stages = stage;
+    store->used_bytes += body_len;
     *ret_stage = stage->id;
     return CAP_OK;
 }
@@ -333,307 +392,308 @@ static enum cap_error memory_stage_step(struct cap_store *base, uint64_t id,
 {
     struct memory_store *store = memory_of(base);
     struct memory_stage *stage = stage_of(store, id);
-    uint64_t rest;
-    size_t take;
-    enum cap_error error;
-
-    if (!stage) {
+    if (stage == NULL) {
         return CAP_E_INVALID_ARGUMENT;
     }
-    rest = stage->body_len - stage->body.len;
-    take = (size_t)(rest < CAP_STAGE_STEP ? rest : CAP_STAGE_STEP);
-    error = take_bytes(store, take);
-    if (error != CAP_OK) {
-        return error;
-    }
-    error = append_source(&stage->body, body, stage->body.len, take);
-    if (error != CAP_OK) {
-        store->used_bytes -= take;
-        return error;
-    }
-    *ret_done = stage->body.len == stage->body_len;
-    return CAP_OK;
-}
-
-static enum cap_error memory_stage_drop(struct cap_store *base, uint64_t id)
-{
-    struct memory_store *store = memory_of(base);
-    struct memory_stage *stage = stage_of(store, id);
-
-    if (!stage) {
-        return CAP_OK;
-    }
-    store->used_bytes -= stage->body.len;
-    stage_forget(store, stage);
-    return CAP_OK;
-}
-
-/* --- Writing ---------------------------------------------------------------------------------- */
-
-static struct memory_write *write_of(struct cap_write *base)
-{
-    return (struct memory_write *)base;
-}
-
-static void caps_free(struct memory_cap *cap)
-{
-    while (cap) {
-        struct memory_cap *next = cap->next;
-
-        cap_buf_free(&cap->body);
-        cap_buf_free(&cap->roots);
-        free(cap);
-        cap = next;
-    }
-}
-
-/* `current` changes only on the writer's own thread, so it is read here without the lock. */
-static enum cap_error memory_write_begin(struct cap_store *base, struct cap_write **ret_write)
-{
-    struct memory_store *store = memory_of(base);
-    struct memory_write *write = &store->write;
-
-    write->version = memory_version_copy(store->current);
-    if (!write->version) {
-        return CAP_E_NO_MEMORY;
-    }
-    write->caps = NULL;
-    write->bytes = 0;
-    write->dropped = 0;
-    *ret_write = &write->base;
-    return CAP_OK;
-}
-
-static enum cap_error memory_write_find(struct cap_write *base, const struct cap_hash *hash,
-                                        struct cap_info *ret_info)
-{
-    const struct memory_cap *cap = memory_version_find(write_of(base)->version, hash);
-
-    if (!cap) {
-        return CAP_E_NOT_FOUND;
-    }
-    *ret_info = cap->info;
-    return CAP_OK;
-}
-
-static enum cap_error put_content(struct memory_version *version, const struct cap_put *put)
-{
-    struct content_item item = {put->info.content_hash, put->hash};
-
-    if (!put->info.has_content_hash ||
-        memory_table_find(&version->contents, item.content_hash.bytes)) {
-        return CAP_OK;
-    }
-    return memory_table_put(&version->contents, &item);
-}
-
-static enum cap_error put_refs(struct memory_version *version, const struct cap_put *put)
-{
-    for (size_t i = 0; i < put->ref_count; i++) {
-        const struct cap_ref *ref = &put->refs[i];
-        struct ref_item out = {put->hash, ref->hash, ref->tables};
-        struct ref_item in = {ref->hash, put->hash, ref->tables};
-        enum cap_error error = memory_table_put(&version->refs, &out);
-
-        if (error == CAP_OK) {
-            error = memory_table_put(&version->revs, &in);
-        }
-        if (error != CAP_OK) {
-            return error;
-        }
-    }
-    return CAP_OK;
-}
-
-/* A staged body is copied: an abort gives the stage back. */
-static enum cap_error fill_body(struct memory_write *write, const struct cap_put *put,
-                                const struct memory_stage *stage, struct memory_cap *cap)
-{
-    struct memory_store *store = memory_of(write->base.store);
-    enum cap_error error;
-
-    if (stage) {
-        return cap_buf_append(&cap->body, stage->body.data, stage->body.len);
-    }
-    error = take_bytes(store, put->info.body_len);
-    if (error != CAP_OK) {
-        return error;
-    }
-    write->bytes += put->info.body_len;
-    return append_source(&cap->body, &put->body, 0, (size_t)put->info.body_len);
-}
-
-static enum cap_error put_new(struct memory_write *write, const struct cap_put *put,
-                              const struct memory_stage *stage)
-{
-    struct cap_item item = {.hash = put->hash};
-    struct memory_cap *cap = calloc(1, sizeof(*cap));
-    enum cap_error error;
-
-    if (!cap) {
-        return CAP_E_NO_MEMORY;
-    }
-    cap->next = write->caps; /* the write owns it from here on */
-    write->caps = cap;
-    cap->info = put->info;
-    item.cap = cap;
-    error = fill_body(write, put, stage, cap);
-    if (error == CAP_OK && put->info.page_count > 0) {
-        error = cap_buf_append(&cap->roots, put->page_roots,
-                               (size_t)put->info.page_count * CAP_HASH_SIZE);
+    uint64_t rest = stage->body_len - stage->written;
+    uint64_t len = rest < CAP_STAGE_STEP ? rest : CAP_STAGE_STEP;
+    enum cap_error error =
+        store_source_read(body, stage->written, stage->body + stage->written, (size_t)len);
+    if (error == CAP_OK) {
+        error = fail_commit(store);
     }
     if (error == CAP_OK) {
-        error = memory_table_put(&write->version->caps, &item);
-    }
-    if (error == CAP_OK) {
-        error = put_refs(write->version, put);
-    }
-    if (error == CAP_OK) {
-        error = put_content(write->version, put);
-    }
-    if (error == CAP_OK) {
-        store_counts_add(&write->version->counts, &put->info);
+        stage->written += len;
+        *ret_done = stage->written == stage->body_len;
     }
     return error;
 }
 
-static enum cap_error memory_write_put(struct cap_write *base, const struct cap_put *put,
-                                       bool *ret_new)
+static void memory_stage_drop(struct cap_store *base, uint64_t id)
 {
-    struct memory_write *write = write_of(base);
-    struct memory_stage *stage = NULL;
-    enum cap_error error;
-    bool is_new;
-
-    if (put->stage != 0) {
-        stage = stage_of(memory_of(base->store), put->stage);
-        if (!stage || stage->linked || stage->body_len != put->info.body_len ||
-            stage->body.len != stage->body_len) {
-            return CAP_E_INVALID_ARGUMENT;
-        }
-        stage->linked = true;
+    struct memory_stage *stage = stage_of(memory_of(base), id);
+    if (stage != NULL) {
+        stage->dead = true;
     }
-    is_new = !memory_version_find(write->version, &put->hash);
-    error = is_new ? put_new(write, put, stage) : put_content(write->version, put);
+}
+
+/* One stage per call. */
+static enum cap_error memory_sweep(struct cap_store *base, bool *ret_more)
+{
+    struct memory_store *store = memory_of(base);
+    struct memory_stage **link = &store->stages;
+    while (*link != NULL && !(*link)->dead) {
+        link = &(*link)->next;
+    }
+    struct memory_stage *stage = *link;
+    *ret_more = stage != NULL;
+    if (stage != NULL) {
+        *link = stage->next;
+        store->used_bytes -= stage->body_len;
+        free(stage->body);
+        free(stage);
+    }
+    return CAP_OK;
+}
+
+/* --- Transactions ----------------------------------------------------------------------------- */
+
+static void free_cap(struct memory_cap *cap)
+{
+    free(cap->body);
+    free(cap->roots);
+    free(cap->refs);
+    free(cap);
+}
+
+static enum cap_error begin(struct cap_store *base)
+{
+    return atomic_load(&base->failure) != CAP_OK ? CAP_E_STORE_FAILED : CAP_OK;
+}
+
+static enum cap_error find(struct cap_store *base, const struct cap_hash *hash,
+                           enum cap_kind *ret_kind)
+{
+    const struct memory_cap *cap = find_cap(memory_of(base), hash, PENDING);
+    if (cap == NULL) {
+        return CAP_E_NOT_FOUND;
+    }
+    *ret_kind = cap->info.kind;
+    return CAP_OK;
+}
+
+static void *copy(const void *from, size_t size)
+{
+    void *to = malloc(size + 1);
+    if (to != NULL && size > 0) {
+        memcpy(to, from, size);
+    }
+    return to;
+}
+
+static enum cap_error put_new(struct memory_store *store, const struct cap_put *put,
+                              struct memory_stage *stage)
+{
+    struct memory_cap *cap = calloc(1, sizeof(*cap));
+    if (cap == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    cap->hash = put->hash;
+    cap->info = put->info;
+    cap->stage = put->stage;
+    cap->roots = copy(put->page_roots, put->info.page_count * sizeof(*cap->roots));
+    cap->refs = copy(put->refs, put->ref_count * sizeof(*cap->refs));
+    enum cap_error error = cap->roots == NULL || cap->refs == NULL ? CAP_E_NO_MEMORY : CAP_OK;
+    if (error == CAP_OK && stage == NULL) {
+        cap->body = malloc(put->info.body_len + 1);
+        error = cap->body == NULL
+                    ? CAP_E_NO_MEMORY
+                    : store_source_read(&put->body, 0, cap->body, (size_t)put->info.body_len);
+    }
     if (error != CAP_OK) {
+        free_cap(cap);
         return error;
     }
-    if (stage && !is_new) {
-        write->dropped += stage->body_len;
-    }
-    *ret_new = is_new;
-    return CAP_OK;
-}
-
-static void settle_stages(struct memory_store *store, bool committed)
-{
-    struct memory_stage *stage = store->stages;
-
-    while (stage) {
-        struct memory_stage *next = stage->next;
-
-        if (stage->linked && committed) {
-            stage_forget(store, stage);
-        } else {
-            stage->linked = false;
-        }
-        stage = next;
-    }
-}
-
-static enum cap_error memory_write_commit(struct cap_write *base)
-{
-    struct memory_write *write = write_of(base);
-    struct memory_store *store = memory_of(base->store);
-    struct memory_version *old = store->current;
-
-    while (write->caps) {
-        struct memory_cap *cap = write->caps;
-
-        write->caps = cap->next;
-        cap->next = store->caps;
-        store->caps = cap;
-    }
-    store->used_bytes -= write->dropped;
-    settle_stages(store, true);
+    store->used_bytes += stage == NULL ? put->info.body_len : 0;
+    cap->commit = PENDING;
     pthread_mutex_lock(&store->lock);
-    store->current = write->version;
+    cap->next = *bucket_of(store, &cap->hash);
+    *bucket_of(store, &cap->hash) = cap;
+    store->cap_count++;
     pthread_mutex_unlock(&store->lock);
-    version_release(store, old);
-    write->version = NULL;
     return CAP_OK;
 }
 
-static void memory_write_abort(struct cap_write *base)
+/* Behind the older ones, which win. */
+static enum cap_error put_content(struct memory_store *store, const struct cap_put *put)
 {
-    struct memory_write *write = write_of(base);
-    struct memory_store *store = memory_of(base->store);
-
-    store->used_bytes -= write->bytes;
-    settle_stages(store, false);
-    caps_free(write->caps);
-    write->caps = NULL;
-    memory_version_free(write->version);
-    write->version = NULL;
+    struct memory_content *content = calloc(1, sizeof(*content));
+    if (content == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    content->content_hash = put->info.content_hash;
+    content->hash = put->hash;
+    content->commit = PENDING;
+    pthread_mutex_lock(&store->lock);
+    struct memory_content **end = &store->contents;
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    *end = content;
+    pthread_mutex_unlock(&store->lock);
+    return CAP_OK;
 }
 
-/* --- Life ------------------------------------------------------------------------------------- */
+static enum cap_error put(struct cap_store *base, const struct cap_put *put, bool *ret_new)
+{
+    struct memory_store *store = memory_of(base);
+    struct memory_stage *stage = NULL;
+    if (put->stage != 0) {
+        stage = stage_of(store, put->stage);
+        if (stage == NULL || stage->linked || stage->body_len != put->info.body_len ||
+            stage->written != stage->body_len) {
+            return CAP_E_INVALID_ARGUMENT;
+        }
+    }
+    bool is_new = find_cap(store, &put->hash, PENDING) == NULL;
+    enum cap_error error = CAP_OK;
+    if (is_new && stage == NULL && put->info.body_len > store->max_bytes - store->used_bytes) {
+        error = CAP_E_MAP_FULL;
+    } else if (is_new) {
+        error = put_new(store, put, stage);
+    }
+    if (error == CAP_OK && put->info.has_content_hash) {
+        error = put_content(store, put);
+    }
+    if (error == CAP_OK) {
+        *ret_new = is_new;
+        if (stage != NULL) {
+            stage->linked = true;
+        }
+    }
+    return error;
+}
+
+/* Keeps or forgets a cap of the transaction that ends. The lock is held. */
+static void settle_cap(struct memory_store *store, struct memory_cap **link, bool committed)
+{
+    struct memory_cap *cap = *link;
+    if (committed) {
+        cap->commit = store->commit;
+        if (cap->stage != 0) {
+            struct memory_stage *stage = stage_of(store, cap->stage);
+            cap->body = stage->body;
+            stage->body = NULL;
+            store->used_bytes += stage->body_len; /* the sweep takes them off again */
+        }
+        return;
+    }
+    *link = cap->next;
+    store->cap_count--;
+    store->used_bytes -= cap->stage == 0 ? cap->info.body_len : 0;
+    free_cap(cap);
+}
+
+static void settle(struct memory_store *store, bool committed)
+{
+    pthread_mutex_lock(&store->lock);
+    store->commit += committed;
+    for (size_t i = 0; i < BUCKETS; i++) {
+        struct memory_cap **link = &store->caps[i];
+        while (*link != NULL) {
+            struct memory_cap *cap = *link;
+            if (cap->commit == PENDING) {
+                settle_cap(store, link, committed);
+            }
+            link = *link == cap ? &cap->next : link;
+        }
+    }
+    struct memory_content **next = &store->contents;
+    while (*next != NULL) {
+        struct memory_content *content = *next;
+        if (content->commit == PENDING && !committed) {
+            *next = content->next;
+            free(content);
+            continue;
+        }
+        content->commit = content->commit == PENDING ? store->commit : content->commit;
+        next = &content->next;
+    }
+    pthread_mutex_unlock(&store->lock);
+    for (struct memory_stage *stage = store->stages; stage != NULL; stage = stage->next) {
+        stage->dead |= stage->linked && committed;
+        stage->linked = false;
+    }
+}
+
+static void abort_puts(struct cap_store *base)
+{
+    settle(memory_of(base), false);
+}
+
+static enum cap_error commit(struct cap_store *base)
+{
+    enum cap_error error = fail_commit(memory_of(base));
+    settle(memory_of(base), error == CAP_OK);
+    return error;
+}
+
+static void memory_admit(struct cap_store *base, struct cap_admission *const *admissions,
+                         size_t count, const struct cap_admit_watch *watch)
+{
+    static const struct store_transactions transactions = {
+        .begin = begin,
+        .find = find,
+        .put = put,
+        .commit = commit,
+        .abort = abort_puts,
+    };
+    store_admit(base, &transactions, admissions, count, watch);
+}
+
+/* --- The engine ------------------------------------------------------------------------------- */
 
 static void memory_close(struct cap_store *base)
 {
     struct memory_store *store = memory_of(base);
-
-    while (store->stages) {
-        stage_forget(store, store->stages);
+    for (size_t i = 0; i < BUCKETS; i++) {
+        for (struct memory_cap *cap = store->caps[i]; cap != NULL; cap = store->caps[i]) {
+            store->caps[i] = cap->next;
+            free_cap(cap);
+        }
     }
-    memory_version_free(store->current);
-    caps_free(store->caps);
+    for (struct memory_content *content = store->contents; content != NULL;
+         content = store->contents) {
+        store->contents = content->next;
+        free(content);
+    }
+    for (struct memory_stage *stage = store->stages; stage != NULL; stage = store->stages) {
+        store->stages = stage->next;
+        free(stage->body);
+        free(stage);
+    }
     pthread_mutex_destroy(&store->lock);
     free(store);
 }
 
-static const struct cap_store_ops memory_ops = {
-    .name = "memory",
-    .close = memory_close,
-    .space = memory_space,
-    .tend = memory_tend,
-    .read_begin = memory_read_begin,
-    .read_end = memory_read_end,
-    .find = memory_find,
-    .window = memory_window,
-    .page_roots = memory_page_roots,
-    .list = memory_list,
-    .refs = memory_refs,
-    .find_content = memory_find_content,
-    .counts = memory_counts,
-    .stage_begin = memory_stage_begin,
-    .stage_step = memory_stage_step,
-    .stage_drop = memory_stage_drop,
-    .write_begin = memory_write_begin,
-    .write_find = memory_write_find,
-    .write_put = memory_write_put,
-    .write_commit = memory_write_commit,
-    .write_abort = memory_write_abort,
-};
-
 enum cap_error cap_store_memory_new(const uint8_t id[CAP_STORE_ID_SIZE], uint64_t max_bytes,
                                     struct cap_store **ret_store)
 {
+    static const struct cap_store_ops ops = {
+        .name = "memory",
+        .close = memory_close,
+        .space = memory_space,
+        .clear_stale_readers = memory_clear_stale_readers,
+        .read_begin = memory_read_begin,
+        .read_end = memory_read_end,
+        .find = memory_find,
+        .window = memory_window,
+        .page_roots = memory_page_roots,
+        .list = memory_list,
+        .refs = memory_refs,
+        .find_content = memory_find_content,
+        .counts = memory_counts,
+        .admit = memory_admit,
+        .stage_begin = memory_stage_begin,
+        .stage_step = memory_stage_step,
+        .stage_drop = memory_stage_drop,
+        .sweep = memory_sweep,
+    };
     struct memory_store *store = calloc(1, sizeof(*store));
-
-    if (!store) {
+    if (store == NULL) {
         return CAP_E_NO_MEMORY;
     }
-    store->current = memory_version_new();
-    if (!store->current) {
-        free(store);
-        return CAP_E_NO_MEMORY;
-    }
-    store->base.ops = &memory_ops;
+    store->base.ops = &ops;
     memcpy(store->base.id, id, CAP_STORE_ID_SIZE);
     store->max_bytes = max_bytes;
-    store->next_stage = 1;
     pthread_mutex_init(&store->lock, NULL);
     *ret_store = &store->base;
     return CAP_OK;
+}
+
+void cap_store_memory_fail_commits(struct cap_store *base, unsigned count, enum cap_error error)
+{
+    struct memory_store *store = memory_of(base);
+    store->commits_to_fail = count;
+    store->commit_error = error;
 }

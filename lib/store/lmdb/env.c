@@ -146,6 +146,9 @@ enum cap_error lmdb_state_put(const struct lmdb_store *store, MDB_txn *txn,
 
 enum cap_error lmdb_begin(struct lmdb_store *store, MDB_txn **ret_txn)
 {
+    if (atomic_load(&store->base.failure) != CAP_OK) {
+        return CAP_E_STORE_FAILED;
+    }
     return lmdb_error(store->fd, mdb_txn_begin(store->env, NULL, 0, ret_txn));
 }
 
@@ -164,11 +167,15 @@ static bool is_dead(struct lmdb_store *store)
 enum cap_error lmdb_commit(struct lmdb_store *store, MDB_txn *txn)
 {
     int rc = mdb_txn_commit(txn);
-
+    store->knows_free = false;
     if (rc == 0) {
         return CAP_OK;
     }
-    return is_dead(store) ? CAP_E_STORE_FAILED : lmdb_error(store->fd, rc);
+    enum cap_error error = is_dead(store) ? CAP_E_STORE_FAILED : lmdb_error(store->fd, rc);
+    if (error == CAP_E_STORE_FAILED || error == CAP_E_IO) {
+        atomic_store(&store->base.failure, error);
+    }
+    return error;
 }
 
 /* --- Room ------------------------------------------------------------------------------------- */
@@ -256,7 +263,6 @@ enum cap_error lmdb_check_room(struct lmdb_store *store, uint64_t bytes)
     uint64_t need_map = need + headroom(store);
     uint64_t need_disk = need + DISK_HEADROOM / store->page_size;
     uint64_t disk = disk_free(store->fd) / store->page_size;
-    uint64_t free_pages;
     struct tail tail;
     enum cap_error error = measure_tail(store, &tail);
 
@@ -267,14 +273,18 @@ enum cap_error lmdb_check_room(struct lmdb_store *store, uint64_t bytes)
     if (tail.map_pages >= need_map && disk >= need_disk) {
         return CAP_OK;
     }
-    error = lmdb_count_free(store, &free_pages);
-    if (error != CAP_OK) {
-        return error;
+    /* The committed list changes with a commit only: one walk, however many puts ask. */
+    if (!store->knows_free) {
+        error = lmdb_count_free(store, &store->free_pages);
+        if (error != CAP_OK) {
+            return error;
+        }
+        store->knows_free = true;
     }
-    if (tail.map_pages + free_pages < need_map) {
+    if (tail.map_pages + store->free_pages < need_map) {
         return CAP_E_MAP_FULL;
     }
-    return disk + free_pages < need_disk ? CAP_E_DISK_FULL : CAP_OK;
+    return disk + store->free_pages < need_disk ? CAP_E_DISK_FULL : CAP_OK;
 }
 
 enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)
@@ -303,7 +313,7 @@ enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)
     return CAP_OK;
 }
 
-enum cap_error lmdb_tend(struct cap_store *base)
+enum cap_error lmdb_clear_stale_readers(struct cap_store *base)
 {
     struct lmdb_store *store = lmdb_of(base);
     int dead;

@@ -45,17 +45,24 @@ struct lmdb_read {
     struct lmdb_read *next; /* in the store's idle list */
 };
 
+/* What the open write transaction makes of a stage if it commits. */
+enum lmdb_stage_use {
+    LMDB_STAGE_FREE, /* nothing */
+    LMDB_STAGE_LINKED,
+    LMDB_STAGE_GIVEN_UP, /* its cap was there */
+};
+
 /* A stage of this life; what `stages` lists and this does not is dead and gets swept. */
 struct lmdb_stage {
     uint64_t body;
     uint64_t body_len;
     uint64_t written;
-    bool linked; /* in the open cap_write: gone when it commits */
+    enum lmdb_stage_use use;
     struct lmdb_stage *next;
 };
 
+/* The write transaction that is open. */
 struct lmdb_write {
-    struct cap_write base;
     MDB_txn *txn;
     struct store_state state;
     uint64_t bytes; /* roughly what the puts so far take */
@@ -81,14 +88,16 @@ struct lmdb_store {
 
     struct lmdb_stage *stages; /* from here on: the writer's thread only */
     uint64_t next_body;
-    bool sweep; /* there may be dead stages */
+    bool sweep;          /* there may be dead stages */
+    bool knows_free;     /* since the last commit: */
+    uint64_t free_pages; /* in LMDB's free list */
     struct lmdb_write write;
 };
 
 /* The engine behind a store that lmdb_open.c made. */
 static inline struct lmdb_store *lmdb_of(struct cap_store *store)
 {
-    return (struct lmdb_store *)store;
+    return STORE_CONTAINER_OF(store, struct lmdb_store, base);
 }
 
 /* --- lmdb/env.c ----------------------------------------------------------------------------- */
@@ -123,10 +132,13 @@ enum cap_error lmdb_state_get(const struct lmdb_store *store, MDB_txn *txn,
 enum cap_error lmdb_state_put(const struct lmdb_store *store, MDB_txn *txn,
                               const struct store_state *state);
 
-/* A write transaction. Writer only. */
+/* A write transaction; CAP_E_STORE_FAILED after a commit that failed for good. Writer only. */
 enum cap_error lmdb_begin(struct lmdb_store *store, MDB_txn **ret_txn);
 
-/* Commits; tells a commit that failed from one after which the environment is dead. */
+/*
+ * Commits. Every commit of the engine passes here: after CAP_E_IO or CAP_E_STORE_FAILED no write
+ * transaction begins any more.
+ */
 enum cap_error lmdb_commit(struct lmdb_store *store, MDB_txn *txn);
 
 /*
@@ -141,8 +153,8 @@ enum cap_error lmdb_count_free(struct lmdb_store *store, uint64_t *ret_pages);
 /* The operation space of engine.h. */
 enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space);
 
-/* The operation tend of engine.h. */
-enum cap_error lmdb_tend(struct cap_store *base);
+/* The operation clear_stale_readers of engine.h. */
+enum cap_error lmdb_clear_stale_readers(struct cap_store *base);
 
 /* --- lmdb/read.c ---------------------------------------------------------------------------- */
 
@@ -209,13 +221,6 @@ struct lmdb_stage *lmdb_stage_of(const struct lmdb_store *store, uint64_t body);
 /* Takes a stage off the list of the living and frees it. */
 void lmdb_stage_forget(struct lmdb_store *store, struct lmdb_stage *stage);
 
-/* Deletes a bounded part of the dead stages in a transaction of its own; *ret_more if any is left.
- */
-enum cap_error lmdb_sweep(struct lmdb_store *store, bool *ret_more);
-
-/* Takes a chance to sweep a little; what it cannot do now stays for later. */
-void lmdb_try_sweep(struct lmdb_store *store);
-
 /* The operation stage_begin of engine.h. */
 enum cap_error lmdb_stage_begin(struct cap_store *base, uint64_t body_len, uint64_t *ret_stage);
 
@@ -224,25 +229,16 @@ enum cap_error lmdb_stage_step(struct cap_store *base, uint64_t id, const struct
                                bool *ret_done);
 
 /* The operation stage_drop of engine.h. */
-enum cap_error lmdb_stage_drop(struct cap_store *base, uint64_t id);
+void lmdb_stage_drop(struct cap_store *base, uint64_t id);
+
+/* The operation sweep of engine.h. */
+enum cap_error lmdb_sweep(struct cap_store *base, bool *ret_more);
 
 /* --- lmdb/write.c --------------------------------------------------------------------------- */
 
-/* The operation write_begin of engine.h. */
-enum cap_error lmdb_write_begin(struct cap_store *base, struct cap_write **ret_write);
-
-/* The operation write_find of engine.h. */
-enum cap_error lmdb_write_find(struct cap_write *base, const struct cap_hash *hash,
-                               struct cap_info *ret_info);
-
-/* The operation write_put of engine.h. */
-enum cap_error lmdb_write_put(struct cap_write *base, const struct cap_put *put, bool *ret_new);
-
-/* The operation write_commit of engine.h. */
-enum cap_error lmdb_write_commit(struct cap_write *base);
-
-/* The operation write_abort of engine.h. */
-void lmdb_write_abort(struct cap_write *base);
+/* The operation admit of engine.h. */
+void lmdb_admit(struct cap_store *base, struct cap_admission *const *admissions, size_t count,
+                const struct cap_admit_watch *watch);
 
 /* --- lmdb/open.c ---------------------------------------------------------------------------- */
 

@@ -459,7 +459,7 @@ static enum cap_error sweep_all(struct lmdb_store *store)
 
     store->sweep = true;
     while (more && error == CAP_OK) {
-        error = lmdb_sweep(store, &more);
+        error = lmdb_sweep(&store->base, &more);
     }
     return error == CAP_E_DISK_FULL || error == CAP_E_MAP_FULL ? CAP_OK : error;
 }
@@ -496,19 +496,19 @@ static void lmdb_close(struct cap_store *base)
 {
     struct lmdb_store *store = lmdb_of(base);
 
-    while (store->idle) {
+    while (store->idle != NULL) {
         struct lmdb_read *read = store->idle;
 
         store->idle = read->next;
         lmdb_read_free(read);
     }
-    while (store->stages) {
+    while (store->stages != NULL) {
         lmdb_stage_forget(store, store->stages);
     }
-    if (store->gauge) {
+    if (store->gauge != NULL) {
         mdb_txn_abort(store->gauge);
     }
-    if (store->env) {
+    if (store->env != NULL) {
         mdb_env_close(store->env);
     }
     pthread_mutex_destroy(&store->lock);
@@ -520,7 +520,7 @@ static const struct cap_store_ops lmdb_ops = {
     .name = "lmdb",
     .close = lmdb_close,
     .space = lmdb_space,
-    .tend = lmdb_tend,
+    .clear_stale_readers = lmdb_clear_stale_readers,
     .read_begin = lmdb_read_begin,
     .read_end = lmdb_read_end,
     .find = lmdb_find,
@@ -533,18 +533,15 @@ static const struct cap_store_ops lmdb_ops = {
     .stage_begin = lmdb_stage_begin,
     .stage_step = lmdb_stage_step,
     .stage_drop = lmdb_stage_drop,
-    .write_begin = lmdb_write_begin,
-    .write_find = lmdb_write_find,
-    .write_put = lmdb_write_put,
-    .write_commit = lmdb_write_commit,
-    .write_abort = lmdb_write_abort,
+    .sweep = lmdb_sweep,
+    .admit = lmdb_admit,
 };
 
 static struct lmdb_store *new_store(const struct cap_store_lmdb_config *config)
 {
     struct lmdb_store *store = calloc(1, sizeof(*store));
 
-    if (!store) {
+    if (store == NULL) {
         return NULL;
     }
     store->base.ops = &lmdb_ops;
@@ -569,7 +566,7 @@ static enum cap_error open_in(const struct cap_store_lmdb_config *config, int di
         return error;
     }
     store = new_store(config);
-    if (!store) {
+    if (store == NULL) {
         return CAP_E_NO_MEMORY;
     }
     error = open_store(store, config, dir, path);

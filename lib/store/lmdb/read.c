@@ -16,7 +16,7 @@ static struct lmdb_store *store_of(const struct lmdb_read *read)
 
 static struct lmdb_read *read_of(struct cap_read *base)
 {
-    return (struct lmdb_read *)base;
+    return STORE_CONTAINER_OF(base, struct lmdb_read, base);
 }
 
 /* --- Snapshots -------------------------------------------------------------------------------- */
@@ -37,7 +37,7 @@ static enum cap_error take_slot(struct lmdb_store *store, struct lmdb_read **ret
         struct lmdb_read *idle = store->idle;
 
         store->open_reads++;
-        if (idle) {
+        if (idle != NULL) {
             store->idle = idle->next;
             store->idle_count--;
         }
@@ -74,7 +74,7 @@ static enum cap_error new_read(struct lmdb_store *store, struct lmdb_read **ret_
     struct lmdb_read *read = calloc(1, sizeof(*read));
     int rc;
 
-    if (!read) {
+    if (read == NULL) {
         return CAP_E_NO_MEMORY;
     }
     rc = begin_txn(store, &read->txn);
@@ -96,7 +96,7 @@ enum cap_error lmdb_read_begin(struct cap_store *base, struct cap_read **ret_rea
     if (error != CAP_OK) {
         return error;
     }
-    if (read) {
+    if (read != NULL) {
         error = lmdb_error(store->fd, mdb_txn_renew(read->txn));
         if (error != CAP_OK) {
             lmdb_read_free(read);
@@ -127,7 +127,7 @@ void lmdb_read_end(struct cap_read *base)
         read = NULL;
     }
     pthread_mutex_unlock(&store->lock);
-    if (read) {
+    if (read != NULL) {
         lmdb_read_free(read);
     }
 }
@@ -405,7 +405,7 @@ static enum cap_error take_ref(struct ref_walk *walk, const MDB_val *key, const 
     }
     memcpy(ref.hash.bytes, (const uint8_t *)key->mv_data + CAP_HASH_SIZE, CAP_HASH_SIZE);
     ref.tables = *(const uint8_t *)value->mv_data;
-    if (walk->after && cap_hash_equal(&ref.hash, walk->after)) {
+    if (walk->after != NULL && cap_hash_equal(&ref.hash, walk->after)) {
         return CAP_OK;
     }
     if (walk->count == walk->max) {
@@ -424,7 +424,7 @@ static enum cap_error walk_refs(struct lmdb_store *store, MDB_cursor *cursor, st
     int rc;
 
     memcpy(start, walk->hash->bytes, CAP_HASH_SIZE);
-    if (walk->after) {
+    if (walk->after != NULL) {
         memcpy(start + CAP_HASH_SIZE, walk->after->bytes, CAP_HASH_SIZE);
     }
     for (rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE); rc == 0 && !walk->more;

@@ -6,8 +6,8 @@
  * lists such ids. The transaction that admits the cap only takes the id off that list.
  *
  * A stage that nobody will link is *dead*: one from before the store was opened, or one that was
- * dropped when there was no room to delete. Dead stages are swept in bounded transactions, at open
- * and then before writes, and whatever cannot be done now stays listed for the next time.
+ * dropped, or whose cap was there already. Dead stages are swept in bounded transactions, at open
+ * and as the writer calls; what cannot be swept now stays listed for the next time.
  */
 #include <stdlib.h>
 
@@ -96,7 +96,7 @@ struct lmdb_stage *lmdb_stage_of(const struct lmdb_store *store, uint64_t body)
 {
     struct lmdb_stage *stage = store->stages;
 
-    while (stage && stage->body != body) {
+    while (stage != NULL && stage->body != body) {
         stage = stage->next;
     }
     return stage;
@@ -119,13 +119,15 @@ enum cap_error lmdb_stage_begin(struct cap_store *base, uint64_t body_len, uint6
     struct lmdb_stage *stage;
     enum cap_error error;
 
-    lmdb_try_sweep(store);
+    if (atomic_load(&base->failure) != CAP_OK) {
+        return CAP_E_STORE_FAILED;
+    }
     error = lmdb_check_room(store, body_len);
     if (error != CAP_OK) {
         return error;
     }
     stage = calloc(1, sizeof(*stage));
-    if (!stage) {
+    if (stage == NULL) {
         return CAP_E_NO_MEMORY;
     }
     stage->body = store->next_body++;
@@ -191,7 +193,7 @@ enum cap_error lmdb_stage_step(struct cap_store *base, uint64_t id, const struct
     struct lmdb_stage *stage = lmdb_stage_of(store, id);
     struct lmdb_bulk bulk = {.body = id, .stream = STORE_STREAM_BODY, .source = body};
 
-    if (!stage) {
+    if (stage == NULL) {
         return CAP_E_INVALID_ARGUMENT;
     }
     bulk.from = stage->written;
@@ -210,22 +212,14 @@ enum cap_error lmdb_stage_step(struct cap_store *base, uint64_t id, const struct
 
 /* --- The dead --------------------------------------------------------------------------------- */
 
-enum cap_error lmdb_stage_drop(struct cap_store *base, uint64_t id)
+void lmdb_stage_drop(struct cap_store *base, uint64_t id)
 {
     struct lmdb_store *store = lmdb_of(base);
     struct lmdb_stage *stage = lmdb_stage_of(store, id);
-    enum cap_error error = CAP_OK;
-    bool more = true;
-
-    if (!stage) {
-        return CAP_OK;
+    if (stage != NULL) {
+        lmdb_stage_forget(store, stage);
+        store->sweep = true;
     }
-    lmdb_stage_forget(store, stage);
-    store->sweep = true;
-    while (more && error == CAP_OK) {
-        error = lmdb_sweep(store, &more);
-    }
-    return error;
 }
 
 /* The first listed stage that is not of the living; MDB_NOTFOUND when there is none. */
@@ -244,7 +238,7 @@ static int first_dead(const struct lmdb_store *store, MDB_cursor *cursor, uint64
             return MDB_CORRUPTED;
         }
         body = store_body_key_load(key.mv_data);
-    } while (lmdb_stage_of(store, body));
+    } while (lmdb_stage_of(store, body) != NULL);
     *ret_body = body;
     return 0;
 }
@@ -279,16 +273,15 @@ static enum cap_error sweep_in(struct lmdb_store *store, MDB_txn *txn)
     return lmdb_delete(store, txn, LMDB_STAGES, (struct cap_bytes){key, sizeof(key)});
 }
 
-enum cap_error lmdb_sweep(struct lmdb_store *store, bool *ret_more)
+enum cap_error lmdb_sweep(struct cap_store *base, bool *ret_more)
 {
+    struct lmdb_store *store = lmdb_of(base);
     MDB_txn *txn;
-    enum cap_error error;
-
+    *ret_more = false;
     if (!store->sweep) {
-        *ret_more = false;
         return CAP_OK;
     }
-    error = lmdb_begin(store, &txn);
+    enum cap_error error = lmdb_begin(store, &txn);
     if (error != CAP_OK) {
         return error;
     }
@@ -299,19 +292,9 @@ enum cap_error lmdb_sweep(struct lmdb_store *store, bool *ret_more)
             return error;
         }
         store->sweep = false;
-        *ret_more = false;
         return CAP_OK;
     }
     error = lmdb_commit(store, txn);
-    if (error == CAP_OK) {
-        *ret_more = true;
-    }
+    *ret_more = error == CAP_OK;
     return error;
-}
-
-void lmdb_try_sweep(struct lmdb_store *store)
-{
-    bool more;
-
-    (void)lmdb_sweep(store, &more); /* the write that follows meets the same trouble and says it */
 }

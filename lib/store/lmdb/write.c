@@ -1,5 +1,5 @@
 /*
- * The one write transaction: resolve, store, commit.
+ * The one write transaction: what admit.c does its work in.
  *
  * A put writes the cap's bulk, its references in both directions, its record and its content hash;
  * the counts are kept in memory and written at the commit. A staged body is linked by taking its id
@@ -11,24 +11,11 @@
 #define PUT_OVERHEAD 1024u /* bytes of records and branches that a put takes, roughly */
 #define REF_OVERHEAD 256u  /* a reference, in both directions */
 
-static struct lmdb_write *write_of(struct cap_write *base)
-{
-    return (struct lmdb_write *)base;
-}
-
-static struct lmdb_store *store_of(const struct lmdb_write *write)
-{
-    return lmdb_of(write->base.store);
-}
-
-enum cap_error lmdb_write_begin(struct cap_store *base, struct cap_write **ret_write)
+static enum cap_error write_begin(struct cap_store *base)
 {
     struct lmdb_store *store = lmdb_of(base);
     struct lmdb_write *write = &store->write;
-    enum cap_error error;
-
-    lmdb_try_sweep(store);
-    error = lmdb_begin(store, &write->txn);
+    enum cap_error error = lmdb_begin(store, &write->txn);
     if (error != CAP_OK) {
         return error;
     }
@@ -39,219 +26,192 @@ enum cap_error lmdb_write_begin(struct cap_store *base, struct cap_write **ret_w
     }
     write->bytes = 0;
     write->changed = false;
-    *ret_write = &write->base;
     return CAP_OK;
 }
 
-enum cap_error lmdb_write_find(struct cap_write *base, const struct cap_hash *hash,
-                               struct cap_info *ret_info)
+static enum cap_error write_find(struct cap_store *base, const struct cap_hash *hash,
+                                 enum cap_kind *ret_kind)
 {
-    struct lmdb_write *write = write_of(base);
+    struct lmdb_store *store = lmdb_of(base);
     struct store_cap cap;
-    enum cap_error error = lmdb_find_cap(store_of(write), write->txn, hash, &cap);
-
+    enum cap_error error = lmdb_find_cap(store, store->write.txn, hash, &cap);
     if (error == CAP_OK) {
-        *ret_info = cap.info;
+        *ret_kind = cap.info.kind;
     }
     return error;
 }
 
 /* --- A put ------------------------------------------------------------------------------------ */
 
-static enum cap_error put_content(struct lmdb_write *write, const struct cap_put *put)
+static enum cap_error put_content(struct lmdb_store *store, const struct cap_put *put)
 {
     struct cap_bytes key = {put->info.content_hash.bytes, CAP_HASH_SIZE};
     struct cap_bytes value = {put->hash.bytes, CAP_HASH_SIZE};
-
     struct cap_bytes known;
-    enum cap_error error;
-
     if (!put->info.has_content_hash) {
         return CAP_OK;
     }
-    error = lmdb_get(store_of(write), write->txn, LMDB_CONTENTS, key, &known);
+    enum cap_error error = lmdb_get(store, store->write.txn, LMDB_CONTENTS, key, &known);
     if (error != CAP_E_NOT_FOUND) {
         return error;
     }
-    return lmdb_put(store_of(write), write->txn, LMDB_CONTENTS, key, value);
+    return lmdb_put(store, store->write.txn, LMDB_CONTENTS, key, value);
 }
 
 /* Takes the stage off the list; its bulk stays. */
-static enum cap_error unlist_stage(struct lmdb_write *write, struct lmdb_stage *stage)
+static enum cap_error unlist_stage(struct lmdb_store *store, const struct lmdb_stage *stage)
 {
     uint8_t key[STORE_BODY_KEY];
-
     store_body_key(stage->body, key);
-    stage->linked = true;
-    return lmdb_delete(store_of(write), write->txn, LMDB_STAGES,
-                       (struct cap_bytes){key, sizeof(key)});
+    return lmdb_delete(store, store->write.txn, LMDB_STAGES, (struct cap_bytes){key, sizeof(key)});
 }
 
-/* Nothing changes but that a stage goes and a content hash comes. */
-static enum cap_error put_known(struct lmdb_write *write, const struct cap_put *put,
-                                struct lmdb_stage *stage)
+static enum cap_error check_room(struct lmdb_store *store, const struct cap_put *put)
 {
-    bool done;
-    enum cap_error error = CAP_OK;
-
-    if (stage) {
-        error = lmdb_drop_bulk(store_of(write), write->txn, stage->body, SIZE_MAX, &done);
-    }
-    if (stage && error == CAP_OK) {
-        error = unlist_stage(write, stage);
-    }
-    return error == CAP_OK ? put_content(write, put) : error;
-}
-
-static enum cap_error check_room(struct lmdb_write *write, const struct cap_put *put)
-{
+    struct lmdb_write *write = &store->write;
     write->bytes += PUT_OVERHEAD + put->info.page_count * CAP_HASH_SIZE;
     write->bytes += (uint64_t)put->ref_count * REF_OVERHEAD;
     if (put->stage == 0) {
         write->bytes += put->info.body_len;
     }
-    return lmdb_check_room(store_of(write), write->bytes);
+    return lmdb_check_room(store, write->bytes);
 }
 
-static enum cap_error put_bulk(struct lmdb_write *write, const struct cap_put *put, uint64_t body)
+static enum cap_error put_bulk(struct lmdb_store *store, const struct cap_put *put, uint64_t body)
 {
-    struct cap_bytes roots = {(const uint8_t *)put->page_roots,
-                              (size_t)put->info.page_count * CAP_HASH_SIZE};
-    struct cap_source source = {.memory = roots.data};
-    struct lmdb_bulk bulk = {.body = body, .stream = STORE_STREAM_ROOTS, .source = &source};
-    enum cap_error error;
-
-    bulk.to = roots.len;
-    error = lmdb_put_bulk(store_of(write), write->txn, &bulk);
+    MDB_txn *txn = store->write.txn;
+    const struct cap_source roots = {.memory = (const uint8_t *)put->page_roots};
+    struct lmdb_bulk bulk = {
+        .body = body,
+        .stream = STORE_STREAM_ROOTS,
+        .source = &roots,
+        .to = put->info.page_count * CAP_HASH_SIZE,
+    };
+    enum cap_error error = lmdb_put_bulk(store, txn, &bulk);
     if (error != CAP_OK || put->stage != 0) {
         return error;
     }
     bulk.stream = STORE_STREAM_BODY;
     bulk.source = &put->body;
     bulk.to = put->info.body_len;
-    return lmdb_put_bulk(store_of(write), write->txn, &bulk);
+    return lmdb_put_bulk(store, txn, &bulk);
 }
 
-static enum cap_error put_pair(struct lmdb_write *write, enum lmdb_table table,
+static enum cap_error put_pair(struct lmdb_store *store, enum lmdb_table table,
                                const struct cap_hash *left, const struct cap_hash *right,
                                const uint8_t *tables)
 {
     uint8_t key[STORE_PAIR_KEY];
-
     memcpy(key, left->bytes, CAP_HASH_SIZE);
     memcpy(key + CAP_HASH_SIZE, right->bytes, CAP_HASH_SIZE);
-    return lmdb_put(store_of(write), write->txn, table, (struct cap_bytes){key, sizeof(key)},
+    return lmdb_put(store, store->write.txn, table, (struct cap_bytes){key, sizeof(key)},
                     (struct cap_bytes){tables, 1});
 }
 
-static enum cap_error put_refs(struct lmdb_write *write, const struct cap_put *put)
+static enum cap_error put_refs(struct lmdb_store *store, const struct cap_put *put)
 {
-    for (size_t i = 0; i < put->ref_count; i++) {
+    enum cap_error error = CAP_OK;
+    for (size_t i = 0; error == CAP_OK && i < put->ref_count; i++) {
         const struct cap_ref *ref = &put->refs[i];
-        enum cap_error error = put_pair(write, LMDB_REFS, &put->hash, &ref->hash, &ref->tables);
-
+        error = put_pair(store, LMDB_REFS, &put->hash, &ref->hash, &ref->tables);
         if (error == CAP_OK) {
-            error = put_pair(write, LMDB_REVS, &ref->hash, &put->hash, &ref->tables);
-        }
-        if (error != CAP_OK) {
-            return error;
+            error = put_pair(store, LMDB_REVS, &ref->hash, &put->hash, &ref->tables);
         }
     }
-    return CAP_OK;
+    return error;
 }
 
-static enum cap_error put_record(struct lmdb_write *write, const struct cap_put *put, uint64_t body)
+static enum cap_error put_record(struct lmdb_store *store, const struct cap_put *put, uint64_t body)
 {
     uint8_t bytes[STORE_CAP_SIZE];
-    struct store_cap cap = {.info = put->info, .body = body};
-
+    const struct store_cap cap = {.info = put->info, .body = body};
     store_cap_encode(&cap, bytes);
-    return lmdb_put(store_of(write), write->txn, LMDB_CAPS,
+    return lmdb_put(store, store->write.txn, LMDB_CAPS,
                     (struct cap_bytes){put->hash.bytes, CAP_HASH_SIZE},
                     (struct cap_bytes){bytes, sizeof(bytes)});
 }
 
-static enum cap_error put_new(struct lmdb_write *write, const struct cap_put *put,
-                              struct lmdb_stage *stage)
+static enum cap_error put_new(struct lmdb_store *store, const struct cap_put *put,
+                              const struct lmdb_stage *stage)
 {
-    struct lmdb_store *store = store_of(write);
-    uint64_t body = stage ? stage->body : store->next_body++;
-    enum cap_error error = check_room(write, put);
-
-    if (error == CAP_OK && stage) {
-        error = unlist_stage(write, stage);
+    uint64_t body = stage != NULL ? stage->body : store->next_body++;
+    enum cap_error error = check_room(store, put);
+    if (error == CAP_OK && stage != NULL) {
+        error = unlist_stage(store, stage);
     }
     if (error == CAP_OK) {
-        error = put_bulk(write, put, body);
+        error = put_bulk(store, put, body);
     }
     if (error == CAP_OK) {
-        error = put_refs(write, put);
+        error = put_refs(store, put);
     }
     if (error == CAP_OK) {
-        error = put_record(write, put, body);
+        error = put_record(store, put, body);
     }
     if (error == CAP_OK) {
-        error = put_content(write, put);
-    }
-    if (error == CAP_OK) {
-        store_counts_add(&write->state.counts, &put->info);
-        write->changed = true;
+        store_counts_add(&store->write.state.counts, &put->info);
+        store->write.changed = true;
     }
     return error;
 }
 
-enum cap_error lmdb_write_put(struct cap_write *base, const struct cap_put *put, bool *ret_new)
+/*
+ * Of a cap that is there nothing changes but that a new content hash is indexed. A stage of it is
+ * given up with the commit, and swept.
+ */
+static enum cap_error write_put(struct cap_store *base, const struct cap_put *put, bool *ret_new)
 {
-    struct lmdb_write *write = write_of(base);
+    struct lmdb_store *store = lmdb_of(base);
     struct lmdb_stage *stage = NULL;
     struct store_cap known;
-    enum cap_error error;
-    bool is_new;
-
     if (put->stage != 0) {
-        stage = lmdb_stage_of(store_of(write), put->stage);
-        if (!stage || stage->linked || stage->body_len != put->info.body_len ||
-            stage->written != stage->body_len) {
+        stage = lmdb_stage_of(store, put->stage);
+        if (stage == NULL || stage->use != LMDB_STAGE_FREE ||
+            stage->body_len != put->info.body_len || stage->written != stage->body_len) {
             return CAP_E_INVALID_ARGUMENT;
         }
     }
-    error = lmdb_find_cap(store_of(write), write->txn, &put->hash, &known);
+    enum cap_error error = lmdb_find_cap(store, store->write.txn, &put->hash, &known);
     if (error != CAP_OK && error != CAP_E_NOT_FOUND) {
         return error;
     }
-    is_new = error == CAP_E_NOT_FOUND;
-    error = is_new ? put_new(write, put, stage) : put_known(write, put, stage);
+    bool is_new = error == CAP_E_NOT_FOUND;
+    error = is_new ? put_new(store, put, stage) : CAP_OK;
     if (error == CAP_OK) {
-        *ret_new = is_new;
+        error = put_content(store, put);
     }
-    return error;
+    if (error != CAP_OK) {
+        return error;
+    }
+    if (stage != NULL) {
+        stage->use = is_new ? LMDB_STAGE_LINKED : LMDB_STAGE_GIVEN_UP;
+    }
+    *ret_new = is_new;
+    return CAP_OK;
 }
 
 /* --- The end ---------------------------------------------------------------------------------- */
 
-/* Linked stages are gone after a commit and as before after anything else. */
+/* What the transaction took of the stages is gone after a commit, and as before otherwise. */
 static void settle_stages(struct lmdb_store *store, bool committed)
 {
-    struct lmdb_stage *stage = store->stages;
-
-    while (stage) {
-        struct lmdb_stage *next = stage->next;
-
-        if (stage->linked && committed) {
-            lmdb_stage_forget(store, stage);
-        } else {
-            stage->linked = false;
+    struct lmdb_stage *next = NULL;
+    for (struct lmdb_stage *stage = store->stages; stage != NULL; stage = next) {
+        next = stage->next;
+        if (!committed || stage->use == LMDB_STAGE_FREE) {
+            stage->use = LMDB_STAGE_FREE;
+            continue;
         }
-        stage = next;
+        store->sweep |= stage->use == LMDB_STAGE_GIVEN_UP;
+        lmdb_stage_forget(store, stage);
     }
 }
 
-enum cap_error lmdb_write_commit(struct cap_write *base)
+static enum cap_error write_commit(struct cap_store *base)
 {
-    struct lmdb_write *write = write_of(base);
-    struct lmdb_store *store = store_of(write);
+    struct lmdb_store *store = lmdb_of(base);
+    struct lmdb_write *write = &store->write;
     enum cap_error error = CAP_OK;
-
     write->state.next_body = store->next_body;
     if (write->changed) { /* where all was known LMDB has nothing to sync */
         error = lmdb_state_put(store, write->txn, &write->state);
@@ -261,16 +221,26 @@ enum cap_error lmdb_write_commit(struct cap_write *base)
     } else {
         mdb_txn_abort(write->txn);
     }
-    write->txn = NULL;
     settle_stages(store, error == CAP_OK);
     return error;
 }
 
-void lmdb_write_abort(struct cap_write *base)
+static void write_abort(struct cap_store *base)
 {
-    struct lmdb_write *write = write_of(base);
+    struct lmdb_store *store = lmdb_of(base);
+    mdb_txn_abort(store->write.txn);
+    settle_stages(store, false);
+}
 
-    mdb_txn_abort(write->txn);
-    write->txn = NULL;
-    settle_stages(store_of(write), false);
+void lmdb_admit(struct cap_store *base, struct cap_admission *const *admissions, size_t count,
+                const struct cap_admit_watch *watch)
+{
+    static const struct store_transactions transactions = {
+        .begin = write_begin,
+        .find = write_find,
+        .put = write_put,
+        .commit = write_commit,
+        .abort = write_abort,
+    };
+    store_admit(base, &transactions, admissions, count, watch);
 }

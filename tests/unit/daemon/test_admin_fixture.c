@@ -55,12 +55,18 @@ static uint64_t still_us(void *ctx)
 
 /* --- Publishing ------------------------------------------------------------------------------- */
 
+static void on_decided(void *ctx, struct cap_admission *admission)
+{
+    (void)ctx;
+    (void)admission;
+}
+
 static void put_body(struct fixture *fixture, struct cap_put *put, const struct cap_body *body,
                      const struct cap_source *source)
 {
-    struct cap_write *write = NULL;
+    struct cap_admission admission = {.puts = put, .put_count = 1};
+    const struct cap_admit_watch watch = {.decided = on_decided};
     struct cap_buf whole = {0};
-    bool is_new = false;
     assert_cap_ok(cap_buf_append_zeros(&whole, body->len));
     assert_cap_ok(cap_body_read(body, source, 0, whole.data, body->len));
     struct cap_bytes bytes = cap_buf_bytes(&whole);
@@ -68,9 +74,8 @@ static void put_body(struct fixture *fixture, struct cap_put *put, const struct 
     put->info.publisher = (struct cap_publisher){1000, 100};
     put->info.published_us = FIXTURE_NOW_US;
     put->body = cap_source_memory(&bytes);
-    assert_cap_ok(cap_store_write_begin(fixture->context.store, &write));
-    assert_cap_ok(cap_store_write_put(write, put, &is_new));
-    assert_cap_ok(cap_store_write_commit(write));
+    cap_store_admit(fixture->context.store, &(struct cap_admission *const){&admission}, 1, &watch);
+    assert_cap_ok(admission.error);
     cap_buf_free(&whole);
 }
 

@@ -10,6 +10,7 @@
 
 #include "daemon/net/session.h"
 #include "lib/store/engine.h"
+#include "tests/support/store_memory.h"
 
 #define CONTENT_LEN (700u << 10) /* three frames */
 
@@ -246,12 +247,6 @@ static enum cap_error broken_window(struct cap_read *read, const struct cap_hash
     return sound->window(read, hash, offset, len, ret_iov, ret_count, ret_len);
 }
 
-static enum cap_error broken_commit(struct cap_write *write)
-{
-    sound->write_abort(write);
-    return CAP_E_IO;
-}
-
 static void break_store(struct fixture *fixture)
 {
     sound = fixture->server.context.store->ops;
@@ -288,8 +283,7 @@ static void test_failed_commit_ends_the_daemon(void **state)
 {
     struct fixture *fixture = *state;
     int fd = client_open(fixture);
-    break_store(fixture);
-    broken.write_commit = broken_commit;
+    cap_store_memory_fail_commits(fixture->server.context.store, 1, CAP_E_IO);
     client_put_data(fixture, fd, 5, 5);
     client_body(fixture, fd, 5, (struct cap_bytes){(const uint8_t *)"hello", 5}, 5);
     client_expect_error(fixture, fd, 5, CAP_E_IO);

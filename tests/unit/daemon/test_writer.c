@@ -10,30 +10,26 @@
 #include <string.h>
 
 #include "daemon/publish/writer.h"
-#include "lib/store/engine.h"
 #include "tests/support/store_memory.h"
 
-#define BODY_MAX (UINT64_C(32) << 20)
+#define BODY_MAX     (UINT64_C(32) << 20)
+#define DISK_RESERVE 1000u
 
 struct fixture {
     uv_loop_t loop;
-    struct config config;
-    struct ledger *ledger;
     struct cap_store *store;
     struct stats stats;
     struct writer *writer;
     uv_sem_t gate;
-    unsigned failures;                /* calls of `failed` */
-    struct cap_store_ops ops;         /* the engine's, with the commit below */
-    const struct cap_store_ops *real; /* the engine's */
-    enum cap_error commit_error;      /* of the next `commits_to_fail` commits */
-    unsigned commits_to_fail;
+    struct env env;
+    uint64_t disk_free;
+    unsigned failures; /* calls of `failed` */
 };
 
 /* A job with one cap, whose body is `len` bytes of one value. */
 struct test_job {
     struct writer_job job;
-    struct writer_cap cap;
+    struct cap_put put;
     struct fixture *fixture;
     uint8_t fill;
     enum cap_error read_error;
@@ -60,20 +56,21 @@ static void on_done(struct writer_job *job)
     test->finished = true;
 }
 
-static void fill_cap(struct writer_cap *cap, uint16_t name, struct test_job *source, uint64_t len)
+static void fill_put(struct cap_put *put, uint16_t name, struct test_job *source, uint64_t len)
 {
-    *cap = (struct writer_cap){
-        .put = {.info = {.kind = CAP_KIND_DATA, .body_len = len, .size = 4096, .published_us = 1},
-                .body = {.read = read_fill, .ctx = source}}};
-    cap_store16(cap->put.hash.bytes, name);
+    *put = (struct cap_put){
+        .info = {.kind = CAP_KIND_DATA, .body_len = len, .size = 4096, .published_us = 1},
+        .body = {.read = read_fill, .ctx = source},
+        .is_new = true,
+    };
+    cap_store16(put->hash.bytes, name);
 }
 
 static void make_job(struct fixture *fixture, struct test_job *test, uint8_t name, uint64_t len)
 {
     *test = (struct test_job){.fixture = fixture, .fill = name};
-    fill_cap(&test->cap, name, test, len);
-    test->job.caps = &test->cap;
-    test->job.cap_count = 1;
+    fill_put(&test->put, name, test, len);
+    test->job.admission = (struct cap_admission){.puts = &test->put, .put_count = 1};
     test->job.done = on_done;
     test->job.owner = test;
 }
@@ -104,19 +101,28 @@ static void on_failed(void *ctx, enum cap_error error)
     fixture->failures++;
 }
 
+static enum cap_error fake_disk(void *ctx, const char *path, uint64_t *ret_bytes)
+{
+    (void)path;
+    *ret_bytes = ((struct fixture *)ctx)->disk_free;
+    return CAP_OK;
+}
+
 static int setup(void **state)
 {
     static const uint8_t id[CAP_STORE_ID_SIZE] = {1};
     struct fixture *fixture = calloc(1, sizeof(*fixture));
-    config_init(&fixture->config);
     assert_int_equal(uv_loop_init(&fixture->loop), 0);
     assert_int_equal(uv_sem_init(&fixture->gate, 0), 0);
-    assert_cap_ok(ledger_new(&fixture->config, &fixture->ledger));
+    fixture->disk_free = UINT64_MAX;
+    fixture->env = *env_system();
+    fixture->env.ctx = fixture;
+    fixture->env.disk_free = fake_disk;
     assert_cap_ok(cap_store_memory_new(id, BODY_MAX, &fixture->store));
     const struct writer_config config = {
         .store = fixture->store,
-        .ledger = fixture->ledger,
-        .env = env_system(),
+        .disk_reserve = DISK_RESERVE,
+        .env = &fixture->env,
         .stats = &fixture->stats,
         .failed = on_failed,
         .ctx = fixture,
@@ -131,11 +137,9 @@ static int teardown(void **state)
     struct fixture *fixture = *state;
     writer_stop(fixture->writer);
     uv_run(&fixture->loop, UV_RUN_DEFAULT);
-    assert_true(writer_closed(fixture->writer));
     writer_free(fixture->writer);
     assert_int_equal(uv_loop_close(&fixture->loop), 0);
     cap_store_close(fixture->store);
-    ledger_free(fixture->ledger);
     uv_sem_destroy(&fixture->gate);
     free(fixture);
     return 0;
@@ -155,8 +159,7 @@ static void open_gate(struct fixture *fixture)
     finish_all(fixture);
 }
 
-/* --- Admissions
- * ----------------------------------------------------------------------------------- */
+/* --- Admissions ----------------------------------------------------------------------------- */
 
 static void test_one_job(void **state)
 {
@@ -167,8 +170,8 @@ static void test_one_job(void **state)
         writer_submit(fixture->writer, &test.job);
         finish_all(fixture);
         assert_true(test.finished);
-        assert_cap_ok(test.job.error);
-        assert_int_equal(test.cap.is_new, round == 0);
+        assert_cap_ok(test.job.admission.error);
+        assert_int_equal(test.put.is_new, round == 0);
     }
     assert_true(is_stored(fixture, 1));
     assert_int_equal(fixture->stats.commits, 2);
@@ -187,7 +190,7 @@ static void test_waiting_jobs_share_a_commit(void **state)
     assert_int_equal(writer_queued(fixture->writer), 21);
     open_gate(fixture);
     for (uint8_t i = 0; i < 20; i++) {
-        assert_cap_ok(tests[i].job.error);
+        assert_cap_ok(tests[i].job.admission.error);
         assert_true(is_stored(fixture, i));
     }
     /* The blocker's own commit may have taken some along; never one commit each. */
@@ -209,9 +212,9 @@ static void fail_the_culprit(struct fixture *fixture, struct test_job *culprit,
     writer_submit(fixture->writer, &culprit->job);
     writer_submit(fixture->writer, &after.job);
     open_gate(fixture);
-    assert_cap_ok(before.job.error);
-    assert_cap_ok(after.job.error);
-    assert_cap_error(culprit->job.error, wanted);
+    assert_cap_ok(before.job.admission.error);
+    assert_cap_ok(after.job.admission.error);
+    assert_cap_error(culprit->job.admission.error, wanted);
     assert_true(is_stored(fixture, 1));
     assert_false(is_stored(fixture, 2));
     assert_true(is_stored(fixture, 3));
@@ -238,26 +241,25 @@ static void test_many_caps(void **state)
 {
     struct fixture *fixture = *state;
     struct test_job test;
-    enum { COUNT = WRITER_BATCH_PUTS, LONG = 5 };
-    struct writer_cap *caps = calloc(COUNT, sizeof(*caps));
+    enum { COUNT = CAP_ADMIT_PUTS, LONG = 5 };
+    struct cap_put *puts = calloc(COUNT, sizeof(*puts));
     make_job(fixture, &test, 0, 1);
     for (uint16_t i = 0; i < COUNT; i++) {
         bool is_long = i % (COUNT / LONG) == 0;
-        fill_cap(&caps[i], (uint16_t)(1000 + i), &test,
-                 is_long ? WRITER_STAGE_MIN : WRITER_BATCH_LEN / COUNT);
+        fill_put(&puts[i], (uint16_t)(1000 + i), &test,
+                 is_long ? WRITER_STAGE_MIN : CAP_ADMIT_LEN / COUNT);
     }
-    test.job.caps = caps;
-    test.job.cap_count = COUNT;
+    test.job.admission = (struct cap_admission){.puts = puts, .put_count = COUNT};
     writer_submit(fixture->writer, &test.job);
     finish_all(fixture);
-    assert_cap_ok(test.job.error);
+    assert_cap_ok(test.job.admission.error);
     assert_int_equal(fixture->stats.commits, 1);
     assert_in_range(fixture->stats.stage_steps, LONG, LONG + 1);
     for (uint16_t i = 0; i < COUNT; i++) {
-        assert_true(caps[i].is_new);
+        assert_true(puts[i].is_new);
         assert_true(is_stored(fixture, (uint16_t)(1000 + i)));
     }
-    free(caps);
+    free(puts);
 }
 
 /* Jobs that do not fit into one transaction together take turns. */
@@ -265,7 +267,7 @@ static void test_batches_are_bounded(void **state)
 {
     struct fixture *fixture = *state;
     struct test_job blocker;
-    enum { COUNT = WRITER_BATCH_LEN / WRITER_STAGE_MIN + 4 };
+    enum { COUNT = CAP_ADMIT_LEN / WRITER_STAGE_MIN + 4 };
     struct test_job tests[COUNT];
     close_gate(fixture, &blocker);
     for (uint8_t i = 0; i < COUNT; i++) {
@@ -274,14 +276,13 @@ static void test_batches_are_bounded(void **state)
     }
     open_gate(fixture);
     for (uint8_t i = 0; i < COUNT; i++) {
-        assert_cap_ok(tests[i].job.error);
+        assert_cap_ok(tests[i].job.admission.error);
     }
     assert_in_range(fixture->stats.commits, 2, 3);
     assert_int_equal(fixture->stats.stage_steps, 0);
 }
 
-/* --- Stages
- * --------------------------------------------------------------------------------------- */
+/* --- Stages --------------------------------------------------------------------------------- */
 
 static void test_large_body_is_staged(void **state)
 {
@@ -295,21 +296,22 @@ static void test_large_body_is_staged(void **state)
     make_job(fixture, &test, 7, body_len);
     writer_submit(fixture->writer, &test.job);
     finish_all(fixture);
-    assert_cap_ok(test.job.error);
-    assert_true(test.cap.is_new);
+    assert_cap_ok(test.job.admission.error);
+    assert_true(test.put.is_new);
     assert_in_range(fixture->stats.stage_steps, 2, 3);
     assert_cap_ok(cap_store_read_begin(fixture->store, &read));
-    assert_cap_ok(cap_store_window(read, &test.cap.put.hash, body_len - 5, 100, iov, &count, &len));
+    assert_cap_ok(cap_store_window(read, &test.put.hash, body_len - 5, 100, iov, &count, &len));
     assert_int_equal(len, 5);
     assert_int_equal(*(const uint8_t *)iov[0].iov_base, 7);
     cap_store_read_end(read);
     /* Again: it is there, nothing is staged. */
     uint64_t steps = fixture->stats.stage_steps;
     make_job(fixture, &test, 7, body_len);
+    assert_cap_ok(cap_store_dry_run(fixture->store, &test.job.admission));
     writer_submit(fixture->writer, &test.job);
     finish_all(fixture);
-    assert_cap_ok(test.job.error);
-    assert_false(test.cap.is_new);
+    assert_cap_ok(test.job.admission.error);
+    assert_false(test.put.is_new);
     assert_int_equal(fixture->stats.stage_steps, steps);
 }
 
@@ -325,9 +327,9 @@ static void test_two_stage_the_same_body(void **state)
     writer_submit(fixture->writer, &a.job);
     writer_submit(fixture->writer, &b.job);
     open_gate(fixture);
-    assert_cap_ok(a.job.error);
-    assert_cap_ok(b.job.error);
-    assert_true(a.cap.is_new != b.cap.is_new);
+    assert_cap_ok(a.job.admission.error);
+    assert_cap_ok(b.job.admission.error);
+    assert_true(a.put.is_new != b.put.is_new);
 }
 
 static void test_failed_stage_leaves_room(void **state)
@@ -338,40 +340,15 @@ static void test_failed_stage_leaves_room(void **state)
     test.read_error = CAP_E_IO;
     writer_submit(fixture->writer, &test.job);
     finish_all(fixture);
-    assert_cap_error(test.job.error, CAP_E_IO);
+    assert_cap_error(test.job.admission.error, CAP_E_IO);
     /* The stage was dropped: a body that would not fit beside it does. */
     make_job(fixture, &test, 2, UINT64_C(15) << 20);
     writer_submit(fixture->writer, &test.job);
     finish_all(fixture);
-    assert_cap_ok(test.job.error);
+    assert_cap_ok(test.job.admission.error);
 }
 
-/* --- Commits that fail
- * ----------------------------------------------------------------------------- */
-
-/* A cap_store knows nothing of the fixture: one test at a time fails commits. */
-static struct fixture *failing;
-
-static enum cap_error failing_commit(struct cap_write *write)
-{
-    if (failing->commits_to_fail == 0) {
-        return failing->real->write_commit(write);
-    }
-    failing->commits_to_fail--;
-    failing->real->write_abort(write);
-    return failing->commit_error;
-}
-
-static void fail_commits(struct fixture *fixture, unsigned count, enum cap_error error)
-{
-    failing = fixture;
-    fixture->real = fixture->store->ops;
-    fixture->ops = *fixture->real;
-    fixture->ops.write_commit = failing_commit;
-    fixture->store->ops = &fixture->ops;
-    fixture->commits_to_fail = count;
-    fixture->commit_error = error;
-}
+/* --- Commits that fail ---------------------------------------------------------------------- */
 
 /* Hands three jobs over. */
 static void three_jobs(struct fixture *fixture, struct test_job tests[3])
@@ -388,12 +365,13 @@ static void test_full_disk_at_commit(void **state)
 {
     struct fixture *fixture = *state;
     struct test_job tests[3];
-    fail_commits(fixture, 1, CAP_E_DISK_FULL);
+    cap_store_memory_fail_commits(fixture->store, 1, CAP_E_DISK_FULL);
     three_jobs(fixture, tests);
     unsigned stored = 0;
     for (uint8_t i = 0; i < 3; i++) {
-        assert_int_equal(is_stored(fixture, (uint16_t)(i + 1)), tests[i].job.error == CAP_OK);
-        stored += tests[i].job.error == CAP_OK;
+        assert_int_equal(is_stored(fixture, (uint16_t)(i + 1)),
+                         tests[i].job.admission.error == CAP_OK);
+        stored += tests[i].job.admission.error == CAP_OK;
     }
     assert_true(stored >= 2); /* one that was alone in its transaction has failed */
     assert_int_equal(fixture->failures, 0);
@@ -401,24 +379,25 @@ static void test_full_disk_at_commit(void **state)
     make_job(fixture, &tests[0], 9, 100);
     writer_submit(fixture->writer, &tests[0].job);
     finish_all(fixture);
-    assert_cap_ok(tests[0].job.error);
+    assert_cap_ok(tests[0].job.admission.error);
 }
 
 /* After these nobody knows what is on the disk: nothing is acknowledged any more. */
 static void fail_for_good(struct fixture *fixture, enum cap_error error)
 {
     struct test_job tests[3];
-    fail_commits(fixture, 1, error);
+    cap_store_memory_fail_commits(fixture->store, 1, error);
     three_jobs(fixture, tests);
     for (uint8_t i = 0; i < 3; i++) {
-        assert_true(tests[i].job.error == error || tests[i].job.error == CAP_E_STORE_FAILED);
+        assert_true(tests[i].job.admission.error == error ||
+                    tests[i].job.admission.error == CAP_E_STORE_FAILED);
         assert_false(is_stored(fixture, (uint16_t)(i + 1)));
     }
     assert_int_equal(fixture->failures, 1);
     make_job(fixture, &tests[0], 9, 100);
     writer_submit(fixture->writer, &tests[0].job);
     finish_all(fixture);
-    assert_cap_error(tests[0].job.error, CAP_E_STORE_FAILED);
+    assert_cap_error(tests[0].job.admission.error, CAP_E_STORE_FAILED);
     assert_int_equal(fixture->failures, 1); /* told once */
 }
 
@@ -432,8 +411,26 @@ static void test_store_failed_at_commit(void **state)
     fail_for_good(*state, CAP_E_STORE_FAILED);
 }
 
-/* --- Cancelling, dry runs, the end
- * ---------------------------------------------------------------- */
+/* --- Cancelling, room, the start and the end -------------------------------------------------- */
+
+static unsigned threads_to_fail;
+
+/* In front of libuv's. */
+__attribute__((visibility("default"))) int uv_thread_create(uv_thread_t *thread, uv_thread_cb run,
+                                                            void *arg)
+{
+    if (threads_to_fail > 0) {
+        threads_to_fail--;
+        return UV_EAGAIN;
+    }
+    return uv_thread_create_ex(thread, &(uv_thread_options_t){.flags = UV_THREAD_NO_FLAGS}, run,
+                               arg);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    (*(unsigned *)timer->data)++;
+}
 
 static void test_cancelled_job_is_not_stored(void **state)
 {
@@ -449,24 +446,73 @@ static void test_cancelled_job_is_not_stored(void **state)
     atomic_store(&small.job.cancelled, true);
     atomic_store(&large.job.cancelled, true);
     open_gate(fixture);
-    assert_cap_error(small.job.error, CAP_E_CANCELLED);
-    assert_cap_error(large.job.error, CAP_E_CANCELLED);
+    assert_cap_error(small.job.admission.error, CAP_E_CANCELLED);
+    assert_cap_error(large.job.admission.error, CAP_E_CANCELLED);
     assert_false(is_stored(fixture, 1));
     assert_false(is_stored(fixture, 2));
 }
 
-static void test_dry_run_stores_nothing(void **state)
+/* What the disk has no room for is refused; what the store has needs none. */
+static void test_no_room_on_the_disk(void **state)
 {
     struct fixture *fixture = *state;
     struct test_job test;
+    fixture->disk_free = DISK_RESERVE + 99;
     make_job(fixture, &test, 1, 100);
-    test.job.dry_run = true;
     writer_submit(fixture->writer, &test.job);
     finish_all(fixture);
-    assert_cap_ok(test.job.error);
-    assert_true(test.cap.is_new);
+    assert_cap_error(test.job.admission.error, CAP_E_DISK_FULL);
     assert_false(is_stored(fixture, 1));
-    assert_int_equal(fixture->stats.commits, 0);
+    fixture->disk_free = DISK_RESERVE + 100;
+    make_job(fixture, &test, 1, 100);
+    writer_submit(fixture->writer, &test.job);
+    finish_all(fixture);
+    assert_cap_ok(test.job.admission.error);
+    fixture->disk_free = DISK_RESERVE;
+    make_job(fixture, &test, 1, 100);
+    assert_cap_ok(cap_store_dry_run(fixture->store, &test.job.admission));
+    writer_submit(fixture->writer, &test.job);
+    finish_all(fixture);
+    assert_cap_ok(test.job.admission.error);
+}
+
+/* A step of a stage is a commit as any other: after a failure for good nothing is stored. */
+static void test_io_error_in_a_stage(void **state)
+{
+    struct fixture *fixture = *state;
+    struct test_job test;
+    cap_store_memory_fail_commits(fixture->store, 1, CAP_E_IO);
+    make_job(fixture, &test, 1, UINT64_C(3) << 20);
+    writer_submit(fixture->writer, &test.job);
+    finish_all(fixture);
+    assert_cap_error(test.job.admission.error, CAP_E_IO);
+    assert_int_equal(fixture->failures, 1);
+    make_job(fixture, &test, 2, 100);
+    writer_submit(fixture->writer, &test.job);
+    finish_all(fixture);
+    assert_cap_error(test.job.admission.error, CAP_E_STORE_FAILED);
+    assert_false(is_stored(fixture, 2));
+    assert_int_equal(fixture->failures, 1);
+}
+
+/* A writer that cannot start touches no handle of the loop that it was given. */
+static void test_start_fails(void **state)
+{
+    struct fixture *fixture = *state;
+    struct writer *second = NULL;
+    unsigned ticks = 0;
+    uv_timer_t timer;
+    const struct writer_config config = {
+        .store = fixture->store, .env = &fixture->env, .stats = &fixture->stats};
+    assert_int_equal(uv_timer_init(&fixture->loop, &timer), 0);
+    timer.data = &ticks;
+    assert_int_equal(uv_timer_start(&timer, on_tick, 0, 1), 0);
+    threads_to_fail = 1;
+    assert_cap_error(writer_new(&fixture->loop, &config, &second), CAP_E_NO_MEMORY);
+    assert_int_equal(threads_to_fail, 0);
+    assert_int_equal(ticks, 0);
+    uv_close((uv_handle_t *)&timer, NULL);
+    uv_run(&fixture->loop, UV_RUN_NOWAIT);
 }
 
 static void test_stop_gives_every_job_back(void **state)
@@ -484,7 +530,7 @@ static void test_stop_gives_every_job_back(void **state)
     assert_int_equal(writer_queued(fixture->writer), 0);
     for (uint8_t i = 0; i < 5; i++) {
         assert_true(tests[i].finished);
-        assert_int_equal(is_stored(fixture, i), tests[i].job.error == CAP_OK);
+        assert_int_equal(is_stored(fixture, i), tests[i].job.admission.error == CAP_OK);
     }
 }
 
@@ -517,7 +563,9 @@ int main(void)
         TEST(test_io_error_at_commit),
         TEST(test_store_failed_at_commit),
         TEST(test_cancelled_job_is_not_stored),
-        TEST(test_dry_run_stores_nothing),
+        TEST(test_no_room_on_the_disk),
+        TEST(test_io_error_in_a_stage),
+        TEST(test_start_fails),
         TEST(test_stop_gives_every_job_back),
         TEST(test_heartbeat_rises),
     };

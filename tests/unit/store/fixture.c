@@ -160,23 +160,35 @@ struct cap_put fake_image(const uint64_t *seed, uint64_t len)
 
 /* --- Whole operations ------------------------------------------------------------------------- */
 
+static void on_decided(void *ctx, struct cap_admission *admission)
+{
+    (void)admission;
+    (*(unsigned *)ctx)++;
+}
+
+enum cap_error admit_one(struct cap_store *store, struct cap_admission *admission)
+{
+    unsigned decided = 0;
+    const struct cap_admit_watch watch = {.decided = on_decided, .ctx = &decided};
+
+    cap_store_admit(store, &(struct cap_admission *const){admission}, 1, &watch);
+    return decided == 1 ? admission->error : CAP_E_INTERNAL;
+}
+
+enum cap_error put_all(struct cap_store *store, struct cap_put *puts, size_t count)
+{
+    struct cap_admission admission = {.puts = puts, .put_count = count};
+
+    return admit_one(store, &admission);
+}
+
 enum cap_error put_one(struct cap_store *store, const struct cap_put *put, bool *ret_new)
 {
-    struct cap_write *write;
-    bool is_new;
-    enum cap_error error = cap_store_write_begin(store, &write);
+    struct cap_put own = *put;
+    enum cap_error error = put_all(store, &own, 1);
 
-    if (error != CAP_OK) {
-        return error;
-    }
-    error = cap_store_write_put(write, put, &is_new);
-    if (error != CAP_OK) {
-        cap_store_write_abort(write);
-        return error;
-    }
-    error = cap_store_write_commit(write);
-    if (error == CAP_OK && ret_new) {
-        *ret_new = is_new;
+    if (error == CAP_OK && ret_new != NULL) {
+        *ret_new = own.is_new;
     }
     return error;
 }
@@ -204,7 +216,19 @@ enum cap_error stage_all(struct cap_store *store, uint64_t seed, uint64_t len, u
     if (error == CAP_OK) {
         *ret_stage = stage;
     } else {
-        (void)cap_store_stage_drop(store, stage); /* what cannot be dropped now is swept later */
+        (void)drop_stage(store, stage); /* what cannot be swept now is swept later */
+    }
+    return error;
+}
+
+enum cap_error drop_stage(struct cap_store *store, uint64_t stage)
+{
+    enum cap_error error = CAP_OK;
+    bool more = true;
+
+    cap_store_stage_drop(store, stage);
+    while (more && error == CAP_OK) {
+        error = cap_store_sweep(store, &more);
     }
     return error;
 }
@@ -281,14 +305,6 @@ struct cap_read *begin_read(struct cap_store *store)
 
     assert_cap_ok(cap_store_read_begin(store, &read));
     return read;
-}
-
-struct cap_write *begin_write(struct cap_store *store)
-{
-    struct cap_write *write = NULL;
-
-    assert_cap_ok(cap_store_write_begin(store, &write));
-    return write;
 }
 
 bool is_there(struct cap_store *store, uint64_t seed)

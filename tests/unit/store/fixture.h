@@ -74,14 +74,23 @@ struct cap_put fake_data(const uint64_t *seed, uint64_t len);
 /* An Image cap likewise; references and a content hash can be added. */
 struct cap_put fake_image(const uint64_t *seed, uint64_t len);
 
-/* One write transaction with one put. *ret_new may be NULL. */
+/* Admits one admission; returns its error. */
+enum cap_error admit_one(struct cap_store *store, struct cap_admission *admission);
+
+/* One admission of some puts. */
+enum cap_error put_all(struct cap_store *store, struct cap_put *puts, size_t count);
+
+/* One admission of one put. *ret_new may be NULL. */
 enum cap_error put_one(struct cap_store *store, const struct cap_put *put, bool *ret_new);
 
-/* A Data cap of `len` bytes, in one transaction. */
+/* A Data cap of `len` bytes, in one admission. */
 enum cap_error put_data(struct cap_store *store, uint64_t seed, uint64_t len);
 
 /* All steps of a stage for the body of `seed`; on an error the stage is dropped. */
 enum cap_error stage_all(struct cap_store *store, uint64_t seed, uint64_t len, uint64_t *ret_stage);
+
+/* Drops a stage and sweeps until nothing is left to sweep. */
+enum cap_error drop_stage(struct cap_store *store, uint64_t stage);
 
 /*
  * CAP_OK when the cap of `seed` is there in the snapshot and its body has `len` bytes that are all
@@ -97,7 +106,6 @@ enum cap_error check_cap(struct cap_store *store, uint64_t seed, uint64_t len);
 struct cap_counts get_counts(struct cap_store *store);
 struct cap_store *store_of(void **state);
 struct cap_read *begin_read(struct cap_store *store);
-struct cap_write *begin_write(struct cap_store *store);
 
 /* Whether the cap of `seed` is found in a snapshot of its own. */
 bool is_there(struct cap_store *store, uint64_t seed);

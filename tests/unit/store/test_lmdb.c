@@ -196,7 +196,7 @@ static void test_idle_reads_pin_nothing(void **state)
         uint64_t stage;
 
         assert_cap_ok(stage_all(store, 5, 500000, &stage));
-        assert_cap_ok(cap_store_stage_drop(store, stage));
+        assert_cap_ok(drop_stage(store, stage));
     }
     assert_cap_ok(cap_store_space(store, &space));
     assert_true(space.file_bytes < 4 << 20);
@@ -240,7 +240,7 @@ static void test_pinned_room_comes_back(void **state)
 
         error = stage_all(store, 2, 1000000, &stage);
         if (error == CAP_OK) {
-            error = cap_store_stage_drop(store, stage);
+            error = drop_stage(store, stage);
         }
     }
     assert_cap_error(error, CAP_E_MAP_FULL);
@@ -268,7 +268,7 @@ static void test_space_figures(void **state)
     assert_true(space.file_bytes >= 10 << 20);
     assert_true(space.free_bytes < 1 << 20);
     assert_true(space.disk_free > 0);
-    assert_cap_ok(cap_store_stage_drop(fixture->store, stage));
+    assert_cap_ok(drop_stage(fixture->store, stage));
     assert_cap_ok(cap_store_space(fixture->store, &space));
     assert_true(space.free_bytes >= 10 << 20);
     assert_true(space.free_bytes <= space.file_bytes);

@@ -85,9 +85,12 @@ static void disarm(void)
 
 /* --- Tests ------------------------------------------------------------------------------------ */
 
-static struct fixture_engine lmdb = {.is_lmdb = true};
+static struct fixture_engine lmdb = {.is_lmdb = true, .max_bytes = UINT64_C(1) << 30};
 
-/* A failed sync: that commit is refused and leaves nothing; the next one is whole. */
+/*
+ * A failed sync: that commit is refused and leaves nothing, and it is the last. The device tells of
+ * what it lost only once, so only opening again says what is there.
+ */
 static void test_sync_fails(void **state)
 {
     struct fixture *fixture = *state;
@@ -100,10 +103,88 @@ static void test_sync_fails(void **state)
     assert_cap_ok(check_cap(fixture->store, 1, 100000));
     assert_cap_error(check_cap(fixture->store, 2, 100000), CAP_E_NOT_FOUND);
     assert_int_equal(get_counts(fixture->store).caps[CAP_KIND_DATA], 1);
-    assert_cap_ok(put_data(fixture->store, 2, 100000));
+    assert_cap_error(cap_store_failure(fixture->store), CAP_E_IO);
+    assert_cap_error(put_data(fixture->store, 2, 100000), CAP_E_STORE_FAILED);
     fixture_close(fixture);
     assert_cap_ok(fixture_open(fixture));
+    assert_cap_ok(cap_store_failure(fixture->store));
+    assert_cap_ok(put_data(fixture->store, 2, 100000));
     assert_cap_ok(check_cap(fixture->store, 2, 100000));
+}
+
+/* A step of a stage and a sweep are commits as any other. */
+static void test_sync_fails_in_a_stage(void **state)
+{
+    struct fixture *fixture = *state;
+    uint64_t stage;
+
+    arm(FAULT_SYNC, 0, 1, EIO);
+    assert_cap_error(stage_all(fixture->store, 1, 100000, &stage), CAP_E_IO);
+    assert_true(fault.seen > 0);
+    disarm();
+    assert_cap_error(put_data(fixture->store, 2, 100), CAP_E_STORE_FAILED);
+    assert_cap_error(stage_all(fixture->store, 1, 100000, &stage), CAP_E_STORE_FAILED);
+}
+
+static void test_sync_fails_in_a_sweep(void **state)
+{
+    struct fixture *fixture = *state;
+    uint64_t stage;
+
+    assert_cap_ok(stage_all(fixture->store, 1, 100000, &stage));
+    arm(FAULT_SYNC, 0, 1, EIO);
+    assert_cap_error(drop_stage(fixture->store, stage), CAP_E_IO);
+    assert_true(fault.seen > 0);
+    disarm();
+    assert_cap_error(cap_store_failure(fixture->store), CAP_E_IO);
+    assert_cap_error(put_data(fixture->store, 2, 100), CAP_E_STORE_FAILED);
+}
+
+/* Dropping a stage is a mark: nothing is written, and each sweep is one bounded commit. */
+static void test_dropping_is_bounded(void **state)
+{
+    struct fixture *fixture = *state;
+    const uint64_t len = 100 << 20; /* 1,601 chunks: four sweeps of 512, and one finds nothing */
+    uint64_t stage;
+    bool more = true;
+
+    assert_cap_ok(stage_all(fixture->store, 1, len, &stage));
+    arm(FAULT_SYNC, 1000, 0, EIO); /* only counts */
+    cap_store_stage_drop(fixture->store, stage);
+    assert_int_equal(fault.seen, 0);
+    assert_cap_ok(put_data(fixture->store, 2, 100));
+    assert_int_equal(fault.seen, 1);
+    for (unsigned sweeps = 1; more; sweeps++) {
+        assert_cap_ok(cap_store_sweep(fixture->store, &more));
+        assert_int_equal(fault.seen, more ? 1 + sweeps : sweeps);
+        assert_true(sweeps <= 5);
+    }
+    assert_int_equal(fault.seen, 1 + 4);
+}
+
+/* So is admitting a staged cap that is there already. */
+static void test_known_staged_cap_is_bounded(void **state)
+{
+    struct fixture *fixture = *state;
+    uint64_t seed = 1;
+    struct cap_put put = fake_data(&seed, 100 << 20);
+    uint64_t twin;
+    bool more = true, is_new = true;
+
+    assert_cap_ok(stage_all(fixture->store, 1, 100 << 20, &put.stage));
+    assert_cap_ok(stage_all(fixture->store, 1, 100 << 20, &twin));
+    assert_cap_ok(put_one(fixture->store, &put, NULL));
+    put.stage = twin;
+    arm(FAULT_SYNC, 1000, 0, EIO); /* only counts */
+    assert_cap_ok(put_one(fixture->store, &put, &is_new));
+    assert_false(is_new);
+    assert_int_equal(fault.seen, 0); /* nothing to write: the chunks are left to the sweeps */
+    while (more) {
+        assert_cap_ok(cap_store_sweep(fixture->store, &more));
+    }
+    assert_int_equal(fault.seen, 4);
+    disarm();
+    assert_cap_ok(check_cap(fixture->store, 1, 100 << 20));
 }
 
 static void test_no_space(void **state)
@@ -127,7 +208,6 @@ static void test_meta_fails(void **state)
 {
     struct fixture *fixture = *state;
     struct cap_read *read;
-    struct cap_write *write;
     uint64_t stage;
     enum cap_error error;
 
@@ -136,7 +216,7 @@ static void test_meta_fails(void **state)
     assert_cap_error(put_data(fixture->store, 2, 100000), CAP_E_STORE_FAILED);
     disarm();
     assert_cap_error(cap_store_read_begin(fixture->store, &read), CAP_E_STORE_FAILED);
-    assert_cap_error(cap_store_write_begin(fixture->store, &write), CAP_E_STORE_FAILED);
+    assert_cap_error(put_data(fixture->store, 3, 100), CAP_E_STORE_FAILED);
     assert_cap_error(stage_all(fixture->store, 3, 100, &stage), CAP_E_STORE_FAILED);
     fixture_close(fixture);
     assert_cap_ok(fixture_open(fixture));
@@ -159,8 +239,8 @@ static enum cap_error publish(struct cap_store *store, uint64_t seed)
         return error;
     }
     error = put_one(store, &put, NULL);
-    if (error != CAP_OK && error != CAP_E_STORE_FAILED) {
-        (void)cap_store_stage_drop(store, put.stage);
+    if (error != CAP_OK) {
+        (void)drop_stage(store, put.stage);
     }
     return error;
 }
@@ -191,7 +271,7 @@ static void fail_each(struct fixture *fixture, unsigned times, int code)
         arm(FAULT_ANY, n, times, code);
         error = publish(fixture->store, seed);
         disarm();
-        if (error == CAP_E_STORE_FAILED) {
+        if (cap_store_failure(fixture->store) != CAP_OK) {
             fixture_close(fixture);
             assert_cap_ok(fixture_open(fixture));
         }
@@ -222,6 +302,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH(test_sync_fails),
+        WITH(test_sync_fails_in_a_stage),
+        WITH(test_sync_fails_in_a_sweep),
+        WITH(test_dropping_is_bounded),
+        WITH(test_known_staged_cap_is_bounded),
         WITH(test_no_space),
         WITH(test_meta_fails),
         WITH(test_each_call_fails_once),

@@ -53,7 +53,7 @@ static enum cap_error publish(struct cap_store *store, uint64_t seed)
         error = stage_all(store, seed, len_of(seed), &put.stage);
     }
     if (error == CAP_OK && seed % 22 == 7) {
-        return cap_store_stage_drop(store, put.stage);
+        return drop_stage(store, put.stage);
     }
     return error == CAP_OK ? put_one(store, &put, NULL) : error;
 }

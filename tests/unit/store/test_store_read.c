@@ -36,9 +36,8 @@ static void test_empty(void **state)
     assert_false(more);
     cap_store_read_end(read);
     assert_int_equal(get_counts(store).caps[CAP_KIND_DATA], 0);
-    assert_cap_ok(cap_store_tend(store));
+    assert_cap_ok(cap_store_clear_stale_readers(store));
     cap_store_read_end(NULL);
-    cap_store_write_abort(NULL);
     cap_store_close(NULL);
 }
 
@@ -100,23 +99,15 @@ static void test_put_again(void **state)
     assert_int_equal(get_counts(store).body_bytes[CAP_KIND_DATA], 300);
 }
 
-static void test_put_twice_in_one_write(void **state)
+static void test_put_twice_in_one_admission(void **state)
 {
     struct cap_store *store = store_of(state);
-    struct cap_write *write = begin_write(store);
     uint64_t seed = 8;
-    struct cap_put put = fake_data(&seed, 90000);
-    struct cap_info info;
-    bool is_new = false;
+    struct cap_put puts[] = {fake_data(&seed, 90000), fake_data(&seed, 90000)};
 
-    assert_cap_error(cap_store_write_find(write, &put.hash, &info), CAP_E_NOT_FOUND);
-    assert_cap_ok(cap_store_write_put(write, &put, &is_new));
-    assert_true(is_new);
-    assert_cap_ok(cap_store_write_find(write, &put.hash, &info));
-    assert_int_equal(info.body_len, 90000);
-    assert_cap_ok(cap_store_write_put(write, &put, &is_new));
-    assert_false(is_new);
-    assert_cap_ok(cap_store_write_commit(write));
+    assert_cap_ok(put_all(store, puts, 2));
+    assert_true(puts[0].is_new);
+    assert_false(puts[1].is_new);
     assert_cap_ok(check_cap(store, seed, 90000));
     assert_int_equal(get_counts(store).caps[CAP_KIND_DATA], 1);
 }
@@ -124,25 +115,20 @@ static void test_put_twice_in_one_write(void **state)
 static void test_counts(void **state)
 {
     struct cap_store *store = store_of(state);
-    struct cap_write *write = begin_write(store);
+    struct cap_ref refs[] = {{fake_hash(1), CAP_REF_PINNED}, {fake_hash(2), CAP_REF_INITIAL}};
     struct cap_counts counts;
+    struct cap_put puts[13];
+    uint64_t seeds[13];
 
-    for (uint64_t seed = 0; seed < 10; seed++) {
-        struct cap_put data = fake_data(&seed, 100 + seed);
-        bool is_new;
-
-        assert_cap_ok(cap_store_write_put(write, &data, &is_new));
+    for (uint64_t i = 0; i < 13; i++) {
+        seeds[i] = i;
+        puts[i] = i < 10 ? fake_data(&seeds[i], 100 + i) : fake_image(&seeds[i], 50);
+        if (i >= 10) {
+            puts[i].refs = refs;
+            puts[i].ref_count = 2;
+        }
     }
-    for (uint64_t seed = 10; seed < 13; seed++) {
-        struct cap_ref refs[] = {{fake_hash(1), CAP_REF_PINNED}, {fake_hash(2), CAP_REF_INITIAL}};
-        struct cap_put image = fake_image(&seed, 50);
-        bool is_new;
-
-        image.refs = refs;
-        image.ref_count = 2;
-        assert_cap_ok(cap_store_write_put(write, &image, &is_new));
-    }
-    assert_cap_ok(cap_store_write_commit(write));
+    assert_cap_ok(put_all(store, puts, 13));
     counts = get_counts(store);
     assert_int_equal(counts.caps[CAP_KIND_DATA], 10);
     assert_int_equal(counts.body_bytes[CAP_KIND_DATA], 1045);
@@ -269,15 +255,14 @@ static void test_page_roots(void **state)
 /* Caps 0 to 59; every third is an Image. */
 static void fill_for_list(struct cap_store *store)
 {
-    struct cap_write *write = begin_write(store);
+    struct cap_put puts[60];
+    uint64_t seeds[60];
 
-    for (uint64_t seed = 0; seed < 60; seed++) {
-        struct cap_put put = seed % 3 ? fake_data(&seed, seed) : fake_image(&seed, seed);
-        bool is_new;
-
-        assert_cap_ok(cap_store_write_put(write, &put, &is_new));
+    for (uint64_t i = 0; i < 60; i++) {
+        seeds[i] = i;
+        puts[i] = i % 3 ? fake_data(&seeds[i], i) : fake_image(&seeds[i], i);
     }
-    assert_cap_ok(cap_store_write_commit(write));
+    assert_cap_ok(put_all(store, puts, 60));
 }
 
 /* Pages through a listing; returns how many it showed, in ascending order all. */
@@ -494,7 +479,7 @@ int main(void)
         BOTH(test_empty),
         BOTH(test_put_and_find),
         BOTH(test_put_again),
-        BOTH(test_put_twice_in_one_write),
+        BOTH(test_put_twice_in_one_admission),
         BOTH(test_counts),
         BOTH(test_windows),
         BOTH(test_window_out_of_body),

@@ -6,35 +6,6 @@
 
 /* --- All or nothing --------------------------------------------------------------------------- */
 
-static void test_abort_leaves_nothing(void **state)
-{
-    struct cap_store *store = store_of(state);
-    struct cap_write *write = begin_write(store);
-    uint64_t seed = 5;
-    struct cap_put put = fake_image(&seed, 200000);
-    struct cap_ref ref = {fake_hash(6), CAP_REF_PINNED}, got[2];
-    struct cap_hash hash;
-    struct cap_read *read;
-    bool is_new;
-
-    put.refs = &ref;
-    put.ref_count = 1;
-    put.info.has_content_hash = true;
-    put.info.content_hash = fake_hash(50);
-    assert_cap_ok(cap_store_write_put(write, &put, &is_new));
-    cap_store_write_abort(write);
-    assert_false(is_there(store, seed));
-    read = begin_read(store);
-    assert_cap_error(cap_store_find_content(read, &put.info.content_hash, &hash), CAP_E_NOT_FOUND);
-    cap_store_read_end(read);
-    assert_int_equal(page_refs(store, &ref.hash, CAP_REFS_IN, 2, got), 0);
-    assert_int_equal(get_counts(store).caps[CAP_KIND_IMAGE], 0);
-    assert_int_equal(get_counts(store).refs, 0);
-    assert_cap_ok(put_one(store, &put, &is_new));
-    assert_true(is_new);
-    assert_cap_ok(check_cap(store, seed, 200000));
-}
-
 static enum cap_error failing_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
     (void)ctx;
@@ -42,41 +13,163 @@ static enum cap_error failing_read(void *ctx, uint64_t offset, void *dst, size_t
     return offset + len < 300000 ? CAP_OK : CAP_E_CANCELLED;
 }
 
-/* A source that fails midway: its error comes back, and nothing of the transaction is left. */
-static void test_failed_put(void **state)
+/* A put whose body cannot be read. */
+static struct cap_put bad_data(const uint64_t *seed)
 {
-    struct cap_store *store = store_of(state);
-    struct cap_write *write = begin_write(store);
-    uint64_t good_seed = 1, bad_seed = 2;
-    struct cap_put good = fake_data(&good_seed, 100);
-    struct cap_put bad = fake_data(&bad_seed, 300000);
-    bool is_new = false;
+    struct cap_put put = fake_data(seed, 300000);
 
-    bad.body = (struct cap_source){.read = failing_read};
-    assert_cap_ok(cap_store_write_put(write, &good, &is_new));
-    assert_cap_error(cap_store_write_put(write, &bad, &is_new), CAP_E_CANCELLED);
-    assert_cap_error(cap_store_write_put(write, &good, &is_new), CAP_E_INVALID_ARGUMENT);
-    assert_cap_error(cap_store_write_commit(write), CAP_E_INVALID_ARGUMENT);
-    assert_false(is_there(store, 1));
-    assert_false(is_there(store, 2));
-    assert_cap_ok(put_data(store, 1, 100));
+    put.body = (struct cap_source){.read = failing_read};
+    return put;
 }
 
-static void test_one_writer(void **state)
+/* A body that fails midway: its error comes back, and nothing of the admission is left. */
+static void test_failure_leaves_nothing(void **state)
 {
     struct cap_store *store = store_of(state);
-    struct cap_write *write = begin_write(store), *second;
-    uint64_t seed = 1, stage;
-    struct cap_source source = fake_source(&seed);
-    bool done;
+    uint64_t seed = 5, bad_seed = 4;
+    struct cap_put puts[] = {fake_image(&seed, 200000), bad_data(&bad_seed)};
+    struct cap_put *put = &puts[0];
+    struct cap_ref ref = {fake_hash(6), CAP_REF_PINNED}, got[2];
+    struct cap_hash hash;
+    struct cap_read *read;
+    bool is_new;
 
-    assert_cap_error(cap_store_write_begin(store, &second), CAP_E_INVALID_ARGUMENT);
-    assert_cap_error(cap_store_stage_begin(store, 10, &stage), CAP_E_INVALID_ARGUMENT);
-    assert_cap_error(cap_store_stage_step(store, 1, &source, &done), CAP_E_INVALID_ARGUMENT);
-    assert_cap_error(cap_store_stage_drop(store, 1), CAP_E_INVALID_ARGUMENT);
-    assert_cap_ok(cap_store_write_commit(write));
-    write = begin_write(store);
-    cap_store_write_abort(write);
+    put->refs = &ref;
+    put->ref_count = 1;
+    put->info.has_content_hash = true;
+    put->info.content_hash = fake_hash(50);
+    assert_cap_error(put_all(store, puts, 2), CAP_E_CANCELLED);
+    assert_false(is_there(store, seed));
+    assert_false(is_there(store, bad_seed));
+    read = begin_read(store);
+    assert_cap_error(cap_store_find_content(read, &put->info.content_hash, &hash), CAP_E_NOT_FOUND);
+    cap_store_read_end(read);
+    assert_int_equal(page_refs(store, &ref.hash, CAP_REFS_IN, 2, got), 0);
+    assert_int_equal(get_counts(store).caps[CAP_KIND_IMAGE], 0);
+    assert_int_equal(get_counts(store).refs, 0);
+    assert_cap_ok(put_one(store, put, &is_new));
+    assert_true(is_new);
+    assert_cap_ok(check_cap(store, seed, 200000));
+}
+
+/* --- What is needed --------------------------------------------------------------------------- */
+
+/* What is missing is marked, wrong kinds too; nothing is stored; the same without storing. */
+static void test_missing(void **state)
+{
+    struct cap_store *store = store_of(state);
+    uint64_t seed = 9;
+    struct cap_put put = fake_image(&seed, 100);
+    struct cap_needed needed[] = {{.hash = fake_hash(1), .kind = CAP_KIND_DATA},
+                                  {.hash = fake_hash(1), .kind = CAP_KIND_IMAGE},
+                                  {.hash = fake_hash(2), .kind = CAP_KIND_DATA},
+                                  {.hash = fake_hash(3), .kind = CAP_KIND_IMAGE}};
+    struct cap_admission admission = {
+        .needed = needed, .needed_count = 4, .puts = &put, .put_count = 1};
+
+    assert_cap_ok(put_data(store, 1, 10));
+    assert_cap_ok(put_data(store, 2, 10));
+    for (int round = 0; round < 2; round++) {
+        if (round == 0) {
+            assert_cap_ok(cap_store_dry_run(store, &admission));
+            assert_cap_error(admission.error, CAP_E_UNRESOLVED_SLOT);
+        } else {
+            assert_cap_error(admit_one(store, &admission), CAP_E_UNRESOLVED_SLOT);
+        }
+        assert_int_equal(admission.missing_count, 2);
+        assert_false(needed[0].missing);
+        assert_true(needed[1].missing);
+        assert_false(needed[2].missing);
+        assert_true(needed[3].missing);
+        memset(&admission.missing_count, 0xff, sizeof(admission.missing_count));
+    }
+    assert_false(is_there(store, seed));
+    needed[1].kind = CAP_KIND_DATA;
+    needed[3] = needed[0];
+    assert_cap_ok(cap_store_dry_run(store, &admission));
+    assert_cap_ok(admission.error);
+    assert_true(put.is_new);
+    assert_false(is_there(store, seed));
+    assert_cap_ok(admit_one(store, &admission));
+    assert_int_equal(admission.missing_count, 0);
+    assert_true(is_there(store, seed));
+    assert_cap_ok(cap_store_dry_run(store, &admission));
+    assert_false(put.is_new);
+}
+
+struct decisions {
+    struct cap_admission *order[8];
+    size_t count;
+    unsigned commits;
+    unsigned failed_commits;
+};
+
+static void on_decided(void *ctx, struct cap_admission *admission)
+{
+    struct decisions *decisions = ctx;
+
+    decisions->order[decisions->count++] = admission;
+}
+
+static void on_committed(void *ctx, size_t count, enum cap_error error)
+{
+    struct decisions *decisions = ctx;
+
+    assert_true(count > 0);
+    decisions->commits += error == CAP_OK;
+    decisions->failed_commits += error != CAP_OK;
+}
+
+/* Together: each by itself all or nothing, in order, and the first provides for the second. */
+static void test_admissions_together(void **state)
+{
+    struct cap_store *store = store_of(state);
+    struct decisions decisions = {.count = 0};
+    const struct cap_admit_watch watch = {on_decided, NULL, on_committed, &decisions};
+    const atomic_bool yes = true;
+    uint64_t seeds[] = {0, 1, 2, 3, 4};
+    struct cap_put puts[] = {fake_data(&seeds[0], 1000), fake_image(&seeds[1], 1000),
+                             bad_data(&seeds[2]), fake_data(&seeds[3], 1000),
+                             fake_data(&seeds[4], 1000)};
+    struct cap_needed first = {.hash = fake_hash(0), .kind = CAP_KIND_DATA};
+    struct cap_needed unknown = {.hash = fake_hash(77), .kind = CAP_KIND_DATA};
+    struct cap_admission admissions[5] = {
+        {.puts = &puts[0], .put_count = 1},
+        {.puts = &puts[1], .put_count = 1, .needed = &first, .needed_count = 1},
+        {.puts = &puts[2], .put_count = 1},
+        {.puts = &puts[3], .put_count = 1, .cancelled = &yes},
+        {.puts = &puts[4], .put_count = 1, .needed = &unknown, .needed_count = 1},
+    };
+    struct cap_admission *pointers[5];
+
+    for (int i = 0; i < 5; i++) {
+        pointers[i] = &admissions[i];
+    }
+    cap_store_admit(store, pointers, 5, &watch);
+    assert_int_equal(decisions.count, 5);
+    for (int i = 0; i < 5; i++) {
+        assert_ptr_equal(decisions.order[i], pointers[i]);
+    }
+    assert_cap_ok(admissions[0].error);
+    assert_cap_ok(admissions[1].error);
+    assert_cap_error(admissions[2].error, CAP_E_CANCELLED); /* what its body said */
+    assert_cap_error(admissions[3].error, CAP_E_CANCELLED);
+    assert_cap_error(admissions[4].error, CAP_E_UNRESOLVED_SLOT);
+    assert_true(unknown.missing);
+    for (uint64_t i = 0; i < 5; i++) {
+        assert_int_equal(is_there(store, i), i < 2);
+    }
+    assert_int_equal(decisions.commits, 2); /* one by one, after the third spoilt the first try */
+    decisions = (struct decisions){.count = 0};
+    puts[2] = fake_data(&seeds[2], 1000);
+    puts[3].hash = fake_hash(33);
+    admissions[3].cancelled = NULL;
+    cap_store_admit(store, pointers, 5, &watch);
+    assert_int_equal(decisions.count, 5);
+    assert_int_equal(decisions.commits, 1);
+    assert_false(puts[0].is_new);
+    assert_true(puts[2].is_new);
+    assert_true(is_there(store, 33));
 }
 
 static void check_refused(struct cap_store *store, const struct cap_put *put)
@@ -202,25 +295,22 @@ static void test_stage(void **state)
     assert_cap_ok(check_cap(store, seed, STAGED));
     assert_int_equal(get_counts(store).body_bytes[CAP_KIND_DATA], STAGED);
     assert_cap_error(cap_store_stage_step(store, stage, &source, &done), CAP_E_INVALID_ARGUMENT);
-    assert_cap_ok(cap_store_stage_drop(store, stage)); /* nothing to drop: the cap stays */
+    assert_cap_ok(drop_stage(store, stage)); /* nothing to drop: the cap stays */
     assert_cap_ok(check_cap(store, seed, STAGED));
 }
 
-static void test_stage_survives_abort(void **state)
+static void test_stage_survives_failure(void **state)
 {
     struct cap_store *store = store_of(state);
-    uint64_t seed = 1, stage;
-    struct cap_put put = fake_data(&seed, 500000);
-    struct cap_write *write;
+    uint64_t seed = 1, bad_seed = 2, stage;
+    struct cap_put puts[] = {fake_data(&seed, 500000), bad_data(&bad_seed)};
     bool is_new;
 
     assert_cap_ok(stage_all(store, seed, 500000, &stage));
-    put.stage = stage;
-    write = begin_write(store);
-    assert_cap_ok(cap_store_write_put(write, &put, &is_new));
-    cap_store_write_abort(write);
+    puts[0].stage = stage;
+    assert_cap_error(put_all(store, puts, 2), CAP_E_CANCELLED);
     assert_false(is_there(store, seed));
-    assert_cap_ok(put_one(store, &put, &is_new));
+    assert_cap_ok(put_one(store, &puts[0], &is_new));
     assert_true(is_new);
     assert_cap_ok(check_cap(store, seed, 500000));
 }
@@ -232,8 +322,8 @@ static void test_stage_misuse(void **state)
     struct cap_put put = fake_data(&seed, 500000);
     struct cap_put second = fake_data(&other, 500000);
     struct cap_source source = fake_source(&seed);
-    struct cap_write *write;
-    bool is_new, done;
+    struct cap_put both[2];
+    bool done;
 
     assert_cap_ok(cap_store_stage_begin(store, 500000, &stage));
     put.stage = second.stage = stage;
@@ -243,11 +333,11 @@ static void test_stage_misuse(void **state)
     put.info.body_len = 499999;
     check_refused(store, &put);
     put.info.body_len = 500000;
-    write = begin_write(store);
-    assert_cap_ok(cap_store_write_put(write, &put, &is_new));
-    assert_cap_error(cap_store_write_put(write, &second, &is_new), CAP_E_INVALID_ARGUMENT);
-    cap_store_write_abort(write);
-    assert_cap_ok(cap_store_stage_drop(store, stage));
+    both[0] = put;
+    both[1] = second;
+    assert_cap_error(put_all(store, both, 2), CAP_E_INVALID_ARGUMENT);
+    assert_false(is_there(store, seed));
+    assert_cap_ok(drop_stage(store, stage));
     check_refused(store, &put);
     assert_cap_error(cap_store_stage_begin(store, UINT64_MAX, &stage), CAP_E_INVALID_ARGUMENT);
 }
@@ -326,7 +416,7 @@ static void test_full(void **state)
     check_all(store, 1000, big, 300000);
     check_all(store, 2000, small, 20000);
     assert_int_equal(get_counts(store).caps[CAP_KIND_DATA], big + small);
-    assert_cap_ok(cap_store_stage_drop(store, stage));
+    assert_cap_ok(drop_stage(store, stage));
     assert_cap_ok(put_data(store, 3000, 300000));
     assert_cap_ok(check_cap(store, 3000, 300000));
     check_all(store, 1000, big, 300000);
@@ -350,32 +440,29 @@ static void test_full_while_staging(void **state)
         } else {
             assert_cap_ok(error);
         }
-        assert_cap_ok(cap_store_stage_drop(store, stages[0]));
-        assert_cap_ok(cap_store_stage_drop(store, stages[1]));
+        assert_cap_ok(drop_stage(store, stages[0]));
+        assert_cap_ok(drop_stage(store, stages[1]));
     }
     assert_in_range(full, 1, 19);
     assert_cap_ok(check_cap(store, 1000, 100000));
 }
 
-/* What comes to nothing takes no room: stages of known caps, and aborted puts. */
+/* What comes to nothing takes no room: stages of known caps, and puts that fail. */
 static void test_nothing_leaks(void **state)
 {
     struct cap_store *store = store_of(state);
-    uint64_t seed = 1, other = 2;
+    uint64_t seed = 1, other = 2, bad_seed = 3;
     struct cap_put known = fake_data(&seed, 1000000);
-    struct cap_put unwanted = fake_data(&other, 1000000);
+    struct cap_put unwanted[] = {fake_data(&other, 1000000), bad_data(&bad_seed)};
     bool is_new = true;
 
     assert_cap_ok(put_data(store, seed, 1000000));
     for (int i = 0; i < 20; i++) {
-        struct cap_write *write;
-
         assert_cap_ok(stage_all(store, seed, 1000000, &known.stage));
         assert_cap_ok(put_one(store, &known, &is_new));
         assert_false(is_new);
-        write = begin_write(store);
-        assert_cap_ok(cap_store_write_put(write, &unwanted, &is_new));
-        cap_store_write_abort(write);
+        assert_cap_ok(drop_stage(store, known.stage)); /* gone: only sweeps */
+        assert_cap_error(put_all(store, unwanted, 2), CAP_E_CANCELLED);
     }
     assert_cap_ok(check_cap(store, seed, 1000000));
 }
@@ -383,14 +470,14 @@ static void test_nothing_leaks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_abort_leaves_nothing),
-        BOTH(test_failed_put),
-        BOTH(test_one_writer),
+        BOTH(test_failure_leaves_nothing),
+        BOTH(test_missing),
+        BOTH(test_admissions_together),
         BOTH(test_invalid_puts),
         BOTH(test_snapshot),
         BOTH(test_window_outlasts_commits),
         BOTH(test_stage),
-        BOTH(test_stage_survives_abort),
+        BOTH(test_stage_survives_failure),
         BOTH(test_stage_misuse),
         BOTH(test_stage_race),
         BOTH(test_empty_stage),

@@ -81,7 +81,7 @@ static void *run_gauge(void *arg)
     while (!atomic_load(reader->stop) && reader->error == CAP_OK) {
         reader->error = cap_store_space(reader->store, &space);
         if (reader->error == CAP_OK) {
-            reader->error = cap_store_tend(reader->store);
+            reader->error = cap_store_clear_stale_readers(reader->store);
         }
         reader->snapshots++;
     }
