@@ -10,12 +10,12 @@
 
 #include "daemon/server.h"
 
-/* Exit statuses: sysexits' EX_USAGE for a wrong command line, 1 for what could not be done. */
+/* Exit statuses: sysexits' EX_USAGE for a wrong command line, 1 for other failures. */
 #define EXIT_USAGE 64
 
 /*
- * Whatever is opened while one of the first three descriptors is closed takes its number, and log
- * lines would then be written into a store or a socket of ours.
+ * A file opened while one of the first three descriptors is closed takes its number, and log lines
+ * would then be written into a store or a socket of ours.
  */
 static void open_streams(void)
 {
@@ -28,8 +28,8 @@ static void open_streams(void)
     }
 }
 
-/* One line, whatever a file or an argument that the sentence quotes has in it. */
-static void complain(const char *sentence, const char *name)
+/* Prints a sentence on one line, even if it quotes control characters of a file or an argument. */
+static void print_error(const char *sentence, const char *name)
 {
     char line[CONFIG_REASON_SIZE];
     snprintf(line, sizeof(line), "%s", sentence);
@@ -38,7 +38,7 @@ static void complain(const char *sentence, const char *name)
             *at = '?';
         }
     }
-    /* The journal takes a line without a priority for a piece of news. */
+    /* The journal takes a line without a priority as information. */
     fprintf(stderr, "%scapstored: %s%s%s%s\n", log_fd_is_journal(STDERR_FILENO) ? "<3>" : "", line,
             name == NULL ? "" : " (", name == NULL ? "" : name, name == NULL ? "" : ")");
 }
@@ -68,17 +68,38 @@ static void size_pool(const struct config *config)
     (void)setenv("UV_THREADPOOL_SIZE", count, 1);
 }
 
+/* Says what keeps a configuration from working, as far as it can be seen without starting. */
+static int check(const struct config *config)
+{
+    const struct bind_access clients = {config->listen_mode, BIND_OWN_GROUP};
+    const struct bind_access operators = {0600, BIND_OWN_GROUP};
+    char reason[CONFIG_REASON_SIZE];
+    enum cap_error error = CAP_OK;
+    for (size_t i = 0; error == CAP_OK && i < config->listen_count; i++) {
+        error = bind_check(config->listen[i], &clients, reason);
+    }
+    if (error == CAP_OK && config->admin != NULL) {
+        error = server_check_admin(config->admin, &operators, reason);
+    }
+    if (error != CAP_OK) {
+        print_error(reason, NULL);
+        return EXIT_USAGE;
+    }
+    return config_print(config, stdout) == CAP_OK ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
 static int run(struct config *config)
 {
     struct server server;
     char reason[CONFIG_REASON_SIZE];
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a write past `ulimit -f` fails with EFBIG: disk_full */
     raise_descriptor_limit();
     bound_heap();
     size_pool(config);
     enum cap_error error = server_start(&server, env_system(), config, NULL, reason);
     if (error != CAP_OK) {
-        complain(reason, cap_error_name(error));
+        print_error(reason, cap_error_name(error));
         return error == CAP_E_INVALID_ARGUMENT ? EXIT_USAGE : EXIT_FAILURE;
     }
     int status = server_run(&server);
@@ -95,13 +116,16 @@ int main(int argc, char **argv)
     open_streams();
     config_init(&config);
     if (config_parse(&config, argc, argv, &action, reason) != CAP_OK) {
-        complain(reason, NULL);
+        print_error(reason, NULL);
         config_free(&config);
         return EXIT_USAGE;
     }
     switch (action) {
     case CONFIG_RUN:
         status = run(&config);
+        break;
+    case CONFIG_CHECK:
+        status = check(&config);
         break;
     case CONFIG_HELP:
         config_help(stdout);

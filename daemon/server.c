@@ -9,19 +9,23 @@
  *   - Anything at start: what was opened is closed, a sentence says why.
  *   - The drain takes too long, or a second signal comes: everything is dropped. What was
  *     acknowledged is committed; what was not is not there.
- *   - The store failed: nothing is acknowledged any more, the process ends with status 1, and
- *     whoever supervises it starts it again.
+ *   - The store failed: nothing is acknowledged any more and the process exits with status 1, so
+ *     that its supervisor starts it again.
  */
 #include "daemon/server.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "daemon/admin/admin.h"
 #include "daemon/admin/level.h"
 #include "daemon/core/ledger.h"
+#include "daemon/core/oserror.h"
 #include "daemon/core/sd.h"
 #include "daemon/core/statedir.h"
 #include "daemon/net/accept.h"
@@ -29,7 +33,8 @@
 
 #define TICK_MS         100
 #define TEND_US         UINT64_C(60000000)
-#define DESCRIPTORS_OWN 64 /* listeners, store, loop, admin connections */
+#define DESCRIPTORS_MIN 40 /* streams, loop, store, lock: about 20; sockets; admin connections */
+#define DESCRIPTORS_NEW 4  /* opened for a moment: a spool file, a socket that is turned away */
 
 /* A commit failed so that nobody knows what is on the disk. */
 static void on_store_failed(void *ctx, enum cap_error error)
@@ -40,8 +45,7 @@ static void on_store_failed(void *ctx, enum cap_error error)
                   "a commit failed; the daemon ends so that the store is opened anew");
 }
 
-/* --- Ends
- * ----------------------------------------------------------------------------------------- */
+/* --- Ends ----------------------------------------------------------------------------------- */
 
 static void close_listeners(struct server *server)
 {
@@ -102,7 +106,7 @@ static void on_signal(uv_signal_t *signal, int number)
     log_event(&server->context.log, LOG_LEVEL_INFO, log_name("signal"),
               log_number("number", (uint64_t)number));
     if (number == SIGHUP) {
-        return; /* nothing is read anew, and a habit or a closed terminal must not end a store */
+        return; /* there is nothing to reload, and a closed terminal must not end a store */
     }
     if (server->context.phase == PHASE_RUNNING) {
         server_drain(server);
@@ -111,8 +115,7 @@ static void on_signal(uv_signal_t *signal, int number)
     }
 }
 
-/* --- Time
- * ----------------------------------------------------------------------------------------- */
+/* --- Time ----------------------------------------------------------------------------------- */
 
 static void on_tend(uv_work_t *work)
 {
@@ -176,17 +179,20 @@ static void on_watchdog(uv_timer_t *timer)
     }
 }
 
-/* --- Start
- * ---------------------------------------------------------------------------------------- */
+/* --- Start ---------------------------------------------------------------------------------- */
 
 /* Why a store does not open and what to do, where its errors mean more than elsewhere. */
 static const char *store_problem(enum cap_error error)
 {
     if (error == CAP_E_IO) {
-        return "it cannot be read and written; it must belong to the user that runs capstored";
+        return "input or output error; its files must be readable and writable for the user that "
+               "runs capstored, and the disk must be sound";
     }
     if (error == CAP_E_INVALID_ARGUMENT) {
         return "it must be on a local file system, and --map-size must suit this machine";
+    }
+    if (error == CAP_E_NO_MEMORY) {
+        return "not enough address space; lower --map-size, or raise the limit (ulimit -v)";
     }
     if (error == CAP_E_STORE_VERSION) {
         return "another version of capstored wrote it; run that one, or give another --state";
@@ -197,9 +203,11 @@ static const char *store_problem(enum cap_error error)
 static enum cap_error open_store(struct server *server, char *reason)
 {
     uint8_t id[CAP_STORE_ID_SIZE];
+    bool unsynced = false;
     struct cap_store_lmdb_config config = {
         .dir = server->context.statedir->store_dir,
         .map_bytes = server->context.config.map_size,
+        .ret_unsynced = &unsynced,
     };
     snprintf(reason, CONFIG_REASON_SIZE, "no random bytes");
     enum cap_error error = server->context.env->random(server->context.env->ctx, id, sizeof(id));
@@ -208,8 +216,14 @@ static enum cap_error open_store(struct server *server, char *reason)
     }
     error = cap_store_lmdb_open(&config, id, &server->context.store);
     if (error != CAP_OK) {
-        snprintf(reason, CONFIG_REASON_SIZE, "cannot open the store in %.150s: %s", config.dir,
+        snprintf(reason, CONFIG_REASON_SIZE, "cannot open the store in %.100s: %s", config.dir,
                  store_problem(error));
+    }
+    if (unsynced) {
+        log_event(&server->context.log, LOG_LEVEL_WARNING, log_name("directory_not_synced"),
+                  log_text("path", config.dir),
+                  log_text("message", "the file system cannot sync a directory; a new store may "
+                                      "be missing after a power failure now"));
     }
     return error;
 }
@@ -235,15 +249,18 @@ static enum cap_error start_parts(struct server *server, char *reason)
     return writer_new(&server->shard.loop, &writer, &server->publish.writer);
 }
 
-static enum cap_error add_listener(struct server *server, struct bound *bound, const char *name,
-                                   char *reason)
+/* Serves clients on a socket, which is taken over in every case. */
+static enum cap_error add_listener(struct server *server, struct bound *bound, char *reason)
 {
+    struct context *context = &server->context;
+    char address[BIND_ADDRESS_SIZE];
     if (server->listener_count == SERVER_LISTENERS_MAX) {
         snprintf(reason, CONFIG_REASON_SIZE, "more than %u sockets to listen on",
                  SERVER_LISTENERS_MAX);
         bound_release(bound, false);
         return CAP_E_INVALID_ARGUMENT;
     }
+    memcpy(address, bound->address, sizeof(address));
     enum cap_error error =
         listener_start(&server->hub, bound, &server->listeners[server->listener_count]);
     if (error != CAP_OK) {
@@ -251,8 +268,8 @@ static enum cap_error add_listener(struct server *server, struct bound *bound, c
         return error;
     }
     server->listener_count++;
-    log_event(&server->context.log, LOG_LEVEL_INFO, log_name("listening"),
-              log_text("address", name));
+    memcpy(context->addresses[context->address_count++], address, sizeof(address));
+    log_event(&context->log, LOG_LEVEL_INFO, log_name("listening"), log_text("address", address));
     return CAP_OK;
 }
 
@@ -272,25 +289,30 @@ static enum cap_error take_admin(struct server *server, struct bound *bound, cha
 static enum cap_error take_inherited(struct server *server, char *reason)
 {
     int count = sd_listen_count();
+    if (count > (int)SERVER_LISTENERS_MAX + 1) {
+        snprintf(reason, CONFIG_REASON_SIZE, "LISTEN_FDS passes %d sockets; at most %u are served",
+                 count, SERVER_LISTENERS_MAX + 1);
+        return CAP_E_INVALID_ARGUMENT;
+    }
     for (int i = 0; i < count; i++) {
         char name[SD_NAME_SIZE];
         struct bound bound;
         sd_listen_name(i, name);
         enum cap_error error = bind_inherit(SD_LISTEN_FDS_START + i, &bound, reason);
+        if (error == CAP_OK) {
+            error = strcmp(name, "admin") == 0 ? take_admin(server, &bound, reason)
+                                               : add_listener(server, &bound, reason);
+        }
         if (error != CAP_OK) {
             return error;
         }
-        if (strcmp(name, "admin") == 0) {
-            error = take_admin(server, &bound, reason);
-            if (error != CAP_OK) {
-                return error;
-            }
-            continue;
-        }
-        error = add_listener(server, &bound, name, reason);
-        if (error != CAP_OK) {
-            return error;
-        }
+    }
+    if (count > 0 && server->admin_bound.fd < 0) {
+        bool other = server->context.config.admin != NULL;
+        log_event(&server->context.log, other ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
+                  log_name("no_admin_socket_passed"), log_number("sockets", (uint64_t)count),
+                  log_text("message", "no socket passed by systemd is named admin "
+                                      "(FileDescriptorName=admin): all of them serve clients"));
     }
     return CAP_OK;
 }
@@ -306,50 +328,66 @@ static enum cap_error open_listeners(struct server *server, char *reason)
         struct bound bound;
         error = bind_address(server->context.config.listen[i], &access, &bound, reason);
         if (error == CAP_OK) {
-            error = add_listener(server, &bound, server->context.config.listen[i], reason);
+            error = add_listener(server, &bound, reason);
         }
     }
     if (error == CAP_OK && server->listener_count == 0) {
-        snprintf(reason, CONFIG_REASON_SIZE, "listen: an address must be given; see --help");
+        snprintf(reason, CONFIG_REASON_SIZE, "listen: no address given; see --help");
         error = CAP_E_INVALID_ARGUMENT;
     }
     return error;
 }
 
-/* Only who may operate can connect: the operators' group, if there is one, and ourselves. */
-static enum cap_error bind_admin(struct server *server, const struct admin_group *operators,
-                                 char *reason)
+enum cap_error server_check_admin(const char *address, const struct bind_access *access,
+                                  char ret_reason[CONFIG_REASON_SIZE])
 {
-    const struct bind_access access = {
+    if (strncmp(address, "unix:", 5) != 0) {
+        snprintf(ret_reason, CONFIG_REASON_SIZE, "admin: %.120s: expected unix:PATH", address);
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    return bind_check(address, access, ret_reason);
+}
+
+/* The socket lets in the operators' group, if there is one, and our own user. */
+static struct bind_access admin_access(const struct admin_group *operators)
+{
+    return (struct bind_access){
         .mode = operators->exists ? 0660 : 0600,
         .group = operators->exists ? operators->gid : BIND_OWN_GROUP,
     };
-    if (strncmp(server->context.config.admin, "unix:", 5) != 0) {
-        snprintf(reason, CONFIG_REASON_SIZE, "admin: must be unix:PATH");
-        return CAP_E_INVALID_ARGUMENT;
-    }
-    return bind_address(server->context.config.admin, &access, &server->admin_bound, reason);
 }
 
-/* The admin socket opens last: who reaches it finds a daemon that serves. */
-static enum cap_error open_admin(struct server *server, char *reason)
+/* What is wrong with the admin socket's options is said before anything is opened. */
+static enum cap_error check_admin(const struct server *server, struct admin_group *ret_operators,
+                                  char *reason)
 {
-    struct admin_group operators;
-    enum cap_error error = admin_group_find(server->context.config.admin_group, &operators);
+    const struct config *config = &server->context.config;
+    enum cap_error error = admin_group_find(config->admin_group, ret_operators);
     if (error != CAP_OK) {
-        snprintf(reason, CONFIG_REASON_SIZE, "admin-group: there is no group %.120s",
-                 server->context.config.admin_group);
-        return error;
+        snprintf(reason, CONFIG_REASON_SIZE, "admin-group: no group is called %.120s",
+                 config->admin_group);
+    } else if (config->admin != NULL) {
+        const struct bind_access access = admin_access(ret_operators);
+        error = server_check_admin(config->admin, &access, reason);
     }
-    if (server->admin_bound.fd < 0 && server->context.config.admin != NULL) {
-        error = bind_admin(server, &operators, reason);
+    return error;
+}
+
+/* The admin socket opens last: operators that reach it find a daemon that serves. */
+static enum cap_error open_admin(struct server *server, const struct admin_group *operators,
+                                 char *reason)
+{
+    struct bound *bound = &server->admin_bound;
+    enum cap_error error = CAP_OK;
+    if (bound->fd < 0 && server->context.config.admin != NULL) {
+        const struct bind_access access = admin_access(operators);
+        error = bind_address(server->context.config.admin, &access, bound, reason);
     }
-    if (error != CAP_OK || server->admin_bound.fd < 0) {
+    if (error != CAP_OK || bound->fd < 0) {
         return error;
     }
     log_event(&server->context.log, LOG_LEVEL_INFO, log_name("admin_listening"),
-              log_text("address",
-                       server->admin_bound.path == NULL ? "admin" : server->context.config.admin));
+              log_text("address", bound->address));
     snprintf(reason, CONFIG_REASON_SIZE, "cannot start the admin socket");
     const struct admin_rooms rooms = {
         .context = &server->context,
@@ -357,43 +395,100 @@ static enum cap_error open_admin(struct server *server, char *reason)
         .hub = &server->hub,
         .publish = &server->publish,
     };
-    error = admin_start(&rooms, server->admin_bound.fd, &operators, &server->admin);
+    error = admin_start(&rooms, bound->fd, operators, &server->admin);
     if (error == CAP_OK) {
-        server->admin_bound.fd = -1; /* the admin socket's now; the path stays ours */
+        bound->fd = -1; /* the admin socket's now; the path stays ours */
     }
     return error;
 }
 
-static uint64_t at_most(uint64_t value, uint64_t most)
+/*
+ * Writes the addresses in use, one per line, under another name first: a reader of the file finds
+ * all of them or no file.
+ */
+static enum cap_error write_addresses(const struct context *context, char *reason)
 {
-    if (most == 0) {
-        return 1;
+    const char *path = context->config.address_file;
+    char draft[CONFIG_TEXT_SIZE];
+    if (path == NULL) {
+        return CAP_OK;
     }
+    int len = snprintf(draft, sizeof(draft), "%s.new", path);
+    FILE *file = len > 0 && len < (int)sizeof(draft) ? fopen(draft, "we") : NULL;
+    bool written = file != NULL;
+    for (size_t i = 0; written && i < context->address_count; i++) {
+        written = fprintf(file, "%s\n", context->addresses[i]) > 0;
+    }
+    if (file != NULL) {
+        written = fclose(file) == 0 && written;
+    }
+    if (!written || rename(draft, path) != 0) {
+        snprintf(reason, CONFIG_REASON_SIZE, "address-file: cannot write %.200s: %s", path,
+                 strerror(errno));
+        return error_of_errno(errno);
+    }
+    return CAP_OK;
+}
+
+/* How many descriptors the process may have, and whether that is enough to start at all. */
+static enum cap_error check_descriptors(char *reason)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < DESCRIPTORS_MIN) {
+        snprintf(reason, CONFIG_REASON_SIZE,
+                 "too many open files: the limit is %" PRIu64 " file descriptors, and at least %d "
+                 "are needed; raise it (ulimit -n, LimitNOFILE=)",
+                 (uint64_t)limit.rlim_cur, DESCRIPTORS_MIN);
+        return CAP_E_IO;
+    }
+    return CAP_OK;
+}
+
+static uint64_t lower(uint64_t value, uint64_t most)
+{
     return value < most ? value : most;
 }
 
 /*
- * Keeps the limits of clients to what the process may have: past it nobody could be told that there
- * is no room, and clients could lock the operators out. An upload holds its spool file.
+ * Lowers the limits of clients to what the process may open: past it nobody could be told that
+ * there are too many, and clients could lock the operators out. An upload holds its spool file.
  */
-static void fit_descriptors(struct server *server)
+static enum cap_error fit_descriptors(struct server *server, char *reason)
 {
     struct config *config = &server->context.config;
     struct rlimit limit;
-    uint64_t wanted = config->max_connections + config->max_uploads + DESCRIPTORS_OWN;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) {
-        return;
+    int next = dup(STDERR_FILENO); /* the lowest free number: about as many are open */
+    if (next < 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        snprintf(reason, CONFIG_REASON_SIZE, "cannot open more files: %s", strerror(errno));
+        return error_of_errno(errno);
     }
-    uint64_t room = limit.rlim_cur > DESCRIPTORS_OWN ? limit.rlim_cur - DESCRIPTORS_OWN : 0;
-    config->max_uploads = at_most(config->max_uploads, room / 4);
-    config->max_connections = at_most(config->max_connections, room - room / 4);
-    log_event(&server->context.log, LOG_LEVEL_WARNING, log_name("few_descriptors"),
-              log_number("limit", limit.rlim_cur), log_number("wanted", wanted),
+    close(next);
+    uint64_t own = (uint64_t)next + ADMIN_CONNECTIONS_MAX + DESCRIPTORS_NEW;
+    uint64_t needed = config->max_connections + config->max_uploads + own;
+    if (limit.rlim_cur >= needed) {
+        return CAP_OK;
+    }
+    uint64_t room = limit.rlim_cur > own ? limit.rlim_cur - own : 0;
+    if (room < 2) {
+        snprintf(reason, CONFIG_REASON_SIZE,
+                 "too many open files: the limit of %" PRIu64 " file descriptors leaves none for "
+                 "clients; raise it to %" PRIu64 " (ulimit -n, LimitNOFILE=)",
+                 (uint64_t)limit.rlim_cur, needed);
+        return CAP_E_IO;
+    }
+    uint64_t uploads = room / 4 > 0 ? room / 4 : 1;
+    config->max_uploads = lower(config->max_uploads, uploads);
+    config->max_connections = lower(config->max_connections, room - uploads);
+    log_event(&server->context.log, LOG_LEVEL_WARNING, log_name("too_few_file_descriptors"),
+              log_number("limit", limit.rlim_cur), log_number("needed", needed),
               log_number("max_connections", config->max_connections),
               log_number("max_uploads", config->max_uploads),
-              log_text("hint", "raise LimitNOFILE, or lower max-connections"));
+              log_text("message", "fewer clients are served than configured; raise the limit "
+                                  "(ulimit -n, LimitNOFILE=), or lower max-connections"));
+    return CAP_OK;
 }
 
+/* Timers and signals; after the parts that they use. */
 static void start_handles(struct server *server)
 {
     static const int numbers[SERVER_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
@@ -413,7 +508,8 @@ static void start_handles(struct server *server)
     server->handles_open = true;
 }
 
-static enum cap_error init(struct server *server, const struct env *env, struct config *config)
+static enum cap_error init(struct server *server, const struct env *env, struct config *config,
+                           char *reason)
 {
     *server = (struct server){
         .context =
@@ -431,12 +527,16 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
     server->context.log.level = (enum log_level)config->log_level;
     server->context.started_us = env_real_us(env);
     server->context.started_monotonic_us = server->tended_us = env_monotonic_us(env);
+    enum cap_error error = check_descriptors(reason);
+    if (error != CAP_OK) {
+        return error;
+    }
     if (uv_loop_init(&server->shard.loop) != 0) {
         return CAP_E_NO_MEMORY;
     }
     server->loop_open = true;
-    enum cap_error error = pool_init(&server->shard.pool, &server->shard.loop, env,
-                                     &server->shard.stats, config->workers);
+    error = pool_init(&server->shard.pool, &server->shard.loop, env, &server->shard.stats,
+                      config->workers);
     if (error == CAP_OK) {
         error = refusals_init(&server->context.refusals, (size_t)config->refusals);
     }
@@ -446,48 +546,61 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
     return error;
 }
 
-enum cap_error server_start(struct server *server, const struct env *env, struct config *config,
-                            struct cap_store *store, char ret_reason[CONFIG_REASON_SIZE])
+/* Opens everything, in an order in which a part finds what it uses. */
+static enum cap_error open_all(struct server *server, struct cap_store *store, char *reason)
 {
-    snprintf(ret_reason, CONFIG_REASON_SIZE, "out of memory");
-    enum cap_error error = init(server, env, config);
+    struct context *context = &server->context;
+    struct admin_group operators;
+    enum cap_error error = check_admin(server, &operators, reason);
     if (error == CAP_OK) {
-        server->context.config = *config;
-        error = statedir_open(config->state, &server->context.statedir, ret_reason);
+        error = statedir_open(context->config.state, &context->log, &context->statedir, reason);
     }
     if (error == CAP_OK && store == NULL) {
-        error = open_store(server, ret_reason);
+        error = open_store(server, reason);
     } else if (error == CAP_OK) {
-        server->context.store = store;
+        context->store = store;
+    }
+    if (error == CAP_OK) {
+        error = start_parts(server, reason);
     }
     if (error == CAP_OK) {
         start_handles(server);
-        error = start_parts(server, ret_reason);
+        error = open_listeners(server, reason);
     }
     if (error == CAP_OK) {
-        error = open_listeners(server, ret_reason);
+        error = open_admin(server, &operators, reason);
     }
     if (error == CAP_OK) {
-        error = open_admin(server, ret_reason);
+        error = fit_descriptors(server, reason);
+    }
+    return error == CAP_OK ? write_addresses(context, reason) : error;
+}
+
+enum cap_error server_start(struct server *server, const struct env *env, struct config *config,
+                            struct cap_store *store, char ret_reason[CONFIG_REASON_SIZE])
+{
+    struct context *context = &server->context;
+    snprintf(ret_reason, CONFIG_REASON_SIZE, "out of memory");
+    enum cap_error error = init(server, env, config, ret_reason);
+    context->config = *config;
+    if (error == CAP_OK) {
+        error = open_all(server, store, ret_reason);
     }
     if (error != CAP_OK) {
-        server->context.config = (struct config){0};
-        server->context.store = store == NULL ? server->context.store : NULL;
+        context->config = (struct config){0};
+        context->store = store == NULL ? context->store : NULL;
         server_close(server);
         return error;
     }
     *config = (struct config){0};
-    server->context.phase = PHASE_RUNNING;
-    fit_descriptors(server);
-    log_event(&server->context.log, LOG_LEVEL_INFO, log_name("started"),
-              log_text("version", CAPSTORE_VERSION),
-              log_text("state", server->context.config.state));
+    context->phase = PHASE_RUNNING;
+    log_event(&context->log, LOG_LEVEL_INFO, log_name("started"),
+              log_text("version", CAPSTORE_VERSION), log_text("state", context->config.state));
     sd_tell("READY=1\nSTATUS=Serving");
     return CAP_OK;
 }
 
-/* --- Run
- * ------------------------------------------------------------------------------------------ */
+/* --- Run ------------------------------------------------------------------------------------ */
 
 int server_run(struct server *server)
 {
@@ -515,6 +628,9 @@ static void close_handles(struct server *server)
 void server_close(struct server *server)
 {
     server->context.phase = PHASE_STOPPING;
+    if (server->context.address_count > 0 && server->context.config.address_file != NULL) {
+        (void)unlink(server->context.config.address_file);
+    }
     if (server->loop_open) {
         close_listeners(server);
         admin_stop(server->admin);

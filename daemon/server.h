@@ -3,7 +3,7 @@
  *
  * server_start opens everything and says READY; server_run turns the loop until a drain or a stop
  * is complete; server_close releases. SIGTERM and SIGINT drain; a second one stops at once; SIGHUP
- * does nothing. The admin socket goes on answering while the daemon drains and is stopped last.
+ * does nothing. The admin socket still answers while the daemon drains and is stopped last.
  *
  * Loop thread only.
  */
@@ -16,7 +16,7 @@
 #include "daemon/publish/publish.h"
 #include "daemon/routes.h"
 
-#define SERVER_LISTENERS_MAX 32u
+#define SERVER_LISTENERS_MAX CONTEXT_ADDRESSES_MAX
 #define SERVER_SIGNALS       3u
 
 struct admin;
@@ -53,6 +53,13 @@ struct server {
  */
 enum cap_error server_start(struct server *server, const struct env *env, struct config *config,
                             struct cap_store *store, char ret_reason[CONFIG_REASON_SIZE]);
+
+/*
+ * Whether an address can be the admin socket's; opens nothing. CAP_E_INVALID_ARGUMENT with a
+ * sentence.
+ */
+enum cap_error server_check_admin(const char *address, const struct bind_access *access,
+                                  char ret_reason[CONFIG_REASON_SIZE]);
 
 /* Turns the loop until the daemon is to end. Returns the exit status of the process. */
 int server_run(struct server *server);

@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -151,9 +152,14 @@ static int connect_unix(const char *path, int64_t deadline_ms, int *ret_code)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     _Static_assert(sizeof address.sun_path > CLIENT_UNIX_PATH_MAX, "a path fits");
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    return open_socket(AF_UNIX, (const struct sockaddr *)&address, sizeof address, deadline_ms,
-                       ret_code);
+    size_t len = strlen(path);
+    socklen_t size = sizeof(address);
+    memcpy(address.sun_path, path, len + 1);
+    if (path[0] == '@') { /* an abstract socket: its name begins with a zero byte */
+        address.sun_path[0] = '\0';
+        size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
+    }
+    return open_socket(AF_UNIX, (const struct sockaddr *)&address, size, deadline_ms, ret_code);
 }
 
 static int connect_tcp(const struct client_address *to, int64_t deadline_ms, int *ret_code,

@@ -406,7 +406,16 @@ static enum cap_error prepare(struct admin *admin, int fd, struct admin_connecti
     connection->reader = jsonrpc_reader_new(JSONRPC_LINE_MAX);
     enum cap_error error = connection->reader ? peer_of(fd, &connection->peer) : CAP_E_NO_MEMORY;
     if (error == CAP_OK) {
-        error = admin_level_read(fd, &connection->peer, &admin->operators, &connection->level);
+        bool complete = false;
+        error = admin_level_read(fd, &connection->peer, &admin->operators, &connection->level,
+                                 &complete);
+        if (error == CAP_OK && !complete && !admin->told_groups) {
+            admin->told_groups = true;
+            log_event(&admin->rooms.context->log, LOG_LEVEL_WARNING,
+                      log_name("peer_groups_unknown"),
+                      log_text("message", "the kernel does not tell the supplementary groups of a "
+                                          "peer; only its user and primary group count"));
+        }
     }
     if (error != CAP_OK) {
         jsonrpc_reader_free(connection->reader);

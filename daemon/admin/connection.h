@@ -36,6 +36,7 @@ struct admin {
     uv_poll_t listener;
     uv_timer_t backoff; /* accepting rests when descriptors are spent */
     bool stopped;
+    bool told_groups; /* that supplementary groups are not known */
     struct admin_connection *connections;
     struct admin_job *jobs; /* that wait for a worker, the oldest first */
     unsigned running;

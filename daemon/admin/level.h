@@ -14,7 +14,7 @@
 
 /* Each level includes those before it. */
 enum admin_level {
-    ADMIN_OBSERVE, /* reads; whoever can connect */
+    ADMIN_OBSERVE, /* reads; everyone who can connect */
     ADMIN_OPERATE, /* changes that are as easily undone; members of the operators' group */
     ADMIN_ADMIN,   /* the rest; root and the daemon's own user */
 };
@@ -39,10 +39,12 @@ enum admin_level admin_level_of(uint32_t uid, uint32_t own_uid, const struct adm
                                 const gid_t *groups, size_t count);
 
 /*
- * The level of a connected Unix socket's peer, its supplementary groups included. CAP_E_IO when the
- * kernel does not attest it, CAP_E_NO_MEMORY.
+ * The level of a connected Unix socket's peer, by its user, its group and its supplementary groups.
+ * *ret_complete is false where the kernel does not tell the latter. CAP_E_IO when the peer is not
+ * local, CAP_E_NO_MEMORY.
  */
 enum cap_error admin_level_read(int fd, const struct peer *peer,
-                                const struct admin_group *operators, enum admin_level *ret_level);
+                                const struct admin_group *operators, enum admin_level *ret_level,
+                                bool *ret_complete);
 
 #endif

@@ -147,6 +147,7 @@ static const struct admin_field status_result[] = {
     {"store_id", "string", "the store's identity, 32 hex digits"},
     {"engine", "string", "the store's engine"},
     {"phase", "string", "starting, running, draining or stopping"},
+    {"listening", "array", "the addresses where clients are served, with the ports in use"},
     {"time", "string", "now"},
     {"started", "string", "when the daemon started"},
     {"uptime_ms", "integer", "how long it has run"},

@@ -45,15 +45,27 @@ static json_t *pair(const char *name, uint64_t value, const char *limit_name, ui
                      admin_value_u64(limit));
 }
 
+static json_t *addresses_json(const struct context *context)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; array != NULL && i < context->address_count; i++) {
+        if (!admin_push(array, admin_value_text(context->addresses[i]))) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
 void admin_status_prepare(struct admin_call *call)
 {
     const struct context *context = call->rooms->context;
     struct gauges gauges = {0};
     admin_gauges(call->rooms, &gauges);
     call->draft = json_pack(
-        "{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
-        CAPSTORE_VERSION, "phase", phase_name(context->phase), "time",
-        admin_value_time(env_real_us(context->env)), "started",
+        "{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
+        CAPSTORE_VERSION, "phase", phase_name(context->phase), "listening", addresses_json(context),
+        "time", admin_value_time(env_real_us(context->env)), "started",
         admin_value_time(context->started_us), "uptime_ms", admin_value_u64(gauges.uptime_ms),
         "sessions", pair("open", gauges.connections, "limit", gauges.max_connections),
         "requests_in_flight", admin_value_u64(gauges.requests), "uploads",

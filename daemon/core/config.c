@@ -1,13 +1,14 @@
 /*
  * The option table and its readers: command line and JSON file.
  *
- * Both end in the same setters, so a value means the same and is bounded the same wherever it comes
- * from. What was given on the command line is marked, so that the file does not override it.
+ * Both end in the same setters, so a value means the same and has the same bounds wherever it comes
+ * from. Options given on the command line are marked, so that the file does not override them.
  */
 #include "daemon/core/config.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@
 #include "daemon/core/log.h"
 #include "daemon/core/oserror.h"
 
-#define CONFIG_FILE_MAX (64u << 10)
+#define CONFIG_FILE_MAX (64u << 10) /* a file with every option at its longest has about 20 KiB */
 
 #define KIB UINT64_C(1024)
 #define MIB (UINT64_C(1) << 20)
@@ -25,33 +26,42 @@
 
 #define AT(field) offsetof(struct config, field)
 
+/*
+ * Defaults suit one machine with a few publishers and a gigabyte for the daemon: the largest Image
+ * allowed is hashed in about ten times max-structure, so max-memory is three times that row; a
+ * spool holds four of the largest uploads. Upper bounds keep sums of sizes within 64 bits and a
+ * message within its frame (max-hashes: 8000 hashes of 32 bytes in 256 KiB).
+ */
 static const struct config_option options[] = {
     {"state", CONFIG_TEXT, AT(state), 0, 0, 0, "DIR",
      "state directory: the store and the spool (required)"},
     {"listen", CONFIG_TEXTS, AT(listen), 0, 0, 0, "ADDRESS",
-     "serve on unix:PATH or tcp:HOST:PORT; repeatable"},
+     "serve on unix:PATH, unix:@NAME or tcp:HOST:PORT; repeatable"},
     {"listen-mode", CONFIG_MODE, AT(listen_mode), CONFIG_MODE_UMASK, 0, 0777, "MODE",
-     "permissions of the Unix sockets of --listen, as 660; else what the umask leaves"},
+     "permissions of the Unix sockets of --listen, such as 660; default: by the umask"},
     {"admin", CONFIG_TEXT, AT(admin), 0, 0, 0, "ADDRESS", "admin socket, unix:PATH"},
     {"admin-group", CONFIG_TEXT, AT(admin_group), 0, 0, 0, "GROUP",
      "members of this group may operate the daemon through the admin socket"},
+    {"address-file", CONFIG_TEXT, AT(address_file), 0, 0, 0, "FILE",
+     "write the addresses in use to this file, one per line, once the daemon listens"},
     {"config", CONFIG_TEXT, AT(config), 0, 0, 0, "FILE",
      "read settings from a JSON object with these names"},
     {"log-level", CONFIG_LEVEL, AT(log_level), LOG_LEVEL_INFO, 0, 0, "LEVEL",
      "error, warning, info or debug"},
     {"map-size", CONFIG_SIZE, AT(map_size), 0, 0, 64 * TIB, "BYTES",
-     "address space for the store, its greatest size; 0: the store's default"},
+     "address space for the store, and so its maximum size; 0: the store's default"},
     {"workers", CONFIG_COUNT, AT(workers), 4, 2, 128, "N",
      "threads that hash uploads and wait for the disk"},
     {"max-connections", CONFIG_COUNT, AT(max_connections), 1024, 1, 65536, "N",
-     "client connections in all"},
+     "client connections in total"},
     {"max-peer-connections", CONFIG_COUNT, AT(max_peer_connections), 512, 1, 65536, "N",
      "client connections of one user or one address"},
     {"max-requests", CONFIG_COUNT, AT(max_requests), 64, 1, 1024, "N",
      "requests in flight per connection"},
-    {"max-hashes", CONFIG_COUNT, AT(max_hashes), 4096, 1, 8000, "N", "hashes in one has"},
+    {"max-hashes", CONFIG_COUNT, AT(max_hashes), 4096, 1, 8000, "N", "hashes in one HAS request"},
     {"max-upload", CONFIG_SIZE, AT(max_upload), GIB, 4 * KIB, 8 * GIB, "BYTES", "one upload"},
-    {"max-uploads", CONFIG_COUNT, AT(max_uploads), 256, 1, 16384, "N", "uploads in flight in all"},
+    {"max-uploads", CONFIG_COUNT, AT(max_uploads), 256, 1, 16384, "N",
+     "uploads in flight in total"},
     {"max-structure", CONFIG_SIZE, AT(max_structure), 16 * MIB, KIB, 256 * MIB, "BYTES",
      "an Image's bytes before its arena"},
     {"max-slots", CONFIG_COUNT, AT(max_slots), 4095, 1, 65535, "N",
@@ -67,13 +77,13 @@ static const struct config_option options[] = {
     {"max-output", CONFIG_SIZE, AT(max_output), 64 * KIB, 4 * KIB, 16 * MIB, "BYTES",
      "answers that may wait for one client before it is no longer read from"},
     {"disk-reserve", CONFIG_SIZE, AT(disk_reserve), 16 * MIB, 0, 64 * TIB, "BYTES",
-     "free disk that uploads leave alone"},
+     "free disk space that uploads must leave"},
     {"idle-ms", CONFIG_MS, AT(idle_ms), 300000, 0, UINT32_MAX, "MS",
-     "close a connection without a request for so long; 0: never"},
+     "close a connection that has made no request for this long; 0: never"},
     {"progress-ms", CONFIG_MS, AT(progress_ms), 30000, 0, UINT32_MAX, "MS",
-     "give up on a client that neither sends nor takes bytes it owes; 0: never"},
+     "give up on an upload or an answer that has not moved for this long; 0: never"},
     {"drain-ms", CONFIG_MS, AT(drain_ms), 20000, 0, 3600000, "MS",
-     "time that requests in flight have to finish when the daemon is told to end"},
+     "time for requests in flight to finish when the daemon is told to stop"},
     {"refusals", CONFIG_COUNT, AT(refusals), 256, 1, 65536, "N",
      "refusals kept for the admin socket"},
 };
@@ -119,6 +129,7 @@ void config_free(struct config *config)
     free(config->state);
     free(config->admin);
     free(config->admin_group);
+    free(config->address_file);
     free(config->config);
     for (size_t i = 0; i < config->listen_count; i++) {
         free(config->listen[i]);
@@ -138,10 +149,33 @@ static const struct config_option *option_find(const char *name, size_t len)
 
 /* --- Values ----------------------------------------------------------------------------------- */
 
-static enum cap_error bad_value(struct reader *reader, const struct config_option *option,
-                                const char *text, const char *wanted)
+/* What a row takes, as the end of a sentence. */
+static const char *expected(const struct config_option *option)
 {
-    snprintf(reader->reason, CONFIG_REASON_SIZE, "%s: %.80s is no %s", option->name, text, wanted);
+    switch (option->type) {
+    case CONFIG_TEXT:
+        return "a string that is not empty";
+    case CONFIG_TEXTS:
+        return "a string that is not empty, or an array of such strings";
+    case CONFIG_SIZE:
+        return "a number of bytes; K, M, G or T may follow (in a file: in quotes)";
+    case CONFIG_COUNT:
+        return "a whole number";
+    case CONFIG_MS:
+        return "a whole number of milliseconds";
+    case CONFIG_LEVEL:
+        return "error, warning, info or debug";
+    case CONFIG_MODE:
+        return "three octal digits, such as 660 (in a file: in quotes)";
+    }
+    return "";
+}
+
+static enum cap_error bad_value(struct reader *reader, const struct config_option *option,
+                                const char *text)
+{
+    snprintf(reader->reason, CONFIG_REASON_SIZE, "%s: '%.80s' is not valid; expected %s",
+             option->name, text, expected(option));
     return CAP_E_INVALID_ARGUMENT;
 }
 
@@ -163,7 +197,7 @@ static enum cap_error set_level(struct reader *reader, const struct config_optio
 {
     enum log_level level;
     if (!log_level_parse(text, &level)) {
-        return bad_value(reader, option, text, "level: error, warning, info or debug");
+        return bad_value(reader, option, text);
     }
     *number_of(reader->config, option) = level;
     return CAP_OK;
@@ -175,7 +209,7 @@ static enum cap_error set_mode(struct reader *reader, const struct config_option
 {
     size_t digits = strspn(text, "01234567");
     if (text[digits] != '\0' || digits < 3 || digits > 4 || (digits == 4 && text[0] != '0')) {
-        return bad_value(reader, option, text, "mode: three octal digits, such as 660");
+        return bad_value(reader, option, text);
     }
     *number_of(reader->config, option) = strtoull(text, NULL, 8);
     return CAP_OK;
@@ -208,8 +242,7 @@ static enum cap_error set_number_text(struct reader *reader, const struct config
     bool sized = option->type == CONFIG_SIZE;
     if (!isdigit((unsigned char)*text) || errno != 0 || (!sized && *end != '\0') ||
         !suffix_shift(end, &shift) || value > UINT64_MAX >> shift) {
-        return bad_value(reader, option, text,
-                         sized ? "number of bytes (K, M, G, T may follow)" : "number");
+        return bad_value(reader, option, text);
     }
     return set_number(reader, option, value << shift);
 }
@@ -220,11 +253,11 @@ static enum cap_error set_text(struct reader *reader, const struct config_option
     struct config *config = reader->config;
     char **slot = text_of(config, option);
     if (*text == '\0') {
-        return bad_value(reader, option, "an empty text", "value");
+        return bad_value(reader, option, text);
     }
     if (option->type == CONFIG_TEXTS) {
         if (config->listen_count == CONFIG_LISTEN_MAX) {
-            snprintf(reader->reason, CONFIG_REASON_SIZE, "%s: at most %d times", option->name,
+            snprintf(reader->reason, CONFIG_REASON_SIZE, "%s: at most %d addresses", option->name,
                      CONFIG_LISTEN_MAX);
             return CAP_E_INVALID_ARGUMENT;
         }
@@ -262,8 +295,17 @@ static enum cap_error set_from_text(struct reader *reader, const struct config_o
     return CAP_E_INTERNAL;
 }
 
-/* --- The JSON file -----------------------------------------------------------------------------
- */
+/* --- The JSON file -------------------------------------------------------------------------- */
+
+/* A value of the wrong type, shown as it is written in the file. */
+static enum cap_error bad_json_value(struct reader *reader, const struct config_option *option,
+                                     const json_t *value)
+{
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    enum cap_error error = bad_value(reader, option, text != NULL ? text : "");
+    free(text);
+    return error;
+}
 
 static enum cap_error set_from_json(struct reader *reader, const struct config_option *option,
                                     const json_t *value)
@@ -276,22 +318,21 @@ static enum cap_error set_from_json(struct reader *reader, const struct config_o
     if (json_is_string(value) && (!numeric || option->type == CONFIG_SIZE)) {
         return set_from_text(reader, option, json_string_value(value));
     }
-    if (json_is_array(value) && option->type == CONFIG_TEXTS) {
-        size_t index;
-        json_t *item;
-        json_array_foreach(value, index, item)
-        {
-            if (!json_is_string(item)) {
-                return bad_value(reader, option, "an item", "text");
-            }
-            enum cap_error error = set_text(reader, option, json_string_value(item));
-            if (error != CAP_OK) {
-                return error;
-            }
-        }
-        return CAP_OK;
+    if (!json_is_array(value) || option->type != CONFIG_TEXTS) {
+        return bad_json_value(reader, option, value);
     }
-    return bad_value(reader, option, "the value", numeric ? "number that is 0 or more" : "text");
+    size_t index;
+    json_t *item;
+    json_array_foreach(value, index, item)
+    {
+        enum cap_error error = json_is_string(item)
+                                   ? set_text(reader, option, json_string_value(item))
+                                   : bad_json_value(reader, option, item);
+        if (error != CAP_OK) {
+            return error;
+        }
+    }
+    return CAP_OK;
 }
 
 static enum cap_error read_object(struct reader *reader, json_t *object)
@@ -299,15 +340,14 @@ static enum cap_error read_object(struct reader *reader, json_t *object)
     const char *name;
     json_t *value;
     if (!json_is_object(object)) {
-        snprintf(reader->reason, CONFIG_REASON_SIZE, "the configuration is no JSON object");
+        snprintf(reader->reason, CONFIG_REASON_SIZE, "the configuration is not a JSON object");
         return CAP_E_INVALID_ARGUMENT;
     }
     json_object_foreach(object, name, value)
     {
         const struct config_option *option = option_find(name, strlen(name));
         if (option == NULL || option->offset == AT(config)) {
-            snprintf(reader->reason, CONFIG_REASON_SIZE,
-                     "%.80s: there is no such setting in a configuration file", name);
+            snprintf(reader->reason, CONFIG_REASON_SIZE, "%.80s: unknown setting", name);
             return CAP_E_INVALID_ARGUMENT;
         }
         if ((reader->set >> (option - options) & 1) != 0) {
@@ -321,15 +361,49 @@ static enum cap_error read_object(struct reader *reader, json_t *object)
     return CAP_OK;
 }
 
+/*
+ * A character that looks like nothing or like a blank is what a person cannot find: names the first
+ * one outside of strings that JSON has no place for.
+ */
+static bool name_odd_character(const char *text, size_t len, char *reason)
+{
+    unsigned line = 1;
+    bool quoted = false;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        line += byte == '\n';
+        if (quoted && byte == '\\') {
+            i++;
+        } else if (byte == '"') {
+            quoted = !quoted;
+        } else if (!quoted && (byte >= 0x7f || (byte < ' ' && !isspace(byte)))) {
+            snprintf(reason, CONFIG_REASON_SIZE, "line %u: unexpected byte 0x%02x%s", line, byte,
+                     byte == 0 || byte >= 0xfe ? "; save the file as UTF-8"
+                     : byte >= 0x7f ? ", part of a character such as a no-break space or a "
+                                      "typographic quotation mark"
+                                    : ", a control character");
+            return true;
+        }
+    }
+    return false;
+}
+
 enum cap_error config_parse_json(struct config *config, const char *text, size_t len, uint64_t set,
                                  char ret_reason[CONFIG_REASON_SIZE])
 {
+    static const char mark[] = {'\xef', '\xbb', '\xbf'}; /* editors begin UTF-8 with it */
     struct reader reader = {config, set, ret_reason};
     json_error_t where;
+    if (len >= sizeof(mark) && memcmp(text, mark, sizeof(mark)) == 0) {
+        text += sizeof(mark);
+        len -= sizeof(mark);
+    }
     json_t *object = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
     if (object == NULL) {
-        snprintf(ret_reason, CONFIG_REASON_SIZE, "line %d, column %d: %s", where.line, where.column,
-                 where.text);
+        if (!name_odd_character(text, len, ret_reason)) {
+            snprintf(ret_reason, CONFIG_REASON_SIZE, "line %d, column %d: %s", where.line,
+                     where.column, where.text);
+        }
         return CAP_E_INVALID_ARGUMENT;
     }
     enum cap_error error = read_object(&reader, object);
@@ -337,28 +411,27 @@ enum cap_error config_parse_json(struct config *config, const char *text, size_t
     return error;
 }
 
-/* Reads a small file whole. *ret_text is the caller's. */
-static enum cap_error read_file(const char *path, char **ret_text, size_t *ret_len)
+/* Reads a small file to its end. *ret_text is the caller's. */
+static enum cap_error read_file(const char *path, char **ret_text, size_t *ret_len, char *reason)
 {
     char *text = malloc(CONFIG_FILE_MAX);
-    FILE *file = text == NULL ? NULL : fopen(path, "re");
-    enum cap_error error = text == NULL ? CAP_E_NO_MEMORY : CAP_OK;
-    size_t len = 0;
-    if (file == NULL) {
-        error = error == CAP_OK ? error_of_errno(errno) : error;
-        free(text);
-        return error;
+    FILE *file = NULL;
+    if (text == NULL) {
+        return CAP_E_NO_MEMORY;
     }
-    len = fread(text, 1, CONFIG_FILE_MAX, file);
-    if (ferror(file)) {
-        error = CAP_E_IO;
-    } else if (len == CONFIG_FILE_MAX) {
-        error = CAP_E_INVALID_ARGUMENT;
+    errno = 0;
+    file = fopen(path, "re");
+    size_t len = file == NULL ? 0 : fread(text, 1, CONFIG_FILE_MAX, file);
+    int number = errno;
+    bool failed = file == NULL || ferror(file);
+    if (file != NULL) {
+        fclose(file);
     }
-    fclose(file);
-    if (error != CAP_OK) {
+    if (failed || len == CONFIG_FILE_MAX) {
+        snprintf(reason, CONFIG_REASON_SIZE, "config: cannot read %.200s: %s", path,
+                 failed ? strerror(number) : "longer than 64 KiB");
         free(text);
-        return error;
+        return failed ? error_of_errno(number) : CAP_E_INVALID_ARGUMENT;
     }
     *ret_text = text;
     *ret_len = len;
@@ -371,10 +444,8 @@ static enum cap_error read_config_file(struct reader *reader)
     const char *path = reader->config->config;
     char *text = NULL;
     size_t len = 0;
-    enum cap_error error = read_file(path, &text, &len);
+    enum cap_error error = read_file(path, &text, &len, reader->reason);
     if (error != CAP_OK) {
-        snprintf(reader->reason, CONFIG_REASON_SIZE, "config: cannot read %.200s: %s", path,
-                 error == CAP_E_INVALID_ARGUMENT ? "longer than 64 KiB" : strerror(errno));
         return error;
     }
     error = config_parse_json(reader->config, text, len, reader->set, inner);
@@ -385,41 +456,88 @@ static enum cap_error read_config_file(struct reader *reader)
     return error;
 }
 
-/* --- The command line --------------------------------------------------------------------------
- */
+/* --- The command line ------------------------------------------------------------------------- */
+
+/* Options that are not settings, with their actions; listed by --help. */
+static const struct {
+    const char *name;
+    enum config_action action;
+    const char *help;
+} actions[] = {
+    {"check-config", CONFIG_CHECK, "check the configuration, print all of it, and exit"},
+    {"help", CONFIG_HELP, "show this help and exit"},
+    {"version", CONFIG_VERSION, "show the version and exit"},
+};
+
+#define ACTION_COUNT (sizeof(actions) / sizeof(actions[0]))
+
+/* getopt's table: the settings in their order, then the actions. */
+static void fill_long_options(struct option ret_options[OPTION_COUNT + ACTION_COUNT + 1])
+{
+    struct option *at = ret_options;
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        *at++ = (struct option){options[i].name, required_argument, NULL, 0};
+    }
+    for (size_t i = 0; i < ACTION_COUNT; i++) {
+        *at++ = (struct option){actions[i].name, no_argument, NULL, 0};
+    }
+    *at = (struct option){0};
+}
 
 static enum cap_error unknown_argument(struct reader *reader, const char *argument)
 {
-    snprintf(reader->reason, CONFIG_REASON_SIZE, "%.80s: there is no such option; see --help",
-             argument);
+    snprintf(reader->reason, CONFIG_REASON_SIZE, "%.80s: unknown %s; see --help", argument,
+             argument[0] == '-' ? "option" : "argument");
     return CAP_E_INVALID_ARGUMENT;
 }
 
-/* Reads the option at argv[*at] and moves *at past it. */
-static enum cap_error read_argument(struct reader *reader, int argc, char **argv, int *at)
+/* getopt takes abbreviations, which would change meaning when options are added. */
+static bool is_whole_name(const char *argument, const char *name)
 {
-    const char *argument = argv[*at];
-    if (strncmp(argument, "--", 2) != 0) {
-        return unknown_argument(reader, argument);
+    size_t len = strlen(name);
+    return strncmp(argument, "--", 2) == 0 && strncmp(argument + 2, name, len) == 0 &&
+           (argument[2 + len] == '\0' || argument[2 + len] == '=');
+}
+
+/* Reads argv up to an action that ends reading or to its end. */
+static enum cap_error read_arguments(struct reader *reader, int argc, char **argv,
+                                     enum config_action *ret_action)
+{
+    struct option long_options[OPTION_COUNT + ACTION_COUNT + 1];
+    fill_long_options(long_options);
+    opterr = 0;
+    optind = 0; /* glibc: begin anew */
+    for (;;) {
+        int index = -1;
+        const char *argument = argv[optind == 0 ? 1 : optind];
+        int got = getopt_long(argc, argv, "+:h", long_options, &index);
+        if (got == -1) {
+            return optind < argc ? unknown_argument(reader, argv[optind]) : CAP_OK;
+        }
+        if (got == 'h') {
+            *ret_action = CONFIG_HELP;
+            return CAP_OK;
+        }
+        if (got == ':') {
+            snprintf(reader->reason, CONFIG_REASON_SIZE, "%.80s: missing value", argument);
+            return CAP_E_INVALID_ARGUMENT;
+        }
+        if (got == '?' || !is_whole_name(argument, long_options[index].name)) {
+            return unknown_argument(reader, argument);
+        }
+        if ((size_t)index >= OPTION_COUNT) {
+            *ret_action = actions[(size_t)index - OPTION_COUNT].action;
+            if (*ret_action == CONFIG_CHECK) {
+                continue;
+            }
+            return CAP_OK;
+        }
+        reader->set |= UINT64_C(1) << index;
+        enum cap_error error = set_from_text(reader, &options[index], optarg);
+        if (error != CAP_OK) {
+            return error;
+        }
     }
-    const char *name = argument + 2;
-    const char *equals = strchr(name, '=');
-    size_t len = equals != NULL ? (size_t)(equals - name) : strlen(name);
-    const struct config_option *option = option_find(name, len);
-    if (option == NULL) {
-        return unknown_argument(reader, argument);
-    }
-    const char *value = equals != NULL ? equals + 1 : NULL;
-    if (value == NULL && *at + 1 < argc) {
-        value = argv[++*at];
-    }
-    if (value == NULL) {
-        snprintf(reader->reason, CONFIG_REASON_SIZE, "%s: a value is missing", option->name);
-        return CAP_E_INVALID_ARGUMENT;
-    }
-    ++*at;
-    reader->set |= UINT64_C(1) << (option - options);
-    return set_from_text(reader, option, value);
 }
 
 enum cap_error config_parse(struct config *config, int argc, char **argv,
@@ -427,36 +545,22 @@ enum cap_error config_parse(struct config *config, int argc, char **argv,
 {
     struct reader reader = {config, 0, ret_reason};
     snprintf(ret_reason, CONFIG_REASON_SIZE, "out of memory");
-    for (int at = 1; at < argc;) {
-        if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0) {
-            *ret_action = CONFIG_HELP;
-            return CAP_OK;
-        }
-        if (strcmp(argv[at], "--version") == 0) {
-            *ret_action = CONFIG_VERSION;
-            return CAP_OK;
-        }
-        enum cap_error error = read_argument(&reader, argc, argv, &at);
-        if (error != CAP_OK) {
-            return error;
-        }
+    *ret_action = CONFIG_RUN;
+    enum cap_error error = read_arguments(&reader, argc, argv, ret_action);
+    if (error != CAP_OK || *ret_action == CONFIG_HELP || *ret_action == CONFIG_VERSION) {
+        return error;
     }
     if (config->config != NULL) {
-        enum cap_error error = read_config_file(&reader);
-        if (error != CAP_OK) {
-            return error;
-        }
+        error = read_config_file(&reader);
     }
-    if (config->state == NULL) {
-        snprintf(ret_reason, CONFIG_REASON_SIZE, "state: a directory must be given; see --help");
-        return CAP_E_INVALID_ARGUMENT;
+    if (error == CAP_OK && *ret_action == CONFIG_RUN && config->state == NULL) {
+        snprintf(ret_reason, CONFIG_REASON_SIZE, "state: no directory given; see --help");
+        error = CAP_E_INVALID_ARGUMENT;
     }
-    *ret_action = CONFIG_RUN;
-    return CAP_OK;
+    return error;
 }
 
-/* --- Showing ------------------------------------------------------------------------------------
- */
+/* --- Showing -------------------------------------------------------------------------------- */
 
 bool config_value(const struct config *config, const struct config_option *option, size_t index,
                   char *ret_value, size_t size)
@@ -496,7 +600,7 @@ void config_help(FILE *out)
     char value[CONFIG_VALUE_SIZE];
     config_init(&defaults);
     fputs("Usage: capstored --state DIR --listen ADDRESS [--OPTION VALUE]...\n"
-          "Keeps caps and serves them by hash. SIGTERM drains and ends it.\n\n",
+          "Stores caps and serves them by hash. SIGTERM lets requests finish, then ends it.\n\n",
           out);
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         char flag[48];
@@ -507,8 +611,46 @@ void config_help(FILE *out)
         }
         fputs("\n", out);
     }
-    fputs("  --help                         show this\n"
-          "  --version                      show the version\n\n"
-          "Bytes take K, M, G or T. See capstored(8).\n",
-          out);
+    for (size_t i = 0; i < ACTION_COUNT; i++) {
+        fprintf(out, "  --%-28s %s\n", actions[i].name, actions[i].help);
+    }
+    fputs("\nSizes are in bytes; K, M, G or T may follow. See capstored(8).\n", out);
+}
+
+static json_t *option_json(const struct config *config, const struct config_option *option,
+                           size_t index)
+{
+    char value[CONFIG_TEXT_SIZE];
+    if (!config_value(config, option, index, value, sizeof(value))) {
+        return NULL;
+    }
+    if (option->type == CONFIG_SIZE || option->type == CONFIG_COUNT || option->type == CONFIG_MS) {
+        return json_integer((json_int_t)strtoull(value, NULL, 10));
+    }
+    return json_string(value);
+}
+
+enum cap_error config_print(const struct config *config, FILE *out)
+{
+    json_t *object = json_object();
+    int failed = object == NULL;
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        json_t *value = option_json(config, &options[i], 0);
+        if (value == NULL || options[i].offset == AT(config)) {
+            json_decref(value);
+            continue;
+        }
+        if (options[i].type == CONFIG_TEXTS) {
+            json_t *array = json_array();
+            for (size_t k = 1; value != NULL; k++) {
+                failed |= json_array_append_new(array, value);
+                value = option_json(config, &options[i], k);
+            }
+            value = array;
+        }
+        failed |= json_object_set_new(object, options[i].name, value);
+    }
+    failed |= json_dumpf(object, out, JSON_INDENT(2)) != 0 || fputs("\n", out) == EOF;
+    json_decref(object);
+    return failed ? CAP_E_IO : CAP_OK;
 }

@@ -2,8 +2,8 @@
  * Configuration: ONE table of options.
  *
  * The table drives the command line (`--name value`, `--name=value`), the JSON configuration file
- * (`--config FILE`, the same names), `--help`, what the admin socket shows, and the check of every
- * bound. The command line wins over the file, the file over the default.
+ * (`--config FILE`, the same names), `--help`, what the admin socket shows, and every check of
+ * bounds. The command line wins over the file, the file over the default.
  */
 #ifndef DAEMON_CORE_CONFIG_H
 #define DAEMON_CORE_CONFIG_H
@@ -17,7 +17,8 @@
 
 #define CONFIG_LISTEN_MAX  16
 #define CONFIG_REASON_SIZE 320
-#define CONFIG_VALUE_SIZE  64
+#define CONFIG_VALUE_SIZE  64   /* any value that is not a text */
+#define CONFIG_TEXT_SIZE   4096 /* a path */
 
 #define CONFIG_MODE_UMASK UINT64_MAX /* no mode was given */
 
@@ -29,6 +30,7 @@ struct config {
     uint64_t listen_mode; /* of the Unix sockets in `listen`; CONFIG_MODE_UMASK: the umask's */
     char *admin;          /* NULL: no admin socket */
     char *admin_group;    /* NULL: none; its members may operate */
+    char *address_file;   /* NULL: none; where the addresses in use are written */
     char *config;         /* the configuration file, as given on the command line */
     uint64_t log_level;
 
@@ -77,9 +79,10 @@ struct config_option {
     const char *help;
 };
 
-/* What the command line asked for besides settings. */
+/* What the command line asks for. */
 enum config_action {
     CONFIG_RUN,
+    CONFIG_CHECK, /* check and print; nothing is opened but the configuration file */
     CONFIG_HELP,
     CONFIG_VERSION,
 };
@@ -117,5 +120,8 @@ bool config_value(const struct config *config, const struct config_option *optio
 
 /* Writes `--help`. */
 void config_help(FILE *out);
+
+/* Writes every setting that has a value as a JSON object that `--config` would take. CAP_E_IO. */
+enum cap_error config_print(const struct config *config, FILE *out);
 
 #endif

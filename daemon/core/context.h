@@ -18,6 +18,9 @@
 #include "daemon/core/stats.h"
 #include "lib/store/store.h"
 
+#define CONTEXT_ADDRESSES_MAX 32u
+#define CONTEXT_ADDRESS_SIZE  128u /* "unix:" and the longest path of a Unix socket */
+
 struct ledger;
 struct statedir;
 
@@ -38,7 +41,9 @@ struct fault {
 struct context {
     const struct env *env;
     struct config config; /* read only once the daemon runs */
-    struct log log;       /* log.level may be changed */
+    char addresses[CONTEXT_ADDRESSES_MAX][CONTEXT_ADDRESS_SIZE]; /* where clients are served */
+    size_t address_count;
+    struct log log; /* log.level may be changed */
     struct refusals refusals;
     struct fault last_fault;
     struct cap_store *store; /* NULL before it is opened */

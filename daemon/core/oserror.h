@@ -4,8 +4,7 @@
 
 #include "lib/cap/error.h"
 
-/* The error of an errno value; libuv's codes are the same, negated. CAP_E_IO for what is not known.
- */
+/* The error of an errno value; libuv's codes are the same, negated. CAP_E_IO for any other. */
 enum cap_error error_of_errno(int number);
 
 #endif

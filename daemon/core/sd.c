@@ -1,6 +1,7 @@
 /* sd_notify and sd_listen_fds, as documented in their man pages, without the library. */
 #include "daemon/core/sd.h"
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,10 +44,10 @@ static uint64_t env_number(const char *name)
 int sd_listen_count(void)
 {
     uint64_t count = env_number("LISTEN_FDS");
-    if (env_number("LISTEN_PID") != (uint64_t)getpid() || count > 64) {
+    if (env_number("LISTEN_PID") != (uint64_t)getpid()) {
         return 0;
     }
-    return (int)count;
+    return count < INT_MAX ? (int)count : INT_MAX;
 }
 
 void sd_listen_name(int index, char ret_name[SD_NAME_SIZE])

@@ -25,12 +25,51 @@ static char *join(const char *dir, const char *name)
     return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
 }
 
-static enum cap_error make_dir(const char *path, char *reason)
+/*
+ * Who else could change what is in a directory. Others that may write to it, and its owner when
+ * root runs the daemon, could have root follow links of theirs: refused. A group that may write is
+ * what some platforms make of a volume, so it is told only; so is a foreign owner when we are not
+ * root, who then gains nothing by us.
+ */
+static enum cap_error check_access(const char *path, struct log *log, char *reason)
+{
+    struct stat st;
+    if (stat(path, &st) != 0) {
+        return fail("examine", path, reason);
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        errno = ENOTDIR;
+        return fail("use", path, reason);
+    }
+    if ((st.st_mode & S_IWOTH) != 0) {
+        snprintf(reason, CONFIG_REASON_SIZE,
+                 "%.110s can be changed by every user (mode %03o); run: chmod 700 %.100s", path,
+                 (unsigned)st.st_mode & 07777, path);
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    if (st.st_uid != geteuid() && geteuid() == 0) {
+        snprintf(reason, CONFIG_REASON_SIZE,
+                 "%.100s belongs to user %u, and capstored runs as root; run it as that user, or "
+                 "run: chown -R root %.90s",
+                 path, (unsigned)st.st_uid, path);
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    if ((st.st_mode & S_IWGRP) != 0 || (st.st_uid != geteuid() && st.st_uid != 0)) {
+        log_event(log, LOG_LEVEL_WARNING, log_name("state_not_private"), log_text("path", path),
+                  log_number("owner", st.st_uid), log_number("group", st.st_gid),
+                  log_text("message", "users other than the daemon's can change the state "
+                                      "directory; it should have mode 0700"));
+    }
+    return CAP_OK;
+}
+
+/* Creates a directory of the state if it is missing; what is there must be private. */
+static enum cap_error make_dir(const char *path, struct log *log, char *reason)
 {
     if (mkdir(path, 0700) != 0 && errno != EEXIST) {
         return fail("create", path, reason);
     }
-    return CAP_OK;
+    return check_access(path, log, reason);
 }
 
 /* Opens DIR/lock and takes the lock that dies with the process. */
@@ -49,13 +88,13 @@ static enum cap_error take_lock(struct statedir *statedir, const char *dir, char
     }
     if (error == CAP_E_STORE_LOCKED) {
         snprintf(reason, CONFIG_REASON_SIZE,
-                 "another capstored holds %.180s; stop it, or give another --state", dir);
+                 "another capstored uses %.180s; stop it, or give another --state", dir);
     }
     free(path);
     return error;
 }
 
-/* Removes files that a crash left where O_TMPFILE is not known. */
+/* Removes files that a crash left on file systems without O_TMPFILE. */
 static enum cap_error clean_spool(const char *path, char *reason)
 {
     DIR *dir = opendir(path);
@@ -71,7 +110,7 @@ static enum cap_error clean_spool(const char *path, char *reason)
     return CAP_OK;
 }
 
-enum cap_error statedir_open(const char *dir, struct statedir **ret_statedir,
+enum cap_error statedir_open(const char *dir, struct log *log, struct statedir **ret_statedir,
                              char ret_reason[CONFIG_REASON_SIZE])
 {
     struct statedir *statedir = calloc(1, sizeof(*statedir));
@@ -86,10 +125,10 @@ enum cap_error statedir_open(const char *dir, struct statedir **ret_statedir,
     if (statedir->store_dir == NULL || statedir->spool_dir == NULL) {
         goto fail;
     }
-    error = make_dir(dir, ret_reason);
+    error = make_dir(dir, log, ret_reason);
     error = error == CAP_OK ? take_lock(statedir, dir, ret_reason) : error;
-    error = error == CAP_OK ? make_dir(statedir->store_dir, ret_reason) : error;
-    error = error == CAP_OK ? make_dir(statedir->spool_dir, ret_reason) : error;
+    error = error == CAP_OK ? make_dir(statedir->store_dir, log, ret_reason) : error;
+    error = error == CAP_OK ? make_dir(statedir->spool_dir, log, ret_reason) : error;
     error = error == CAP_OK ? clean_spool(statedir->spool_dir, ret_reason) : error;
     if (error != CAP_OK) {
         goto fail;

@@ -9,6 +9,7 @@
 #define DAEMON_CORE_STATEDIR_H
 
 #include "daemon/core/config.h"
+#include "daemon/core/log.h"
 
 struct statedir {
     char *store_dir;
@@ -17,10 +18,12 @@ struct statedir {
 };
 
 /*
- * Creates what is missing (0700), takes the lock, removes leftovers. CAP_E_STORE_LOCKED when
- * another process has it; CAP_E_IO and others with a sentence in ret_reason.
+ * Creates what is missing (0700), takes the lock, removes leftovers. A directory that every user
+ * can change, or of another owner when root runs us, is refused (CAP_E_INVALID_ARGUMENT); one that
+ * a group can change is a warning in `log`. CAP_E_STORE_LOCKED when another process has the lock;
+ * CAP_E_IO and others with a sentence in ret_reason.
  */
-enum cap_error statedir_open(const char *dir, struct statedir **ret_statedir,
+enum cap_error statedir_open(const char *dir, struct log *log, struct statedir **ret_statedir,
                              char ret_reason[CONFIG_REASON_SIZE]);
 
 /* Lets the lock go. NULL is fine. */

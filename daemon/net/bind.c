@@ -1,18 +1,23 @@
 /*
  * Binding.
  *
- * Failure modes: a path is in the way. A socket that refuses connections is stale and replaced; one
- * that answers, or anything else, is an error at start.
+ * Failure modes: something is at the path already. A socket that refuses connections is stale and
+ * is replaced; one that answers, or anything else, is an error at start. A socket that another
+ * daemon has bound and does not listen on yet would look stale, so both steps happen under a lock
+ * on the directory.
  */
 #include "daemon/net/bind.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -20,7 +25,8 @@
 
 #include "daemon/core/oserror.h"
 
-#define BACKLOG 512 /* connections that wait while the loop is busy for a moment */
+#define BACKLOG       512 /* connections that wait while the loop is busy for a moment */
+#define LOCK_ATTEMPTS 200 /* of 10 ms: binding and listening take far less */
 
 static enum cap_error fail(const char *what, const char *address, char *reason)
 {
@@ -64,10 +70,10 @@ static enum cap_error occupied(const char *path, char *reason)
     struct stat st;
     if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode)) {
         snprintf(reason, CONFIG_REASON_SIZE,
-                 "%.200s is there and is no socket; move it away, or give another path", path);
+                 "%.200s exists and is not a socket; move it away, or give another path", path);
     } else {
         snprintf(reason, CONFIG_REASON_SIZE,
-                 "%.200s is a socket in use; stop who serves it, or give another path", path);
+                 "%.200s is in use; stop the process that serves it, or give another path", path);
     }
     return CAP_E_IO;
 }
@@ -103,35 +109,97 @@ static enum cap_error set_group(const char *path, uint32_t group, char *reason)
     return CAP_E_IO;
 }
 
-static enum cap_error bind_unix(const char *path, const struct bind_access *access,
-                                struct bound *bound, char *reason)
+/*
+ * Locks the directory of a path against other daemons that bind there. Returns the descriptor to
+ * close, or -1: a directory that cannot be read or whose lock somebody keeps is used without.
+ */
+static int lock_directory(const char *path)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (*path == '\0' || strlen(path) >= sizeof(address.sun_path)) {
-        snprintf(reason, CONFIG_REASON_SIZE, "unix:%.120s: the path must have 1 to %zu bytes", path,
-                 sizeof(address.sun_path) - 1);
+    char copy[PATH_MAX];
+    snprintf(copy, sizeof(copy), "%s", path);
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int i = 0; fd >= 0 && i < LOCK_ATTEMPTS; i++) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) {
+            break;
+        }
+        (void)usleep(10000);
+    }
+    return fd;
+}
+
+static enum cap_error unix_address(const char *path, struct sockaddr_un *ret_address,
+                                   socklen_t *ret_len, char *reason)
+{
+    size_t len = strlen(path);
+    size_t room = sizeof(ret_address->sun_path) - 1;
+    *ret_address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    if (len == 0 || len > room || (path[0] == '@' && len == 1)) {
+        snprintf(reason, CONFIG_REASON_SIZE,
+                 "unix:%.120s: expected a path, or @ and a name, of 1 to %zu bytes", path, room);
         return CAP_E_INVALID_ARGUMENT;
     }
-    memcpy(address.sun_path, path, strlen(path));
-    bound->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (bound->fd < 0) {
-        return fail("make a socket for", path, reason);
+    memcpy(ret_address->sun_path, path, len);
+    *ret_len = sizeof(*ret_address);
+    if (path[0] == '@') {
+        ret_address->sun_path[0] = '\0';
+        *ret_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
     }
-    int result = bind_with_mode(bound->fd, &address, access->mode);
+    return CAP_OK;
+}
+
+/* Binds and listens at a path, in the place of a stale socket if there is one. */
+static enum cap_error bind_path(const char *path, const struct sockaddr_un *address,
+                                const struct bind_access *access, struct bound *bound, char *reason)
+{
+    int result = bind_with_mode(bound->fd, address, access->mode);
     if (result != 0 && errno == EADDRINUSE) {
-        if (!is_stale(&address)) {
+        if (!is_stale(address)) {
             return occupied(path, reason);
         }
         if (unlink(path) != 0) {
             return fail("remove the stale socket", path, reason);
         }
-        result = bind_with_mode(bound->fd, &address, access->mode);
+        result = bind_with_mode(bound->fd, address, access->mode);
     }
     if (result != 0) {
         return fail("bind", path, reason);
     }
     enum cap_error error = remember_path(bound, path, reason);
-    return error == CAP_OK ? set_group(path, access->group, reason) : error;
+    if (error == CAP_OK) {
+        error = set_group(path, access->group, reason);
+    }
+    if (error == CAP_OK && listen(bound->fd, BACKLOG) != 0) {
+        error = fail("listen on", path, reason);
+    }
+    return error;
+}
+
+static enum cap_error bind_unix(const char *path, const struct bind_access *access,
+                                struct bound *bound, char *reason)
+{
+    struct sockaddr_un address;
+    socklen_t len = 0;
+    enum cap_error error = unix_address(path, &address, &len, reason);
+    if (error != CAP_OK) {
+        return error;
+    }
+    bound->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (bound->fd < 0) {
+        return fail("make a socket for", path, reason);
+    }
+    if (path[0] == '@') {
+        if (bind(bound->fd, (const struct sockaddr *)&address, len) != 0 ||
+            listen(bound->fd, BACKLOG) != 0) {
+            return fail("bind", path, reason);
+        }
+        return CAP_OK;
+    }
+    int lock = lock_directory(path);
+    error = bind_path(path, &address, access, bound, reason);
+    if (lock >= 0) {
+        close(lock);
+    }
+    return error;
 }
 
 /* getaddrinfo takes 65536 + n for n. */
@@ -171,6 +239,19 @@ static enum cap_error bind_info(const struct addrinfo *info, const char *address
     if (bind(bound->fd, info->ai_addr, info->ai_addrlen) != 0) {
         return fail("bind", address, reason);
     }
+    return listen(bound->fd, BACKLOG) == 0 ? CAP_OK : fail("listen on", address, reason);
+}
+
+/* Splits an address in a copy of it, into which the results point. */
+static enum cap_error tcp_address(const char *address, char copy[256], char **ret_host,
+                                  char **ret_port, char *reason)
+{
+    snprintf(copy, 256, "%s", address);
+    if (strlen(address) >= 256 || !split_host(copy, ret_host, ret_port)) {
+        snprintf(reason, CONFIG_REASON_SIZE,
+                 "tcp:%.120s: expected tcp:HOST:PORT with a port up to 65535", address);
+        return CAP_E_INVALID_ARGUMENT;
+    }
     return CAP_OK;
 }
 
@@ -178,45 +259,95 @@ static enum cap_error bind_tcp(const char *address, struct bound *bound, char *r
 {
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *info = NULL;
-    char text[256];
+    char copy[256];
     char *host = NULL;
     char *port = NULL;
-    snprintf(text, sizeof(text), "%s", address);
-    if (strlen(address) >= sizeof(text) || !split_host(text, &host, &port)) {
-        snprintf(reason, CONFIG_REASON_SIZE,
-                 "tcp:%.120s: must be tcp:HOST:PORT with a port up to 65535", address);
-        return CAP_E_INVALID_ARGUMENT;
+    enum cap_error error = tcp_address(address, copy, &host, &port, reason);
+    if (error != CAP_OK) {
+        return error;
     }
     int result = getaddrinfo(host, port, &hints, &info);
     if (result != 0) {
         snprintf(reason, CONFIG_REASON_SIZE, "tcp:%.120s: %s", address, gai_strerror(result));
         return CAP_E_INVALID_ARGUMENT;
     }
-    enum cap_error error = bind_info(info, address, bound, reason);
+    error = bind_info(info, address, bound, reason);
     freeaddrinfo(info);
     return error;
+}
+
+enum cap_error bind_check(const char *address, const struct bind_access *access,
+                          char ret_reason[CONFIG_REASON_SIZE])
+{
+    char copy[256];
+    char *host = NULL;
+    char *port = NULL;
+    struct sockaddr_un sun;
+    socklen_t len = 0;
+    if (strncmp(address, "tcp:", 4) == 0) {
+        return tcp_address(address + 4, copy, &host, &port, ret_reason);
+    }
+    if (strncmp(address, "unix:", 5) != 0) {
+        snprintf(ret_reason, CONFIG_REASON_SIZE,
+                 "%.120s: expected unix:PATH, unix:@NAME or tcp:HOST:PORT", address);
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    if (address[5] == '@' &&
+        (access->mode != CONFIG_MODE_UMASK || access->group != BIND_OWN_GROUP)) {
+        snprintf(ret_reason, CONFIG_REASON_SIZE,
+                 "%.120s: an abstract socket has no permissions: every process of this network "
+                 "namespace could connect; use a path",
+                 address);
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    return unix_address(address + 5, &sun, &len, ret_reason);
+}
+
+/* Writes a listening socket's own address as the options spell it. */
+static void tell_address(struct bound *bound)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_un sun;
+        struct sockaddr_storage storage;
+    } own = {0};
+    socklen_t len = sizeof(own);
+    char host[64];
+    char port[8];
+    char *to = bound->address;
+    size_t size = sizeof(bound->address);
+    if (getsockname(bound->fd, &own.any, &len) != 0) {
+        return;
+    }
+    if (own.any.sa_family == AF_UNIX) {
+        size_t room = len > offsetof(struct sockaddr_un, sun_path)
+                          ? len - offsetof(struct sockaddr_un, sun_path)
+                          : 0;
+        if (room > 0 && own.sun.sun_path[0] == '\0') {
+            own.sun.sun_path[0] = '@';
+        }
+        snprintf(to, size, "unix:%.*s", (int)room, own.sun.sun_path);
+    } else if (getnameinfo(&own.any, len, host, sizeof(host), port, sizeof(port),
+                           NI_NUMERICHOST | NI_NUMERICSERV) == 0) {
+        snprintf(to, size, own.any.sa_family == AF_INET6 ? "tcp:[%s]:%s" : "tcp:%s:%s", host, port);
+    }
 }
 
 enum cap_error bind_address(const char *address, const struct bind_access *access,
                             struct bound *ret_bound, char ret_reason[CONFIG_REASON_SIZE])
 {
     struct bound bound = {.fd = -1};
-    enum cap_error error = CAP_E_INVALID_ARGUMENT;
-    if (strncmp(address, "unix:", 5) == 0) {
-        error = bind_unix(address + 5, access, &bound, ret_reason);
-    } else if (strncmp(address, "tcp:", 4) == 0) {
-        error = bind_tcp(address + 4, &bound, ret_reason);
-    } else {
-        snprintf(ret_reason, CONFIG_REASON_SIZE, "%.120s: must be unix:PATH or tcp:HOST:PORT",
-                 address);
-    }
-    if (error == CAP_OK && listen(bound.fd, BACKLOG) != 0) {
-        error = fail("listen on", address, ret_reason);
+    enum cap_error error = bind_check(address, access, ret_reason);
+    if (error == CAP_OK) {
+        error = strncmp(address, "unix:", 5) == 0
+                    ? bind_unix(address + 5, access, &bound, ret_reason)
+                    : bind_tcp(address + 4, &bound, ret_reason);
     }
     if (error != CAP_OK) {
         bound_release(&bound, false);
         return error;
     }
+    tell_address(&bound);
     *ret_bound = bound;
     return CAP_OK;
 }
@@ -226,12 +357,14 @@ enum cap_error bind_inherit(int fd, struct bound *ret_bound, char ret_reason[CON
     int listening = 0;
     socklen_t len = sizeof(listening);
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) != 0 || listening == 0) {
-        snprintf(ret_reason, CONFIG_REASON_SIZE, "inherited descriptor %d does not listen", fd);
+        snprintf(ret_reason, CONFIG_REASON_SIZE,
+                 "inherited descriptor %d is not a listening socket", fd);
         return CAP_E_INVALID_ARGUMENT;
     }
     (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
     (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     *ret_bound = (struct bound){.fd = fd};
+    tell_address(ret_bound);
     return CAP_OK;
 }
 

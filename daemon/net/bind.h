@@ -7,13 +7,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "daemon/core/config.h"
+#include "daemon/core/context.h"
 #include "lib/cap/error.h"
+
+#define BIND_ADDRESS_SIZE CONTEXT_ADDRESS_SIZE
 
 /* A bound and listening socket. */
 struct bound {
     int fd;
-    char *path; /* of a Unix socket that we made; NULL otherwise */
+    char address[BIND_ADDRESS_SIZE]; /* as the kernel tells it: the port is the one in use */
+    char *path;                      /* of a Unix socket that we made; NULL otherwise */
     uint64_t device;
     uint64_t inode;
 };
@@ -27,9 +30,17 @@ struct bind_access {
 #define BIND_OWN_GROUP UINT32_MAX
 
 /*
+ * Whether an address is well formed and can have this access; opens nothing. Abstract sockets
+ * (unix:@NAME) have neither permissions nor a group. CAP_E_INVALID_ARGUMENT with a sentence.
+ */
+enum cap_error bind_check(const char *address, const struct bind_access *access,
+                          char ret_reason[CONFIG_REASON_SIZE]);
+
+/*
  * Binds an address and listens. A Unix socket has its permissions and group before anybody can
  * connect. A stale Unix socket, one that nobody serves, is replaced; anything else at its path is
- * left alone. CAP_E_INVALID_ARGUMENT, CAP_E_IO, CAP_E_NO_MEMORY with a sentence.
+ * left alone. Of several daemons that start on one path at once, one succeeds.
+ * CAP_E_INVALID_ARGUMENT, CAP_E_IO, CAP_E_NO_MEMORY with a sentence.
  */
 enum cap_error bind_address(const char *address, const struct bind_access *access,
                             struct bound *ret_bound, char ret_reason[CONFIG_REASON_SIZE]);

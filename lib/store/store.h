@@ -146,6 +146,7 @@ struct cap_store_lmdb_config {
     const char *dir;      /* an existing directory of our own; the files in it are ours */
     uint64_t map_bytes;   /* address space to reserve; 0: a sane default */
     uint32_t max_readers; /* 0: a sane default */
+    bool *ret_unsynced;   /* NULL, or set when the file system cannot sync a directory */
 };
 
 /*

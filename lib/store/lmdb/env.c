@@ -8,6 +8,7 @@
  * by lmdb_error.
  */
 #include <errno.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -30,6 +31,16 @@ static uint64_t disk_free(int fd)
         return UINT64_MAX;
     }
     return (uint64_t)fs.f_bavail * fs.f_frsize;
+}
+
+/* Whether the process may hardly make the file longer (`ulimit -f`). */
+static bool is_near_size_limit(int fd)
+{
+    struct rlimit limit;
+    struct stat st;
+
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+           fstat(fd, &st) == 0 && (uint64_t)st.st_size + DISK_NEARLY_FULL > limit.rlim_cur;
 }
 
 enum cap_error lmdb_error(int fd, int code)
@@ -63,8 +74,9 @@ enum cap_error lmdb_error(int fd, int code)
         return CAP_E_DISK_FULL;
     case EINVAL:
         return CAP_E_INVALID_ARGUMENT;
-    case EIO:
-        return disk_free(fd) < DISK_NEARLY_FULL ? CAP_E_DISK_FULL : CAP_E_IO;
+    case EIO: /* also what LMDB makes of a write that was cut short */
+        return disk_free(fd) < DISK_NEARLY_FULL || is_near_size_limit(fd) ? CAP_E_DISK_FULL
+                                                                          : CAP_E_IO;
     default:
         return CAP_E_IO;
     }

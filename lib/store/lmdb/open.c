@@ -71,13 +71,30 @@ bool lmdb_is_network(long type)
     return false;
 }
 
-static enum cap_error sync_dir(int dir)
+/* Some file systems (FUSE, network) have no fsync of directories; that is told, not refused. */
+static enum cap_error sync_dir(const struct cap_store_lmdb_config *config, int dir)
 {
-    return fsync(dir) == 0 ? CAP_OK : lmdb_error(dir, errno);
+    if (fsync(dir) == 0) {
+        return CAP_OK;
+    }
+    switch (errno) {
+    case EINVAL:
+    case EBADF:
+    case EISDIR:
+    case ENOSYS:
+    case ENOTTY:
+    case EOPNOTSUPP:
+        if (config->ret_unsynced != NULL) {
+            *config->ret_unsynced = true;
+        }
+        return CAP_OK;
+    default:
+        return lmdb_error(dir, errno);
+    }
 }
 
 /* The directory may be as new as the store. One that we may not open is not ours to sync. */
-static enum cap_error sync_parent(int dir)
+static enum cap_error sync_parent(const struct cap_store_lmdb_config *config, int dir)
 {
     int parent = openat(dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     enum cap_error error;
@@ -85,7 +102,7 @@ static enum cap_error sync_parent(int dir)
     if (parent < 0) {
         return CAP_OK;
     }
-    error = sync_dir(parent);
+    error = sync_dir(config, parent);
     close(parent);
     return error;
 }
@@ -265,7 +282,7 @@ static enum cap_error create(const struct cap_store_lmdb_config *config, int dir
         error = sync_file(dir, TEMP_NAME);
     }
     if (error == CAP_OK) {
-        error = sync_dir(dir);
+        error = sync_dir(config, dir);
     }
     if (error == CAP_OK) {
         error = remove_file(dir, LOCK_NAME); /* of a store that somebody took away */
@@ -277,9 +294,9 @@ static enum cap_error create(const struct cap_store_lmdb_config *config, int dir
         error = remove_file(dir, TEMP_LOCK);
     }
     if (error == CAP_OK) {
-        error = sync_dir(dir);
+        error = sync_dir(config, dir);
     }
-    return error == CAP_OK ? sync_parent(dir) : error;
+    return error == CAP_OK ? sync_parent(config, dir) : error;
 }
 
 /* Looks at the directory, clears leftovers, and creates the data file if it is not there. */

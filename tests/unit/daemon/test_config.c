@@ -45,8 +45,7 @@ static enum cap_error parse_json(struct config *config, const char *text, char *
     return config_parse_json(config, text, strlen(text), 0, reason);
 }
 
-/* --- The command line --------------------------------------------------------------------------
- */
+/* --- The command line ----------------------------------------------------------------------- */
 
 static void test_values_in_both_spellings(void **state)
 {
@@ -97,9 +96,19 @@ static void test_help_and_version(void **state)
     PARSE(&p, "--help");
     assert_int_equal(p.action, CONFIG_HELP);
     config_free(&p.config);
+    PARSE(&p, "-h");
+    assert_int_equal(p.action, CONFIG_HELP);
+    config_free(&p.config);
     PARSE(&p, "--state", "/s", "--version");
     assert_int_equal(p.action, CONFIG_VERSION);
     config_free(&p.config);
+    PARSE(&p, "--check-config", "--workers", "7"); /* checks a part, too: a file, say */
+    assert_cap_ok(p.error);
+    assert_int_equal(p.action, CONFIG_CHECK);
+    assert_int_equal(p.config.workers, 7);
+    config_free(&p.config);
+    PARSE(&p, "--check-config", "--workers", "1");
+    assert_refused("workers", &p);
 }
 
 static void test_bad_arguments_name_the_option(void **state)
@@ -110,6 +119,15 @@ static void test_bad_arguments_name_the_option(void **state)
     assert_refused("state", &p);
     PARSE(&p, "--stat", "/s");
     assert_refused("--stat", &p);
+    PARSE(&p, "--stat=/s"); /* no abbreviations: they change meaning when options are added */
+    assert_refused("--stat", &p);
+    PARSE(&p, "--state", "/s", "--", "word");
+    assert_refused("word", &p);
+    PARSE(&p, "--state", "/s", "-hx");
+    assert_int_equal(p.action, CONFIG_HELP);
+    config_free(&p.config);
+    PARSE(&p, "--state", "/s", "--help=x");
+    assert_refused("--help=x", &p);
     PARSE(&p, "word");
     assert_refused("word", &p);
     PARSE(&p, "--state");
@@ -174,8 +192,7 @@ static void test_listen_is_bounded(void **state)
     config_free(&config);
 }
 
-/* --- JSON ---------------------------------------------------------------------------------------
- */
+/* --- JSON ----------------------------------------------------------------------------------- */
 
 static void test_json(void **state)
 {
@@ -242,8 +259,74 @@ static void test_command_line_wins_over_file(void **state)
     config_free(&p.config);
 }
 
-/* --- Showing -------------------------------------------------------------------------------------
- */
+/* Bytes that a person does not see are taken or named. */
+static void test_invisible_characters(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *named; /* NULL: taken */
+    } rows[] = {
+        {"\xef\xbb\xbf{\"workers\": 9}", NULL},
+        {"{\"workers\":\r\n\t9}", NULL},
+        {"{\"workers\":\xc2\xa0"
+         "9}",
+         "line 1: unexpected byte 0xc2"},
+        {"{\n\xe2\x80\x9cworkers\xe2\x80\x9d: 9}", "line 2: unexpected byte 0xe2"},
+        {"{\"a\xef\xbb\xbf\": 1,\n\xef\xbb\xbf\"workers\": 9}", "line 2: unexpected byte 0xef"},
+        {"\xff\xfe{", "save the file as UTF-8"},
+        {"{\"workers\": \x01"
+         "9}",
+         "0x01, a control character"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct config config;
+        char reason[CONFIG_REASON_SIZE] = "";
+        enum cap_error error = parse_json(&config, rows[i].text, reason);
+        assert_int_equal(error == CAP_OK, rows[i].named == NULL);
+        if (rows[i].named == NULL) {
+            assert_int_equal(config.workers, 9);
+        } else {
+            assert_non_null(strstr(reason, rows[i].named));
+        }
+        config_free(&config);
+    }
+}
+
+/* What is wrong and what would be right. */
+static void test_reasons_say_what_is_expected(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *reason;
+    } rows[] = {
+        {"{\"listen-mode\": 660}", "listen-mode: '660' is not valid; expected three octal digits, "
+                                   "such as 660 (in a file: in quotes)"},
+        {"{\"workers\": \"four\"}", "workers: '\"four\"' is not valid; expected a whole number"},
+        {"{\"idle-ms\": 1.5}",
+         "idle-ms: '1.5' is not valid; expected a whole number of milliseconds"},
+        {"{\"log-level\": \"loud\"}",
+         "log-level: 'loud' is not valid; expected error, warning, info or debug"},
+        {"{\"max-upload\": \"1Q\"}", "max-upload: '1Q' is not valid; expected a number of bytes; "
+                                     "K, M, G or T may follow (in a file: in quotes)"},
+        {"{\"listen\": [1]}",
+         "listen: '1' is not valid; expected a string that is not empty, or an "
+         "array of such strings"},
+        {"{\"workers\": 1}", "workers: 1 is not between 2 and 128"},
+        {"{\"x\": 1}", "x: unknown setting"},
+        {"[]", "the configuration is not a JSON object"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct config config;
+        char reason[CONFIG_REASON_SIZE] = "";
+        assert_cap_error(parse_json(&config, rows[i].text, reason), CAP_E_INVALID_ARGUMENT);
+        assert_string_equal(reason, rows[i].reason);
+        config_free(&config);
+    }
+}
+
+/* --- Showing -------------------------------------------------------------------------------- */
 
 static void test_values_read_back(void **state)
 {
@@ -261,6 +344,31 @@ static void test_values_read_back(void **state)
     }
 }
 
+/* What --check-config prints is a configuration that says the same. */
+static void test_printing_reads_back(void **state)
+{
+    struct parsed p;
+    struct config again;
+    char *text = NULL;
+    size_t len = 0;
+    (void)state;
+    PARSE(&p, "--state", "/s", "--listen", "unix:/a", "--listen=tcp:h:1", "--listen-mode", "0640",
+          "--max-upload=2M");
+    assert_cap_ok(p.error);
+    FILE *out = open_memstream(&text, &len);
+    assert_cap_ok(config_print(&p.config, out));
+    fclose(out);
+    assert_cap_ok(parse_json(&again, text, p.reason));
+    assert_string_equal(again.state, "/s");
+    assert_int_equal(again.listen_count, 2);
+    assert_string_equal(again.listen[1], "tcp:h:1");
+    assert_int_equal(again.listen_mode, 0640);
+    assert_int_equal(again.max_upload, 2 << 20);
+    free(text);
+    config_free(&p.config);
+    config_free(&again);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -273,6 +381,9 @@ int main(void)
         cmocka_unit_test(test_json),
         cmocka_unit_test(test_bad_json),
         cmocka_unit_test(test_command_line_wins_over_file),
+        cmocka_unit_test(test_invisible_characters),
+        cmocka_unit_test(test_reasons_say_what_is_expected),
+        cmocka_unit_test(test_printing_reads_back),
         cmocka_unit_test(test_values_read_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

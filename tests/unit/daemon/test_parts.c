@@ -1,20 +1,16 @@
-/* Small parts of the daemon: ledger, ring of refusals, histograms, times, peers, state directory.
- */
+/* Small parts of the daemon: ledger, ring of refusals, histograms, times, peers. */
 #include "tests/unit/support.h"
 
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/core/env.h"
 #include "daemon/core/ledger.h"
 #include "daemon/core/refusals.h"
 #include "daemon/core/sd.h"
-#include "daemon/core/statedir.h"
 #include "daemon/core/stats.h"
 #include "daemon/net/bind.h"
 
@@ -218,132 +214,6 @@ static void test_tcp_peer_is_nobody(void **state)
     bound_release(&bound, false);
 }
 
-/* --- Addresses -----------------------------------------------------------------------------------
- */
-
-static void test_stale_socket_is_replaced_but_no_other_file(void **state)
-{
-    char dir[] = "/tmp/capstore-bind-XXXXXX";
-    char address[64];
-    char reason[CONFIG_REASON_SIZE];
-    struct bound first;
-    struct bound second;
-    (void)state;
-    assert_non_null(mkdtemp(dir));
-    snprintf(address, sizeof(address), "unix:%s/s", dir);
-    assert_cap_ok(bind_address(address, &anyhow, &first, reason));
-    /* Somebody serves it. */
-    assert_true(bind_address(address, &anyhow, &second, reason) != CAP_OK);
-    assert_non_null(strstr(reason, address + 5));
-    /* Nobody does: it is stale. */
-    close(first.fd);
-    first.fd = -1;
-    assert_cap_ok(bind_address(address, &anyhow, &second, reason));
-    free(first.path);
-    /* A path that has become somebody else's is not removed. */
-    first = second;
-    assert_int_equal(unlink(address + 5), 0);
-    assert_cap_ok(bind_address(address, &anyhow, &second, reason));
-    bound_release(&first, false);
-    assert_int_equal(access(address + 5, F_OK), 0);
-    bound_release(&second, false);
-    assert_int_equal(access(address + 5, F_OK), -1);
-    /* A file is left alone. */
-    close(open(address + 5, O_CREAT | O_WRONLY, 0600));
-    assert_true(bind_address(address, &anyhow, &second, reason) != CAP_OK);
-    assert_int_equal(unlink(address + 5), 0);
-    rmdir(dir);
-}
-
-static void test_socket_has_the_permissions_asked_for(void **state)
-{
-    static const struct {
-        uint64_t wanted;
-        mode_t umask;
-        mode_t mode;
-    } rows[] = {{0600, 0000, 0600},
-                {0660, 0077, 0660},
-                {0666, 0777, 0666},
-                {CONFIG_MODE_UMASK, 0027, 0750}};
-    char dir[] = "/tmp/capstore-mode-XXXXXX";
-    char address[64];
-    char reason[CONFIG_REASON_SIZE];
-    (void)state;
-    assert_non_null(mkdtemp(dir));
-    snprintf(address, sizeof(address), "unix:%s/s", dir);
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        const struct bind_access access = {rows[i].wanted, getegid()};
-        struct bound bound;
-        struct stat st;
-        mode_t before = umask(rows[i].umask);
-        assert_cap_ok(bind_address(address, &access, &bound, reason));
-        assert_int_equal(umask(before), rows[i].umask);
-        assert_int_equal(stat(address + 5, &st), 0);
-        assert_int_equal(st.st_mode & 0777, rows[i].mode);
-        assert_int_equal(st.st_gid, getegid());
-        bound_release(&bound, false);
-    }
-    rmdir(dir);
-}
-
-static void test_bad_addresses(void **state)
-{
-    static const char *const bad[] = {"",
-                                      "unix:",
-                                      "/path",
-                                      "tcp:",
-                                      "tcp:host",
-                                      "tcp:127.0.0.1:",
-                                      "tcp::5",
-                                      "udp:127.0.0.1:5",
-                                      "tcp:127.0.0.1:65536",
-                                      "tcp:127.0.0.1:4295032832"};
-    struct bound bound;
-    char reason[CONFIG_REASON_SIZE];
-    char long_path[256] = "unix:/";
-    (void)state;
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        assert_cap_error(bind_address(bad[i], &anyhow, &bound, reason), CAP_E_INVALID_ARGUMENT);
-    }
-    memset(long_path + 6, 'x', 200);
-    assert_cap_error(bind_address(long_path, &anyhow, &bound, reason), CAP_E_INVALID_ARGUMENT);
-}
-
-/* --- The state directory -------------------------------------------------------------------------
- */
-
-static void test_state_is_private_locked_and_cleaned(void **state)
-{
-    char dir[] = "/tmp/capstore-state-XXXXXX";
-    char path[128];
-    char reason[CONFIG_REASON_SIZE];
-    struct statedir *first = NULL;
-    struct statedir *second = NULL;
-    struct stat st;
-    (void)state;
-    assert_non_null(mkdtemp(dir));
-    snprintf(path, sizeof(path), "%s/state", dir);
-    assert_cap_ok(statedir_open(path, &first, reason));
-    assert_int_equal(stat(path, &st), 0);
-    assert_int_equal(st.st_mode & 0777, 0700);
-    assert_cap_error(statedir_open(path, &second, reason), CAP_E_STORE_LOCKED);
-    assert_non_null(strstr(reason, path));
-    assert_null(second);
-    char left[256];
-    snprintf(left, sizeof(left), "%s/upload-abc", first->spool_dir);
-    close(open(left, O_CREAT | O_WRONLY, 0600));
-    statedir_close(first);
-    assert_cap_ok(statedir_open(path, &first, reason));
-    assert_int_equal(access(left, F_OK), -1);
-    rmdir(first->spool_dir);
-    rmdir(first->store_dir);
-    statedir_close(first);
-    snprintf(left, sizeof(left), "%s/lock", path);
-    unlink(left);
-    rmdir(path);
-    rmdir(dir);
-}
-
 /* --- systemd -------------------------------------------------------------------------------------
  */
 
@@ -382,10 +252,6 @@ int main(void)
         cmocka_unit_test(test_time_format),
         cmocka_unit_test(test_local_peer_is_attested),
         cmocka_unit_test(test_tcp_peer_is_nobody),
-        cmocka_unit_test(test_stale_socket_is_replaced_but_no_other_file),
-        cmocka_unit_test(test_socket_has_the_permissions_asked_for),
-        cmocka_unit_test(test_bad_addresses),
-        cmocka_unit_test(test_state_is_private_locked_and_cleaned),
         cmocka_unit_test(test_inherited_sockets_need_our_pid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

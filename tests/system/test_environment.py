@@ -1,0 +1,235 @@
+"""Limits, file systems and platforms that lack something: the daemon works or names the true cause."""
+
+import json
+import os
+import pathlib
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import unittest
+
+import harness
+from harness import SystemTest, capctl, content, wait_until
+
+USAGE = 64
+
+
+class Environment(SystemTest):
+    def start(self, d, *prefix, limits=None, **options):
+        """Starts a daemon behind a command, under limits (resource, value); returns it."""
+        def limit():
+            for which, value in limits or ():
+                resource.setrlimit(which, (value, value))
+
+        with open(d.log_path, "ab") as log:
+            d.process = subprocess.Popen([*prefix, *d.command()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                         preexec_fn=limit, **options)
+        return d
+
+    def fails(self, d, *prefix, status=1, **options):
+        """The daemon does not start; returns its last line."""
+        self.start(d, *prefix, **options)
+        self.assertEqual(d.process.wait(60), status, d.log())
+        d.process = None
+        return d.log().splitlines()[-1]
+
+    def starts(self, d, *prefix, **options):
+        self.start(d, *prefix, **options)
+        wait_until(d.ready, "the daemon to answer")
+        return d
+
+
+class Limits(Environment):
+    def test_a_limit_of_file_size_is_a_full_disk(self):
+        """SIGXFSZ would end the daemon; the spool's and the store's writes past the limit are refused."""
+        d = self.starts(self.daemon(start=False), limits=[(resource.RLIMIT_FSIZE, 4096000)])
+        c = self.connect(d)
+        large, small = content("large", 8_000_000), content("small", 40_000)
+        self.assertRefuses("disk_full", c.put_data, large)
+        cap_hash = c.put_data(small)["cap_hash"]
+        # Two parts, each within the limit as a spool file: the store's file is what grows past it.
+        refused = 0
+        for seed in range(6):
+            try:
+                c.put_data(content(seed, 1_500_000))
+            except harness.protocol.Refused as e:
+                self.assertEqual(e.name, "disk_full")
+                refused += 1
+        self.assertGreater(refused, 0)
+        self.assertEqual(c.has([cap_hash]), [2])
+        self.assertEqual(d.stop(), 0)
+
+    def test_too_few_descriptors(self):
+        for limit in (8, 12, 24):
+            d = self.daemon(name=f"n{limit}", start=False)
+            line = self.fails(d, limits=[(resource.RLIMIT_NOFILE, limit)])
+            self.assertIn("too many open files", line)
+            self.assertIn(str(limit), line)
+            self.assertIn("ulimit -n", line)
+
+    def test_few_descriptors_serve_fewer_clients_and_a_warning_says_so(self):
+        d = self.starts(self.daemon(start=False), limits=[(resource.RLIMIT_NOFILE, 64)])
+        self.assertRegex(d.log(), r" warning too_few_file_descriptors limit=64 .*ulimit -n")
+        limit = d.admin("status")["sessions"]["limit"]
+        self.assertGreaterEqual(limit, 8)
+        clients = [self.connect(d) for _ in range(limit)]
+        d.admin("status")
+        cap_hash = clients[0].put_data(b"still")["cap_hash"]
+        self.assertEqual(clients[-1].has([cap_hash]), [2])
+        self.assertEqual(d.stop(), 0)
+
+    @unittest.skipIf(harness.SANITIZED, "a sanitizer needs the address space for itself")
+    def test_too_little_address_space_names_the_option(self):
+        line = self.fails(self.daemon("--map-size", "8G", start=False), limits=[(resource.RLIMIT_AS, 4 << 30)])
+        self.assertIn("--map-size", line)
+        self.assertIn("ulimit -v", line)
+
+
+class FileSystems(Environment):
+    @unittest.skipUnless(shutil.which("strace"), "strace is not installed")
+    def test_directories_that_cannot_be_synced(self):
+        for name in ("EINVAL", "EOPNOTSUPP", "ENOSYS"):
+            d = self.daemon(name=name, start=False)
+            self.start(d, "strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject=fsync:error={name}:when=2")
+            wait_until(d.ready, "the daemon to answer")
+            self.assertRegex(d.log(), " warning directory_not_synced ")
+            children = pathlib.Path(f"/proc/{d.process.pid}/task/{d.process.pid}/children").read_text().split()
+            os.kill(int(children[0]), signal.SIGTERM)
+            self.assertEqual(d.process.wait(60), 0)
+            d.process = None
+
+    def test_a_state_directory_open_to_all(self):
+        d = self.daemon(start=False)
+        d.state.mkdir()
+        d.state.chmod(0o777)
+        line = self.fails(d, status=USAGE)
+        self.assertIn(str(d.state), line)
+        self.assertIn("chmod 700", line)
+        d.state.chmod(0o770)
+        self.starts(d)
+        self.assertIn(" warning state_not_private ", d.log())
+        self.assertEqual(d.stop(), 0)
+
+    @unittest.skipUnless(os.getuid() == 0, "needs root")
+    def test_a_state_directory_of_somebody_else(self):
+        d = self.daemon(start=False)
+        d.state.mkdir()
+        os.chown(d.state, 12345, -1)
+        line = self.fails(d, status=USAGE)
+        self.assertIn("12345", line)
+        self.assertIn("chown", line)
+
+
+class Addresses(Environment):
+    def test_the_port_is_told_everywhere(self):
+        d = self.daemon(start=False)
+        told = d.root / "addresses"
+        d.options += ["--address-file", str(told)]
+        d.listen = ["tcp:127.0.0.1:0", f"unix:{d.path}"]
+        self.starts(d)
+        lines = told.read_text().splitlines()
+        self.assertEqual(len(lines), 2)
+        self.assertRegex(lines[0], r"^tcp:127\.0\.0\.1:[1-9]\d*$")
+        self.assertEqual(lines[1], d.listen[1])
+        self.assertEqual(d.admin("status")["listening"], lines)
+        self.assertIn(f" listening address={lines[0]}", d.log())
+        self.assertUsable(self.connect(d, address=lines[0]))
+        self.assertEqual(d.stop(), 0)
+        self.assertFalse(told.exists())
+
+    def test_an_address_file_that_cannot_be_written(self):
+        line = self.fails(self.daemon("--address-file", str(self.root / "no" / "such"), start=False))
+        self.assertIn("address-file: cannot write", line)
+        self.assertIn("No such file", line)
+
+    def test_abstract_sockets(self):
+        d = self.daemon(start=False)
+        name = f"unix:@capstore-{os.getpid()}"
+        d.listen = [name]
+        self.starts(d)
+        self.assertFalse(pathlib.Path(name[5:]).exists())
+        self.assertEqual(d.admin("status")["listening"], [name])
+        self.assertEqual(capctl("-s", name, "put", "-", stdin=b"abstract").status, 0)
+        d.process.terminate()
+        self.assertEqual(d.process.wait(60), 0)
+        d.process = None
+        for options in (["--listen", name, "--listen-mode", "660"], ["--listen", f"unix:{d.path}", "--admin", name]):
+            d.command = lambda words=options: [harness.CAPSTORED, "--state", str(d.state), *words]
+            self.assertIn("permissions", self.fails(d, status=USAGE))
+
+    def test_nothing_listens_when_the_admin_address_is_wrong(self):
+        d = self.daemon(start=False)
+        for admin in ("tcp:127.0.0.1:0", "unix:", "/path"):
+            d.command = lambda word=admin: [harness.CAPSTORED, "--state", str(d.state), "--listen",
+                                            f"unix:{d.path}", "--admin", word]
+            self.fails(d, status=USAGE)
+        self.assertNotIn("listening", d.log())
+
+
+class Inherited(Environment):
+    def run_with_sockets(self, count, names, *options):
+        """A daemon with `count` inherited sockets, as systemd passes them."""
+        sockets = []
+        for i in range(count):
+            s = socket.socket(socket.AF_UNIX)
+            s.bind(str(self.root / f"s{i}"))
+            s.listen()
+            sockets.append(s)
+            self.addCleanup(s.close)
+        d = self.daemon(start=False)
+        script = ("import os, sys\n"
+                  "fds = [int(n) for n in sys.argv[1].split(',')]\n"
+                  "high = [os.dup2(fd, 500 + i) for i, fd in enumerate(fds)]\n"
+                  "for i, fd in enumerate(high): os.dup2(fd, 3 + i, inheritable=True)\n"
+                  "os.environ['LISTEN_PID'] = str(os.getpid())\n"
+                  "os.execv(sys.argv[2], sys.argv[2:])\n")
+        fds = [s.fileno() for s in sockets]
+        environment = dict(os.environ, LISTEN_FDS=str(count), LISTEN_FDNAMES=names)
+        command = ["python3", "-c", script, ",".join(map(str, fds)), harness.CAPSTORED, "--state", str(d.state), *options]
+        with open(d.log_path, "ab") as log:
+            d.process = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                         env=environment)
+        return d
+
+    def test_without_a_socket_named_admin_all_serve_clients(self):
+        d = self.run_with_sockets(2, "one:two")
+        wait_until(lambda: " started " in d.log(), "the daemon to start")
+        self.assertRegex(d.log(), r" warning no_admin_socket_passed sockets=2 .*all of them serve clients")
+        for i in range(2):
+            self.assertUsable(self.connect(d, address=f"unix:{self.root}/s{i}"))
+        self.assertEqual(d.stop(), 0)
+
+    def test_more_sockets_than_are_served(self):
+        d = self.run_with_sockets(70, "")
+        self.assertEqual(d.process.wait(60), USAGE)
+        d.process = None
+        self.assertIn("LISTEN_FDS passes 70 sockets", d.log())
+
+
+class CheckConfig(Environment):
+    def check(self, *options):
+        return subprocess.run([harness.CAPSTORED, "--check-config", *map(str, options)], capture_output=True,
+                              text=True, timeout=60, check=False)
+
+    def test_it_prints_what_would_be_used_and_opens_nothing(self):
+        config = self.file("config.json", b'\xef\xbb\xbf{"workers": 7, "listen": ["unix:/nowhere/s"]}')
+        result = self.check("--config", config, "--state", self.root / "state", "--max-upload", "2M")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        printed = json.loads(result.stdout)
+        self.assertEqual((printed["workers"], printed["listen"], printed["max-upload"]), (7, ["unix:/nowhere/s"], 2 << 20))
+        self.assertFalse((self.root / "state").exists())
+        again = self.check("--config", self.file("again.json", result.stdout.encode()))
+        self.assertEqual(again.stdout, result.stdout)
+
+    def test_what_is_wrong_is_said(self):
+        for options, say in ((["--listen", "tcp:host"], "tcp:host"), (["--admin", "tcp:127.0.0.1:1"], "admin"),
+                             (["--workers", "1"], "workers"), (["--listen", "unix:@x", "--listen-mode", "600"], "unix:@x")):
+            result = self.check(*options)
+            self.assertEqual((result.returncode, result.stdout), (USAGE, ""), options)
+            self.assertIn(say, result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
