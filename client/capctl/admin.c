@@ -27,6 +27,7 @@ struct admin {
     uint32_t timeout_ms; /* of one call */
     char *in;            /* received and not yet looked at */
     size_t in_len;
+    bool heard; /* something came from the peer */
 };
 
 /* ---- the socket ---- */
@@ -154,6 +155,7 @@ static enum capstore_error receive(struct admin *admin, int64_t deadline_ms)
         return CAPSTORE_E_CONNECTION_LOST;
     }
     admin->in_len += n > 0 ? (size_t)n : 0;
+    admin->heard = admin->heard || n > 0;
     return CAPSTORE_OK;
 }
 
@@ -204,7 +206,7 @@ static enum capstore_error receive_reply(struct admin *admin, int64_t deadline_m
 }
 
 /* More than the error's own words, where there is something to do. */
-static const char *what_failed(enum capstore_error error)
+static const char *what_failed(const struct admin *admin, enum capstore_error error)
 {
     if (error == CAPSTORE_E_TIMED_OUT) {
         return "the daemon did not answer in time; it may be stuck: see its log, or wait longer "
@@ -212,6 +214,11 @@ static const char *what_failed(enum capstore_error error)
     }
     if (error == CAPSTORE_E_BAD_REPLY) {
         return "peer is not a capstored admin socket; is this its client socket? (see --admin)";
+    }
+    if (error == CAPSTORE_E_CONNECTION_LOST && !admin->heard) {
+        return "the peer closed the connection without an answer; is this capstored's admin "
+               "socket? "
+               "(see --admin)";
     }
     return NULL;
 }
@@ -232,7 +239,9 @@ static json_t *call(struct admin *admin, const char *method, json_t *params,
         line = NULL;
     } else {
         struct cli_meter meter;
-        cli_meter_start(&meter, "waiting for the daemon", NULL);
+        char label[80];
+        snprintf(label, sizeof(label), "waiting for the daemon to answer %.32s", method);
+        cli_meter_start(&meter, label, NULL);
         int64_t deadline_ms = now_ms() + admin->timeout_ms;
         enum capstore_error error = send_line(admin->fd, line, deadline_ms);
         if (error == CAPSTORE_OK) {
@@ -240,7 +249,8 @@ static json_t *call(struct admin *admin, const char *method, json_t *params,
         }
         cli_meter_stop(&meter);
         if (error != CAPSTORE_OK) {
-            *ret_exit = cli_fail_error(admin->cli, error, admin->cli->admin, what_failed(error));
+            *ret_exit =
+                cli_fail_error(admin->cli, error, admin->cli->admin, what_failed(admin, error));
         }
     }
     free(line);

@@ -34,6 +34,7 @@ enum cli_option {
     CLI_CANONICAL,
     CLI_RESOLVE_ONLY,
     CLI_DRY_RUN,
+    CLI_RESEND,
     CLI_CONTENT,
     CLI_DIRECTORY,
     CLI_OPTION_COUNT,

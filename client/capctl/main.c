@@ -19,7 +19,7 @@ static const struct cli_command commands[] = {
      BIT(CLI_OUTPUT) | BIT(CLI_ELF) | BIT(CLI_STACK), cli_pack},
     {"put", "FILE", "publish a Data cap", 1, 1, BIT(CLI_SIZE) | BIT(CLI_CANONICAL), cli_put},
     {"publish", "FILE", "publish a wire Image, by default with its data", 1, 1,
-     BIT(CLI_RESOLVE_ONLY) | BIT(CLI_DRY_RUN), cli_publish},
+     BIT(CLI_RESOLVE_ONLY) | BIT(CLI_DRY_RUN) | BIT(CLI_RESEND), cli_publish},
     {"get", "HASH", "fetch a cap and verify it", 1, 1, BIT(CLI_OUTPUT) | BIT(CLI_CONTENT), cli_get},
     {"has", "HASH...", "ask which caps are published", 1, -1, 0, cli_has},
     {"show", "HASH|FILE", "lay out a cap or a wire Image for a person", 1, 1, 0, cli_show},
@@ -47,6 +47,7 @@ static const struct option_text option_texts[CLI_OPTION_COUNT] = {
     [CLI_CANONICAL] = {"canonical", 0, NULL, "FILE is a served body, not raw bytes"},
     [CLI_RESOLVE_ONLY] = {"resolve-only", 0, NULL, "every Data cap must be published already"},
     [CLI_DRY_RUN] = {"dry-run", 0, NULL, "judge and resolve, store nothing"},
+    [CLI_RESEND] = {"resend", 0, NULL, "send it even if it is published already"},
     [CLI_CONTENT] = {"content", 0, NULL, "a Data cap's logical bytes, or an Image's code"},
     [CLI_DIRECTORY] = {"directory", 'd', "DIR", "fetch them to DIR, one file per hash"},
 };

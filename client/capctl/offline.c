@@ -34,14 +34,14 @@ static json_t *data_object(const struct capstore_check_data *data)
 }
 
 enum cli_exit cli_print_check(struct cli *cli, const struct capstore_check_result *check,
-                              json_t *warnings)
+                              json_t *warnings, const char *message)
 {
     if (check->error != CAPSTORE_OK) {
         json_decref(warnings);
         return cli_print(cli,
                          json_pack("{s:s, s:o, s:o}", "verdict", "refused", "error",
                                    out_text(capstore_error_name(check->error)), "message",
-                                   out_text(check->message)),
+                                   out_text(message != NULL ? message : check->message)),
                          CLI_NO);
     }
     json_t *data = json_array();
@@ -85,15 +85,57 @@ struct capstore_check_result *cli_judge(struct cli *cli, const struct capstore_s
     return check;
 }
 
-/* What get and closure fetch is no wire Image, but not broken either. */
-static void note_body(const struct cli *cli, const struct cli_input *input)
+/* The first bytes of an input, without a byte order mark and white space in front. */
+static size_t front_of(const struct cli_input *input, uint8_t *ret_front, size_t size)
 {
-    struct capstore_cap *cap = cli_input_body(input);
-    if (cap != NULL) {
-        cli_note("%s is no wire Image but a sound served body (kind: %s); show reads it",
-                 cli->arguments[0], capstore_kind_name(capstore_cap_kind(cap)));
+    uint8_t bytes[256];
+    size_t len = input->len < sizeof(bytes) ? (size_t)input->len : sizeof(bytes);
+    size_t start = 0;
+    if (input->source.read(input->source.ctx, 0, bytes, len) != CAPSTORE_OK) {
+        return 0;
     }
+    if (len >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0) {
+        start = 3;
+    }
+    while (start < len && memchr(" \t\r\n", bytes[start], 4) != NULL) {
+        start++;
+    }
+    len = len - start < size ? len - start : size;
+    memcpy(ret_front, bytes + start, len);
+    return len;
+}
+
+bool cli_recognise(const struct cli_input *input, char ret_sentence[CLI_NATURE_SIZE])
+{
+    uint8_t front[8];
+    size_t len = front_of(input, front, sizeof(front));
+    const char *sentence = NULL;
+    struct capstore_cap *cap = NULL;
+    struct capstore_wire *wire = NULL;
+    if (input->len == 0) {
+        sentence = "the file is empty";
+    } else if (len >= 4 && memcmp(front,
+                                  "\x7f"
+                                  "ELF",
+                                  4) == 0) {
+        sentence = "this is an ELF program; use capctl pack --elf";
+    } else if (len >= 2 && front[0] == '{' && memchr("\"} \t\r\n", front[1], 6) != NULL) {
+        sentence = "this is a JSON manifest; use capctl pack";
+    } else if ((cap = cli_input_body(input)) != NULL) {
+        sentence = capstore_cap_kind(cap) == CAPSTORE_KIND_DATA
+                       ? "this is a served body (kind: data); capctl show reads it, and capctl put "
+                         "--canonical publishes it"
+                       : "this is a served body (kind: image); capctl show reads it, and only its "
+                         "wire Image can be published";
+    } else if (capstore_wire_open(&input->source, &wire) == CAPSTORE_OK) {
+        sentence = "this is a wire Image; use capctl publish";
+    }
+    if (sentence != NULL) {
+        snprintf(ret_sentence, CLI_NATURE_SIZE, "%s", sentence);
+    }
+    capstore_wire_free(wire);
     capstore_cap_free(cap);
+    return sentence != NULL;
 }
 
 enum cli_exit cli_check(struct cli *cli)
@@ -105,10 +147,12 @@ enum cli_exit cli_check(struct cli *cli)
     enum cli_exit exit = CLI_FAILED;
     struct capstore_check_result *check = cli_judge(cli, &input.source, &exit);
     if (check != NULL) {
-        if (check->error == CAPSTORE_E_SSZ) {
-            note_body(cli, &input);
+        char nature[CLI_NATURE_SIZE];
+        bool known = check->error == CAPSTORE_E_SSZ && cli_recognise(&input, nature);
+        if (known) {
+            cli_note("%s: %s", cli->arguments[0], nature);
         }
-        exit = cli_print_check(cli, check, NULL);
+        exit = cli_print_check(cli, check, NULL, known ? nature : NULL);
     }
     capstore_check_free(check);
     cli_input_close(&input);

@@ -36,7 +36,7 @@ static enum cli_exit judge_and_write(struct cli *cli, struct describe *describe,
             return CLI_FAILED;
         }
     }
-    exit = cli_print_check(cli, check, describe->warnings);
+    exit = cli_print_check(cli, check, describe->warnings, NULL);
     describe->warnings = NULL;
     capstore_check_free(check);
     return exit;

@@ -20,6 +20,17 @@ static enum cli_exit print_put(struct cli *cli, const struct capstore_put_result
                      CLI_DONE);
 }
 
+/* Says why a Data cap was not published, and what the file is if it is something else. */
+static enum cli_exit put_failed(struct cli *cli, const struct capstore *store,
+                                const struct cli_input *input, enum capstore_error error)
+{
+    char nature[CLI_NATURE_SIZE];
+    bool known = cli->options[CLI_CANONICAL] != NULL &&
+                 (error == CAPSTORE_E_BODY_NOT_CANONICAL || error == CAPSTORE_E_WRONG_KIND) &&
+                 cli_recognise(input, nature);
+    return cli_fail_error(cli, error, cli->arguments[0], known ? nature : capstore_message(store));
+}
+
 enum cli_exit cli_put(struct cli *cli)
 {
     uint64_t size;
@@ -30,7 +41,7 @@ enum cli_exit cli_put(struct cli *cli)
         return CLI_USAGE;
     }
     if (canonical && cli->options[CLI_SIZE] != NULL) {
-        return cli_fail(cli, CLI_USAGE, "usage", "--canonical states its own size");
+        return cli_fail(cli, CLI_USAGE, "usage", "--size does not go with --canonical");
     }
     if (!cli_input_open(cli, cli->arguments[0], &input)) {
         return CLI_FAILED;
@@ -38,16 +49,15 @@ enum cli_exit cli_put(struct cli *cli)
     struct capstore *store = cli_connect(cli, &exit);
     if (store != NULL) {
         struct cli_meter meter;
-        cli_meter_start(&meter, "sending", "waiting for the daemon");
+        cli_meter_start(&meter, "sending", "waiting for the daemon to hash and store it");
         struct capstore_put_result result;
         cli->meter = &meter;
         enum capstore_error error = capstore_put_data(
             store, &input.source, size, canonical ? CAPSTORE_PUT_CANONICAL : 0, &result);
         cli_meter_stop(&meter);
         cli->meter = NULL;
-        exit = error == CAPSTORE_OK
-                   ? print_put(cli, &result)
-                   : cli_fail_error(cli, error, cli->arguments[0], capstore_message(store));
+        exit =
+            error == CAPSTORE_OK ? print_put(cli, &result) : put_failed(cli, store, &input, error);
     }
     capstore_free(store);
     cli_input_close(&input);
@@ -55,6 +65,15 @@ enum cli_exit cli_put(struct cli *cli)
 }
 
 /* ---- publish ---- */
+
+/* An Image longer than this is not sent if the daemon has it: what fits one frame is sent sooner
+ * than it is hashed and asked for. */
+#define ASK_ABOVE (UINT64_C(256) << 10)
+
+static int by_bytes(const void *a, const void *b)
+{
+    return memcmp(a, b, CAPSTORE_HASH_SIZE);
+}
 
 static enum cli_exit print_published(struct cli *cli, const struct capstore_publish_result *result)
 {
@@ -70,9 +89,11 @@ static enum cli_exit print_published(struct cli *cli, const struct capstore_publ
 }
 
 static enum cli_exit print_refused(struct cli *cli, const struct capstore *store,
-                                   enum capstore_error error)
+                                   const struct cli_input *input, enum capstore_error error)
 {
     bool dry = cli->options[CLI_DRY_RUN] != NULL;
+    char nature[CLI_NATURE_SIZE];
+    bool known = error == CAPSTORE_E_SSZ && cli_recognise(input, nature);
     json_t *slots = error == CAPSTORE_E_UNRESOLVED_SLOT ? json_array() : NULL;
     for (size_t i = 0; slots != NULL && i < capstore_unresolved_count(store); i++) {
         struct capstore_unresolved_slot slot = capstore_unresolved(store, i);
@@ -86,24 +107,83 @@ static enum cli_exit print_refused(struct cli *cli, const struct capstore *store
                      json_pack("{s:s, s:o*, s:o, s:o, s:o*}", "verdict", "refused", "dry_run",
                                dry ? json_true() : NULL, "error",
                                out_text(capstore_error_name(error)), "message",
-                               out_text(capstore_message(store)), "unresolved", slots),
+                               out_text(known ? nature : capstore_message(store)), "unresolved",
+                               slots),
                      CLI_NO);
+}
+
+/* How many distinct caps a judged Image carries as data. */
+static uint32_t distinct_data(const struct capstore_check_result *check)
+{
+    uint32_t distinct = 0;
+    struct capstore_hash *hashes = calloc(check->data_count + 1, sizeof(*hashes));
+    for (size_t i = 0; hashes != NULL && i < check->data_count; i++) {
+        hashes[i] = check->data[i].cap_hash;
+    }
+    if (hashes != NULL) {
+        qsort(hashes, check->data_count, sizeof(*hashes), by_bytes);
+        for (size_t i = 0; i < check->data_count; i++) {
+            distinct += i == 0 || !capstore_hash_equal(&hashes[i - 1], &hashes[i]);
+        }
+    }
+    free(hashes);
+    return distinct;
+}
+
+/*
+ * Asks whether the Image is published already, which makes sending it pointless: what it names is
+ * published with it. True with what the daemon would have answered; false when it must be sent,
+ * also because something failed, which sending will tell.
+ */
+static bool is_published(struct cli *cli, struct capstore *store,
+                         const struct capstore_source *wire,
+                         struct capstore_publish_result *ret_result)
+{
+    struct cli_meter meter;
+    struct capstore_check_result *check = NULL;
+    uint8_t kind = 0;
+    cli_meter_start(&meter, "hashing", "asking the daemon whether it has it");
+    cli->meter = &meter;
+    struct capstore_source metered = cli_meter_source(&meter, wire, 2);
+    if (capstore_check(&metered, &check) == CAPSTORE_OK && check->error == CAPSTORE_OK) {
+        (void)capstore_has(store, &check->cap_hash, 1, &kind);
+    }
+    cli_meter_stop(&meter);
+    cli->meter = NULL;
+    if (kind == CAPSTORE_KIND_IMAGE) {
+        *ret_result = (struct capstore_publish_result){
+            .cap_hash = check->cap_hash,
+            .content_hash = check->content_hash,
+            .body_len = check->body_len,
+            .is_new = false,
+            .data_new = 0,
+            .data_present = distinct_data(check),
+        };
+    }
+    capstore_check_free(check);
+    return kind == CAPSTORE_KIND_IMAGE;
 }
 
 enum cli_exit cli_publish(struct cli *cli)
 {
+    bool dry = cli->options[CLI_DRY_RUN] != NULL;
     unsigned flags = (cli->options[CLI_RESOLVE_ONLY] != NULL ? CAPSTORE_RESOLVE_ONLY : 0) |
-                     (cli->options[CLI_DRY_RUN] != NULL ? CAPSTORE_DRY_RUN : 0);
+                     (dry ? CAPSTORE_DRY_RUN : 0);
     enum cli_exit exit = CLI_FAILED;
     struct cli_input input;
+    struct capstore_publish_result result;
     if (!cli_input_open(cli, cli->arguments[0], &input)) {
         return CLI_FAILED;
     }
     struct capstore *store = cli_connect(cli, &exit);
-    if (store != NULL) {
+    if (store != NULL && cli->options[CLI_RESEND] == NULL && input.len > ASK_ABOVE &&
+        is_published(cli, store, &input.source, &result)) {
+        exit = print_published(cli, &result);
+    } else if (store != NULL) {
         struct cli_meter meter;
-        cli_meter_start(&meter, "sending", "waiting for the daemon");
-        struct capstore_publish_result result;
+        cli_meter_start(&meter, "sending",
+                        dry ? "waiting for the daemon to check and hash it"
+                            : "waiting for the daemon to check, hash and store it");
         cli->meter = &meter;
         enum capstore_error error = capstore_publish(store, &input.source, flags, &result);
         cli_meter_stop(&meter);
@@ -111,7 +191,7 @@ enum cli_exit cli_publish(struct cli *cli)
         if (error == CAPSTORE_OK) {
             exit = print_published(cli, &result);
         } else if (cli_is_refusal(error)) {
-            exit = print_refused(cli, store, error);
+            exit = print_refused(cli, store, &input, error);
         } else {
             exit = cli_fail_error(cli, error, cli->arguments[0], capstore_message(store));
         }
@@ -188,7 +268,8 @@ static struct capstore_cap *fetch(struct cli *cli, struct capstore *store,
     }
     char hex[CAPSTORE_HASH_HEX_SIZE];
     capstore_hash_format(hash, hex);
-    *ret_exit = cli_fail_error(cli, error, hex, capstore_message(store));
+    const char *message = capstore_message(store);
+    *ret_exit = cli_fail_error(cli, error, strstr(message, hex) != NULL ? NULL : hex, message);
     return NULL;
 }
 

@@ -232,7 +232,7 @@ enum cli_exit cli_show(struct cli *cli)
         return CLI_FAILED;
     }
     struct capstore_cap *cap = cli_input_body(&input);
-    enum cli_exit exit = cap != NULL ? print_cap(cli, cap) : cli_show_wire(cli, &input.source);
+    enum cli_exit exit = cap != NULL ? print_cap(cli, cap) : cli_show_wire(cli, &input);
     capstore_cap_free(cap);
     cli_input_close(&input);
     return exit;

@@ -128,19 +128,21 @@ static enum cli_exit print_wire(struct cli *cli, const struct capstore_wire *wir
         CLI_DONE);
 }
 
-enum cli_exit cli_show_wire(struct cli *cli, const struct capstore_source *source)
+enum cli_exit cli_show_wire(struct cli *cli, const struct cli_input *input)
 {
     struct capstore_wire *wire;
     enum cli_exit exit = CLI_FAILED;
-    enum capstore_error error = capstore_wire_open(source, &wire);
+    enum capstore_error error = capstore_wire_open(&input->source, &wire);
     if (error == CAPSTORE_E_SSZ) {
-        return cli_fail(cli, CLI_NO, capstore_error_name(error),
-                        "%s: neither a served body nor a wire Image", cli->arguments[0]);
+        char nature[CLI_NATURE_SIZE];
+        return cli_fail(cli, CLI_NO, capstore_error_name(error), "%s: %s", cli->arguments[0],
+                        cli_recognise(input, nature) ? nature
+                                                     : "neither a served body nor a wire Image");
     }
     if (error != CAPSTORE_OK) {
         return cli_fail_error(cli, error, cli->arguments[0], NULL);
     }
-    struct capstore_check_result *check = cli_judge(cli, source, &exit);
+    struct capstore_check_result *check = cli_judge(cli, &input->source, &exit);
     if (check != NULL) {
         exit = print_wire(cli, wire, check);
     }

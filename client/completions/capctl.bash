@@ -69,7 +69,7 @@ _capctl()
         hash) options="--size" ;;
         pack) options="-o --output --elf --stack" ;;
         put) options="--size --canonical" ;;
-        publish) options="--resolve-only --dry-run" ;;
+        publish) options="--resolve-only --dry-run --resend" ;;
         get) options="-o --output --content" ;;
         closure) options="-d --directory" ;;
     esac

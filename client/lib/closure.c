@@ -67,15 +67,18 @@ static enum cap_error add_references(struct closure *closure, const struct capst
     return CAP_OK;
 }
 
-/* What a failed request inside of a walk is about. The message of the request is replaced. */
-static enum cap_error blame(struct capstore *store, enum cap_error error,
-                            const struct capstore_hash *hash)
+/* Puts the hash in front of a failed request's message, unless it is in it. */
+static enum cap_error name_hash(struct capstore *store, enum cap_error error,
+                                const struct capstore_hash *hash)
 {
     char hex[CAPSTORE_HASH_HEX_SIZE];
     char said[CAPSTORE_MESSAGE_SIZE - CAPSTORE_HASH_HEX_SIZE - 2];
     capstore_hash_format(hash, hex);
-    memcpy(said, store->message, sizeof said);
-    said[sizeof said - 1] = '\0';
+    if (strstr(store->message, hex) != NULL) {
+        return error;
+    }
+    memcpy(said, store->message, sizeof(said));
+    said[sizeof(said) - 1] = '\0';
     store->message[0] = '\0';
     return client_say(store, error, "%s: %s", hex, said);
 }
@@ -88,14 +91,14 @@ static enum cap_error visit_one(struct closure *closure, const struct capstore_h
     struct capstore_stat_result stat;
     enum cap_error error = client_inner(capstore_stat(store, hash, &stat));
     if (error != CAP_OK) {
-        return blame(store, error, hash);
+        return name_hash(store, error, hash);
     }
     struct capstore_closure_entry entry = {*hash, stat.kind, stat.body_len, NULL};
     struct capstore_cap *cap = NULL;
     if (stat.kind == CAPSTORE_KIND_IMAGE || (flags & CAPSTORE_CLOSURE_BODIES) != 0) {
         error = client_inner(capstore_get(store, hash, &cap));
         if (error != CAP_OK) {
-            return blame(store, error, hash);
+            return name_hash(store, error, hash);
         }
         entry.kind = capstore_cap_kind(cap);
         entry.body_len = capstore_cap_body(cap).len;

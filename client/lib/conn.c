@@ -90,6 +90,7 @@ void capstore_close(struct capstore *store)
     store->fd = -1;
     store->write_closed = false;
     store->broken = false;
+    store->heard = false;
     store->id = 0;
     store->grace_ms = 0;
     store->moved = 0;
@@ -234,6 +235,14 @@ static enum cap_error read_some(struct capstore *store, bool *ret_progress)
         return error;
     }
     store->input = (struct cap_bytes){store->in, n};
+    /* Read as a frame, what a line of JSON begins with is a length that no hello has. */
+    bool json = !store->heard && n >= 2 && memcmp(store->in, "{\"", 2) == 0;
+    store->heard = store->heard || n > 0;
+    if (json) {
+        return client_say(store, CAP_E_BAD_REPLY,
+                          "this is capstored's admin socket, which speaks JSON; connect to its "
+                          "client socket");
+    }
     *ret_progress = *ret_progress || n > 0;
     return CAP_OK;
 }
@@ -361,7 +370,7 @@ static enum cap_error parse(struct capstore *store, struct proto_event *ret_even
         enum cap_error error = proto_reader_next(&store->reader, &store->input, ret_event, &have);
         if (error != CAP_OK && error != CAP_E_NO_MEMORY) {
             return client_say(store, CAP_E_BAD_REPLY,
-                              "what answers does not speak the capstore protocol: %s",
+                              "the peer does not speak the capstore protocol: %s",
                               cap_error_text(error));
         }
         if (error != CAP_OK) {
@@ -629,6 +638,11 @@ static enum cap_error connected(struct capstore *store, int fd)
     enum cap_error error = client_link_prepare(fd);
     if (error == CAP_OK) {
         error = say_hello(store);
+    }
+    if (error == CAP_E_CONNECTION_LOST && !store->heard) {
+        (void)client_say(store, error,
+                         "the peer closed the connection without an answer; is this capstored's "
+                         "client socket?");
     }
     if (error != CAP_OK) {
         store->broken = true; /* a connection that was not greeted is of no use */

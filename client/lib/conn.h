@@ -29,6 +29,7 @@ struct capstore {
     int fd;            /* -1: not connected */
     bool write_closed; /* the daemon takes no more; what it sent before is still read */
     bool broken;       /* the stream is beyond use: close at the end of the call */
+    bool heard;        /* something came from the peer */
     uint32_t id;       /* of the request that runs, or ran last */
     uint64_t grace_ms; /* what the daemon may take longer: it hashes what was sent */
     uint64_t moved;    /* bytes that lengthen what the call may take in all: sent ones, body ones */

@@ -12,7 +12,7 @@ import subprocess
 import time
 import unittest
 
-from tool import HELLO, PAGE, TOOL, VECTORS, Tool
+from tool import HELLO, PAGE, TOOL, VECTORS, Daemon, Operator, Tool
 
 
 class Output(Tool):
@@ -122,6 +122,72 @@ class Input(Tool):
             self.assertEqual(self.json("hash", path, "--size", text)["size"], size, text)
         for text in ("K", "8k", "8KB", "8KiB", "0x8K", "1.5M", "8 K", "-1K", "17179869184G", "99999999999999999999999999999999T"):
             self.assertEqual(self.json("hash", path, "--size", text, status=2)["error"], "usage", text)
+
+
+class Mistaken(Tool):
+    """One thing where another is expected: the message says what it is, and where it belongs."""
+
+    ELF = b"\x7fELF\x02\x01\x01" + bytes(57)
+    DATA = bytes.fromhex("02" "0010000000000000" "10000000" "10000000")
+
+    def test_files(self):
+        typical = (VECTORS / "typical.ssz").read_bytes()
+        cut = typical[:8] + b"\x29" + typical[9:]
+        for content, words in ((b"", "file is empty"), (self.ELF, "capctl pack --elf"), (b'{"code": "x"}', "JSON manifest; use capctl pack"),
+                               (b"\xef\xbb\xbf \r\n{\n}", "JSON manifest; use capctl pack"), (self.DATA, "served body (kind: data)"),
+                               (b"short", "5 bytes; a wire Image has at least 40"), (cut, "offset of endpoints is 41, expected 40"),
+                               (typical[:12] + bytes(4) + typical[16:], "offset of memory_mappings is 0, below that of endpoints (40)"),
+                               (typical[:36] + b"\xff\xff\xff\x7f" + typical[40:], "offset of arena is 2147483647, past the end")):
+            path = self.file("f", content)
+            refused = self.json("check", path, status=1)
+            self.assertEqual((refused["verdict"], refused["error"]), ("refused", "ssz"))
+            self.assertIn(words, refused["message"])
+            if "offset" not in words and "short" not in str(content) and "served" not in words:
+                self.assertIn(words, self.json("show", path, status=1)["message"])
+            self.assertIn(words.encode(), self.run_tool("check", path).stdout)
+
+    def test_manifests_name_the_place(self):
+        for manifest, words in (('{"code": 5}', "code: expected an object or the name of a file, got an integer"),
+                                ('{"endpoints": {"00": {"entry_pc": "x"}}}', 'endpoints["00"].entry_pc: expected an integer from 0'),
+                                ('{"endpoints": {"00": {"initial_regs": {"1": null}}}}', 'endpoints["00"].initial_regs["1"]: expected'),
+                                ('{"mappings": [{"source": []}, {"source": ["0g"]}]}', 'mappings[1].source[0]: "0g" is not'),
+                                ('{"mappings": [{"source": [], "sise": 1}]}', 'mappings[0]: unknown member "sise"'),
+                                ('{"pinned": {"0b": {"image": "12"}}}', 'pinned["0b"].image: not a hash'),
+                                ('{"initial": {"41": {"content": [{"at": 1, "hex": "00"}, {"at": -1}]}}}',
+                                 'initial["41"].content[1].at: expected an integer'),
+                                ('{"kode": {}}', 'unknown member "kode"'), ("[]", "expected an object, got an array")):
+            path = self.file("m.json", manifest)
+            refused = self.json("pack", path, "-o", self.root / "out", status=1)
+            self.assertTrue(refused["message"].startswith(f"{path}: {words}"), refused["message"])
+
+    def test_sockets(self):
+        """Each says at once that it is not the other one, also one that only hangs up."""
+        operator = Operator(self.root / "admin", greeting=True)
+        operator.start()
+        self.addCleanup(operator.stop)
+        refused = self.json("-s", operator.address, "--timeout", "20", "has", HELLO, status=3)
+        self.assertEqual(refused["error"], "bad_reply")
+        self.assertIn("admin socket", refused["message"])
+        with Daemon(self.root / "sock") as daemon:
+            for words, what in ((["--admin", daemon.address, "status"], "admin socket"),):
+                refused = self.json("--timeout", "20", *words, status=3)
+                self.assertIn(what, refused["message"])
+
+    def test_a_published_image_is_not_sent(self):
+        """The fake has everything, and takes nothing."""
+        self.file("code", bytes(range(256)) * 2048)
+        self.json("pack", self.file("m.json", json.dumps({"code": "code", "pinned": {"01": {"hex": "01"}, "02": {"hex": "01"}}})),
+                  "-o", self.root / "image")
+        checked = self.json("check", self.root / "image")
+        with Daemon(self.root / "sock") as daemon:
+            for options in ([], ["--dry-run"], ["--resolve-only"]):
+                done = self.json("-s", daemon.address, "publish", self.root / "image", *options)
+                self.assertEqual((done["new"], done["data_new"], done["data_present"]), (False, 0, 1))
+                self.assertEqual((done["cap_hash"], done["image_content_hash"]), (checked["cap_hash"], checked["image_content_hash"]))
+                self.assertEqual(done.get("dry_run", False), options == ["--dry-run"])
+                self.assertEqual(daemon.stray, b"")
+            self.json("-s", daemon.address, "publish", self.root / "image", "--resend", status=3)
+            self.assertNotEqual(daemon.stray, b"")
 
 
 class Terminal(Tool):

@@ -66,7 +66,7 @@ def receive(peer, count):
 
 
 class Daemon:
-    """Something that says hello and answers HAS with "yes"; `stray` is what it got beside requests."""
+    """Something that says hello and answers HAS with "an Image"; `stray` is what it got beside requests."""
 
     def __init__(self, path):
         self.address, self.stray = f"unix:{path}", b""
@@ -107,7 +107,7 @@ class Daemon:
         if kind == 1:
             reply = struct.pack("<H16sIIIQQQIII", 1, bytes(16), 1 << 18, 64, 4096, 1 << 30, 1 << 24, 1 << 30, 0, 0, 66)
         else:
-            reply = struct.pack("<I", 4) + b"\x02" * ((len(payload) - 4) // 32)
+            reply = struct.pack("<I", 4) + b"\x01" * ((len(payload) - 4) // 32)
         peer.sendall(struct.pack("<IIBBH", len(reply), ident, kind | 0x80, 0, 0) + reply)
         return True
 
@@ -159,9 +159,9 @@ class Operator(threading.Thread):
     SCHEMA = {"methods": {"take": {"params": {"properties": {
         "text": {"type": "string"}, "number": {"type": "integer"}, "flag": {"type": "boolean"}}}}}}
 
-    def __init__(self, path):
+    def __init__(self, path, greeting=False):
         super().__init__()
-        self.address = f"unix:{path}"
+        self.address, self.greeting = f"unix:{path}", greeting
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
         self.listener.listen(8)
@@ -178,6 +178,10 @@ class Operator(threading.Thread):
             except OSError:
                 return
             with peer, peer.makefile("rw") as lines:
+                if self.greeting:  # as to something that is not a line
+                    lines.write('{"jsonrpc": "2.0", "id": null, "error": {"code": -32700, "message": "not a line"}}\n')
+                    lines.flush()
+                    continue
                 for line in lines:
                     call = json.loads(line)
                     known = call["params"].get("method") == "take" if call["method"] == "schema" else True
