@@ -1,15 +1,22 @@
-/* The real clock, random bytes and disk: the only place where the daemon asks the system for them.
- */
+/* The real clock, random bytes, disk and page cache: only this file asks the system for them. */
 #include "daemon/core/env.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/statvfs.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "daemon/core/oserror.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+
+#define RESIDENT_PAGES 128u /* asked for at once: a window of the store's takes half of it */
 
 static uint64_t clock_us(clockid_t clock)
 {
@@ -59,6 +66,55 @@ static enum cap_error system_disk_free(void *ctx, const char *path, uint64_t *re
     return CAP_OK;
 }
 
+static uintptr_t page_size(void)
+{
+    return (uintptr_t)sysconf(_SC_PAGESIZE);
+}
+
+static bool system_resident(void *ctx, const void *addr, size_t len)
+{
+    (void)ctx;
+    unsigned char pages[RESIDENT_PAGES];
+    uintptr_t page = page_size();
+    uintptr_t at = (uintptr_t)addr & ~(page - 1);
+    uintptr_t end = (uintptr_t)addr + len;
+    while (at < end) {
+        size_t count = (end - at + page - 1) / page;
+        count = count < RESIDENT_PAGES ? count : RESIDENT_PAGES;
+        if (mincore((void *)at, count * page, pages) != 0) {
+            return true;
+        }
+        for (size_t i = 0; i < count; i++) {
+            if ((pages[i] & 1) == 0) {
+                return false;
+            }
+        }
+        at += count * page;
+    }
+    return true;
+}
+
+static enum cap_error system_populate(void *ctx, const void *addr, size_t len)
+{
+    (void)ctx;
+    uintptr_t page = page_size();
+    uintptr_t start = (uintptr_t)addr & ~(page - 1);
+    if (len == 0 ||
+        madvise((void *)start, (uintptr_t)addr + len - start, MADV_POPULATE_READ) == 0) {
+        return CAP_OK;
+    }
+    if (errno != EINVAL) {
+        return CAP_E_IO;
+    }
+    /* A kernel before 5.14: touch the pages. */
+    const volatile uint8_t *bytes = addr;
+    for (size_t at = 0; at < len; at += page) {
+        (void)bytes[at];
+    }
+    (void)bytes[len - 1];
+    return CAP_OK;
+}
+
 const struct env *env_system(void)
 {
     static const struct env env = {
@@ -66,6 +122,8 @@ const struct env *env_system(void)
         .real_us = system_real_us,
         .random = system_random,
         .disk_free = system_disk_free,
+        .resident = system_resident,
+        .populate = system_populate,
     };
     return &env;
 }

@@ -1,5 +1,5 @@
 /*
- * The outside world: clock, random bytes, disk space.
+ * The outside world: clock, random bytes, disk space, pages of files in memory.
  *
  * The daemon asks for them only here, through a table that a test can replace to hold them still.
  * Any thread.
@@ -7,6 +7,7 @@
 #ifndef DAEMON_CORE_ENV_H
 #define DAEMON_CORE_ENV_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,13 @@ struct env {
     enum cap_error (*random)(void *ctx, void *dst, size_t len);
     /* Bytes that we may still write to the file system that holds `path`. CAP_E_IO. */
     enum cap_error (*disk_free)(void *ctx, const char *path, uint64_t *ret_bytes);
+    /*
+     * Whether reading these bytes, of a mapped file, would wait for no device. True where the
+     * system does not tell. Never blocks.
+     */
+    bool (*resident)(void *ctx, const void *addr, size_t len);
+    /* Reads these bytes of a mapped file into memory; blocks. CAP_E_IO: the device cannot. */
+    enum cap_error (*populate)(void *ctx, const void *addr, size_t len);
     void *ctx;
 };
 

@@ -14,20 +14,11 @@
  */
 #include "daemon/serve/fetch.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "daemon/core/container.h"
+#include "daemon/serve/warm.h"
 #include "proto/message.h"
-
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22
-#endif
-
-/* System pages that the spans of one window can touch, with room for their ends. */
-#define WINDOW_PAGES (CAP_STORE_WINDOW / 4096u + 2u)
 
 struct fetch {
     struct request request;
@@ -57,58 +48,7 @@ static void fetch_free(struct fetch *fetch)
     }
 }
 
-/* --- Cold pages
- * ----------------------------------------------------------------------------------- */
-
-/* The system pages that a span touches. */
-static void page_range(const struct iovec *span, uintptr_t *ret_start, size_t *ret_len)
-{
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t start = (uintptr_t)span->iov_base & ~(page - 1);
-    *ret_start = start;
-    *ret_len = (uintptr_t)span->iov_base + span->iov_len - start;
-}
-
-static bool is_resident(const struct iovec *iov, int count)
-{
-    unsigned char pages[WINDOW_PAGES];
-    for (int i = 0; i < count; i++) {
-        uintptr_t start;
-        size_t len;
-        page_range(&iov[i], &start, &len);
-        size_t page = (size_t)sysconf(_SC_PAGESIZE);
-        size_t n = (len + page - 1) / page;
-        if (n > WINDOW_PAGES || mincore((void *)start, len, pages) != 0) {
-            continue; /* not to be known: send it */
-        }
-        for (size_t k = 0; k < n; k++) {
-            if ((pages[k] & 1) == 0) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
-/* Has the kernel read a span in. CAP_E_IO when the device cannot. */
-static enum cap_error populate(const struct iovec *span)
-{
-    uintptr_t start;
-    size_t len;
-    page_range(span, &start, &len);
-    if (madvise((void *)start, len, MADV_POPULATE_READ) == 0) {
-        return CAP_OK;
-    }
-    if (errno != EINVAL) {
-        return CAP_E_IO;
-    }
-    /* A kernel before 5.14: touch the pages. */
-    const volatile uint8_t *bytes = span->iov_base;
-    for (size_t at = 0; at < span->iov_len; at += 4096) {
-        (void)bytes[at];
-    }
-    return CAP_OK;
-}
+/* --- Cold pages ------------------------------------------------------------------------------- */
 
 /* In a worker: looks the window up in a snapshot of its own and reads it in. */
 static void on_warm(uv_work_t *work)
@@ -123,9 +63,7 @@ static void on_warm(uv_work_t *work)
         error =
             cap_store_window(read, &fetch->hash, fetch->offset, fetch->warm_len, iov, &count, &len);
     }
-    for (int i = 0; error == CAP_OK && i < count; i++) {
-        error = populate(&iov[i]);
-    }
+    error = error == CAP_OK ? warm_populate(fetch->request.shard->context->env, iov, count) : error;
     cap_store_read_end(read);
     fetch->warm_error = error;
 }
@@ -162,6 +100,9 @@ static enum stream_answer fetch_window(struct stream *stream, size_t len, struct
     struct fetch *fetch = fetch_of(stream);
     struct cap_read *read = NULL;
     size_t there = 0;
+    if (fetch->warmed && len > fetch->warm_len) {
+        len = fetch->warm_len; /* a busier turn asked for less, and only that was read in */
+    }
     stream->error = fetch->warmed ? fetch->warm_error : CAP_OK;
     if (stream->error == CAP_OK) {
         stream->error = session_snapshot(fetch->request.session, &read);
@@ -176,7 +117,8 @@ static enum stream_answer fetch_window(struct stream *stream, size_t len, struct
     if (stream->error != CAP_OK) {
         return STREAM_FAILED;
     }
-    if (!fetch->warmed && !is_resident(ret_iov, *ret_count)) {
+    if (!fetch->warmed &&
+        !warm_is_resident(fetch->request.shard->context->env, ret_iov, *ret_count)) {
         start_warming(fetch, len);
         return STREAM_WAITS;
     }

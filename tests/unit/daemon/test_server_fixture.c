@@ -38,6 +38,26 @@ static enum cap_error fake_random(void *ctx, void *dst, size_t len)
     return CAP_OK;
 }
 
+static bool fake_resident(void *ctx, const void *addr, size_t len)
+{
+    (void)addr;
+    (void)len;
+    return !((struct fixture *)ctx)->cold;
+}
+
+static enum cap_error fake_populate(void *ctx, const void *addr, size_t len)
+{
+    struct fixture *fixture = ctx;
+    (void)addr;
+    atomic_fetch_add(&fixture->held, 1);
+    while (atomic_load(&fixture->hold)) {
+        usleep(100);
+    }
+    atomic_fetch_sub(&fixture->held, 1);
+    atomic_fetch_add(&fixture->populated, len);
+    return fixture->populate_error;
+}
+
 /* --- The server
  * ----------------------------------------------------------------------------------- */
 
@@ -53,6 +73,8 @@ void fixture_start(struct fixture *fixture, void (*change)(struct config *config
         .real_us = fake_monotonic,
         .random = fake_random,
         .disk_free = fake_disk,
+        .resident = fake_resident,
+        .populate = fake_populate,
         .ctx = fixture,
     };
     snprintf(fixture->dir, sizeof(fixture->dir), "/tmp/capstore-unit-XXXXXX");

@@ -7,6 +7,8 @@
 
 #include "tests/unit/support.h"
 
+#include <stdatomic.h>
+
 #include "daemon/server.h"
 #include "proto/message.h"
 
@@ -18,6 +20,11 @@ struct fixture {
     uint64_t now_us;    /* monotonic */
     uint64_t step_us;   /* by which the clock moves whenever it is asked; while no thread works */
     uint64_t disk_free; /* what the environment says */
+    bool cold;          /* nothing is resident, whatever has been populated */
+    enum cap_error populate_error;
+    atomic_uint_fast64_t populated; /* bytes that workers read in */
+    atomic_bool hold;               /* workers wait in populate while it is set */
+    atomic_uint held;               /* how many do */
     char dir[64];
     char address[128];
     bool closed; /* the test has closed the server itself */
