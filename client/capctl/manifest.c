@@ -419,7 +419,7 @@ static bool read_register(struct manifest *manifest, const char *name, const jso
 {
     struct registers *registers = ctx;
     uint64_t index;
-    uint64_t number;
+    uint64_t number = 0;
     if (!cli_parse_u64(name, &index) || index > UINT8_MAX || registers->count == REGISTERS_MAX) {
         return refuse(manifest, "not a register");
     }

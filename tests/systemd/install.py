@@ -46,6 +46,15 @@ class Install(unittest.TestCase):
             subprocess.run([CMAKE, "--install", BUILD, "--prefix", folder], check=True, stdout=subprocess.DEVNULL)
             self.assertEqual(started_by(Path(folder)), folder + "/bin/capstored")
 
+    def test_the_root_is_a_prefix_too(self):
+        for prefix, program in (("/", "/bin/capstored"), ("/opt/../srv/", "/srv/bin/capstored")):
+            with tempfile.TemporaryDirectory(prefix="capstore-install-") as folder:
+                subprocess.run([CMAKE, "--install", BUILD, "--prefix", prefix], check=True, cwd=folder,
+                               stdout=subprocess.DEVNULL, env=dict(os.environ, DESTDIR=folder))
+                unit = next(Path(folder).rglob("capstored.service"))
+                self.assertEqual(started_by(unit.parents[3]), program)
+                self.assertTrue(os.access(folder + program, os.X_OK), program)
+
 
 if __name__ == "__main__":
     CMAKE, BUILD, PREFIX = sys.argv[1:4]

@@ -16,6 +16,8 @@ import unittest
 CMAKE, BUILD, SOURCE, SANITIZE = sys.argv[1:5] if len(sys.argv) >= 5 else ("", "", "", "")
 EXAMPLE = pathlib.Path(SOURCE) / "client" / "examples" / "fetch.c"
 FLAGS = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+DIALECTS = [(compiler, "c", standard) for compiler in ("gcc", "clang") for standard in ("c99", "c11")]
+DIALECTS += [(compiler, "c++", "c++17") for compiler in ("g++", "clang++")]
 PROJECT = """
 cmake_minimum_required(VERSION 3.25)
 project(example LANGUAGES C)
@@ -72,6 +74,15 @@ class Install(unittest.TestCase):
         self.assertNotIn("libcapstore", output("readelf", "-d", program))
         self.run_example(program)
 
+    @unittest.skipIf(SANITIZE, "a sanitizer's runtime cannot be linked statically")
+    def test_pkg_config_static(self):
+        """A program without any shared library, with and without link-time optimisation of its own."""
+        program = self.folder / "alone"
+        for compiler in (["gcc"], ["gcc", "-O2", "-flto"], ["clang", "-O2"]):
+            output(*compiler, EXAMPLE, "-o", program, "-static", *self.flags("--static", "--cflags", "--libs"))
+            self.assertNotIn("NEEDED", output("readelf", "-d", program))
+            self.assertEqual(subprocess.run([program], check=False, capture_output=True).returncode, 2)
+
     def test_find_package(self):
         project = self.folder / "project"
         project.mkdir()
@@ -103,11 +114,9 @@ class Install(unittest.TestCase):
             text = re.sub(r"/\*.*?\*/", "", header.read_text(), flags=re.S)
             declared |= {name for name in re.findall(r"\b(capstore_\w+)\(", text) if not name.endswith("_cb")}
             self.assertNotIn("lib/cap", text)
-            for compiler, language, standard in (("cc", "c", "c99"), ("cc", "c", "c11"), ("c++", "c++", "c++17")):
-                path = shutil.which(compiler)
-                if path is None:
-                    continue
-                output(path, "-x", language, f"-std={standard}", "-pedantic", "-Wall", "-Wextra", "-Werror", "-fsyntax-only",
+            for compiler, language, standard in DIALECTS:
+                self.assertIsNotNone(shutil.which(compiler), compiler)
+                output(compiler, "-x", language, f"-std={standard}", "-pedantic", "-Wall", "-Wextra", "-Werror", "-fsyntax-only",
                        "-I", self.prefix / "include", "-include", f"capstore/{header.name}", "/dev/null")
         names = {line.split()[-1].split("@")[0] for line in
                  output("nm", "-D", "--defined-only", self.library).splitlines()} - {"CAPSTORE_0"}
