@@ -125,7 +125,7 @@ static enum capstore_error send_line(int fd, const char *line, int64_t deadline_
         }
         ssize_t n = send(fd, line, len, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
-            return CAPSTORE_OK; /* it went away, perhaps with a word: reading tells */
+            return CAPSTORE_OK; /* it hung up, perhaps after an answer: reading will show */
         }
         if (n > 0) {
             line += n;
@@ -160,7 +160,7 @@ static enum capstore_error receive(struct admin *admin, int64_t deadline_ms)
 }
 
 /* Receives up to the next line's end; what follows it stays in `in`. A line of JSON begins with a
- * brace: anything else is told at once, not when the line is complete. */
+ * brace: anything else fails immediately rather than when a line is complete. */
 static enum capstore_error receive_line(struct admin *admin, int64_t deadline_ms,
                                         size_t *ret_line_len)
 {
@@ -260,7 +260,8 @@ static json_t *call(struct admin *admin, const char *method, json_t *params,
 
 /* ---- params ---- */
 
-/* The types of a method's params by name, in the daemon's words; NULL when it tells none. *ret_good
+/* The types of a method's parameters by name, as the daemon's schema has them; NULL when it has
+ * none. *ret_good
  * false after saying what is wrong: *ret_exit. */
 static json_t *ask_types(struct admin *admin, const char *method, bool *ret_good,
                          enum cli_exit *ret_exit)

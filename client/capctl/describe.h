@@ -15,7 +15,7 @@ struct describe {
     struct cli *cli;
     struct capstore_pack *pack;
     struct held *held; /* files and memory, newest first */
-    json_t *warnings;  /* what `pack` prints beside the check's own; NULL: none */
+    json_t *warnings;  /* what `pack` prints in front of the check's own; NULL: none */
 };
 
 /* An empty description. False after saying what is wrong. */

@@ -85,7 +85,7 @@ static bool place_code(struct layout *layout)
     if (layout->code_end - layout->code_start > CAPSTORE_MAX_CODE_SIZE) {
         return describe_refuse(layout->describe,
                                "the executable segments span %" PRIu64
-                               " bytes; code has at most %" PRIu64,
+                               " bytes; the limit is %" PRIu64,
                                layout->code_end - layout->code_start, CAPSTORE_MAX_CODE_SIZE);
     }
     return true;
@@ -175,7 +175,7 @@ static enum capstore_error code_read(void *ctx, uint64_t offset, void *dst, size
 
 static bool pack_code(struct layout *layout)
 {
-    struct code_view *view = describe_memory(layout->describe, sizeof *view);
+    struct code_view *view = describe_memory(layout->describe, sizeof(*view));
     if (view == NULL) {
         return false;
     }
@@ -214,7 +214,7 @@ static bool pack_content(struct layout *layout, const struct region *region,
     if (start >= end) {
         return true;
     }
-    struct run *run = describe_memory(layout->describe, sizeof *run);
+    struct run *run = describe_memory(layout->describe, sizeof(*run));
     if (run == NULL) {
         return false;
     }

@@ -194,8 +194,8 @@ static bool take_segment(struct reading *reading, const GElf_Phdr *segment, size
     bool writable = (segment->p_flags & PF_W) != 0;
     if (executable && segment->p_filesz == 0) {
         return refuse(reading,
-                      "the bytes of executable segment %zu are not in this file; is it one of "
-                      "debugging information?",
+                      "the bytes of executable segment %zu are not in this file; is this a "
+                      "separate debug file?",
                       number);
     }
     uint64_t align = segment->p_align < ALIGN_MAX ? segment->p_align : ALIGN_MAX;
@@ -290,8 +290,8 @@ static bool take_loaded(struct reading *reading, Elf_Scn *section, size_t names)
     bool writable = (header.sh_flags & SHF_WRITE) != 0;
     if (executable && !writable && header.sh_type == SHT_NOBITS) {
         return refuse(reading,
-                      "the bytes of section %.64s are not in this file; is it one of debugging "
-                      "information?",
+                      "the bytes of section %.64s are not in this file; is this a separate "
+                      "debug file?",
                       name != NULL ? name : "?");
     }
     enum elf_use use = use_of(executable, writable);

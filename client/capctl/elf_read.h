@@ -30,7 +30,7 @@ struct elf_piece {
     uint64_t start;
     uint64_t len; /* in memory, never 0; start + len does not overflow */
     uint64_t offset;
-    uint64_t file_len; /* at most len; inside of the file */
+    uint64_t file_len; /* at most len; within the file */
 };
 
 /* A program. Pieces ascend by address and do not overlap. */

@@ -224,7 +224,7 @@ static void watch(const struct cli_output *output)
     }
 }
 
-/* The file that a path of links leads to, whether it is there or not; owned by the caller. NULL
+/* The file at the end of a chain of links, existing or not; owned by the caller. NULL
  * with errno set. */
 static char *follow_links(const char *path)
 {
@@ -371,7 +371,7 @@ static bool write_zeros(struct cli *cli, struct cli_output *output, uint64_t len
 {
     static const uint8_t zeros[65536];
     while (len > 0) {
-        size_t some = len < sizeof zeros ? (size_t)len : sizeof zeros;
+        size_t some = len < sizeof(zeros) ? (size_t)len : sizeof(zeros);
         if (!cli_output_write(cli, output, (struct capstore_bytes){zeros, some})) {
             return false;
         }
@@ -440,7 +440,7 @@ bool cli_output_data(struct cli *cli, struct cli_output *output, const struct ca
 
 /*
  * Makes what was written last over a power cut. A file system that cannot sync this (EINVAL and the
- * like), or a directory that may not be listed (EBADF: opened for its path only), is no error.
+ * like), or a directory that may not be listed (EBADF: opened for its path only), is not an error.
  */
 static int sync_fd(int fd)
 {

@@ -25,7 +25,7 @@ void cli_input_close(struct cli_input *input);
 struct capstore_cap *cli_input_body(const struct cli_input *input);
 
 #define CLI_TEMPORARY_SIZE                                                                         \
-    24 /* ".capctl.", 8 digits and a NUL fit: no name is too long beside it */
+    24 /* ".capctl.", 8 digits and a NUL: short, however long the final name */
 
 /* An output under way. */
 struct cli_output {

@@ -146,9 +146,9 @@ static const struct cli_command *find_command(const char *name)
 #define KEY_JSON    (KEY_ADMIN + 1)
 #define KEY_TIMEOUT (KEY_ADMIN + 2)
 
-#define LETTERS ":s:hVo:d:" /* the colon in front: getopt_long tells a missing argument apart */
+#define LETTERS ":s:hVo:d:" /* with the colon getopt_long reports a missing argument as ':' */
 
-/* What the options ask for beside a command. */
+/* What the options ask for instead of a command. */
 struct asked {
     bool help;
     bool version;
@@ -190,8 +190,8 @@ static bool take_timeout(struct cli *cli, const char *text)
     return true;
 }
 
-/* Takes an option that getopt_long found. False after saying what is wrong. `word` is where it
- * stands on the command line. */
+/* Takes an option that getopt_long found. False after saying what is wrong. `word` is its
+ * word on the command line. */
 static bool take_option(struct cli *cli, struct asked *asked, int key, const char *word)
 {
     switch (key) {
@@ -304,8 +304,8 @@ static const char *setting(const char *variable, const char *fallback)
 }
 
 /*
- * A standard stream that came closed is occupied, the wrong way round so that using it fails: else
- * the next file or socket would take its number, and a result be written into it.
+ * A standard stream that was closed when we started is occupied, with the wrong access mode so that
+ * using it fails: otherwise the next file or socket would get its number and receive our results.
  */
 static bool occupy_standard_streams(void)
 {
@@ -327,7 +327,7 @@ int main(int argc, char **argv)
         .socket = setting("CAPSTORE_SOCKET", CLI_DEFAULT_SOCKET),
         .admin = setting("CAPSTORE_ADMIN", CLI_DEFAULT_ADMIN),
     };
-    /* --json holds for every message, also for one about a word before it. */
+    /* --json applies to every message, including one about a word in front of it. */
     for (int i = 1; i < argc; i++) {
         cli.json = cli.json || strcmp(argv[i], "--json") == 0;
     }

@@ -1,8 +1,8 @@
 /*
  * The manifest of `pack`: a JSON object that says what an Image holds (capctl.1, MANIFEST).
  *
- * Every member is known by name; an unknown one is refused, so that a slip of the pen is not
- * silently left out. Each message names the file and the place in it: m.json: mappings[2].size: ...
+ * Every member is known by name; an unknown one is refused, so that a typing error is not
+ * silently ignored. Each message names the file and the place in it: m.json: mappings[2].size: ...
  */
 #include "client/capctl/manifest.h"
 
@@ -193,7 +193,7 @@ struct part {
 
 static enum capstore_error part_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
-    const struct part *part = (const struct part *)ctx;
+    const struct part *part = ctx;
     return part->whole.read(part->whole.ctx, part->offset + offset, dst, len);
 }
 

@@ -1,4 +1,4 @@
-/* check and hash: what needs no daemon. */
+/* check and hash: the commands that need no daemon. */
 #include <string.h>
 
 #include "client/capctl/file.h"

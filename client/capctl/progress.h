@@ -1,9 +1,9 @@
 /*
- * A progress bar on the standard error, when that is a terminal, for what takes longer than a
- * second.
+ * A progress bar on the standard error, if that is a terminal with escapes, for anything that takes
+ * longer than a second.
  *
- * A thread of the meter draws, so that the bar also moves while nothing is transferred: the daemon
- * hashes, or the tool verifies.
+ * The meter has a thread that draws, so that the bar also moves while nothing is transferred: while
+ * the daemon hashes, or the tool verifies.
  */
 #ifndef CLIENT_CAPCTL_PROGRESS_H
 #define CLIENT_CAPCTL_PROGRESS_H
@@ -14,8 +14,8 @@
 
 struct cli_meter {
     const char *label;
-    const char *after; /* what goes on when all bytes are done; NULL: nothing */
-    bool running;      /* the drawing thread is there */
+    const char *after; /* label once all bytes are done; NULL: none */
+    bool running;      /* the drawing thread exists */
     pthread_t thread;
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t wake;
@@ -29,13 +29,13 @@ struct cli_meter {
 /* Starts measuring. `after` may be NULL. The meter stays where it is until cli_meter_stop. */
 void cli_meter_start(struct cli_meter *meter, const char *label, const char *after);
 
-/* So many bytes of so many are done. */
+/* Sets how many bytes are done, and of how many. */
 void cli_meter_update(struct cli_meter *meter, uint64_t done, uint64_t total);
 
 /* Removes the bar and ends the thread. May be called again. */
 void cli_meter_stop(struct cli_meter *meter);
 
-/* A source that reads `inner` and counts what was read, `passes` times its length being all of it.
+/* A source that reads `inner` and counts what was read; `passes` times its length is the total.
  * The meter outlives it. */
 struct capstore_source cli_meter_source(struct cli_meter *meter,
                                         const struct capstore_source *inner, unsigned passes);

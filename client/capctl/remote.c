@@ -1,4 +1,4 @@
-/* put, publish, get, has, closure: what a daemon is asked for. */
+/* put, publish, get, has, closure: the commands that need a daemon. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,9 +131,9 @@ static uint32_t distinct_data(const struct capstore_check_result *check)
 }
 
 /*
- * Asks whether the Image is published already, which makes sending it pointless: what it names is
- * published with it. True with what the daemon would have answered; false when it must be sent,
- * also because something failed, which sending will tell.
+ * Asks whether the Image is published already; then all that it names is published as well, and
+ * sending it is pointless. True with what the daemon would have answered; false if it must be sent,
+ * also after a failure, which sending it will report.
  */
 static bool is_published(struct cli *cli, struct capstore *store,
                          const struct capstore_source *wire,
@@ -217,7 +217,7 @@ static bool write_cap(struct cli *cli, struct cli_output *output, const struct c
     return cli_output_write(cli, output, code);
 }
 
-/* Writes what was fetched where it is wanted; without a file, --json only verifies. */
+/* Writes what was fetched to its destination; without a file, --json only verifies. */
 static enum cli_exit deliver(struct cli *cli, const struct capstore_cap *cap)
 {
     const char *path = cli->options[CLI_OUTPUT];
@@ -326,7 +326,7 @@ enum cli_exit cli_has(struct cli *cli)
     size_t count = (size_t)cli->argument_count;
     enum cli_exit exit = CLI_FAILED;
     struct capstore *store = NULL;
-    struct capstore_hash *hashes = calloc(count, sizeof *hashes);
+    struct capstore_hash *hashes = calloc(count, sizeof(*hashes));
     uint8_t *kinds = calloc(count, 1);
     if (hashes == NULL || kinds == NULL) {
         exit = cli_fail_error(cli, CAPSTORE_E_NO_MEMORY, NULL, NULL);
@@ -362,7 +362,7 @@ struct closure {
 
 static enum capstore_error visit(void *ctx, const struct capstore_closure_entry *entry)
 {
-    struct closure *closure = (struct closure *)ctx;
+    struct closure *closure = ctx;
     char hex[CAPSTORE_HASH_HEX_SIZE];
     capstore_hash_format(&entry->hash, hex);
     closure->caps = out_append(closure->caps, json_pack("{s:s, s:o, s:o}", "cap_hash", hex, "kind",

@@ -39,13 +39,13 @@ static bool parse_tcp(const char *text, struct client_address *address)
     size_t host_len = (size_t)(colon - text);
     memcpy(address->port, colon + 1, strlen(colon + 1) + 1);
     if (host_len > 2 && text[0] == '[' && text[host_len - 1] == ']') {
-        return copy(address->host, sizeof address->host, text + 1, host_len - 2);
+        return copy(address->host, sizeof(address->host), text + 1, host_len - 2);
     }
     /* A bare IPv6 address would be ambiguous. */
     if (memchr(text, ':', host_len) != NULL || memchr(text, '[', host_len) != NULL) {
         return false;
     }
-    return copy(address->host, sizeof address->host, text, host_len);
+    return copy(address->host, sizeof(address->host), text, host_len);
 }
 
 enum cap_error client_address_parse(const char *text, struct client_address *ret_address)
@@ -54,7 +54,7 @@ enum cap_error client_address_parse(const char *text, struct client_address *ret
     bool valid = false;
     if (strncmp(text, "unix:", 5) == 0) {
         address.is_unix = true;
-        valid = copy(address.path, sizeof address.path, text + 5, strlen(text + 5));
+        valid = copy(address.path, sizeof(address.path), text + 5, strlen(text + 5));
     } else if (strncmp(text, "tcp:", 4) == 0) {
         valid = parse_tcp(text + 4, &address);
     }

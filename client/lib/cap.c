@@ -39,7 +39,7 @@ static enum cap_error verify_body(struct cap_bytes body, const struct cap_hash *
 enum cap_error client_cap_make(struct cap_buf *body, const struct cap_hash *expected, bool verify,
                                struct capstore_cap **ret_cap)
 {
-    struct capstore_cap *cap = calloc(1, sizeof *cap);
+    struct capstore_cap *cap = calloc(1, sizeof(*cap));
     if (cap == NULL) {
         return CAP_E_NO_MEMORY;
     }

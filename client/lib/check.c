@@ -1,8 +1,8 @@
 /*
- * The deblob, offline: what a daemon would say of a wire Image and the hashes it would yield.
+ * The deblob, offline: a daemon's verdict on a wire Image and the hashes it would yield.
  *
  * Only the structure before the arena is held in memory; the arena is read from the source, once
- * for the content hash and once more for whatever names it.
+ * for the content hash and once more by the slots that name it.
  */
 #include <capstore/publish.h>
 
@@ -32,7 +32,7 @@ struct check {
 static void refuse(struct check *check, enum cap_error error, const char *message)
 {
     check->public.error = client_public(error);
-    snprintf(check->public.message, sizeof check->public.message, "%s",
+    snprintf(check->public.message, sizeof(check->public.message), "%s",
              message != NULL && message[0] != '\0' ? message : cap_error_text(error));
 }
 
@@ -90,7 +90,7 @@ static enum cap_error judge(struct check *check, const struct capstore_source *w
 static enum cap_error content_hash(struct check *check, const struct capstore_source *wire,
                                    const struct cap_wire_image *image)
 {
-    struct cap_byte_tree *tree = malloc(sizeof *tree);
+    struct cap_byte_tree *tree = malloc(sizeof(*tree));
     uint8_t *step = malloc(STEP);
     enum cap_error error = tree != NULL && step != NULL ? CAP_OK : CAP_E_NO_MEMORY;
     if (error == CAP_OK) {
@@ -148,9 +148,9 @@ static enum cap_error convert(struct check *check, const struct cap_wire_image *
                               const struct cap_source *arena)
 {
     size_t count = cap_wire_slot_count(image);
-    check->data = calloc(count + 1, sizeof *check->data);
-    check->images = calloc(count + 1, sizeof *check->images);
-    struct cap_hash *hashes = calloc(count + 1, sizeof *hashes);
+    check->data = calloc(count + 1, sizeof(*check->data));
+    check->images = calloc(count + 1, sizeof(*check->images));
+    struct cap_hash *hashes = calloc(count + 1, sizeof(*hashes));
     struct cap_window_memo *memo = NULL;
     enum cap_error error = CAP_E_NO_MEMORY;
     if (check->data != NULL && check->images != NULL && hashes != NULL) {
@@ -193,11 +193,11 @@ static bool warning_has_value(enum cap_warning_reason reason)
 
 static void add_warning(void *ctx, const struct cap_warning *warning)
 {
-    struct check *check = (struct check *)ctx;
+    struct check *check = ctx;
     if (check->public.warning_count == check->warning_capacity) {
         size_t capacity = check->warning_capacity == 0 ? 8 : 2 * check->warning_capacity;
         struct capstore_warning *grown =
-            realloc(check->warnings, capacity * sizeof *check->warnings);
+            realloc(check->warnings, capacity * sizeof(*check->warnings));
         if (grown == NULL) {
             check->lint_error = CAP_E_NO_MEMORY;
             return;
@@ -242,7 +242,7 @@ static enum cap_error run(struct check *check, const struct capstore_source *wir
 enum capstore_error capstore_check(const struct capstore_source *wire,
                                    struct capstore_check_result **ret_check)
 {
-    struct check *check = calloc(1, sizeof *check);
+    struct check *check = calloc(1, sizeof(*check));
     if (check == NULL) {
         return CAPSTORE_E_NO_MEMORY;
     }

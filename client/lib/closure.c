@@ -83,7 +83,7 @@ static enum cap_error name_hash(struct capstore *store, enum cap_error error,
     return client_say(store, error, "%s: %s", hex, said);
 }
 
-/* Looks at one cap, fetches it when its bytes are wanted, and visits it. */
+/* Looks at one cap, fetches it if its bytes are needed, and visits it. */
 static enum cap_error visit_one(struct closure *closure, const struct capstore_hash *hash,
                                 unsigned flags, capstore_visit_cb *visit, void *ctx)
 {

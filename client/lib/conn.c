@@ -1,10 +1,10 @@
 /*
  * The connection: frames out, frames in, one request at a time.
  *
- * Happy path: a request queues its frames, client_step writes them while it listens, and hands out
- * the frames that answer. Failure modes: the daemon refuses (an ERROR of our id: the call ends, the
- * stream goes on), speaks for the whole connection (id 0: the call ends, the stream is closed),
- * breaks the protocol, goes silent past the timeout, dawdles, or goes away (the stream is closed).
+ * Happy path: a request queues its frames, client_step writes them while it listens, and yields the
+ * frames that answer. Failure modes: the daemon refuses (an ERROR of our id: the call ends, the
+ * stream stays usable), ends the whole connection (id 0: the call ends, the stream is closed),
+ * breaks the protocol, is silent past the timeout, is too slow, or hangs up (the stream is closed).
  * When writing fails the other direction is read to its end first, because the reason may already
  * be on its way.
  */
@@ -22,7 +22,7 @@
 #define DEFAULT_TIMEOUT_MS 30000u
 #define DEFAULT_MAX_BODY   (UINT64_C(1) << 30)
 #define DEFAULT_MAX_CAPS   (UINT64_C(1) << 20)
-#define MIN_FRAME          4096u /* a daemon that takes less cannot be spoken to sensibly */
+#define MIN_FRAME          4096u /* smaller frames would leave no room for messages */
 
 static bool agent_valid(const char *agent)
 {
@@ -57,11 +57,11 @@ enum capstore_error capstore_new(const struct capstore_options *options,
     if (options == NULL) {
         options = &defaults;
     }
-    if (options->struct_size < sizeof *options ||
+    if (options->struct_size < sizeof(*options) ||
         (options->agent != NULL && !agent_valid(options->agent))) {
         return CAPSTORE_E_INVALID_ARGUMENT;
     }
-    struct capstore *store = calloc(1, sizeof *store);
+    struct capstore *store = calloc(1, sizeof(*store));
     if (store == NULL) {
         return CAPSTORE_E_NO_MEMORY;
     }
@@ -161,7 +161,7 @@ enum cap_error client_say(struct capstore *store, enum cap_error error, const ch
     }
     va_list args;
     va_start(args, format);
-    vsnprintf(store->message, sizeof store->message, format, args);
+    vsnprintf(store->message, sizeof(store->message), format, args);
     va_end(args);
     return error;
 }
@@ -194,7 +194,7 @@ enum cap_error client_send(struct capstore *store, enum proto_type type, uint8_t
     uint8_t header[PROTO_FRAME_HEADER_SIZE];
     proto_frame_encode(&frame, header);
     size_t before = store->out.len;
-    enum cap_error error = cap_buf_append(&store->out, header, sizeof header);
+    enum cap_error error = cap_buf_append(&store->out, header, sizeof(header));
     if (error == CAP_OK && payload.len > 0) {
         error = cap_buf_append(&store->out, payload.data, payload.len);
     }
@@ -230,7 +230,7 @@ static void write_some(struct capstore *store, bool *ret_progress)
 static enum cap_error read_some(struct capstore *store, bool *ret_progress)
 {
     size_t n;
-    enum cap_error error = client_link_read(store->fd, store->in, sizeof store->in, &n);
+    enum cap_error error = client_link_read(store->fd, store->in, sizeof(store->in), &n);
     if (error != CAP_OK) {
         return error;
     }
@@ -247,22 +247,22 @@ static enum cap_error read_some(struct capstore *store, bool *ret_progress)
     return CAP_OK;
 }
 
-/* The timeout and what is added to it, from now on. */
+/* The timeout and `more_ms`, from now. */
 static int64_t deadline_in(const struct capstore *store, uint64_t more_ms)
 {
     uint64_t most = (uint64_t)INT32_MAX * 1000;
     return client_clock_ms() + (int64_t)(store->timeout_ms + (more_ms < most ? more_ms : most));
 }
 
-/* Until when the daemon must have moved something. */
+/* When the daemon must have moved something. */
 static int64_t next_deadline(const struct capstore *store)
 {
     return deadline_in(store, store->grace_ms);
 }
 
 /*
- * Until when the call must be over. Bytes that arrive one by one, or that mean nothing, push the
- * other deadline for ever; this one only bodies push.
+ * When the call must be over. Bytes that arrive one by one, or that mean nothing, can extend the
+ * other deadline indefinitely; this one only bodies extend.
  */
 static int64_t last_deadline(const struct capstore *store)
 {
@@ -271,7 +271,7 @@ static int64_t last_deadline(const struct capstore *store)
            store->waited_ns / 1000000;
 }
 
-/* Waits once and moves what can move; pushes the deadline when something did. */
+/* Waits once and moves what can be moved; extends the deadline if anything was. */
 static enum cap_error exchange(struct capstore *store, int64_t *deadline_ms, int64_t last_ms)
 {
     bool readable;
@@ -295,13 +295,14 @@ static enum cap_error exchange(struct capstore *store, int64_t *deadline_ms, int
     return error;
 }
 
-/* What a timeout means, for a person. */
+/* Explains a timeout. */
 static enum cap_error say_timed_out(struct capstore *store)
 {
-    return client_say(store, CAP_E_TIMED_OUT,
-                      "the daemon did not answer in time (%u.%03u s); it may be stuck or "
-                      "overloaded: retry, or allow it more time",
-                      (unsigned)(store->timeout_ms / 1000), (unsigned)(store->timeout_ms % 1000));
+    return client_say(store, CAP_E_TIMED_OUT, "no answer within %u.%03u s; %s",
+                      (unsigned)(store->timeout_ms / 1000), (unsigned)(store->timeout_ms % 1000),
+                      store->heard ? "the daemon may be stuck or overloaded: retry, or allow it "
+                                     "more time"
+                                   : "is this capstored's client socket, or is the daemon stuck?");
 }
 
 /* Whether a frame belongs to the current request; CAP_E_BAD_REPLY for one that belongs to none. */
@@ -315,13 +316,13 @@ static enum cap_error sort_frame(struct capstore *store, const struct proto_even
     return client_say(store, CAP_E_BAD_REPLY, "the daemon answered a request that was not made");
 }
 
-/* The daemon's words, made safe to print. */
-static void take_words(struct capstore *store, struct cap_bytes words)
+/* The daemon's message, made safe to print. */
+static void take_message(struct capstore *store, struct cap_bytes text)
 {
-    size_t room = sizeof store->message - 1;
-    size_t len = words.len < room ? words.len : room;
+    size_t room = sizeof(store->message) - 1;
+    size_t len = text.len < room ? text.len : room;
     for (size_t i = 0; i < len; i++) {
-        uint8_t c = words.data[i];
+        uint8_t c = text.data[i];
         store->message[i] = (char)(c >= ' ' && c <= '~' ? c : '?');
     }
     store->message[len] = '\0';
@@ -342,7 +343,7 @@ static bool ends_connection(enum cap_error code)
            code == CAP_E_ID_IN_USE;
 }
 
-/* Takes the code and the words of an ERROR; what follows it is the caller's. */
+/* Takes the code and the message of an ERROR; the detail behind it is the caller's to receive. */
 static enum cap_error take_error(struct capstore *store, struct cap_bytes payload,
                                  uint64_t *ret_detail_len)
 {
@@ -355,7 +356,7 @@ static enum cap_error take_error(struct capstore *store, struct cap_bytes payloa
     if (code == CAP_OK) {
         return bad_error(store);
     }
-    take_words(store, message.message);
+    take_message(store, message.message);
     store->broken = store->broken || ends_connection(code);
     *ret_detail_len = message.detail_len;
     return code;
@@ -495,8 +496,8 @@ enum cap_error client_receive(struct capstore *store, uint64_t len, bool report,
 }
 
 /*
- * The detail of an error. It is no body like others: an error within it breaks the protocol, so
- * that a daemon cannot nest errors in errors.
+ * The detail of an error. Unlike other bodies it cannot contain an error: a daemon must not nest
+ * them.
  */
 static enum cap_error take_detail(struct capstore *store, uint64_t len)
 {
@@ -537,15 +538,15 @@ enum cap_error client_take_error(struct capstore *store, struct cap_bytes payloa
         client_cancel(store);
         return code;
     }
-    /* What goes wrong with the detail has a message of its own. */
-    char words[CAPSTORE_MESSAGE_SIZE];
-    memcpy(words, store->message, sizeof words);
+    /* A failure to receive the detail has its own message. */
+    char kept[CAPSTORE_MESSAGE_SIZE];
+    memcpy(kept, store->message, sizeof(kept));
     store->message[0] = '\0';
     enum cap_error error = take_detail(store, detail_len);
     if (error != CAP_OK) {
         return error;
     }
-    memcpy(store->message, words, sizeof words);
+    memcpy(store->message, kept, sizeof(kept));
     if (code == CAP_E_UNRESOLVED_SLOT &&
         proto_unresolved_decode(cap_buf_bytes(&store->detail), &store->unresolved) != CAP_OK) {
         return bad_error(store);
@@ -561,7 +562,7 @@ void client_cancel(struct capstore *store)
         client_send(store, PROTO_CANCEL, 0, (struct cap_bytes){NULL, 0}) != CAP_OK) {
         return;
     }
-    /* What still comes for this id is of no interest; client_step fails only with the stream. */
+    /* What still arrives for this id is ignored; client_step fails only if the stream does. */
     while (have && client_step(store, true, &event, &have) == CAP_OK) {
         ;
     }
@@ -597,7 +598,7 @@ static enum cap_error take_hello(struct capstore *store, struct cap_bytes payloa
         .max_data = reply.limits.data,
         .idle_ms = reply.limits.idle_ms,
     };
-    memcpy(store->info.store_id, reply.store_id, sizeof store->info.store_id);
+    memcpy(store->info.store_id, reply.store_id, sizeof(store->info.store_id));
     size_t len = reply.agent.len < CAPSTORE_AGENT_MAX ? reply.agent.len : CAPSTORE_AGENT_MAX;
     for (size_t i = 0; i < len; i++) {
         uint8_t c = reply.agent.data[i];
@@ -645,7 +646,7 @@ static enum cap_error connected(struct capstore *store, int fd)
                          "client socket?");
     }
     if (error != CAP_OK) {
-        store->broken = true; /* a connection that was not greeted is of no use */
+        store->broken = true; /* a connection without a hello is unusable */
     }
     return error;
 }
@@ -665,7 +666,7 @@ enum capstore_error capstore_connect(struct capstore *store, const char *address
     enum cap_error error = client_address_parse(address, &parsed);
     if (error != CAP_OK) {
         return client_end(store, client_say(store, error,
-                                            "%.200s is no address; write unix:PATH or "
+                                            "%.200s is not an address; expected unix:PATH or "
                                             "tcp:HOST:PORT",
                                             address));
     }

@@ -1,11 +1,11 @@
-/* Data caps of raw bytes: what is known to be a hole is not read. */
+/* Data caps of raw bytes: known holes are not read. */
 #include <capstore/publish.h>
 
 #include "client/lib/internal.h"
 
 #define STEP ((size_t)1 << 20)
 
-/* Where content goes on at or after `offset` < its length; the length when it does not. */
+/* Where the content continues at or after `offset` < its length; the length if nowhere. */
 static uint64_t next_data(const struct capstore_source *content, uint64_t offset)
 {
     uint64_t next = content->next_data != NULL ? content->next_data(content->ctx, offset) : offset;

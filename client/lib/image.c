@@ -69,8 +69,8 @@ struct capstore_endpoint capstore_image_endpoint(const struct capstore_cap *cap,
         .arg_cnode_slot = client_bytes(inner.arg_cnode_slot),
         .arg_cnode_size = inner.arg_cnode_size,
     };
-    _Static_assert(sizeof endpoint.initial_regs == sizeof inner.initial_regs, "same registers");
-    memcpy(endpoint.initial_regs, inner.initial_regs, sizeof endpoint.initial_regs);
+    _Static_assert(sizeof(endpoint.initial_regs) == sizeof(inner.initial_regs), "same registers");
+    memcpy(endpoint.initial_regs, inner.initial_regs, sizeof(endpoint.initial_regs));
     return endpoint;
 }
 

@@ -1,5 +1,5 @@
 /*
- * What the files of libcapstore share; nothing of it is public.
+ * What the files of libcapstore share; none of it is public.
  *
  * Inside the library errors are enum cap_error; client_public turns one into the public enum of the
  * same value at the border.
@@ -81,13 +81,13 @@ struct client_window {
 /* A cap_source over *window, which outlives it; offsets count from window->start. */
 struct cap_source client_window_source(struct client_window *window);
 
-/* Whether a source says that more than half of it is holes. */
+/* Whether more than half of a source is known holes. */
 bool client_mostly_holes(const struct capstore_source *content);
 
 /*
- * The Data cap of raw bytes and zeros up to `size`, as capstore_data_hash has it; the windows of
- * its body are offsets into `content`. Reads no hole; memory grows with the pages that are not
- * zero.
+ * The Data cap of raw bytes and zeros up to `size`, as for capstore_data_hash; the windows of
+ * its body are offsets into `content`. Holes are not read; memory grows with the pages that are
+ * not zero.
  */
 enum cap_error client_data_make(const struct capstore_source *content, uint64_t size,
                                 struct cap_data *ret_data);

@@ -113,7 +113,7 @@ static int connect_one(int fd, const struct sockaddr *address, socklen_t len, in
         if (errno != EAGAIN) {
             return errno;
         }
-        /* A Unix listener whose queue is full; nothing tells when there is room again. */
+        /* A Unix listener whose queue is full; there is no event for room in it. */
         if (client_clock_ms() >= deadline_ms) {
             return ETIMEDOUT;
         }
@@ -124,7 +124,7 @@ static int connect_one(int fd, const struct sockaddr *address, socklen_t len, in
         return ETIMEDOUT;
     }
     int code = 0;
-    socklen_t code_len = sizeof code;
+    socklen_t code_len = sizeof(code);
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &code_len) < 0) {
         return errno;
     }
@@ -151,7 +151,7 @@ static int open_socket(int family, const struct sockaddr *address, socklen_t len
 static int connect_unix(const char *path, int64_t deadline_ms, int *ret_code)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    _Static_assert(sizeof address.sun_path > CLIENT_UNIX_PATH_MAX, "a path fits");
+    _Static_assert(sizeof(address.sun_path) > CLIENT_UNIX_PATH_MAX, "a path fits");
     size_t len = strlen(path);
     socklen_t size = sizeof(address);
     memcpy(address.sun_path, path, len + 1);
@@ -179,7 +179,7 @@ static int connect_tcp(const struct client_address *to, int64_t deadline_ms, int
     freeaddrinfo(list);
     int on = 1;
     if (fd >= 0) {
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     }
     return fd;
 }

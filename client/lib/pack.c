@@ -1,8 +1,8 @@
 /*
  * The packer over many sources.
  *
- * lib/cap packs from one source, so the pieces handed in stand at places of their own in one
- * virtual range, with a gap after each, and a read finds its piece by binary search.
+ * lib/cap packs from one source, so the pieces are laid out in one virtual range, with a gap after
+ * each, and a read finds its piece by binary search.
  */
 #include <capstore/publish.h>
 
@@ -29,7 +29,7 @@ struct capstore_pack {
 
 static enum cap_error range_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
-    struct capstore_pack *pack = (struct capstore_pack *)ctx;
+    struct capstore_pack *pack = ctx;
     size_t low = 0;
     size_t high = pack->count;
     while (high - low > 1) {
@@ -53,7 +53,7 @@ static enum cap_error range_read(void *ctx, uint64_t offset, void *dst, size_t l
 
 enum capstore_error capstore_pack_new(struct capstore_pack **ret_pack)
 {
-    struct capstore_pack *pack = calloc(1, sizeof *pack);
+    struct capstore_pack *pack = calloc(1, sizeof(*pack));
     if (pack == NULL) {
         return CAPSTORE_E_NO_MEMORY;
     }
@@ -78,7 +78,7 @@ void capstore_pack_free(struct capstore_pack *pack)
     free(pack);
 }
 
-/* Gives a source its place in the virtual range. */
+/* Gives a source its range of virtual offsets. */
 static enum cap_error add_piece(struct capstore_pack *pack, const struct capstore_source *source,
                                 uint64_t *ret_base)
 {
@@ -87,7 +87,7 @@ static enum cap_error add_piece(struct capstore_pack *pack, const struct capstor
     }
     if (pack->count == pack->capacity) {
         size_t capacity = pack->capacity == 0 ? 8 : 2 * pack->capacity;
-        struct piece *grown = realloc(pack->pieces, capacity * sizeof *grown);
+        struct piece *grown = realloc(pack->pieces, capacity * sizeof(*grown));
         if (grown == NULL) {
             return CAP_E_NO_MEMORY;
         }
@@ -114,7 +114,7 @@ enum capstore_error capstore_pack_code(struct capstore_pack *pack,
 enum capstore_error capstore_pack_endpoint(struct capstore_pack *pack, struct capstore_bytes key,
                                            const struct capstore_endpoint_args *args)
 {
-    struct cap_register *registers = calloc(args->register_count + 1, sizeof *registers);
+    struct cap_register *registers = calloc(args->register_count + 1, sizeof(*registers));
     if (registers == NULL) {
         return CAPSTORE_E_NO_MEMORY;
     }
@@ -131,7 +131,7 @@ enum capstore_error capstore_pack_endpoint(struct capstore_pack *pack, struct ca
 enum capstore_error capstore_pack_mapping(struct capstore_pack *pack, uint64_t start, uint64_t size,
                                           const struct capstore_bytes *path, size_t steps)
 {
-    struct cap_bytes *inner = calloc(steps + 1, sizeof *inner);
+    struct cap_bytes *inner = calloc(steps + 1, sizeof(*inner));
     if (inner == NULL) {
         return CAPSTORE_E_NO_MEMORY;
     }
@@ -186,7 +186,7 @@ enum capstore_error capstore_pack_quota_slot(struct capstore_pack *pack, struct 
 
 static enum capstore_error wire_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
-    struct capstore_pack *pack = (struct capstore_pack *)ctx;
+    struct capstore_pack *pack = ctx;
     return client_public(cap_body_read(&pack->wire, &pack->source, offset, dst, len));
 }
 

@@ -31,7 +31,7 @@ static bool kind_valid(uint8_t kind)
 static enum cap_error has_some(struct capstore *store, const struct capstore_hash *hashes,
                                size_t count, uint8_t *ret_kinds)
 {
-    _Static_assert(sizeof *hashes == CAP_HASH_SIZE, "hashes lie without gaps");
+    _Static_assert(sizeof(*hashes) == CAP_HASH_SIZE, "hashes lie without gaps");
     struct proto_has message = {{hashes->bytes, count * CAP_HASH_SIZE}, count};
     struct cap_buf payload = {0};
     enum cap_error encoded = proto_has_encode(&message, &payload);

@@ -13,7 +13,7 @@ _Static_assert((int)CAPSTORE_TABLE_INITIAL == (int)CAP_TABLE_INITIAL, "one enum,
 
 static enum capstore_error memory_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
-    const struct capstore_bytes *bytes = (const struct capstore_bytes *)ctx;
+    const struct capstore_bytes *bytes = ctx;
     if (offset > bytes->len || len > bytes->len - offset) {
         return CAPSTORE_E_IO;
     }
@@ -31,8 +31,8 @@ struct capstore_source capstore_source_memory(const struct capstore_bytes *bytes
 
 static enum capstore_error fd_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
-    const int *fd = (const int *)ctx;
-    uint8_t *at = (uint8_t *)dst;
+    const int *fd = ctx;
+    uint8_t *at = dst;
     while (len > 0) {
         if (offset > INT64_MAX) {
             return CAPSTORE_E_IO;
@@ -51,10 +51,10 @@ static enum capstore_error fd_read(void *ctx, uint64_t offset, void *dst, size_t
     return CAPSTORE_OK;
 }
 
-/* Where holes are not told (ESPIPE, EINVAL) everything may be data. */
+/* Where holes are not known (ESPIPE, EINVAL) everything may be data. */
 static uint64_t fd_next_data(void *ctx, uint64_t offset)
 {
-    const int *fd = (const int *)ctx;
+    const int *fd = ctx;
     if (offset > INT64_MAX) {
         return offset;
     }
@@ -72,13 +72,13 @@ struct capstore_source capstore_source_fd(const int *fd, uint64_t len)
 
 static enum cap_error window_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
-    struct client_window *window = (struct client_window *)ctx;
+    struct client_window *window = ctx;
     return client_inner(window->source.read(window->source.ctx, window->start + offset, dst, len));
 }
 
 static uint64_t window_next_data(void *ctx, uint64_t offset)
 {
-    struct client_window *window = (struct client_window *)ctx;
+    struct client_window *window = ctx;
     return window->source.next_data(window->source.ctx, window->start + offset) - window->start;
 }
 
@@ -128,7 +128,7 @@ enum capstore_error capstore_hash_parse(const char *text, struct capstore_hash *
 
 bool capstore_hash_equal(const struct capstore_hash *a, const struct capstore_hash *b)
 {
-    return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
+    return memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
 }
 
 const char *capstore_version(void)

@@ -3,15 +3,15 @@
  *
  * Happy path: every frame is read from the source, queued and sent; the reply comes after the last
  * one. Failure modes: the daemon refuses while bytes are still going out (the frame under way is
- * completed, the body is ended early, the connection goes on); the source fails or the caller
+ * completed, the body is ended early, the connection stays usable); the source fails or the caller
  * cancels (the daemon is told to drop the request).
  */
 #include "client/lib/conn.h"
 #include "lib/cap/wire_image.h"
 
-/* After the last byte the daemon hashes and commits, in silence: a slow one gets through so many
- * bytes per ms, and more than once. The structure of an Image is many small values, of which each
- * takes hashes of its own. */
+/* After the last byte the daemon hashes and commits without sending anything. These are what a slow
+ * one still manages, reading everything more than once; the structure of an Image takes longer per
+ * byte, because each of its many small values is hashed on its own. */
 #define HASHED_PER_MS           2048u
 #define HASHED_STRUCTURE_PER_MS 256u
 
@@ -28,7 +28,7 @@ static enum cap_error queue_piece(struct capstore *store, const struct capstore_
     uint8_t header[PROTO_FRAME_HEADER_SIZE];
     proto_frame_encode(&frame, header);
     size_t before = store->out.len;
-    enum cap_error error = cap_buf_append(&store->out, header, sizeof header);
+    enum cap_error error = cap_buf_append(&store->out, header, sizeof(header));
     if (error == CAP_OK) {
         error = cap_buf_reserve(&store->out, len);
     }
@@ -39,7 +39,7 @@ static enum cap_error queue_piece(struct capstore *store, const struct capstore_
     if (error == CAP_OK) {
         client_moved(store, len);
     } else {
-        (void)client_say(store, error, "reading what to upload: %s", cap_error_text(error));
+        (void)client_say(store, error, "reading the upload's content: %s", cap_error_text(error));
     }
     return error;
 }
@@ -74,7 +74,7 @@ static enum cap_error send_body(struct capstore *store, const struct capstore_so
     return client_report(store, true, done, source->len);
 }
 
-/* Ends the body of a refused upload, which the daemon waits for. Best effort: the call failed. */
+/* Ends the body of a refused upload, as the daemon expects. Best effort: the call has failed. */
 static void end_refused(struct capstore *store)
 {
     struct proto_event event;
@@ -88,13 +88,15 @@ static void end_refused(struct capstore *store)
     }
 }
 
-/* The bytes of a wire Image before its arena; 0 when it is none, which the daemon will say. */
+/* The bytes of a wire Image before its arena; 0 if the bytes are not one: the daemon will say so.
+ */
 static uint64_t structure_len(const struct capstore_source *wire)
 {
     uint8_t front[CAP_WIRE_FIXED_SIZE];
     size_t len = 0;
-    if (wire->len < sizeof front || wire->read(wire->ctx, 0, front, sizeof front) != CAPSTORE_OK ||
-        cap_wire_image_head_len((struct cap_bytes){front, sizeof front}, wire->len, &len) !=
+    if (wire->len < sizeof(front) ||
+        wire->read(wire->ctx, 0, front, sizeof(front)) != CAPSTORE_OK ||
+        cap_wire_image_head_len((struct cap_bytes){front, sizeof(front)}, wire->len, &len) !=
             CAP_OK) {
         return 0;
     }
@@ -102,8 +104,8 @@ static uint64_t structure_len(const struct capstore_source *wire)
 }
 
 /*
- * The whole way: the request is queued already. The answer may take `grace_ms` longer than the
- * timeout. On CAP_OK *ret_payload is the reply's.
+ * Sends the body and waits for the reply; the request is queued already. The answer may take
+ * `grace_ms` longer than the timeout. On CAP_OK *ret_payload is the reply's.
  */
 static enum cap_error upload(struct capstore *store, const struct capstore_source *source,
                              uint64_t grace_ms, enum proto_type reply,
@@ -177,12 +179,12 @@ struct body_view {
 
 static enum capstore_error body_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
-    struct body_view *view = (struct body_view *)ctx;
+    struct body_view *view = ctx;
     struct cap_source content = client_window_source(&view->content);
     return client_public(cap_body_read(view->body, &content, offset, dst, len));
 }
 
-/* Raw content that is mostly holes goes as a served body, which has no room for them. */
+/* Raw content that is mostly holes is sent as a served body, which leaves them out. */
 static enum cap_error put_sparse(struct capstore *store, const struct capstore_source *content,
                                  uint64_t size, struct capstore_put_result *ret_result)
 {

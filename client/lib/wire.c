@@ -1,11 +1,13 @@
-/* A wire Image as it stands, over a copy of the structure before its arena. */
+/* The fields of a wire Image, over a copy of the structure before its arena. */
 #include <capstore/wire.h>
 
 #include <stdlib.h>
 
 #include "client/lib/internal.h"
 
-#define STEP ((size_t)1 << 20) /* of reading: memory follows what is there, not what is claimed */
+#define STEP                                                                                       \
+    ((size_t)1                                                                                     \
+     << 20) /* read at a time: memory grows with what is there, not with what is claimed */
 
 struct capstore_wire {
     struct cap_buf head;

@@ -1,9 +1,9 @@
 /*
  * Caps as a runtime holds them: a served body in memory, decoded, verified.
  *
- * A capstore_cap never changes after it was made, so any number of threads may read one; whoever
- * holds it frees it when no thread uses it any more. Spans that functions hand out point into the
- * cap and are valid until it is freed.
+ * A capstore_cap never changes after it was made, so any number of threads may read one; the
+ * owner frees it when no thread uses it any more. Spans returned point into the cap and are valid
+ * until it is freed.
  */
 #ifndef CAPSTORE_CAP_H
 #define CAPSTORE_CAP_H
@@ -32,8 +32,8 @@ void capstore_cap_free(struct capstore_cap *cap);
 /* Whether it is an Image or a Data cap. */
 enum capstore_kind capstore_cap_kind(const struct capstore_cap *cap);
 
-/* Its CapHash: computed from the bytes, or, when verification was switched off, the hash that it
- * was asked for by. */
+/* Its CapHash: computed from the bytes or, when verification was switched off, the hash that was
+ * asked for. */
 const struct capstore_hash *capstore_cap_hash(const struct capstore_cap *cap);
 
 /* Whether the bytes were hashed and have that hash. */
@@ -60,8 +60,9 @@ struct capstore_page {
 struct capstore_page capstore_data_page(const struct capstore_cap *cap, uint64_t i);
 
 /*
- * Copies logical bytes [offset, offset + len) to `dst`; what no page names is zero.
- * CAPSTORE_E_WRONG_KIND for an Image, CAPSTORE_E_INVALID_ARGUMENT for a range that leaves the size.
+ * Copies logical bytes [offset, offset + len) to `dst`; what no page covers is zero.
+ * CAPSTORE_E_WRONG_KIND for an Image, CAPSTORE_E_INVALID_ARGUMENT for a range that reaches past the
+ * size.
  */
 enum capstore_error capstore_data_read(const struct capstore_cap *cap, uint64_t offset, void *dst,
                                        size_t len);
@@ -69,17 +70,17 @@ enum capstore_error capstore_data_read(const struct capstore_cap *cap, uint64_t 
 /* ---- Image caps ---- */
 
 /*
- * The first question of a runtime: where the code maps. True and the address of the first byte and
+ * A runtime's first question: where the code maps. True and the address of the first byte and
  * the exact bytes, to be mapped read-only; false when there is no code, or for a Data cap.
  */
 bool capstore_image_code(const struct capstore_cap *cap, uint64_t *ret_address,
                          struct capstore_bytes *ret_code);
 
 /*
- * The second question: whether memory that is mapped at `address` is read-only, because a mapping
- * that starts there has a pinned slot as the first step of its source. Addresses count modulo 2^32,
- * and of several mappings with one start any pinned one decides. CAPSTORE_E_NOT_FOUND when none
- * starts there, CAPSTORE_E_WRONG_KIND for a Data cap.
+ * A runtime's second question: whether memory that is mapped at `address` is read-only, because a
+ * mapping that starts there has a pinned slot as the first step of its source. Addresses count
+ * modulo 2^32, and of several mappings with one start any pinned one decides. CAPSTORE_E_NOT_FOUND
+ * when none starts there, CAPSTORE_E_WRONG_KIND for a Data cap.
  */
 enum capstore_error capstore_image_mapping_read_only(const struct capstore_cap *cap,
                                                      uint64_t address, bool *ret_read_only);

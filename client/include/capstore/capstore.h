@@ -1,23 +1,23 @@
 /*
  * libcapstore: a store of immutable caps, by hash.
  *
- * A `struct capstore` is one connection to one daemon. Calls block until they are answered, fail or
- * make no progress for options.timeout_ms; and a call that moves N bytes ends after timeout_ms + N
- * ms at the latest, so that a daemon which dawdles holds nobody for ever. What the caller's own
- * functions take is not counted. Only resolving a host name follows the system's own timeouts.
+ * A `struct capstore` is one connection to one daemon. A call blocks until it is answered, fails,
+ * or makes no progress for options.timeout_ms. A call that moves N bytes ends after timeout_ms + N
+ * ms at the latest, so that a slow daemon cannot hold its caller indefinitely. Time spent in the
+ * caller's callbacks does not count. Resolving a host name follows the system's timeouts instead.
  *
  * Threads: a handle belongs to one thread at a time, because one connection carries one call at a
- * time; threads that work at once open a handle each. Different handles never share state.
+ * time; concurrent threads open a handle each. Different handles never share state.
  *
  * Errors: every call returns an enum capstore_error; capstore_message(store) then says more, in the
  * daemon's words when it was the daemon that refused. Outputs (ret_...) are untouched on failure.
  * After a refusal (not_found, unresolved_slot, any limit), a cancelled call or a body that does not
- * verify, the connection goes on working. When the stream itself is of no use any more
+ * verify, the connection stays usable. When the stream itself is unusable
  * (CAPSTORE_E_CONNECTION_LOST, CAPSTORE_E_TIMED_OUT, CAPSTORE_E_BAD_REPLY and the like) it is
- * closed: capstore_connected tells, and capstore_connect may be called again.
+ * closed: capstore_connected says so, and capstore_connect may be called again.
  *
  * Trust: a body is accepted only when its bytes decode strictly and have the hash that was asked
- * for, whoever the daemon is; options.no_verify switches the hashing off.
+ * for, so that the daemon need not be trusted; options.no_verify switches the hashing off.
  *
  * Memory: bodies grow as their bytes arrive, up to options.max_body; nothing is allocated from a
  * length that a daemon claims.
@@ -49,7 +49,7 @@ extern "C" {
 /* A connection; opaque. */
 struct capstore;
 
-/* How far a transfer is. */
+/* How far a transfer has got. */
 struct capstore_progress {
     bool upload;
     uint64_t done;  /* bytes of the body so far */
@@ -64,7 +64,7 @@ struct capstore_options {
      * daemon hashes and commits them first. */
     uint32_t timeout_ms;
     bool no_verify;    /* accept bodies without hashing them */
-    const char *agent; /* what the daemon may log: printable ASCII, at most CAPSTORE_AGENT_MAX */
+    const char *agent; /* for the daemon's log: printable ASCII, at most CAPSTORE_AGENT_MAX */
     uint64_t max_body; /* longest body to accept, in bytes; default 1 GiB */
     uint64_t max_caps; /* most caps in a closure; default 1,048,576 */
     /* Called while a body is moving, at most once per frame, on the calling thread. Returning
@@ -162,8 +162,8 @@ typedef enum capstore_error capstore_write_cb(void *ctx, struct capstore_bytes p
 
 /*
  * Fetches bytes [offset, offset + len) of a served body, cut at the body's end (UINT64_MAX: to its
- * end), and hands them to `write` as they come. A part of a body proves nothing: these bytes are
- * NOT verified. CAPSTORE_E_NOT_FOUND, CAPSTORE_E_RANGE_OUT_OF_BODY.
+ * end), and passes them to `write` as they arrive. A part of a body cannot be verified: these bytes
+ * are NOT verified. CAPSTORE_E_NOT_FOUND, CAPSTORE_E_RANGE_OUT_OF_BODY.
  */
 enum capstore_error capstore_get_range(struct capstore *store, const struct capstore_hash *hash,
                                        uint64_t offset, uint64_t len, capstore_write_cb *write,
@@ -203,13 +203,13 @@ struct capstore_put_result {
     struct capstore_hash cap_hash;
     uint64_t size; /* logical bytes */
     uint64_t body_len;
-    bool is_new; /* false: it was there already, which is success */
+    bool is_new; /* false: it was published already, which is success */
 };
 
 /*
  * Publishes a Data cap: raw logical bytes followed by zeros up to `size` (0: the content's length),
  * or with CAPSTORE_PUT_CANONICAL a served body, with `size` 0. Durable when it returns. A refusal
- * is noticed while the bytes are still being sent. Raw content that is mostly holes (source.
+ * ends the upload early. Raw content that is mostly holes (source.
  * next_data) is read twice and sent without them.
  */
 enum capstore_error capstore_put_data(struct capstore *store, const struct capstore_source *content,
@@ -242,7 +242,7 @@ enum capstore_error capstore_publish(struct capstore *store, const struct capsto
 /* A slot that names a cap that is not published. */
 struct capstore_unresolved_slot {
     enum capstore_table table;
-    enum capstore_kind kind; /* what was wanted */
+    enum capstore_kind kind; /* what was expected */
     struct capstore_hash cap_hash;
     struct capstore_bytes slot; /* valid until the next call on the handle */
 };

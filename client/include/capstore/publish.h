@@ -1,8 +1,8 @@
 /*
  * What a publisher does before anything is uploaded: pack, check, hash. No connection is needed.
  *
- * Everything here is synchronous and keeps no state outside of its arguments: any thread may call,
- * and one object belongs to one thread at a time.
+ * Everything here is synchronous and keeps no state outside its arguments: any thread may call,
+ * and an object belongs to one thread at a time.
  */
 #ifndef CAPSTORE_PUBLISH_H
 #define CAPSTORE_PUBLISH_H
@@ -30,7 +30,7 @@ struct capstore_check_image {
     struct capstore_hash cap_hash;
 };
 
-/* Something that is no reason to refuse but is probably a mistake. */
+/* Not a reason to refuse, but probably a mistake. */
 struct capstore_warning {
     const char *reason; /* a stable word, such as "mappings_overlap" */
     const char *text;   /* a sentence for a person */
@@ -44,7 +44,7 @@ struct capstore_warning {
     uint64_t value; /* start of the mapping, entry_pc, or how many arena bytes are unused */
 };
 
-/* What the deblob says of a wire Image. Read-only for the caller; later versions may append. */
+/* The deblob's verdict on a wire Image. Read-only for the caller; later versions may append. */
 struct capstore_check_result {
     enum capstore_error error;           /* CAPSTORE_OK: accepted; else the rule that is broken */
     char message[CAPSTORE_MESSAGE_SIZE]; /* refused: which field, slot or value */
@@ -63,8 +63,8 @@ struct capstore_check_result {
 
 /*
  * Judges a wire Image as a daemon does when every image that it pins is published, and computes
- * every hash that publishing it would yield. CAPSTORE_OK with ret_check->error telling accepted
- * from refused; another value when it could not be judged (CAPSTORE_E_NO_MEMORY, the source's
+ * every hash that publishing it would yield. CAPSTORE_OK with the verdict in
+ * ret_check->error; another value when it could not be judged (CAPSTORE_E_NO_MEMORY, the source's
  * error, CAPSTORE_E_BODY_TOO_LARGE). Only the structure before the arena is held in memory; the
  * arena is read from the source. The caller owns *ret_check: capstore_check_free.
  */
@@ -76,7 +76,7 @@ void capstore_check_free(struct capstore_check_result *check);
 
 /* ---- hash ---- */
 
-/* What a Data cap made of raw bytes is called. */
+/* The name of a Data cap made of raw bytes. */
 struct capstore_data_id {
     struct capstore_hash cap_hash;
     uint64_t size;     /* logical bytes, a multiple of the page size */
@@ -84,9 +84,9 @@ struct capstore_data_id {
 };
 
 /*
- * Names the Data cap of raw logical bytes followed by zeros up to `size`. A `size` below the
- * content's length counts as that length; it is rounded up to a page and is at least one page.
- * CAPSTORE_E_BODY_TOO_LARGE, CAPSTORE_E_NO_MEMORY, or the source's error.
+ * Computes the name of the Data cap of raw logical bytes followed by zeros up to `size`. A `size`
+ * below the content's length counts as that length; it is rounded up to a page and is at least one
+ * page. CAPSTORE_E_BODY_TOO_LARGE, CAPSTORE_E_NO_MEMORY, or the source's error.
  */
 enum capstore_error capstore_data_hash(const struct capstore_source *content, uint64_t size,
                                        struct capstore_data_id *ret_id);
@@ -94,8 +94,8 @@ enum capstore_error capstore_data_hash(const struct capstore_source *content, ui
 /* ---- pack: a description to the one canonical wire Image ---- */
 
 /*
- * Collects a description, in any order, and packs it; opaque. Keys and values handed in are copied;
- * sources are not: they stay readable until the pack is freed.
+ * Collects a description, in any order, and packs it; opaque. Keys and values passed in are copied;
+ * sources are not: they must stay readable until the pack is freed.
  */
 struct capstore_pack;
 
@@ -165,7 +165,7 @@ enum capstore_error capstore_pack_quota_slot(struct capstore_pack *pack, struct 
 /*
  * Packs, once: equal descriptions give equal bytes. *ret_wire is the wire Image, to be handed to
  * capstore_check or capstore_publish; it reads from the pack and its sources and is valid while
- * they are. What it holds decodes; capstore_check says whether it would be accepted.
+ * they are. It always decodes; capstore_check says whether it would be accepted.
  * CAPSTORE_E_SSZ for a repeated key, CAPSTORE_E_BODY_TOO_LARGE for more than 32-bit offsets can
  * hold, CAPSTORE_E_INVALID_ARGUMENT for a second call, CAPSTORE_E_NO_MEMORY, or a source's error.
  */

@@ -51,12 +51,12 @@ enum capstore_table {
 /*
  * Bytes that can be read at any offset: memory, a file, anything behind a function. `read` fills
  * all of `len` bytes from `offset` or returns an error, which becomes the error of the call that
- * reads; it is called on the calling thread, only inside of [0, source.len). `ctx` outlives every
+ * reads; it is called on the calling thread, only within [0, source.len). `ctx` outlives every
  * use of the source.
  *
- * `next_data` may be NULL. Otherwise it tells where bytes that may differ from zero go on: the
- * least such offset that is not below `offset`, UINT64_MAX when there is none. What makes a Data
- * cap of the source then passes over its holes without reading them.
+ * `next_data` may be NULL. Otherwise it returns the next offset at or after `offset` where bytes
+ * may differ from zero, UINT64_MAX if there is none. Holes are then skipped without being read when
+ * a Data cap is made of the source.
  */
 struct capstore_source {
     enum capstore_error (*read)(void *ctx, uint64_t offset, void *dst, size_t len);
@@ -72,7 +72,7 @@ struct capstore_source capstore_source_memory(const struct capstore_bytes *bytes
 /*
  * A source over the first `len` bytes of an open file that can be read at any offset (pread), its
  * holes known. It refers to *fd, which stays alive and open, and may move its file offset. A file
- * that turns out shorter is CAPSTORE_E_IO.
+ * that turns out to be shorter is CAPSTORE_E_IO.
  */
 struct capstore_source capstore_source_fd(const int *fd, uint64_t len);
 

@@ -1,11 +1,10 @@
 /*
- * A wire Image as it stands: every field of what a publisher uploads, accepted by the deblob or
- * not.
+ * The fields of a wire Image, what a publisher uploads, whether the deblob would accept it or not.
  *
- * capstore_check judges a wire Image; this is for whoever wants to look at one. No connection is
- * needed. A view never changes, so any number of threads may read one; its owner frees it when no
- * thread uses it any more. Spans that functions hand out point into the view and are valid until it
- * is freed. An index must be below its count.
+ * capstore_check judges a wire Image; this is for tools that show one. No connection is needed. A
+ * view never changes, so any number of threads may read it; the owner frees it when no thread uses
+ * it any more. Spans returned point into the view and are valid until it is freed. An index must be
+ * below its count.
  */
 #ifndef CAPSTORE_WIRE_H
 #define CAPSTORE_WIRE_H

@@ -48,7 +48,7 @@ void make_image(const char *code, const struct capstore_hash *pinned, size_t cou
     struct cap_buf wire;
     struct cap_wire_image view;
     struct cap_image image;
-    struct cap_hash *hashes = calloc(count + 1, sizeof *hashes);
+    struct cap_hash *hashes = calloc(count + 1, sizeof(*hashes));
 
     assert_non_null(hashes);
     make_wire(code, pinned, count, &wire);

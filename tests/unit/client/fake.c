@@ -56,7 +56,7 @@ static bool read_all(int fd, void *data, size_t len)
 bool fake_take(struct fake *fake)
 {
     uint8_t header[PROTO_FRAME_HEADER_SIZE];
-    if (!read_all(fake->fd, header, sizeof header)) {
+    if (!read_all(fake->fd, header, sizeof(header))) {
         return false;
     }
     enum cap_error error = proto_frame_decode(header, PROTO_FRAME_MAX, &fake->frame);
@@ -110,7 +110,7 @@ void fake_send(struct fake *fake, uint8_t type, uint32_t id, uint8_t flags, stru
     struct proto_frame frame = {(uint32_t)bytes.len, id, type, flags};
     uint8_t header[PROTO_FRAME_HEADER_SIZE];
     proto_frame_encode(&frame, header);
-    fake_raw(fake, header, sizeof header);
+    fake_raw(fake, header, sizeof(header));
     fake_raw(fake, bytes.data, bytes.len);
 }
 
@@ -132,7 +132,7 @@ void fake_hello(struct fake *fake)
     }
     fake_check(fake, proto_hello_decode(cap_buf_bytes(&fake->payload), &hello) == CAP_OK);
     reply.has_features = hello.has_features;
-    memset(reply.store_id, 7, sizeof reply.store_id);
+    memset(reply.store_id, 7, sizeof(reply.store_id));
     fake_check(fake, proto_hello_reply_encode(&reply, &payload) == CAP_OK);
     fake_send_buf(fake, PROTO_HELLO_REPLY, 0, &payload);
 }

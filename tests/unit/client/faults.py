@@ -227,7 +227,7 @@ class Terminal(Tool):
                 seen = self.drawn(term)
                 self.assertNotIn(b"\x1b", seen)
                 self.assertEqual(seen.count(b"\r"), seen.count(b"\r\n"), seen)
-                self.assertIn(b"did not answer in time", seen)
+                self.assertIn(b"no answer within 2.000 s", seen)
 
 
 if __name__ == "__main__":

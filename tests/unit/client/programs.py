@@ -169,7 +169,7 @@ class Programs(Tool):
                 (elf([(R | X, CODE_BASE, b"code", 3)]), "more bytes in the file (4) than in memory (3)"),
                 (elf([(R | X, 2**64 - 2, b"code", 4)]), "address space"),
                 (elf([code, (R | X, CODE_BASE + 2, b"code", 4)]), "overlap"),
-                (elf([(R | X, CODE_BASE, b"c", 2**40)]), "at most"),
+                (elf([(R | X, CODE_BASE, b"c", 2**40)]), "the limit"),
                 (elf([code, (R | W, 2**33, b"", 2**33)]), "room"),
                 (elf([code, (R | W, DATA_BASE, b"", 2**32 - DATA_BASE)]), "no room for a stack"),
                 (elf([(R | X, CODE_BASE + 8 * i, b"code", 4) for i in range(65)]), "more than"),

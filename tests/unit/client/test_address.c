@@ -33,7 +33,7 @@ static void test_bad_addresses(void **state)
     };
     struct client_address address = {.port = "9"};
     (void)state;
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         if (client_address_parse(bad[i], &address) != CAP_E_INVALID_ARGUMENT) {
             fail_msg("\"%s\" was accepted", bad[i]);
         }
@@ -75,7 +75,7 @@ static void test_hash_text(void **state)
     struct capstore_hash again;
     char hex[CAPSTORE_HASH_HEX_SIZE];
     (void)state;
-    for (size_t i = 0; i < sizeof hash.bytes; i++) {
+    for (size_t i = 0; i < sizeof(hash.bytes); i++) {
         hash.bytes[i] = (uint8_t)(i * 9);
     }
     capstore_hash_format(&hash, hex);

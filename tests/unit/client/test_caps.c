@@ -5,9 +5,9 @@ static struct capstore_cap *open_hello(void)
 {
     struct capstore_hash hash = hash_of(HELLO_HASH);
     struct capstore_cap *cap;
-    assert_int_equal(
-        capstore_cap_from_body((struct capstore_bytes){hello_body, sizeof hello_body}, &hash, &cap),
-        CAPSTORE_OK);
+    assert_int_equal(capstore_cap_from_body((struct capstore_bytes){hello_body, sizeof(hello_body)},
+                                            &hash, &cap),
+                     CAPSTORE_OK);
     return cap;
 }
 
@@ -20,13 +20,13 @@ static void test_data(void **state)
     (void)state;
     assert_int_equal(capstore_cap_kind(cap), CAPSTORE_KIND_DATA);
     assert_true(capstore_cap_verified(cap));
-    assert_int_equal(capstore_cap_body(cap).len, sizeof hello_body);
+    assert_int_equal(capstore_cap_body(cap).len, sizeof(hello_body));
     assert_int_equal(capstore_data_size(cap), 4096);
     assert_int_equal(capstore_data_page_count(cap), 1);
     assert_int_equal(capstore_data_page(cap, 0).index, 0);
     assert_int_equal(capstore_data_page(cap, 0).bytes.len, 5);
-    memset(page, 0xee, sizeof page);
-    assert_int_equal(capstore_data_read(cap, 0, page, sizeof page), CAPSTORE_OK);
+    memset(page, 0xee, sizeof(page));
+    assert_int_equal(capstore_data_read(cap, 0, page, sizeof(page)), CAPSTORE_OK);
     assert_memory_equal(page, "hello\0\0", 7);
     assert_int_equal(page[4095], 0);
     assert_int_equal(capstore_data_read(cap, 4096, page, 0), CAPSTORE_OK);
@@ -44,17 +44,17 @@ static void test_damage(void **state)
 {
     struct capstore_hash hash = hash_of(HELLO_HASH);
     (void)state;
-    for (size_t bit = 0; bit < 8 * sizeof hello_body; bit++) {
-        uint8_t body[sizeof hello_body];
+    for (size_t bit = 0; bit < 8 * sizeof(hello_body); bit++) {
+        uint8_t body[sizeof(hello_body)];
         struct capstore_cap *cap = NULL;
-        memcpy(body, hello_body, sizeof body);
+        memcpy(body, hello_body, sizeof(body));
         body[bit / 8] ^= (uint8_t)(1u << bit % 8);
         enum capstore_error error =
-            capstore_cap_from_body((struct capstore_bytes){body, sizeof body}, &hash, &cap);
+            capstore_cap_from_body((struct capstore_bytes){body, sizeof(body)}, &hash, &cap);
         assert_true(error == CAPSTORE_E_HASH_MISMATCH || error == CAPSTORE_E_BODY_NOT_CANONICAL);
         assert_null(cap);
     }
-    for (size_t len = 0; len < sizeof hello_body; len++) {
+    for (size_t len = 0; len < sizeof(hello_body); len++) {
         struct capstore_cap *cap = NULL;
         assert_int_not_equal(
             capstore_cap_from_body((struct capstore_bytes){hello_body, len}, NULL, &cap),

@@ -82,7 +82,7 @@ static void test_hello_refused(void **state)
     struct capstore_options options = CAPSTORE_OPTIONS_INIT;
     (void)state;
     options.timeout_ms = 200;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct fake fake;
         struct capstore *store;
         fake_start(&fake, cases[i].script, NULL);
@@ -260,7 +260,7 @@ static void serve(struct fake *fake)
 static void test_get(void **state)
 {
     struct fake fake;
-    struct cap_bytes body = {hello_body, sizeof hello_body};
+    struct cap_bytes body = {hello_body, sizeof(hello_body)};
     struct capstore_hash hash = hash_of(HELLO_HASH);
     struct capstore_cap *cap;
     (void)state;
@@ -280,13 +280,13 @@ static void test_get(void **state)
 /* A body that is sound but another one, and bytes that are no body. */
 static void test_get_what_does_not_verify(void **state)
 {
-    uint8_t other[sizeof hello_body];
-    struct cap_bytes bodies[2] = {{other, sizeof other}, {(const uint8_t *)"\2rubbish", 8}};
+    uint8_t other[sizeof(hello_body)];
+    struct cap_bytes bodies[2] = {{other, sizeof(other)}, {(const uint8_t *)"\2rubbish", 8}};
     static const char *const errors[2] = {"hash_mismatch", "body_not_canonical"};
     struct capstore_hash hash = hash_of(HELLO_HASH);
     (void)state;
-    memcpy(other, hello_body, sizeof other);
-    other[sizeof other - 1] = '!';
+    memcpy(other, hello_body, sizeof(other));
+    other[sizeof(other) - 1] = '!';
     for (size_t i = 0; i < 2; i++) {
         struct fake fake;
         struct capstore_cap *cap = NULL;
@@ -304,7 +304,7 @@ static void test_get_unverified(void **state)
 {
     struct fake fake;
     struct capstore_options options = CAPSTORE_OPTIONS_INIT;
-    struct cap_bytes body = {hello_body, sizeof hello_body};
+    struct cap_bytes body = {hello_body, sizeof(hello_body)};
     struct capstore_hash hash = {{42}};
     struct capstore_cap *cap;
     (void)state;
@@ -375,7 +375,7 @@ static void test_get_broken_off(void **state)
     struct capstore_hash hash = hash_of(HELLO_HASH);
     (void)state;
     options.timeout_ms = 200;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct fake fake;
         struct capstore_cap *cap = NULL;
         fake_start(&fake, cases[i].script, NULL);
@@ -545,7 +545,7 @@ static void test_closure(void **state)
     shelf.hashes[0] = hash_of(HELLO_HASH);
     make_image("inner", &shelf.hashes[0], 1, &inner, &shelf.hashes[1]);
     make_image("outer", shelf.hashes, 2, &outer, &shelf.hashes[2]);
-    shelf.bodies[0] = (struct cap_bytes){hello_body, sizeof hello_body};
+    shelf.bodies[0] = (struct cap_bytes){hello_body, sizeof(hello_body)};
     shelf.bodies[1] = cap_buf_bytes(&inner);
     shelf.bodies[2] = cap_buf_bytes(&outer);
     fake_start(&fake, keep_shelf, &shelf);

@@ -25,7 +25,7 @@ static enum capstore_error counted_read(void *ctx, uint64_t offset, void *dst, s
 static struct capstore_bytes load(const char *name)
 {
     char path[512];
-    snprintf(path, sizeof path, "%s/%s", TEST_VECTORS, name);
+    snprintf(path, sizeof(path), "%s/%s", TEST_VECTORS, name);
     FILE *file = fopen(path, "rb");
     assert_non_null(file);
     uint8_t *bytes = malloc(1 << 20);
@@ -191,9 +191,9 @@ static void test_pack_from_many_sources(void **state)
     uint8_t content[8192] = {0};
     static const char first[5] = "first"; /* content has no NULs at its ends */
     static const char over[19] = "over the page's end";
-    memcpy(content + 10, first, sizeof first);
-    memcpy(content + 4090, over, sizeof over);
-    struct capstore_bytes flat = {content, sizeof content};
+    memcpy(content + 10, first, sizeof(first));
+    memcpy(content + 4090, over, sizeof(over));
+    struct capstore_bytes flat = {content, sizeof(content)};
     struct capstore_source source = capstore_source_memory(&flat);
     struct capstore_data_id id;
     assert_int_equal(capstore_data_hash(&source, 0, &id), CAPSTORE_OK);

@@ -28,7 +28,7 @@ static void dawdle_body(struct fake *fake)
     fake_hello(fake);
     (void)fake_expect(fake, PROTO_GET);
     fake->pause_ms = DAWDLE_MS;
-    fake_body(fake, (struct cap_bytes){hello_body, sizeof hello_body}, 1);
+    fake_body(fake, (struct cap_bytes){hello_body, sizeof(hello_body)}, 1);
 }
 
 /* Frames of a request that is over, then the answer. */
@@ -40,7 +40,7 @@ static void dawdle_with_leftovers(struct fake *fake)
         (void)poll(NULL, 0, (int)DAWDLE_MS);
         fake_send(fake, PROTO_BODY, fake->frame.id - 1, 0, (struct cap_bytes){hello_body, 34});
     }
-    fake_body(fake, (struct cap_bytes){hello_body, sizeof hello_body}, 34);
+    fake_body(fake, (struct cap_bytes){hello_body, sizeof(hello_body)}, 34);
 }
 
 static void dawdle_with_empty_frames(struct fake *fake)
@@ -66,7 +66,7 @@ static void test_dawdling_is_bounded(void **state)
     struct capstore_hash hash = hash_of(HELLO_HASH);
     (void)state;
     options.timeout_ms = 200;
-    for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
+    for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
         struct fake fake;
         struct capstore *store;
         struct capstore_cap *cap = NULL;
@@ -89,7 +89,7 @@ static void serve_one_piece(struct fake *fake)
 {
     fake_hello(fake);
     (void)fake_expect(fake, PROTO_GET);
-    fake_body(fake, (struct cap_bytes){hello_body, sizeof hello_body}, sizeof hello_body);
+    fake_body(fake, (struct cap_bytes){hello_body, sizeof(hello_body)}, sizeof(hello_body));
     fake_answer_has(fake);
 }
 
@@ -190,15 +190,15 @@ static void test_full_queue(void **state)
     size_t count = 0;
     (void)state;
     assert_non_null(mkdtemp(folder));
-    assert_true(snprintf(address.sun_path, sizeof address.sun_path, "%s/sock", folder) > 0);
-    assert_true(snprintf(text, sizeof text, "unix:%s", address.sun_path) > 0);
+    assert_true(snprintf(address.sun_path, sizeof(address.sun_path), "%s/sock", folder) > 0);
+    assert_true(snprintf(text, sizeof(text), "unix:%s", address.sun_path) > 0);
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
     assert_int_equal(listen(listener, 1), 0);
     do {
         assert_true(count < 64);
         fillers[count] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    } while (connect(fillers[count++], (struct sockaddr *)&address, sizeof address) == 0);
+    } while (connect(fillers[count++], (struct sockaddr *)&address, sizeof(address)) == 0);
     while (count > 0) {
         close(fillers[--count]);
     }

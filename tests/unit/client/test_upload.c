@@ -104,7 +104,7 @@ static uint64_t hollow_next(void *ctx, uint64_t offset)
 static void take_hollow(struct fake *fake)
 {
     struct proto_put_data put;
-    struct cap_bytes wanted = {hello_body, sizeof hello_body};
+    struct cap_bytes wanted = {hello_body, sizeof(hello_body)};
     fake_hello(fake);
     (void)fake_expect(fake, PROTO_PUT_DATA);
     fake_check(fake, proto_put_data_decode(cap_buf_bytes(&fake->payload), &put) == CAP_OK);
@@ -134,7 +134,7 @@ static void test_put_holes(void **state)
     fake_join(&fake);
     assert_error(capstore_data_hash(&source, 0, &id), "ok");
     assert_int_equal(id.size, HOLE_SIZE);
-    assert_int_equal(id.body_len, sizeof hello_body);
+    assert_int_equal(id.body_len, sizeof(hello_body));
     most = 100; /* an error of the source is the call's */
     assert_error(capstore_data_hash(&source, 0, &id), "io");
 }
