@@ -6,7 +6,6 @@
 #include "daemon/admin/explain_image.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "daemon/admin/value.h"
 #include "daemon/admin/warnings.h"
@@ -24,19 +23,6 @@ enum cap_error admin_layout_resolve(struct admin_layout *layout, const struct ca
     return error == CAP_E_NOT_FOUND ? CAP_OK : error;
 }
 
-bool admin_layout_root_slot(const struct admin_layout *layout, const struct cap_mapping *mapping,
-                            enum cap_table *ret_table, struct cap_slot *ret_slot)
-{
-    const struct cap_image_view *view = &layout->structure->view;
-    struct cap_bytes root = cap_ssz_list_at(&mapping->source, 0);
-    if (cap_image_slot_find(&view->pinned, root, ret_slot)) {
-        *ret_table = CAP_TABLE_PINNED;
-        return true;
-    }
-    *ret_table = CAP_TABLE_INITIAL;
-    return cap_image_slot_find(&view->initial, root, ret_slot);
-}
-
 /* --- Lists, a page of each -------------------------------------------------------------------- */
 
 /* Makes entry `index` of a list; NULL without memory, or with *ret_error as the store fails. */
@@ -48,7 +34,7 @@ static enum cap_error make_list(struct admin_layout *layout, const void *list, s
 {
     json_t *array = json_array();
     uint64_t from = layout->page->offset;
-    enum cap_error error = array ? CAP_OK : CAP_E_NO_MEMORY;
+    enum cap_error error = array != NULL ? CAP_OK : CAP_E_NO_MEMORY;
     for (uint64_t i = from; error == CAP_OK && i < count && i - from < layout->page->limit; i++) {
         json_t *entry = make(layout, list, (size_t)i, &error);
         if (!admin_push(array, entry) && error == CAP_OK) {
@@ -67,7 +53,7 @@ static json_t *keys_json(const struct cap_ssz_list *keys, const struct admin_pag
 {
     json_t *array = json_array();
     uint64_t from = page->offset;
-    for (uint64_t i = from; array && i < keys->count && i - from < page->limit; i++) {
+    for (uint64_t i = from; array != NULL && i < keys->count && i - from < page->limit; i++) {
         if (!admin_push(array, admin_value_key(cap_ssz_list_at(keys, (size_t)i)))) {
             json_decref(array);
             return NULL;
@@ -80,9 +66,9 @@ static json_t *keys_json(const struct cap_ssz_list *keys, const struct admin_pag
 static json_t *registers_json(const struct cap_endpoint *endpoint)
 {
     json_t *object = json_object();
-    for (unsigned i = 0; object && i < CAP_NUM_REGS; i++) {
+    for (unsigned i = 0; object != NULL && i < CAP_NUM_REGS; i++) {
         char name[4];
-        snprintf(name, sizeof name, "%u", i % 100);
+        snprintf(name, sizeof(name), "%u", i % 100);
         if (endpoint->initial_regs[i] != 0 &&
             json_object_set_new(object, name, admin_value_address(endpoint->initial_regs[i]))) {
             json_decref(object);
@@ -109,18 +95,17 @@ static json_t *mapping_json(struct admin_layout *layout, const void *list, size_
                             enum cap_error *ret_error)
 {
     (void)ret_error;
-    const struct admin_placed *placed = &layout->mappings[index];
+    const struct cap_placed *placed = &layout->places.mappings[index];
     struct cap_mapping mapping;
     enum cap_table table;
     struct cap_slot slot;
     const struct admin_page whole_path = {.limit = CAP_MAX_SOURCE_DEPTH};
     cap_mapping_at(list, placed->index, &mapping);
-    bool found = admin_layout_root_slot(layout, &mapping, &table, &slot);
-    bool read_only = found && table == CAP_TABLE_PINNED;
+    bool found = cap_image_mapping_memory(&layout->structure->view, &mapping, &table, &slot);
     return json_pack("{s:o, s:o, s:o, s:b, s:o, s:o, s:o}", "start",
                      admin_value_address(mapping.start), "end", admin_value_address(placed->end),
-                     "size", admin_value_u64(mapping.size), "read_only", (int)read_only, "source",
-                     keys_json(&mapping.source, &whole_path), "table",
+                     "size", admin_value_u64(mapping.size), "read_only", (int)placed->read_only,
+                     "source", keys_json(&mapping.source, &whole_path), "table",
                      found ? json_string(cap_table_name(table)) : json_null(), "cap_hash",
                      found ? admin_value_hash(&slot.cap_hash) : json_null());
 }
@@ -144,44 +129,15 @@ static json_t *slot_json(struct admin_layout *layout, const void *list, size_t i
 
 /* --- The whole -------------------------------------------------------------------------------- */
 
-static int compare_placed(const void *left, const void *right)
-{
-    const struct admin_placed *a = left;
-    const struct admin_placed *b = right;
-    if (a->start != b->start) {
-        return a->start < b->start ? -1 : 1;
-    }
-    return (a->index > b->index) - (a->index < b->index);
-}
-
-/* Fills layout->mappings, in address order. */
-static enum cap_error place_mappings(struct admin_layout *layout)
-{
-    const struct cap_ssz_list *list = &layout->structure->view.mappings;
-    layout->mappings = calloc(list->count + 1, sizeof *layout->mappings);
-    if (!layout->mappings) {
-        return CAP_E_NO_MEMORY;
-    }
-    for (size_t i = 0; i < list->count; i++) {
-        struct cap_mapping mapping;
-        cap_mapping_at(list, i, &mapping);
-        uint64_t end = mapping.start + mapping.size;
-        layout->mappings[i] =
-            (struct admin_placed){mapping.start, end < mapping.start ? UINT64_MAX : end, i};
-    }
-    qsort(layout->mappings, list->count, sizeof *layout->mappings, compare_placed);
-    return CAP_OK;
-}
-
 static json_t *code_json(uint64_t len)
 {
     uint64_t mapped = (len + CAP_PAGE_SIZE - 1) / CAP_PAGE_SIZE * CAP_PAGE_SIZE;
     return json_pack("{s:o, s:o, s:o}", "start",
-                     len ? admin_value_address(CAP_CODE_BASE) : json_null(), "size",
+                     len > 0 ? admin_value_address(CAP_CODE_BASE) : json_null(), "size",
                      admin_value_u64(len), "mapped_size", admin_value_u64(mapped));
 }
 
-/* What is no list of structures: one object, or NULL without memory. */
+/* Everything but the lists of structures: one object, or NULL without memory. */
 static json_t *outline(const struct admin_layout *layout, const struct cap_info *info)
 {
     const struct cap_image_view *view = &layout->structure->view;
@@ -215,7 +171,7 @@ static enum cap_error add_warnings(struct admin_layout *layout, json_t *object)
 {
     uint64_t count = 0;
     json_t *array = json_array();
-    enum cap_error error = array ? admin_warnings(layout, array, &count) : CAP_E_NO_MEMORY;
+    enum cap_error error = array != NULL ? admin_warnings(layout, array, &count) : CAP_E_NO_MEMORY;
     if (json_object_set_new(object, "warnings", array) != 0 ||
         json_object_set_new(object, "warning_count", admin_value_u64(count)) != 0) {
         return error != CAP_OK ? error : CAP_E_NO_MEMORY;
@@ -251,11 +207,11 @@ enum cap_error admin_explain_image(struct cap_read *read, const struct cap_hash 
     struct admin_layout layout = {
         .read = read, .structure = &structure, .page = page, .lookups_left = ADMIN_LOOKUPS_MAX};
     json_t *object = outline(&layout, info);
-    error = object ? place_mappings(&layout) : CAP_E_NO_MEMORY;
+    error = object != NULL ? cap_layout_make(&structure.view, &layout.places) : CAP_E_NO_MEMORY;
     if (error == CAP_OK) {
         error = lay_out(&layout, object);
     }
-    free(layout.mappings);
+    cap_layout_free(&layout.places);
     admin_structure_free(&structure);
     if (error != CAP_OK) {
         json_decref(object);

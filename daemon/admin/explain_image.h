@@ -3,7 +3,7 @@
 #define DAEMON_ADMIN_EXPLAIN_IMAGE_H
 
 #include "daemon/admin/explain.h"
-#include "lib/cap/image_cap.h"
+#include "lib/cap/layout.h"
 
 /* An Image's structure without its code, held in memory. Release with admin_structure_free. */
 struct admin_structure {

@@ -7,6 +7,7 @@ struct warnings {
     struct admin_layout *layout;
     json_t *array;
     uint64_t count;
+    enum cap_error error; /* the first that a report met */
 };
 
 /* Steals `where`, which says what the warning is about. */
@@ -29,145 +30,93 @@ static enum cap_error add(struct warnings *warnings, const char *reason, const c
     return admin_push(warnings->array, warning) ? CAP_OK : CAP_E_NO_MEMORY;
 }
 
-static enum cap_error warn(struct warnings *warnings, enum cap_warning_reason reason, json_t *where)
+static json_t *at_mapping(const struct cap_image_view *view, size_t index)
 {
-    return add(warnings, cap_warning_name(reason), cap_warning_text(reason), where);
+    struct cap_mapping mapping;
+    cap_mapping_at(&view->mappings, index, &mapping);
+    return json_pack("{s:o, s:o}", "start", admin_value_address(mapping.start), "size",
+                     admin_value_u64(mapping.size));
 }
 
-static json_t *at_mapping(const struct cap_mapping *mapping)
+static json_t *at_slot(enum cap_table table, struct cap_bytes key)
 {
-    return json_pack("{s:o, s:o}", "start", admin_value_address(mapping->start), "size",
-                     admin_value_u64(mapping->size));
+    return json_pack("{s:s, s:o}", "table", cap_table_name(table), "key", admin_value_key(key));
 }
 
-static json_t *at_key(const char *table, struct cap_bytes key)
-{
-    return json_pack("{s:s, s:o}", "table", table, "key", admin_value_key(key));
-}
+/* --- What lint says --------------------------------------------------------------------------- */
 
-/* --- Mappings --------------------------------------------------------------------------------- */
-
-static enum cap_error check_source(struct warnings *warnings, const struct cap_mapping *mapping)
+static enum cap_error size_of(void *ctx, const struct cap_hash *hash, bool *ret_known,
+                              uint64_t *ret_size)
 {
-    enum cap_table table;
-    struct cap_slot slot;
-    if (!admin_layout_root_slot(warnings->layout, mapping, &table, &slot)) {
-        return warn(warnings, CAP_WARN_SOURCE_NOT_A_SLOT, at_mapping(mapping));
-    }
-    if (mapping->source.count != 1) {
-        return CAP_OK;
-    }
+    struct warnings *warnings = ctx;
     struct admin_target target;
-    enum cap_error error = admin_layout_resolve(warnings->layout, &slot.cap_hash, &target);
-    if (error != CAP_OK || !target.present || target.info.kind != CAP_KIND_DATA ||
-        mapping->size <= target.info.size) {
-        return error;
-    }
-    return warn(warnings, CAP_WARN_MAPPING_LARGER_THAN_DATA, at_mapping(mapping));
+    enum cap_error error = admin_layout_resolve(warnings->layout, hash, &target);
+    *ret_known = error == CAP_OK && target.present && target.info.kind == CAP_KIND_DATA;
+    *ret_size = *ret_known ? target.info.size : 0;
+    return error;
 }
 
-static enum cap_error check_range(struct warnings *warnings, const struct cap_mapping *mapping)
+static json_t *where_of(const struct cap_image_view *view, const struct cap_warning *warning)
 {
-    if (mapping->start >= CAP_DATA_BASE && mapping->start <= CAP_ADDRESS_END &&
-        mapping->size <= CAP_ADDRESS_END - mapping->start) {
-        return CAP_OK;
+    switch (warning->reason) {
+    case CAP_WARN_MAPPING_OUT_OF_RANGE:
+    case CAP_WARN_MAPPINGS_OVERLAP:
+    case CAP_WARN_SOURCE_NOT_A_SLOT:
+    case CAP_WARN_MAPPING_LARGER_THAN_DATA:
+        return at_mapping(view, warning->index);
+    case CAP_WARN_SLOT_IN_BOTH_TABLES:
+        return at_slot(CAP_TABLE_INITIAL, warning->key);
+    case CAP_WARN_ENTRY_OUTSIDE_CODE:
+        return json_pack("{s:o}", "key", admin_value_key(warning->key));
+    case CAP_WARN_ARENA_UNUSED:
+        break;
     }
-    return warn(warnings, CAP_WARN_MAPPING_OUT_OF_RANGE, at_mapping(mapping));
+    return json_object();
 }
 
-/* In address order an overlap is a start before the furthest end so far. */
-static enum cap_error check_mappings(struct warnings *warnings)
+static void report(void *ctx, const struct cap_warning *warning)
 {
-    const struct cap_ssz_list *list = &warnings->layout->structure->view.mappings;
-    uint64_t furthest = 0;
-    for (size_t i = 0; i < list->count; i++) {
-        const struct admin_placed *placed = &warnings->layout->mappings[i];
-        struct cap_mapping mapping;
-        cap_mapping_at(list, placed->index, &mapping);
-        enum cap_error error = check_range(warnings, &mapping);
-        if (error == CAP_OK && placed->start < furthest && placed->end > placed->start) {
-            error = warn(warnings, CAP_WARN_MAPPINGS_OVERLAP, at_mapping(&mapping));
-        }
-        if (error == CAP_OK) {
-            error = check_source(warnings, &mapping);
-        }
-        if (error != CAP_OK) {
-            return error;
-        }
-        if (placed->end > furthest) {
-            furthest = placed->end;
-        }
+    struct warnings *warnings = ctx;
+    if (warnings->error == CAP_OK) {
+        warnings->error =
+            add(warnings, cap_warning_name(warning->reason), cap_warning_text(warning->reason),
+                where_of(&warnings->layout->structure->view, warning));
     }
-    return CAP_OK;
 }
 
-/* --- Slots and endpoints ---------------------------------------------------------------------- */
+/* --- What became of the references ------------------------------------------------------------ */
 
 static enum cap_error check_slots(struct warnings *warnings, enum cap_table table,
                                   const struct cap_ssz_list *slots)
 {
-    for (size_t i = 0; i < slots->count; i++) {
+    enum cap_error error = CAP_OK;
+    for (size_t i = 0; error == CAP_OK && i < slots->count; i++) {
         struct cap_slot slot;
-        struct cap_slot other;
         struct admin_target target;
         cap_image_slot_at(slots, i, &slot);
-        enum cap_error error = admin_layout_resolve(warnings->layout, &slot.cap_hash, &target);
-        json_t *where;
+        error = admin_layout_resolve(warnings->layout, &slot.cap_hash, &target);
         if (error == CAP_OK && target.looked_up && !target.present) {
-            where = at_key(cap_table_name(table), slot.key);
             error = add(warnings, "unresolved_slot",
-                        "a slot names a cap that is not published here", where);
-        }
-        if (error == CAP_OK && table == CAP_TABLE_INITIAL &&
-            cap_image_slot_find(&warnings->layout->structure->view.pinned, slot.key, &other)) {
-            where = at_key(cap_table_name(table), slot.key);
-            error = warn(warnings, CAP_WARN_SLOT_IN_BOTH_TABLES, where);
-        }
-        if (error != CAP_OK) {
-            return error;
+                        "a slot names a cap that is not published here", at_slot(table, slot.key));
         }
     }
-    return CAP_OK;
-}
-
-/* As the lint of a wire Image does: an offset into the code or an address where it maps. */
-static bool entry_in_code(const struct admin_structure *structure, uint64_t entry_pc)
-{
-    return entry_pc < structure->code_len ||
-           (entry_pc >= CAP_CODE_BASE && entry_pc - CAP_CODE_BASE < structure->code_len);
-}
-
-static enum cap_error check_endpoints(struct warnings *warnings)
-{
-    const struct admin_structure *structure = warnings->layout->structure;
-    for (size_t i = 0; i < structure->view.endpoints.count; i++) {
-        struct cap_endpoint endpoint;
-        cap_image_endpoint_at(&structure->view, i, &endpoint);
-        if (entry_in_code(structure, endpoint.entry_pc)) {
-            continue;
-        }
-        json_t *where = json_pack("{s:o}", "key", admin_value_key(endpoint.key));
-        enum cap_error error = warn(warnings, CAP_WARN_ENTRY_OUTSIDE_CODE, where);
-        if (error != CAP_OK) {
-            return error;
-        }
-    }
-    return CAP_OK;
+    return error;
 }
 
 enum cap_error admin_warnings(struct admin_layout *layout, json_t *array, uint64_t *ret_count)
 {
     struct warnings warnings = {.layout = layout, .array = array};
-    const struct cap_image_view *view = &layout->structure->view;
-    enum cap_error error = check_mappings(&warnings);
+    const struct admin_structure *structure = layout->structure;
+    enum cap_error error =
+        cap_lint_cap(&structure->view, structure->code_len, size_of, report, &warnings);
     if (error == CAP_OK) {
-        error = check_slots(&warnings, CAP_TABLE_PINNED, &view->pinned);
+        error = warnings.error;
     }
     if (error == CAP_OK) {
-        error = check_slots(&warnings, CAP_TABLE_INITIAL, &view->initial);
+        error = check_slots(&warnings, CAP_TABLE_PINNED, &structure->view.pinned);
     }
     if (error == CAP_OK) {
-        error = check_endpoints(&warnings);
+        error = check_slots(&warnings, CAP_TABLE_INITIAL, &structure->view.initial);
     }
     if (error == CAP_OK && layout->lookups_left == 0) {
         error = add(&warnings, "lookups_spent", "too many references to look all of them up",

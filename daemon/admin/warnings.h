@@ -9,19 +9,12 @@
 
 #define ADMIN_LOOKUPS_MAX 8192u /* in the store, for one explanation */
 
-/* A mapping and its place in the Image's list. */
-struct admin_placed {
-    uint64_t start;
-    uint64_t end; /* the last address where start + size overflows */
-    size_t index;
-};
-
 /* Everything that one explanation works on. Borrows; lives on the worker's stack. */
 struct admin_layout {
     struct cap_read *read;
     const struct admin_structure *structure;
     const struct admin_page *page;
-    struct admin_placed *mappings; /* in address order */
+    struct cap_layout places; /* of its mappings */
     size_t lookups_left;
 };
 
@@ -32,13 +25,9 @@ struct admin_target {
     struct cap_info info;
 };
 
-/* Looks a cap up, within the bound. An absent one is no error. */
+/* Looks a cap up, within the bound. That it is absent is not an error. */
 enum cap_error admin_layout_resolve(struct admin_layout *layout, const struct cap_hash *hash,
                                     struct admin_target *ret_target);
-
-/* Finds the slot that a mapping's source starts at: pinned before initial. False when neither. */
-bool admin_layout_root_slot(const struct admin_layout *layout, const struct cap_mapping *mapping,
-                            enum cap_table *ret_table, struct cap_slot *ret_slot);
 
 /*
  * Appends warnings to the array: objects with reason and message, and key, table or start where
