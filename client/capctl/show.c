@@ -7,37 +7,6 @@
 #include "client/capctl/result.h"
 #include "client/capctl/show.h"
 
-/* Order of keys: as bytes, a prefix first. */
-static int compare_keys(struct capstore_bytes a, struct capstore_bytes b)
-{
-    size_t len = a.len < b.len ? a.len : b.len;
-    int order = len > 0 ? memcmp(a.data, b.data, len) : 0;
-    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
-}
-
-/* Finds a slot; keys ascend. */
-static bool find_slot(const struct capstore_cap *cap, enum capstore_table table,
-                      struct capstore_bytes key, struct capstore_slot *ret_slot)
-{
-    size_t low = 0;
-    size_t high = capstore_image_counts(cap).slots[table];
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        struct capstore_slot slot = capstore_image_slot(cap, table, middle);
-        int order = compare_keys(slot.key, key);
-        if (order == 0) {
-            *ret_slot = slot;
-            return true;
-        }
-        if (order < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return false;
-}
-
 static json_t *endpoint_object(const struct capstore_endpoint *endpoint)
 {
     json_t *registers = json_array();
@@ -50,20 +19,32 @@ static json_t *endpoint_object(const struct capstore_endpoint *endpoint)
                      (int)endpoint->arg_cnode_size, "initial_regs", registers);
 }
 
-static json_t *mapping_object(const struct capstore_cap *cap, size_t i)
+static json_t *mapping_object(const struct capstore_cap *cap, size_t i,
+                              const struct capstore_region *region)
 {
     struct capstore_mapping mapping = capstore_image_mapping(cap, i);
-    struct capstore_bytes root = capstore_image_mapping_step(cap, i, 0);
-    struct capstore_slot slot;
-    bool pinned = find_slot(cap, CAPSTORE_TABLE_PINNED, root, &slot);
-    bool found = pinned || find_slot(cap, CAPSTORE_TABLE_INITIAL, root, &slot);
     json_t *source = json_array();
     for (size_t step = 0; step < mapping.steps; step++) {
         source = out_append(source, out_key(capstore_image_mapping_step(cap, i, step)));
     }
     return json_pack("{s:o, s:o, s:b, s:o, s:o*}", "start", out_address(mapping.start), "size",
-                     out_address(mapping.size), "read_only", pinned, "source", source, "cap_hash",
-                     found && mapping.steps == 1 ? out_hash(&slot.cap_hash) : NULL);
+                     out_address(mapping.size), "read_only", region->read_only, "source", source,
+                     "cap_hash", region->has_slot ? out_hash(&region->slot.cap_hash) : NULL);
+}
+
+/* NULL without memory. */
+static json_t *mapping_array(const struct capstore_cap *cap)
+{
+    struct capstore_region *regions;
+    if (capstore_image_regions(cap, &regions) != CAPSTORE_OK) {
+        return NULL;
+    }
+    json_t *mappings = json_array();
+    for (size_t i = 0; i < capstore_image_counts(cap).mappings; i++) {
+        mappings = out_append(mappings, mapping_object(cap, i, &regions[i]));
+    }
+    free(regions);
+    return mappings;
 }
 
 static json_t *slot_array(const struct capstore_cap *cap, enum capstore_table table)
@@ -132,13 +113,9 @@ static json_t *image_members(const struct capstore_cap *cap)
         struct capstore_endpoint endpoint = capstore_image_endpoint(cap, i);
         endpoints = out_append(endpoints, endpoint_object(&endpoint));
     }
-    json_t *mappings = json_array();
-    for (size_t i = 0; i < counts.mappings; i++) {
-        mappings = out_append(mappings, mapping_object(cap, i));
-    }
     return json_pack(
         "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "code", region, "endpoints", endpoints,
-        "mappings", mappings, "pinned", slot_array(cap, CAPSTORE_TABLE_PINNED), "initial",
+        "mappings", mapping_array(cap), "pinned", slot_array(cap, CAPSTORE_TABLE_PINNED), "initial",
         slot_array(cap, CAPSTORE_TABLE_INITIAL), "yield_receiver_slot",
         capstore_image_yield_receiver(cap, &receiver) ? out_key(receiver) : json_null(),
         "gas_slots", key_array(cap, counts.gas_slots, capstore_image_gas_slot), "quota_slots",

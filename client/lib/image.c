@@ -1,7 +1,10 @@
 /* Image caps as a runtime reads them: code, the two questions, and the lists. */
 #include <capstore/cap.h>
 
+#include <stdlib.h>
+
 #include "client/lib/internal.h"
+#include "lib/cap/layout.h"
 
 bool capstore_image_code(const struct capstore_cap *cap, uint64_t *ret_address,
                          struct capstore_bytes *ret_code)
@@ -107,6 +110,47 @@ struct capstore_slot capstore_image_slot(const struct capstore_cap *cap, enum ca
     cap_image_slot_at(table == CAPSTORE_TABLE_PINNED ? &cap->image.pinned : &cap->image.initial, i,
                       &slot);
     return (struct capstore_slot){client_bytes(slot.key), client_hash(&slot.cap_hash)};
+}
+
+static struct capstore_region region_of(const struct cap_image_view *view,
+                                        const struct cap_placed *placed)
+{
+    struct cap_mapping mapping;
+    enum cap_table table;
+    struct cap_slot slot;
+    struct capstore_region region = {
+        .start = placed->start, .end = placed->end, .read_only = placed->read_only};
+    cap_mapping_at(&view->mappings, placed->index, &mapping);
+    region.has_slot = cap_image_mapping_memory(view, &mapping, &table, &slot);
+    if (region.has_slot) {
+        region.table = table == CAP_TABLE_PINNED ? CAPSTORE_TABLE_PINNED : CAPSTORE_TABLE_INITIAL;
+        region.slot = (struct capstore_slot){client_bytes(slot.key), client_hash(&slot.cap_hash)};
+    }
+    return region;
+}
+
+enum capstore_error capstore_image_regions(const struct capstore_cap *cap,
+                                           struct capstore_region **ret_regions)
+{
+    if (cap->kind != CAP_KIND_IMAGE || cap->image.mappings.count == 0) {
+        *ret_regions = NULL;
+        return CAPSTORE_OK;
+    }
+    struct cap_layout layout;
+    enum cap_error error = cap_layout_make(&cap->image, &layout);
+    if (error != CAP_OK) {
+        return client_public(error);
+    }
+    struct capstore_region *regions = calloc(layout.count, sizeof(*regions));
+    for (size_t i = 0; regions != NULL && i < layout.count; i++) {
+        regions[layout.mappings[i].index] = region_of(&cap->image, &layout.mappings[i]);
+    }
+    cap_layout_free(&layout);
+    if (regions == NULL) {
+        return CAPSTORE_E_NO_MEMORY;
+    }
+    *ret_regions = regions;
+    return CAPSTORE_OK;
 }
 
 bool capstore_image_yield_receiver(const struct capstore_cap *cap, struct capstore_bytes *ret_key)

@@ -53,6 +53,18 @@ class Vectors(SystemTest):
         self.fetch(d, vector)
         for data in vector["data"]:
             self.fetch(d, data)
+        self.read_only(d, vector)
+
+    def read_only(self, d, vector):
+        """Whether memory at an address is read-only, by the tool and by the daemon."""
+        if "mapping_is_pinned" not in vector:
+            return
+        shown = self.ok(d.capctl("show", vector["cap_hash"]))["mappings"]
+        explained = d.admin("cap.explain", hash=vector["cap_hash"])["image"]["mappings"]
+        for mappings in (shown, explained):
+            for address, pinned in vector["mapping_is_pinned"]:
+                found = {m["read_only"] for m in mappings if int(m["start"], 16) % 2**32 == int(address, 16)}
+                self.assertEqual(found or {False}, {pinned}, address)
 
     def fetch(self, d, wanted):
         out = self.root / "body"

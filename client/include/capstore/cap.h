@@ -149,6 +149,24 @@ struct capstore_slot {
 struct capstore_slot capstore_image_slot(const struct capstore_cap *cap, enum capstore_table table,
                                          size_t i);
 
+/* Where a mapping lies in a runtime's memory, and what is behind it. */
+struct capstore_region {
+    uint64_t start;
+    uint64_t end;              /* the last address there is where start + size overflows */
+    bool read_only;            /* as capstore_image_mapping_read_only says of its start */
+    bool has_slot;             /* false: only a runtime knows what is behind it */
+    enum capstore_table table; /* of the slot whose Data cap is behind it: the one that the last */
+    struct capstore_slot slot; /* step of the source path names */
+};
+
+/*
+ * The regions of all mappings, in the order of the list: region i is that of mapping i. For a Data
+ * cap there are none, and *ret_regions is NULL. Release with free(); keys live as long as the cap.
+ * CAPSTORE_E_NO_MEMORY. Cost: O(n log n) in the mappings.
+ */
+enum capstore_error capstore_image_regions(const struct capstore_cap *cap,
+                                           struct capstore_region **ret_regions);
+
 /* The slot that receives yields: true and its key, or false when there is none. */
 bool capstore_image_yield_receiver(const struct capstore_cap *cap, struct capstore_bytes *ret_key);
 

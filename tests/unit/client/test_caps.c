@@ -99,6 +99,17 @@ static void test_image(void **state)
     assert_true(read_only);
     assert_int_equal(capstore_image_mapping_read_only(cap, CAPSTORE_DATA_BASE + 1, &read_only),
                      CAPSTORE_E_NOT_FOUND);
+
+    struct capstore_region *regions;
+    struct capstore_mapping mapping = capstore_image_mapping(cap, 0);
+    assert_int_equal(capstore_image_regions(cap, &regions), CAPSTORE_OK);
+    assert_true(regions[0].start == mapping.start);
+    assert_true(regions[0].end == mapping.start + mapping.size);
+    assert_true(regions[0].read_only);
+    assert_true(regions[0].has_slot);
+    assert_int_equal(regions[0].table, CAPSTORE_TABLE_PINNED);
+    assert_true(capstore_hash_equal(&regions[0].slot.cap_hash, &pinned[0]));
+    free(regions);
     capstore_cap_free(cap);
 }
 
