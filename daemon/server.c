@@ -24,6 +24,7 @@
 
 #include "daemon/admin/admin.h"
 #include "daemon/admin/level.h"
+#include "daemon/admin/limits.h"
 #include "daemon/core/ledger.h"
 #include "daemon/core/oserror.h"
 #include "daemon/core/sd.h"
@@ -148,6 +149,7 @@ static void on_tick(uv_timer_t *timer)
     struct server *server = timer->data;
     uint64_t now = env_monotonic_us(server->context.env);
     hub_tick(&server->hub);
+    admin_tick(server->admin);
     for (size_t i = 0; i < server->listener_count; i++) {
         listener_resume(server->listeners[i]);
     }

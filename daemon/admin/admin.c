@@ -1,9 +1,9 @@
 /*
- * The listener and the jobs of the admin socket.
+ * The listener of the admin socket, and its life.
  *
  * Accepting uses the descriptor directly, so that a peer over the limit can be told so and closed
- * before anything is allocated for it. When the process has no descriptors left, accepting rests
- * for a moment instead of turning the loop in vain.
+ * before anything is allocated for it. When the process has no descriptors left, accepting pauses
+ * for a moment instead of spinning.
  */
 #include "daemon/admin/admin.h"
 
@@ -13,85 +13,10 @@
 #include <unistd.h>
 
 #include "daemon/admin/connection.h"
+#include "daemon/admin/limits.h"
 
 #define ACCEPTS_PER_TURN 8
 #define BACKOFF_MS       100
-
-/* --- Jobs ------------------------------------------------------------------------------------- */
-
-void admin_job_free(struct admin_job *job)
-{
-    jsonrpc_request_free(&job->request);
-    admin_call_free(&job->call);
-    cap_buf_free(&job->line);
-    free(job);
-}
-
-static void start_jobs(struct admin *admin);
-
-/* On a worker: touches the job's request, call and answer only. */
-static void on_work(uv_work_t *work)
-{
-    admin_job_run(work->data);
-}
-
-static void on_work_done(uv_work_t *work, int status)
-{
-    struct admin_job *job = work->data;
-    struct admin *admin = job->admin;
-    job->running = false;
-    admin->running--;
-    if (status != 0 && !job->call.error.reason) {
-        admin_error_cap(&job->call.error, CAP_E_CANCELLED);
-    }
-    admin_connection_finish(job);
-    start_jobs(admin);
-}
-
-static void start_jobs(struct admin *admin)
-{
-    while (admin->jobs && admin->running < ADMIN_JOBS_MAX) {
-        struct admin_job *job = admin->jobs;
-        admin->jobs = job->next;
-        job->next = NULL;
-        job->work.data = job;
-        if (uv_queue_work(&admin->rooms.shard->loop, &job->work, on_work, on_work_done) != 0) {
-            admin_error_cap(&job->call.error, CAP_E_NO_MEMORY);
-            admin_connection_finish(job);
-            continue;
-        }
-        job->running = true;
-        admin->running++;
-    }
-}
-
-void admin_job_submit(struct admin_job *job)
-{
-    struct admin_job **at = &job->admin->jobs;
-    while (*at) {
-        at = &(*at)->next;
-    }
-    *at = job;
-    start_jobs(job->admin);
-}
-
-void admin_job_abandon(struct admin_job *job)
-{
-    job->connection = NULL;
-    if (job->running) {
-        (void)uv_cancel((uv_req_t *)&job->work);
-        return;
-    }
-    struct admin_job **at = &job->admin->jobs;
-    while (*at && *at != job) {
-        at = &(*at)->next;
-    }
-    if (!*at) {
-        return;
-    }
-    *at = job->next;
-    admin_job_free(job);
-}
 
 /* --- Accepting -------------------------------------------------------------------------------- */
 
@@ -108,7 +33,7 @@ static void refuse(int fd, enum cap_error reason)
     close(fd);
 }
 
-enum cap_error admin_adopt(struct admin *admin, int fd)
+static enum cap_error adopt(struct admin *admin, int fd)
 {
     if (admin->figures.connections >= ADMIN_CONNECTIONS_MAX) {
         refuse(fd, CAP_E_TOO_MANY_CONNECTIONS);
@@ -135,7 +60,7 @@ static void on_connectable(uv_poll_t *poll, int status, int events)
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
         int fd = accept4(admin->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
-            enum cap_error error = admin_adopt(admin, fd);
+            enum cap_error error = adopt(admin, fd);
             if (error != CAP_OK) {
                 log_event(&admin->rooms.context->log, LOG_LEVEL_WARNING, log_name("admin_refused"),
                           log_error(error));
@@ -158,15 +83,17 @@ static void on_connectable(uv_poll_t *poll, int status, int events)
 enum cap_error admin_start(const struct admin_rooms *rooms, int listen_fd,
                            const struct admin_group *operators, struct admin **ret_admin)
 {
-    struct admin *admin = calloc(1, sizeof *admin);
-    if (!admin) {
+    struct admin *admin = calloc(1, sizeof(*admin));
+    if (admin == NULL) {
         return CAP_E_NO_MEMORY;
     }
     admin->rooms = *rooms;
     admin->listen_fd = listen_fd;
     admin->operators = *operators;
+    LIST_INIT(&admin->connections);
+    admin_jobs_init(&admin->jobs, &rooms->shard->loop);
     admin->figures.connections_limit = ADMIN_CONNECTIONS_MAX;
-    /* jansson seeds its tables on first use; do it before workers are there. */
+    /* jansson seeds its tables on first use; that must not happen in two threads. */
     json_object_seed(0);
     if (uv_poll_init(&rooms->shard->loop, &admin->listener, listen_fd) != 0) {
         free(admin);
@@ -189,14 +116,21 @@ static void on_listener_closed(uv_handle_t *handle)
 
 void admin_stop(struct admin *admin)
 {
-    if (!admin || admin->stopped) {
+    if (admin == NULL || admin->stopped) {
         return;
     }
     admin->stopped = true;
     uv_close((uv_handle_t *)&admin->listener, on_listener_closed);
     uv_close((uv_handle_t *)&admin->backoff, NULL);
-    while (admin->connections) {
-        admin_connection_close(admin->connections);
+    while (!LIST_EMPTY(&admin->connections)) {
+        admin_connection_close(LIST_FIRST(&admin->connections));
+    }
+}
+
+void admin_tick(struct admin *admin)
+{
+    if (admin != NULL) {
+        admin_connections_tick(admin);
     }
 }
 
@@ -207,5 +141,5 @@ void admin_free(struct admin *admin)
 
 void admin_figures(const struct admin *admin, struct admin_figures *ret_figures)
 {
-    *ret_figures = admin ? admin->figures : (struct admin_figures){0};
+    *ret_figures = admin != NULL ? admin->figures : (struct admin_figures){0};
 }

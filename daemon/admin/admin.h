@@ -3,17 +3,13 @@
  *
  * Loop thread only. Bounds: ADMIN_CONNECTIONS_MAX connections; of each, one line of input, one
  * command at a time, and one answer that waits for the socket: while one waits, nothing is read.
- * ADMIN_JOBS_MAX commands are on workers at once, the others queue, one per connection. A command
- * may outlive its connection; its answer is then dropped.
+ * ADMIN_JOBS_MAX commands are in threads at once, the others queue, one per connection. A command
+ * may outlive its connection; its answer is then dropped. The numbers are in limits.h.
  */
 #ifndef DAEMON_ADMIN_ADMIN_H
 #define DAEMON_ADMIN_ADMIN_H
 
 #include "daemon/admin/gauges.h"
-
-#define ADMIN_CONNECTIONS_MAX 16u
-#define ADMIN_JOBS_MAX        2u
-#define ADMIN_TURN_MAX        16u /* commands of one connection in one turn of the loop */
 
 struct admin;
 struct admin_figures;
@@ -36,11 +32,9 @@ void admin_stop(struct admin *admin);
 /* After admin_stop and the loop. NULL is fine. */
 void admin_free(struct admin *admin);
 
-/*
- * Serves a connected Unix socket, as if it had been accepted; the fd is taken over in every case.
- * CAP_E_TOO_MANY_CONNECTIONS (told to the peer), CAP_E_IO, CAP_E_NO_MEMORY.
- */
-enum cap_error admin_adopt(struct admin *admin, int fd);
+/* Closes connections that have been idle, or do not read, for too long; about ten times a second.
+ * NULL is fine. */
+void admin_tick(struct admin *admin);
 
 /* The present values; all zero for NULL. */
 void admin_figures(const struct admin *admin, struct admin_figures *ret_figures);

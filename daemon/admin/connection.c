@@ -3,35 +3,43 @@
  * answer goes out at once; then the next line.
  *
  * What holds a connection up, and what then happens:
- * - a job on a worker, or waiting for one: nothing is read until it is answered;
+ * - a job in a thread, or waiting for one: nothing is read until it is answered, and no bound of
+ *   time is on the peer;
  * - an answer that the socket does not take: nothing is read until it is out; progress_ms bounds
- * it;
+ *   that;
  * - ADMIN_TURN_MAX commands in one go: the rest waits for the next turn of the loop;
  * - the peer has shut down its side: what it asked is answered, then the connection closes.
  *
  * Failures: no memory, a broken socket or a timeout close the connection; a wrong line is answered
- * with an error and leaves it usable. The idle timer counts from the last whole line, so that a
- * line which never ends does not keep a connection.
+ * with an error and leaves it usable; a client that greets in the protocol of the other socket is
+ * told so in that protocol. Idle time counts from the last whole line, so that a line which never
+ * ends does not keep a connection.
  */
 #include "daemon/admin/connection.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+#include "daemon/admin/limits.h"
+#include "proto/frame.h"
+#include "proto/message.h"
 
 #define INPUT_SIZE  16384u
 #define OUTPUT_KEEP 65536u /* an output buffer beyond it is given back when it is empty */
 
 struct admin_connection {
     struct admin *admin;
-    struct admin_connection *next;
+    LIST_ENTRY(admin_connection) link;
     struct peer peer;
     enum admin_level level;
     uv_pipe_t pipe;
-    uv_timer_t timeout;
-    uv_timer_t turn; /* goes on in the next turn of the loop */
+    uint64_t deadline_us; /* monotonic; 0: none */
+    uv_timer_t turn;      /* goes on in the next turn of the loop */
     unsigned open_handles;
     bool closing;
     bool reading;
+    bool heard;   /* something has come */
     bool at_end;  /* the peer sends no more */
     bool writing; /* `output` is with libuv */
     uv_write_t write;
@@ -57,38 +65,20 @@ static void on_closed(uv_handle_t *handle)
     free(connection);
 }
 
-static void unlink_connection(struct admin_connection *connection)
-{
-    struct admin_connection **at = &connection->admin->connections;
-    while (*at && *at != connection) {
-        at = &(*at)->next;
-    }
-    if (!*at) {
-        return;
-    }
-    *at = connection->next;
-    connection->admin->figures.connections--;
-}
-
 void admin_connection_close(struct admin_connection *connection)
 {
     if (connection->closing) {
         return;
     }
     connection->closing = true;
-    unlink_connection(connection);
-    if (connection->job) {
+    LIST_REMOVE(connection, link);
+    connection->admin->figures.connections--;
+    if (connection->job != NULL) {
         admin_job_abandon(connection->job);
     }
     connection->job = NULL;
     uv_close((uv_handle_t *)&connection->pipe, on_closed);
-    uv_close((uv_handle_t *)&connection->timeout, on_closed);
     uv_close((uv_handle_t *)&connection->turn, on_closed);
-}
-
-struct admin_connection *admin_connection_next(struct admin_connection *connection)
-{
-    return connection->next;
 }
 
 /* --- Time ------------------------------------------------------------------------------------- */
@@ -96,9 +86,17 @@ struct admin_connection *admin_connection_next(struct admin_connection *connecti
 static void append_error(struct admin_connection *connection, enum cap_error error);
 static void send_output(struct admin_connection *connection);
 
-static void on_timeout(uv_timer_t *timer)
+/* Sets the bound of what the peer owes now: to read on, to ask, or nothing while a command runs. */
+static void arm(struct admin_connection *connection)
 {
-    struct admin_connection *connection = timer->data;
+    const struct context *context = connection->admin->rooms.context;
+    uint64_t ms = connection->writing ? context->config.progress_ms : context->config.idle_ms;
+    bool owes = connection->writing || connection->job == NULL;
+    connection->deadline_us = ms > 0 && owes ? env_monotonic_us(context->env) + ms * 1000 : 0;
+}
+
+static void expire(struct admin_connection *connection)
+{
     if (!connection->writing) {
         append_error(connection, CAP_E_IDLE_TIMEOUT);
         send_output(connection);
@@ -106,14 +104,16 @@ static void on_timeout(uv_timer_t *timer)
     admin_connection_close(connection);
 }
 
-/* A command under way has no bound of its own: it is ours to finish. */
-static void arm(struct admin_connection *connection)
+void admin_connections_tick(struct admin *admin)
 {
-    const struct config *config = &connection->admin->rooms.context->config;
-    uint64_t ms = connection->writing ? config->progress_ms : config->idle_ms;
-    uv_timer_stop(&connection->timeout);
-    if (ms > 0 && (connection->writing || !connection->job)) {
-        uv_timer_start(&connection->timeout, on_timeout, ms, 0);
+    uint64_t now_us = env_monotonic_us(admin->rooms.context->env);
+    struct admin_connection *connection = LIST_FIRST(&admin->connections);
+    while (connection != NULL) {
+        struct admin_connection *next = LIST_NEXT(connection, link);
+        if (connection->deadline_us != 0 && now_us >= connection->deadline_us) {
+            expire(connection);
+        }
+        connection = next;
     }
 }
 
@@ -187,10 +187,11 @@ static void send_output(struct admin_connection *connection)
 static void audit(struct context *context, const struct admin_job *job)
 {
     const struct admin_method *method = job->call.method;
-    if (!method || method->level == ADMIN_OBSERVE) {
+    if (method == NULL || method->level == ADMIN_OBSERVE) {
         return;
     }
-    char *params = job->request.params ? json_dumps(job->request.params, JSON_COMPACT) : NULL;
+    char *params =
+        job->request.params != NULL ? json_dumps(job->request.params, JSON_COMPACT) : NULL;
     const char *outcome = job->succeeded ? "ok" : job->call.error.reason;
     enum log_level level = context->log.level;
     if (level < LOG_LEVEL_INFO) {
@@ -199,27 +200,9 @@ static void audit(struct context *context, const struct admin_job *job)
     log_event(&context->log, LOG_LEVEL_INFO, log_name("admin_audit"),
               log_text("method", method->name), log_text("peer", job->call.peer.text),
               log_text("level", admin_level_name(job->call.level)), log_text("outcome", outcome),
-              log_text("params", params ? params : "{}"));
+              log_text("params", params != NULL ? params : "{}"));
     context->log.level = level;
     free(params);
-}
-
-static enum cap_error write_answer(struct admin_job *job, json_t *result)
-{
-    if (!job->request.id) {
-        return CAP_OK;
-    }
-    return jsonrpc_reply(job->request.id, result, &job->call.error, &job->line);
-}
-
-/* Writing out a megabyte of JSON takes longer than the loop may take: it is the worker's part. */
-void admin_job_run(struct admin_job *job)
-{
-    json_t *result = admin_call_run(&job->call);
-    job->ran = true;
-    job->succeeded = result != NULL;
-    job->failed = write_answer(job, result);
-    json_decref(result);
 }
 
 /* Answers a job and frees it. The connection is then free for the next one. */
@@ -230,13 +213,13 @@ static void answer(struct admin_job *job)
         job->admin->figures.failures++;
     }
     audit(job->admin->rooms.context, job);
-    if (!connection) {
+    if (connection == NULL) {
         admin_job_free(job);
         return;
     }
     connection->job = NULL;
     if (!job->ran) {
-        job->failed = write_answer(job, NULL);
+        admin_job_refuse(job);
     }
     enum cap_error error = job->failed;
     /* The job's line becomes the output, which is empty: a megabyte is not copied. */
@@ -252,11 +235,12 @@ static void answer(struct admin_job *job)
     arm(connection);
 }
 
-void admin_connection_finish(struct admin_job *job)
+/* The connection goes on in the next turn of the loop. */
+static void on_job_done(struct admin_job *job)
 {
     struct admin_connection *connection = job->connection;
     answer(job);
-    if (connection && !connection->closing) {
+    if (connection != NULL && !connection->closing) {
         uv_timer_start(&connection->turn, on_turn, 0, 0);
     }
 }
@@ -264,8 +248,8 @@ void admin_connection_finish(struct admin_job *job)
 static void take_line(struct admin_connection *connection, struct cap_bytes line)
 {
     struct admin *admin = connection->admin;
-    struct admin_job *job = calloc(1, sizeof *job);
-    if (!job) {
+    struct admin_job *job = calloc(1, sizeof(*job));
+    if (job == NULL) {
         admin_connection_close(connection);
         return;
     }
@@ -283,7 +267,10 @@ static void take_line(struct admin_connection *connection, struct cap_bytes line
     } else if (!admin_call_begin(&job->call, job->request.method, job->request.params)) {
         answer(job);
     } else if (job->call.method->in_worker) {
-        admin_job_submit(job);
+        admin_job_submit(&admin->jobs, job, on_job_done);
+        if (!connection->closing) {
+            arm(connection);
+        }
     } else {
         admin_job_run(job);
         answer(job);
@@ -312,6 +299,42 @@ static void on_alloc(uv_handle_t *handle, size_t wanted, uv_buf_t *ret_buf)
     *ret_buf = uv_buf_init((char *)connection->input, INPUT_SIZE);
 }
 
+/*
+ * Whether a client took this socket for one of --listen: a frame begins with its length, whose
+ * fourth byte is zero, and no JSON text has a zero byte.
+ */
+static bool is_client_protocol(struct cap_bytes input)
+{
+    return input.len >= 4 && input.data[3] == 0;
+}
+
+/* Answers in the client's protocol; as far as the socket takes it at once. */
+static void turn_client_away(struct admin_connection *connection)
+{
+    static const char text[] = "this is the admin socket of capstored; clients connect to an "
+                               "address of --listen";
+    const char *name = cap_error_name(CAP_E_UNSUPPORTED_VERSION);
+    const struct proto_error m = {
+        .code = (uint16_t)-CAP_E_UNSUPPORTED_VERSION,
+        .name = {(const uint8_t *)name, strlen(name)},
+        .message = {(const uint8_t *)text, sizeof(text) - 1},
+    };
+    struct cap_buf payload = {0};
+    uint8_t header[PROTO_FRAME_HEADER_SIZE];
+    log_event(&connection->admin->rooms.context->log, LOG_LEVEL_WARNING, log_name("admin_refused"),
+              log_text("peer", connection->peer.text), log_text("message", text));
+    if (proto_error_encode(&m, &payload) == CAP_OK) {
+        proto_frame_encode(&(struct proto_frame){.len = (uint32_t)payload.len, .type = PROTO_ERROR},
+                           header);
+        if (cap_buf_append(&connection->output, header, sizeof(header)) == CAP_OK &&
+            cap_buf_append(&connection->output, payload.data, payload.len) == CAP_OK) {
+            send_output(connection);
+        }
+    }
+    cap_buf_free(&payload);
+    admin_connection_close(connection);
+}
+
 static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 {
     struct admin_connection *connection = stream->data;
@@ -326,6 +349,11 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
         connection->at_end = true;
     } else {
         connection->pending = (struct cap_bytes){(const uint8_t *)buf->base, (size_t)len};
+        if (!connection->heard && is_client_protocol(connection->pending)) {
+            turn_client_away(connection);
+            return;
+        }
+        connection->heard = true;
     }
     pump(connection);
 }
@@ -351,8 +379,8 @@ static void set_reading(struct admin_connection *connection)
     }
 }
 
-/* Takes lines until the input is used up, something holds the connection up, or it is its turn to
- * rest. */
+/* Takes lines until the input is used up, something holds the connection up, or its turn is over.
+ */
 static void take_lines(struct admin_connection *connection)
 {
     for (unsigned taken = 0; !is_held_up(connection); taken++) {
@@ -398,13 +426,14 @@ static void pump(struct admin_connection *connection)
 /* All that can fail and needs no loop. */
 static enum cap_error prepare(struct admin *admin, int fd, struct admin_connection **ret)
 {
-    struct admin_connection *connection = calloc(1, sizeof *connection);
-    if (!connection) {
+    struct admin_connection *connection = calloc(1, sizeof(*connection));
+    if (connection == NULL) {
         return CAP_E_NO_MEMORY;
     }
     connection->admin = admin;
     connection->reader = jsonrpc_reader_new(JSONRPC_LINE_MAX);
-    enum cap_error error = connection->reader ? peer_of(fd, &connection->peer) : CAP_E_NO_MEMORY;
+    enum cap_error error =
+        connection->reader != NULL ? peer_of(fd, &connection->peer) : CAP_E_NO_MEMORY;
     if (error == CAP_OK) {
         bool complete = false;
         error = admin_level_read(fd, &connection->peer, &admin->operators, &connection->level,
@@ -435,15 +464,12 @@ enum cap_error admin_connection_open(struct admin *admin, int fd)
         return error;
     }
     uv_loop_t *loop = &admin->rooms.shard->loop;
-    uv_timer_init(loop, &connection->timeout);
     uv_timer_init(loop, &connection->turn);
     uv_pipe_init(loop, &connection->pipe, 0);
-    connection->timeout.data = connection;
     connection->turn.data = connection;
     connection->pipe.data = connection;
-    connection->open_handles = 3;
-    connection->next = admin->connections;
-    admin->connections = connection;
+    connection->open_handles = 2;
+    LIST_INSERT_HEAD(&admin->connections, connection, link);
     admin->figures.connections++;
     if (uv_pipe_open(&connection->pipe, fd) != 0) {
         close(fd);

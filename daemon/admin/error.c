@@ -22,31 +22,31 @@ void admin_error_set(struct admin_error *ret, enum admin_reason reason)
 {
     const struct reason *row = &reasons[reason];
     *ret = (struct admin_error){.code = row->code, .reason = row->name, .retry = row->retry};
-    snprintf(ret->message, sizeof ret->message, "%s", row->message);
-    snprintf(ret->hint, sizeof ret->hint, "%s", row->hint);
+    snprintf(ret->message, sizeof(ret->message), "%s", row->message);
+    snprintf(ret->hint, sizeof(ret->hint), "%s", row->hint);
 }
 
 void admin_error_param(struct admin_error *ret, enum admin_reason reason, const char *param,
                        const char *format, ...)
 {
     admin_error_set(ret, reason);
-    snprintf(ret->param, sizeof ret->param, "%s", param);
+    snprintf(ret->param, sizeof(ret->param), "%s", param);
     va_list args;
     va_start(args, format);
-    vsnprintf(ret->message, sizeof ret->message, format, args);
+    vsnprintf(ret->message, sizeof(ret->message), format, args);
     va_end(args);
 }
 
 /* Failures whose cause may go away by itself. */
-static bool is_passing(enum cap_error error)
+static bool is_transient(enum cap_error error)
 {
-    static const enum cap_error passing[] = {
+    static const enum cap_error transient[] = {
         CAP_E_NO_MEMORY,         CAP_E_READERS_FULL, CAP_E_DISK_FULL,
         CAP_E_TOO_MANY_REQUESTS, CAP_E_MEMORY_LIMIT, CAP_E_TOO_MANY_CONNECTIONS,
         CAP_E_TIMED_OUT,         CAP_E_DRAINING,     CAP_E_CANCELLED,
     };
-    for (size_t i = 0; i < sizeof passing / sizeof passing[0]; i++) {
-        if (passing[i] == error) {
+    for (size_t i = 0; i < sizeof(transient) / sizeof(transient[0]); i++) {
+        if (transient[i] == error) {
             return true;
         }
     }
@@ -56,10 +56,10 @@ static bool is_passing(enum cap_error error)
 void admin_error_cap(struct admin_error *ret, enum cap_error error)
 {
     *ret = (struct admin_error){
-        .code = -(int)error, .reason = cap_error_name(error), .retry = is_passing(error)};
-    snprintf(ret->message, sizeof ret->message, "%s", cap_error_text(error));
+        .code = -(int)error, .reason = cap_error_name(error), .retry = is_transient(error)};
+    snprintf(ret->message, sizeof(ret->message), "%s", cap_error_text(error));
     if (ret->retry) {
-        snprintf(ret->hint, sizeof ret->hint, "retry later");
+        snprintf(ret->hint, sizeof(ret->hint), "retry later");
     }
 }
 
@@ -67,15 +67,16 @@ json_t *admin_error_json(const struct admin_error *error)
 {
     /* A message may quote the peer's own words cut in the middle of a character. */
     json_t *message = json_string(error->message);
-    if (!message) {
+    if (message == NULL) {
         message = json_string("the call is wrong (its words are cut)");
     }
     json_t *data = json_pack("{s:s, s:b}", "reason", error->reason, "retry", (int)error->retry);
-    if (data && error->hint[0] && json_object_set_new(data, "hint", json_string(error->hint))) {
+    if (data != NULL && error->hint[0] != '\0' &&
+        json_object_set_new(data, "hint", json_string(error->hint)) != 0) {
         goto fail;
     }
     /* A param name of the peer's that was cut is no text any more: left out. */
-    if (data && error->param[0]) {
+    if (data != NULL && error->param[0] != '\0') {
         (void)json_object_set_new(data, "param", json_string(error->param));
     }
     return json_pack("{s:i, s:o, s:o}", "code", error->code, "message", message, "data", data);

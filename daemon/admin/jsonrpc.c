@@ -18,8 +18,8 @@ struct jsonrpc_reader {
 
 struct jsonrpc_reader *jsonrpc_reader_new(size_t max_line)
 {
-    struct jsonrpc_reader *reader = calloc(1, sizeof *reader);
-    if (reader) {
+    struct jsonrpc_reader *reader = calloc(1, sizeof(*reader));
+    if (reader != NULL) {
         reader->max_line = max_line;
     }
     return reader;
@@ -27,7 +27,7 @@ struct jsonrpc_reader *jsonrpc_reader_new(size_t max_line)
 
 void jsonrpc_reader_free(struct jsonrpc_reader *reader)
 {
-    if (!reader) {
+    if (reader == NULL) {
         return;
     }
     cap_buf_free(&reader->line);
@@ -53,8 +53,8 @@ static bool is_blank(const struct cap_buf *line)
 static enum jsonrpc_event take(struct jsonrpc_reader *reader, struct cap_bytes *input)
 {
     const uint8_t *newline = memchr(input->data, '\n', input->len);
-    size_t len = newline ? (size_t)(newline - input->data) : input->len;
-    size_t used = newline ? len + 1 : len;
+    size_t len = newline != NULL ? (size_t)(newline - input->data) : input->len;
+    size_t used = newline != NULL ? len + 1 : len;
     if (reader->skipping) {
         reader->skipping = newline == NULL;
         consume(input, used);
@@ -70,7 +70,7 @@ static enum jsonrpc_event take(struct jsonrpc_reader *reader, struct cap_bytes *
         return JSONRPC_NO_MEMORY;
     }
     consume(input, used);
-    return newline ? JSONRPC_LINE : JSONRPC_MORE;
+    return newline != NULL ? JSONRPC_LINE : JSONRPC_MORE;
 }
 
 enum jsonrpc_event jsonrpc_reader_feed(struct jsonrpc_reader *reader, struct cap_bytes *input,
@@ -150,10 +150,10 @@ static const char *wrong_member(const json_t *root)
 {
     const char *version = json_string_value(json_object_get(root, "jsonrpc"));
     const json_t *id = json_object_get(root, "id");
-    if (!version || strcmp(version, "2.0") != 0) {
+    if (version == NULL || strcmp(version, "2.0") != 0) {
         return "jsonrpc must be \"2.0\"";
     }
-    if (id && !is_id(id)) {
+    if (id != NULL && !is_id(id)) {
         return "id must be a string, an integer or null";
     }
     if (!json_is_string(json_object_get(root, "method"))) {
@@ -171,16 +171,16 @@ static bool read_request(struct jsonrpc_request *request, struct admin_error *re
     }
     const char *wrong = wrong_member(request->root);
     json_t *params = json_object_get(request->root, "params");
-    if (wrong) {
+    if (wrong != NULL) {
         admin_error_set(ret_error, ADMIN_INVALID_REQUEST);
-        snprintf(ret_error->message, sizeof ret_error->message, "%s", wrong);
-        if (!request->id) {
+        snprintf(ret_error->message, sizeof(ret_error->message), "%s", wrong);
+        if (request->id == NULL) {
             request->id = json_null();
         }
         return false;
     }
     request->method = json_string_value(json_object_get(request->root, "method"));
-    if (params && !json_is_object(params)) {
+    if (params != NULL && !json_is_object(params)) {
         admin_error_set(ret_error, ADMIN_PARAMS_NOT_BY_NAME);
         return false;
     }
@@ -198,11 +198,11 @@ bool jsonrpc_request_parse(struct cap_bytes line, struct jsonrpc_request *ret_re
     }
     json_error_t error;
     json_t *root = json_loadb((const char *)line.data, line.len, JSON_REJECT_DUPLICATES, &error);
-    if (!root) {
+    if (root == NULL) {
         enum admin_reason reason = reason_of(&error);
         admin_error_set(ret_error, reason);
         if (reason == ADMIN_PARSE_ERROR) {
-            snprintf(ret_error->message, sizeof ret_error->message,
+            snprintf(ret_error->message, sizeof(ret_error->message),
                      "the line is not one JSON object: wrong at byte %d", error.position);
         }
         return false;
@@ -239,7 +239,7 @@ static int dump_piece(const char *data, size_t len, void *ctx)
 /* Appends the envelope in one line; on failure `buf` is as it was. Steals `envelope`. */
 static enum cap_error dump_line(json_t *envelope, struct cap_buf *buf)
 {
-    if (!envelope) {
+    if (envelope == NULL) {
         return CAP_E_NO_MEMORY;
     }
     size_t before = buf->len;
@@ -255,19 +255,19 @@ static enum cap_error dump_line(json_t *envelope, struct cap_buf *buf)
 
 static enum cap_error dump_error(json_t *id, const struct admin_error *error, struct cap_buf *buf)
 {
-    return dump_line(json_pack("{s:s, s:O, s:o}", "jsonrpc", "2.0", "id", id ? id : json_null(),
-                               "error", admin_error_json(error)),
+    return dump_line(json_pack("{s:s, s:O, s:o}", "jsonrpc", "2.0", "id",
+                               id != NULL ? id : json_null(), "error", admin_error_json(error)),
                      buf);
 }
 
 enum cap_error jsonrpc_reply(json_t *id, json_t *result, const struct admin_error *error,
                              struct cap_buf *ret_line)
 {
-    if (!result) {
+    if (result == NULL) {
         return dump_error(id, error, ret_line);
     }
     enum cap_error failed = dump_line(json_pack("{s:s, s:O, s:O}", "jsonrpc", "2.0", "id",
-                                                id ? id : json_null(), "result", result),
+                                                id != NULL ? id : json_null(), "result", result),
                                       ret_line);
     if (failed != CAP_E_MESSAGE_TOO_LARGE) {
         return failed;

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/admin/admin.h"
 #include "daemon/admin/explain.h"
 
 /* --- Params ----------------------------------------------------------------------------------- */
@@ -352,7 +351,7 @@ static const struct admin_method methods[] = {
      .run = admin_shutdown},
 };
 
-#define METHOD_COUNT (sizeof methods / sizeof methods[0])
+#define METHOD_COUNT (sizeof(methods) / sizeof(methods[0]))
 
 const struct admin_method *admin_methods(size_t *ret_count)
 {
@@ -375,9 +374,9 @@ const struct admin_method *admin_method_find(const char *name)
 bool admin_call_begin(struct admin_call *call, const char *method, json_t *params)
 {
     call->method = admin_method_find(method);
-    if (!call->method) {
+    if (call->method == NULL) {
         admin_error_set(&call->error, ADMIN_UNKNOWN_METHOD);
-        snprintf(call->error.message, sizeof call->error.message, "there is no method %.100s",
+        snprintf(call->error.message, sizeof(call->error.message), "there is no method %.100s",
                  method);
         return false;
     }
@@ -388,7 +387,7 @@ bool admin_call_begin(struct admin_call *call, const char *method, json_t *param
     if (!admin_params_read(call->method->params, params, call->args, &call->error)) {
         return false;
     }
-    if (call->method->prepare) {
+    if (call->method->prepare != NULL) {
         call->method->prepare(call);
     }
     return true;
@@ -397,7 +396,7 @@ bool admin_call_begin(struct admin_call *call, const char *method, json_t *param
 json_t *admin_call_run(struct admin_call *call)
 {
     json_t *result = call->method->run(call);
-    if (!result && !call->error.reason) {
+    if (result == NULL && call->error.reason == NULL) {
         admin_error_cap(&call->error, CAP_E_NO_MEMORY);
     }
     return result;

@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/admin/admin.h"
 #include "daemon/admin/jsonrpc.h"
+#include "daemon/admin/limits.h"
 #include "daemon/admin/methods.h"
 #include "daemon/admin/reference.h"
 #include "daemon/admin/value.h"
@@ -25,7 +25,7 @@ static bool named_method(struct admin_call *call, const struct admin_method **re
 {
     const struct admin_arg *arg = &call->args[ADMIN_ARG_METHOD];
     *ret_method = arg->given ? admin_method_find(arg->text) : NULL;
-    if (!arg->given || *ret_method) {
+    if (!arg->given || *ret_method != NULL) {
         return true;
     }
     admin_error_param(&call->error, ADMIN_OUT_OF_BOUNDS, "method", "there is no method %s",
@@ -53,11 +53,12 @@ json_t *admin_help(struct admin_call *call)
     struct cap_buf text = {0};
     bool failed = list == NULL;
     for (size_t i = 0; i < count && !failed; i++) {
-        if (one && one != &all[i]) {
+        if (one != NULL && one != &all[i]) {
             continue;
         }
-        failed = !admin_push(list, brief(&all[i])) ||
-                 (one ? admin_help_one(one, &text) : admin_help_line(&all[i], &text)) != CAP_OK;
+        failed =
+            !admin_push(list, brief(&all[i])) ||
+            (one != NULL ? admin_help_one(one, &text) : admin_help_line(&all[i], &text)) != CAP_OK;
     }
     json_t *result = NULL;
     if (failed) {
@@ -76,7 +77,7 @@ json_t *admin_help(struct admin_call *call)
 static json_t *types_json(const char *types)
 {
     json_t *array = json_array();
-    while (array && *types) {
+    while (array != NULL && *types != '\0') {
         size_t len = strcspn(types, " ");
         if (!admin_push(array, json_stringn(types, len))) {
             json_decref(array);
@@ -93,7 +94,7 @@ static json_t *types_json(const char *types)
 static json_t *result_schema(const struct admin_field *fields)
 {
     json_t *properties = json_object();
-    for (; properties && fields->name; fields++) {
+    for (; properties != NULL && fields->name != NULL; fields++) {
         json_t *field =
             json_pack("{s:o, s:s}", "type", types_json(fields->type), "description", fields->doc);
         if (json_object_set_new(properties, fields->name, field) != 0) {
@@ -121,8 +122,8 @@ json_t *admin_schema(struct admin_call *call)
     size_t count = 0;
     const struct admin_method *all = admin_methods(&count);
     json_t *methods = json_object();
-    for (size_t i = 0; methods && i < count; i++) {
-        if (one && one != &all[i]) {
+    for (size_t i = 0; methods != NULL && i < count; i++) {
+        if (one != NULL && one != &all[i]) {
             continue;
         }
         if (json_object_set_new(methods, all[i].name, admin_method_schema(&all[i])) != 0) {

@@ -2,7 +2,6 @@
  * Methods about the daemon. What only the loop may touch is taken by a prepare function into the
  * call's draft or text; the worker adds what the store knows.
  */
-#include "daemon/admin/admin.h"
 #include "daemon/admin/methods.h"
 #include "daemon/admin/metrics.h"
 #include "daemon/admin/value.h"
@@ -115,7 +114,8 @@ json_t *admin_status(struct admin_call *call)
         return fail(call, error);
     }
     json_t *store = store_json(call->store, &counts, &space);
-    int failed = !store || !call->draft || json_object_update(call->draft, store) != 0;
+    int failed =
+        store == NULL || call->draft == NULL || json_object_update(call->draft, store) != 0;
     json_decref(store);
     return failed ? NULL : json_incref(call->draft);
 }
@@ -132,7 +132,7 @@ void admin_metrics_prepare(struct admin_call *call)
 
 json_t *admin_metrics(struct admin_call *call)
 {
-    if (call->error.reason) {
+    if (call->error.reason != NULL) {
         return NULL;
     }
     enum cap_error error = admin_metrics_store(call->store, &call->text);
@@ -161,7 +161,7 @@ json_t *admin_refusals_list(struct admin_call *call)
     int64_t left = call->args[ADMIN_PAGE_LIMIT].integer;
     json_t *list = json_array();
     const struct refusal *refusal = refusals_before(refusals, before);
-    for (; list && refusal && left > 0; left--) {
+    for (; list != NULL && refusal != NULL && left > 0; left--) {
         if (!admin_push(list, refusal_json(refusal))) {
             json_decref(list);
             return NULL;
@@ -171,7 +171,7 @@ json_t *admin_refusals_list(struct admin_call *call)
     }
     return json_pack("{s:o, s:o, s:o}", "refusals", list, "total",
                      admin_value_u64(refusals->last_seq), "cursor",
-                     refusal ? admin_value_u64(before) : json_null());
+                     refusal != NULL ? admin_value_u64(before) : json_null());
 }
 
 /* Users of a TCP client are not known: null. */
@@ -202,7 +202,7 @@ json_t *admin_clients_list(struct admin_call *call)
     size_t left = (size_t)call->args[ADMIN_PAGE_LIMIT].integer;
     bool more = true;
     json_t *list = json_array();
-    while (list && left > 0 && more) {
+    while (list != NULL && left > 0 && more) {
         struct client clients[CLIENTS_STEP];
         size_t max = left < CLIENTS_STEP ? left : CLIENTS_STEP;
         size_t count = hub_clients(call->rooms->hub, after, clients, max, &more);
@@ -228,7 +228,7 @@ json_t *admin_log_set(struct admin_call *call)
     enum log_level wanted = (enum log_level)call->args[ADMIN_LOG_LEVEL].choice;
     json_t *result = json_pack("{s:s, s:s}", "level", log_level_name(wanted), "previous",
                                log_level_name(log->level));
-    if (result) {
+    if (result != NULL) {
         log->level = wanted;
     }
     return result;

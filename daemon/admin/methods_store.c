@@ -102,7 +102,7 @@ static enum cap_error list_step(struct cap_store *store, struct listing *listing
 static json_t *listing_json(const struct listing *listing)
 {
     json_t *caps = json_array();
-    for (size_t i = 0; caps && i < listing->count; i++) {
+    for (size_t i = 0; caps != NULL && i < listing->count; i++) {
         if (!admin_push(caps, info_json(&listing->items[i].hash, &listing->items[i].info))) {
             json_decref(caps);
             caps = NULL;
@@ -116,8 +116,8 @@ json_t *admin_cap_list(struct admin_call *call)
 {
     struct listing listing = {.more = true};
     query_from(call, &listing.query);
-    listing.items = calloc(listing.query.max, sizeof *listing.items);
-    if (!listing.items) {
+    listing.items = calloc(listing.query.max, sizeof(*listing.items));
+    if (listing.items == NULL) {
         return NULL;
     }
     enum cap_error error = CAP_OK;
@@ -151,10 +151,10 @@ static json_t *tables_json(uint8_t tables)
 {
     json_t *array = json_array();
     bool failed = array == NULL;
-    if (tables & CAP_REF_PINNED) {
+    if ((tables & CAP_REF_PINNED) != 0) {
         failed |= !admin_push(array, json_string(cap_table_name(CAP_TABLE_PINNED)));
     }
-    if (tables & CAP_REF_INITIAL) {
+    if ((tables & CAP_REF_INITIAL) != 0) {
         failed |= !admin_push(array, json_string(cap_table_name(CAP_TABLE_INITIAL)));
     }
     if (!failed) {
@@ -167,7 +167,7 @@ static json_t *tables_json(uint8_t tables)
 static json_t *refs_json(const struct cap_ref *refs, size_t count, bool more)
 {
     json_t *array = json_array();
-    for (size_t i = 0; array && i < count; i++) {
+    for (size_t i = 0; array != NULL && i < count; i++) {
         json_t *ref = json_pack("{s:o, s:o}", "cap_hash", admin_value_hash(&refs[i].hash), "tables",
                                 tables_json(refs[i].tables));
         if (!admin_push(array, ref)) {
@@ -205,8 +205,8 @@ static enum cap_error list_refs(const struct admin_call *call, struct cap_ref *r
 json_t *admin_refs_list(struct admin_call *call)
 {
     size_t max = (size_t)call->args[ADMIN_REFS_LIMIT].integer;
-    struct cap_ref *refs = calloc(max, sizeof *refs);
-    if (!refs) {
+    struct cap_ref *refs = calloc(max, sizeof(*refs));
+    if (refs == NULL) {
         return NULL;
     }
     size_t count = 0;

@@ -17,7 +17,7 @@
 static uint64_t field_at(const void *base, size_t offset)
 {
     uint64_t value;
-    memcpy(&value, (const char *)base + offset, sizeof value);
+    memcpy(&value, (const char *)base + offset, sizeof(value));
     return value;
 }
 
@@ -37,7 +37,7 @@ static void counter(struct admin_text *text, const char *series, const char *hel
 {
     char name[96];
     size_t len = strlen(series) - strlen(TOTAL);
-    snprintf(name, sizeof name, "%.*s", (int)len, series);
+    snprintf(name, sizeof(name), "%.*s", (int)len, series);
     family(text, name, "counter", help);
     admin_print(text, "%s %" PRIu64 "\n", series, value);
 }
@@ -76,7 +76,7 @@ static void print_rows(struct admin_text *text, const struct admin_rooms *rooms)
     rows = stats_histogram_rows(&count);
     for (size_t i = 0; i < count; i++) {
         struct histogram copy;
-        memcpy(&copy, (const char *)&rooms->shard->stats + rows[i].offset, sizeof copy);
+        memcpy(&copy, (const char *)&rooms->shard->stats + rows[i].offset, sizeof(copy));
         histogram(text, rows[i].series, rows[i].help, &copy);
     }
     histogram(text, "capstore_commit_admissions", "Admissions that shared a commit",
@@ -88,7 +88,7 @@ static void print_requests(struct admin_text *text, const struct stats *stats)
     static const uint8_t types[] = {PROTO_HELLO,    PROTO_HAS,       PROTO_GET,   PROTO_STAT,
                                     PROTO_PUT_DATA, PROTO_PUT_IMAGE, PROTO_CANCEL};
     family(text, "capstore_requests", "counter", "Requests by type");
-    for (size_t i = 0; i < sizeof types; i++) {
+    for (size_t i = 0; i < sizeof(types); i++) {
         admin_print(text, "capstore_requests_total{type=\"%s\"} %" PRIu64 "\n",
                     proto_type_name(types[i]), stats->requests[types[i]]);
     }
@@ -116,7 +116,7 @@ static void print_settings(struct admin_text *text, const struct config *config)
         char value[CONFIG_VALUE_SIZE];
         enum config_type type = options[i].type;
         if ((type == CONFIG_SIZE || type == CONFIG_COUNT || type == CONFIG_MS) &&
-            config_value(config, &options[i], 0, value, sizeof value)) {
+            config_value(config, &options[i], 0, value, sizeof(value))) {
             admin_print(text, "capstore_setting{option=\"%s\"} %s\n", options[i].name, value);
         }
     }

@@ -3,11 +3,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-const char *admin_param_type_name(const struct admin_param *param)
-{
-    return param->type == ADMIN_INTEGER ? "integer" : "string";
-}
-
 /* --- Checking --------------------------------------------------------------------------------- */
 
 static bool read_integer(const struct admin_param *param, json_int_t value, struct admin_arg *arg,
@@ -28,13 +23,13 @@ static bool read_choice(const struct admin_param *param, const char *text, struc
 {
     char words[160] = "";
     size_t used = 0;
-    for (unsigned i = 0; param->choices[i]; i++) {
+    for (unsigned i = 0; param->choices[i] != NULL; i++) {
         if (strcmp(param->choices[i], text) == 0) {
             arg->choice = i;
             return true;
         }
-        int n = snprintf(words + used, sizeof words - used, " %s", param->choices[i]);
-        used += n > 0 && (size_t)n < sizeof words - used ? (size_t)n : 0;
+        int n = snprintf(words + used, sizeof(words) - used, " %s", param->choices[i]);
+        used += n > 0 && (size_t)n < sizeof(words) - used ? (size_t)n : 0;
     }
     admin_error_param(error, ADMIN_OUT_OF_BOUNDS, param->name, "%s must be one of:%s", param->name,
                       words);
@@ -61,12 +56,12 @@ static bool read_prefix(const struct admin_param *param, const char *text, struc
     }
     size_t digits = strlen(text);
     char hex[CAP_HASH_HEX_SIZE];
-    memset(hex, '0', sizeof hex - 1);
-    hex[sizeof hex - 1] = '\0';
-    if (digits < sizeof hex) {
+    memset(hex, '0', sizeof(hex) - 1);
+    hex[sizeof(hex) - 1] = '\0';
+    if (digits < sizeof(hex)) {
         memcpy(hex, text, digits);
     }
-    if (digits >= sizeof hex || cap_hash_parse(hex, &arg->hash) != CAP_OK) {
+    if (digits >= sizeof(hex) || cap_hash_parse(hex, &arg->hash) != CAP_OK) {
         admin_error_param(error, ADMIN_OUT_OF_BOUNDS, param->name,
                           "%s must be at most 64 hex digits", param->name);
         return false;
@@ -125,7 +120,7 @@ static bool read_one(const struct admin_param *param, json_t *value, struct admi
 
 static bool is_known(const struct admin_param *params, const char *name)
 {
-    for (; params->name; params++) {
+    for (; params->name != NULL; params++) {
         if (strcmp(params->name, name) == 0) {
             return true;
         }
@@ -154,19 +149,19 @@ bool admin_params_read(const struct admin_param *params, json_t *given,
     if (!all_known(params, given, ret_error)) {
         return false;
     }
-    for (size_t i = 0; params[i].name; i++) {
+    for (size_t i = 0; params[i].name != NULL; i++) {
         args[i].integer = params[i].fallback;
         json_t *value = json_object_get(given, params[i].name);
-        if (!value && params[i].required) {
+        if (value == NULL && params[i].required) {
             admin_error_param(ret_error, ADMIN_MISSING_PARAM, params[i].name, "%s is required",
                               params[i].name);
             return false;
         }
-        if (value && !read_one(&params[i], value, &args[i], ret_error)) {
+        if (value != NULL && !read_one(&params[i], value, &args[i], ret_error)) {
             return false;
         }
     }
-    memcpy(ret_args, args, sizeof args);
+    memcpy(ret_args, args, sizeof(args));
     return true;
 }
 
@@ -175,7 +170,7 @@ bool admin_params_read(const struct admin_param *params, json_t *given,
 static json_t *choices_json(const char *const *choices)
 {
     json_t *array = json_array();
-    for (; array && *choices; choices++) {
+    for (; array != NULL && *choices != NULL; choices++) {
         if (json_array_append_new(array, json_string(*choices)) != 0) {
             json_decref(array);
             return NULL;
@@ -212,7 +207,7 @@ json_t *admin_params_schema(const struct admin_param *params)
 {
     json_t *properties = json_object();
     json_t *required = json_array();
-    for (; params->name; params++) {
+    for (; params->name != NULL; params++) {
         if (json_object_set_new(properties, params->name, param_schema(params)) != 0) {
             goto fail;
         }

@@ -53,7 +53,4 @@ bool admin_params_read(const struct admin_param *params, json_t *given,
 /* The JSON Schema of a params object; NULL without memory. */
 json_t *admin_params_schema(const struct admin_param *params);
 
-/* "integer" or "string". Static. */
-const char *admin_param_type_name(const struct admin_param *param);
-
 #endif

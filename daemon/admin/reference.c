@@ -8,19 +8,19 @@
 size_t admin_summary_len(const struct admin_method *method)
 {
     const char *stop = strchr(method->doc, '.');
-    return stop ? (size_t)(stop - method->doc) : strlen(method->doc);
+    return stop != NULL ? (size_t)(stop - method->doc) : strlen(method->doc);
 }
 
 /* --- Params in words -------------------------------------------------------------------------- */
 
 static void print_choices(struct admin_text *text, const char *const *choices)
 {
-    for (size_t i = 0; choices[i]; i++) {
+    for (size_t i = 0; choices[i] != NULL; i++) {
         admin_print(text, "%s%s", i == 0 ? "" : ", ", choices[i]);
     }
 }
 
-/* "integer, 1 to 1000, else 64", "64 hex digits, required". */
+/* "integer, 1 to 1000; default 64", "64 hex digits, required". */
 static void print_kind(struct admin_text *text, const struct admin_param *param)
 {
     switch (param->type) {
@@ -35,16 +35,16 @@ static void print_kind(struct admin_text *text, const struct admin_param *param)
         admin_print(text, "64 hex digits");
         break;
     case ADMIN_PREFIX:
-        admin_print(text, "up to 64 hex digits, odd counts too");
+        admin_print(text, "up to 64 hex digits");
         break;
     case ADMIN_WORD:
-        admin_print(text, "text of %" PRId64 " to %" PRId64 " bytes", param->min, param->max);
+        admin_print(text, "string of %" PRId64 " to %" PRId64 " bytes", param->min, param->max);
         break;
     }
     if (param->required) {
         admin_print(text, "; required");
     } else if (param->type == ADMIN_INTEGER) {
-        admin_print(text, "; else %" PRId64, param->fallback);
+        admin_print(text, "; default %" PRId64, param->fallback);
     } else {
         admin_print(text, "; optional");
     }
@@ -57,7 +57,7 @@ enum cap_error admin_help_line(const struct admin_method *method, struct cap_buf
     struct admin_text text = {.buf = buf};
     admin_print(&text, "%-14s %-8s %.*s%s\n", method->name, admin_level_name(method->level),
                 (int)admin_summary_len(method), method->doc,
-                method->deprecated ? " (deprecated)" : "");
+                method->deprecated != NULL ? " (deprecated)" : "");
     return text.error;
 }
 
@@ -66,17 +66,17 @@ enum cap_error admin_help_one(const struct admin_method *method, struct cap_buf 
     struct admin_text text = {.buf = buf};
     admin_print(&text, "%s (level %s)\n  %s\n", method->name, admin_level_name(method->level),
                 method->doc);
-    if (method->deprecated) {
+    if (method->deprecated != NULL) {
         admin_print(&text, "  Deprecated: %s\n", method->deprecated);
     }
-    admin_print(&text, "Params:%s\n", method->params->name ? "" : " none");
-    for (const struct admin_param *param = method->params; param->name; param++) {
+    admin_print(&text, "Params:%s\n", method->params->name != NULL ? "" : " none");
+    for (const struct admin_param *param = method->params; param->name != NULL; param++) {
         admin_print(&text, "  %s: %s (", param->name, param->doc);
         print_kind(&text, param);
         admin_print(&text, ")\n");
     }
     admin_print(&text, "Result:\n");
-    for (const struct admin_field *field = method->result; field->name; field++) {
+    for (const struct admin_field *field = method->result; field->name != NULL; field++) {
         admin_print(&text, "  %s: %s (%s)\n", field->name, field->doc, field->type);
     }
     admin_print(&text, "Example params: %s\n", method->example);
@@ -89,20 +89,20 @@ static void markdown_method(struct admin_text *text, const struct admin_method *
 {
     admin_print(text, "### `%s`\n\nLevel *%s*. %s\n\n", method->name,
                 admin_level_name(method->level), method->doc);
-    if (method->deprecated) {
+    if (method->deprecated != NULL) {
         admin_print(text, "**Deprecated:** %s\n\n", method->deprecated);
     }
-    if (method->params->name) {
+    if (method->params->name != NULL) {
         admin_print(text, "| param | what | values |\n|---|---|---|\n");
     }
-    for (const struct admin_param *param = method->params; param->name; param++) {
+    for (const struct admin_param *param = method->params; param->name != NULL; param++) {
         admin_print(text, "| `%s` | %s | ", param->name, param->doc);
         print_kind(text, param);
         admin_print(text, " |\n");
     }
     admin_print(text, "%s| result | type | what |\n|---|---|---|\n",
-                method->params->name ? "\n" : "");
-    for (const struct admin_field *field = method->result; field->name; field++) {
+                method->params->name != NULL ? "\n" : "");
+    for (const struct admin_field *field = method->result; field->name != NULL; field++) {
         admin_print(text, "| `%s` | %s | %s |\n", field->name, field->type, field->doc);
     }
     admin_print(text,
@@ -133,7 +133,8 @@ static const char man_head[] =
     "longer lists have a cursor. Sizes are bytes, times RFC 3339 in UTC, durations end in _us\n"
     "or _ms. An error carries data with reason, which is stable, retry, and often hint and\n"
     "param.\n"
-    ".PP\nLevels: whoever can connect may observe; members of the operators' group may operate;\n"
+    ".PP\nLevels: everyone who can connect may observe; members of the operators' group may "
+    "operate;\n"
     "root and the daemon's own user may do everything. Every change is logged.\n"
     ".SH EXAMPLE\n.nf\n"
     "echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\"}' |\n"
@@ -144,16 +145,16 @@ static void man_method(struct admin_text *text, const struct admin_method *metho
 {
     admin_print(text, ".SS %s\n%s\n.br\nLevel: %s.\n", method->name, method->doc,
                 admin_level_name(method->level));
-    if (method->deprecated) {
+    if (method->deprecated != NULL) {
         admin_print(text, ".br\nDeprecated: %s\n", method->deprecated);
     }
-    for (const struct admin_param *param = method->params; param->name; param++) {
+    for (const struct admin_param *param = method->params; param->name != NULL; param++) {
         admin_print(text, ".TP\n.B %s\n%s (", param->name, param->doc);
         print_kind(text, param);
         admin_print(text, ").\n");
     }
     admin_print(text, ".PP\nResult:\n");
-    for (const struct admin_field *field = method->result; field->name; field++) {
+    for (const struct admin_field *field = method->result; field->name != NULL; field++) {
         admin_print(text, ".TP\n.I %s\n%s (%s).\n", field->name, field->doc, field->type);
     }
 }

@@ -14,7 +14,7 @@ json_t *admin_value_u64(uint64_t value)
         return json_integer((json_int_t)value);
     }
     char digits[24];
-    snprintf(digits, sizeof digits, "%" PRIu64, value);
+    snprintf(digits, sizeof(digits), "%" PRIu64, value);
     return json_string(digits);
 }
 
@@ -62,7 +62,7 @@ json_t *admin_value_text(const char *text)
 {
     char shown[512];
     size_t len = 0;
-    for (; text[len] && len < sizeof shown - 1; len++) {
+    for (; text[len] != '\0' && len < sizeof(shown) - 1; len++) {
         bool plain = text[len] >= ' ' && text[len] <= '~';
         shown[len] = '?';
         if (plain) {

@@ -47,10 +47,9 @@ static void on_stop(void *owner, int exit_code)
     fixture->context.phase = PHASE_STOPPING;
 }
 
-static uint64_t still_us(void *ctx)
+static uint64_t stepped_us(void *ctx)
 {
-    (void)ctx;
-    return FIXTURE_NOW_US;
+    return FIXTURE_NOW_US + ((const struct fixture *)ctx)->passed_us;
 }
 
 /* --- Publishing ------------------------------------------------------------------------------- */
@@ -206,7 +205,7 @@ int fixture_setup(void **state)
     struct fixture *fixture = calloc(1, sizeof *fixture);
     static const uint8_t id[CAP_STORE_ID_SIZE] = {0xab, 0xcd};
     assert_int_equal(uv_loop_init(&fixture->shard.loop), 0);
-    fixture->env = (struct env){.monotonic_us = still_us, .real_us = still_us};
+    fixture->env = (struct env){.monotonic_us = stepped_us, .real_us = stepped_us, .ctx = fixture};
     fixture->context.env = &fixture->env;
     config_init(&fixture->context.config);
     assert_int_equal(pipe2(fixture->log_fds, O_NONBLOCK | O_CLOEXEC), 0);

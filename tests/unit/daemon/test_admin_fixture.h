@@ -1,6 +1,6 @@
 /*
  * A daemon without its insides, for tests of the admin socket: a loop, a memory store with a few
- * caps in it, a clock that stands still, figures that a test sets.
+ * caps in it, a clock that moves when a test moves it, figures that a test sets.
  *
  * The fixture defines admin_gauges and hub_clients itself, so that the rooms behind them stay out.
  */
@@ -23,6 +23,7 @@ struct fixture {
     struct admin_rooms rooms;
     struct admin *admin;
     struct env env;
+    uint64_t passed_us;     /* since FIXTURE_NOW_US */
     struct gauges gauges;   /* what admin_gauges answers */
     struct client *clients; /* what hub_clients answers from; borrowed */
     size_t client_count;

@@ -14,8 +14,10 @@
 #include <unistd.h>
 
 #include "daemon/admin/admin.h"
-#include "daemon/admin/connection.h"
 #include "daemon/admin/jsonrpc.h"
+#include "daemon/admin/limits.h"
+#include "proto/frame.h"
+#include "proto/message.h"
 
 #define HELLO "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\"}\n"
 
@@ -343,6 +345,43 @@ static void a_line_of_the_bound_is_taken(void **state)
     close_peer(&peer);
 }
 
+/* --- Threads that are busy ------------------------------------------------------------------- */
+
+static uv_sem_t workers_free;
+static unsigned workers_held;
+
+static void on_hold(uv_work_t *work)
+{
+    (void)work;
+    uv_sem_wait(&workers_free);
+}
+
+static void on_held(uv_work_t *work, int status)
+{
+    (void)status;
+    free(work);
+}
+
+/* Keeps every thread of libuv's pool busy until release_workers. */
+static void hold_workers(struct fixture *fixture)
+{
+    const char *size = getenv("UV_THREADPOOL_SIZE");
+    workers_held = size != NULL ? (unsigned)strtoul(size, NULL, 10) : 4;
+    assert_int_equal(uv_sem_init(&workers_free, 0), 0);
+    for (unsigned i = 0; i < workers_held; i++) {
+        uv_work_t *work = calloc(1, sizeof(*work));
+        assert_non_null(work);
+        assert_int_equal(uv_queue_work(&fixture->shard.loop, work, on_hold, on_held), 0);
+    }
+}
+
+static void release_workers(void)
+{
+    for (unsigned i = 0; i < workers_held; i++) {
+        uv_sem_post(&workers_free);
+    }
+}
+
 /* --- Bounds ----------------------------------------------------------------------------------- */
 
 /* A peer that asks and does not read is not read from either: it can pile up no answers. */
@@ -398,31 +437,114 @@ static void connections_are_bounded(void **state)
     }
 }
 
+/* Moves the clock and lets the admin socket look at it. */
+static void pass_ms(struct fixture *fixture, uint64_t ms)
+{
+    fixture->passed_us += ms * 1000;
+    admin_tick(fixture->admin);
+}
+
 static void an_idle_connection_is_told_and_closed(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->context.config.idle_ms = 20;
+    fixture->context.config.idle_ms = 1000;
     struct peer_end peer = connect_peer(fixture);
     say_text(&peer, HELLO "{\"half\":");
-    wait_end(&peer);
+    wait_lines(&peer, 1);
     assert_answer(&peer, 0, 1, "ok");
+    pass_ms(fixture, 999);
+    say_text(&peer, "1"); /* not a whole line */
+    uv_run(&fixture->shard.loop, UV_RUN_NOWAIT);
+    pass_ms(fixture, 1);
+    wait_end(&peer);
     assert_answer(&peer, 1, -1, "idle_timeout");
     close_peer(&peer);
+}
+
+/* Two commands take all threads there are for commands; a third waits. None of them is idle. */
+static void a_command_under_way_is_not_idle(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->context.config.idle_ms = 1000;
+    struct peer_end peers[3];
+    struct admin_figures figures;
+    for (int i = 0; i < 3; i++) {
+        peers[i] = connect_peer(fixture);
+        say_text(&peers[i], HELLO);
+        wait_lines(&peers[i], 1);
+    }
+    hold_workers(fixture);
+    pass_ms(fixture, 999);
+    for (int i = 0; i < 3; i++) {
+        say_text(&peers[i], "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"cap.list\"}\n");
+    }
+    do {
+        uv_run(&fixture->shard.loop, UV_RUN_NOWAIT);
+        admin_figures(fixture->admin, &figures);
+    } while (figures.calls < 6);
+    pass_ms(fixture, 1000000);
+    release_workers();
+    for (int i = 0; i < 3; i++) {
+        wait_lines(&peers[i], 2);
+        assert_answer(&peers[i], 1, 2, "ok");
+    }
+    /* Now they are. */
+    pass_ms(fixture, 1000);
+    for (int i = 0; i < 3; i++) {
+        wait_end(&peers[i]);
+        assert_answer(&peers[i], 2, -1, "idle_timeout");
+        close_peer(&peers[i]);
+    }
 }
 
 static void a_reader_that_stops_is_closed(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->context.config.progress_ms = 20;
+    fixture->context.config.progress_ms = 1000;
     struct peer_end peer = connect_peer(fixture);
     static const char ask[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"schema\"}\n";
     struct admin_figures figures;
-    do {
-        (void)!send(peer.fd, ask, sizeof ask - 1, MSG_NOSIGNAL);
+    for (int idle = 0; idle < 50; idle++) {
+        idle = send(peer.fd, ask, sizeof ask - 1, MSG_NOSIGNAL) > 0 ? 0 : idle;
         uv_run(&fixture->shard.loop, UV_RUN_NOWAIT);
-        admin_figures(fixture->admin, &figures);
-    } while (figures.calls == 0 || figures.connections > 0);
+    }
+    pass_ms(fixture, 999);
+    admin_figures(fixture->admin, &figures);
+    assert_int_equal(figures.connections, 1);
+    pass_ms(fixture, 1);
+    admin_figures(fixture->admin, &figures);
+    assert_int_equal(figures.connections, 0);
     wait_end(&peer);
+    close_peer(&peer);
+}
+
+/* A client of the other socket: told at once, in its own protocol. */
+static void a_client_at_the_wrong_socket_is_told(void **state)
+{
+    struct fixture *fixture = *state;
+    struct peer_end peer = connect_peer(fixture);
+    const struct proto_hello hello = {
+        .version_min = 1, .version_max = 1, .agent = {(const uint8_t *)"unit", 4}};
+    struct cap_buf payload = {0};
+    uint8_t header[PROTO_FRAME_HEADER_SIZE];
+    struct proto_frame frame;
+    struct proto_error m;
+    assert_cap_ok(proto_hello_encode(&hello, &payload));
+    proto_frame_encode(&(struct proto_frame){.len = (uint32_t)payload.len, .type = PROTO_HELLO},
+                       header);
+    say(&peer, (const char *)header, sizeof(header));
+    say(&peer, (const char *)payload.data, payload.len);
+    wait_end(&peer);
+    assert_true(peer.received.len > sizeof(header));
+    assert_cap_ok(proto_frame_decode(peer.received.data, PROTO_FRAME_MAX, &frame));
+    assert_int_equal(frame.type, PROTO_ERROR);
+    assert_int_equal(frame.id, 0);
+    assert_cap_ok(
+        proto_error_decode((struct cap_bytes){peer.received.data + sizeof(header), frame.len}, &m));
+    assert_cap_error(cap_error_from_code(m.code), CAP_E_UNSUPPORTED_VERSION);
+    assert_memory_equal(m.message.data, "this is the admin socket", 24);
+    assert_non_null(strstr(fixture_log(fixture), "admin_refused"));
+    cap_buf_free(&payload);
     close_peer(&peer);
 }
 
@@ -529,7 +651,9 @@ int main(void)
         WITH_SOCKET(a_slow_reader_is_not_read_from),
         WITH_SOCKET(connections_are_bounded),
         WITH_SOCKET(an_idle_connection_is_told_and_closed),
+        WITH_SOCKET(a_command_under_way_is_not_idle),
         WITH_SOCKET(a_reader_that_stops_is_closed),
+        WITH_SOCKET(a_client_at_the_wrong_socket_is_told),
         WITH_SOCKET(peers_may_leave_at_any_time),
         WITH_SOCKET(stopping_cancels_what_is_under_way),
         WITH_SOCKET(changes_are_audited_at_any_level_of_the_log),
