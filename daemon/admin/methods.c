@@ -186,11 +186,13 @@ static const struct admin_field stat_result[] = {
     {"published", "string or null", "when it was first published"},
     {"publisher", "object or null", "uid and gid of who first published it; null when not local"},
     {"image_content_hash", "string or null", "image: of the wire Image that was published first"},
+    {"damaged", "string or null", "when its bytes were first found damaged; null: never"},
     END_FIELD,
 };
 
 static const struct admin_field list_result[] = {
-    {"caps", "array", "objects as of cap.stat, in the order of their hashes; may be empty"},
+    {"caps", "array",
+     "objects as of cap.stat without damaged, in the order of their hashes; may be empty"},
     {"cursor", "string or null", "pass it to get the next page; null: this was the last"},
     END_FIELD,
 };

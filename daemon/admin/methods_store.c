@@ -42,12 +42,26 @@ json_t *admin_cap_stat(struct admin_call *call)
     const struct cap_hash *hash = &call->args[ADMIN_ARG_HASH].hash;
     struct cap_read *read = NULL;
     struct cap_info info;
+    struct cap_fact damaged = {.kind = CAP_FACT_DAMAGED};
+    size_t facts = 0;
     enum cap_error error = cap_store_read_begin(call->store, &read);
     if (error == CAP_OK) {
         error = cap_store_find(read, hash, &info);
     }
+    if (error == CAP_OK) {
+        error = cap_store_facts(read, hash, 1, &damaged, &facts);
+    }
     cap_store_read_end(read);
-    return error == CAP_OK ? info_json(hash, &info) : fail(call, error);
+    if (error != CAP_OK) {
+        return fail(call, error);
+    }
+    json_t *result = info_json(hash, &info);
+    json_t *when = facts > 0 ? admin_value_time(damaged.time_us) : json_null();
+    if (json_object_set_new(result, "damaged", when) != 0) {
+        json_decref(result);
+        return fail(call, CAP_E_NO_MEMORY);
+    }
+    return result;
 }
 
 /* One page of a listing as it grows over several snapshots. */

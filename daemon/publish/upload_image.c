@@ -418,6 +418,7 @@ static void fill_image(struct upload *upload, struct cap_put *ret_put)
                 .content_hash = image->content_hash,
             },
         .body = {.read = read_image_body, .ctx = image},
+        .page_roots = image->image.code_roots,
         .refs = image->refs,
         .ref_count = cap_wire_slot_count(&image->wire),
     };

@@ -238,7 +238,7 @@ static void run_round(struct writer *writer)
     run_stage(writer);
     beat(writer);
     /* Trouble is not the sweep's to tell: what is left stays marked, and a failure is latched. */
-    (void)cap_store_sweep(writer->config.store, &writer->sweeping);
+    (void)cap_store_sweep(writer->config.store, env_real_us(writer->config.env), &writer->sweeping);
     beat(writer);
     cap_store_admit(writer->config.store, writer->ready, writer->ready_count, &watch);
     STAILQ_CONCAT(&writer->active, &writer->staging);

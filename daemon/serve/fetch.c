@@ -6,8 +6,9 @@
  * socket in place. Caps are immutable, so the next window is of the same bytes.
  *
  * Failure modes.
- *   - The window is not resident: a worker reads it in (its own snapshot), the stream waits, other
- *     streams go on. It is sent then whatever mincore says, so that a busy machine makes progress.
+ *   - The window is not resident, or not checked yet: a worker reads it in (its own snapshot) and
+ *     checks it, the stream waits, other streams go on. It is sent then whatever mincore says, so
+ * that a busy machine makes progress.
  *   - The window cannot be read: the stream is over with the store's error; at a frame's beginning
  *     the client gets an ERROR that names it.
  *   - Cancelled: at the next frame's end. The connection goes: the worker's end frees the fetch.
@@ -58,12 +59,17 @@ static void on_warm(uv_work_t *work)
     struct cap_read *read = NULL;
     int count = 0;
     size_t len = 0;
+    bool checked = false;
     enum cap_error error = cap_store_read_begin(fetch->request.shard->context->store, &read);
+    if (error == CAP_OK) {
+        error = cap_store_peek(read, &fetch->hash, fetch->offset, fetch->warm_len, iov, &count,
+                               &len, &checked);
+    }
+    error = error == CAP_OK ? warm_populate(fetch->request.shard->context->env, iov, count) : error;
     if (error == CAP_OK) {
         error =
             cap_store_window(read, &fetch->hash, fetch->offset, fetch->warm_len, iov, &count, &len);
     }
-    error = error == CAP_OK ? warm_populate(fetch->request.shard->context->env, iov, count) : error;
     cap_store_read_end(read);
     fetch->warm_error = error;
 }
@@ -100,6 +106,7 @@ static enum stream_answer fetch_window(struct stream *stream, size_t len, struct
     struct fetch *fetch = fetch_of(stream);
     struct cap_read *read = NULL;
     size_t there = 0;
+    bool checked = false;
     if (fetch->warmed && len > fetch->warm_len) {
         len = fetch->warm_len; /* a busier turn asked for less, and only that was read in */
     }
@@ -108,6 +115,10 @@ static enum stream_answer fetch_window(struct stream *stream, size_t len, struct
         stream->error = session_snapshot(fetch->request.session, &read);
     }
     if (stream->error == CAP_OK) {
+        stream->error = cap_store_peek(read, &fetch->hash, fetch->offset, len, ret_iov, ret_count,
+                                       &there, &checked);
+    }
+    if (stream->error == CAP_OK && fetch->warmed && !checked) { /* checked, and forgotten again */
         stream->error =
             cap_store_window(read, &fetch->hash, fetch->offset, len, ret_iov, ret_count, &there);
     }
@@ -118,7 +129,7 @@ static enum stream_answer fetch_window(struct stream *stream, size_t len, struct
         return STREAM_FAILED;
     }
     if (!fetch->warmed &&
-        !warm_is_resident(fetch->request.shard->context->env, ret_iov, *ret_count)) {
+        (!checked || !warm_is_resident(fetch->request.shard->context->env, ret_iov, *ret_count))) {
         start_warming(fetch, len);
         return STREAM_WAITS;
     }

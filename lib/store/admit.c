@@ -31,10 +31,11 @@ static bool is_put_valid(const struct cap_put *put)
         info->body_len > STORE_BODY_MAX) {
         return false;
     }
-    if (info->page_count > STORE_PAGE_MAX || info->page_count > SIZE_MAX / CAP_HASH_SIZE) {
+    uint64_t roots = cap_info_root_count(info);
+    if (roots > STORE_PAGE_MAX || roots > SIZE_MAX / CAP_HASH_SIZE) {
         return false;
     }
-    if ((info->page_count > 0 && put->page_roots == NULL) ||
+    if ((roots > 0 && put->page_roots == NULL) ||
         (put->stage == 0 && info->body_len > 0 && put->body.read == NULL &&
          put->body.memory == NULL)) {
         return false;

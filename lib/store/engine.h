@@ -22,6 +22,11 @@ struct cap_store_ops {
                            struct cap_info *ret_info);
     enum cap_error (*window)(struct cap_read *read, const struct cap_hash *hash, uint64_t offset,
                              uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len);
+    enum cap_error (*peek)(struct cap_read *read, const struct cap_hash *hash, uint64_t offset,
+                           uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len,
+                           bool *ret_checked);
+    enum cap_error (*facts)(struct cap_read *read, const struct cap_hash *hash, size_t max,
+                            struct cap_fact *ret_facts, size_t *ret_count);
     enum cap_error (*page_roots)(struct cap_read *read, const struct cap_hash *hash, uint64_t first,
                                  size_t count, struct cap_hash *ret_roots);
     enum cap_error (*list)(struct cap_read *read, const struct cap_list_query *query,
@@ -40,7 +45,7 @@ struct cap_store_ops {
     enum cap_error (*stage_step)(struct cap_store *store, uint64_t stage,
                                  const struct cap_source *body, bool *ret_done);
     void (*stage_drop)(struct cap_store *store, uint64_t stage);
-    enum cap_error (*sweep)(struct cap_store *store, bool *ret_more);
+    enum cap_error (*sweep)(struct cap_store *store, uint64_t now_us, bool *ret_more);
 };
 
 /* The member `base` of every engine's own store and read; STORE_CONTAINER_OF leads from it to them.

@@ -1,38 +1,75 @@
 /*
- * The store's records in bytes: fixed sizes, little-endian, a version and a check in front.
+ * The store's records in bytes: fixed sizes, little-endian, each sealed with a checksum.
  *
  * Keys are big-endian where their order matters. Decoding never trusts a record: one of a wrong
- * length, version or check is CAP_E_CORRUPT. All functions are pure.
+ * length or with impossible figures is CAP_E_CORRUPT. All functions are pure.
  */
 #ifndef LIB_STORE_RECORD_H
 #define LIB_STORE_RECORD_H
 
 #include "lib/store/store.h"
 
-#define STORE_FORMAT_VERSION 1u
+#define STORE_FORMAT_VERSION 2u
 
+/* Without their seals. */
 #define STORE_CAP_SIZE    104u
-#define STORE_STATE_SIZE  72u
+#define STORE_STATE_SIZE  64u
 #define STORE_FORMAT_SIZE (8u + CAP_STORE_ID_SIZE)
 #define STORE_STAGE_SIZE  16u
-#define STORE_CHUNK_KEY   13u
-#define STORE_BODY_KEY    8u
-#define STORE_PAIR_KEY    (2u * CAP_HASH_SIZE)
+#define STORE_FACT_SIZE   8u
+#define STORE_VALUE_MAX   STORE_CAP_SIZE
+
+#define STORE_CHUNK_KEY 13u
+#define STORE_BODY_KEY  8u
+#define STORE_PAIR_KEY  (2u * CAP_HASH_SIZE)
+#define STORE_FACT_KEY  (CAP_HASH_SIZE + 1u)
 
 /* What chunk numbers of 32 bits can hold: longer bodies and more pages are not stored. */
 #define STORE_BODY_MAX (UINT64_C(1) << 47)
 #define STORE_PAGE_MAX CAP_LIST_LIMIT
 
+/* --- Seals ------------------------------------------------------------------------------------ */
+
+/*
+ * Every value ends with XXH3-64 over itself, seeded with that of its key: a damaged byte of either
+ * shows, and so does a value that lies under another's key. It is no defence against somebody who
+ * can write the file.
+ */
+#define STORE_SEAL_SIZE 8u
+
+/* The seed of what lies under a key. */
+uint64_t store_seed(struct cap_bytes key);
+
+/* Writes the seal of `len` bytes behind them. */
+void store_seal(uint64_t seed, uint8_t *bytes, size_t len);
+
+/* Whether a value ends with its seal; *ret_value is then what it seals. */
+bool store_unseal(uint64_t seed, struct cap_bytes sealed, struct cap_bytes *ret_value);
+
+/* --- Records ---------------------------------------------------------------------------------- */
+
+/*
+ * Flags of a cap's record. A reader that does not know a critical one cannot use the record
+ * (CAP_E_STORE_VERSION); one that is not critical it keeps and ignores.
+ */
+#define STORE_CRITICAL_CONTENT 1u /* the content hash is there */
+#define STORE_CRITICAL_KNOWN   STORE_CRITICAL_CONTENT
+
 /* A cap as the store keeps it. */
 struct store_cap {
     struct cap_info info;
-    uint64_t body; /* the id under which its bulk lies */
+    uint64_t body;      /* the id under which its bulk lies */
+    uint16_t unknown;   /* of the critical flags; not encoded */
+    uint16_t ignorable; /* flags that are not critical */
 };
 
-/* Writes a cap record; every cap_info that a put accepts fits. */
+/* Writes a cap record; every cap_info that an admission accepts fits. */
 void store_cap_encode(const struct store_cap *cap, uint8_t ret_bytes[STORE_CAP_SIZE]);
 
-/* Reads a cap record. CAP_E_CORRUPT leaves *ret_cap untouched. */
+/*
+ * Reads a cap record. CAP_E_CORRUPT leaves *ret_cap untouched; CAP_E_STORE_VERSION for flags that
+ * are critical and not known, which ret_cap->unknown names.
+ */
 enum cap_error store_cap_decode(struct cap_bytes bytes, struct store_cap *ret_cap);
 
 /* What is kept with the caps so that nothing is scanned at start. */
@@ -47,9 +84,17 @@ void store_state_encode(const struct store_state *state, uint8_t ret_bytes[STORE
 /* Reads the state record. CAP_E_CORRUPT leaves *ret_state untouched. */
 enum cap_error store_state_decode(struct cap_bytes bytes, struct store_state *ret_state);
 
-/* The format record: every version of the store begins it with the version. CAP_E_STORE_VERSION. */
+/* The format record: every version of the store begins it with the version. */
 void store_format_encode(const uint8_t id[CAP_STORE_ID_SIZE], uint8_t ret_bytes[STORE_FORMAT_SIZE]);
-enum cap_error store_format_decode(struct cap_bytes bytes, uint8_t ret_id[CAP_STORE_ID_SIZE]);
+
+/*
+ * Reads it as it lies under its key, seal included: what follows the version is another version's
+ * own affair. CAP_E_STORE_VERSION, CAP_E_CORRUPT.
+ */
+enum cap_error store_format_decode(struct cap_bytes key, struct cap_bytes sealed,
+                                   uint8_t ret_id[CAP_STORE_ID_SIZE]);
+
+/* --- Keys ------------------------------------------------------------------------------------- */
 
 /* The two streams of bulk that a cap can have. */
 enum store_stream {

@@ -81,6 +81,17 @@ enum cap_error cap_store_window(struct cap_read *read, const struct cap_hash *ha
     return read->store->ops->window(read, hash, offset, len, ret_iov, ret_count, ret_len);
 }
 
+enum cap_error cap_store_peek(struct cap_read *read, const struct cap_hash *hash, uint64_t offset,
+                              uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len,
+                              bool *ret_checked)
+{
+    if (len > CAP_STORE_WINDOW) {
+        len = CAP_STORE_WINDOW;
+    }
+    return read->store->ops->peek(read, hash, offset, len, ret_iov, ret_count, ret_len,
+                                  ret_checked);
+}
+
 enum cap_error cap_store_page_roots(struct cap_read *read, const struct cap_hash *hash,
                                     uint64_t first, size_t count, struct cap_hash *ret_roots)
 {
@@ -115,6 +126,27 @@ enum cap_error cap_store_find_content(struct cap_read *read, const struct cap_ha
                                       struct cap_hash *ret_hash)
 {
     return read->store->ops->find_content(read, content_hash, ret_hash);
+}
+
+enum cap_error cap_store_find_prefix(struct cap_read *read, const struct cap_hash *prefix,
+                                     unsigned bits, struct cap_hash *ret_hash, size_t *ret_count)
+{
+    const struct cap_list_query query = {
+        .prefix = *prefix, .prefix_bits = bits, .max = 2, .scan_max = 2};
+    struct cap_listed found[2];
+    struct cap_hash last;
+    bool more;
+    enum cap_error error = cap_store_list(read, &query, found, ret_count, &last, &more);
+    if (error == CAP_OK && *ret_count > 0) {
+        *ret_hash = found[0].hash;
+    }
+    return error;
+}
+
+enum cap_error cap_store_facts(struct cap_read *read, const struct cap_hash *hash, size_t max,
+                               struct cap_fact *ret_facts, size_t *ret_count)
+{
+    return read->store->ops->facts(read, hash, max, ret_facts, ret_count);
 }
 
 enum cap_error cap_store_counts(struct cap_read *read, struct cap_counts *ret_counts)
@@ -186,9 +218,9 @@ void cap_store_stage_drop(struct cap_store *store, uint64_t stage)
     store->ops->stage_drop(store, stage);
 }
 
-enum cap_error cap_store_sweep(struct cap_store *store, bool *ret_more)
+enum cap_error cap_store_sweep(struct cap_store *store, uint64_t now_us, bool *ret_more)
 {
-    return store->ops->sweep(store, ret_more);
+    return store->ops->sweep(store, now_us, ret_more);
 }
 
 /* --- What engines share ----------------------------------------------------------------------- */

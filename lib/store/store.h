@@ -66,6 +66,26 @@ struct cap_info {
     struct cap_hash content_hash;
 };
 
+/* How many page roots are kept with a cap: of Data its pages that are not zero, of an Image its
+ * code's.
+ */
+static inline uint64_t cap_info_root_count(const struct cap_info *info)
+{
+    return info->kind == CAP_KIND_DATA
+               ? info->page_count
+               : info->size / CAP_PAGE_SIZE + (info->size % CAP_PAGE_SIZE != 0);
+}
+
+/* What can be learnt of a cap after it was stored. */
+enum cap_fact_kind {
+    CAP_FACT_DAMAGED = 1, /* a read found its bytes damaged */
+};
+
+struct cap_fact {
+    enum cap_fact_kind kind;
+    uint64_t time_us; /* when it was first noted, since 1970, UTC */
+};
+
 /* A reference from an Image to a cap. A target in both tables has both bits. */
 #define CAP_REF_PINNED  1u
 #define CAP_REF_INITIAL 2u
@@ -103,7 +123,7 @@ struct cap_put {
     struct cap_info info;   /* ref_count is ignored: the store counts `refs` */
     struct cap_source body; /* reads info.body_len bytes; not looked at when `stage` is not 0 */
     uint64_t stage;         /* a completely written stage of this body, or 0 */
-    const struct cap_hash *page_roots; /* info.page_count of them */
+    const struct cap_hash *page_roots; /* cap_info_root_count of them */
     const struct cap_ref *refs;        /* may repeat a target; tables are merged */
     size_t ref_count;
 
@@ -185,18 +205,34 @@ enum cap_error cap_store_find(struct cap_read *read, const struct cap_hash *hash
                               struct cap_info *ret_info);
 
 /*
- * Hands out body bytes: up to `len` from `offset`, at most CAP_STORE_WINDOW, as *ret_count spans in
- * ret_iov (room for CAP_STORE_WINDOW_IOV); *ret_len says how many bytes they hold, which is less
- * than asked only at CAP_STORE_WINDOW or the body's end. The spans belong to `read` and end with
- * it: LMDB's point into its map, an engine without one has to read into memory of the snapshot. So
- * a snapshot is good for a few windows. CAP_E_NOT_FOUND, CAP_E_RANGE_OUT_OF_BODY when offset is
- * past the end.
+ * Hands out body bytes, checked against what was stored: up to `len` from `offset`, at most
+ * CAP_STORE_WINDOW, as *ret_count spans in ret_iov (room for CAP_STORE_WINDOW_IOV); *ret_len says
+ * how many bytes they hold, which is less than asked only at CAP_STORE_WINDOW or the body's end.
+ * The spans belong to `read` and end with it: LMDB's point into its map, an engine without one has
+ * to read into memory of the snapshot. So a snapshot is good for a few windows. Waits for the
+ * device. CAP_E_NOT_FOUND, CAP_E_RANGE_OUT_OF_BODY when offset is past the end; CAP_E_CORRUPT is
+ * noted as a fact of the cap.
  */
 enum cap_error cap_store_window(struct cap_read *read, const struct cap_hash *hash, uint64_t offset,
                                 uint64_t len, struct iovec *ret_iov, int *ret_count,
                                 size_t *ret_len);
 
-/* Copies page roots [first, first + count) of a Data cap. CAP_E_NOT_FOUND, CAP_E_RANGE_OUT_OF_BODY.
+/*
+ * The same for a thread that must not wait: looks at no byte of the body. *ret_checked says whether
+ * all of them were checked since the store was opened; others are not to be served before
+ * cap_store_window has checked them where waiting is allowed. So are those that are not in memory:
+ * they will be read from the device anew.
+ */
+enum cap_error cap_store_peek(struct cap_read *read, const struct cap_hash *hash, uint64_t offset,
+                              uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len,
+                              bool *ret_checked);
+
+/*
+ * Copies page roots [first, first + count): of a Data cap those of its pages that are not zero, of
+ * an Image those of its code's pages (struct cap_image). They are kept so that a page can be proven
+ * to a reader, or a damaged one named, without hashing the rest; cap_store_lmdb_check compares them
+ * with the body. The nodes above them are not kept: they are computed in 1/64 of the time that
+ * hashing the pages takes. CAP_E_NOT_FOUND, CAP_E_RANGE_OUT_OF_BODY.
  */
 enum cap_error cap_store_page_roots(struct cap_read *read, const struct cap_hash *hash,
                                     uint64_t first, size_t count, struct cap_hash *ret_roots);
@@ -238,6 +274,18 @@ enum cap_error cap_store_refs(struct cap_read *read, const struct cap_hash *hash
 /* The Image cap that a wire Image of this image_content_hash became. CAP_E_NOT_FOUND. */
 enum cap_error cap_store_find_content(struct cap_read *read, const struct cap_hash *content_hash,
                                       struct cap_hash *ret_hash);
+
+/*
+ * The cap whose hash begins with the first `bits` bits of `prefix`: *ret_count is 0, 1, or 2 for
+ * "more than one", and *ret_hash is one of them. For people who type. CAP_E_INVALID_ARGUMENT for
+ * more than 256 bits.
+ */
+enum cap_error cap_store_find_prefix(struct cap_read *read, const struct cap_hash *prefix,
+                                     unsigned bits, struct cap_hash *ret_hash, size_t *ret_count);
+
+/* Up to `max` facts of a cap; of kinds that this version does not know it says nothing. */
+enum cap_error cap_store_facts(struct cap_read *read, const struct cap_hash *hash, size_t max,
+                               struct cap_fact *ret_facts, size_t *ret_count);
 
 /* What the snapshot holds. O(1). */
 enum cap_error cap_store_counts(struct cap_read *read, struct cap_counts *ret_counts);
@@ -297,9 +345,10 @@ enum cap_error cap_store_stage_step(struct cap_store *store, uint64_t stage,
 void cap_store_stage_drop(struct cap_store *store, uint64_t stage);
 
 /*
- * Gives back a bounded part of the room that dropped stages take; *ret_more when there is more to
- * do. Does nothing when there is nothing to do. CAP_E_DISK_FULL, CAP_E_MAP_FULL: later perhaps.
+ * Writes down facts that reads have found, as of `now_us`, and gives back a bounded part of the
+ * room that dropped stages take; *ret_more when there is more to do. Does nothing when there is
+ * nothing to do. CAP_E_DISK_FULL, CAP_E_MAP_FULL: later perhaps.
  */
-enum cap_error cap_store_sweep(struct cap_store *store, bool *ret_more);
+enum cap_error cap_store_sweep(struct cap_store *store, uint64_t now_us, bool *ret_more);
 
 #endif

@@ -167,6 +167,26 @@ static enum cap_error memory_window(struct cap_read *base, const struct cap_hash
     return CAP_OK;
 }
 
+static enum cap_error memory_peek(struct cap_read *base, const struct cap_hash *hash,
+                                  uint64_t offset, uint64_t len, struct iovec *ret_iov,
+                                  int *ret_count, size_t *ret_len, bool *ret_checked)
+{
+    *ret_checked = true;
+    return memory_window(base, hash, offset, len, ret_iov, ret_count, ret_len);
+}
+
+/* Memory does not get damaged. */
+static enum cap_error memory_facts(struct cap_read *base, const struct cap_hash *hash, size_t max,
+                                   struct cap_fact *ret_facts, size_t *ret_count)
+{
+    (void)base;
+    (void)hash;
+    (void)max;
+    (void)ret_facts;
+    *ret_count = 0;
+    return CAP_OK;
+}
+
 static enum cap_error memory_page_roots(struct cap_read *base, const struct cap_hash *hash,
                                         uint64_t first, size_t count, struct cap_hash *ret_roots)
 {
@@ -174,7 +194,8 @@ static enum cap_error memory_page_roots(struct cap_read *base, const struct cap_
     if (cap == NULL) {
         return CAP_E_NOT_FOUND;
     }
-    if (first > cap->info.page_count || count > cap->info.page_count - first) {
+    uint64_t roots = cap_info_root_count(&cap->info);
+    if (first > roots || count > roots - first) {
         return CAP_E_RANGE_OUT_OF_BODY;
     }
     if (count > 0) {
@@ -418,8 +439,9 @@ static void memory_stage_drop(struct cap_store *base, uint64_t id)
 }
 
 /* One stage per call. */
-static enum cap_error memory_sweep(struct cap_store *base, bool *ret_more)
+static enum cap_error memory_sweep(struct cap_store *base, uint64_t now_us, bool *ret_more)
 {
+    (void)now_us;
     struct memory_store *store = memory_of(base);
     struct memory_stage **link = &store->stages;
     while (*link != NULL && !(*link)->dead) {
@@ -481,7 +503,7 @@ static enum cap_error put_new(struct memory_store *store, const struct cap_put *
     cap->hash = put->hash;
     cap->info = put->info;
     cap->stage = put->stage;
-    cap->roots = copy(put->page_roots, put->info.page_count * sizeof(*cap->roots));
+    cap->roots = copy(put->page_roots, cap_info_root_count(&put->info) * sizeof(*cap->roots));
     cap->refs = copy(put->refs, put->ref_count * sizeof(*cap->refs));
     enum cap_error error = cap->roots == NULL || cap->refs == NULL ? CAP_E_NO_MEMORY : CAP_OK;
     if (error == CAP_OK && stage == NULL) {
@@ -668,6 +690,8 @@ enum cap_error cap_store_memory_new(const uint8_t id[CAP_STORE_ID_SIZE], uint64_
         .read_end = memory_read_end,
         .find = memory_find,
         .window = memory_window,
+        .peek = memory_peek,
+        .facts = memory_facts,
         .page_roots = memory_page_roots,
         .list = memory_list,
         .refs = memory_refs,

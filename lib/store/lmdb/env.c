@@ -101,16 +101,26 @@ enum cap_error lmdb_get(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_
     if (rc != 0) {
         return lmdb_error(store->fd, rc);
     }
-    *ret_value = (struct cap_bytes){v.mv_data, v.mv_size};
-    return CAP_OK;
+    return lmdb_unseal(&k, &v, ret_value) ? CAP_OK : CAP_E_CORRUPT;
+}
+
+bool lmdb_unseal(const MDB_val *key, const MDB_val *value, struct cap_bytes *ret_value)
+{
+    uint64_t seed = store_seed((struct cap_bytes){key->mv_data, key->mv_size});
+    return store_unseal(seed, (struct cap_bytes){value->mv_data, value->mv_size}, ret_value);
 }
 
 enum cap_error lmdb_put(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_table table,
                         struct cap_bytes key, struct cap_bytes value)
 {
+    uint8_t sealed[STORE_VALUE_MAX + STORE_SEAL_SIZE];
     MDB_val k = value_of(key);
-    MDB_val v = value_of(value);
-
+    MDB_val v = {value.len + STORE_SEAL_SIZE, sealed};
+    if (value.len > STORE_VALUE_MAX) {
+        return CAP_E_INTERNAL;
+    }
+    memcpy(sealed, value.data, value.len);
+    store_seal(store_seed(key), sealed, value.len);
     return lmdb_error(store->fd, mdb_put(txn, store->tables[table], &k, &v, 0));
 }
 

@@ -10,9 +10,15 @@
  *   refs      source CapHash, target CapHash -> tables
  *   revs      target CapHash, source CapHash -> tables
  *   contents  image_content_hash -> CapHash
+ *   facts     CapHash, type -> what was learnt of the cap later
  *
- * A chunk fills whole pages exactly: LMDB's header takes 16 bytes of the first. Small chunks also
- * bound what a write holds in memory and keep LMDB's search for runs of free pages short.
+ * Every value ends with a seal (record.h). Those of records are checked whenever a record is read.
+ * A chunk's is checked when the store is asked to wait for the device; lmdb_store.checked remembers
+ * which were, so that what lies in memory and has been checked is sent without being read twice.
+ *
+ * A chunk fills whole pages exactly: LMDB's header takes 16 bytes of the first, the seal the last
+ * 8. Small chunks also bound what a write holds in memory and keep LMDB's search for runs of free
+ * pages short.
  */
 #ifndef LIB_STORE_LMDB_LMDB_H
 #define LIB_STORE_LMDB_LMDB_H
@@ -23,8 +29,10 @@
 #include "lib/store/engine.h"
 #include "lib/store/record.h"
 
-#define LMDB_BODY_CHUNK  65520u                  /* 16 pages less the header */
+#define LMDB_BODY_CHUNK  65512u                  /* 16 pages less header and seal */
 #define LMDB_ROOTS_CHUNK (2047u * CAP_HASH_SIZE) /* the same, in whole roots */
+#define LMDB_CHECKED     65536u                  /* checked chunks remembered: 4 GiB in 512 KiB */
+#define LMDB_DAMAGED     16u                     /* damaged caps not yet written down */
 #define LMDB_IDLE_READS  16u                     /* reset read transactions kept for reuse */
 #define LMDB_DROP_CHUNKS 512u                    /* chunks deleted per transaction */
 
@@ -36,6 +44,7 @@ enum lmdb_table {
     LMDB_REFS,
     LMDB_REVS,
     LMDB_CONTENTS,
+    LMDB_FACTS,
     LMDB_TABLES,
 };
 
@@ -78,10 +87,14 @@ struct lmdb_store {
     uint64_t map_bytes;
     uint32_t max_readers;
 
-    pthread_mutex_t lock; /* of the next three */
+    pthread_mutex_t lock; /* of the next five */
     struct lmdb_read *idle;
     unsigned idle_count;
     uint32_t open_reads;
+    struct cap_hash damaged[LMDB_DAMAGED]; /* found by reads; the next sweep writes them down */
+    unsigned damaged_count;
+
+    atomic_uint_fast64_t checked[LMDB_CHECKED]; /* seeds of chunks, by their low bits; 0: none */
 
     pthread_mutex_t gauge_lock;
     MDB_txn *gauge; /* a reader of our own, reset between uses: figures when readers are full */
@@ -108,13 +121,19 @@ static inline struct lmdb_store *lmdb_of(struct cap_store *store)
  */
 enum cap_error lmdb_error(int fd, int code);
 
-/* One record; the bytes live as long as the transaction does not change. CAP_E_NOT_FOUND. */
+/*
+ * One record without its seal; the bytes live as long as the transaction does not change.
+ * CAP_E_NOT_FOUND, CAP_E_CORRUPT when the seal is broken.
+ */
 enum cap_error lmdb_get(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_table table,
                         struct cap_bytes key, struct cap_bytes *ret_value);
 
-/* Writes one record over what is there. */
+/* Writes one record of at most STORE_VALUE_MAX bytes, and its seal, over what is there. */
 enum cap_error lmdb_put(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_table table,
                         struct cap_bytes key, struct cap_bytes value);
+
+/* The record as it lies there, seal included, under a key that LMDB handed out. */
+bool lmdb_unseal(const MDB_val *key, const MDB_val *value, struct cap_bytes *ret_value);
 
 /* Deletes one record; fine if it is not there. */
 enum cap_error lmdb_delete(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_table table,
@@ -175,6 +194,15 @@ enum cap_error lmdb_find(struct cap_read *base, const struct cap_hash *hash,
 enum cap_error lmdb_window(struct cap_read *base, const struct cap_hash *hash, uint64_t offset,
                            uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len);
 
+/* The operation peek of engine.h. */
+enum cap_error lmdb_peek(struct cap_read *base, const struct cap_hash *hash, uint64_t offset,
+                         uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len,
+                         bool *ret_checked);
+
+/* The operation facts of engine.h. */
+enum cap_error lmdb_facts(struct cap_read *base, const struct cap_hash *hash, size_t max,
+                          struct cap_fact *ret_facts, size_t *ret_count);
+
 /* The operation page_roots of engine.h. */
 enum cap_error lmdb_page_roots(struct cap_read *base, const struct cap_hash *hash, uint64_t first,
                                size_t count, struct cap_hash *ret_roots);
@@ -232,7 +260,7 @@ enum cap_error lmdb_stage_step(struct cap_store *base, uint64_t id, const struct
 void lmdb_stage_drop(struct cap_store *base, uint64_t id);
 
 /* The operation sweep of engine.h. */
-enum cap_error lmdb_sweep(struct cap_store *base, bool *ret_more);
+enum cap_error lmdb_sweep(struct cap_store *base, uint64_t now_us, bool *ret_more);
 
 /* --- lmdb/write.c --------------------------------------------------------------------------- */
 

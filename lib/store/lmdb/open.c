@@ -36,12 +36,13 @@
 #define ENV_FLAGS       (MDB_NOSUBDIR | MDB_NOTLS)
 
 static const char *const table_names[LMDB_TABLES] = {
-    [LMDB_META] = "meta",         [LMDB_CAPS] = "caps", [LMDB_BULK] = "bulk",
-    [LMDB_STAGES] = "stages",     [LMDB_REFS] = "refs", [LMDB_REVS] = "revs",
-    [LMDB_CONTENTS] = "contents",
+    [LMDB_META] = "meta",         [LMDB_CAPS] = "caps",   [LMDB_BULK] = "bulk",
+    [LMDB_STAGES] = "stages",     [LMDB_REFS] = "refs",   [LMDB_REVS] = "revs",
+    [LMDB_CONTENTS] = "contents", [LMDB_FACTS] = "facts",
 };
 
-static const struct cap_bytes format_key = {(const uint8_t *)"format", 6};
+static char format_name[] = "format"; /* LMDB takes keys as mutable, but does not write to them */
+static const struct cap_bytes format_key = {(const uint8_t *)format_name, 6};
 
 /* --- The directory ---------------------------------------------------------------------------- */
 
@@ -416,7 +417,6 @@ static enum cap_error check_length(struct lmdb_store *store)
 
 static enum cap_error load_in(struct lmdb_store *store, MDB_txn *txn)
 {
-    struct cap_bytes format;
     struct store_state state;
     int rc = mdb_dbi_open(txn, table_names[LMDB_META], 0, &store->tables[LMDB_META]);
     enum cap_error error;
@@ -424,11 +424,15 @@ static enum cap_error load_in(struct lmdb_store *store, MDB_txn *txn)
     if (rc != 0) {
         return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(store->fd, rc);
     }
-    error = lmdb_get(store, txn, LMDB_META, format_key, &format);
-    if (error != CAP_OK) {
-        return error == CAP_E_NOT_FOUND ? CAP_E_CORRUPT : error;
+    /* As it lies there: another version's may have no seal of ours. */
+    MDB_val key = {format_key.len, format_name};
+    MDB_val value;
+    rc = mdb_get(txn, store->tables[LMDB_META], &key, &value);
+    if (rc != 0) {
+        return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(store->fd, rc);
     }
-    error = store_format_decode(format, store->base.id);
+    error = store_format_decode(format_key, (struct cap_bytes){value.mv_data, value.mv_size},
+                                store->base.id);
     if (error == CAP_OK) {
         error = open_tables(store, txn, 0);
     }
@@ -476,7 +480,7 @@ static enum cap_error sweep_all(struct lmdb_store *store)
 
     store->sweep = true;
     while (more && error == CAP_OK) {
-        error = lmdb_sweep(&store->base, &more);
+        error = lmdb_sweep(&store->base, 0, &more);
     }
     return error == CAP_E_DISK_FULL || error == CAP_E_MAP_FULL ? CAP_OK : error;
 }
@@ -542,6 +546,8 @@ static const struct cap_store_ops lmdb_ops = {
     .read_end = lmdb_read_end,
     .find = lmdb_find,
     .window = lmdb_window,
+    .peek = lmdb_peek,
+    .facts = lmdb_facts,
     .page_roots = lmdb_page_roots,
     .list = lmdb_list,
     .refs = lmdb_refs,

@@ -2,8 +2,9 @@
  * Reading from LMDB: snapshots, records, windows of bodies.
  *
  * A read transaction is costly to make and cheap to renew, so ended ones are reset and kept, up to
- * a bound. Windows point into the map: no byte is copied. A chunk that is absent or of another
- * length than the cap's record says is CAP_E_CORRUPT.
+ * a bound. Windows point into the map: no byte is copied. A chunk that is absent, of another length
+ * than the cap's record says, or not what its seal says is CAP_E_CORRUPT, and its cap is noted as
+ * damaged.
  */
 #include <stdlib.h>
 
@@ -155,11 +156,8 @@ enum cap_error lmdb_find_content(struct cap_read *base, const struct cap_hash *c
     struct cap_bytes value;
     enum cap_error error = lmdb_get(store_of(read), read->txn, LMDB_CONTENTS, key, &value);
 
-    if (error != CAP_OK) {
-        return error;
-    }
-    if (value.len != CAP_HASH_SIZE) {
-        return CAP_E_CORRUPT;
+    if (error != CAP_OK || value.len != CAP_HASH_SIZE) {
+        return error != CAP_OK ? error : CAP_E_CORRUPT;
     }
     memcpy(ret_hash->bytes, value.data, CAP_HASH_SIZE);
     return CAP_OK;
@@ -179,68 +177,105 @@ enum cap_error lmdb_counts(struct cap_read *base, struct cap_counts *ret_counts)
 
 /* --- Bulk ------------------------------------------------------------------------------------- */
 
+/* Whether the bytes of a chunk are compared with its seal. */
+enum checking {
+    CHECK_NOW,
+    CHECK_REMEMBERED, /* touches no byte */
+};
+
 /* A walk over the chunks of one stream; `len` is the stream's whole length. */
 struct chunks {
     struct lmdb_store *store;
     MDB_cursor *cursor;
     uint64_t body;
     enum store_stream stream;
+    enum checking checking;
     uint32_t size; /* of every chunk but the last */
     uint64_t len;
-    bool moving; /* the cursor stands on the chunk before */
+    bool moving;  /* the cursor stands on the chunk before */
+    bool checked; /* all chunks so far */
 };
 
 static enum cap_error chunks_open(struct lmdb_read *read, struct chunks *chunks)
 {
     chunks->store = store_of(read);
-    chunks->moving = false;
+    chunks->size = chunks->stream == STORE_STREAM_BODY ? LMDB_BODY_CHUNK : LMDB_ROOTS_CHUNK;
+    chunks->checked = true;
     return lmdb_error(
         chunks->store->fd,
         mdb_cursor_open(read->txn, chunks->store->tables[LMDB_BULK], &chunks->cursor));
+}
+
+/* Compares a chunk with its seal, or remembers that it was. */
+static enum cap_error check_chunk(struct chunks *chunks, struct cap_bytes key,
+                                  struct cap_bytes sealed)
+{
+    struct cap_bytes value;
+    uint64_t seed = store_seed(key);
+    atomic_uint_fast64_t *mark = &chunks->store->checked[seed % LMDB_CHECKED];
+    if (chunks->checking == CHECK_REMEMBERED) {
+        chunks->checked &= atomic_load_explicit(mark, memory_order_relaxed) == seed;
+        return CAP_OK;
+    }
+    if (!store_unseal(seed, sealed, &value)) {
+        atomic_store_explicit(mark, 0, memory_order_relaxed);
+        return CAP_E_CORRUPT;
+    }
+    atomic_store_explicit(mark, seed, memory_order_relaxed);
+    return CAP_OK;
 }
 
 /* Chunk `index`; the next call is for the one after it. */
 static enum cap_error chunks_get(struct chunks *chunks, uint64_t index, struct cap_bytes *ret_bytes)
 {
     uint64_t rest = chunks->len - index * chunks->size;
+    size_t len = rest < chunks->size ? (size_t)rest : chunks->size;
     uint8_t wanted[STORE_CHUNK_KEY];
     MDB_val key = {sizeof(wanted), wanted};
     MDB_val value;
-    int rc;
-
     store_chunk_key(chunks->body, chunks->stream, (uint32_t)index, wanted);
-    rc = mdb_cursor_get(chunks->cursor, &key, &value, chunks->moving ? MDB_NEXT : MDB_SET);
+    int rc = mdb_cursor_get(chunks->cursor, &key, &value, chunks->moving ? MDB_NEXT : MDB_SET);
     if (rc != 0) {
         return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(chunks->store->fd, rc);
     }
-    if (key.mv_size != sizeof(wanted) || memcmp(key.mv_data, wanted, sizeof(wanted)) != 0) {
-        return CAP_E_CORRUPT;
-    }
-    if (value.mv_size != (rest < chunks->size ? rest : chunks->size)) {
+    if (key.mv_size != sizeof(wanted) || memcmp(key.mv_data, wanted, sizeof(wanted)) != 0 ||
+        value.mv_size != len + STORE_SEAL_SIZE) {
         return CAP_E_CORRUPT;
     }
     chunks->moving = true;
-    *ret_bytes = (struct cap_bytes){value.mv_data, value.mv_size};
-    return CAP_OK;
+    *ret_bytes = (struct cap_bytes){value.mv_data, len};
+    return check_chunk(chunks, (struct cap_bytes){wanted, sizeof(wanted)},
+                       (struct cap_bytes){value.mv_data, value.mv_size});
 }
 
-/* Points the spans at `len` bytes from `offset`, which lie inside of the body. */
+/* Remembers a damaged cap until the next sweep; there is nothing to say of more than a few. */
+static void note_damaged(struct lmdb_store *store, const struct cap_hash *hash)
+{
+    pthread_mutex_lock(&store->lock);
+    bool known = false;
+    for (unsigned i = 0; i < store->damaged_count; i++) {
+        known |= cap_hash_equal(&store->damaged[i], hash);
+    }
+    if (!known && store->damaged_count < LMDB_DAMAGED) {
+        store->damaged[store->damaged_count++] = *hash;
+    }
+    pthread_mutex_unlock(&store->lock);
+}
+
+/* Points the spans at `len` bytes from `offset`, which lie within the body. */
 static enum cap_error fill_spans(struct chunks *chunks, uint64_t offset, uint64_t len,
                                  struct iovec *ret_iov, int *ret_count)
 {
     uint64_t index = offset / chunks->size;
     uint64_t skip = offset % chunks->size;
     int count = 0;
-
     while (len > 0) {
-        struct cap_bytes chunk = {0};
-        uint64_t take;
+        struct cap_bytes chunk;
         enum cap_error error = chunks_get(chunks, index++, &chunk);
-
         if (error != CAP_OK) {
             return error;
         }
-        take = chunk.len - skip < len ? chunk.len - skip : len;
+        uint64_t take = chunk.len - skip < len ? chunk.len - skip : len;
         memcpy(&ret_iov[count].iov_base, &(const uint8_t *){chunk.data + skip}, sizeof(void *));
         ret_iov[count++].iov_len = (size_t)take;
         len -= take;
@@ -250,14 +285,12 @@ static enum cap_error fill_spans(struct chunks *chunks, uint64_t offset, uint64_
     return CAP_OK;
 }
 
-enum cap_error lmdb_window(struct cap_read *base, const struct cap_hash *hash, uint64_t offset,
-                           uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len)
+static enum cap_error window(struct lmdb_read *read, struct chunks *chunks,
+                             const struct cap_hash *hash, uint64_t offset, uint64_t len,
+                             struct iovec *ret_iov, int *ret_count, size_t *ret_len)
 {
-    struct lmdb_read *read = read_of(base);
-    struct chunks chunks = {.stream = STORE_STREAM_BODY, .size = LMDB_BODY_CHUNK};
     struct store_cap cap;
     enum cap_error error = lmdb_find_cap(store_of(read), read->txn, hash, &cap);
-
     if (error != CAP_OK) {
         return error;
     }
@@ -267,17 +300,36 @@ enum cap_error lmdb_window(struct cap_read *base, const struct cap_hash *hash, u
     if (len > cap.info.body_len - offset) {
         len = cap.info.body_len - offset;
     }
-    error = chunks_open(read, &chunks);
+    error = chunks_open(read, chunks);
     if (error != CAP_OK) {
         return error;
     }
-    chunks.body = cap.body;
-    chunks.len = cap.info.body_len;
-    error = fill_spans(&chunks, offset, len, ret_iov, ret_count);
-    mdb_cursor_close(chunks.cursor);
-    if (error == CAP_OK) {
-        *ret_len = (size_t)len;
+    chunks->body = cap.body;
+    chunks->len = cap.info.body_len;
+    error = fill_spans(chunks, offset, len, ret_iov, ret_count);
+    mdb_cursor_close(chunks->cursor);
+    if (error == CAP_E_CORRUPT) {
+        note_damaged(store_of(read), hash);
     }
+    *ret_len = (size_t)len;
+    return error;
+}
+
+enum cap_error lmdb_window(struct cap_read *base, const struct cap_hash *hash, uint64_t offset,
+                           uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len)
+{
+    struct chunks chunks = {.stream = STORE_STREAM_BODY, .checking = CHECK_NOW};
+    return window(read_of(base), &chunks, hash, offset, len, ret_iov, ret_count, ret_len);
+}
+
+enum cap_error lmdb_peek(struct cap_read *base, const struct cap_hash *hash, uint64_t offset,
+                         uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len,
+                         bool *ret_checked)
+{
+    struct chunks chunks = {.stream = STORE_STREAM_BODY, .checking = CHECK_REMEMBERED};
+    enum cap_error error =
+        window(read_of(base), &chunks, hash, offset, len, ret_iov, ret_count, ret_len);
+    *ret_checked = chunks.checked;
     return error;
 }
 
@@ -285,16 +337,13 @@ static enum cap_error copy_bulk(struct chunks *chunks, uint64_t offset, uint8_t 
 {
     uint64_t index = offset / chunks->size;
     size_t skip = (size_t)(offset % chunks->size);
-
     while (len > 0) {
-        struct cap_bytes chunk = {0};
-        size_t take;
+        struct cap_bytes chunk;
         enum cap_error error = chunks_get(chunks, index++, &chunk);
-
         if (error != CAP_OK) {
             return error;
         }
-        take = chunk.len - skip < len ? chunk.len - skip : len;
+        size_t take = chunk.len - skip < len ? chunk.len - skip : len;
         memcpy(dst, chunk.data + skip, take);
         dst += take;
         len -= take;
@@ -307,14 +356,14 @@ enum cap_error lmdb_page_roots(struct cap_read *base, const struct cap_hash *has
                                size_t count, struct cap_hash *ret_roots)
 {
     struct lmdb_read *read = read_of(base);
-    struct chunks chunks = {.stream = STORE_STREAM_ROOTS, .size = LMDB_ROOTS_CHUNK};
+    struct chunks chunks = {.stream = STORE_STREAM_ROOTS, .checking = CHECK_NOW};
     struct store_cap cap;
     enum cap_error error = lmdb_find_cap(store_of(read), read->txn, hash, &cap);
-
     if (error != CAP_OK) {
         return error;
     }
-    if (first > cap.info.page_count || count > cap.info.page_count - first) {
+    uint64_t roots = cap_info_root_count(&cap.info);
+    if (first > roots || count > roots - first) {
         return CAP_E_RANGE_OUT_OF_BODY;
     }
     error = chunks_open(read, &chunks);
@@ -322,10 +371,48 @@ enum cap_error lmdb_page_roots(struct cap_read *base, const struct cap_hash *has
         return error;
     }
     chunks.body = cap.body;
-    chunks.len = cap.info.page_count * CAP_HASH_SIZE;
+    chunks.len = roots * CAP_HASH_SIZE;
     error = copy_bulk(&chunks, first * CAP_HASH_SIZE, (uint8_t *)ret_roots, count * CAP_HASH_SIZE);
     mdb_cursor_close(chunks.cursor);
+    if (error == CAP_E_CORRUPT) {
+        note_damaged(store_of(read), hash);
+    }
     return error;
+}
+
+/* --- Facts ------------------------------------------------------------------------------------ */
+
+enum cap_error lmdb_facts(struct cap_read *base, const struct cap_hash *hash, size_t max,
+                          struct cap_fact *ret_facts, size_t *ret_count)
+{
+    struct lmdb_read *read = read_of(base);
+    struct lmdb_store *store = store_of(read);
+    uint8_t start[STORE_FACT_KEY] = {0};
+    MDB_val key = {sizeof(start), start};
+    MDB_val value;
+    MDB_cursor *cursor;
+    memcpy(start, hash->bytes, CAP_HASH_SIZE);
+    int rc = mdb_cursor_open(read->txn, store->tables[LMDB_FACTS], &cursor);
+    if (rc != 0) {
+        return lmdb_error(store->fd, rc);
+    }
+    enum cap_error error = CAP_OK;
+    *ret_count = 0;
+    for (rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+         rc == 0 && error == CAP_OK && *ret_count < max;
+         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        struct cap_bytes bytes;
+        const uint8_t *name = key.mv_data;
+        if (key.mv_size != STORE_FACT_KEY || !lmdb_unseal(&key, &value, &bytes)) {
+            error = CAP_E_CORRUPT;
+        } else if (memcmp(name, hash->bytes, CAP_HASH_SIZE) != 0) {
+            break;
+        } else if (name[CAP_HASH_SIZE] == CAP_FACT_DAMAGED && bytes.len == STORE_FACT_SIZE) {
+            ret_facts[(*ret_count)++] = (struct cap_fact){CAP_FACT_DAMAGED, cap_load64(bytes.data)};
+        }
+    }
+    mdb_cursor_close(cursor);
+    return rc == 0 || rc == MDB_NOTFOUND ? error : lmdb_error(store->fd, rc);
 }
 
 /* --- Walks ------------------------------------------------------------------------------------ */
@@ -349,7 +436,8 @@ static enum cap_error list_from(struct lmdb_store *store, MDB_cursor *cursor,
             return CAP_E_CORRUPT;
         }
         memcpy(hash.bytes, key.mv_data, CAP_HASH_SIZE);
-        error = store_cap_decode((struct cap_bytes){value.mv_data, value.mv_size}, &cap);
+        struct cap_bytes bytes;
+        error = lmdb_unseal(&key, &value, &bytes) ? store_cap_decode(bytes, &cap) : CAP_E_CORRUPT;
         if (error != CAP_OK) {
             return error;
         }
@@ -399,12 +487,12 @@ struct ref_walk {
 static enum cap_error take_ref(struct ref_walk *walk, const MDB_val *key, const MDB_val *value)
 {
     struct cap_ref ref;
-
-    if (key->mv_size != STORE_PAIR_KEY || value->mv_size != 1) {
+    struct cap_bytes tables;
+    if (key->mv_size != STORE_PAIR_KEY || !lmdb_unseal(key, value, &tables) || tables.len != 1) {
         return CAP_E_CORRUPT;
     }
     memcpy(ref.hash.bytes, (const uint8_t *)key->mv_data + CAP_HASH_SIZE, CAP_HASH_SIZE);
-    ref.tables = *(const uint8_t *)value->mv_data;
+    ref.tables = tables.data[0];
     if (walk->after != NULL && cap_hash_equal(&ref.hash, walk->after)) {
         return CAP_OK;
     }

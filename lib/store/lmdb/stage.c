@@ -19,19 +19,19 @@ static enum cap_error put_chunk(const struct lmdb_store *store, MDB_txn *txn,
                                 const struct lmdb_bulk *bulk, uint32_t size, uint64_t from)
 {
     uint8_t bytes[STORE_CHUNK_KEY];
+    size_t len = bulk->to - from < size ? (size_t)(bulk->to - from) : size;
     MDB_val key = {sizeof(bytes), bytes};
-    MDB_val value = {.mv_size = size};
-    int rc;
-
-    if (bulk->to - from < size) {
-        value.mv_size = (size_t)(bulk->to - from);
-    }
+    MDB_val value = {.mv_size = len + STORE_SEAL_SIZE};
     store_chunk_key(bulk->body, bulk->stream, (uint32_t)(from / size), bytes);
-    rc = mdb_put(txn, store->tables[LMDB_BULK], &key, &value, MDB_RESERVE);
+    int rc = mdb_put(txn, store->tables[LMDB_BULK], &key, &value, MDB_RESERVE);
     if (rc != 0) {
         return lmdb_error(store->fd, rc);
     }
-    return store_source_read(bulk->source, from, value.mv_data, value.mv_size);
+    enum cap_error error = store_source_read(bulk->source, from, value.mv_data, len);
+    if (error == CAP_OK) {
+        store_seal(store_seed((struct cap_bytes){bytes, sizeof(bytes)}), value.mv_data, len);
+    }
+    return error;
 }
 
 enum cap_error lmdb_put_bulk(const struct lmdb_store *store, MDB_txn *txn,
@@ -273,11 +273,63 @@ static enum cap_error sweep_in(struct lmdb_store *store, MDB_txn *txn)
     return lmdb_delete(store, txn, LMDB_STAGES, (struct cap_bytes){key, sizeof(key)});
 }
 
-enum cap_error lmdb_sweep(struct cap_store *base, bool *ret_more)
+/* --- Damage ----------------------------------------------------------------------------------- */
+
+/* The first time counts. */
+static enum cap_error put_damaged(struct lmdb_store *store, MDB_txn *txn,
+                                  const struct cap_hash *hash, uint64_t now_us)
+{
+    uint8_t key[STORE_FACT_KEY];
+    uint8_t value[STORE_FACT_SIZE];
+    struct cap_bytes known;
+    memcpy(key, hash->bytes, CAP_HASH_SIZE);
+    key[CAP_HASH_SIZE] = CAP_FACT_DAMAGED;
+    enum cap_error error =
+        lmdb_get(store, txn, LMDB_FACTS, (struct cap_bytes){key, sizeof(key)}, &known);
+    if (error == CAP_OK) {
+        return CAP_OK;
+    }
+    cap_store64(value, now_us);
+    return lmdb_put(store, txn, LMDB_FACTS, (struct cap_bytes){key, sizeof(key)},
+                    (struct cap_bytes){value, sizeof(value)});
+}
+
+/* Writes down what reads have found to be damaged. */
+static enum cap_error note_damaged(struct lmdb_store *store, uint64_t now_us)
+{
+    struct cap_hash damaged[LMDB_DAMAGED];
+    MDB_txn *txn;
+    pthread_mutex_lock(&store->lock);
+    unsigned count = store->damaged_count;
+    memcpy(damaged, store->damaged, sizeof(damaged));
+    store->damaged_count = 0;
+    pthread_mutex_unlock(&store->lock);
+    if (count == 0) {
+        return CAP_OK;
+    }
+    enum cap_error error = lmdb_begin(store, &txn);
+    if (error != CAP_OK) {
+        return error;
+    }
+    for (unsigned i = 0; error == CAP_OK && i < count; i++) {
+        error = put_damaged(store, txn, &damaged[i], now_us);
+    }
+    if (error != CAP_OK) {
+        mdb_txn_abort(txn);
+        return error;
+    }
+    return lmdb_commit(store, txn);
+}
+
+enum cap_error lmdb_sweep(struct cap_store *base, uint64_t now_us, bool *ret_more)
 {
     struct lmdb_store *store = lmdb_of(base);
     MDB_txn *txn;
     *ret_more = false;
+    enum cap_error noted = note_damaged(store, now_us);
+    if (noted != CAP_OK) {
+        return noted;
+    }
     if (!store->sweep) {
         return CAP_OK;
     }

@@ -69,7 +69,7 @@ static enum cap_error unlist_stage(struct lmdb_store *store, const struct lmdb_s
 static enum cap_error check_room(struct lmdb_store *store, const struct cap_put *put)
 {
     struct lmdb_write *write = &store->write;
-    write->bytes += PUT_OVERHEAD + put->info.page_count * CAP_HASH_SIZE;
+    write->bytes += PUT_OVERHEAD + cap_info_root_count(&put->info) * CAP_HASH_SIZE;
     write->bytes += (uint64_t)put->ref_count * REF_OVERHEAD;
     if (put->stage == 0) {
         write->bytes += put->info.body_len;
@@ -85,7 +85,7 @@ static enum cap_error put_bulk(struct lmdb_store *store, const struct cap_put *p
         .body = body,
         .stream = STORE_STREAM_ROOTS,
         .source = &roots,
-        .to = put->info.page_count * CAP_HASH_SIZE,
+        .to = cap_info_root_count(&put->info) * CAP_HASH_SIZE,
     };
     enum cap_error error = lmdb_put_bulk(store, txn, &bulk);
     if (error != CAP_OK || put->stage != 0) {

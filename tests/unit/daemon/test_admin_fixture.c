@@ -127,7 +127,8 @@ struct cap_hash fixture_publish(struct fixture *fixture, struct cap_pack *pack,
     put_slots(fixture, &wire, &arena, hashes, refs);
     struct cap_image image;
     assert_cap_ok(cap_image_from_wire(&wire, hashes, &arena, &image));
-    struct cap_put put = {.hash = image.hash, .refs = refs, .ref_count = count};
+    struct cap_put put = {
+        .hash = image.hash, .refs = refs, .ref_count = count, .page_roots = image.code_roots};
     put.info.kind = CAP_KIND_IMAGE;
     put.info.size = wire.code_len;
     put.info.has_content_hash = true;

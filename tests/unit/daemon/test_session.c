@@ -237,14 +237,14 @@ static struct cap_store_ops broken;
 static const struct cap_store_ops *sound;
 static uint64_t damaged_at; /* windows from here on cannot be read */
 
-static enum cap_error broken_window(struct cap_read *read, const struct cap_hash *hash,
-                                    uint64_t offset, uint64_t len, struct iovec *ret_iov,
-                                    int *ret_count, size_t *ret_len)
+static enum cap_error broken_peek(struct cap_read *read, const struct cap_hash *hash,
+                                  uint64_t offset, uint64_t len, struct iovec *ret_iov,
+                                  int *ret_count, size_t *ret_len, bool *ret_checked)
 {
     if (offset >= damaged_at) {
         return CAP_E_CORRUPT;
     }
-    return sound->window(read, hash, offset, len, ret_iov, ret_count, ret_len);
+    return sound->peek(read, hash, offset, len, ret_iov, ret_count, ret_len, ret_checked);
 }
 
 static void break_store(struct fixture *fixture)
@@ -262,7 +262,7 @@ static void test_damaged_body(void **state)
     int fd = client_open(fixture);
     struct cap_hash hash = publish(fixture, fd);
     break_store(fixture);
-    broken.window = broken_window;
+    broken.peek = broken_peek;
     damaged_at = PROTO_FRAME_MAX;
     client_get(fixture, fd, 5, &hash, 0, PROTO_TO_END);
     client_receive(fixture, fd, &reply);

@@ -155,6 +155,7 @@ struct cap_put fake_image(const uint64_t *seed, uint64_t len)
     struct cap_put put = fake_data(seed, len);
 
     put.info.kind = CAP_KIND_IMAGE;
+    put.info.size = 0;
     return put;
 }
 
@@ -228,7 +229,7 @@ enum cap_error drop_stage(struct cap_store *store, uint64_t stage)
 
     cap_store_stage_drop(store, stage);
     while (more && error == CAP_OK) {
-        error = cap_store_sweep(store, &more);
+        error = cap_store_sweep(store, 1, &more);
     }
     return error;
 }

@@ -61,6 +61,17 @@ static void raw_put(const struct raw *raw, void *key, size_t key_len, void *valu
     assert_int_equal(mdb_put(raw->txn, raw->table, &k, &v, 0), 0);
 }
 
+/* As raw_put, with a seal that fits: what only a whole check can find. */
+static void raw_put_sealed(const struct raw *raw, void *key, size_t key_len, const void *value,
+                           size_t value_len)
+{
+    static uint8_t sealed[70000];
+
+    memcpy(sealed, value, value_len);
+    store_seal(store_seed((struct cap_bytes){key, key_len}), sealed, value_len);
+    raw_put(raw, key, key_len, sealed, value_len + STORE_SEAL_SIZE);
+}
+
 static void raw_delete(const struct raw *raw, void *key, size_t key_len)
 {
     MDB_val k = {key_len, key};
@@ -77,7 +88,7 @@ static void test_damaged_cap_record(void **state)
     struct cap_list_query query = {.max = 4, .scan_max = 4};
     struct cap_listed items[4];
     struct cap_read *read;
-    uint8_t record[STORE_CAP_SIZE];
+    uint8_t record[STORE_CAP_SIZE + STORE_SEAL_SIZE];
     size_t count = 9;
     bool more;
     struct raw raw;
@@ -140,14 +151,14 @@ static void test_damaged_pairs(void **state)
 
 /* --- Bulk ------------------------------------------------------------------------------------- */
 
-/* A chunk gone, short and long: that window is an error, the others are served. */
+/* A chunk gone, short, long and changed: that window is an error, the others are served. */
 static void test_damaged_chunks(void **state)
 {
     struct fixture *fixture = *state;
     static uint8_t chunk[70000];
 
     assert_cap_ok(put_data(fixture->store, 1, 200000)); /* body 1: chunks 0 to 3 */
-    for (int damage = 0; damage < 3; damage++) {
+    for (int damage = 0; damage < 5; damage++) {
         struct cap_hash hash = fake_hash(1);
         struct iovec iov[CAP_STORE_WINDOW_IOV];
         uint8_t key[STORE_CHUNK_KEY];
@@ -163,6 +174,11 @@ static void test_damaged_chunks(void **state)
         assert_int_equal(len, 65520);
         if (damage == 0) {
             raw_delete(&raw, key, sizeof(key));
+        } else if (damage > 2) { /* one bit of the bytes, or of their seal */
+            size_t at = damage == 3 ? 40000 : 65515;
+            chunk[at] ^= 0x10;
+            raw_put(&raw, key, sizeof(key), chunk, len);
+            chunk[at] ^= 0x10;
         } else {
             raw_put(&raw, key, sizeof(key), chunk, damage == 1 ? len - 1 : len + 1);
         }
@@ -170,10 +186,10 @@ static void test_damaged_chunks(void **state)
         assert_cap_ok(fixture_open(fixture));
         assert_cap_error(check_cap(fixture->store, 1, 200000), CAP_E_CORRUPT);
         assert_cap_ok(cap_store_read_begin(fixture->store, &read));
-        assert_cap_ok(cap_store_window(read, &hash, 0, 65520, iov, &count, &len));
-        assert_cap_error(cap_store_window(read, &hash, 0, 65521, iov, &count, &len), CAP_E_CORRUPT);
+        assert_cap_ok(cap_store_window(read, &hash, 0, 65512, iov, &count, &len));
+        assert_cap_error(cap_store_window(read, &hash, 0, 65513, iov, &count, &len), CAP_E_CORRUPT);
         assert_cap_error(cap_store_window(read, &hash, 70000, 1, iov, &count, &len), CAP_E_CORRUPT);
-        assert_cap_ok(cap_store_window(read, &hash, 131040, 68960, iov, &count, &len));
+        assert_cap_ok(cap_store_window(read, &hash, 131024, 68976, iov, &count, &len));
         cap_store_read_end(read);
         fixture_close(fixture);
         raw = raw_begin(fixture, "bulk");
@@ -182,6 +198,89 @@ static void test_damaged_chunks(void **state)
         assert_cap_ok(fixture_open(fixture));
         assert_cap_ok(check_cap(fixture->store, 1, 200000));
     }
+}
+
+/* Peeking looks at no byte and says so; what was checked is remembered, what is damaged is not. */
+static void test_peek_and_facts(void **state)
+{
+    struct fixture *fixture = *state;
+    struct cap_hash hash = fake_hash(1);
+    struct iovec iov[CAP_STORE_WINDOW_IOV];
+    uint8_t key[STORE_CHUNK_KEY];
+    static uint8_t chunk[70000];
+    struct cap_fact facts[2];
+    struct cap_read *read;
+    bool checked, more;
+    size_t len, count = 9;
+    struct raw raw;
+    int spans;
+
+    assert_cap_ok(put_data(fixture->store, 1, 200000));
+    assert_cap_ok(put_data(fixture->store, 2, 200000));
+    fixture_close(fixture);
+    store_chunk_key(1, STORE_STREAM_BODY, 1, key);
+    raw = raw_begin(fixture, "bulk");
+    assert_int_equal(raw_get(&raw, key, sizeof(key), chunk, sizeof(chunk)), 65520);
+    chunk[5] ^= 1;
+    raw_put(&raw, key, sizeof(key), chunk, 65520);
+    raw_end(&raw);
+    assert_cap_ok(fixture_open(fixture));
+    assert_cap_ok(cap_store_read_begin(fixture->store, &read));
+    assert_cap_ok(cap_store_peek(read, &hash, 0, 60000, iov, &spans, &len, &checked));
+    assert_false(checked);
+    assert_int_equal(len, 60000);
+    assert_cap_ok(cap_store_window(read, &hash, 10, 10, iov, &spans, &len));
+    assert_cap_ok(cap_store_peek(read, &hash, 0, 60000, iov, &spans, &len, &checked));
+    assert_true(checked);
+    assert_cap_ok(cap_store_peek(read, &hash, 0, 70000, iov, &spans, &len, &checked));
+    assert_false(checked);
+    assert_cap_error(cap_store_window(read, &hash, 0, 70000, iov, &spans, &len), CAP_E_CORRUPT);
+    assert_cap_ok(cap_store_peek(read, &hash, 0, 70000, iov, &spans, &len, &checked));
+    assert_false(checked);
+    assert_cap_ok(cap_store_facts(read, &hash, 2, facts, &count));
+    assert_int_equal(count, 0); /* not in this snapshot */
+    cap_store_read_end(read);
+    assert_cap_ok(cap_store_sweep(fixture->store, 1234, &more));
+    assert_cap_error(check_cap(fixture->store, 1, 200000), CAP_E_CORRUPT);
+    assert_cap_ok(cap_store_sweep(fixture->store, 5678, &more)); /* the first time counts */
+    fixture_close(fixture);
+    assert_cap_ok(fixture_open(fixture));
+    assert_cap_ok(cap_store_read_begin(fixture->store, &read));
+    assert_cap_ok(cap_store_facts(read, &hash, 2, facts, &count));
+    assert_int_equal(count, 1);
+    assert_int_equal(facts[0].kind, CAP_FACT_DAMAGED);
+    assert_int_equal(facts[0].time_us, 1234);
+    hash = fake_hash(2);
+    assert_cap_ok(cap_store_facts(read, &hash, 2, facts, &count));
+    assert_int_equal(count, 0);
+    cap_store_read_end(read);
+}
+
+/* A record with a flag that this version must understand and does not: not supported, not damaged.
+ */
+static void test_unknown_flags(void **state)
+{
+    struct fixture *fixture = *state;
+    struct cap_hash hash = fake_hash(1);
+    uint8_t record[STORE_CAP_SIZE + STORE_SEAL_SIZE];
+    struct raw raw;
+
+    assert_cap_ok(put_data(fixture->store, 1, 1000));
+    fixture_close(fixture);
+    raw = raw_begin(fixture, "caps");
+    (void)raw_get(&raw, hash.bytes, CAP_HASH_SIZE, record, sizeof(record));
+    cap_store16(record + 4, 0x1000); /* may be ignored */
+    raw_put_sealed(&raw, hash.bytes, CAP_HASH_SIZE, record, STORE_CAP_SIZE);
+    raw_end(&raw);
+    assert_cap_ok(fixture_open(fixture));
+    assert_cap_ok(check_cap(fixture->store, 1, 1000));
+    fixture_close(fixture);
+    raw = raw_begin(fixture, "caps");
+    cap_store16(record + 2, 0x1000); /* may not */
+    raw_put_sealed(&raw, hash.bytes, CAP_HASH_SIZE, record, STORE_CAP_SIZE);
+    raw_end(&raw);
+    assert_cap_ok(fixture_open(fixture));
+    assert_cap_error(check_cap(fixture->store, 1, 1000), CAP_E_STORE_VERSION);
 }
 
 /* --- What opening refuses --------------------------------------------------------------------- */
@@ -206,18 +305,22 @@ static void test_meta_records(void **state)
 {
     struct fixture *fixture = *state;
     struct store_state counts = {.next_body = 1};
-    uint8_t format[STORE_FORMAT_SIZE], record[STORE_STATE_SIZE];
+    uint8_t format[STORE_FORMAT_SIZE + STORE_SEAL_SIZE], record[STORE_STATE_SIZE + STORE_SEAL_SIZE];
+    const struct cap_bytes format_key = {(const uint8_t *)"format", 6};
+    const struct cap_bytes state_key = {(const uint8_t *)"state", 5};
 
     fixture_close(fixture);
     store_format_encode(fixture_id, format);
+    store_seal(store_seed(format_key), format, STORE_FORMAT_SIZE);
     store_state_encode(&counts, record);
-    format[0] = 2;
-    set_meta(fixture, "format", format, sizeof(format));
+    store_seal(store_seed(state_key), record, STORE_STATE_SIZE);
+    format[0] = 1;
+    set_meta(fixture, "format", format, STORE_FORMAT_SIZE); /* the first version had no seal */
     assert_cap_error(fixture_open(fixture), CAP_E_STORE_VERSION);
     assert_non_null(strstr(cap_error_text(CAP_E_STORE_VERSION), "; run the version"));
     set_meta(fixture, "format", NULL, 0);
     assert_cap_error(fixture_open(fixture), CAP_E_CORRUPT);
-    format[0] = 1;
+    format[0] = 2;
     set_meta(fixture, "format", format, sizeof(format));
     record[20] ^= 1;
     set_meta(fixture, "state", record, sizeof(record));
@@ -369,8 +472,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH(test_damaged_cap_record), WITH(test_damaged_pairs), WITH(test_damaged_chunks),
-        WITH(test_meta_records),       WITH(test_not_a_store),   WITH(test_truncated),
-        WITH(test_sound_but_short),
+        WITH(test_peek_and_facts),     WITH(test_unknown_flags), WITH(test_meta_records),
+        WITH(test_not_a_store),        WITH(test_truncated),     WITH(test_sound_but_short),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

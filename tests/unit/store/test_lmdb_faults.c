@@ -155,7 +155,7 @@ static void test_dropping_is_bounded(void **state)
     assert_cap_ok(put_data(fixture->store, 2, 100));
     assert_int_equal(fault.seen, 1);
     for (unsigned sweeps = 1; more; sweeps++) {
-        assert_cap_ok(cap_store_sweep(fixture->store, &more));
+        assert_cap_ok(cap_store_sweep(fixture->store, 1, &more));
         assert_int_equal(fault.seen, more ? 1 + sweeps : sweeps);
         assert_true(sweeps <= 5);
     }
@@ -180,7 +180,7 @@ static void test_known_staged_cap_is_bounded(void **state)
     assert_false(is_new);
     assert_int_equal(fault.seen, 0); /* nothing to write: the chunks are left to the sweeps */
     while (more) {
-        assert_cap_ok(cap_store_sweep(fixture->store, &more));
+        assert_cap_ok(cap_store_sweep(fixture->store, 1, &more));
     }
     assert_int_equal(fault.seen, 4);
     disarm();

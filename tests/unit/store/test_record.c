@@ -7,7 +7,7 @@ static struct store_cap sample(void)
     struct store_cap cap = {
         .info = {.kind = CAP_KIND_IMAGE,
                  .body_len = 0x0102030405,
-                 .size = UINT64_MAX - 4095,
+                 .size = 0x605040302,
                  .page_count = 7,
                  .ref_count = 8,
                  .publisher = {9, UINT32_MAX},
@@ -51,33 +51,58 @@ static void test_cap_layout(void **state)
 
     (void)state;
     store_cap_encode(&cap, bytes);
-    assert_int_equal(bytes[0], 1);
-    assert_int_equal(bytes[1], CAP_KIND_IMAGE);
-    assert_int_equal(bytes[2], 1);
-    assert_int_equal(cap_load32(bytes + 4), 0x3c87139e);
+    assert_int_equal(bytes[0], CAP_KIND_IMAGE);
+    assert_int_equal(cap_load16(bytes + 2), STORE_CRITICAL_CONTENT);
     assert_int_equal(cap_load64(bytes + 16), cap.info.body_len);
     assert_int_equal(cap_load64(bytes + 56), cap.body);
     assert_int_equal(bytes[64], 0xab);
-    assert_int_equal(bytes[103], 0);
+    assert_int_equal(bytes[96], 0);
 }
 
-/* Any damaged bit is found. */
-static void test_cap_damage(void **state)
+/* A flag that may be ignored is kept; one that may not makes the record useless, and is named. */
+static void test_cap_flags(void **state)
 {
-    struct store_cap cap = sample(), got;
+    struct store_cap cap = sample(), got = {0};
     uint8_t bytes[STORE_CAP_SIZE];
 
     (void)state;
+    cap.ignorable = 0x8001;
     store_cap_encode(&cap, bytes);
-    for (size_t bit = 0; bit < 8 * sizeof(bytes); bit++) {
-        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        assert_cap_error(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
-                         CAP_E_CORRUPT);
-        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
-    }
+    assert_cap_ok(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got));
+    assert_int_equal(got.ignorable, 0x8001);
+    cap_store16(bytes + 2, STORE_CRITICAL_CONTENT | 0x40);
+    assert_cap_error(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
+                     CAP_E_STORE_VERSION);
+    assert_int_equal(got.unknown, 0x40);
     for (size_t len = 0; len < sizeof(bytes); len++) {
         assert_cap_error(store_cap_decode((struct cap_bytes){bytes, len}, &got), CAP_E_CORRUPT);
     }
+}
+
+/* Any damaged bit is found, of the value, of the seal and of the key. */
+static void test_seal(void **state)
+{
+    uint8_t key[20] = "a key", bytes[100 + STORE_SEAL_SIZE];
+    struct cap_bytes value;
+
+    (void)state;
+    for (size_t i = 0; i < 100; i++) {
+        bytes[i] = (uint8_t)(7 * i);
+    }
+    store_seal(store_seed((struct cap_bytes){key, sizeof(key)}), bytes, 100);
+    for (size_t bit = 0; bit <= 8 * sizeof(bytes) + 8 * sizeof(key); bit++) {
+        size_t in_key = bit / 8 >= sizeof(bytes) ? bit / 8 - sizeof(bytes) : sizeof(key);
+        uint8_t *byte = bit < 8 * sizeof(bytes) ? &bytes[bit / 8] : &key[in_key % sizeof(key)];
+        bool sound = in_key == sizeof(key) && bit >= 8 * sizeof(bytes);
+
+        *byte ^= sound ? 0 : (uint8_t)(1u << bit % 8);
+        assert_int_equal(store_unseal(store_seed((struct cap_bytes){key, sizeof(key)}),
+                                      (struct cap_bytes){bytes, sizeof(bytes)}, &value),
+                         sound);
+        *byte ^= sound ? 0 : (uint8_t)(1u << bit % 8);
+    }
+    assert_int_equal(value.len, 100);
+    assert_false(store_unseal(1, (struct cap_bytes){bytes, 7}, &value));
 }
 
 /* A record that checks but states what cannot be. */
@@ -92,6 +117,7 @@ static void test_cap_impossible(void **state)
     assert_cap_error(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
                      CAP_E_CORRUPT);
     cap = sample();
+    cap.info.kind = CAP_KIND_DATA;
     cap.info.page_count = STORE_PAGE_MAX + 1;
     store_cap_encode(&cap, bytes);
     assert_cap_error(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
@@ -114,30 +140,30 @@ static void test_state(void **state)
     assert_cap_ok(store_state_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got));
     assert_int_equal(got.next_body, 77);
     assert_memory_equal(&got.counts, &wanted.counts, sizeof(got.counts));
-    for (size_t i = 0; i < sizeof(bytes); i++) {
-        bytes[i] ^= 1;
-        assert_cap_error(store_state_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
-                         CAP_E_CORRUPT);
-        bytes[i] ^= 1;
-    }
-    assert_cap_error(store_state_decode((struct cap_bytes){bytes, 71}, &got), CAP_E_CORRUPT);
+    assert_cap_error(store_state_decode((struct cap_bytes){bytes, 63}, &got), CAP_E_CORRUPT);
 }
 
 static void test_format(void **state)
 {
     const uint8_t id[CAP_STORE_ID_SIZE] = "0123456789abcdef";
-    uint8_t bytes[STORE_FORMAT_SIZE], got[CAP_STORE_ID_SIZE];
+    const struct cap_bytes key = {(const uint8_t *)"format", 6};
+    uint8_t bytes[STORE_FORMAT_SIZE + STORE_SEAL_SIZE], got[CAP_STORE_ID_SIZE];
 
     (void)state;
     store_format_encode(id, bytes);
-    assert_cap_ok(store_format_decode((struct cap_bytes){bytes, sizeof(bytes)}, got));
+    store_seal(store_seed(key), bytes, STORE_FORMAT_SIZE);
+    assert_cap_ok(store_format_decode(key, (struct cap_bytes){bytes, sizeof(bytes)}, got));
     assert_memory_equal(got, id, sizeof(id));
-    assert_cap_error(store_format_decode((struct cap_bytes){bytes, 3}, got), CAP_E_CORRUPT);
-    assert_cap_error(store_format_decode((struct cap_bytes){bytes, 23}, got), CAP_E_CORRUPT);
-    bytes[0] = 2; /* of another version only the version is known */
-    assert_cap_error(store_format_decode((struct cap_bytes){bytes, sizeof(bytes)}, got),
+    assert_cap_error(store_format_decode(key, (struct cap_bytes){bytes, 3}, got), CAP_E_CORRUPT);
+    assert_cap_error(store_format_decode(key, (struct cap_bytes){bytes, 23}, got), CAP_E_CORRUPT);
+    bytes[10] ^= 1;
+    assert_cap_error(store_format_decode(key, (struct cap_bytes){bytes, sizeof(bytes)}, got),
+                     CAP_E_CORRUPT);
+    bytes[0] = 1; /* of another version only the version is known */
+    assert_cap_error(store_format_decode(key, (struct cap_bytes){bytes, sizeof(bytes)}, got),
                      CAP_E_STORE_VERSION);
-    assert_cap_error(store_format_decode((struct cap_bytes){bytes, 4}, got), CAP_E_STORE_VERSION);
+    assert_cap_error(store_format_decode(key, (struct cap_bytes){bytes, 4}, got),
+                     CAP_E_STORE_VERSION);
 }
 
 /* Chunks of one stream, then streams, then bodies sort in the order of their numbers. */
@@ -163,9 +189,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cap_round_trip), cmocka_unit_test(test_cap_layout),
-        cmocka_unit_test(test_cap_damage),     cmocka_unit_test(test_cap_impossible),
-        cmocka_unit_test(test_state),          cmocka_unit_test(test_format),
-        cmocka_unit_test(test_keys_sort),
+        cmocka_unit_test(test_cap_flags),      cmocka_unit_test(test_seal),
+        cmocka_unit_test(test_cap_impossible), cmocka_unit_test(test_state),
+        cmocka_unit_test(test_format),         cmocka_unit_test(test_keys_sort),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

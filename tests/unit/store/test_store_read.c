@@ -53,6 +53,7 @@ static void test_put_and_find(void **state)
     bool is_new = false;
 
     put.info.size = 123;
+    put.page_roots = &put.hash;
     put.info.published_us = UINT64_C(1700000000123456);
     put.info.publisher = (struct cap_publisher){UINT32_MAX, 5};
     put.info.has_content_hash = true;
@@ -248,6 +249,67 @@ static void test_page_roots(void **state)
     assert_cap_ok(check_cap(store, seed, 20));
     free(roots);
     free(got);
+}
+
+/* Of an Image there is one for each page of code that is begun. */
+static void test_page_roots_of_code(void **state)
+{
+    struct cap_store *store = store_of(state);
+    struct cap_hash roots[3] = {fake_hash(11), fake_hash(12), fake_hash(13)}, got[3];
+    uint64_t seed = 3;
+    struct cap_put put = fake_image(&seed, 9000);
+    struct cap_read *read;
+
+    put.info.size = 2 * CAP_PAGE_SIZE + 1;
+    assert_cap_error(put_one(store, &put, NULL), CAP_E_INVALID_ARGUMENT);
+    put.page_roots = roots;
+    assert_cap_ok(put_one(store, &put, NULL));
+    read = begin_read(store);
+    assert_cap_ok(cap_store_page_roots(read, &put.hash, 0, 3, got));
+    assert_memory_equal(got, roots, sizeof(got));
+    assert_cap_ok(cap_store_page_roots(read, &put.hash, 2, 1, got));
+    assert_hash_equal(&got[0], &roots[2]);
+    assert_cap_error(cap_store_page_roots(read, &put.hash, 3, 1, got), CAP_E_RANGE_OUT_OF_BODY);
+    cap_store_read_end(read);
+}
+
+/* --- Prefixes --------------------------------------------------------------------------------- */
+
+static void test_find_prefix(void **state)
+{
+    struct cap_store *store = store_of(state);
+    uint64_t seeds[] = {1, 2, 3};
+    struct cap_put puts[] = {fake_data(&seeds[0], 1), fake_data(&seeds[1], 1),
+                             fake_data(&seeds[2], 1)};
+    struct cap_hash prefix = {{0xab, 0xcd}}, found;
+    struct cap_read *read;
+    size_t count = 9;
+
+    memset(puts[0].hash.bytes, 0xff, CAP_HASH_SIZE);
+    memset(puts[1].hash.bytes, 0xab, CAP_HASH_SIZE);
+    memset(puts[2].hash.bytes, 0xab, CAP_HASH_SIZE);
+    puts[2].hash.bytes[1] = 0xcd;
+    assert_cap_ok(put_all(store, puts, 3));
+    read = begin_read(store);
+    assert_cap_ok(cap_store_find_prefix(read, &prefix, 12, &found, &count));
+    assert_int_equal(count, 1);
+    assert_hash_equal(&found, &puts[2].hash);
+    assert_cap_ok(cap_store_find_prefix(read, &prefix, 8, &found, &count));
+    assert_int_equal(count, 2);
+    prefix.bytes[0] = 0xf7;
+    assert_cap_ok(cap_store_find_prefix(read, &prefix, 4, &found, &count));
+    assert_int_equal(count, 1);
+    assert_hash_equal(&found, &puts[0].hash);
+    assert_cap_ok(cap_store_find_prefix(read, &prefix, 5, &found, &count));
+    assert_int_equal(count, 0);
+    assert_cap_ok(cap_store_find_prefix(read, &prefix, 0, &found, &count));
+    assert_int_equal(count, 2);
+    assert_cap_ok(cap_store_find_prefix(read, &puts[1].hash, 256, &found, &count));
+    assert_int_equal(count, 1);
+    assert_hash_equal(&found, &puts[1].hash);
+    assert_cap_error(cap_store_find_prefix(read, &prefix, 257, &found, &count),
+                     CAP_E_INVALID_ARGUMENT);
+    cap_store_read_end(read);
 }
 
 /* --- Listing ---------------------------------------------------------------------------------- */
@@ -484,6 +546,8 @@ int main(void)
         BOTH(test_windows),
         BOTH(test_window_out_of_body),
         BOTH(test_page_roots),
+        BOTH(test_page_roots_of_code),
+        BOTH(test_find_prefix),
         BOTH(test_list),
         BOTH(test_list_prefix),
         BOTH(test_list_after_outside_of_prefix),
