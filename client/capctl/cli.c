@@ -1,6 +1,7 @@
 /* Arguments, messages, exit statuses: what every command uses. */
 #include "client/capctl/cli.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -169,7 +170,7 @@ bool cli_parse_size(const char *text, uint64_t *ret_value)
 {
     static const char units[] = "KMGT";
     size_t len = strlen(text);
-    const char *unit = len > 1 ? strchr(units, text[len - 1]) : NULL;
+    const char *unit = len > 1 ? strchr(units, toupper((unsigned char)text[len - 1])) : NULL;
     char digits[32];
     if (unit == NULL) {
         return cli_parse_u64(text, ret_value);

@@ -19,6 +19,10 @@
     ((uint64_t)64 << 10)             /* bytes of a dynamic section; sound ones have under 1 KiB */
 #define ALIGN_MAX CAPSTORE_CODE_BASE /* what CODE_BASE itself is aligned to */
 
+#ifndef DT_RELRSZ
+#define DT_RELRSZ 35 /* newer than some elf.h */
+#endif
+
 struct reading {
     Elf *elf;
     uint64_t file_len;

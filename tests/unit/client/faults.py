@@ -118,9 +118,9 @@ class Input(Tool):
 
     def test_numbers_of_bytes(self):
         path = self.file("f", b"hello")
-        for text, size in (("8K", 8 << 10), ("3M", 3 << 20), ("2G", 2 << 30), ("1T", 1 << 40), ("4095", PAGE), ("0x1001", 2 * PAGE)):
+        for text, size in (("8K", 8 << 10), ("16k", 16 << 10), ("3M", 3 << 20), ("2G", 2 << 30), ("1T", 1 << 40), ("4095", PAGE), ("0x1001", 2 * PAGE)):
             self.assertEqual(self.json("hash", path, "--size", text)["size"], size, text)
-        for text in ("K", "8k", "8KB", "8KiB", "0x8K", "1.5M", "8 K", "-1K", "17179869184G", "99999999999999999999999999999999T"):
+        for text in ("K", "8KB", "8KiB", "0x8K", "1.5M", "8 K", "-1K", "17179869184G", "99999999999999999999999999999999T"):
             self.assertEqual(self.json("hash", path, "--size", text, status=2)["error"], "usage", text)
 
 
