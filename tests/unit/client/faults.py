@@ -7,6 +7,7 @@ import pathlib
 import pty
 import resource
 import select
+import shutil
 import socket
 import subprocess
 import time
@@ -74,14 +75,47 @@ class Output(Tool):
                               timeout=60, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20480, 20480)))
         self.assertEqual((done.returncode, json.loads(done.stdout)["error"]), (3, "disk_full"), done.stderr)
 
+    def trace(self, *options):
+        """Packs under strace; the result, and the names of the calls that matter."""
+        log = self.root.parent / f"{self.root.name}.log"
+        self.addCleanup(lambda: log.unlink(missing_ok=True))
+        manifest = self.file("m.json", "{}")
+        # The leak sanitizer does not work in a traced process.
+        done = subprocess.run(["strace", "-f", "-qq", "-o", log, "-e", "trace=fsync,renameat,renameat2", *options, TOOL,
+                               "--json", "pack", manifest, "-o", self.root / "out"], capture_output=True, check=False, timeout=60,
+                              env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
+        return done, [line.split("(")[0].split()[-1] for line in log.read_text().splitlines() if "(" in line]
+
+    @unittest.skipUnless(shutil.which("strace"), "strace is missing")
+    def test_a_result_outlasts_a_power_cut(self):
+        """Its bytes are synced before its name, and its name after that; where a file system can."""
+        done, calls = self.trace()
+        if not calls:
+            self.skipTest("this system does not let strace trace")
+        self.assertEqual((done.returncode, [call[:6] for call in calls]), (0, ["fsync", "rename", "fsync"]))
+        for error in ("EINVAL", "EOPNOTSUPP"):
+            done, _ = self.trace("-e", f"inject=fsync:error={error}")
+            self.assertEqual(done.returncode, 0, done.stderr)
+        (self.root / "out").unlink()
+        done, _ = self.trace("-e", "inject=fsync:error=ENOSPC:when=1")
+        self.assertEqual((done.returncode, json.loads(done.stdout)["error"]), (3, "disk_full"))
+        self.assertEqual(self.left(), ["m.json"])
+
     def test_a_directory_that_cannot_be_listed(self):
-        if os.geteuid() == 0:
-            self.skipTest("root lists everything")
+        """It may be written to all the same; root, who lists everything, tries as somebody else."""
         closed = self.root / "closed"
         closed.mkdir()
+        manifest = self.file("m.json", "{}")
+        user = {}
+        if os.geteuid() == 0:
+            self.root.chmod(0o711)
+            os.chown(closed, 65534, 65534)
+            user = {"user": 65534, "group": 65534, "extra_groups": []}
         closed.chmod(0o300)
-        self.pack(closed / "out")
+        done = subprocess.run([TOOL, "--json", "pack", manifest, "-o", closed / "out"], capture_output=True, check=False,
+                              timeout=60, **user)
         closed.chmod(0o700)
+        self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual((closed / "out").read_bytes(), self.EMPTY)
 
 
