@@ -26,7 +26,7 @@ static json_t *slices; /* slices.json, while the tests run */
 static struct cap_bytes load_file(const char *name)
 {
     char path[4096];
-    assert_true(snprintf(path, sizeof path, "%s/%s", TEST_VECTORS, name) < (int)sizeof path);
+    assert_true(snprintf(path, sizeof(path), "%s/%s", TEST_VECTORS, name) < (int)sizeof(path));
     FILE *file = fopen(path, "rb");
     assert_non_null(file);
     assert_int_equal(fseek(file, 0, SEEK_END), 0);
@@ -57,7 +57,7 @@ static uint64_t number(const json_t *object, const char *name)
 
 static int setup(void **state)
 {
-    struct vector *vector = calloc(1, sizeof *vector);
+    struct vector *vector = calloc(1, sizeof(*vector));
     assert_non_null(vector);
     vector->json = *state;
     vector->upload = load_file(text(vector->json, "file"));
@@ -69,7 +69,7 @@ static int teardown(void **state)
 {
     struct vector *vector = *state;
     void *data;
-    memcpy(&data, &vector->upload.data, sizeof data);
+    memcpy(&data, &vector->upload.data, sizeof(data));
     free(data);
     free(vector);
     return 0;
@@ -102,7 +102,7 @@ static enum cap_error judge(struct cap_bytes upload, uint8_t **ret_head,
     enum cap_error error =
         cap_deblob((struct cap_bytes){*ret_head, head_len}, upload.len, ret_image, &refusal);
     assert_true(known || error == CAP_E_SSZ);
-    if (error) {
+    if (error != CAP_OK) {
         assert_cap_error(refusal.error, error);
         assert_true(strlen(refusal.message) > 0);
     }
@@ -195,7 +195,7 @@ static struct cap_hash *check_slots(const struct cap_wire_image *image,
     const json_t *data = json_object_get(wanted, "data");
     const json_t *images = json_object_get(wanted, "images");
     size_t count = cap_wire_slot_count(image);
-    struct cap_hash *hashes = calloc(count + 1, sizeof *hashes);
+    struct cap_hash *hashes = calloc(count + 1, sizeof(*hashes));
     assert_non_null(hashes);
     size_t data_seen = 0;
     size_t images_seen = 0;
@@ -408,7 +408,7 @@ static bool is_packed(const char *name)
         "size_zero",          "shared_windows", "named_zero_page", "untrimmed_window",
         "code_overlaps_data", "unused_arena",   "code_at_end",     "source_sparse_data_slot_dense",
     };
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
         if (strcmp(name, others[i]) == 0) {
             return false;
         }
@@ -448,7 +448,7 @@ static void packs(void **state)
 static void flip_upload(struct cap_bytes upload)
 {
     struct cap_wire_image image;
-    if (cap_wire_image_decode(upload, upload.len, &image)) {
+    if (cap_wire_image_decode(upload, upload.len, &image) != CAP_OK) {
         return;
     }
     struct cap_writer again = {0};
@@ -464,7 +464,7 @@ static void flip_upload(struct cap_bytes upload)
 static void flip_body(struct cap_bytes body)
 {
     struct cap_image_view view;
-    if (cap_image_view_decode(body, &view)) {
+    if (cap_image_view_decode(body, &view) != CAP_OK) {
         return;
     }
     struct cap_writer again = {0};
@@ -498,7 +498,7 @@ static void flips(void **state)
     struct cap_bytes arena;
     struct cap_wire_image image = open_upload(vector->upload, &arena);
     struct cap_source memory = cap_source_memory(&arena);
-    struct cap_hash *hashes = calloc(cap_wire_slot_count(&image) + 1, sizeof *hashes);
+    struct cap_hash *hashes = calloc(cap_wire_slot_count(&image) + 1, sizeof(*hashes));
     struct cap_image cap;
     assert_non_null(hashes);
     assert_cap_ok(cap_image_from_wire(&image, hashes, &memory, &cap));
@@ -536,7 +536,7 @@ int main(void)
     json_error_t json_error;
     json_t *index =
         json_load_file(TEST_VECTORS "/index.json", JSON_DECODE_INT_AS_REAL, &json_error);
-    if (!index) {
+    if (index == NULL) {
         fprintf(stderr, "index.json: %s\n", json_error.text);
         return 1;
     }
@@ -548,8 +548,8 @@ int main(void)
     const json_t *valid = json_object_get(index, "valid");
     const json_t *invalid = json_object_get(index, "invalid");
     size_t capacity = 3 * json_array_size(valid) + json_array_size(invalid);
-    struct CMUnitTest *tests = calloc(capacity + 1, sizeof *tests);
-    if (!tests || !json_array_size(valid) || !json_array_size(invalid)) {
+    struct CMUnitTest *tests = calloc(capacity + 1, sizeof(*tests));
+    if (tests == NULL || json_array_size(valid) == 0 || json_array_size(invalid) == 0) {
         return 1;
     }
     size_t count = add_tests(valid, accepts, tests);

@@ -65,7 +65,7 @@ static void take_event(struct run *run, const struct proto_event *event)
     if (run->left == 0) {
         uint8_t header[PROTO_FRAME_HEADER_SIZE];
         proto_frame_encode(&event->frame, header);
-        require(cap_buf_append(&run->rebuilt, header, sizeof header) == CAP_OK);
+        require(cap_buf_append(&run->rebuilt, header, sizeof(header)) == CAP_OK);
         run->left = event->frame.len;
     }
     require(event->bytes.len <= run->left);

@@ -44,8 +44,8 @@ static long replay_directory(const char *name)
     while (count >= 0 && (entry = readdir(directory)) != NULL) {
         char path[4096];
         struct stat info;
-        int len = snprintf(path, sizeof path, "%s/%s", name, entry->d_name);
-        if (len < 0 || (size_t)len >= sizeof path || stat(path, &info) != 0) {
+        int len = snprintf(path, sizeof(path), "%s/%s", name, entry->d_name);
+        if (len < 0 || (size_t)len >= sizeof(path) || stat(path, &info) != 0) {
             fprintf(stderr, "%s/%s: cannot look at it\n", name, entry->d_name);
             count = -1;
         } else if (S_ISREG(info.st_mode)) {

@@ -84,7 +84,7 @@ int main(int argc, char **argv)
         {"bad_shift", bad_shift},
         {"data_race", data_race},
     };
-    for (size_t i = 0; argc == 2 && i < sizeof faults / sizeof faults[0]; i++) {
+    for (size_t i = 0; argc == 2 && i < sizeof(faults) / sizeof(faults[0]); i++) {
         if (strcmp(argv[1], faults[i].name) == 0) {
             printf("%d: the fault went unnoticed\n", faults[i].plant(argc - 1));
             return 0;

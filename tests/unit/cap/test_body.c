@@ -17,7 +17,7 @@ static enum cap_error counted_read(void *ctx, uint64_t offset, void *dst, size_t
     if (counted->reads == counted->fail_at) {
         return CAP_E_IO;
     }
-    assert_true(offset + len <= sizeof source_bytes - 1);
+    assert_true(offset + len <= sizeof(source_bytes) - 1);
     memcpy(dst, source_bytes + offset, len);
     return CAP_OK;
 }
@@ -30,7 +30,7 @@ static void append(struct cap_body *body, const char *text)
 /* Every range of the body reads as the same range of `text`, from memory and through reads. */
 static void assert_body(const struct cap_body *body, const char *text)
 {
-    struct cap_bytes bytes = {source_bytes, sizeof source_bytes - 1};
+    struct cap_bytes bytes = {source_bytes, sizeof(source_bytes) - 1};
     struct cap_source memory = cap_source_memory(&bytes);
     struct counted counted = {0};
     struct cap_source stream = {counted_read, &counted, NULL, NULL};
@@ -137,7 +137,7 @@ static void test_source_fails(void **state)
     uint8_t read[9];
     struct counted counted = {.fail_at = 2};
     struct cap_source stream = {counted_read, &counted, NULL, NULL};
-    assert_cap_error(cap_body_read(&body, &stream, 0, read, sizeof read), CAP_E_IO);
+    assert_cap_error(cap_body_read(&body, &stream, 0, read, sizeof(read)), CAP_E_IO);
     assert_int_equal(counted.reads, 2);
     assert_cap_ok(cap_body_read(&body, &stream, 4, read, 3));
     assert_int_equal(counted.reads, 3);

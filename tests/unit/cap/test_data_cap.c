@@ -95,11 +95,11 @@ static enum cap_error rebuild(struct cap_bytes body, struct cap_data *ret_data)
 static struct cap_hash plain_hash(struct cap_bytes content, size_t pages)
 {
     static const struct cap_hash zero;
-    struct cap_hash *roots = calloc(pages, sizeof *roots);
+    struct cap_hash *roots = calloc(pages, sizeof(*roots));
     assert_non_null(roots);
     for (size_t i = 0; i < pages; i++) {
         struct cap_hash chunks[PAGE / CAP_HASH_SIZE];
-        memset(chunks, 0, sizeof chunks);
+        memset(chunks, 0, sizeof(chunks));
         if (i * PAGE < content.len) {
             size_t left = content.len - i * PAGE;
             memcpy(chunks, content.data + i * PAGE, left < PAGE ? left : PAGE);
@@ -154,7 +154,7 @@ static void test_zero_caps(void **state)
         {UINT64_C(1) << 63, UINT64_C(1) << 63, 51},
         {MAX_SIZE, MAX_SIZE, 52},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct cap_data data = zero_cap(cases[i].size);
         assert_true(data.size == cases[i].kept);
         assert_int_equal(data.page_count, 0);
@@ -176,7 +176,7 @@ static void test_bad_sizes(void **state)
 {
     (void)state;
     static const uint64_t sizes[] = {1, 4095, 4097, UINT64_MAX, MAX_SIZE + 1};
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         struct cap_data_builder *builder = NULL;
         assert_cap_error(cap_data_builder_new(sizes[i], UINT64_MAX, &builder),
                          CAP_E_DATA_SIZE_NOT_PAGE_MULTIPLE);
@@ -251,9 +251,9 @@ static void test_last_page(void **state)
     assert_cap_ok(cap_data_view_decode(cap_buf_bytes(&body), body.len, &view));
     uint8_t around[4];
     uint64_t at = (uint64_t)UINT32_MAX * PAGE;
-    cap_data_read(&view, cap_buf_bytes(&body), at - 1, around, sizeof around);
+    cap_data_read(&view, cap_buf_bytes(&body), at - 1, around, sizeof(around));
     assert_memory_equal(around, "\0x\0", 4);
-    cap_data_read(&view, cap_buf_bytes(&body), MAX_SIZE - 4, around, sizeof around);
+    cap_data_read(&view, cap_buf_bytes(&body), MAX_SIZE - 4, around, sizeof(around));
     assert_memory_equal(around, "\0\0\0", 4);
     cap_buf_free(&wanted);
     cap_buf_free(&body);
@@ -372,7 +372,7 @@ static void test_content_lengths(void **state)
             content.data[i] = (uint8_t)(i * 31 / 7 + i / PAGE);
         }
     }
-    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
         struct cap_bytes bytes = {content.data, lengths[i]};
         struct stream stream = {.bytes = bytes};
         struct cap_source source = {stream_read, &stream, NULL, NULL};
@@ -403,7 +403,7 @@ static void test_content_size(void **state)
                                         {PAGE + 1, 2 * PAGE},
                                         {MAX_SIZE, MAX_SIZE},
                                         {MAX_SIZE - 1, MAX_SIZE}};
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         struct cap_data data = from_bytes(content, sizes[i][0]);
         assert_true(data.size == sizes[i][1]);
         assert_true(data.body.len == FIXED + 12 + 5);
@@ -437,7 +437,7 @@ static void test_source_fails(void **state)
         stream = (struct stream){.bytes = cap_buf_bytes(&body), .fail_at = ++fail_at};
         error = cap_data_from_body(&source, body.len, &none);
         assert_true(error == CAP_OK || error == CAP_E_IO);
-    } while (error);
+    } while (error != CAP_OK);
     assert_int_equal(fail_at, 2 + 3 + 1);
     cap_data_free(&none);
     cap_data_free(&data);
@@ -517,7 +517,7 @@ static void test_from_desc(void **state)
     (void)state;
     static const uint8_t arena[] = {'a', 'b', 'c', 0, 0, 'a', 'b', 0, 'a'};
     const uint32_t refs[6][3] = {{0, 0, 2}, {1, 3, 2}, {2, 5, 3}, {3, 0, 4}, {4, 8, 1}, {5, 0, 3}};
-    struct cap_bytes bytes = {arena, sizeof arena};
+    struct cap_bytes bytes = {arena, sizeof(arena)};
     struct cap_source source = cap_source_memory(&bytes);
     struct cap_buf made = hand_made(0, refs, 6, (struct cap_bytes){0});
     struct cap_data_desc desc = {
@@ -580,7 +580,7 @@ static const struct deviation deviations[] = {
 static void test_deviations(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof deviations / sizeof deviations[0]; i++) {
+    for (size_t i = 0; i < sizeof(deviations) / sizeof(deviations[0]); i++) {
         const struct deviation *it = &deviations[i];
         struct cap_buf body = hand_made(it->size, it->refs, it->count, bytes_of(it->arena));
         struct cap_bytes front = {body.data, FIXED + 12 * it->count};
@@ -620,7 +620,7 @@ static void test_bad_offsets(void **state)
     } cases[] = {{9, 0},   {9, 15},  {9, 17},  {9, 28},       {9, UINT32_MAX}, {13, 0},
                  {13, 15}, {13, 17}, {13, 27}, {13, 16 + 24}, {13, 16},        {13, UINT32_MAX}};
     static const uint32_t refs[][3] = {{0, 0, 3}};
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct cap_buf body = hand_made(PAGE, refs, 1, bytes_of("abc"));
         cap_store32(body.data + cases[i].at, cases[i].value);
         struct cap_data data = {0};
@@ -689,7 +689,7 @@ static void test_every_bit(void **state)
         struct cap_source source = cap_source_memory(&bytes);
         struct cap_data data;
         enum cap_error error = rebuild(bytes, &data);
-        if (!error) {
+        if (error == CAP_OK) {
             accepted++;
             assert_false(cap_hash_equal(&data.hash, &original.hash));
             struct cap_buf again = read_all(&data.body, &source);

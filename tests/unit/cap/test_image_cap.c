@@ -86,12 +86,12 @@ static void add_slot(struct node *root, enum field table, const char *key, uint8
 static struct node *full_cap(void)
 {
     uint8_t code[500];
-    for (size_t i = 0; i < sizeof code; i++) {
+    for (size_t i = 0; i < sizeof(code); i++) {
         code[i] = (uint8_t)((4500 + i) * 7 + 1);
     }
     const uint64_t none[CAP_NUM_REGS] = {0};
     const uint64_t some[CAP_NUM_REGS] = {UINT64_MAX, 0x20000000, [12] = 7};
-    struct node *root = cap_node(code, sizeof code);
+    struct node *root = cap_node(code, sizeof(code));
     add_endpoint(root, "", 0, none);
     add_endpoint(root, "a", 16, some);
     add_endpoint(root, "ab", 499, none);
@@ -150,7 +150,7 @@ static enum cap_error decode_tree(struct node *root)
     struct cap_hash hash;
     struct cap_buf body = body_of(root, NULL);
     enum cap_error error = decode(cap_buf_bytes(&body), &hash);
-    if (!error) {
+    if (error == CAP_OK) {
         struct cap_hash wanted = hash_of(root);
         assert_hash_equal(&hash, &wanted);
     }
@@ -313,7 +313,7 @@ static void test_long_code(void **state)
     struct stream stream = {.bytes = cap_buf_bytes(&code)};
     struct cap_source source = {stream_read, &stream, NULL, NULL};
     struct cap_source memory = cap_source_memory(&stream.bytes);
-    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
         struct cap_image image;
         struct node *wanted = cap_node(code.data + 2, lengths[i]);
         wire.code_off = 2;
@@ -466,7 +466,7 @@ static void test_slot_order(void **state)
     (void)state;
     for (enum field table = PINNED; table <= INITIAL; table++) {
         static const char *const bad[] = {"s", "st", "stack", "", "lib", "code"};
-        for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
             struct node *root = full_cap();
             add_slot(root, table, "zz", 6);
             add_slot(root, table, bad[i], 7);
@@ -590,7 +590,7 @@ static void test_faults(void **state)
     struct cap_buf good = body_of(root, NULL);
     struct cap_hash good_hash = hash_of(root);
     size_t broken = 0;
-    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
         for (size_t node = 0; node < node_total(root); node++) {
             struct fault fault = faults[i];
             struct cap_hash hash;
@@ -598,7 +598,7 @@ static void test_faults(void **state)
             struct cap_buf body = body_of(root, &fault);
             bool same = body.len == good.len && memcmp(body.data, good.data, good.len) == 0;
             enum cap_error error = decode(cap_buf_bytes(&body), &hash);
-            if (!same && (error || always_breaks(node_at(root, node), &fault))) {
+            if (!same && (error != CAP_OK || always_breaks(node_at(root, node), &fault))) {
                 assert_cap_error(error, CAP_E_BODY_NOT_CANONICAL);
                 broken++;
             } else {
@@ -686,8 +686,8 @@ static void test_code_load(void **state)
     (void)state;
     static const size_t lengths[] = {0, 1, 4095, 4096, 4097, 8192};
     uint8_t bytes[8192];
-    memset(bytes, 0xee, sizeof bytes);
-    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+    memset(bytes, 0xee, sizeof(bytes));
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
         struct cap_image_view view = {.code = {bytes, lengths[i]}};
         struct cap_code code;
         assert_cap_ok(cap_code_load(&view, &code));
@@ -715,7 +715,7 @@ static void test_body_hash(void **state)
     static const uint8_t zero_cap[] = {2, 0, 16, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 16, 0, 0, 0};
     struct cap_hash hash;
     enum cap_kind kind;
-    assert_cap_ok(cap_body_hash((struct cap_bytes){zero_cap, sizeof zero_cap}, &kind, &hash));
+    assert_cap_ok(cap_body_hash((struct cap_bytes){zero_cap, sizeof(zero_cap)}, &kind, &hash));
     assert_int_equal(kind, CAP_KIND_DATA);
     struct cap_hash wanted = cap_chunk64(4096);
     cap_hash_pair(&wanted, cap_zero_node(0), &wanted);

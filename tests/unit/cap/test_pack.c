@@ -107,7 +107,7 @@ static void test_full(void **state)
     (void)state;
     struct test_image tree = test_image_full();
     uint8_t content[5000];
-    for (size_t i = 0; i < sizeof content; i++) {
+    for (size_t i = 0; i < sizeof(content); i++) {
         content[i] = (uint8_t)(i * 7 + 1);
     }
     const struct cap_register registers[] = {{12, 7}, {0, UINT64_MAX}, {1, 0x20000000}};
@@ -134,14 +134,14 @@ static void test_full(void **state)
     assert_cap_ok(cap_pack_quota_slot(pack, bytes_of("")));
     assert_cap_ok(cap_pack_quota_slot(pack, bytes_of("q")));
     cap_pack_code(pack, 4500, 500);
-    struct packed packed = finish(pack, (struct cap_bytes){content, sizeof content});
+    struct packed packed = finish(pack, (struct cap_bytes){content, sizeof(content)});
 
     /* The tree keeps its own arena; the packed one has a page of one byte before the code. */
     uint8_t arena[5001];
     memcpy(arena, content, 4500);
     arena[4500] = content[10];
     memcpy(arena + 4501, content + 4500, 500);
-    test_image_set_arena(&tree, arena, sizeof arena);
+    test_image_set_arena(&tree, arena, sizeof(arena));
     test_image_set_code(&tree, 4501, 500);
     struct node *desc = tree.initial->children[0]->children[1];
     cap_store32(desc->children[1]->children[0]->children[1]->bytes.data, 4500);
@@ -192,11 +192,11 @@ static void test_code_exact(void **state)
     (void)state;
     static const uint8_t content[] = {0, 0, 7, 0, 0};
     struct cap_pack *pack = new_pack();
-    cap_pack_code(pack, 0, sizeof content);
-    struct packed packed = finish(pack, (struct cap_bytes){content, sizeof content});
-    assert_int_equal(packed.image.code_len, sizeof content);
-    assert_int_equal(packed.arena.len, sizeof content);
-    assert_memory_equal(packed.arena.data, content, sizeof content);
+    cap_pack_code(pack, 0, sizeof(content));
+    struct packed packed = finish(pack, (struct cap_bytes){content, sizeof(content)});
+    assert_int_equal(packed.image.code_len, sizeof(content));
+    assert_int_equal(packed.arena.len, sizeof(content));
+    assert_memory_equal(packed.arena.data, content, sizeof(content));
     cap_buf_free(&packed.bytes);
 }
 
@@ -229,7 +229,7 @@ static const struct {
     {12 * PAGE, 1},    {13 * PAGE - 1, 1},
 };
 
-#define PLACES (sizeof places / sizeof places[0])
+#define PLACES (sizeof(places) / sizeof(places[0]))
 
 /* The same logical content from one source in pieces, and from another laid out flat. */
 static void test_pieces_equal_flat(void **state)
@@ -309,7 +309,7 @@ static void test_sizes(void **state)
         {MAX_SIZE - 1, 0, MAX_SIZE},
         {0, UINT64_C(1) << 44, UINT64_C(1) << 44},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct cap_pack *pack = new_pack();
         assert_cap_ok(cap_pack_data(pack, CAP_TABLE_INITIAL, bytes_of("d"), cases[i].size));
         if (cases[i].end) {

@@ -16,8 +16,8 @@ static void test_writes(void **state)
     cap_writer_bytes(&out, (struct cap_bytes){(const uint8_t *)"key", 3});
     cap_writer_bytes(&out, (struct cap_bytes){NULL, 0});
     assert_cap_ok(out.error);
-    assert_int_equal(out.buf.len, sizeof wanted);
-    assert_memory_equal(out.buf.data, wanted, sizeof wanted);
+    assert_int_equal(out.buf.len, sizeof(wanted));
+    assert_memory_equal(out.buf.data, wanted, sizeof(wanted));
     cap_buf_free(&out.buf);
 }
 

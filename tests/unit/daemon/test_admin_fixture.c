@@ -122,8 +122,8 @@ struct cap_hash fixture_publish(struct fixture *fixture, struct cap_pack *pack,
     struct cap_source arena = cap_source_memory(&arena_bytes);
 
     size_t count = cap_wire_slot_count(&wire);
-    struct cap_hash *hashes = calloc(count + 1, sizeof *hashes);
-    struct cap_ref *refs = calloc(count + 1, sizeof *refs);
+    struct cap_hash *hashes = calloc(count + 1, sizeof(*hashes));
+    struct cap_ref *refs = calloc(count + 1, sizeof(*refs));
     put_slots(fixture, &wire, &arena, hashes, refs);
     struct cap_image image;
     assert_cap_ok(cap_image_from_wire(&wire, hashes, &arena, &image));
@@ -154,10 +154,10 @@ static struct cap_bytes key(const char *text)
 static void publish_all(struct fixture *fixture)
 {
     uint8_t content[FIXTURE_CODE_LEN];
-    for (size_t i = 0; i < sizeof content; i++) {
+    for (size_t i = 0; i < sizeof(content); i++) {
         content[i] = (uint8_t)(1 + i % 251);
     }
-    struct cap_bytes bytes = {content, sizeof content};
+    struct cap_bytes bytes = {content, sizeof(content)};
     struct cap_pack *pack = NULL;
     assert_cap_ok(cap_pack_new(&pack));
     fixture->inner = fixture_publish(fixture, pack, bytes);
@@ -203,7 +203,7 @@ static void find_names(struct fixture *fixture)
 
 int fixture_setup(void **state)
 {
-    struct fixture *fixture = calloc(1, sizeof *fixture);
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
     static const uint8_t id[CAP_STORE_ID_SIZE] = {0xab, 0xcd};
     assert_int_equal(uv_loop_init(&fixture->shard.loop), 0);
     fixture->env = (struct env){.monotonic_us = stepped_us, .real_us = stepped_us, .ctx = fixture};
@@ -256,7 +256,7 @@ int fixture_teardown(void **state)
 json_t *fixture_call(struct fixture *fixture, enum admin_level level, const char *method,
                      const char *params, struct admin_error *ret_error)
 {
-    json_t *object = params ? json_loads(params, 0, NULL) : NULL;
+    json_t *object = params != NULL ? json_loads(params, 0, NULL) : NULL;
     assert_true(!params || json_is_object(object));
     static const struct admin_figures none;
     struct admin_call call = {.rooms = &fixture->rooms,
@@ -266,12 +266,12 @@ json_t *fixture_call(struct fixture *fixture, enum admin_level level, const char
     call.peer.uid = 1000;
     call.peer.gid = 100;
     json_t *result = admin_call_begin(&call, method, object) ? admin_call_run(&call) : NULL;
-    if (result) {
+    if (result != NULL) {
         assert_null(call.error.reason);
     } else {
         assert_non_null(call.error.reason);
     }
-    if (ret_error) {
+    if (ret_error != NULL) {
         *ret_error = call.error;
     }
     admin_call_free(&call);
@@ -283,7 +283,7 @@ json_t *fixture_result(struct fixture *fixture, const char *method, const char *
 {
     struct admin_error error;
     json_t *result = fixture_call(fixture, ADMIN_ADMIN, method, params, &error);
-    if (!result) {
+    if (result == NULL) {
         fail_msg("%s: %s (%s)", method, error.reason, error.message);
     }
     return result;
@@ -294,14 +294,14 @@ const char *fixture_hash_params(const struct cap_hash *hash, const char *rest)
     static char params[512];
     char hex[CAP_HASH_HEX_SIZE];
     cap_hash_format(hash, hex);
-    snprintf(params, sizeof params, "{\"hash\":\"%s\"%s}", hex, rest ? rest : "");
+    snprintf(params, sizeof(params), "{\"hash\":\"%s\"%s}", hex, rest ? rest : "");
     return params;
 }
 
 const char *fixture_log(struct fixture *fixture)
 {
     static char text[8192];
-    ssize_t len = read(fixture->log_fds[0], text, sizeof text - 1);
+    ssize_t len = read(fixture->log_fds[0], text, sizeof(text) - 1);
     text[len > 0 ? len : 0] = '\0';
     return text;
 }

@@ -38,9 +38,9 @@ static void every_way_of_cutting_gives_the_same_lines(void **state)
 {
     (void)state;
     static const char text[] = "one\n\n  \t\r\ntwo\r\n12345678\n123456789\nthree\nunfinished";
-    for (size_t step = 1; step < sizeof text; step++) {
+    for (size_t step = 1; step < sizeof(text); step++) {
         char events[EVENTS_SIZE];
-        feed(text, sizeof text - 1, 8, step, events);
+        feed(text, sizeof(text) - 1, 8, step, events);
         assert_string_equal(events, "one|two\r|12345678|<too long>|three|<too long>|");
     }
 }
@@ -50,10 +50,10 @@ static void a_line_that_never_ends_is_told_once(void **state)
     (void)state;
     struct jsonrpc_reader *reader = jsonrpc_reader_new(JSONRPC_LINE_MAX);
     uint8_t block[4096];
-    memset(block, 'x', sizeof block);
+    memset(block, 'x', sizeof(block));
     unsigned told = 0;
     for (int i = 0; i < 1000; i++) {
-        struct cap_bytes input = {block, sizeof block};
+        struct cap_bytes input = {block, sizeof(block)};
         struct cap_bytes line;
         enum jsonrpc_event event;
         while ((event = jsonrpc_reader_feed(reader, &input, &line)) != JSONRPC_MORE) {
@@ -99,7 +99,7 @@ static const char *parse(const char *text, char *ret_id, size_t size)
     struct admin_error error = {0};
     bool ok = jsonrpc_request_parse((struct cap_bytes){(const uint8_t *)text, strlen(text)},
                                     &request, &error);
-    char *id = request.id ? json_dumps(request.id, JSON_ENCODE_ANY) : NULL;
+    char *id = request.id != NULL ? json_dumps(request.id, JSON_ENCODE_ANY) : NULL;
     snprintf(ret_id, size, "%s", id ? id : "none");
     free(id);
     if (ok) {
@@ -145,9 +145,9 @@ static void requests_are_judged(void **state)
         {"{\"jsonrpc\":\"2.0\",\"id\":99999999999999999999,\"method\":\"x\"}", "parse_error",
          "null"},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         char id[64];
-        assert_string_equal(parse(rows[i].line, id, sizeof id), rows[i].reason);
+        assert_string_equal(parse(rows[i].line, id, sizeof(id)), rows[i].reason);
         assert_string_equal(id, rows[i].id);
     }
 }
@@ -165,7 +165,7 @@ static void an_invalid_request_is_told_why(void **state)
          "id must be a string, an integer or null"},
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":7}", "method must be a string"},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct jsonrpc_request request;
         struct admin_error error = {0};
         struct cap_bytes line = {(const uint8_t *)rows[i].line, strlen(rows[i].line)};
@@ -180,7 +180,7 @@ static const char *nested(unsigned depth, char *ret_line, size_t size)
 {
     char open[64] = "";
     char close[64] = "";
-    assert_in_range(depth, 2, sizeof open);
+    assert_in_range(depth, 2, sizeof(open));
     memset(open, '[', depth - 2);
     memset(close, ']', depth - 2);
     snprintf(ret_line, size,
@@ -194,11 +194,11 @@ static void depth_is_judged_before_jansson(void **state)
     (void)state;
     char line[256];
     char id[64];
-    assert_string_equal(parse(nested(JSONRPC_DEPTH_MAX, line, sizeof line), id, sizeof id), "ok");
-    assert_string_equal(parse(nested(JSONRPC_DEPTH_MAX + 1, line, sizeof line), id, sizeof id),
+    assert_string_equal(parse(nested(JSONRPC_DEPTH_MAX, line, sizeof(line)), id, sizeof(id)), "ok");
+    assert_string_equal(parse(nested(JSONRPC_DEPTH_MAX + 1, line, sizeof(line)), id, sizeof(id)),
                         "too_deep");
     /* Even where jansson would stop earlier for another reason. */
-    assert_string_equal(parse("!!!!{{{{{{{{[[[[[[[[{", id, sizeof id), "too_deep");
+    assert_string_equal(parse("!!!!{{{{{{{{[[[[[[[[{", id, sizeof(id)), "too_deep");
 }
 
 static void brackets_in_strings_are_no_depth(void **state)
@@ -214,7 +214,7 @@ static void brackets_in_strings_are_no_depth(void **state)
         {"]]]][[", false},     {"\"[[[", false},
         {"", false},           {"\"\\", false},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct cap_bytes line = {(const uint8_t *)rows[i].line, strlen(rows[i].line)};
         assert_int_equal(jsonrpc_too_deep(line, 2), rows[i].too_deep);
     }

@@ -13,7 +13,7 @@ static json_t *example_of(const struct fixture *fixture, const struct admin_meth
 {
     json_t *params = json_loads(method->example, 0, NULL);
     assert_true(json_is_object(params));
-    if (json_object_get(params, "hash")) {
+    if (json_object_get(params, "hash") != NULL) {
         char hex[CAP_HASH_HEX_SIZE];
         cap_hash_format(&fixture->image, hex);
         json_object_set_new(params, "hash", json_string(hex));
@@ -27,7 +27,7 @@ static const char *reason_of(struct fixture *fixture, enum admin_level level, co
 {
     char *text = json_dumps(params, 0);
     json_t *result = fixture_call(fixture, level, method, text, ret_error);
-    const char *reason = result ? "ok" : ret_error->reason;
+    const char *reason = result != NULL ? "ok" : ret_error->reason;
     json_decref(result);
     json_decref(params);
     free(text);
@@ -60,9 +60,9 @@ static const char *type_name(const json_t *value)
 static void assert_as_documented(const struct admin_method *method, json_t *result)
 {
     size_t count = 0;
-    for (const struct admin_field *field = method->result; field->name; field++, count++) {
+    for (const struct admin_field *field = method->result; field->name != NULL; field++, count++) {
         json_t *value = json_object_get(result, field->name);
-        if (!value || !strstr(field->type, type_name(value))) {
+        if (value == NULL || strstr(field->type, type_name(value)) == NULL) {
             fail_msg("%s: %s is %s, not %s", method->name, field->name,
                      value ? type_name(value) : "absent", field->type);
         }
@@ -96,7 +96,7 @@ static void assert_refused(struct fixture *fixture, const struct admin_method *m
 {
     struct admin_error error;
     json_t *params = example_of(fixture, method);
-    if (value) {
+    if (value != NULL) {
         json_object_set_new(params, param, value);
     } else {
         json_object_del(params, param);
@@ -116,7 +116,7 @@ static void assert_refused(struct fixture *fixture, const struct admin_method *m
 static json_t *repeat(char c, size_t count)
 {
     char text[512];
-    assert_true(count < sizeof text);
+    assert_true(count < sizeof(text));
     memset(text, c, count);
     return json_stringn(text, count);
 }
@@ -162,7 +162,7 @@ static void wrong_types(struct fixture *fixture, const struct admin_method *meth
         json_null(),   json_true(),
         json_array(),  json_real(1.5),
         json_object(), param->type == ADMIN_INTEGER ? json_string("1") : json_integer(1)};
-    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
         assert_refused(fixture, method, param->name, values[i], "wrong_type");
     }
 }
@@ -174,7 +174,7 @@ static void each_wrong_param_is_named(void **state)
     const struct admin_method *methods = admin_methods(&count);
     for (size_t i = 0; i < count; i++) {
         assert_refused(fixture, &methods[i], "surprise", json_integer(1), "unknown_param");
-        for (const struct admin_param *param = methods[i].params; param->name; param++) {
+        for (const struct admin_param *param = methods[i].params; param->name != NULL; param++) {
             if (param->required) {
                 assert_refused(fixture, &methods[i], param->name, NULL, "missing_param");
             }
@@ -237,7 +237,7 @@ static void the_group_has_a_name_or_a_number(void **state)
     assert_cap_ok(admin_group_find("4242", &group));
     assert_int_equal(group.gid, 4242);
     static const char *const wrong[] = {"", "no-such-group", "12x", "-1", "4294967295", " 7"};
-    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         assert_cap_error(admin_group_find(wrong[i], &group), CAP_E_INVALID_ARGUMENT);
     }
     assert_int_equal(group.gid, 4242);
@@ -292,7 +292,7 @@ static void help_lists_all_or_explains_one(void **state)
 static char *read_file(const char *path)
 {
     FILE *file = fopen(path, "rb");
-    if (!file) {
+    if (file == NULL) {
         fail_msg("cannot open %s", path);
     }
     char *text = calloc(1, 200000);
@@ -321,7 +321,7 @@ static void the_document_is_up_to_date(void **state)
         struct admin_error error;
         admin_error_set(&error, (enum admin_reason)i);
         const char *reason = error.reason;
-        if (!strstr(document, reason)) {
+        if (strstr(document, reason) == NULL) {
             fail_msg("ADMIN.md does not name the reason %s", reason);
         }
     }
@@ -339,7 +339,7 @@ static void the_man_page_names_every_method(void **state)
     const struct admin_method *methods = admin_methods(&count);
     for (size_t i = 0; i < count; i++) {
         char heading[80];
-        snprintf(heading, sizeof heading, "\n.SS %s\n", methods[i].name);
+        snprintf(heading, sizeof(heading), "\n.SS %s\n", methods[i].name);
         assert_non_null(strstr((char *)page.data, heading));
     }
     cap_buf_free(&page);

@@ -9,7 +9,7 @@
 static json_t *get(json_t *object, const char *name)
 {
     json_t *value = json_object_get(object, name);
-    if (!value) {
+    if (value == NULL) {
         fail_msg("no member %s", name);
     }
     return value;
@@ -68,7 +68,7 @@ static void status_shows_the_last_error(void **state)
     fixture->context.phase = PHASE_DRAINING;
     fixture->context.last_fault.time_us = FIXTURE_NOW_US;
     fixture->context.last_fault.error = CAP_E_DISK_FULL;
-    snprintf(fixture->context.last_fault.message, sizeof fixture->context.last_fault.message, "%s",
+    snprintf(fixture->context.last_fault.message, sizeof(fixture->context.last_fault.message), "%s",
              "commit\xff\n");
     json_t *status = fixture_result(fixture, "status", NULL);
     assert_string_equal(text(status, "phase"), "draining");
@@ -84,9 +84,9 @@ static void status_shows_the_last_error(void **state)
 static void refuse(struct fixture *fixture, enum cap_error error)
 {
     struct refusal refusal = {.time_us = FIXTURE_NOW_US, .session = 3, .error = error};
-    snprintf(refusal.peer, sizeof refusal.peer, "%s", "unix:uid=1000,pid=42");
-    snprintf(refusal.what, sizeof refusal.what, "%s", "put_image");
-    snprintf(refusal.message, sizeof refusal.message, "%s", cap_error_text(error));
+    snprintf(refusal.peer, sizeof(refusal.peer), "%s", "unix:uid=1000,pid=42");
+    snprintf(refusal.what, sizeof(refusal.what), "%s", "put_image");
+    snprintf(refusal.message, sizeof(refusal.message), "%s", cap_error_text(error));
     refusals_add(&fixture->context.refusals, &refusal);
 }
 
@@ -128,7 +128,7 @@ static void clients_are_paged(void **state)
         clients[i] = (struct client){.session = 10 + 2 * i, .requests = i};
         clients[i].peer.local = i != 1;
         clients[i].peer.uid = 1000 + i;
-        snprintf(clients[i].agent, sizeof clients[i].agent, "%s", "test\x1b");
+        snprintf(clients[i].agent, sizeof(clients[i].agent), "%s", "test\x1b");
     }
     fixture->clients = clients;
     fixture->client_count = COUNT;
@@ -136,7 +136,7 @@ static void clients_are_paged(void **state)
     json_int_t cursor = 0;
     for (int pages = 0; pages < 10; pages++) {
         char params[64];
-        snprintf(params, sizeof params, "{\"limit\":17,\"cursor\":%" PRId64 "}", (int64_t)cursor);
+        snprintf(params, sizeof(params), "{\"limit\":17,\"cursor\":%" PRId64 "}", (int64_t)cursor);
         json_t *page = fixture_result(fixture, "clients.list", params);
         json_t *list = get(page, "clients");
         for (size_t i = 0; i < json_array_size(list); i++, seen++) {
@@ -162,7 +162,7 @@ static void the_log_level_is_set(void **state)
     for (int level = LOG_LEVEL_ERROR; level <= LOG_LEVEL_DEBUG; level++) {
         char params[64];
         const char *name = log_level_name((enum log_level)level);
-        snprintf(params, sizeof params, "{\"level\":\"%s\"}", name);
+        snprintf(params, sizeof(params), "{\"level\":\"%s\"}", name);
         json_t *result = fixture_result(fixture, "log.set", params);
         assert_int_equal(fixture->context.log.level, level);
         assert_string_equal(text(result, "level"), name);
@@ -202,8 +202,9 @@ static bool belongs(const char *sample, const char *family, const char *type)
         return false;
     }
     size_t name_len = strcspn(sample, "{ ");
-    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
-        for (size_t j = 1; j < 4 && endings[i][j] && strcmp(endings[i][0], type) == 0; j++) {
+    for (size_t i = 0; i < sizeof(endings) / sizeof(endings[0]); i++) {
+        for (size_t j = 1; j < 4 && endings[i][j] != NULL && strcmp(endings[i][0], type) == 0;
+             j++) {
             if (strlen(endings[i][j]) == name_len - len &&
                 strncmp(sample + len, endings[i][j], name_len - len) == 0) {
                 return true;
@@ -227,7 +228,7 @@ static void see(struct seen *seen, const char *name)
         }
     }
     assert_true(seen->count < MAX_SERIES);
-    snprintf(seen->names[seen->count++], sizeof seen->names[0], "%s", name);
+    snprintf(seen->names[seen->count++], sizeof(seen->names[0]), "%s", name);
 }
 
 static void parse_sample(struct exposition *exposition, char *line, const char *family,
@@ -251,9 +252,9 @@ static struct exposition *scrape(struct fixture *fixture)
 {
     json_t *result = fixture_result(fixture, "metrics", NULL);
     assert_non_null(strstr(text(result, "content_type"), "application/openmetrics-text"));
-    struct exposition *exposition = calloc(1, sizeof *exposition);
-    struct seen *families = calloc(1, sizeof *families);
-    struct seen *series = calloc(1, sizeof *series);
+    struct exposition *exposition = calloc(1, sizeof(*exposition));
+    struct seen *families = calloc(1, sizeof(*families));
+    struct seen *series = calloc(1, sizeof(*series));
     exposition->text = strdup(text(result, "text"));
     json_decref(result);
     size_t len = strlen(exposition->text);
@@ -262,7 +263,7 @@ static struct exposition *scrape(struct fixture *fixture)
     char family[96] = "";
     char type[16] = "";
     char *rest = NULL;
-    for (char *line = strtok_r(exposition->text, "\n", &rest); line;
+    for (char *line = strtok_r(exposition->text, "\n", &rest); line != NULL;
          line = strtok_r(NULL, "\n", &rest)) {
         char help[96];
         if (sscanf(line, "# TYPE %95s %15s", family, type) == 2) {
@@ -292,7 +293,7 @@ static double sample(const struct exposition *exposition, const char *series)
 
 static void set_field(void *base, size_t offset, uint64_t value)
 {
-    memcpy((char *)base + offset, &value, sizeof value);
+    memcpy((char *)base + offset, &value, sizeof(value));
 }
 
 /* Every counter and gauge has a value of its own, and shows it. */
@@ -322,7 +323,7 @@ static void every_figure_moves(void **state)
 static double bucket(const struct exposition *exposition, const char *series, const char *bound)
 {
     char name[160];
-    snprintf(name, sizeof name, "%s_bucket{le=\"%s\"}", series, bound);
+    snprintf(name, sizeof(name), "%s_bucket{le=\"%s\"}", series, bound);
     return sample(exposition, name);
 }
 
@@ -344,9 +345,9 @@ static void histograms_are_cumulative(void **state)
         assert_true(bucket(exposition, rows[i].series, "4.0") == 1);
         assert_true(bucket(exposition, rows[i].series, "16.0") == 2);
         assert_true(bucket(exposition, rows[i].series, "+Inf") == 3);
-        snprintf(name, sizeof name, "%s_count", rows[i].series);
+        snprintf(name, sizeof(name), "%s_count", rows[i].series);
         assert_true(sample(exposition, name) == 3);
-        snprintf(name, sizeof name, "%s_sum", rows[i].series);
+        snprintf(name, sizeof(name), "%s_sum", rows[i].series);
         assert_true(sample(exposition, name) == 9 + 1099511627776.0);
     }
     assert_true(bucket(exposition, "capstore_commit_admissions", "+Inf") == 0);

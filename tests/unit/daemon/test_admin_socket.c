@@ -36,11 +36,11 @@ static char socket_path[sizeof((struct sockaddr_un *)NULL)->sun_path];
 static int listen_here(void)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(socket_path, sizeof socket_path, "/tmp/capstore-test-admin-%ld", (long)getpid());
-    memcpy(address.sun_path, socket_path, sizeof socket_path);
+    snprintf(socket_path, sizeof(socket_path), "/tmp/capstore-test-admin-%ld", (long)getpid());
+    memcpy(address.sun_path, socket_path, sizeof(socket_path));
     unlink(socket_path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
     assert_int_equal(listen(fd, 64), 0);
     return fd;
 }
@@ -70,9 +70,9 @@ static int teardown(void **state)
 static struct peer_end connect_peer(struct fixture *fixture)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    memcpy(address.sun_path, socket_path, sizeof socket_path);
+    memcpy(address.sun_path, socket_path, sizeof(socket_path));
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
     return (struct peer_end){.fixture = fixture, .fd = fd};
 }
 
@@ -87,7 +87,7 @@ static void receive(struct peer_end *peer)
 {
     char piece[65536];
     ssize_t len;
-    while ((len = recv(peer->fd, piece, sizeof piece, 0)) > 0) {
+    while ((len = recv(peer->fd, piece, sizeof(piece), 0)) > 0) {
         assert_cap_ok(cap_buf_append(&peer->received, piece, (size_t)len));
     }
     if (len == 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) {
@@ -175,7 +175,7 @@ static void assert_answer(const struct peer_end *peer, size_t index, json_int_t 
     json_t *answer = answer_at(peer, index);
     json_t *error = json_object_get(answer, "error");
     json_t *data = json_object_get(error, "data");
-    const char *got = error ? json_string_value(json_object_get(data, "reason")) : "ok";
+    const char *got = error != NULL ? json_string_value(json_object_get(data, "reason")) : "ok";
     assert_string_equal(got, reason);
     assert_int_equal(json_object_get(answer, "result") != NULL, error == NULL);
     json_t *answered = json_object_get(answer, "id");
@@ -208,7 +208,7 @@ static void a_byte_at_a_time_is_fine(void **state)
 {
     struct peer_end peer = connect_peer(*state);
     static const char text[] = HELLO;
-    for (size_t i = 0; i < sizeof text - 1; i++) {
+    for (size_t i = 0; i < sizeof(text) - 1; i++) {
         say(&peer, text + i, 1);
         uv_run(&peer.fixture->shard.loop, UV_RUN_NOWAIT);
     }
@@ -224,8 +224,9 @@ static void pipelined_lines_are_answered_in_order(void **state)
     enum { COUNT = 100 };
     for (int i = 0; i < COUNT; i++) {
         char line[128];
-        int len = snprintf(line, sizeof line, "{\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"%s\"}\n",
-                           i, i % 3 ? "hello" : "cap.list");
+        int len =
+            snprintf(line, sizeof(line), "{\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"%s\"}\n", i,
+                     i % 3 ? "hello" : "cap.list");
         say(&peer, line, (size_t)len);
     }
     wait_lines(&peer, COUNT);
@@ -261,13 +262,13 @@ static void a_last_line_may_lack_its_end(void **state)
         {HELLO " ", NULL},
         {HELLO, NULL},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct peer_end peer = connect_peer(*state);
         say_text(&peer, rows[i].text);
         shutdown(peer.fd, SHUT_WR);
         wait_end(&peer);
         assert_int_equal(line_count(&peer), rows[i].last ? 2 : 1);
-        if (rows[i].last) {
+        if (rows[i].last != NULL) {
             assert_answer(&peer, 1, strcmp(rows[i].last, "ok") == 0 ? 1 : -1, rows[i].last);
         }
         close_peer(&peer);
@@ -336,7 +337,7 @@ static void a_line_of_the_bound_is_taken(void **state)
     struct peer_end peer = connect_peer(*state);
     char *line = malloc(JSONRPC_LINE_MAX + 1);
     memset(line, ' ', JSONRPC_LINE_MAX);
-    memcpy(line, HELLO, sizeof HELLO - 2);
+    memcpy(line, HELLO, sizeof(HELLO) - 2);
     line[JSONRPC_LINE_MAX] = '\n';
     say(&peer, line, JSONRPC_LINE_MAX + 1);
     wait_lines(&peer, 1);
@@ -392,9 +393,9 @@ static void a_slow_reader_is_not_read_from(void **state)
     static const char ask[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"schema\"}\n";
     size_t asked = 0;
     for (int idle = 0; idle < 50;) {
-        ssize_t sent = send(peer.fd, ask, sizeof ask - 1, MSG_NOSIGNAL);
+        ssize_t sent = send(peer.fd, ask, sizeof(ask) - 1, MSG_NOSIGNAL);
         if (sent > 0) {
-            assert_int_equal(sent, sizeof ask - 1);
+            assert_int_equal(sent, sizeof(ask) - 1);
             asked++;
             idle = 0;
         }
@@ -505,7 +506,7 @@ static void a_reader_that_stops_is_closed(void **state)
     static const char ask[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"schema\"}\n";
     struct admin_figures figures;
     for (int idle = 0; idle < 50; idle++) {
-        idle = send(peer.fd, ask, sizeof ask - 1, MSG_NOSIGNAL) > 0 ? 0 : idle;
+        idle = send(peer.fd, ask, sizeof(ask) - 1, MSG_NOSIGNAL) > 0 ? 0 : idle;
         uv_run(&fixture->shard.loop, UV_RUN_NOWAIT);
     }
     pass_ms(fixture, 999);

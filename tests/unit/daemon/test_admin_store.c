@@ -8,7 +8,7 @@
 static json_t *get(json_t *object, const char *name)
 {
     json_t *value = json_object_get(object, name);
-    if (!value) {
+    if (value == NULL) {
         fail_msg("no member %s", name);
     }
     return value;
@@ -82,22 +82,22 @@ static size_t walk(struct fixture *fixture, const char *filter, int limit)
     char last[CAP_HASH_HEX_SIZE] = "";
     size_t count = 0;
     for (int pages = 0; pages < 100; pages++) {
-        snprintf(params, sizeof params, "{\"limit\":%d%s%s}", limit, filter, cursor);
+        snprintf(params, sizeof(params), "{\"limit\":%d%s%s}", limit, filter, cursor);
         json_t *page = fixture_result(fixture, "cap.list", params);
         json_t *caps = get(page, "caps");
         assert_true(json_array_size(caps) <= (size_t)limit);
         for (size_t i = 0; i < json_array_size(caps); i++) {
             const char *hex = json_string_value(get(json_array_get(caps, i), "cap_hash"));
             assert_true(strcmp(hex, last) > 0);
-            snprintf(last, sizeof last, "%s", hex);
+            snprintf(last, sizeof(last), "%s", hex);
             count++;
         }
         const char *next = json_string_value(get(page, "cursor"));
-        if (!next) {
+        if (next == NULL) {
             json_decref(page);
             return count;
         }
-        snprintf(cursor, sizeof cursor, ",\"cursor\":\"%s\"", next);
+        snprintf(cursor, sizeof(cursor), ",\"cursor\":\"%s\"", next);
         json_decref(page);
     }
     fail_msg("the pages never end");
@@ -122,16 +122,16 @@ static void prefixes_may_have_odd_digits(void **state)
     cap_hash_format(&fixture->image, hex);
     for (int digits = 0; digits <= 64; digits++) {
         char filter[120];
-        snprintf(filter, sizeof filter, ",\"kind\":\"image\",\"prefix\":\"%.*s\"", digits, hex);
+        snprintf(filter, sizeof(filter), ",\"kind\":\"image\",\"prefix\":\"%.*s\"", digits, hex);
         size_t found = walk(fixture, filter, 10);
         assert_true(found >= 1 && found <= 2);
         if (digits == 0) {
             continue;
         }
         char wrong[CAP_HASH_HEX_SIZE];
-        snprintf(wrong, sizeof wrong, "%.*s", digits, hex);
+        snprintf(wrong, sizeof(wrong), "%.*s", digits, hex);
         wrong[digits - 1] = wrong[digits - 1] == '0' ? '1' : '0';
-        snprintf(filter, sizeof filter, ",\"prefix\":\"%s\"", wrong);
+        snprintf(filter, sizeof(filter), ",\"prefix\":\"%s\"", wrong);
         assert_true(walk(fixture, filter, 10) < 5);
         if (digits > 8) {
             assert_int_equal(walk(fixture, filter, 10), 0);
@@ -148,16 +148,16 @@ static size_t walk_refs(struct fixture *fixture, const struct cap_hash *hash, co
     size_t count = 0;
     for (int pages = 0; pages < 100; pages++) {
         char rest[250];
-        snprintf(rest, sizeof rest, ",\"direction\":\"%s\",\"limit\":%d%s", direction, limit,
+        snprintf(rest, sizeof(rest), ",\"direction\":\"%s\",\"limit\":%d%s", direction, limit,
                  cursor);
         json_t *page = fixture_result(fixture, "refs.list", fixture_hash_params(hash, rest));
         count += json_array_size(get(page, "refs"));
         const char *next = json_string_value(get(page, "cursor"));
-        if (!next) {
+        if (next == NULL) {
             json_decref(page);
             return count;
         }
-        snprintf(cursor, sizeof cursor, ",\"cursor\":\"%s\"", next);
+        snprintf(cursor, sizeof(cursor), ",\"cursor\":\"%s\"", next);
         json_decref(page);
     }
     fail_msg("the pages never end");
@@ -295,7 +295,7 @@ static bool has_warning(json_t *warnings, const char *reason, const char *member
     for (size_t i = 0; i < json_array_size(warnings); i++) {
         json_t *warning = json_array_get(warnings, i);
         const char *value = json_string_value(json_object_get(warning, member));
-        if (strcmp(json_string_value(get(warning, "reason")), reason) == 0 && value &&
+        if (strcmp(json_string_value(get(warning, "reason")), reason) == 0 && value != NULL &&
             strcmp(value, text) == 0) {
             return true;
         }
@@ -350,7 +350,7 @@ static void large_lists_and_keys_are_cut(void **state)
     for (unsigned i = 0; i < 1000; i++) {
         cap_store32(key, i);
         assert_cap_ok(
-            cap_pack_endpoint(pack, (struct cap_bytes){key, sizeof key}, 0, 0, 0, NULL, 0));
+            cap_pack_endpoint(pack, (struct cap_bytes){key, sizeof(key)}, 0, 0, 0, NULL, 0));
     }
     struct cap_hash hash = fixture_publish(fixture, pack, (struct cap_bytes){NULL, 0});
     json_t *whole = explain(fixture, &hash, ",\"limit\":256");

@@ -179,8 +179,7 @@ static void check_bodies(struct fixture *fixture, uint64_t *ret_len, bool *ret_e
     }
 }
 
-/* --- Bodies
- * --------------------------------------------------------------------------------------- */
+/* --- Bodies --- */
 
 static void test_bodies_take_turns(void **state)
 {
@@ -236,8 +235,7 @@ static void test_message_overtakes(void **state)
     assert_int_equal(next_frame(fixture, &at, &payload).type, PROTO_BODY);
 }
 
-/* --- Waiting
- * -------------------------------------------------------------------------------------- */
+/* --- Waiting --- */
 
 static void test_waiting_at_a_frame_lets_others_go(void **state)
 {
@@ -283,8 +281,7 @@ static void test_waiting_within_a_frame_holds_all(void **state)
     assert_int_equal(len[0], LONG_LEN);
 }
 
-/* --- Ends
- * ----------------------------------------------------------------------------------------- */
+/* --- Ends --- */
 
 static void test_end_within_a_frame_waits_for_it(void **state)
 {

@@ -38,7 +38,7 @@ enum cap_error recode_unresolved(struct cap_bytes detail, struct cap_buf *again)
     if (error != CAP_OK) {
         return error;
     }
-    struct proto_unresolved *slots = calloc(list.count + 1, sizeof *slots);
+    struct proto_unresolved *slots = calloc(list.count + 1, sizeof(*slots));
     if (slots == NULL) {
         return CAP_E_NO_MEMORY;
     }

@@ -50,7 +50,7 @@ static void add_line(struct block *block, const char *line, size_t len)
         if (line[i] == ' ') {
             continue;
         }
-        assert_true(count < sizeof digits);
+        assert_true(count < sizeof(digits));
         digits[count++] = line[i];
     }
     assert_cap_ok(cap_hex_parse(digits, count, &block->bytes));
@@ -61,7 +61,7 @@ static const char *read_block(const char *line)
     assert_true(document.count < MAX_BLOCKS);
     struct block *block = &document.blocks[document.count++];
     size_t len = strcspn(line, "\n");
-    assert_true(len < sizeof block->caption);
+    assert_true(len < sizeof(block->caption));
     memcpy(block->caption, line, len);
     for (line += len + 1; strncmp(line, "```", 3) != 0; line += len + 1) {
         len = strcspn(line, "\n");
@@ -78,7 +78,7 @@ static int read_document(void **state)
     read_text();
     const char *at = document.text;
     while ((at = strstr(at, opening)) != NULL) {
-        at = read_block(at + sizeof opening - 1);
+        at = read_block(at + sizeof(opening) - 1);
     }
     return 0;
 }
@@ -131,10 +131,10 @@ static void check_frame(const char *caption, struct proto_frame frame,
     uint8_t header[PROTO_FRAME_HEADER_SIZE];
     frame.len = (uint32_t)payload->len;
     proto_frame_encode(&frame, header);
-    assert_int_equal(block->bytes.len, sizeof header + payload->len);
-    assert_memory_equal(block->bytes.data, header, sizeof header);
+    assert_int_equal(block->bytes.len, sizeof(header) + payload->len);
+    assert_memory_equal(block->bytes.data, header, sizeof(header));
     if (payload->len > 0) {
-        assert_memory_equal(block->bytes.data + sizeof header, payload->data, payload->len);
+        assert_memory_equal(block->bytes.data + sizeof(header), payload->data, payload->len);
     }
     block->used = true;
 
@@ -187,8 +187,8 @@ static void test_reading(void **state)
     (void)state;
     static const uint8_t kinds[] = {CAP_KIND_DATA, 0};
     struct cap_hash hashes[] = {hello_hash(), absent_1};
-    CHECK(HAS, has, 1, {{hashes[0].bytes, sizeof hashes}, 2});
-    CHECK(HAS_REPLY, has_reply, 1, {{kinds, sizeof kinds}});
+    CHECK(HAS, has, 1, {{hashes[0].bytes, sizeof(hashes)}, 2});
+    CHECK(HAS_REPLY, has_reply, 1, {{kinds, sizeof(kinds)}});
     CHECK(GET, get, 2, {hello_hash(), 0, PROTO_TO_END});
     CHECK(GET_REPLY, get_reply, 2, {CAP_KIND_DATA, 34, 0, 34});
     CHECK(STAT, stat, 3, {hello_hash()});
@@ -349,7 +349,7 @@ static void test_error_table(void **state)
     char row[128];
     size_t count = 0;
 #define CHECK_ERROR(NAME, code, name, text)                                                        \
-    snprintf(row, sizeof row, "\n| %d | `%s` | ", code, #name);                                    \
+    snprintf(row, sizeof(row), "\n| %d | `%s` | ", code, #name);                                   \
     assert_row(row);                                                                               \
     count++;
     CAP_ERRORS(CHECK_ERROR)
@@ -365,7 +365,7 @@ static void test_type_table(void **state)
     char row[128];
     size_t count = 0;
 #define CHECK_TYPE(NAME, value, name)                                                              \
-    snprintf(row, sizeof row, "\n| %s | 0x%02x | ", #NAME, value);                                 \
+    snprintf(row, sizeof(row), "\n| %s | 0x%02x | ", #NAME, value);                                \
     assert_row(row);                                                                               \
     count++;
     PROTO_TYPES(CHECK_TYPE)

@@ -9,7 +9,7 @@ static void add_frame(struct cap_buf *stream, uint8_t type, uint8_t flags, uint3
     uint8_t header[PROTO_FRAME_HEADER_SIZE];
     struct proto_frame frame = {.len = len, .id = len + 3, .type = type, .flags = flags};
     proto_frame_encode(&frame, header);
-    assert_cap_ok(cap_buf_append(stream, header, sizeof header));
+    assert_cap_ok(cap_buf_append(stream, header, sizeof(header)));
     for (uint32_t i = 0; i < len; i++) {
         assert_cap_ok(cap_buf_append8(stream, (uint8_t)(i * 7 + len)));
     }
@@ -43,7 +43,7 @@ static void rebuild(struct rebuilt *rebuilt, const struct proto_event *event)
     if (rebuilt->left == 0) {
         uint8_t header[PROTO_FRAME_HEADER_SIZE];
         proto_frame_encode(&event->frame, header);
-        assert_cap_ok(cap_buf_append(&rebuilt->stream, header, sizeof header));
+        assert_cap_ok(cap_buf_append(&rebuilt->stream, header, sizeof(header)));
         rebuilt->left = event->frame.len;
         rebuilt->frames++;
     }
@@ -93,7 +93,7 @@ static void test_header_is_as_documented(void **state)
     struct proto_frame frame = {.len = 0x020304, .id = 0xaabbccdd, .type = PROTO_BODY, .flags = 1};
     uint8_t header[PROTO_FRAME_HEADER_SIZE];
     proto_frame_encode(&frame, header);
-    assert_memory_equal(header, wanted, sizeof header);
+    assert_memory_equal(header, wanted, sizeof(header));
 
     struct proto_frame again;
     assert_cap_ok(proto_frame_decode(header, PROTO_FRAME_MAX, &again));

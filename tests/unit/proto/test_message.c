@@ -194,7 +194,7 @@ static void check_offset(uint8_t type, size_t at)
     const uint32_t wrong[] = {0,          1,          right - 4,
                               right - 1,  right + 1,  right + 4,
                               0x80000000, UINT32_MAX, (uint32_t)s->payload.len + 1};
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
         cap_store32(s->payload.data + at, wrong[i]);
         assert_cap_error(try_bytes(type, s->payload.data, s->payload.len), CAP_E_BAD_MESSAGE);
     }
@@ -253,7 +253,7 @@ static void test_impossible_values(void **state)
         {PROTO_ERROR, 18, 0},           /* name */
         {PROTO_ERROR, 33, '\t'},        /* message */
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         const struct sample *s = sample_of(cases[i].type);
         uint8_t right = s->payload.data[cases[i].at];
         assert_int_not_equal(right, cases[i].value);
@@ -280,12 +280,12 @@ static void test_range_that_wraps(void **state)
 #define CHECK_UNTOUCHED(NAME, name)                                                                \
     do {                                                                                           \
         struct proto_##name message, before;                                                       \
-        memset(&message, 0xa5, sizeof message);                                                    \
-        memcpy(&before, &message, sizeof message);                                                 \
+        memset(&message, 0xa5, sizeof(message));                                                   \
+        memcpy(&before, &message, sizeof(message));                                                \
         struct cap_bytes cut = cap_buf_bytes(&sample_of(PROTO_##NAME)->payload);                   \
         cut.len = 3;                                                                               \
         assert_cap_error(proto_##name##_decode(cut, &message), CAP_E_BAD_MESSAGE);                 \
-        assert_memory_equal(&message, &before, sizeof message);                                    \
+        assert_memory_equal(&message, &before, sizeof(message));                                   \
     } while (0)
 
 static void test_results_untouched_on_failure(void **state)
@@ -332,10 +332,10 @@ static void test_has_counts(void **state)
     struct proto_has got;
     assert_cap_ok(proto_has_decode(cap_buf_bytes(&sample_of(PROTO_HAS)->payload), &got));
     assert_int_equal(got.count, 2);
-    assert_memory_equal(got.hashes.data, two_hashes, sizeof two_hashes);
+    assert_memory_equal(got.hashes.data, two_hashes, sizeof(two_hashes));
 
     static const uint8_t none[] = {4, 0, 0, 0};
-    assert_cap_ok(proto_has_decode((struct cap_bytes){none, sizeof none}, &got));
+    assert_cap_ok(proto_has_decode((struct cap_bytes){none, sizeof(none)}, &got));
     assert_int_equal(got.count, 0);
 }
 
@@ -446,11 +446,11 @@ static void test_texts_are_made_fit(void **state)
 {
     (void)state;
     uint8_t text[PROTO_TEXT_MAX + 10];
-    memset(text, 'x', sizeof text);
+    memset(text, 'x', sizeof(text));
     text[0] = '\n';
     text[1] = 0xc3;
     text[2] = 0x7f;
-    struct proto_error m = {1, {text, sizeof text}, {text, sizeof text}, 0};
+    struct proto_error m = {1, {text, sizeof(text)}, {text, sizeof(text)}, 0};
     struct proto_error got;
     struct cap_buf buf = {0};
     assert_cap_ok(proto_error_encode(&m, &buf));
@@ -468,7 +468,7 @@ static void test_text_limits(void **state)
     char payload[16 + PROTO_AGENT_MAX + 1] = "capstore\1\0\1\0\20\0\0";
     memset(payload + 16, ' ', PROTO_AGENT_MAX + 1);
     struct proto_hello got;
-    struct cap_bytes in = {(const uint8_t *)payload, sizeof payload - 1};
+    struct cap_bytes in = {(const uint8_t *)payload, sizeof(payload) - 1};
     assert_cap_ok(proto_hello_decode(in, &got));
     assert_int_equal(got.agent.len, PROTO_AGENT_MAX);
     in.len++;
@@ -504,7 +504,7 @@ static void test_unresolved_list(void **state)
     struct proto_unresolved slots[3] = {
         {0, CAP_KIND_IMAGE, hash_a, {NULL, 0}},
         {0, CAP_KIND_DATA, hash_b, TEXT("key")},
-        {1, CAP_KIND_DATA, hash_a, {two_hashes, sizeof two_hashes}},
+        {1, CAP_KIND_DATA, hash_a, {two_hashes, sizeof(two_hashes)}},
     };
     struct cap_buf buf = {0};
     struct cap_ssz_list list;
@@ -561,7 +561,7 @@ static void test_unresolved_longer_than_a_frame(void **state)
 {
     (void)state;
     const size_t count = 8000;
-    struct proto_unresolved *slots = calloc(count, sizeof *slots);
+    struct proto_unresolved *slots = calloc(count, sizeof(*slots));
     assert_non_null(slots);
     for (size_t i = 0; i < count; i++) {
         slots[i] = (struct proto_unresolved){0, CAP_KIND_DATA, hash_a, TEXT("0123456789")};

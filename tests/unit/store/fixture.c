@@ -51,7 +51,7 @@ int fixture_setup(void **state)
     const struct fixture_engine *engine = *state;
     struct fixture *fixture = calloc(1, sizeof(*fixture));
 
-    if (!fixture) {
+    if (fixture == NULL) {
         return -1;
     }
     fixture->engine = *engine;
@@ -68,10 +68,10 @@ void fixture_remove_dir(const char *dir)
     const struct dirent *entry;
     DIR *list = opendir(dir);
 
-    if (!list) {
+    if (list == NULL) {
         return;
     }
-    while ((entry = readdir(list))) {
+    while ((entry = readdir(list)) != NULL) {
         (void)snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name);
         (void)unlink(path);
     }

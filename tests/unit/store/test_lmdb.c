@@ -283,7 +283,7 @@ static int setup_small_disk(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof(*fixture));
 
-    if (!fixture) {
+    if (fixture == NULL) {
         return -1;
     }
     fixture->engine.is_lmdb = true;
@@ -304,7 +304,7 @@ static int teardown_small_disk(void **state)
 {
     struct fixture *fixture = *state;
 
-    if (!fixture) {
+    if (fixture == NULL) {
         return 0;
     }
     fixture_close(fixture);
@@ -323,7 +323,7 @@ static void test_disk_full(void **state)
     uint64_t stage, count = 0;
     enum cap_error error;
 
-    if (!fixture) {
+    if (fixture == NULL) {
         print_message("skipped: mounting is not allowed\n");
         skip();
         return;

@@ -292,7 +292,7 @@ static void set_meta(struct fixture *fixture, const char *name, const void *valu
     char key[16];
 
     (void)snprintf(key, sizeof(key), "%s", name);
-    if (value) {
+    if (value != NULL) {
         memcpy(bytes, value, len);
         raw_put(&raw, key, strlen(key), bytes, len);
     } else {

@@ -26,7 +26,7 @@ static unsigned setting(const char *name, unsigned otherwise)
 {
     const char *text = getenv(name);
 
-    return text ? (unsigned)strtoul(text, NULL, 10) : otherwise;
+    return text != NULL ? (unsigned)strtoul(text, NULL, 10) : otherwise;
 }
 
 /* The length follows from the number, so that what is found can be checked without a list. */
