@@ -211,10 +211,10 @@ enum cap_error cap_deblob(struct cap_bytes head, uint64_t total_len,
                           struct cap_wire_image *ret_image, struct cap_refusal *reterr)
 {
     struct cap_wire_image image;
-    const char *field;
+    struct cap_ssz_fault fault;
 
-    if (cap_wire_image_decode_named(head, total_len, &image, &field) != CAP_OK) {
-        return refuse(reterr, CAP_E_SSZ, "%s: %s", field, cap_error_text(CAP_E_SSZ));
+    if (cap_wire_image_decode_why(head, total_len, &image, &fault) != CAP_OK) {
+        return refuse(reterr, CAP_E_SSZ, "%s", fault.text);
     }
     enum cap_error error = check(&image, reterr);
     if (error == CAP_OK) {

@@ -105,13 +105,16 @@ enum cap_error cap_wire_image_head_len(struct cap_bytes front, uint64_t total_le
 enum cap_error cap_wire_image_decode(struct cap_bytes head, uint64_t total_len,
                                      struct cap_wire_image *ret_image);
 
-/*
- * cap_wire_image_decode that also says, when it fails, which field of the Image holds the fault:
- * *reterr_field is then its name, static, for a message to a person.
- */
-enum cap_error cap_wire_image_decode_named(struct cap_bytes head, uint64_t total_len,
-                                           struct cap_wire_image *ret_image,
-                                           const char **reterr_field);
+/* Where and why bytes are not the encoding of an Image, for a person: printable ASCII, such as
+ * "offset of endpoints is 41, expected 40". */
+struct cap_ssz_fault {
+    char text[160];
+};
+
+/* cap_wire_image_decode that also says what is wrong: *reterr is set when it fails. */
+enum cap_error cap_wire_image_decode_why(struct cap_bytes head, uint64_t total_len,
+                                         struct cap_wire_image *ret_image,
+                                         struct cap_ssz_fault *reterr);
 
 /* Endpoint `index` < image->endpoints.count, in key order; it borrows the view's head. */
 void cap_wire_endpoint_at(const struct cap_wire_image *image, size_t index,
