@@ -75,6 +75,11 @@ static enum cap_error learn_head_len(struct upload *upload)
     struct upload_image *image = &upload->of.image;
     const struct cap_bytes front = {image->head, image->head_filled};
     enum cap_error error = cap_wire_image_head_len(front, upload->total_len, &image->head_len);
+    if (error != CAP_OK) { /* for its words */
+        struct cap_refusal refusal = {.message = ""};
+        error = cap_deblob(front, upload->total_len, &image->wire, &refusal);
+        snprintf(upload->message, sizeof(upload->message), "%s", refusal.message);
+    }
     if (error == CAP_OK && image->head_len > upload->request.shard->context->config.max_structure) {
         snprintf(upload->message, sizeof(upload->message),
                  "the structure takes %zu bytes; the limit is %" PRIu64, image->head_len,
