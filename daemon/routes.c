@@ -5,12 +5,12 @@
 #include "daemon/serve/fetch.h"
 #include "daemon/serve/lookup.h"
 
-void routes_fill(struct route ret_routes[ROUTES_MAX], struct publish *publish)
+void routes_fill(struct route ret_routes[ROUTES_MAX], struct publish *publish, struct serve *serve)
 {
     const struct route routes[ROUTES_MAX] = {
-        {.type = PROTO_HAS, .begin = lookup_has},
-        {.type = PROTO_STAT, .begin = lookup_stat},
-        {.type = PROTO_GET, .begin = fetch_begin},
+        {.type = PROTO_HAS, .begin = lookup_has, .room = serve},
+        {.type = PROTO_STAT, .begin = lookup_stat, .room = serve},
+        {.type = PROTO_GET, .begin = fetch_begin, .room = serve},
         {PROTO_PUT_DATA, true, upload_begin, publish},
         {PROTO_PUT_IMAGE, true, upload_begin, publish},
         {.begin = NULL},

@@ -242,9 +242,13 @@ static enum cap_error start_parts(struct server *server, char *reason)
         .ctx = server,
     };
     snprintf(reason, CONFIG_REASON_SIZE, "out of memory");
-    routes_fill(server->routes, &server->publish);
+    routes_fill(server->routes, &server->publish, &server->serve);
     server->publish = (struct publish){.hub = &server->hub, .shard = &server->shard};
     enum cap_error error = hub_open(&server->hub, &server->shard, server->routes);
+    if (error != CAP_OK) {
+        return error;
+    }
+    error = serve_open(&server->serve, &server->shard);
     if (error != CAP_OK) {
         return error;
     }
@@ -396,6 +400,7 @@ static enum cap_error open_admin(struct server *server, const struct admin_group
         .shard = &server->shard,
         .hub = &server->hub,
         .publish = &server->publish,
+        .serve = &server->serve,
     };
     error = admin_start(&rooms, bound->fd, operators, &server->admin);
     if (error == CAP_OK) {
@@ -537,6 +542,7 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
         return CAP_E_NO_MEMORY;
     }
     server->loop_open = true;
+    lag_open(&server->lag, &server->shard.loop, &server->shard.stats);
     error = pool_init(&server->shard.pool, &server->shard.loop, env, &server->shard.stats,
                       config->workers);
     if (error == CAP_OK) {
@@ -637,6 +643,8 @@ void server_close(struct server *server)
         close_listeners(server);
         admin_stop(server->admin);
         hub_close(&server->hub);
+        serve_close(&server->serve);
+        lag_close(&server->lag);
         writer_stop(server->publish.writer);
         close_handles(server);
         pool_close(&server->shard.pool);

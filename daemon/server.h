@@ -11,6 +11,7 @@
 #define DAEMON_SERVER_H
 
 #include "daemon/core/context.h"
+#include "daemon/core/lag.h"
 #include "daemon/net/bind.h"
 #include "daemon/net/hub.h"
 #include "daemon/publish/publish.h"
@@ -27,6 +28,8 @@ struct server {
     struct shard shard;
     struct hub hub;
     struct publish publish;
+    struct serve serve;
+    struct lag lag;
     struct route routes[ROUTES_MAX];
     struct admin *admin;
     struct listener *listeners[SERVER_LISTENERS_MAX];

@@ -3,6 +3,7 @@
 
 #include "daemon/core/ledger.h"
 #include "daemon/publish/writer.h"
+#include "daemon/serve/serve.h"
 
 void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
 {
@@ -21,6 +22,10 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .jobs = rooms->shard->pool.count,
         .hash_peers = rooms->shard->pool.peer_count,
         .writer_queue = writer_queued(rooms->publish->writer),
+        .stall_max_us = rooms->shard->stats.stall_max_us,
+        .read_jobs = serve_jobs(rooms->serve),
+        .record_bytes = rooms->serve->records.bytes,
+        .max_record_bytes = config->record_cache,
         .draining = context->phase == PHASE_DRAINING ? 1 : 0,
         .max_connections = config->max_connections,
         .max_uploads = config->max_uploads,

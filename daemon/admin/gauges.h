@@ -12,6 +12,7 @@ struct admin_rooms {
     struct shard *shard;
     struct hub *hub;
     struct publish *publish;
+    struct serve *serve;
 };
 
 /* The present values; walks the sessions. */

@@ -36,6 +36,8 @@ struct config {
 
     uint64_t map_size; /* 0: the store's default */
     uint64_t workers;
+    uint64_t readers;      /* threads */
+    uint64_t record_cache; /* bytes */
 
     uint64_t max_connections;
     uint64_t max_peer_connections;
@@ -56,6 +58,8 @@ struct config {
     uint64_t drain_ms;
     uint64_t refusals;
 };
+
+#define CONFIG_HASHES_MAX 8000u /* the most that max_hashes may be */
 
 enum config_type {
     CONFIG_TEXT,  /* char * */

@@ -18,6 +18,9 @@
     X(bytes_out, "capstore_sent_bytes_total", "Bytes sent to clients")                             \
     X(body_bytes_out, "capstore_served_body_bytes_total", "Bytes of bodies sent from the store")   \
     X(cold_windows, "capstore_cold_windows_total", "Windows that a worker read from disk first")   \
+    X(records_used, "capstore_records_used_total",                                                 \
+      "Lookups that found the cap's record in memory")                                             \
+    X(records_missed, "capstore_records_missed_total", "Lookups that went to the store")           \
     X(refusals, "capstore_refusals_total", "Requests and connections refused, with any error")     \
     X(uploads, "capstore_uploads_total", "Uploads begun")                                          \
     X(upload_bytes, "capstore_upload_bytes_total", "Bytes of uploads received")                    \
@@ -44,6 +47,12 @@
     X(jobs, "capstore_hash_jobs_in_flight", "Uploads that are being hashed or wait for it")        \
     X(hash_peers, "capstore_hash_peers", "Peers whose uploads are being hashed or wait for it")    \
     X(writer_queue, "capstore_writer_queue", "Admissions that are being written or wait for it")   \
+    X(stall_max_us, "capstore_loop_stall_max_microseconds",                                        \
+      "Longest turn of the loop since start")                                                      \
+    X(read_jobs, "capstore_read_jobs_in_flight", "Reads of the store under way or waiting")        \
+    X(record_bytes, "capstore_record_cache_bytes", "Memory that records of caps take")             \
+    X(max_record_bytes, "capstore_record_cache_limit_bytes",                                       \
+      "Limit of memory for records of caps")                                                       \
     X(draining, "capstore_draining", "1 while the daemon drains")                                  \
     X(max_connections, "capstore_connections_limit", "Limit of open client connections")           \
     X(max_uploads, "capstore_uploads_limit", "Limit of uploads in flight")                         \
@@ -56,6 +65,7 @@
     X(fetch_us, "capstore_fetch_microseconds", "From a get to the last byte handed to the socket") \
     X(upload_us, "capstore_upload_microseconds", "From a put to its answer")                       \
     X(hash_us, "capstore_hash_microseconds", "Time a worker spent on an upload")                   \
+    X(turn_us, "capstore_loop_turn_microseconds", "Time of the loop between two looks at sockets") \
     X(commit_us, "capstore_commit_microseconds", "Time of a commit with its sync")
 
 #define STATS_ERROR_CODES 128 /* every magnitude of an enum cap_error is below */
@@ -75,6 +85,7 @@ struct stats {
 #define STATS_FIELD(field, series, help) struct histogram field;
     STATS_HISTOGRAMS(STATS_FIELD)
 #undef STATS_FIELD
+    uint64_t stall_max_us;              /* the longest of turn_us */
     struct histogram commit_admissions; /* admissions per commit */
     uint64_t requests[STATS_TYPES];     /* by enum proto_type */
     uint64_t errors[STATS_ERROR_CODES]; /* refusals by magnitude of the error */

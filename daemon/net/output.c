@@ -36,11 +36,12 @@ static void forget_sent(struct output *output)
     output->messages_sent = 0;
 }
 
-enum cap_error output_message(struct output *output, uint8_t type, uint32_t id,
-                              struct cap_bytes payload)
+/* Appends a frame, whose header lacks only its length. */
+static enum cap_error append_frame(struct output *output, struct proto_frame frame,
+                                   struct cap_bytes payload)
 {
     uint8_t header[PROTO_FRAME_HEADER_SIZE];
-    const struct proto_frame frame = {.len = (uint32_t)payload.len, .id = id, .type = type};
+    frame.len = (uint32_t)payload.len;
     forget_sent(output);
     enum cap_error error = cap_buf_reserve(&output->messages, sizeof(header) + payload.len);
     if (error != CAP_OK) {
@@ -52,6 +53,18 @@ enum cap_error output_message(struct output *output, uint8_t type, uint32_t id,
         error = cap_buf_append(&output->messages, payload.data, payload.len);
     }
     return error;
+}
+
+enum cap_error output_message(struct output *output, uint8_t type, uint32_t id,
+                              struct cap_bytes payload)
+{
+    return append_frame(output, (struct proto_frame){.id = id, .type = type}, payload);
+}
+
+enum cap_error output_body(struct output *output, uint32_t id, struct cap_bytes body)
+{
+    return append_frame(
+        output, (struct proto_frame){.id = id, .type = PROTO_BODY, .flags = PROTO_FLAG_END}, body);
 }
 
 /* --- Streams

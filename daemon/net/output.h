@@ -73,6 +73,9 @@ enum pump_result {
 enum cap_error output_message(struct output *output, uint8_t type, uint32_t id,
                               struct cap_bytes payload);
 
+/* Appends a whole body as one frame, a copy; at most PROTO_FRAME_MAX bytes. CAP_E_NO_MEMORY. */
+enum cap_error output_body(struct output *output, uint32_t id, struct cap_bytes body);
+
 /* Adds a stream of `left` bytes, whose message has been appended. */
 void output_add(struct output *output, struct stream *stream);
 

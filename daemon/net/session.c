@@ -3,7 +3,7 @@
  *
  * Happy path. The socket is readable: bytes are received into the buffer that all sessions share,
  * the frame reader cuts them, messages become requests (dispatch.c), pieces of bodies go to their
- * uploads. Then the output is pumped with one snapshot of the store, which ends before the loop
+ * uploads. Then the output is pumped, before the loop
  * goes on. A turn is bounded: what is received but not handled waits in `leftover`.
  *
  * Failure modes.
@@ -137,8 +137,6 @@ void session_close(struct session *session)
     output_drop_streams(&session->output, false);
     detach_requests(session, NULL);
     remainders_drop(&session->remainders, false);
-    cap_store_read_end(session->snapshot);
-    session->snapshot = NULL;
     unlink_session(session);
     ledger_disconnect(context->ledger, session->account);
     (void)ledger_memory_hold(context->ledger, &session->held, 0);
@@ -148,6 +146,15 @@ void session_close(struct session *session)
 
 /* --- Sending ---------------------------------------------------------------------------------- */
 
+/* A client that cannot be answered must not wait: an error ends the session. */
+static void check_sent(struct session *session, enum cap_error error)
+{
+    if (error != CAP_OK) {
+        session->phase = session->phase == SESSION_CLOSED ? SESSION_CLOSED : SESSION_LINGERING;
+        session->deadline_us = 0;
+    }
+}
+
 static void send_message(struct session *session, uint8_t type, uint32_t id, enum cap_error encoded,
                          struct cap_buf *payload)
 {
@@ -156,10 +163,7 @@ static void send_message(struct session *session, uint8_t type, uint32_t id, enu
         error = output_message(&session->output, type, id, cap_buf_bytes(payload));
     }
     cap_buf_free(payload);
-    if (error != CAP_OK) {
-        session->phase = session->phase == SESSION_CLOSED ? SESSION_CLOSED : SESSION_LINGERING;
-        session->deadline_us = 0;
-    }
+    check_sent(session, error);
 }
 
 static void send_error(struct session *session, uint32_t id, enum cap_error error,
@@ -227,6 +231,15 @@ const struct verdict *session_reply(struct session *session, uint8_t type, uint3
                                     enum cap_error encoded, struct cap_buf *payload)
 {
     send_message(session, type, id, encoded, payload);
+    return dealt_with(session);
+}
+
+const struct verdict *session_reply_body(struct session *session, uint8_t type, uint32_t id,
+                                         enum cap_error encoded, struct cap_buf *payload,
+                                         struct cap_bytes body)
+{
+    send_message(session, type, id, encoded, payload);
+    check_sent(session, output_body(&session->output, id, body));
     return dealt_with(session);
 }
 
@@ -304,6 +317,20 @@ void request_answer(struct request *request, uint8_t type, enum cap_error encode
     session_update(session);
 }
 
+void request_answer_body(struct request *request, uint8_t type, enum cap_error encoded,
+                         struct cap_buf *payload, struct cap_bytes body)
+{
+    if (request->session == NULL) {
+        cap_buf_free(payload);
+        return;
+    }
+    must(!request->body_open);
+    struct session *session = take_off(request);
+    send_message(session, type, request->id, encoded, payload);
+    check_sent(session, output_body(&session->output, request->id, body));
+    session_update(session);
+}
+
 void request_refuse(struct request *request, enum cap_error error, const char *message,
                     struct cap_buf *detail)
 {
@@ -358,18 +385,6 @@ void request_cut(struct request *request, struct stream *stream, enum cap_error 
 size_t session_requests(const struct session *session)
 {
     return session->request_count + session->remainders.count;
-}
-
-enum cap_error session_snapshot(struct session *session, struct cap_read **ret_read)
-{
-    enum cap_error error = CAP_OK;
-    if (session->snapshot == NULL) {
-        error = cap_store_read_begin(session->context->store, &session->snapshot);
-    }
-    if (error == CAP_OK) {
-        *ret_read = session->snapshot;
-    }
-    return error;
 }
 
 /* --- Receiving
@@ -662,8 +677,6 @@ static void update(struct session *session)
     if (output_wants(&session->output)) {
         pump(session);
     }
-    cap_store_read_end(session->snapshot);
-    session->snapshot = NULL;
     if (session->phase == SESSION_CLOSED || !charge(session)) {
         return;
     }

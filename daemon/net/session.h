@@ -44,7 +44,6 @@ struct session {
     bool paused; /* not read because of its uploads: hub_resume goes on */
     struct output output;
     bool sending;              /* output was waiting after the last pump */
-    struct cap_read *snapshot; /* during a turn only */
     struct request *requests;
     size_t request_count;
     struct remainders remainders; /* of refused requests */
@@ -83,6 +82,11 @@ void session_fail(struct session *session, uint32_t id, enum cap_error error, co
 const struct verdict *session_reply(struct session *session, uint8_t type, uint32_t id,
                                     enum cap_error encoded, struct cap_buf *payload);
 
+/* As session_reply, and a body of at most PROTO_FRAME_MAX bytes with it, which is copied. */
+const struct verdict *session_reply_body(struct session *session, uint8_t type, uint32_t id,
+                                         enum cap_error encoded, struct cap_buf *payload,
+                                         struct cap_bytes body);
+
 /*
  * Refuses a message at once with an ERROR: counted, logged, sent. `message` may be NULL: the
  * error's own sentence. If a body follows it is skipped.
@@ -106,6 +110,10 @@ const struct verdict *session_pending(struct session *session, struct request *r
 /* The reply, all of it. As session_reply. */
 void request_answer(struct request *request, uint8_t type, enum cap_error encoded,
                     struct cap_buf *payload);
+
+/* As request_answer, and a body with it, as session_reply_body. */
+void request_answer_body(struct request *request, uint8_t type, enum cap_error encoded,
+                         struct cap_buf *payload, struct cap_bytes body);
 
 /*
  * The refusal: as session_refuse, with `detail` (NULL or empty: none) as the detail of the ERROR;
@@ -131,9 +139,6 @@ void request_cut(struct request *request, struct stream *stream, enum cap_error 
 
 /* Requests in flight: those without a complete answer, and the remainders. */
 size_t session_requests(const struct session *session);
-
-/* A snapshot of the store for the turn under way. As cap_store_read_begin. */
-enum cap_error session_snapshot(struct session *session, struct cap_read **ret_read);
 
 /*
  * Sends and polls as things now stand: for who changed what a request can take. Answers do it

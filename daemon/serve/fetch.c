@@ -1,38 +1,43 @@
 /*
  * Fetching.
  *
- * Happy path. The cap is looked up, GET_REPLY goes out, and the body becomes a stream: whenever its
- * turn comes, the window at its position is looked up in the turn's snapshot and handed to the
- * socket in place. Caps are immutable, so the next window is of the same bytes.
+ * Happy path. A small body that the records have goes out at once, with its GET_REPLY, as messages.
+ * A cap that they do not know is looked up by a reader first. A larger body becomes a stream:
+ * whenever its turn comes, a reader looks up the next window and reads it in, and the loop hands it
+ * to the socket in place. Caps do not change, so the next window is of the same bytes.
  *
  * Failure modes.
- *   - The window is not resident, or not checked yet: a worker reads it in (its own snapshot) and
- *     checks it, the stream waits, other streams go on. It is sent then whatever mincore says, so
- * that a busy machine makes progress.
- *   - The window cannot be read: the stream is over with the store's error; at a frame's beginning
- *     the client gets an ERROR that names it.
- *   - Cancelled: at the next frame's end. The connection goes: the worker's end frees the fetch.
+ *   - The cap or its window is not there, or cannot be read: the stream is over with the store's
+ *     error; at a frame's beginning the client gets an ERROR that names the hash.
+ *   - The window is not in memory any more when its turn comes: it is read in once more, and then
+ *     sent in any case, so that a busy machine makes progress.
+ *   - The socket is full for longer than a window is kept: it is dropped and asked for again.
+ *   - Cancelled: at the next frame's end. The connection goes: a job that waits is withdrawn, what
+ *     a reader has is freed when it comes back.
  */
 #include "daemon/serve/fetch.h"
 
 #include <stdlib.h>
 
 #include "daemon/core/container.h"
-#include "daemon/serve/warm.h"
+#include "daemon/serve/resolve.h"
+#include "daemon/serve/window.h"
 #include "proto/message.h"
 
 struct fetch {
     struct request request;
     struct stream stream;
-    struct cap_hash hash;
+    struct serve *serve;
+    struct resolve resolve;
+    struct proto_get get;
     uint64_t offset; /* of the next byte to send */
 
-    uv_work_t work;
-    bool warming;
-    bool warmed; /* the window at `offset` has been read in */
-    bool freed;  /* while a worker has it */
-    size_t warm_len;
-    enum cap_error warm_error;
+    struct read_job job; /* reads the window at `offset` */
+    struct window window;
+    enum cap_error window_error;
+    bool asked; /* a reader has `resolve` or `job`, or they wait for one */
+    bool freed; /* meanwhile */
+    bool again; /* the window was read in, and was gone from memory when its turn came */
 };
 
 static struct fetch *fetch_of(struct stream *stream)
@@ -40,130 +45,115 @@ static struct fetch *fetch_of(struct stream *stream)
     return CONTAINER_OF(stream, struct fetch, stream);
 }
 
-static void fetch_free(struct fetch *fetch)
+/* Of a fetch whose request is off its session. */
+static void fetch_free(struct fetch *fetch, struct read_job *job)
 {
-    if (fetch->warming) {
+    if (fetch->asked && !readers_withdraw(&fetch->serve->readers, job)) {
         fetch->freed = true;
-    } else {
-        free(fetch);
+        return;
     }
+    window_drop(&fetch->window);
+    free(fetch);
 }
 
-/* --- Cold pages ------------------------------------------------------------------------------- */
+/* --- Windows ---------------------------------------------------------------------------------- */
 
-/* In a worker: looks the window up in a snapshot of its own and reads it in. */
-static void on_warm(uv_work_t *work)
+/* In a reader. */
+static bool on_read(struct read_job *job)
 {
-    struct fetch *fetch = work->data;
-    struct iovec iov[CAP_STORE_WINDOW_IOV];
-    struct cap_read *read = NULL;
-    int count = 0;
-    size_t len = 0;
-    bool checked = false;
-    enum cap_error error = cap_store_read_begin(fetch->request.shard->context->store, &read);
-    if (error == CAP_OK) {
-        error = cap_store_peek(read, &fetch->hash, fetch->offset, fetch->warm_len, iov, &count,
-                               &len, &checked);
-    }
-    error = error == CAP_OK ? warm_populate(fetch->request.shard->context->env, iov, count) : error;
-    if (error == CAP_OK) {
-        error =
-            cap_store_window(read, &fetch->hash, fetch->offset, fetch->warm_len, iov, &count, &len);
-    }
-    cap_store_read_end(read);
-    fetch->warm_error = error;
+    struct fetch *fetch = CONTAINER_OF(job, struct fetch, job);
+    fetch->window_error =
+        window_read(&fetch->window, &fetch->get.hash, fetch->offset, fetch->stream.left);
+    return true;
 }
 
-static void on_warmed(uv_work_t *work, int status)
+static void on_read_done(struct read_job *job)
 {
-    struct fetch *fetch = work->data;
-    (void)status;
-    pool_work_done(&fetch->request.shard->pool);
-    fetch->warming = false;
-    fetch->warmed = true;
+    struct fetch *fetch = CONTAINER_OF(job, struct fetch, job);
+    struct serve *serve = fetch->serve;
+    fetch->asked = false;
+    if (fetch->window_error == CAP_OK) {
+        struct record *record = records_find(&serve->records, &fetch->get.hash);
+        if (record != NULL) {
+            record->in_memory = fetch->window.was_in_memory;
+        }
+        fetch->job.hot = fetch->window.was_in_memory;
+        serve->shard->stats.cold_windows += fetch->window.was_in_memory ? 0 : 1;
+        window_keep(&fetch->window);
+    }
     if (fetch->freed) {
-        free(fetch);
+        fetch_free(fetch, job);
     } else {
         request_resume(&fetch->request, &fetch->stream);
     }
 }
 
-static void start_warming(struct fetch *fetch, size_t len)
+static enum stream_answer ask_for_window(struct fetch *fetch)
 {
-    fetch->warming = true;
-    fetch->warm_len = len;
-    fetch->work.data = fetch;
-    fetch->request.shard->stats.cold_windows++;
-    pool_work(&fetch->request.shard->pool, &fetch->work, on_warm, on_warmed);
+    fetch->stream.error = readers_submit(&fetch->serve->readers, &fetch->job);
+    if (fetch->stream.error != CAP_OK) {
+        return STREAM_FAILED;
+    }
+    fetch->asked = true;
+    return STREAM_WAITS;
 }
 
-/* --- The stream
- * ----------------------------------------------------------------------------------- */
+/* --- The stream ------------------------------------------------------------------------------- */
 
 static enum stream_answer fetch_window(struct stream *stream, size_t len, struct iovec *ret_iov,
                                        int *ret_count)
 {
     struct fetch *fetch = fetch_of(stream);
-    struct cap_read *read = NULL;
-    size_t there = 0;
-    bool checked = false;
-    if (fetch->warmed && len > fetch->warm_len) {
-        len = fetch->warm_len; /* a busier turn asked for less, and only that was read in */
-    }
-    stream->error = fetch->warmed ? fetch->warm_error : CAP_OK;
-    if (stream->error == CAP_OK) {
-        stream->error = session_snapshot(fetch->request.session, &read);
-    }
-    if (stream->error == CAP_OK) {
-        stream->error = cap_store_peek(read, &fetch->hash, fetch->offset, len, ret_iov, ret_count,
-                                       &there, &checked);
-    }
-    if (stream->error == CAP_OK && fetch->warmed && !checked) { /* checked, and forgotten again */
-        stream->error =
-            cap_store_window(read, &fetch->hash, fetch->offset, len, ret_iov, ret_count, &there);
-    }
-    if (stream->error == CAP_OK && there == 0) {
-        stream->error = CAP_E_CORRUPT;
-    }
-    if (stream->error != CAP_OK) {
-        return STREAM_FAILED;
-    }
-    if (!fetch->warmed &&
-        (!checked || !warm_is_resident(fetch->request.shard->context->env, ret_iov, *ret_count))) {
-        start_warming(fetch, len);
+    if (fetch->asked) {
         return STREAM_WAITS;
     }
+    if (fetch->window_error != CAP_OK) {
+        stream->error = fetch->window_error;
+        return STREAM_FAILED;
+    }
+    if (fetch->window.read == NULL) {
+        return ask_for_window(fetch);
+    }
+    if (!fetch->again && !window_is_in_memory(&fetch->window)) {
+        fetch->again = true;
+        fetch->job.hot = false;
+        window_drop(&fetch->window);
+        return ask_for_window(fetch);
+    }
+    window_spans(&fetch->window, len, ret_iov, ret_count);
     return STREAM_READY;
 }
 
 static void fetch_sent(struct stream *stream, size_t len)
 {
     struct fetch *fetch = fetch_of(stream);
+    window_sent(&fetch->window, len);
     fetch->offset += len;
-    fetch->warmed = false;
-    fetch->request.shard->stats.body_bytes_out += len;
+    fetch->again = false;
+    fetch->serve->shard->stats.body_bytes_out += len;
+}
+
+static void count_fetch(struct serve *serve, uint64_t started_us)
+{
+    histogram_add(&serve->shard->stats.fetch_us,
+                  env_monotonic_us(serve->shard->context->env) - started_us);
 }
 
 static void fetch_over(struct stream *stream, enum cap_error error)
 {
     struct fetch *fetch = fetch_of(stream);
     struct request *request = &fetch->request;
-    struct shard *shard = request->shard;
-    char hex[CAP_HASH_HEX_SIZE];
-    char message[160];
+    char message[SERVE_MESSAGE_SIZE];
     if (error == CAP_OK) {
-        histogram_add(&shard->stats.fetch_us,
-                      env_monotonic_us(shard->context->env) - request->started_us);
+        count_fetch(fetch->serve, request->started_us);
         request_end(request);
     } else if (error == CAP_E_CANCELLED) {
         request_refuse(request, error, NULL, NULL);
     } else {
-        cap_hash_format(&fetch->hash, hex);
-        snprintf(message, sizeof(message), "%s: %s", hex, cap_error_text(error));
+        serve_failed(fetch->serve, &fetch->get.hash, error, message);
         request_refuse(request, error, message, NULL);
-        context_fault(shard->context, error, message);
     }
-    fetch_free(fetch);
+    fetch_free(fetch, &fetch->job);
 }
 
 static const struct stream_class fetch_stream = {
@@ -172,64 +162,196 @@ static const struct stream_class fetch_stream = {
     .over = fetch_over,
 };
 
-/* --- The request
- * ---------------------------------------------------------------------------------- */
-
-static void on_cancel(struct request *request)
+static void on_cancel_stream(struct request *request)
 {
     struct fetch *fetch = CONTAINER_OF(request, struct fetch, request);
     request_cut(request, &fetch->stream, CAP_E_CANCELLED);
 }
 
-static void on_detach(struct request *request)
+static void on_detach_stream(struct request *request)
 {
-    fetch_free(CONTAINER_OF(request, struct fetch, request));
+    struct fetch *fetch = CONTAINER_OF(request, struct fetch, request);
+    fetch_free(fetch, &fetch->job);
 }
 
-static const struct request_class fetch_class = {
-    .cancel = on_cancel,
-    .detach = on_detach,
+static const struct request_class stream_request = {
+    .cancel = on_cancel_stream,
+    .detach = on_detach_stream,
 };
+
+/* --- Looking the cap up ----------------------------------------------------------------------- */
+
+/* What a known cap is answered with. CAP_E_RANGE_OUT_OF_BODY. */
+static enum cap_error make_reply(const struct proto_get *get, const struct record *record,
+                                 struct proto_get_reply *ret_reply)
+{
+    if (get->offset > record->info.body_len) {
+        return CAP_E_RANGE_OUT_OF_BODY;
+    }
+    uint64_t rest = record->info.body_len - get->offset;
+    *ret_reply = (struct proto_get_reply){
+        .kind = (uint8_t)record->info.kind,
+        .body_len = record->info.body_len,
+        .offset = get->offset,
+        .len = get->len < rest ? get->len : rest,
+    };
+    return CAP_OK;
+}
+
+static bool is_whole(const struct record *record)
+{
+    return record->has_body || record->info.body_len == 0;
+}
+
+static struct cap_bytes part_of(const struct record *record, const struct proto_get_reply *reply)
+{
+    return (struct cap_bytes){record->body + reply->offset, (size_t)reply->len};
+}
+
+/* From here on the request is a stream. */
+static void start_stream(struct fetch *fetch, const struct record *record,
+                         const struct proto_get_reply *reply, enum cap_error encoded,
+                         struct cap_buf *payload)
+{
+    fetch->request.class = &stream_request;
+    fetch->offset = reply->offset;
+    fetch->stream = (struct stream){
+        .class = &fetch_stream,
+        .id = fetch->request.id,
+        .left = reply->len,
+    };
+    fetch->window.serve = fetch->serve;
+    fetch->job.account = fetch->resolve.job.account;
+    fetch->job.hot = record->in_memory;
+    fetch->job.run = on_read;
+    fetch->job.done = on_read_done;
+    request_stream(&fetch->request, PROTO_GET_REPLY, encoded, payload, &fetch->stream);
+}
+
+static void refuse(struct fetch *fetch, enum cap_error error)
+{
+    char message[SERVE_MESSAGE_SIZE];
+    serve_failed(fetch->serve, &fetch->get.hash, error, message);
+    request_refuse(&fetch->request, error, message, NULL);
+    fetch_free(fetch, &fetch->resolve.job);
+}
+
+/* A reader has found the cap. */
+static void answer(struct fetch *fetch, const struct record *record)
+{
+    struct serve *serve = fetch->serve;
+    struct cap_buf payload = {0};
+    struct proto_get_reply reply;
+    enum cap_error error = make_reply(&fetch->get, record, &reply);
+    if (error != CAP_OK) {
+        refuse(fetch, error);
+        return;
+    }
+    enum cap_error encoded = proto_get_reply_encode(&reply, &payload);
+    if (!is_whole(record)) {
+        start_stream(fetch, record, &reply, encoded, &payload);
+        return;
+    }
+    serve->shard->stats.body_bytes_out += reply.len;
+    count_fetch(serve, fetch->request.started_us);
+    request_answer_body(&fetch->request, PROTO_GET_REPLY, encoded, &payload,
+                        part_of(record, &reply));
+    fetch_free(fetch, &fetch->resolve.job);
+}
+
+static void on_resolved(struct read_job *job)
+{
+    struct resolve *resolve = CONTAINER_OF(job, struct resolve, job);
+    struct fetch *fetch = CONTAINER_OF(resolve, struct fetch, resolve);
+    struct serve *serve = fetch->serve;
+    struct record *record = resolve->record;
+    fetch->asked = false;
+    serve->shard->stats.cold_windows += resolve->was_cold ? 1 : 0;
+    if (fetch->freed) {
+        fetch_free(fetch, job);
+    } else if (record == NULL) {
+        refuse(fetch, resolve->error);
+    } else {
+        answer(fetch, record);
+    }
+    records_add(&serve->records, record);
+}
+
+static void on_cancel(struct request *request)
+{
+    struct fetch *fetch = CONTAINER_OF(request, struct fetch, request);
+    request_refuse(request, CAP_E_CANCELLED, NULL, NULL);
+    fetch_free(fetch, &fetch->resolve.job);
+}
+
+static void on_detach(struct request *request)
+{
+    struct fetch *fetch = CONTAINER_OF(request, struct fetch, request);
+    fetch_free(fetch, &fetch->resolve.job);
+}
+
+static const struct request_class resolve_request = {.cancel = on_cancel, .detach = on_detach};
+
+/* --- The request ------------------------------------------------------------------------------ */
+
+static const struct verdict *answer_at_once(struct serve *serve, struct session *session,
+                                            uint32_t id, const struct proto_get *get,
+                                            const struct record *record)
+{
+    struct cap_buf payload = {0};
+    struct proto_get_reply reply;
+    char message[SERVE_MESSAGE_SIZE];
+    enum cap_error error = make_reply(get, record, &reply);
+    if (error != CAP_OK) {
+        serve_failed(serve, &get->hash, error, message);
+        return session_refuse(session, id, PROTO_GET, error, message);
+    }
+    serve->shard->stats.body_bytes_out += reply.len;
+    count_fetch(serve, env_monotonic_us(session->context->env));
+    enum cap_error encoded = proto_get_reply_encode(&reply, &payload);
+    return session_reply_body(session, PROTO_GET_REPLY, id, encoded, &payload,
+                              part_of(record, &reply));
+}
 
 const struct verdict *fetch_begin(void *room, struct session *session, uint32_t id, uint8_t type,
                                   struct cap_bytes payload)
 {
-    (void)room;
+    struct serve *serve = room;
     struct proto_get get;
-    struct cap_info info;
-    struct cap_read *read = NULL;
-    struct cap_buf reply = {0};
     enum cap_error error = proto_get_decode(payload, &get);
-    error = error == CAP_OK ? session_snapshot(session, &read) : error;
-    error = error == CAP_OK ? cap_store_find(read, &get.hash, &info) : error;
-    if (error == CAP_OK && get.offset > info.body_len) {
-        error = CAP_E_RANGE_OUT_OF_BODY;
-    }
     if (error != CAP_OK) {
         return session_refuse(session, id, type, error, NULL);
+    }
+    const struct record *record = records_find(&serve->records, &get.hash);
+    if (record != NULL && is_whole(record)) {
+        serve->shard->stats.records_used++;
+        return answer_at_once(serve, session, id, &get, record);
     }
     struct fetch *fetch = calloc(1, sizeof(*fetch));
     if (fetch == NULL) {
         return session_refuse(session, id, type, CAP_E_NO_MEMORY, NULL);
     }
-    uint64_t rest = info.body_len - get.offset;
-    const struct proto_get_reply m = {
-        .kind = (uint8_t)info.kind,
-        .body_len = info.body_len,
-        .offset = get.offset,
-        .len = get.len < rest ? get.len : rest,
-    };
-    fetch->hash = get.hash;
-    fetch->offset = get.offset;
+    fetch->serve = serve;
+    fetch->get = get;
+    resolve_init(&fetch->resolve, serve, session->account, &get.hash, true, on_resolved);
     fetch->request = (struct request){
-        .class = &fetch_class,
+        .class = &resolve_request,
         .size = sizeof(*fetch),
         .id = id,
         .type = type,
     };
-    fetch->stream = (struct stream){.class = &fetch_stream, .id = id, .left = m.len};
     const struct verdict *verdict = session_pending(session, &fetch->request);
-    enum cap_error encoded = proto_get_reply_encode(&m, &reply);
-    request_stream(&fetch->request, PROTO_GET_REPLY, encoded, &reply, &fetch->stream);
+    if (record != NULL && record->info.body_len > RECORD_BODY_MAX) {
+        serve->shard->stats.records_used++;
+        answer(fetch, record);
+        return verdict;
+    }
+    serve->shard->stats.records_missed++;
+    fetch->asked = true;
+    error = readers_submit(&serve->readers, &fetch->resolve.job);
+    if (error != CAP_OK) {
+        fetch->asked = false;
+        refuse(fetch, error);
+    }
     return verdict;
 }

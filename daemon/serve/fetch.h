@@ -1,12 +1,13 @@
-/* GET: a range of a served body, straight from the store's memory to the socket. */
+/* GET: a range of a served body. A small one from the records, others from the store's pages. */
 #ifndef DAEMON_SERVE_FETCH_H
 #define DAEMON_SERVE_FETCH_H
 
 #include "daemon/net/session.h"
 
 /*
- * As struct route wants it. CAP_E_BAD_MESSAGE, CAP_E_NOT_FOUND, CAP_E_RANGE_OUT_OF_BODY, or as the
- * store fails.
+ * Answers with GET_REPLY and the body, now or when a reader has looked the cap up. Refuses with
+ * CAP_E_BAD_MESSAGE, CAP_E_NOT_FOUND, CAP_E_RANGE_OUT_OF_BODY, or as the store fails. `room` is a
+ * struct serve.
  */
 const struct verdict *fetch_begin(void *room, struct session *session, uint32_t id, uint8_t type,
                                   struct cap_bytes payload);

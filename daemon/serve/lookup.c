@@ -1,185 +1,314 @@
 /*
  * Lookups.
  *
- * Happy path: a few hashes are looked up at once, in the turn's snapshot. Many, which may all lie
- * on cold pages, go to a worker with a snapshot of its own, and are answered when it is done.
+ * Happy path: what the records know is answered at once. For the rest a reader looks; a HAS of many
+ * takes turns with other peers' jobs.
  *
- * Failure modes: the store's error answers the request. Cancelled: the answer is `cancelled`, the
- * worker's result is thrown away. The connection goes: the same, without an answer.
+ * Failure modes: the store's error answers the request and names the hash. Cancelled: the answer is
+ * `cancelled`; a job that waits is withdrawn, one that a reader has returns early. The connection
+ * goes: the same, without an answer.
  */
 #include "daemon/serve/lookup.h"
 
 #include <stdlib.h>
+#include <string.h>
 
+#include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
+#include "daemon/serve/resolve.h"
 #include "proto/message.h"
 
-/* A HAS in a worker. Its memory is taken from the ledger. */
-struct lookup {
+#define HAS_SMALL   32u            /* hashes of a HAS whose records are worth keeping: no scan */
+#define HAS_TURN_US UINT64_C(5000) /* of a reader's time, before another peer has its turn */
+
+static void count_lookup(struct serve *serve, uint64_t started_us)
+{
+    histogram_add(&serve->shard->stats.lookup_us,
+                  env_monotonic_us(serve->shard->context->env) - started_us);
+}
+
+/* --- HAS -------------------------------------------------------------------------------------- */
+
+/* A HAS in a reader. */
+struct has_request {
     struct request request;
-    uv_work_t work;
-    uint64_t held;
+    struct read_job job;
+    struct serve *serve;
+    uint64_t held; /* memory of the ledger */
     size_t count;
+    size_t at; /* hash that comes next, or that failed */
     enum cap_error error;
-    uint8_t *kinds;
+    struct record *records[HAS_SMALL]; /* found, if they are no more than that */
+    uint8_t *kinds;                    /* 0: not found, or not looked for yet */
     struct cap_hash hashes[];
 };
 
-static enum cap_error find_kinds(struct cap_read *read, const struct cap_hash *hashes, size_t count,
-                                 uint8_t *ret_kinds)
+/* The hash that comes next. In a reader. */
+static enum cap_error look_for_next(struct has_request *has, struct cap_read *read)
 {
-    for (size_t i = 0; i < count; i++) {
-        struct cap_info info;
-        enum cap_error error = cap_store_find(read, &hashes[i], &info);
-        if (error != CAP_OK && error != CAP_E_NOT_FOUND) {
-            return error;
-        }
-        ret_kinds[i] = error == CAP_OK ? (uint8_t)info.kind : 0;
+    struct cap_info info;
+    enum cap_error error = cap_store_find(read, &has->hashes[has->at], &info);
+    if (error != CAP_OK) {
+        return error == CAP_E_NOT_FOUND ? CAP_OK : error;
+    }
+    has->kinds[has->at] = (uint8_t)info.kind;
+    if (has->count <= HAS_SMALL) {
+        has->records[has->at] = record_new(&has->hashes[has->at], &info, 0);
     }
     return CAP_OK;
 }
 
-static void count_lookup(struct shard *shard, uint64_t started)
+static bool on_has(struct read_job *job)
 {
-    histogram_add(&shard->stats.lookup_us, env_monotonic_us(shard->context->env) - started);
+    struct has_request *has = CONTAINER_OF(job, struct has_request, job);
+    const struct context *context = has->serve->shard->context;
+    uint64_t until = env_monotonic_us(context->env) + HAS_TURN_US;
+    struct cap_read *read = NULL;
+    bool more = true;
+    has->error = cap_store_read_begin(context->store, &read);
+    while (more && has->error == CAP_OK && has->at < has->count) {
+        if (has->kinds[has->at] == 0) {
+            has->error = look_for_next(has, read);
+        }
+        if (has->error == CAP_OK) {
+            has->at++;
+        }
+        more = !atomic_load(&job->withdrawn) && env_monotonic_us(context->env) < until;
+    }
+    cap_store_read_end(read);
+    return has->error != CAP_OK || has->at == has->count;
 }
 
-static enum cap_error encode_kinds(const uint8_t *kinds, size_t count, struct cap_buf *payload)
+static void has_free(struct has_request *has)
+{
+    for (size_t i = 0; i < HAS_SMALL; i++) {
+        records_add(&has->serve->records, has->records[i]);
+    }
+    ledger_memory_give(has->serve->shard->context->ledger, has->held);
+    free(has);
+}
+
+static enum cap_error encode_kinds(const uint8_t *kinds, size_t count, struct cap_buf *ret_payload)
 {
     const struct proto_has_reply m = {.kinds = {kinds, count}};
-    return proto_has_reply_encode(&m, payload);
+    return proto_has_reply_encode(&m, ret_payload);
 }
 
-static void on_cancel(struct request *request)
+static void on_has_done(struct read_job *job)
 {
-    request_refuse(request, CAP_E_CANCELLED, NULL, NULL); /* the worker's end frees it */
-}
-
-static void on_detach(struct request *request)
-{
-    (void)request; /* the worker's end frees it */
-}
-
-static const struct request_class lookup_class = {.cancel = on_cancel, .detach = on_detach};
-
-/* In a worker. */
-static void on_work(uv_work_t *work)
-{
-    struct lookup *lookup = work->data;
-    struct cap_read *read = NULL;
-    lookup->error = cap_store_read_begin(lookup->request.shard->context->store, &read);
-    if (lookup->error == CAP_OK) {
-        lookup->error = find_kinds(read, lookup->hashes, lookup->count, lookup->kinds);
-        cap_store_read_end(read);
-    }
-}
-
-static void on_worked(uv_work_t *work, int status)
-{
-    struct lookup *lookup = work->data;
-    struct request *request = &lookup->request;
-    struct shard *shard = request->shard;
+    struct has_request *has = CONTAINER_OF(job, struct has_request, job);
     struct cap_buf payload = {0};
-    (void)status;
-    pool_work_done(&shard->pool);
-    if (lookup->error != CAP_OK) {
-        request_refuse(request, lookup->error, NULL, NULL);
-    } else {
-        enum cap_error encoded = encode_kinds(lookup->kinds, lookup->count, &payload);
-        request_answer(request, PROTO_HAS_REPLY, encoded, &payload);
-        count_lookup(shard, request->started_us);
+    char message[SERVE_MESSAGE_SIZE];
+    if (has->request.session != NULL && has->error != CAP_OK) {
+        serve_failed(has->serve, &has->hashes[has->at], has->error, message);
+        request_refuse(&has->request, has->error, message, NULL);
+    } else if (has->request.session != NULL) {
+        count_lookup(has->serve, has->request.started_us);
+        enum cap_error encoded = encode_kinds(has->kinds, has->count, &payload);
+        request_answer(&has->request, PROTO_HAS_REPLY, encoded, &payload);
     }
-    ledger_memory_give(shard->context->ledger, lookup->held);
-    free(lookup);
+    has_free(has);
 }
 
-static const struct verdict *has_in_worker(struct session *session, uint32_t id,
-                                           const struct proto_has *has)
+static void leave_has(struct has_request *has)
 {
-    struct shard *shard = session->shard;
-    size_t size = sizeof(struct lookup) + has->count * (CAP_HASH_SIZE + 1);
-    if (!ledger_memory_take(shard->context->ledger, size)) {
-        return session_refuse(session, id, PROTO_HAS, CAP_E_MEMORY_LIMIT, NULL);
+    if (readers_withdraw(&has->serve->readers, &has->job)) {
+        has_free(has);
     }
-    struct lookup *lookup = calloc(1, size);
-    if (lookup == NULL) {
-        ledger_memory_give(shard->context->ledger, size);
-        return session_refuse(session, id, PROTO_HAS, CAP_E_NO_MEMORY, NULL);
+}
+
+static void on_has_cancel(struct request *request)
+{
+    request_refuse(request, CAP_E_CANCELLED, NULL, NULL);
+    leave_has(CONTAINER_OF(request, struct has_request, request));
+}
+
+static void on_has_detach(struct request *request)
+{
+    leave_has(CONTAINER_OF(request, struct has_request, request));
+}
+
+static const struct request_class has_class = {.cancel = on_has_cancel, .detach = on_has_detach};
+
+/* Makes what a reader needs. CAP_E_MEMORY_LIMIT, CAP_E_NO_MEMORY. */
+static enum cap_error has_new(struct serve *serve, const struct session *session,
+                              const struct proto_has *asked, struct has_request **ret_has)
+{
+    struct ledger *ledger = serve->shard->context->ledger;
+    size_t size = sizeof(struct has_request) + asked->count * (CAP_HASH_SIZE + 1);
+    /* A few hashes are a request like any other; many are counted by themselves. */
+    size_t held = asked->count <= HAS_SMALL ? 0 : size;
+    if (!ledger_memory_take(ledger, held)) {
+        return CAP_E_MEMORY_LIMIT;
     }
-    lookup->held = size;
-    lookup->count = has->count;
-    lookup->kinds = (uint8_t *)(lookup->hashes + has->count);
-    memcpy(lookup->hashes, has->hashes.data, has->hashes.len);
-    /* Its size is in `held`, since it may be much. */
-    lookup->request = (struct request){.class = &lookup_class, .id = id, .type = PROTO_HAS};
-    const struct verdict *verdict = session_pending(session, &lookup->request);
-    lookup->work.data = lookup;
-    pool_work(&shard->pool, &lookup->work, on_work, on_worked);
-    return verdict;
+    struct has_request *has = calloc(1, size);
+    if (has == NULL) {
+        ledger_memory_give(ledger, held);
+        return CAP_E_NO_MEMORY;
+    }
+    has->serve = serve;
+    has->held = held;
+    has->count = asked->count;
+    has->kinds = (uint8_t *)(has->hashes + asked->count);
+    memcpy(has->hashes, asked->hashes.data, asked->hashes.len);
+    has->job.account = session->account;
+    has->job.run = on_has;
+    has->job.done = on_has_done;
+    has->request.class = &has_class;
+    has->request.size = held == 0 ? size : 0;
+    *ret_has = has;
+    return CAP_OK;
+}
+
+/* What the records know; returns how many hashes they do not. */
+static size_t find_kinds(struct serve *serve, const struct proto_has *asked, uint8_t *ret_kinds)
+{
+    size_t missed = 0;
+    for (size_t i = 0; i < asked->count; i++) {
+        struct cap_hash hash;
+        memcpy(hash.bytes, asked->hashes.data + i * CAP_HASH_SIZE, CAP_HASH_SIZE);
+        const struct record *record = records_find(&serve->records, &hash);
+        ret_kinds[i] = record == NULL ? 0 : (uint8_t)record->info.kind;
+        missed += record == NULL ? 1 : 0;
+    }
+    return missed;
 }
 
 const struct verdict *lookup_has(void *room, struct session *session, uint32_t id, uint8_t type,
                                  struct cap_bytes payload)
 {
-    (void)room;
-    struct proto_has has;
-    struct cap_hash hashes[LOOKUP_INLINE];
-    uint8_t kinds[LOOKUP_INLINE];
-    struct cap_read *read = NULL;
+    struct serve *serve = room;
+    struct proto_has asked;
     struct cap_buf reply = {0};
-    struct shard *shard = session->shard;
+    uint8_t kinds[CONFIG_HASHES_MAX];
     uint64_t started = env_monotonic_us(session->context->env);
-    enum cap_error error = proto_has_decode(payload, &has);
+    enum cap_error error = proto_has_decode(payload, &asked);
+    if (error == CAP_OK && asked.count > session->context->config.max_hashes) {
+        error = CAP_E_TOO_MANY_HASHES;
+    }
     if (error != CAP_OK) {
         return session_refuse(session, id, type, error, NULL);
     }
-    if (has.count > session->context->config.max_hashes) {
-        return session_refuse(session, id, type, CAP_E_TOO_MANY_HASHES, NULL);
+    size_t missed = find_kinds(serve, &asked, kinds);
+    serve->shard->stats.records_used += asked.count - missed;
+    serve->shard->stats.records_missed += missed;
+    if (missed == 0) {
+        error = encode_kinds(kinds, asked.count, &reply);
+        count_lookup(serve, started);
+        return session_reply(session, PROTO_HAS_REPLY, id, error, &reply);
     }
-    if (has.count > LOOKUP_INLINE) {
-        return has_in_worker(session, id, &has);
-    }
-    if (has.count > 0) {
-        memcpy(hashes, has.hashes.data, has.hashes.len);
-    }
-    error = session_snapshot(session, &read);
-    error = error == CAP_OK ? find_kinds(read, hashes, has.count, kinds) : error;
+    struct has_request *has = NULL;
+    error = has_new(serve, session, &asked, &has);
     if (error != CAP_OK) {
         return session_refuse(session, id, type, error, NULL);
     }
-    enum cap_error encoded = encode_kinds(kinds, has.count, &reply);
-    count_lookup(shard, started);
-    return session_reply(session, PROTO_HAS_REPLY, id, encoded, &reply);
+    memcpy(has->kinds, kinds, asked.count);
+    has->request.id = id;
+    has->request.type = type;
+    const struct verdict *verdict = session_pending(session, &has->request);
+    error = readers_submit(&serve->readers, &has->job);
+    if (error != CAP_OK) {
+        request_refuse(&has->request, error, NULL, NULL);
+        has_free(has);
+    }
+    return verdict;
 }
+
+/* --- STAT ------------------------------------------------------------------------------------- */
+
+/* A STAT in a reader. */
+struct stat_request {
+    struct request request;
+    struct resolve resolve;
+};
+
+static enum cap_error encode_stat(const struct record *record, struct cap_buf *ret_payload)
+{
+    const struct cap_info *info = &record->info;
+    struct proto_stat_reply m = {
+        .kind = (uint8_t)info->kind,
+        .body_len = info->body_len,
+        .size = info->size,
+        .page_count = info->page_count,
+        .ref_count = info->ref_count,
+        .published_us = info->published_us,
+    };
+    if (info->has_content_hash) {
+        m.content_hash = info->content_hash;
+    }
+    return proto_stat_reply_encode(&m, ret_payload);
+}
+
+static void on_stat_done(struct read_job *job)
+{
+    struct resolve *resolve = CONTAINER_OF(job, struct resolve, job);
+    struct stat_request *stat = CONTAINER_OF(resolve, struct stat_request, resolve);
+    struct serve *serve = resolve->serve;
+    struct cap_buf payload = {0};
+    char message[SERVE_MESSAGE_SIZE];
+    if (stat->request.session != NULL && resolve->record == NULL) {
+        serve_failed(serve, &resolve->hash, resolve->error, message);
+        request_refuse(&stat->request, resolve->error, message, NULL);
+    } else if (stat->request.session != NULL) {
+        count_lookup(serve, stat->request.started_us);
+        enum cap_error encoded = encode_stat(resolve->record, &payload);
+        request_answer(&stat->request, PROTO_STAT_REPLY, encoded, &payload);
+    }
+    records_add(&serve->records, resolve->record);
+    free(stat);
+}
+
+static void leave_stat(struct stat_request *stat)
+{
+    if (readers_withdraw(&stat->resolve.serve->readers, &stat->resolve.job)) {
+        free(stat);
+    }
+}
+
+static void on_stat_cancel(struct request *request)
+{
+    request_refuse(request, CAP_E_CANCELLED, NULL, NULL);
+    leave_stat(CONTAINER_OF(request, struct stat_request, request));
+}
+
+static void on_stat_detach(struct request *request)
+{
+    leave_stat(CONTAINER_OF(request, struct stat_request, request));
+}
+
+static const struct request_class stat_class = {.cancel = on_stat_cancel, .detach = on_stat_detach};
 
 const struct verdict *lookup_stat(void *room, struct session *session, uint32_t id, uint8_t type,
                                   struct cap_bytes payload)
 {
-    (void)room;
-    struct proto_stat stat;
-    struct cap_info info;
-    struct cap_read *read = NULL;
+    struct serve *serve = room;
+    struct proto_stat asked;
     struct cap_buf reply = {0};
-    struct shard *shard = session->shard;
     uint64_t started = env_monotonic_us(session->context->env);
-    enum cap_error error = proto_stat_decode(payload, &stat);
-    error = error == CAP_OK ? session_snapshot(session, &read) : error;
-    error = error == CAP_OK ? cap_store_find(read, &stat.hash, &info) : error;
+    enum cap_error error = proto_stat_decode(payload, &asked);
     if (error != CAP_OK) {
         return session_refuse(session, id, type, error, NULL);
     }
-    struct proto_stat_reply m = {
-        .kind = (uint8_t)info.kind,
-        .body_len = info.body_len,
-        .size = info.size,
-        .page_count = info.page_count,
-        .ref_count = info.ref_count,
-        .published_us = info.published_us,
-    };
-    if (info.has_content_hash) {
-        m.content_hash = info.content_hash;
+    const struct record *record = records_find(&serve->records, &asked.hash);
+    if (record != NULL) {
+        serve->shard->stats.records_used++;
+        error = encode_stat(record, &reply);
+        count_lookup(serve, started);
+        return session_reply(session, PROTO_STAT_REPLY, id, error, &reply);
     }
-    enum cap_error encoded = proto_stat_reply_encode(&m, &reply);
-    count_lookup(shard, started);
-    return session_reply(session, PROTO_STAT_REPLY, id, encoded, &reply);
+    serve->shard->stats.records_missed++;
+    struct stat_request *stat = calloc(1, sizeof(*stat));
+    if (stat == NULL) {
+        return session_refuse(session, id, type, CAP_E_NO_MEMORY, NULL);
+    }
+    resolve_init(&stat->resolve, serve, session->account, &asked.hash, false, on_stat_done);
+    stat->request =
+        (struct request){.class = &stat_class, .size = sizeof(*stat), .id = id, .type = type};
+    const struct verdict *verdict = session_pending(session, &stat->request);
+    error = readers_submit(&serve->readers, &stat->resolve.job);
+    if (error != CAP_OK) {
+        request_refuse(&stat->request, error, NULL, NULL);
+        free(stat);
+    }
+    return verdict;
 }

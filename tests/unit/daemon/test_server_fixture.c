@@ -167,7 +167,7 @@ void fixture_settle(struct fixture *fixture)
         fixture_turn(fixture);
         assert_true(turns++ < TURNS_MAX);
     } while (server->publish.upload_count > 0 || server->shard.pool.works > 0 ||
-             writer_queued(server->publish.writer) > 0);
+             serve_jobs(&server->serve) > 0 || writer_queued(server->publish.writer) > 0);
 }
 
 /* --- Bytes

@@ -1,0 +1,122 @@
+/* Records in a table of chains and a clock. */
+#include "daemon/serve/records.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define RECORD_TYPICAL 1024u /* bytes: a record with a body; one bucket for each */
+#define MALLOC_HEAD    16u   /* bytes that the allocator takes beside a block */
+
+static uint64_t size_of(const struct record *record)
+{
+    return sizeof(*record) + MALLOC_HEAD + (record->has_body ? record->info.body_len : 0);
+}
+
+/* NH: the sum of products of keyed words, which is universal. */
+static struct record_bucket *bucket_of(struct records *records, const struct cap_hash *hash)
+{
+    uint32_t words[8];
+    uint64_t sum = 0;
+    memcpy(words, hash->bytes, sizeof(words));
+    for (size_t i = 0; i < 8; i += 2) {
+        sum += (uint64_t)(uint32_t)(words[i] + records->keys[i]) *
+               (uint32_t)(words[i + 1] + records->keys[i + 1]);
+    }
+    return &records->buckets[(sum >> 32 ^ sum) & records->mask];
+}
+
+enum cap_error records_open(struct records *records, const struct env *env, uint64_t max)
+{
+    size_t buckets = 1;
+    *records = (struct records){.max = max};
+    TAILQ_INIT(&records->clock);
+    while (buckets < max / RECORD_TYPICAL) {
+        buckets *= 2;
+    }
+    records->buckets = calloc(buckets, sizeof(*records->buckets));
+    if (records->buckets == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    records->mask = buckets - 1;
+    return env->random(env->ctx, records->keys, sizeof(records->keys));
+}
+
+static void drop(struct records *records, struct record *record)
+{
+    LIST_REMOVE(record, find);
+    TAILQ_REMOVE(&records->clock, record, clock);
+    records->bytes -= size_of(record);
+    records->count--;
+    record_free(record);
+}
+
+void records_close(struct records *records)
+{
+    while (records->buckets != NULL && !TAILQ_EMPTY(&records->clock)) {
+        drop(records, TAILQ_FIRST(&records->clock));
+    }
+    free(records->buckets);
+    records->buckets = NULL;
+}
+
+struct record *record_new(const struct cap_hash *hash, const struct cap_info *info, size_t body_len)
+{
+    struct record *record = malloc(sizeof(*record) + body_len);
+    if (record != NULL) {
+        *record = (struct record){.hash = *hash, .info = *info};
+    }
+    return record;
+}
+
+void record_free(struct record *record)
+{
+    free(record);
+}
+
+struct record *records_find(struct records *records, const struct cap_hash *hash)
+{
+    struct record *record;
+    LIST_FOREACH(record, bucket_of(records, hash), find)
+    {
+        if (cap_hash_equal(&record->hash, hash)) {
+            record->touched = true;
+            return record;
+        }
+    }
+    return NULL;
+}
+
+/* Turns the clock until `bytes` more have room. */
+static void make_room(struct records *records, uint64_t bytes)
+{
+    while (records->bytes + bytes > records->max) {
+        struct record *record = TAILQ_FIRST(&records->clock);
+        if (record->touched) {
+            record->touched = false;
+            TAILQ_REMOVE(&records->clock, record, clock);
+            TAILQ_INSERT_TAIL(&records->clock, record, clock);
+        } else {
+            drop(records, record);
+        }
+    }
+}
+
+void records_add(struct records *records, struct record *record)
+{
+    if (record == NULL) {
+        return;
+    }
+    struct record *known = records_find(records, &record->hash);
+    if (size_of(record) > records->max || (known != NULL && known->has_body >= record->has_body)) {
+        record_free(record);
+        return;
+    }
+    if (known != NULL) {
+        drop(records, known);
+    }
+    make_room(records, size_of(record));
+    LIST_INSERT_HEAD(bucket_of(records, &record->hash), record, find);
+    TAILQ_INSERT_TAIL(&records->clock, record, clock);
+    records->bytes += size_of(record);
+    records->count++;
+}

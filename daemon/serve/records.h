@@ -1,0 +1,61 @@
+/*
+ * What the loop knows of caps without the store: records of caps that were looked up lately, with
+ * the whole body of small ones.
+ *
+ * A record is a copy, so that using it touches no page of the store. Caps do not change, so it
+ * stays true; that a cap is not there is never kept. Bounded in bytes; what has not been asked for
+ * since it last came up goes first (a clock). Loop thread only, but for record_new and record_free.
+ */
+#ifndef DAEMON_SERVE_RECORDS_H
+#define DAEMON_SERVE_RECORDS_H
+
+#include <sys/queue.h>
+
+#include "daemon/core/env.h"
+#include "lib/store/store.h"
+
+/* Bodies up to this are kept whole: a Data cap of one page has 4 KiB and its head, of two a little
+ * over 8. */
+#define RECORD_BODY_MAX (10u << 10)
+
+struct record {
+    LIST_ENTRY(record) find;
+    TAILQ_ENTRY(record) clock;
+    struct cap_hash hash;
+    struct cap_info info;
+    bool touched;   /* asked for since it last came up */
+    bool has_body;  /* `body` holds info.body_len bytes */
+    bool in_memory; /* when its pages were last read, none had to be read in */
+    uint8_t body[];
+};
+
+LIST_HEAD(record_bucket, record);
+
+struct records {
+    struct record_bucket *buckets;
+    size_t mask;      /* of their number, a power of two */
+    uint32_t keys[8]; /* random, so that nobody can choose caps that meet in a bucket */
+    TAILQ_HEAD(, record) clock;
+    uint64_t bytes;
+    uint64_t max;
+    uint64_t count;
+};
+
+/* An empty cache of at most `max` bytes; 0: it keeps nothing. CAP_E_NO_MEMORY, or as `env`. */
+enum cap_error records_open(struct records *records, const struct env *env, uint64_t max);
+
+/* Frees all records. A zeroed one is fine. */
+void records_close(struct records *records);
+
+/* A record with room for `body_len` bytes of body, the caller's. NULL: no memory. Any thread. */
+struct record *record_new(const struct cap_hash *hash, const struct cap_info *info,
+                          size_t body_len);
+void record_free(struct record *record);
+
+/* What is known of a cap; NULL: nothing. Valid until the next records_add. */
+struct record *records_find(struct records *records, const struct cap_hash *hash);
+
+/* Takes a record over; it may be freed at once. NULL is fine. */
+void records_add(struct records *records, struct record *record);
+
+#endif

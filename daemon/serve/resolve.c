@@ -1,0 +1,74 @@
+/* One cap looked up, and its body copied if that is small. */
+#include "daemon/serve/resolve.h"
+
+#include <string.h>
+
+#include "daemon/core/container.h"
+#include "daemon/serve/window.h"
+
+/* A cap's record with all of its body, which `window` reads. */
+static enum cap_error read_body(struct resolve *resolve, const struct cap_info *info)
+{
+    struct window window = {.serve = resolve->serve};
+    enum cap_error error = window_read(&window, &resolve->hash, 0, info->body_len);
+    if (error != CAP_OK) {
+        return error;
+    }
+    resolve->was_cold = !window.was_in_memory;
+    resolve->record = record_new(&resolve->hash, info, window.len);
+    error = resolve->record == NULL ? CAP_E_NO_MEMORY : CAP_OK;
+    if (error == CAP_OK && window.len != info->body_len) {
+        error = CAP_E_CORRUPT;
+    }
+    if (error == CAP_OK) {
+        uint8_t *at = resolve->record->body;
+        for (int i = 0; i < window.count; i++) {
+            memcpy(at, window.iov[i].iov_base, window.iov[i].iov_len);
+            at += window.iov[i].iov_len;
+        }
+        resolve->record->has_body = true;
+    }
+    cap_store_read_end(window.read);
+    if (error != CAP_OK) {
+        record_free(resolve->record);
+        resolve->record = NULL;
+    }
+    return error;
+}
+
+/* In a reader. */
+static enum cap_error look_up(struct resolve *resolve)
+{
+    struct cap_info info;
+    struct cap_read *read = NULL;
+    enum cap_error error = cap_store_read_begin(resolve->serve->shard->context->store, &read);
+    if (error != CAP_OK) {
+        return error;
+    }
+    error = cap_store_find(read, &resolve->hash, &info);
+    cap_store_read_end(read);
+    if (error != CAP_OK) {
+        return error;
+    }
+    if (resolve->wants_body && info.body_len <= RECORD_BODY_MAX && info.body_len > 0) {
+        return read_body(resolve, &info);
+    }
+    resolve->record = record_new(&resolve->hash, &info, 0);
+    return resolve->record == NULL ? CAP_E_NO_MEMORY : CAP_OK;
+}
+
+static bool on_run(struct read_job *job)
+{
+    struct resolve *resolve = CONTAINER_OF(job, struct resolve, job);
+    resolve->error = look_up(resolve);
+    return true;
+}
+
+void resolve_init(struct resolve *resolve, struct serve *serve, const void *account,
+                  const struct cap_hash *hash, bool wants_body, void (*done)(struct read_job *job))
+{
+    *resolve = (struct resolve){.serve = serve, .hash = *hash, .wants_body = wants_body};
+    resolve->job.account = account;
+    resolve->job.run = on_run;
+    resolve->job.done = done;
+}

@@ -1,0 +1,70 @@
+/* The room's parts, and what it says of failures. */
+#include "daemon/serve/serve.h"
+
+#include <stdio.h>
+
+#include "daemon/serve/window.h"
+
+enum cap_error serve_open(struct serve *serve, struct shard *shard)
+{
+    const struct context *context = shard->context;
+    *serve = (struct serve){.shard = shard};
+    TAILQ_INIT(&serve->windows);
+    enum cap_error error =
+        records_open(&serve->records, context->env, context->config.record_cache);
+    if (error == CAP_OK) {
+        error = readers_open(&serve->readers, &shard->loop, (size_t)context->config.readers);
+    }
+    if (error != CAP_OK) {
+        records_close(&serve->records);
+        return error;
+    }
+    (void)uv_timer_init(&shard->loop, &serve->timer);
+    serve->timer.data = serve;
+    uv_unref((uv_handle_t *)&serve->timer);
+    serve->open = true;
+    return CAP_OK;
+}
+
+void serve_close(struct serve *serve)
+{
+    if (!serve->open) {
+        return;
+    }
+    serve->open = false;
+    readers_close(&serve->readers);
+    records_close(&serve->records);
+    uv_close((uv_handle_t *)&serve->timer, NULL);
+}
+
+size_t serve_jobs(const struct serve *serve)
+{
+    return serve->readers.jobs;
+}
+
+/* Whether an error says that the store is at fault, rather than the request or the moment. */
+static bool is_fault(enum cap_error error)
+{
+    switch ((int)error) {
+    case CAP_E_NOT_FOUND:
+    case CAP_E_RANGE_OUT_OF_BODY:
+    case CAP_E_CANCELLED:
+    case CAP_E_READERS_FULL:
+    case CAP_E_NO_MEMORY:
+    case CAP_E_MEMORY_LIMIT:
+        return false;
+    default:
+        return true;
+    }
+}
+
+void serve_failed(struct serve *serve, const struct cap_hash *hash, enum cap_error error,
+                  char ret_message[SERVE_MESSAGE_SIZE])
+{
+    char hex[CAP_HASH_HEX_SIZE];
+    cap_hash_format(hash, hex);
+    snprintf(ret_message, SERVE_MESSAGE_SIZE, "%s: %s", hex, cap_error_text(error));
+    if (is_fault(error)) {
+        context_fault(serve->shard->context, error, ret_message);
+    }
+}

@@ -1,0 +1,47 @@
+/*
+ * The reading room of one loop: HAS, STAT and GET.
+ *
+ * The loop never walks the store: an index page that is not in memory would stall everybody. It
+ * answers from the records (records.h), asks the readers (readers.h) for the rest, and sends pages
+ * that they have read in.
+ */
+#ifndef DAEMON_SERVE_SERVE_H
+#define DAEMON_SERVE_SERVE_H
+
+#include "daemon/core/context.h"
+#include "daemon/serve/readers.h"
+#include "daemon/serve/records.h"
+
+#define SERVE_MESSAGE_SIZE 160
+
+struct window;
+
+TAILQ_HEAD(windows, window);
+
+struct serve {
+    struct shard *shard;
+    struct readers readers;
+    struct records records;
+    struct windows windows; /* that wait for their sockets, oldest first */
+    size_t window_count;
+    uv_timer_t timer; /* runs while there are any */
+    bool open;
+};
+
+/* Opens the room on the shard's loop, which outlives it, with the context's config and store. */
+enum cap_error serve_open(struct serve *serve, struct shard *shard);
+
+/* When every session is closed, before the loop's last turns. A zeroed one is fine. */
+void serve_close(struct serve *serve);
+
+/* Jobs of the readers that have not come back. */
+size_t serve_jobs(const struct serve *serve);
+
+/*
+ * The message for a request about `hash` that failed: names it. What is wrong with the store, and
+ * not with the request, is recorded as a fault.
+ */
+void serve_failed(struct serve *serve, const struct cap_hash *hash, enum cap_error error,
+                  char ret_message[SERVE_MESSAGE_SIZE]);
+
+#endif

@@ -1,0 +1,124 @@
+/* Windows that are read in, kept for a moment and sent. */
+#include "daemon/serve/window.h"
+
+#include "daemon/serve/warm.h"
+
+/*
+ * Looks the window up, reads it in, and has the store check it unless it is in memory and was
+ * checked. Read in first: a page that the device cannot give is CAP_E_IO then, not a SIGBUS.
+ */
+static enum cap_error read_in(struct window *window, struct cap_read *read,
+                              const struct cap_hash *hash, uint64_t offset, uint64_t len)
+{
+    const struct env *env = window->serve->shard->context->env;
+    bool checked = false;
+    enum cap_error error = cap_store_peek(read, hash, offset, len, window->iov, &window->count,
+                                          &window->len, &checked);
+    if (error != CAP_OK) {
+        return error;
+    }
+    window->was_in_memory = warm_is_resident(env, window->iov, window->count);
+    error = warm_populate(env, window->iov, window->count);
+    if (error == CAP_OK && !(checked && window->was_in_memory)) {
+        error =
+            cap_store_window(read, hash, offset, len, window->iov, &window->count, &window->len);
+    }
+    if (error == CAP_OK && window->len == 0) {
+        error = CAP_E_CORRUPT; /* nobody asks for bytes past a body's end */
+    }
+    return error;
+}
+
+enum cap_error window_read(struct window *window, const struct cap_hash *hash, uint64_t offset,
+                           uint64_t len)
+{
+    struct cap_read *read = NULL;
+    enum cap_error error = cap_store_read_begin(window->serve->shard->context->store, &read);
+    if (error == CAP_OK) {
+        error = read_in(window, read, hash, offset, len);
+    }
+    if (error != CAP_OK) {
+        cap_store_read_end(read);
+        return error;
+    }
+    window->read = read;
+    window->first = 0;
+    return CAP_OK;
+}
+
+static void start_timer(struct serve *serve)
+{
+    (void)uv_timer_start(&serve->timer, windows_on_timer, WINDOW_KEEP_MS, 0);
+}
+
+void window_keep(struct window *window)
+{
+    struct serve *serve = window->serve;
+    window->since_us = env_monotonic_us(serve->shard->context->env);
+    if (serve->window_count == WINDOWS_MAX) {
+        window_drop(TAILQ_FIRST(&serve->windows));
+    }
+    if (serve->window_count++ == 0 && !uv_is_active((uv_handle_t *)&serve->timer)) {
+        start_timer(serve);
+    }
+    TAILQ_INSERT_TAIL(&serve->windows, window, link);
+}
+
+bool window_is_in_memory(const struct window *window)
+{
+    return warm_is_resident(window->serve->shard->context->env, window->iov + window->first,
+                            window->count - window->first);
+}
+
+void window_spans(const struct window *window, size_t len, struct iovec *ret_iov, int *ret_count)
+{
+    int count = 0;
+    for (int i = window->first; i < window->count && len > 0; i++) {
+        ret_iov[count] = window->iov[i];
+        if (ret_iov[count].iov_len > len) {
+            ret_iov[count].iov_len = len;
+        }
+        len -= ret_iov[count++].iov_len;
+    }
+    *ret_count = count;
+}
+
+void window_sent(struct window *window, size_t len)
+{
+    window->len -= len;
+    if (window->len == 0) {
+        window_drop(window);
+        return;
+    }
+    while (len >= window->iov[window->first].iov_len) {
+        len -= window->iov[window->first++].iov_len;
+    }
+    struct iovec *span = &window->iov[window->first];
+    span->iov_base = (uint8_t *)span->iov_base + len;
+    span->iov_len -= len;
+}
+
+void window_drop(struct window *window)
+{
+    if (window->read == NULL) {
+        return;
+    }
+    cap_store_read_end(window->read);
+    window->read = NULL;
+    window->serve->window_count--;
+    TAILQ_REMOVE(&window->serve->windows, window, link);
+}
+
+void windows_on_timer(uv_timer_t *timer)
+{
+    struct serve *serve = timer->data;
+    uint64_t now = env_monotonic_us(serve->shard->context->env);
+    while (!TAILQ_EMPTY(&serve->windows)) {
+        struct window *window = TAILQ_FIRST(&serve->windows);
+        if (now - window->since_us < UINT64_C(1000) * WINDOW_KEEP_MS) {
+            start_timer(serve);
+            return;
+        }
+        window_drop(window);
+    }
+}
