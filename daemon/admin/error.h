@@ -18,11 +18,11 @@
       "send one JSON-RPC 2.0 object per line")                                                     \
     X(DUPLICATE_KEY, -32700, duplicate_key, false, "an object has the same key twice",             \
       "name every member once")                                                                    \
-    X(INVALID_REQUEST, -32600, invalid_request, false, "the object is no JSON-RPC 2.0 request",    \
+    X(INVALID_REQUEST, -32600, invalid_request, false, "the object is not a JSON-RPC 2.0 request", \
       "send {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"help\"}")                                   \
-    X(BATCH, -32600, batch, false, "batches are not served",                                       \
+    X(BATCH, -32600, batch, false, "batches are not supported",                                    \
       "send one object per line; lines may be pipelined")                                          \
-    X(UNKNOWN_METHOD, -32601, unknown_method, false, "there is no such method",                    \
+    X(UNKNOWN_METHOD, -32601, unknown_method, false, "unknown method",                             \
       "call help for the list of methods")                                                         \
     X(PARAMS_NOT_BY_NAME, -32602, params_not_by_name, false, "params is not an object",            \
       "pass params by name")                                                                       \

@@ -1,6 +1,4 @@
-/*
- * The table of methods, and the way of a call through it: find, level, params, prepare, run.
- */
+/* The table of methods, and what happens to a call: find, level, params, prepare, run. */
 #include "daemon/admin/methods.h"
 
 #include <stdio.h>
@@ -21,6 +19,7 @@
 
 static const char *const kinds[] = {"image", "data", NULL};
 static const char *const directions[] = {"out", "in", NULL};
+static const char *const formats[] = {"openmetrics", "prometheus", NULL};
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 
 #define HASH_PARAM(text)                                                                           \
@@ -34,12 +33,12 @@ static const char *const log_levels[] = {"error", "warning", "info", "debug", NU
     }
 #define HASH_CURSOR                                                                                \
     {                                                                                              \
-        .name = "cursor", .type = ADMIN_HASH, .doc = "the cursor of the page before this one"      \
+        .name = "cursor", .type = ADMIN_HASH, .doc = "the cursor of the previous page"             \
     }
 #define NUMBER_CURSOR(begin)                                                                       \
     {                                                                                              \
         .name = "cursor", .type = ADMIN_INTEGER, .min = 0, .max = INT64_MAX, .fallback = (begin),  \
-        .doc = "the cursor of the page before this one"                                            \
+        .doc = "the cursor of the previous page"                                                   \
     }
 
 static const struct admin_param no_params[] = {END_PARAM};
@@ -49,7 +48,7 @@ static const struct admin_param method_params[] = {
                           .type = ADMIN_WORD,
                           .min = 1,
                           .max = 64,
-                          .doc = "the name of one method; all of them if left out"},
+                          .doc = "the name of a method; default: all methods"},
     END_PARAM,
 };
 
@@ -65,8 +64,8 @@ static const struct admin_param list_params[] = {
                          .doc = "only caps of this kind"},
     [ADMIN_LIST_PREFIX] = {.name = "prefix",
                            .type = ADMIN_PREFIX,
-                           .doc = "only caps whose hash begins with these hex digits, as a text"},
-    [ADMIN_LIST_LIMIT] = LIMIT_PARAM(1000, "caps on this page at most"),
+                           .doc = "only caps whose hash begins with these hex digits (a string)"},
+    [ADMIN_LIST_LIMIT] = LIMIT_PARAM(1000, "most caps on this page"),
     [ADMIN_LIST_CURSOR] = HASH_CURSOR,
     END_PARAM,
 };
@@ -77,8 +76,8 @@ static const struct admin_param explain_params[] = {
                               .type = ADMIN_INTEGER,
                               .min = 0,
                               .max = INT64_MAX,
-                              .doc = "entries to leave out at the start of each list"},
-    [ADMIN_EXPLAIN_LIMIT] = LIMIT_PARAM(256, "entries of each list at most"),
+                              .doc = "entries to skip at the start of each list"},
+    [ADMIN_EXPLAIN_LIMIT] = LIMIT_PARAM(256, "most entries of each list"),
     END_PARAM,
 };
 
@@ -88,21 +87,31 @@ static const struct admin_param refs_params[] = {
                               .type = ADMIN_CHOICE,
                               .choices = directions,
                               .required = true,
-                              .doc = "out: what the cap names; in: what names the cap"},
-    [ADMIN_REFS_LIMIT] = LIMIT_PARAM(1000, "references on this page at most"),
+                              .doc =
+                                  "out: caps that the cap references; in: caps that reference it"},
+    [ADMIN_REFS_LIMIT] = LIMIT_PARAM(1000, "most references on this page"),
     [ADMIN_REFS_CURSOR] = HASH_CURSOR,
     END_PARAM,
 };
 
 static const struct admin_param refusals_params[] = {
-    [ADMIN_PAGE_LIMIT] = LIMIT_PARAM(256, "refusals on this page at most"),
+    [ADMIN_PAGE_LIMIT] = LIMIT_PARAM(256, "most refusals on this page"),
     [ADMIN_PAGE_CURSOR] = NUMBER_CURSOR(INT64_MAX),
     END_PARAM,
 };
 
 static const struct admin_param clients_params[] = {
-    [ADMIN_PAGE_LIMIT] = LIMIT_PARAM(256, "clients on this page at most"),
+    [ADMIN_PAGE_LIMIT] = LIMIT_PARAM(256, "most clients on this page"),
     [ADMIN_PAGE_CURSOR] = NUMBER_CURSOR(0),
+    END_PARAM,
+};
+
+static const struct admin_param metrics_params[] = {
+    [ADMIN_METRICS_FORMAT] = {.name = "format",
+                              .type = ADMIN_CHOICE,
+                              .choices = formats,
+                              .doc = "openmetrics, the default, or prometheus: the text format "
+                                     "0.0.4, for a textfile collector"},
     END_PARAM,
 };
 
@@ -111,7 +120,7 @@ static const struct admin_param log_params[] = {
                          .type = ADMIN_CHOICE,
                          .choices = log_levels,
                          .required = true,
-                         .doc = "the least severe level that is written"},
+                         .doc = "the least severe level to log"},
     END_PARAM,
 };
 
@@ -119,18 +128,18 @@ static const struct admin_param log_params[] = {
 
 static const struct admin_field hello_result[] = {
     {"version", "string", "the daemon's version"},
-    {"api", "integer", "rises when a method or a member goes away or changes meaning"},
+    {"api", "integer", "rises when a method or a member is removed or changes meaning"},
     {"store_id", "string", "the store's identity, 32 hex digits"},
-    {"level", "string", "what you may do: observe, operate or admin"},
-    {"uid", "integer", "who you are, as the kernel says"},
-    {"gid", "integer", "likewise"},
+    {"level", "string", "your access level: observe, operate or admin"},
+    {"uid", "integer", "your user ID, as attested by the kernel"},
+    {"gid", "integer", "your group ID, as attested by the kernel"},
     {"limits", "object",
-     "line_bytes, depth, reply_bytes, connections, idle_ms: what this socket takes"},
+     "line_bytes, depth, reply_bytes, connections, idle_ms: the limits of this socket"},
     END_FIELD,
 };
 
 static const struct admin_field help_result[] = {
-    {"text", "string", "help for a person"},
+    {"text", "string", "help in plain text"},
     {"methods", "array", "objects with name, level, summary and deprecated"},
     END_FIELD,
 };
@@ -147,32 +156,31 @@ static const struct admin_field status_result[] = {
     {"engine", "string", "the store's engine"},
     {"phase", "string", "starting, running, draining or stopping"},
     {"listening", "array", "the addresses where clients are served, with the ports in use"},
-    {"time", "string", "now"},
+    {"time", "string", "the current time"},
     {"started", "string", "when the daemon started"},
-    {"uptime_ms", "integer", "how long it has run"},
+    {"uptime_ms", "integer", "time since then"},
     {"caps", "object", "image, data and total: caps by kind"},
     {"body_bytes", "object", "image, data and total: bytes of served bodies by kind"},
     {"refs", "integer", "references between caps"},
-    {"file_bytes", "integer", "physical size of the store's file; it never shrinks by itself"},
-    {"file_free_bytes", "integer", "of these, in pages free for reuse"},
-    {"map_bytes", "integer", "the size that the file may grow to"},
-    {"disk_free_bytes", "integer", "free for us on the file system"},
+    {"file_bytes", "integer", "physical size of the store's file; it does not shrink by itself"},
+    {"file_free_bytes", "integer", "bytes of the file in pages free for reuse"},
+    {"map_bytes", "integer", "the maximum size of the file"},
+    {"disk_free_bytes", "integer", "bytes free for the daemon on the file system"},
     {"readers", "object", "open and limit: read snapshots of the store"},
     {"sessions", "object", "open and limit: client connections"},
-    {"requests_in_flight", "integer", "requests of clients that are not answered yet"},
+    {"requests_in_flight", "integer", "requests of clients not yet answered"},
     {"uploads", "object", "in_flight and limit"},
-    {"spool", "object", "bytes and limit_bytes: uploads on their way"},
-    {"memory", "object", "bytes and limit_bytes: held for requests"},
-    {"writer_queue", "integer", "admissions that are being written or wait for it"},
-    {"refusals", "integer", "refused since start, see refusals.list"},
-    {"last_error", "object or null",
-     "time, reason, message: the last thing that went wrong inside of the daemon"},
+    {"spool", "object", "bytes and limit_bytes: uploads in flight"},
+    {"memory", "object", "bytes and limit_bytes: memory held for requests"},
+    {"writer_queue", "integer", "admissions being written or waiting for it"},
+    {"refusals", "integer", "refusals since start; see refusals.list"},
+    {"last_error", "object or null", "time, reason, message: the last fault of the daemon itself"},
     END_FIELD,
 };
 
 static const struct admin_field metrics_result[] = {
     {"content_type", "string", "the media type of the text"},
-    {"text", "string", "OpenMetrics text, up to its # EOF"},
+    {"text", "string", "the metrics in that format"},
     END_FIELD,
 };
 
@@ -181,18 +189,17 @@ static const struct admin_field stat_result[] = {
     {"kind", "string", "image or data"},
     {"body_len", "integer", "bytes of its served body"},
     {"size", "integer", "data: logical bytes; image: bytes of code"},
-    {"page_count", "integer", "data: pages that are not zero; image: 0"},
-    {"ref_count", "integer", "image: distinct caps that it names; data: 0"},
+    {"page_count", "integer", "data: pages with content; image: 0"},
+    {"ref_count", "integer", "image: distinct caps that it references; data: 0"},
     {"published", "string or null", "when it was first published"},
-    {"publisher", "object or null", "uid and gid of who first published it; null when not local"},
-    {"image_content_hash", "string or null", "image: of the wire Image that was published first"},
+    {"publisher", "object or null", "uid and gid of its first publisher; null if that was remote"},
+    {"image_content_hash", "string or null", "image: of the wire Image it was first published as"},
     {"damaged", "string or null", "when its bytes were first found damaged; null: never"},
     END_FIELD,
 };
 
 static const struct admin_field list_result[] = {
-    {"caps", "array",
-     "objects as of cap.stat without damaged, in the order of their hashes; may be empty"},
+    {"caps", "array", "objects as in cap.stat without damaged, ordered by hash; may be empty"},
     {"cursor", "string or null", "pass it to get the next page; null: this was the last"},
     END_FIELD,
 };
@@ -203,12 +210,12 @@ static const struct admin_field explain_result[] = {
     {"body_len", "integer", "bytes of its served body"},
     {"published", "string or null", "when it was first published"},
     {"image", "object or null",
-     "null of data; of an image: image_content_hash, code, counts, endpoints, mappings in address "
+     "for an image: image_content_hash, code, counts, endpoints, mappings in address "
      "order, pinned and initial slots with what they resolve to, gas_slots, quota_slots, "
      "yield_receiver_slot, warnings with reason and message"},
     {"data", "object or null",
-     "null of an image; of data: size, page_count, content_bytes, stored_bytes, "
-     "run_count, runs of pages that are not zero"},
+     "for data: size, page_count, content_bytes, stored_bytes, run_count, "
+     "runs of pages with content"},
     END_FIELD,
 };
 
@@ -220,9 +227,9 @@ static const struct admin_field refs_result[] = {
 
 static const struct admin_field refusals_result[] = {
     {"refusals", "array",
-     "objects with seq, time, peer, session, what, reason and message, the newest first"},
-    {"total", "integer", "refused since start; only the last ones are kept"},
-    {"cursor", "integer or null", "pass it to get older ones; null: there are none"},
+     "objects with seq, time, peer, session, what, reason and message, newest first"},
+    {"total", "integer", "refusals since start; only the latest are kept"},
+    {"cursor", "integer or null", "pass it to get older ones; null: no more"},
     END_FIELD,
 };
 
@@ -235,13 +242,13 @@ static const struct admin_field clients_result[] = {
 };
 
 static const struct admin_field log_result[] = {
-    {"level", "string", "the level now"},
-    {"previous", "string", "the level before"},
+    {"level", "string", "the new level"},
+    {"previous", "string", "the previous level"},
     END_FIELD,
 };
 
 static const struct admin_field phase_result[] = {
-    {"phase", "string", "what the daemon does now"},
+    {"phase", "string", "the daemon's phase now"},
     END_FIELD,
 };
 
@@ -253,7 +260,7 @@ static const struct admin_method methods[] = {
     {.name = "hello",
      .params = no_params,
      .result = hello_result,
-     .doc = "Says who answers, who you are and what this socket takes.",
+     .doc = "Identifies the daemon, your access level and the limits of this socket.",
      .example = "{}",
      .run = admin_hello},
     {.name = "help",
@@ -265,22 +272,23 @@ static const struct admin_method methods[] = {
     {.name = "schema",
      .params = method_params,
      .result = schema_result,
-     .doc = "Describes params and results for programs.",
+     .doc = "Describes params and results as JSON Schema.",
      .example = "{\"method\":\"cap.list\"}",
      .run = admin_schema},
     {.name = "status",
      .in_worker = true,
      .params = no_params,
      .result = status_result,
-     .doc = "Shows the daemon on one screen. Sizes of the file are physical, not sums of bodies.",
+     .doc = "Shows the state of the daemon and its store. File sizes are physical, not sums of "
+            "bodies.",
      .example = "{}",
      .prepare = admin_status_prepare,
      .run = admin_status},
     {.name = "metrics",
      .in_worker = true,
-     .params = no_params,
+     .params = metrics_params,
      .result = metrics_result,
-     .doc = "Gives every figure as OpenMetrics text. Limits are gauges beside what they bound.",
+     .doc = "Returns every metric as text. Each limit is a gauge next to the figure it bounds.",
      .example = "{}",
      .prepare = admin_metrics_prepare,
      .run = admin_metrics},
@@ -288,67 +296,67 @@ static const struct admin_method methods[] = {
      .in_worker = true,
      .params = stat_params,
      .result = stat_result,
-     .doc = "Tells what is kept beside a cap's body. An absent cap is the error not_found.",
+     .doc = "Shows what the store records about a cap. An absent cap is the error not_found.",
      .example = "{\"hash\":\"" EXAMPLE_HASH "\"}",
      .run = admin_cap_stat},
     {.name = "cap.list",
      .in_worker = true,
      .params = list_params,
      .result = list_result,
-     .doc = "Lists caps in the order of their hashes. A page may hold fewer caps than asked for, "
-            "even none, and still have a cursor: go on until it is null.",
+     .doc = "Lists caps ordered by hash. A page may hold fewer caps than asked for, even none, and "
+            "still have a cursor: go on until it is null.",
      .example = "{\"kind\":\"image\",\"prefix\":\"a\",\"limit\":10}",
      .run = admin_cap_list},
     {.name = "cap.explain",
      .in_worker = true,
      .params = explain_params,
      .result = explain_result,
-     .doc = "Lays a cap out for a person. Code is never read, so the cost follows the structure; "
-            "an Image of more than 4 MiB of it is structure_too_large. Keys of more than 64 bytes "
-            "are cut.",
+     .doc =
+         "Shows the structure of a cap. Code is never read, so the cost depends on the structure "
+         "alone; if an Image has more than 4 MiB of it, the error is structure_too_large. Keys "
+         "longer than 64 bytes are cut.",
      .example = "{\"hash\":\"" EXAMPLE_HASH "\",\"limit\":16}",
      .run = admin_cap_explain},
     {.name = "refs.list",
      .in_worker = true,
      .params = refs_params,
      .result = refs_result,
-     .doc = "Lists what a cap names, or what names it, in the order of the hashes.",
+     .doc = "Lists the caps that a cap references, or that reference it, ordered by hash.",
      .example = "{\"hash\":\"" EXAMPLE_HASH "\",\"direction\":\"in\"}",
      .run = admin_refs_list},
     {.name = "refusals.list",
      .params = refusals_params,
      .result = refusals_result,
-     .doc = "Lists what was refused lately, of whom, and with which error. The newest come first.",
+     .doc = "Lists recent refusals, with peer and error, newest first.",
      .example = "{\"limit\":10}",
      .run = admin_refusals_list},
     {.name = "clients.list",
      .params = clients_params,
      .result = clients_result,
-     .doc = "Lists the connected clients, the oldest first.",
+     .doc = "Lists the connected clients, oldest first.",
      .example = "{\"limit\":10}",
      .run = admin_clients_list},
     {.name = "log.set",
      .level = ADMIN_OPERATE,
      .params = log_params,
      .result = log_result,
-     .doc = "Sets the level of the log until the daemon ends. Audit lines are written at any "
-            "level.",
+     .doc = "Sets the log level until the daemon ends. Audit lines are written at any level.",
      .example = "{\"level\":\"info\"}",
      .run = admin_log_set},
     {.name = "drain",
      .level = ADMIN_OPERATE,
      .params = no_params,
      .result = phase_result,
-     .doc = "Ends the daemon gently. It stops accepting, refuses new requests, lets those in "
-            "flight finish within a bound, and exits with status 0, as after SIGTERM.",
+     .doc = "Shuts the daemon down gracefully, as SIGTERM does. It stops accepting, refuses new "
+            "requests, lets those in flight finish within drain-ms, and exits with status 0.",
      .example = "{}",
      .run = admin_drain},
     {.name = "shutdown",
      .level = ADMIN_ADMIN,
      .params = no_params,
      .result = phase_result,
-     .doc = "Ends the daemon at once. Requests in flight are dropped; what was acknowledged is "
-            "safe.",
+     .doc = "Shuts the daemon down at once. Requests in flight are dropped; acknowledged uploads "
+            "are safe.",
      .example = "{}",
      .run = admin_shutdown},
 };
@@ -378,8 +386,7 @@ bool admin_call_begin(struct admin_call *call, const char *method, json_t *param
     call->method = admin_method_find(method);
     if (call->method == NULL) {
         admin_error_set(&call->error, ADMIN_UNKNOWN_METHOD);
-        snprintf(call->error.message, sizeof(call->error.message), "there is no method %.100s",
-                 method);
+        snprintf(call->error.message, sizeof(call->error.message), "unknown method %.100s", method);
         return false;
     }
     if (call->level < call->method->level) {

@@ -22,12 +22,12 @@ struct admin_call {
     const struct admin_method *method;
     const struct admin_rooms *rooms;     /* loop only */
     const struct admin_figures *figures; /* of the admin socket; loop only */
-    struct cap_store *store;             /* for workers */
+    struct cap_store *store;             /* for threads */
     struct peer peer;
     enum admin_level level;
     struct admin_arg args[ADMIN_MAX_PARAMS]; /* by the rows of method->params */
     json_t *draft;                           /* what `prepare` began */
-    struct cap_buf text;                     /* likewise */
+    struct cap_buf text;                     /* as `draft`, for text */
     struct admin_error error;
 };
 
@@ -111,5 +111,6 @@ enum { ADMIN_EXPLAIN_OFFSET = 1, ADMIN_EXPLAIN_LIMIT };
 enum { ADMIN_REFS_DIRECTION = 1, ADMIN_REFS_LIMIT, ADMIN_REFS_CURSOR };
 enum { ADMIN_PAGE_LIMIT, ADMIN_PAGE_CURSOR }; /* refusals.list, clients.list */
 enum { ADMIN_LOG_LEVEL = 0 };
+enum { ADMIN_METRICS_FORMAT = 0 };
 
 #endif

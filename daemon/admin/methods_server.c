@@ -122,9 +122,16 @@ json_t *admin_status(struct admin_call *call)
 
 /* --- metrics ---------------------------------------------------------------------------------- */
 
+static enum admin_metrics_format metrics_format(const struct admin_call *call)
+{
+    return call->args[ADMIN_METRICS_FORMAT].choice == 1 ? ADMIN_METRICS_PROMETHEUS
+                                                        : ADMIN_METRICS_OPENMETRICS;
+}
+
 void admin_metrics_prepare(struct admin_call *call)
 {
-    enum cap_error error = admin_metrics_daemon(call->rooms, call->figures, &call->text);
+    enum cap_error error =
+        admin_metrics_daemon(call->rooms, call->figures, metrics_format(call), &call->text);
     if (error != CAP_OK) {
         admin_error_cap(&call->error, error);
     }
@@ -135,12 +142,12 @@ json_t *admin_metrics(struct admin_call *call)
     if (call->error.reason != NULL) {
         return NULL;
     }
-    enum cap_error error = admin_metrics_store(call->store, &call->text);
+    enum cap_error error = admin_metrics_store(call->store, metrics_format(call), &call->text);
     if (error != CAP_OK) {
         return fail(call, error);
     }
-    return json_pack("{s:s, s:s%}", "content_type", ADMIN_METRICS_TYPE, "text",
-                     (const char *)call->text.data, call->text.len);
+    return json_pack("{s:s, s:s%}", "content_type", admin_metrics_type(metrics_format(call)),
+                     "text", (const char *)call->text.data, call->text.len);
 }
 
 /* --- Lists ------------------------------------------------------------------------------------ */

@@ -14,6 +14,23 @@
 
 #define TOTAL "_total"
 
+/* A text being written, in one of the formats. */
+struct exposition {
+    struct admin_text text;
+    enum admin_metrics_format format;
+};
+
+const char *admin_metrics_type(enum admin_metrics_format format)
+{
+    switch (format) {
+    case ADMIN_METRICS_OPENMETRICS:
+        break;
+    case ADMIN_METRICS_PROMETHEUS:
+        return "text/plain; version=0.0.4; charset=utf-8";
+    }
+    return "application/openmetrics-text; version=1.0.0; charset=utf-8";
+}
+
 static uint64_t field_at(const void *base, size_t offset)
 {
     uint64_t value;
@@ -21,134 +38,168 @@ static uint64_t field_at(const void *base, size_t offset)
     return value;
 }
 
-static void family(struct admin_text *text, const char *name, const char *type, const char *help)
+/* Begins a family. OpenMetrics names a counter's without the ending of its series. */
+static void family(struct exposition *to, const char *name, const char *type, const char *help)
 {
-    admin_print(text, "# TYPE %s %s\n# HELP %s %s.\n", name, type, name, help);
+    size_t len = strlen(name);
+    if (to->format == ADMIN_METRICS_OPENMETRICS && strcmp(type, "counter") == 0) {
+        len -= strlen(TOTAL);
+    }
+    admin_print(&to->text, "# TYPE %.*s %s\n# HELP %.*s %s.\n", (int)len, name, type, (int)len,
+                name, help);
 }
 
-static void gauge(struct admin_text *text, const char *name, const char *help, uint64_t value)
+static void gauge(struct exposition *to, const char *name, const char *help, uint64_t value)
 {
-    family(text, name, "gauge", help);
-    admin_print(text, "%s %" PRIu64 "\n", name, value);
+    family(to, name, "gauge", help);
+    admin_print(&to->text, "%s %" PRIu64 "\n", name, value);
 }
 
-/* A counter's family is its series without the ending. */
-static void counter(struct admin_text *text, const char *series, const char *help, uint64_t value)
+static void counter(struct exposition *to, const char *series, const char *help, uint64_t value)
 {
-    char name[96];
-    size_t len = strlen(series) - strlen(TOTAL);
-    snprintf(name, sizeof(name), "%.*s", (int)len, series);
-    family(text, name, "counter", help);
-    admin_print(text, "%s %" PRIu64 "\n", series, value);
+    family(to, series, "counter", help);
+    admin_print(&to->text, "%s %" PRIu64 "\n", series, value);
+}
+
+/* A number of microseconds as seconds, or a plain number. */
+static const char *scaled(char text[32], uint64_t value, bool in_seconds)
+{
+    if (in_seconds) {
+        snprintf(text, 32, "%" PRIu64 ".%06" PRIu64, value / 1000000, value % 1000000);
+    } else {
+        snprintf(text, 32, "%" PRIu64 ".0", value);
+    }
+    return text;
+}
+
+static void gauge_seconds(struct exposition *to, const char *name, const char *help,
+                          uint64_t value_us)
+{
+    char text[32];
+    family(to, name, "gauge", help);
+    admin_print(&to->text, "%s %s\n", name, scaled(text, value_us, true));
 }
 
 /* Buckets are cumulative, their bounds inclusive, the last one is +Inf. */
-static void histogram(struct admin_text *text, const char *name, const char *help,
-                      const struct histogram *histogram)
+static void histogram(struct exposition *to, const char *name, const char *help,
+                      const struct histogram *histogram, bool in_seconds)
 {
-    family(text, name, "histogram", help);
+    char text[32];
     uint64_t sum = 0;
+    family(to, name, "histogram", help);
     for (unsigned i = 0; i < STATS_BUCKETS; i++) {
         sum += histogram->buckets[i];
         if (i + 1 < STATS_BUCKETS) {
-            admin_print(text, "%s_bucket{le=\"%" PRIu64 ".0\"} %" PRIu64 "\n", name,
-                        histogram_bound(i), sum);
+            admin_print(&to->text, "%s_bucket{le=\"%s\"} %" PRIu64 "\n", name,
+                        scaled(text, histogram_bound(i), in_seconds), sum);
         }
     }
-    admin_print(text, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_count %" PRIu64 "\n", name, sum, name,
-                histogram->count);
-    admin_print(text, "%s_sum %" PRIu64 "\n", name, histogram->sum);
+    admin_print(&to->text, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_count %" PRIu64 "\n", name, sum,
+                name, histogram->count);
+    admin_print(&to->text, "%s_sum %s\n", name, scaled(text, histogram->sum, in_seconds));
 }
 
-static void print_rows(struct admin_text *text, const struct admin_rooms *rooms)
+static void print_rows(struct exposition *to, const struct admin_rooms *rooms,
+                       const struct stats *stats)
 {
     size_t count = 0;
     struct gauges gauges = {0};
     admin_gauges(rooms, &gauges);
     const struct stats_row *rows = stats_counter_rows(&count);
     for (size_t i = 0; i < count; i++) {
-        counter(text, rows[i].series, rows[i].help, field_at(&rooms->shard->stats, rows[i].offset));
+        counter(to, rows[i].series, rows[i].help, field_at(stats, rows[i].offset));
     }
+    gauge_seconds(to, "capstore_uptime_seconds", "Time since start", gauges.uptime_ms * 1000);
     rows = stats_gauge_rows(&count);
     for (size_t i = 0; i < count; i++) {
-        gauge(text, rows[i].series, rows[i].help, field_at(&gauges, rows[i].offset));
+        uint64_t value = field_at(&gauges, rows[i].offset);
+        if (stats_in_seconds(&rows[i])) {
+            gauge_seconds(to, rows[i].series, rows[i].help, value);
+        } else {
+            gauge(to, rows[i].series, rows[i].help, value);
+        }
     }
     rows = stats_histogram_rows(&count);
     for (size_t i = 0; i < count; i++) {
         struct histogram copy;
-        memcpy(&copy, (const char *)&rooms->shard->stats + rows[i].offset, sizeof(copy));
-        histogram(text, rows[i].series, rows[i].help, &copy);
+        memcpy(&copy, (const char *)stats + rows[i].offset, sizeof(copy));
+        histogram(to, rows[i].series, rows[i].help, &copy, true);
     }
-    histogram(text, "capstore_commit_admissions", "Admissions that shared a commit",
-              &rooms->shard->stats.commit_admissions);
+    histogram(to, "capstore_commit_admissions", "Admissions that shared a commit",
+              &stats->commit_admissions, false);
 }
 
-static void print_requests(struct admin_text *text, const struct stats *stats)
+static void print_requests(struct exposition *to, const struct stats *stats)
 {
     static const uint8_t types[] = {PROTO_HELLO,    PROTO_HAS,       PROTO_GET,   PROTO_STAT,
                                     PROTO_PUT_DATA, PROTO_PUT_IMAGE, PROTO_CANCEL};
-    family(text, "capstore_requests", "counter", "Requests by type");
+    family(to, "capstore_requests_total", "counter", "Requests by type");
     for (size_t i = 0; i < sizeof(types); i++) {
-        admin_print(text, "capstore_requests_total{type=\"%s\"} %" PRIu64 "\n",
+        admin_print(&to->text, "capstore_requests_total{type=\"%s\"} %" PRIu64 "\n",
                     proto_type_name(types[i]), stats->requests[types[i]]);
     }
 }
 
-static void print_errors(struct admin_text *text, const struct stats *stats)
+static void print_errors(struct exposition *to, const struct stats *stats)
 {
-    family(text, "capstore_errors", "counter", "Refusals by error");
+    family(to, "capstore_errors_total", "counter", "Refusals by error");
     for (unsigned code = 1; code < STATS_ERROR_CODES; code++) {
         enum cap_error error = cap_error_from_code(code);
         if (-(int)error != (int)code) {
             continue;
         }
-        admin_print(text, "capstore_errors_total{reason=\"%s\"} %" PRIu64 "\n",
+        admin_print(&to->text, "capstore_errors_total{reason=\"%s\"} %" PRIu64 "\n",
                     cap_error_name(error), stats->errors[code]);
     }
 }
 
-static void print_settings(struct admin_text *text, const struct config *config)
+static void print_settings(struct exposition *to, const struct config *config)
 {
     size_t count = 0;
     const struct config_option *options = config_options(&count);
-    family(text, "capstore_setting", "gauge", "Limits and other numbers of the configuration");
+    family(to, "capstore_setting", "gauge",
+           "Numbers of the configuration, as the options take them");
     for (size_t i = 0; i < count; i++) {
         char value[CONFIG_VALUE_SIZE];
         enum config_type type = options[i].type;
         if ((type == CONFIG_SIZE || type == CONFIG_COUNT || type == CONFIG_MS) &&
             config_value(config, &options[i], 0, value, sizeof(value))) {
-            admin_print(text, "capstore_setting{option=\"%s\"} %s\n", options[i].name, value);
+            admin_print(&to->text, "capstore_setting{option=\"%s\"} %s\n", options[i].name, value);
         }
     }
 }
 
 enum cap_error admin_metrics_daemon(const struct admin_rooms *rooms,
-                                    const struct admin_figures *figures, struct cap_buf *buf)
+                                    const struct admin_figures *figures,
+                                    enum admin_metrics_format format, struct cap_buf *buf)
 {
-    struct admin_text text = {.buf = buf};
-    family(&text, "capstore_build", "info", "The version that runs");
-    admin_print(&text, "capstore_build_info{version=\"%s\"} 1\n", CAPSTORE_VERSION);
-    print_rows(&text, rooms);
-    print_requests(&text, &rooms->shard->stats);
-    print_errors(&text, &rooms->shard->stats);
-    gauge(&text, "capstore_admin_connections", "Open connections to the admin socket",
+    struct exposition to = {.text = {.buf = buf}, .format = format};
+    const struct stats *stats = &rooms->shard->stats;
+    /* A gauge, as everywhere: checkers of the older format do not know the type `info`. */
+    family(&to, "capstore_build_info", "gauge", "The version that runs, as a label; always 1");
+    admin_print(&to.text, "capstore_build_info{version=\"%s\"} 1\n", CAPSTORE_VERSION);
+    print_rows(&to, rooms, stats);
+    print_requests(&to, stats);
+    print_errors(&to, stats);
+    gauge(&to, "capstore_admin_connections", "Open connections to the admin socket",
           figures->connections);
-    gauge(&text, "capstore_admin_connections_limit", "Limit of these", figures->connections_limit);
-    counter(&text, "capstore_admin_calls_total", "Calls of admin methods", figures->calls);
-    counter(&text, "capstore_admin_failures_total", "Calls that were answered with an error",
+    gauge(&to, "capstore_admin_connections_limit", "Limit of connections to the admin socket",
+          figures->connections_limit);
+    counter(&to, "capstore_admin_calls_total", "Calls of admin methods", figures->calls);
+    counter(&to, "capstore_admin_failures_total", "Calls of admin methods answered with an error",
             figures->failures);
-    print_settings(&text, &rooms->context->config);
-    return text.error;
+    print_settings(&to, &rooms->context->config);
+    return to.text.error;
 }
 
 /* --- The store -------------------------------------------------------------------------------- */
 
-static void print_by_kind(struct admin_text *text, const char *name, const char *help,
+static void print_by_kind(struct exposition *to, const char *name, const char *help,
                           const uint64_t values[CAP_STORE_KINDS])
 {
-    family(text, name, "gauge", help);
+    family(to, name, "gauge", help);
     for (int kind = CAP_KIND_IMAGE; kind <= CAP_KIND_DATA; kind++) {
-        admin_print(text, "%s{kind=\"%s\"} %" PRIu64 "\n", name,
+        admin_print(&to->text, "%s{kind=\"%s\"} %" PRIu64 "\n", name,
                     admin_kind_name((enum cap_kind)kind), values[kind]);
     }
 }
@@ -164,9 +215,10 @@ static enum cap_error read_counts(struct cap_store *store, struct cap_counts *re
     return error;
 }
 
-enum cap_error admin_metrics_store(struct cap_store *store, struct cap_buf *buf)
+enum cap_error admin_metrics_store(struct cap_store *store, enum admin_metrics_format format,
+                                   struct cap_buf *buf)
 {
-    struct admin_text text = {.buf = buf};
+    struct exposition to = {.text = {.buf = buf}, .format = format};
     struct cap_counts counts;
     struct cap_space space;
     enum cap_error error = read_counts(store, &counts);
@@ -176,19 +228,19 @@ enum cap_error admin_metrics_store(struct cap_store *store, struct cap_buf *buf)
     if (error != CAP_OK) {
         return error;
     }
-    print_by_kind(&text, "capstore_caps", "Caps in the store", counts.caps);
-    print_by_kind(&text, "capstore_body_bytes", "Bytes of served bodies", counts.body_bytes);
-    gauge(&text, "capstore_refs", "References between caps", counts.refs);
-    gauge(&text, "capstore_store_file_bytes", "Physical size of the store's file",
-          space.file_bytes);
-    gauge(&text, "capstore_store_file_free_bytes", "Of these, in pages free for reuse",
-          space.free_bytes);
-    gauge(&text, "capstore_store_map_limit_bytes", "Size that the file may grow to",
-          space.map_bytes);
-    gauge(&text, "capstore_disk_free_bytes", "Free for the store on its file system",
+    print_by_kind(&to, "capstore_caps", "Caps in the store", counts.caps);
+    print_by_kind(&to, "capstore_body_bytes", "Bytes of served bodies", counts.body_bytes);
+    gauge(&to, "capstore_refs", "References between caps", counts.refs);
+    gauge(&to, "capstore_store_file_bytes", "Physical size of the store's file", space.file_bytes);
+    gauge(&to, "capstore_store_file_free_bytes",
+          "Bytes of the store's file in pages free for reuse", space.free_bytes);
+    gauge(&to, "capstore_store_map_limit_bytes", "Size that the file may grow to", space.map_bytes);
+    gauge(&to, "capstore_disk_free_bytes", "Bytes free for the store on its file system",
           space.disk_free);
-    gauge(&text, "capstore_store_readers", "Open read snapshots", space.readers);
-    gauge(&text, "capstore_store_readers_limit", "Limit of these", space.max_readers);
-    admin_print(&text, "# EOF\n");
-    return text.error;
+    gauge(&to, "capstore_store_readers", "Open read snapshots", space.readers);
+    gauge(&to, "capstore_store_readers_limit", "Limit of open read snapshots", space.max_readers);
+    if (format == ADMIN_METRICS_OPENMETRICS) {
+        admin_print(&to.text, "# EOF\n");
+    }
+    return to.text.error;
 }

@@ -1,13 +1,19 @@
 /*
- * OpenMetrics text. What belongs to the loop is written there, what belongs to the store on a
- * worker; the two pieces follow each other in one text.
+ * The metrics as text. What belongs to the loop is written there, what belongs to the store in a
+ * thread; the two pieces follow each other in one text.
+ *
+ * Two formats: OpenMetrics 1.0, and the text format 0.0.4 of Prometheus, which textfile collectors
+ * take. They differ in the family name of a counter and in the last line.
  */
 #ifndef DAEMON_ADMIN_METRICS_H
 #define DAEMON_ADMIN_METRICS_H
 
 #include "daemon/admin/gauges.h"
 
-#define ADMIN_METRICS_TYPE "application/openmetrics-text; version=1.0.0; charset=utf-8"
+enum admin_metrics_format {
+    ADMIN_METRICS_OPENMETRICS,
+    ADMIN_METRICS_PROMETHEUS,
+};
 
 /* Figures of the admin socket itself. */
 struct admin_figures {
@@ -17,11 +23,16 @@ struct admin_figures {
     uint64_t failures;
 };
 
+/* The media type of a format. Static. */
+const char *admin_metrics_type(enum admin_metrics_format format);
+
 /* Appends the families of the daemon: counters, gauges, histograms, settings. Loop only. */
 enum cap_error admin_metrics_daemon(const struct admin_rooms *rooms,
-                                    const struct admin_figures *figures, struct cap_buf *buf);
+                                    const struct admin_figures *figures,
+                                    enum admin_metrics_format format, struct cap_buf *buf);
 
 /* Appends the families of the store and the end of the text. Any thread; may wait for the disk. */
-enum cap_error admin_metrics_store(struct cap_store *store, struct cap_buf *buf);
+enum cap_error admin_metrics_store(struct cap_store *store, enum admin_metrics_format format,
+                                   struct cap_buf *buf);
 
 #endif

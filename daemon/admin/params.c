@@ -76,7 +76,7 @@ static bool read_word(const struct admin_param *param, const char *text, struct 
     size_t len = strlen(text);
     if (len < (uint64_t)param->min || len > (uint64_t)param->max) {
         admin_error_param(error, ADMIN_OUT_OF_BOUNDS, param->name,
-                          "%s must be a text of %" PRId64 " to %" PRId64 " bytes", param->name,
+                          "%s must be a string of %" PRId64 " to %" PRId64 " bytes", param->name,
                           param->min, param->max);
         return false;
     }
@@ -135,7 +135,7 @@ static bool all_known(const struct admin_param *params, json_t *given, struct ad
     json_object_foreach(given, name, value)
     {
         if (!is_known(params, name)) {
-            admin_error_param(error, ADMIN_UNKNOWN_PARAM, name, "there is no param %.60s", name);
+            admin_error_param(error, ADMIN_UNKNOWN_PARAM, name, "unknown param %.60s", name);
             return false;
         }
     }

@@ -1,6 +1,8 @@
 /* Rows of the figures and their histograms. */
 #include "daemon/core/stats.h"
 
+#include <string.h>
+
 #define ROWS_COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
 
 const struct stats_row *stats_counter_rows(size_t *ret_count)
@@ -28,6 +30,13 @@ const struct stats_row *stats_histogram_rows(size_t *ret_count)
 #undef ROW
     *ret_count = ROWS_COUNT(rows);
     return rows;
+}
+
+bool stats_in_seconds(const struct stats_row *row)
+{
+    static const char ending[] = "_seconds";
+    size_t len = strlen(row->series);
+    return len >= sizeof(ending) && strcmp(row->series + len - (sizeof(ending) - 1), ending) == 0;
 }
 
 uint64_t histogram_bound(unsigned index)

@@ -5,6 +5,7 @@
 #ifndef DAEMON_CORE_STATS_H
 #define DAEMON_CORE_STATS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,7 +18,7 @@
     X(bytes_in, "capstore_received_bytes_total", "Bytes received from clients")                    \
     X(bytes_out, "capstore_sent_bytes_total", "Bytes sent to clients")                             \
     X(body_bytes_out, "capstore_served_body_bytes_total", "Bytes of bodies sent from the store")   \
-    X(cold_windows, "capstore_cold_windows_total", "Windows that a worker read from disk first")   \
+    X(cold_windows, "capstore_cold_windows_total", "Windows that a thread read from disk first")   \
     X(records_used, "capstore_records_used_total",                                                 \
       "Lookups that found the cap's record in memory")                                             \
     X(records_missed, "capstore_records_missed_total", "Lookups that went to the store")           \
@@ -27,30 +28,28 @@
     X(hash_jobs, "capstore_hash_jobs_total", "Uploads hashed")                                     \
     X(hashed_bytes, "capstore_hashed_bytes_total", "Bytes read to hash uploads")                   \
     X(admissions, "capstore_admissions_total", "Admissions committed")                             \
-    X(caps_new, "capstore_caps_published_total", "Caps stored that were not there before")         \
-    X(caps_present, "capstore_caps_present_total", "Caps published that were there already")       \
+    X(caps_new, "capstore_caps_published_total", "Caps stored for the first time")                 \
+    X(caps_present, "capstore_caps_present_total", "Caps published that were already stored")      \
     X(commits, "capstore_commits_total", "Write transactions committed")                           \
     X(commits_failed, "capstore_commits_failed_total", "Write transactions that failed")           \
     X(stage_steps, "capstore_stage_steps_total", "Steps in which large bodies were written")       \
     X(log_lines, "capstore_log_lines_total", "Log lines written")                                  \
     X(log_lost, "capstore_log_lost_total", "Log lines lost to a slow reader")
 
-/* X(field, series, help): the present value. */
+/* X(field, series, help): the present value; of series in seconds, in microseconds. */
 #define STATS_GAUGES(X)                                                                            \
-    X(uptime_ms, "capstore_uptime_milliseconds", "Time since start")                               \
     X(connections, "capstore_connections", "Open client connections")                              \
     X(requests, "capstore_requests_in_flight", "Requests in flight")                               \
     X(uploads, "capstore_uploads_in_flight", "Uploads in flight")                                  \
     X(spool_bytes, "capstore_spool_bytes", "Bytes of uploads reserved in the spool")               \
     X(memory_bytes, "capstore_request_memory_bytes", "Memory held for requests")                   \
     X(buffer_bytes, "capstore_spool_buffer_bytes", "Memory of uploads on their way to the spool")  \
-    X(jobs, "capstore_hash_jobs_in_flight", "Uploads that are being hashed or wait for it")        \
+    X(jobs, "capstore_hash_jobs_in_flight", "Uploads being hashed or waiting for it")              \
     X(hash_peers, "capstore_hash_peers", "Peers whose uploads are being hashed or wait for it")    \
-    X(writer_queue, "capstore_writer_queue", "Admissions that are being written or wait for it")   \
-    X(stall_max_us, "capstore_loop_stall_max_microseconds",                                        \
-      "Longest turn of the loop since start")                                                      \
+    X(writer_queue, "capstore_writer_queue", "Admissions being written or waiting for it")         \
+    X(stall_max_us, "capstore_loop_stall_max_seconds", "Longest turn of the loop since start")     \
     X(read_jobs, "capstore_read_jobs_in_flight", "Reads of the store under way or waiting")        \
-    X(record_bytes, "capstore_record_cache_bytes", "Memory that records of caps take")             \
+    X(record_bytes, "capstore_record_cache_bytes", "Memory taken by records of caps")              \
     X(max_record_bytes, "capstore_record_cache_limit_bytes",                                       \
       "Limit of memory for records of caps")                                                       \
     X(draining, "capstore_draining", "1 while the daemon drains")                                  \
@@ -59,14 +58,14 @@
     X(max_spool, "capstore_spool_limit_bytes", "Limit of bytes in the spool")                      \
     X(max_memory, "capstore_request_memory_limit_bytes", "Limit of memory held for requests")
 
-/* X(field, series, help): microseconds. */
+/* X(field, series, help): microseconds, shown in seconds. */
 #define STATS_HISTOGRAMS(X)                                                                        \
-    X(lookup_us, "capstore_lookup_microseconds", "From a has or stat to its answer")               \
-    X(fetch_us, "capstore_fetch_microseconds", "From a get to the last byte handed to the socket") \
-    X(upload_us, "capstore_upload_microseconds", "From a put to its answer")                       \
-    X(hash_us, "capstore_hash_microseconds", "Time a worker spent on an upload")                   \
-    X(turn_us, "capstore_loop_turn_microseconds", "Time of the loop between two looks at sockets") \
-    X(commit_us, "capstore_commit_microseconds", "Time of a commit with its sync")
+    X(lookup_us, "capstore_lookup_seconds", "From a HAS or STAT to its answer")                    \
+    X(fetch_us, "capstore_fetch_seconds", "From a GET to the last byte handed to the socket")      \
+    X(upload_us, "capstore_upload_seconds", "From an upload's request to its answer")              \
+    X(hash_us, "capstore_hash_seconds", "Time a thread spent on an upload")                        \
+    X(turn_us, "capstore_loop_turn_seconds", "Time of the loop between two polls of its sockets")  \
+    X(commit_us, "capstore_commit_seconds", "Time of a commit, sync included")
 
 #define STATS_ERROR_CODES 128 /* every magnitude of an enum cap_error is below */
 #define STATS_TYPES       256 /* every frame type */
@@ -92,12 +91,13 @@ struct stats {
 };
 
 struct gauges {
+    uint64_t uptime_ms;
 #define STATS_FIELD(field, series, help) uint64_t field;
     STATS_GAUGES(STATS_FIELD)
 #undef STATS_FIELD
 };
 
-/* A row for whoever shows figures: where the field lies in struct stats or struct gauges. */
+/* Where the field of a series lies in struct stats or struct gauges. */
 struct stats_row {
     const char *field;
     const char *series;
@@ -109,6 +109,9 @@ struct stats_row {
 const struct stats_row *stats_counter_rows(size_t *ret_count);
 const struct stats_row *stats_gauge_rows(size_t *ret_count);
 const struct stats_row *stats_histogram_rows(size_t *ret_count);
+
+/* Whether a gauge's series is in seconds, and its field in microseconds. */
+bool stats_in_seconds(const struct stats_row *row);
 
 /* Adds one observation. */
 void histogram_add(struct histogram *histogram, uint64_t value);

@@ -335,6 +335,15 @@ class Watching(AdminTest):
             self.assertLessEqual(families["capstore_" + figure][1]["capstore_" + figure],
                                  families["capstore_" + limit][1]["capstore_" + limit])
 
+    @unittest.skipUnless(shutil.which("promtool"), "promtool (package prometheus) is not installed")
+    def test_promtool_finds_nothing(self):
+        d = self.daemon()
+        self.publish(d)
+        text = d.admin("metrics", format="prometheus")["text"]
+        result = subprocess.run(["promtool", "check", "metrics"], input=text, text=True, capture_output=True,
+                                timeout=60, check=False)
+        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
+
     def test_metrics_move(self):
         d = self.daemon("--max-connections", "3")
         before = d.figures()
@@ -374,7 +383,7 @@ class Watching(AdminTest):
         for reason in ("ssz", "cancelled", "too_many_connections"):
             self.assertEqual(after[f'capstore_errors_total{{reason="{reason}"}}'], 1)
         for name in ("lookup", "fetch", "upload", "hash", "commit"):
-            self.assertGreater(after[f"capstore_{name}_microseconds_count"], 0, name)
+            self.assertGreater(after[f"capstore_{name}_seconds_count"], 0, name)
         for gauge in ('caps{kind="image"}', 'caps{kind="data"}', 'body_bytes{kind="data"}', "refs", "store_file_bytes"):
             self.assertGreater(after["capstore_" + gauge], before["capstore_" + gauge], gauge)
         for other in others:

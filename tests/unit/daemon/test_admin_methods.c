@@ -206,7 +206,7 @@ static void an_unknown_method_is_an_error(void **state)
     struct admin_error error;
     assert_null(fixture_call(*state, ADMIN_ADMIN, "cap.delete", NULL, &error));
     assert_string_equal(error.reason, "unknown_method");
-    assert_string_equal(error.message, "there is no method cap.delete");
+    assert_string_equal(error.message, "unknown method cap.delete");
     assert_int_equal(error.code, -32601);
 }
 

@@ -193,10 +193,8 @@ static void free_exposition(struct exposition *exposition)
 /* Whether a sample's name is the family's, or it with an ending of the family's type. */
 static bool belongs(const char *sample, const char *family, const char *type)
 {
-    static const char *const endings[][4] = {{"gauge", ""},
-                                             {"counter", "_total"},
-                                             {"info", "_info"},
-                                             {"histogram", "_bucket", "_count", "_sum"}};
+    static const char *const endings[][4] = {
+        {"gauge", ""}, {"counter", "_total"}, {"histogram", "_bucket", "_count", "_sum"}};
     size_t len = strlen(family);
     if (strncmp(sample, family, len) != 0) {
         return false;
@@ -280,6 +278,38 @@ static struct exposition *scrape(struct fixture *fixture)
     return exposition;
 }
 
+/* Every sample of the older format has a help line and a type line of its own name or family. */
+static void the_older_format_names_counters_in_full(void **state)
+{
+    struct fixture *fixture = *state;
+    json_t *result = fixture_result(fixture, "metrics", "{\"format\":\"prometheus\"}");
+    const char *exposition = text(result, "text");
+    assert_non_null(strstr(text(result, "content_type"), "version=0.0.4"));
+    assert_null(strstr(exposition, "# EOF"));
+    assert_null(strstr(exposition, " info\n"));
+    const char *at = exposition;
+    size_t totals = 0;
+    while ((at = strstr(at, "_total")) != NULL) {
+        const char *line = at;
+        while (line > exposition && line[-1] != '\n') {
+            line--;
+        }
+        if (*line != '#') {
+            char help[160];
+            char type[160];
+            int len = (int)(at + 6 - line);
+            snprintf(help, sizeof(help), "# HELP %.*s ", len, line);
+            snprintf(type, sizeof(type), "# TYPE %.*s counter\n", len, line);
+            assert_non_null(strstr(exposition, help));
+            assert_non_null(strstr(exposition, type));
+            totals++;
+        }
+        at++;
+    }
+    assert_true(totals > 20);
+    json_decref(result);
+}
+
 static double sample(const struct exposition *exposition, const char *series)
 {
     for (size_t i = 0; i < exposition->count; i++) {
@@ -315,7 +345,8 @@ static void every_figure_moves(void **state)
         assert_true(sample(exposition, counter_rows[i].series) == (double)(1000 + i));
     }
     for (size_t i = 0; i < gauges; i++) {
-        assert_true(sample(exposition, gauge_rows[i].series) == (double)(2000 + i));
+        double shown = (double)(2000 + i) / (stats_in_seconds(&gauge_rows[i]) ? 1e6 : 1);
+        assert_true(sample(exposition, gauge_rows[i].series) == shown);
     }
     free_exposition(exposition);
 }
@@ -342,13 +373,13 @@ static void histograms_are_cumulative(void **state)
     struct exposition *exposition = scrape(fixture);
     for (size_t i = 0; i < count; i++) {
         char name[120];
-        assert_true(bucket(exposition, rows[i].series, "4.0") == 1);
-        assert_true(bucket(exposition, rows[i].series, "16.0") == 2);
+        assert_true(bucket(exposition, rows[i].series, "0.000004") == 1);
+        assert_true(bucket(exposition, rows[i].series, "0.000016") == 2);
         assert_true(bucket(exposition, rows[i].series, "+Inf") == 3);
         snprintf(name, sizeof(name), "%s_count", rows[i].series);
         assert_true(sample(exposition, name) == 3);
         snprintf(name, sizeof(name), "%s_sum", rows[i].series);
-        assert_true(sample(exposition, name) == 9 + 1099511627776.0);
+        assert_true(sample(exposition, name) == 1099511.627785);
     }
     assert_true(bucket(exposition, "capstore_commit_admissions", "+Inf") == 0);
     free_exposition(exposition);
@@ -382,6 +413,7 @@ int main(void)
         WITH_FIXTURE(refusals_come_newest_first_and_paged),
         WITH_FIXTURE(clients_are_paged),
         WITH_FIXTURE(the_log_level_is_set),
+        WITH_FIXTURE(the_older_format_names_counters_in_full),
         WITH_FIXTURE(every_figure_moves),
         WITH_FIXTURE(histograms_are_cumulative),
         WITH_FIXTURE(errors_requests_and_settings_are_shown),
