@@ -48,7 +48,7 @@ static void make_printable(const char *text, char *ret_text, size_t size)
             len += (size_t)snprintf(ret_text + len, size - len, "<U+%04X>", point);
             at += taken;
         } else {
-            ret_text[len++] = *at < ' ' || *at == 0x7f ? '?' : (char)*at;
+            ret_text[len++] = (char)(*at < ' ' || *at == 0x7f ? '?' : *at);
             at++;
         }
     }

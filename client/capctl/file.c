@@ -193,7 +193,8 @@ struct capstore_cap *cli_input_body(const struct cli_input *input)
 
 static bool output_fail(struct cli *cli, const struct cli_output *output, int code)
 {
-    return fail_errno(cli, output->path != NULL ? output->path : "output", code);
+    bool standard = output->path == NULL || strcmp(output->path, "-") == 0;
+    return fail_errno(cli, standard ? "standard output" : output->path, code);
 }
 
 /* The temporary file that is being written, and the directory it lies in; there is one at a time.
@@ -253,6 +254,17 @@ static char *follow_links(const char *path)
         at = next;
     }
     return NULL;
+}
+
+bool cli_make_directory(struct cli *cli, const char *path)
+{
+    char *final = follow_links(path);
+    int code = final == NULL ? errno : 0;
+    if (final != NULL && mkdir(final, 0777) < 0 && errno != EEXIST) {
+        code = errno;
+    }
+    free(final);
+    return code == 0 || fail_errno(cli, path, code);
 }
 
 /* Opens the directory in which the file of this path lies. -1 with errno set. */

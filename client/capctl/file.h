@@ -45,6 +45,10 @@ struct cli_output {
  */
 bool cli_output_open(struct cli *cli, const char *path, struct cli_output *ret_output);
 
+/* Makes a directory unless it exists; a link is followed, also to what is not there yet. False
+ * after saying what is wrong. */
+bool cli_make_directory(struct cli *cli, const char *path);
+
 /* Writes all of it at the end. False after saying what is wrong. */
 bool cli_output_write(struct cli *cli, struct cli_output *output, struct capstore_bytes bytes);
 

@@ -85,6 +85,12 @@ struct capstore_check_result *cli_judge(struct cli *cli, const struct capstore_s
     return check;
 }
 
+/* White space of JSON. */
+static bool is_space(uint8_t byte)
+{
+    return byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n';
+}
+
 /* The first bytes of an input, without a byte order mark and white space in front. */
 static size_t front_of(const struct cli_input *input, uint8_t *ret_front, size_t size)
 {
@@ -97,7 +103,7 @@ static size_t front_of(const struct cli_input *input, uint8_t *ret_front, size_t
     if (len >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0) {
         start = 3;
     }
-    while (start < len && memchr(" \t\r\n", bytes[start], 4) != NULL) {
+    while (start < len && is_space(bytes[start])) {
         start++;
     }
     len = len - start < size ? len - start : size;
@@ -119,7 +125,8 @@ bool cli_recognise(const struct cli_input *input, char ret_sentence[CLI_NATURE_S
                                   "ELF",
                                   4) == 0) {
         sentence = "this is an ELF program; use capctl pack --elf";
-    } else if (len >= 2 && front[0] == '{' && memchr("\"} \t\r\n", front[1], 6) != NULL) {
+    } else if (len >= 2 && front[0] == '{' &&
+               (front[1] == '"' || front[1] == '}' || is_space(front[1]))) {
         sentence = "this is a JSON manifest; use capctl pack";
     } else if ((cap = cli_input_body(input)) != NULL) {
         sentence = capstore_cap_kind(cap) == CAPSTORE_KIND_DATA

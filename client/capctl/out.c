@@ -9,6 +9,7 @@
 #define BIG      "\x1a"
 #define BIG_JSON "\"\\u001A"
 
+#define LEVELS_MAX   16 /* twice what capctl and the daemon nest */
 #define LINE_MAX_LEN 98 /* a longer array takes a line per value */
 
 /* ---- values ---- */
@@ -188,56 +189,81 @@ static bool fits_a_line(const json_t *array)
     return len <= LINE_MAX_LEN;
 }
 
-/* The members of an object, the first one where the line stands. `depth` is below what jansson
- * accepts of a daemon, and what capctl builds. */
-static void print_members(const json_t *object, int indent, FILE *file);
+/* An object or an array that is being printed. */
+struct level {
+    json_t *container;
+    void *member;   /* the next one of an object */
+    size_t element; /* the next one of an array */
+    int indent;     /* of its lines */
+    bool line;      /* an array on one line */
+    bool begun;     /* something of it is printed */
+};
 
-static void print_elements(const json_t *array, int indent, FILE *file)
+/* Prints what precedes the next value of a level: the line's start and the member's name. Returns
+ * the value, NULL at the end; *ret_name is the member's name, NULL in an array. */
+static json_t *next_value(struct level *level, const char **ret_name, FILE *file)
 {
-    size_t i;
     json_t *value;
-    bool line = fits_a_line(array);
-    json_array_foreach((json_t *)(uintptr_t)array, i, value)
-    {
-        if (line) {
+    *ret_name = NULL;
+    if (json_is_array(level->container)) {
+        value = json_array_get(level->container, level->element++);
+        if (value != NULL && level->line) {
             fputc(' ', file);
-        } else {
-            fprintf(file, "\n%*s- ", indent, "");
+        } else if (value != NULL) {
+            fprintf(file, "\n%*s- ", level->indent, "");
         }
-        if (json_is_object(value)) {
-            print_members(value, indent + 2, file);
-        } else if (json_is_array(value)) {
-            (void)json_dumpf(value, file, 0);
-        } else {
-            print_scalar(NULL, value, file);
-        }
+        return value;
     }
+    if (level->member == NULL) {
+        return NULL;
+    }
+    *ret_name = json_object_iter_key(level->member);
+    value = json_object_iter_value(level->member);
+    level->member = json_object_iter_next(level->container, level->member);
+    if (level->begun) {
+        fprintf(file, "\n%*s", level->indent, "");
+    }
+    level->begun = true;
+    /* "uptime_ms" in milliseconds is "uptime" for a person. */
+    size_t len = strlen(*ret_name) - (is_duration(*ret_name, value) ? strlen("_ms") : 0);
+    fprintf(file, "%.*s:", (int)len, *ret_name);
+    return value;
 }
 
-static void print_members(const json_t *object, int indent, FILE *file)
+/* Prints an object for a person. What is nested too deep is printed as compact JSON. */
+static void print_lines(const json_t *object, FILE *file)
 {
-    const char *name;
-    json_t *value;
-    bool first = true;
-    json_object_foreach((json_t *)(uintptr_t)object, name, value)
-    {
-        if (!first) {
-            fprintf(file, "\n%*s", indent, "");
-        }
-        first = false;
-        /* "uptime_ms" in milliseconds is "uptime" for a person. */
-        size_t len = strlen(name) - (is_duration(name, value) ? strlen("_ms") : 0);
-        fprintf(file, "%.*s:", (int)len, name);
-        if (is_scalar(value)) {
-            fputc(' ', file);
+    struct level levels[LEVELS_MAX];
+    size_t depth = 1;
+    levels[0] = (struct level){.container = (json_t *)(uintptr_t)object,
+                               .member = json_object_iter((json_t *)(uintptr_t)object)};
+    while (depth > 0) {
+        struct level *level = &levels[depth - 1];
+        const char *name;
+        json_t *value = next_value(level, &name, file);
+        bool element = json_is_array(level->container);
+        if (value == NULL) {
+            depth--;
+        } else if (is_scalar(value)) {
+            fputs(element ? "" : " ", file);
             print_scalar(name, value, file);
         } else if (json_object_size(value) == 0 && json_array_size(value) == 0) {
-            fputs(" none", file);
-        } else if (json_is_array(value)) {
-            print_elements(value, indent, file);
+            fputs(element ? "none" : " none", file);
+        } else if (depth == LEVELS_MAX || (element && json_is_array(value))) {
+            fputs(element ? "" : " ", file);
+            (void)json_dumpf(value, file, 0);
         } else {
-            fprintf(file, "\n%*s", indent + 2, "");
-            print_members(value, indent + 2, file);
+            bool deeper = element || json_is_object(value); /* "- " takes the place of an indent */
+            int indent = level->indent + (deeper ? 2 : 0);
+            if (!element && json_is_object(value)) {
+                fprintf(file, "\n%*s", indent, "");
+            }
+            levels[depth++] = (struct level){
+                .container = value,
+                .member = json_object_iter(value),
+                .indent = indent,
+                .line = json_is_array(value) && fits_a_line(value),
+            };
         }
     }
 }
@@ -248,7 +274,7 @@ bool out_print(const json_t *object, bool json, FILE *file)
     if (good && json) {
         good = print_json(object, file);
     } else if (good) {
-        print_members(object, 0, file);
+        print_lines(object, file);
     }
     good = good && fputc('\n', file) != EOF;
     return fflush(file) == 0 && ferror(file) == 0 && good;

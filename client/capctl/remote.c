@@ -1,9 +1,7 @@
 /* put, publish, get, has, closure: the commands that need a daemon. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "client/capctl/file.h"
@@ -397,8 +395,8 @@ enum cli_exit cli_closure(struct cli *cli)
     if (!cli_parse_hash(cli, cli->arguments[0], &root)) {
         return CLI_USAGE;
     }
-    if (directory != NULL && mkdir(directory, 0777) < 0 && errno != EEXIST) {
-        return cli_fail(cli, CLI_FAILED, "io", "%s: %s", directory, strerror(errno));
+    if (directory != NULL && !cli_make_directory(cli, directory)) {
+        return CLI_FAILED;
     }
     struct capstore *store = cli_connect(cli, &exit);
     if (store == NULL) {

@@ -13,7 +13,7 @@ struct closure {
     struct cap_hash *found; /* in order of discovery */
     size_t count;
     size_t capacity;
-    struct cap_hash_set seen; /* of those found */
+    struct cap_hash_set *seen; /* of those found */
 };
 
 static enum cap_error grow(struct closure *closure)
@@ -30,9 +30,8 @@ static enum cap_error grow(struct closure *closure)
 
 static enum cap_error add(struct closure *closure, const struct capstore_hash *hash)
 {
-    struct cap_hash added;
-    memcpy(added.bytes, hash->bytes, sizeof(added.bytes));
-    if (cap_hash_set_find(&closure->seen, closure->found, &added) != CAP_HASH_ABSENT) {
+    struct cap_hash added = client_cap_hash(hash);
+    if (cap_hash_set_find(closure->seen, closure->found, &added) != CAP_HASH_ABSENT) {
         return CAP_OK;
     }
     if (closure->count >= closure->store->max_caps) {
@@ -45,7 +44,7 @@ static enum cap_error add(struct closure *closure, const struct capstore_hash *h
         }
     }
     closure->found[closure->count] = added;
-    enum cap_error error = cap_hash_set_insert(&closure->seen, closure->found, closure->count);
+    enum cap_error error = cap_hash_set_insert(closure->seen, closure->found, closure->count);
     if (error == CAP_OK) {
         closure->count++;
     }
@@ -117,8 +116,7 @@ static enum cap_error walk(struct closure *closure, unsigned flags, capstore_vis
 {
     enum cap_error error = CAP_OK;
     for (size_t next = 0; error == CAP_OK && next < closure->count; next++) {
-        struct capstore_hash hash; /* a copy: the queue may move */
-        memcpy(hash.bytes, closure->found[next].bytes, sizeof(hash.bytes));
+        struct capstore_hash hash = client_hash(&closure->found[next]); /* the queue may move */
         error = visit_one(closure, &hash, flags, visit, ctx);
     }
     return error;
@@ -127,12 +125,13 @@ static enum cap_error walk(struct closure *closure, unsigned flags, capstore_vis
 enum capstore_error capstore_closure(struct capstore *store, const struct capstore_hash *root,
                                      unsigned flags, capstore_visit_cb *visit, void *ctx)
 {
-    struct closure closure = {.store = store};
+    struct cap_hash_set seen = {0};
+    struct closure closure = {.store = store, .seen = &seen};
     enum cap_error error = add(&closure, root);
     if (error == CAP_OK) {
         error = walk(&closure, flags, visit, ctx);
     }
     free(closure.found);
-    cap_hash_set_free(&closure.seen);
+    cap_hash_set_free(&seen);
     return client_end(store, error);
 }

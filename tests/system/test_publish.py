@@ -97,6 +97,7 @@ class Publish(SystemTest):
             "outer", code=b"out", data=[(b"\x01", b"inner data")],
             images=[(b"\x02", bytes.fromhex(inner["cap_hash"])), (b"\x03", bytes.fromhex(middle["cap_hash"]))])))
         directory = self.root / "closure"
+        directory.symlink_to("elsewhere")  # which capctl makes
         closure = self.ok(d.capctl("closure", outer["cap_hash"], "-d", directory))
         kinds = {cap["cap_hash"]: cap["kind"] for cap in closure["caps"]}
         self.assertEqual(len(closure["caps"]), 4, "each cap once")
