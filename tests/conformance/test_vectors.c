@@ -1,7 +1,7 @@
 /*
  * The vectors through the library. Each one is a test of its own, named after it. Heads are handed
  * over in buffers of their exact length, so that a sanitizer sees a read past them; arenas are read
- * once from memory and once through a source that is no memory.
+ * once from memory and once through a source that is not memory.
  */
 #include "tests/unit/support.h"
 
@@ -460,7 +460,7 @@ static void flip_upload(struct cap_bytes upload)
     cap_buf_free(&again.buf);
 }
 
-/* Likewise a served body. */
+/* The same for a served body. */
 static void flip_body(struct cap_bytes body)
 {
     struct cap_image_view view;

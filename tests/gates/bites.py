@@ -64,6 +64,10 @@ PLANTS = {
         Plant("proto/planted.c", "#include <jansson.h>\n", "<jansson.h> has no place"),
         Plant("lib/cap/planted.c", '#include "bytes.h"\n', "not spelled from the root"),
         Plant("lib/planted.c", "#include <stdio.h>\n", "lies in no room"),
+        Plant("README.md", "## Where things are\n```\nlib/cap\nproto\n```\n| room | | |\n|---|---|---|\n"
+              "| `proto` | | `lib/cap` |\n| `lib/cap` | | |\n", "lib/cap, which is not drawn below it"),
+        Plant("README.md", "## Where things are\n```\nproto\n```\n| room | | |\n|---|---|---|\n"
+              "| `proto` | | `lib/cap` |\n| `lib/cap` | | |\n", "lib/cap is not in the picture exactly once"),
     ],
     "length": [
         Plant("lib/cap/planted.c", "\n" * 701, "lib/cap/planted.c:701"),

@@ -1,35 +1,21 @@
-"""Folder order is dependency order: nothing includes upwards, and a foreign library has one room."""
+"""Rooms include downwards only, and a foreign library has one room.
+
+README.md's table of rooms is the rule: its last column says whose headers a room may include besides its
+own. README.md's picture draws the same, each room on a line above those that it includes.
+"""
 
 import re
+from pathlib import Path
 
 import tree
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.M)
 
-LIBRARIES = ["lib/cap", "lib/store", "proto"]
-
-# room: the rooms whose headers it may include besides its own. A file lies in the innermost room that
-# has its path. Tests may include anything. README.md draws this, and is held to it.
-ROOMS = {
-    "lib/cap": [],
-    "lib/store": ["lib/cap"],
-    "lib/store/lmdb": ["lib/cap", "lib/store"],
-    "proto": ["lib/cap"],
-    "daemon/core": ["lib/cap", "lib/store"],
-    "daemon/net": ["daemon/core", *LIBRARIES],
-    "daemon/publish": ["daemon/core", "daemon/net", *LIBRARIES],
-    "daemon/serve": ["daemon/core", "daemon/net", *LIBRARIES],
-    "daemon/admin": ["daemon/core", "daemon/net", "daemon/publish", "daemon/serve", *LIBRARIES],
-    "daemon": ["daemon/admin", "daemon/core", "daemon/net", "daemon/publish", "daemon/serve", *LIBRARIES],
-    "client/include": [],
-    "client/lib": ["client/include", "lib/cap", "proto"],
-    "client/capctl": ["client/include"],
-    "client/examples": ["client/include"],
-    "tests": None,
-}
-
-# Among the files of the daemon's top: one may include those that follow it.
-DAEMON_TOP = ["daemon/main", "daemon/server", "daemon/routes"]
+README = Path("README.md")
+ROW = re.compile(r"^\| `([a-z/]+)` \|[^|]*\|([^|]*)\|$", re.M)
+PICTURE = re.compile(r"^```\n(.*?)^```$", re.M | re.S)
+# The files of the daemon's top, in the order in which they may include each other.
+TOP = re.compile(r"^ *((?:[a-z]+ > )+[a-z]+)", re.M)
 
 # header of a foreign library: where it may be included.
 FOREIGN = {
@@ -46,13 +32,43 @@ FOREIGN = {
 PUBLIC = re.compile(r"^capstore/[a-z0-9_]+\.h$")
 
 
-def room_of(path):
-    """The room a root-relative path lies in: the longest that matches."""
-    fits = [room for room in ROOMS if str(path).startswith(room + "/")]
-    return max(fits, key=len) if fits else None
+class House:
+    """What README.md says of the rooms."""
+
+    def __init__(self, readme):
+        table = readme.partition("| room |")[2]
+        self.rooms = {room: re.findall(r"`([a-z/]+)`", uses) for room, uses in ROW.findall(table)}
+        picture = PICTURE.search(readme.partition("## Where things are")[2])
+        self.picture = picture.group(1) if picture else ""
+        top = TOP.search(self.picture)
+        self.top = top.group(1).split(" > ") if top else []
+
+    def room_of(self, path):
+        """The room that a root-relative path lies in: the innermost."""
+        if str(path).startswith("tests/"):
+            return "tests"
+        fits = [room for room in self.rooms if str(path).startswith(room + "/")]
+        return max(fits, key=len) if fits else None
+
+    def line_of(self, room):
+        """On which line of the picture the room is drawn, or None if it is not there exactly once."""
+        lines = [i for i, line in enumerate(self.picture.splitlines())
+                 for _ in re.finditer(rf"(?<![\w/]){room}(?![\w/])", line)]
+        return lines[0] if len(lines) == 1 else None
+
+    def faults(self):
+        """Where table and picture contradict each other."""
+        for room, uses in self.rooms.items():
+            if self.line_of(room) is None:
+                yield f"{README}: {room} is not in the picture exactly once"
+            for used in uses:
+                if used not in self.rooms:
+                    yield f"{README}: {room} may include {used}, which is not a room"
+                elif None not in (self.line_of(room), self.line_of(used)) and self.line_of(room) >= self.line_of(used):
+                    yield f"{README}: {room} may include {used}, which is not drawn below it"
 
 
-def judge(path, room, quote, target):
+def judge(house, path, room, quote, target):
     """Why the include is wrong, or None."""
     for header, places in FOREIGN.items():
         if re.fullmatch(header, target):
@@ -62,37 +78,38 @@ def judge(path, room, quote, target):
         return None if room.startswith("client/") or room == "tests" else "the client lies above"
     if quote == "<" or room == "tests":
         return None
-    of = room_of(target)
+    of = house.room_of(target)
     if of is None:
         return f'"{target}" is not spelled from the root'
-    if of != room and of not in ROOMS[room]:
+    if of != room and of not in house.rooms[room]:
         return f"{room} may not include {of}"
     if of == room == "daemon":
-        return judge_top(str(path), target)
+        return judge_top(house, path, Path(target))
     return None
 
 
-def judge_top(path, target):
+def judge_top(house, path, target):
     """Why the daemon's top may not include another file of it, or None."""
-    names = [name.rsplit(".", 1)[0] for name in (path, target)]
-    for name in names:
-        if name not in DAEMON_TOP:
-            return f"{name} has no place in DAEMON_TOP of this gate"
-    return f"{target} lies above" if DAEMON_TOP.index(names[1]) < DAEMON_TOP.index(names[0]) else None
+    for name in (path.stem, target.stem):
+        if name not in house.top:
+            return f"{name} is not in the picture in {README}"
+    return f"{target} lies above" if house.top.index(target.stem) < house.top.index(path.stem) else None
 
 
 def check(context):
-    findings = []
+    readme = context.root / README
+    house = House(readme.read_text() if readme.exists() else "")
+    findings = list(house.faults())
     looked_at = 0
     for path in tree.sources(context.root):
-        room = room_of(path)
+        room = house.room_of(path)
         if room is None:
             findings.append(f"{path}:1: lies in no room")
             continue
         source = tree.text(context.root, path)
         for match in INCLUDE.finditer(source):
             looked_at += 1
-            why = judge(path, room, match.group(1), match.group(2))
+            why = judge(house, path, room, match.group(1), match.group(2))
             if why:
                 line = source.count("\n", 0, match.start(1)) + 1
                 findings.append(f"{path}:{line}: {why}")

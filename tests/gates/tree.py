@@ -22,7 +22,7 @@ def files(root):
 
 
 def walk(root):
-    """The same from the disk, for a tree that is no clone."""
+    """The same from the disk, for a tree that is not a clone."""
     found = []
     for folder, dirs, names in os.walk(root):
         dirs[:] = [d for d in dirs if not SKIPPED_DIRS.match(d)]
@@ -55,7 +55,7 @@ def _blank(match):
 
 
 def code_only(source):
-    """The source with comments and the inside of literals blanked."""
+    """The source with comments and the contents of literals blanked."""
     return _TOKEN.sub(_blank, source)
 
 

@@ -30,7 +30,7 @@ def wait_until(condition, what, seconds=START_SECONDS):
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds} s in vain for {what}")
+            raise AssertionError(f"timed out after {seconds} s waiting for {what}")
         time.sleep(0.01)
 
 

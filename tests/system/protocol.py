@@ -225,7 +225,7 @@ class Connection:
     # Frames.
 
     def send_raw(self, data):
-        """Sends bytes as they are, also bytes that are no frame."""
+        """Sends bytes as they are, even if they are not a frame."""
         try:
             self.sock.sendall(data)
         except (BrokenPipeError, ConnectionResetError) as error:
@@ -311,7 +311,7 @@ class Connection:
             if got.type == TYPES["ERROR"]:
                 raise self._refusal(got)
             if got.type != TYPES["BODY"]:
-                raise BadReply("%r inside of a body" % (got,))
+                raise BadReply("%r within a body" % (got,))
             body += got.payload
             if got.flags & END:
                 return bytes(body)

@@ -115,7 +115,7 @@ class Shapes(Differential):
                     self.refused(overwrite(data, mark, wrong), label=label)
                 for wrong in (value + 4, value - 4):  # another count: now and then that is a list too
                     self.agree(overwrite(data, mark, wrong), label)
-        # A list whose bytes are no table at all.
+        # A list whose bytes are not a table.
         for length in (1, 2, 3):
             for field in range(2, 9):
                 if field != 6:  # the receiver is a union
@@ -265,7 +265,7 @@ class Shapes(Differential):
         refused = self.assertRefuses("unresolved_slot", self.c.put_image, data)
         self.assertEqual([(u["slot"], u["kind"], u["cap_hash"]) for u in refused.unresolved()],
                          [(b"\x07", 1, ABSENT), (b"\x08", 1, bytes(32))])
-        # A Data cap's hash where an Image's is wanted.
+        # A Data cap's hash where an Image's is expected.
         data_hash = self.c.put_data(b"data")["cap_hash"]
         self.assertRefuses("unresolved_slot", self.c.put_image,
                            encode(image(pinned=[keyed(b"\x07", pinned_image(data_hash))])))

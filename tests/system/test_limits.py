@@ -126,7 +126,7 @@ class Uploads(SystemTest):
         c.put_image(fits)
         self.assertRefuses("upload_too_large", c.put_data, bytes(8193))
         self.assertRefuses("upload_too_large", c.put_image, fits + b"\0")
-        # The logical size is no upload.
+        # The logical size is not uploaded.
         self.assertEqual(c.put_data(b"x", size=1 << 40)["size"], 1 << 40)
 
     def test_structure(self):

@@ -3,8 +3,8 @@
  *
  * A value is a tree of nodes that knows how to encode itself and what its root is, both written
  * plainly from FORMATS.md. While encoding, one fault can be planted at any node: the surroundings
- * stay consistent, so that a decoder meets the fault at that depth and nowhere else. Whoever runs
- * out of memory here aborts: it is a test.
+ * stay consistent, so that a decoder meets the fault at that depth and nowhere else. Running
+ * out of memory aborts: it is a test.
  */
 #ifndef TESTS_UNIT_CAP_BUILD_IMAGE_H
 #define TESTS_UNIT_CAP_BUILD_IMAGE_H

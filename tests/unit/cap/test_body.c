@@ -4,7 +4,7 @@
 
 static const uint8_t source_bytes[] = "0123456789abcdefghijklmnopqrstuvwxyz";
 
-/* A source that is no memory and counts its reads; at `fail_at` it fails. */
+/* A source that is not memory and counts its reads; at `fail_at` it fails. */
 struct counted {
     unsigned reads;
     unsigned fail_at;
@@ -97,7 +97,7 @@ static void test_coalesces(void **state)
     cap_body_free(&body);
 }
 
-/* A window at the very offset where the body's own bytes end is no continuation of them. */
+/* A window at the very offset where the body's own bytes end does not continue them. */
 static void test_kinds_stay_apart(void **state)
 {
     (void)state;

@@ -14,7 +14,7 @@
 
 /* --- Helpers ---------------------------------------------------------------------------------- */
 
-/* A source that is no memory. It counts its reads, and fails at read `fail_at`. */
+/* A source that is not memory. It counts its reads, and fails at read `fail_at`. */
 struct stream {
     struct cap_bytes bytes;
     unsigned reads;
@@ -300,7 +300,7 @@ static void test_canonical_form(void **state)
     cap_data_free(&data);
 }
 
-/* A page count that is no power of two, all pages different: the table grows, the tree is ragged.
+/* A page count that is not a power of two, all pages different: the table grows, the tree is ragged.
  */
 static void test_513_pages(void **state)
 {
@@ -475,7 +475,7 @@ static void test_windows_are_read_once(void **state)
     assert_int_equal(stream.reads, 2);
     assert_int_equal(data.page_count, MANY / 2);
 
-    /* So does whoever checks the body: its front, its references, one window. */
+    /* So does a check of the body: its front, its references, one window. */
     struct cap_buf body = read_all(&data.body, &source);
     struct stream served = {.bytes = cap_buf_bytes(&body)};
     struct cap_source body_source = {stream_read, &served, NULL, NULL};

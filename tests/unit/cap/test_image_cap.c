@@ -333,7 +333,7 @@ static void test_long_code(void **state)
     test_image_free(&tree);
 }
 
-/* A page of zeros in the code is hashed as what it is: it is no hole, unlike in a Data cap. */
+/* A page of zeros in the code is hashed as what it is: it is not a hole, unlike in a Data cap. */
 static void test_zero_page_of_code(void **state)
 {
     (void)state;

@@ -164,7 +164,7 @@ static void mappings_that_overlap(void **state)
     struct test_image image = with_slot();
 
     (void)state;
-    add_mapping(&image, 0x10004000, 0x1000, "d"); /* inside of the next */
+    add_mapping(&image, 0x10004000, 0x1000, "d"); /* within the next */
     add_mapping(&image, 0x10000000, 0x8000, "d");
     add_mapping(&image, 0x10001000, 0x1000, "d"); /* also inside: its end is not the furthest */
     add_mapping(&image, 0x10008000, 0x1000, "d"); /* touches, no more */

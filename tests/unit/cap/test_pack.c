@@ -217,7 +217,7 @@ static void test_codeless(void **state)
 
 /* --- Pieces ----------------------------------------------------------------------------------- */
 
-/* Pieces at every kind of place: inside of a page, over its end, two in one, none in some. */
+/* Pieces at every kind of place: within a page, over its end, two in one, none in some. */
 static const struct {
     size_t at;
     size_t len;
@@ -388,7 +388,7 @@ static void test_repeated(void **state)
     pack = new_pack();
     assert_cap_ok(cap_pack_endpoint(pack, bytes_of("e"), 0, 0, 0, twice, 3));
     assert_cap_error(finish_error(pack, none), CAP_E_SSZ);
-    /* One key in both tables is no error. */
+    /* One key in both tables is not an error. */
     pack = new_pack();
     assert_cap_ok(cap_pack_data(pack, CAP_TABLE_PINNED, bytes_of("k"), 0));
     assert_cap_ok(cap_pack_data(pack, CAP_TABLE_INITIAL, bytes_of("k"), 0));

@@ -23,7 +23,7 @@ struct fake {
     unsigned pause_ms;          /* when not 0, bytes go out one by one, so far apart */
     const char *failed;         /* the first check that did not hold */
     struct proto_frame frame;   /* of the last fake_take */
-    struct cap_buf payload;     /* likewise */
+    struct cap_buf payload;     /* of the last fake_take too */
     struct proto_limits limits; /* for fake_hello */
 };
 

@@ -277,7 +277,7 @@ static void test_get(void **state)
     fake_join(&fake);
 }
 
-/* A body that is sound but another one, and bytes that are no body. */
+/* A body that is sound but another one, and bytes that are not a body. */
 static void test_get_what_does_not_verify(void **state)
 {
     uint8_t other[sizeof(hello_body)];
@@ -413,7 +413,7 @@ static void test_get_corrupt(void **state)
     fake_join(&fake);
 }
 
-/* A claim is not believed: the body is declined, what comes of it is passed over. */
+/* A claim is not believed: the body is declined, what arrives of it is skipped. */
 static void claim_too_much(struct fake *fake)
 {
     fake_hello(fake);

@@ -154,7 +154,7 @@ class Usage(Tool):
 
 
 class Operator(threading.Thread):
-    """The admin side: tells of one method with two params, and gives back what it was called with."""
+    """The admin side: describes one method with two params, and gives back what it was called with."""
 
     SCHEMA = {"methods": {"take": {"params": {"properties": {
         "text": {"type": "string"}, "number": {"type": "integer"}, "flag": {"type": "boolean"}}}}}}
@@ -317,7 +317,7 @@ class CheckAndHash(Tool):
         done = self.run_tool("--json", "check", body)
         self.assertEqual((done.returncode, json.loads(done.stdout)["error"]), (1, "ssz"))
         self.assertIn(b"served body (kind: data)", done.stderr)
-        self.assertNotIn(b"served body", self.run_tool("check", self.file("other", b"\2 is no body")).stderr)
+        self.assertNotIn(b"served body", self.run_tool("check", self.file("other", b"\2 is not a body")).stderr)
 
     def test_hash(self):
         path = self.file("f", b"hello")
@@ -485,7 +485,7 @@ class Interrupted(Tool):
         return process.wait(60)
 
     def test_a_signal_leaves_nothing(self):
-        """Whoever stops it finds the old file, or the new one, and nothing beside it."""
+        """After a signal the old file is there, or the new one, and nothing beside it."""
         os.truncate(self.file("code", b""), 16 << 20)
         self.file("m.json", '{"code": "code"}')
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -108,7 +108,7 @@ static void assert_refused(struct fixture *fixture, const struct admin_method *m
     }
     assert_string_equal(error.param, param);
     assert_int_equal(error.code, -32602);
-    assert_non_null(strstr(error.message, param)); /* for whoever sees no more than the message */
+    assert_non_null(strstr(error.message, param)); /* for a reader who sees only the message */
     assert_true(strlen(error.hint) > 0);
     free(text);
 }

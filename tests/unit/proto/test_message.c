@@ -141,7 +141,7 @@ static void test_samples_survive_a_round_trip(void **state)
     }
 }
 
-/* A cut inside of the fixed part is refused; behind it, it is another value or refused. */
+/* A cut in the fixed part is refused; behind it, it is another value or refused. */
 static void test_every_truncation(void **state)
 {
     (void)state;
@@ -265,7 +265,7 @@ static void test_impossible_values(void **state)
     }
 }
 
-/* offset + len wraps around to a value inside of the body. */
+/* offset + len wraps around to a value within the body. */
 static void test_range_that_wraps(void **state)
 {
     (void)state;
@@ -556,7 +556,7 @@ static void test_unresolved_damage(void **state)
     cap_buf_free(&buf);
 }
 
-/* A detail is no message: it may be longer than a frame. */
+/* A detail is not a message: it may be longer than a frame. */
 static void test_unresolved_longer_than_a_frame(void **state)
 {
     (void)state;

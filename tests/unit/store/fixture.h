@@ -71,7 +71,7 @@ struct cap_source fake_source(const uint64_t *seed);
 /* A Data cap without page roots, of a body of `len` bytes; `seed` is borrowed. */
 struct cap_put fake_data(const uint64_t *seed, uint64_t len);
 
-/* An Image cap likewise; references and a content hash can be added. */
+/* The same for an Image cap; references and a content hash can be added. */
 struct cap_put fake_image(const uint64_t *seed, uint64_t len);
 
 /* Admits one admission; returns its error. */
