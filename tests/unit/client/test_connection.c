@@ -69,15 +69,28 @@ static void stay_silent(struct fake *fake)
     }
 }
 
+/* What the admin socket answers to bytes that are not JSON. */
+static void speak_json(struct fake *fake)
+{
+    static const char line[] = "{\"jsonrpc\": \"2.0\", \"error\": {}, \"id\": null}\n";
+    (void)fake_expect(fake, PROTO_HELLO);
+    fake_raw(fake, line, strlen(line));
+}
+
 static void test_hello_refused(void **state)
 {
     static const struct {
         void (*script)(struct fake *fake);
         const char *error;
+        const char *message; /* a part of it */
     } cases[] = {
-        {refuse_hello, "too_many_connections"}, {garbage_hello, "bad_reply"},
-        {wrong_first_frame, "bad_reply"},       {tiny_limits, "bad_reply"},
-        {hang_up, "connection_lost"},           {stay_silent, "timed_out"},
+        {refuse_hello, "too_many_connections", ""},
+        {garbage_hello, "bad_reply", ""},
+        {wrong_first_frame, "bad_reply", ""},
+        {tiny_limits, "bad_reply", ""},
+        {speak_json, "bad_reply", "admin socket"},
+        {hang_up, "connection_lost", "is this capstored's client socket?"},
+        {stay_silent, "timed_out", "is this capstored's client socket"},
     };
     struct capstore_options options = CAPSTORE_OPTIONS_INIT;
     (void)state;
@@ -89,6 +102,7 @@ static void test_hello_refused(void **state)
         assert_error(capstore_new(&options, &store), "ok");
         assert_error(capstore_connect_fd(store, fake.client_fd), cases[i].error);
         assert_true(strlen(capstore_message(store)) > 0);
+        assert_non_null(strstr(capstore_message(store), cases[i].message));
         assert_false(capstore_connected(store));
         capstore_free(store);
         fake_join(&fake);
