@@ -81,11 +81,18 @@ void server_drain(struct server *server)
 
 void server_stop(struct server *server)
 {
-    if (server->context.phase == PHASE_STOPPING) {
-        return;
-    }
     server->context.phase = PHASE_STOPPING;
-    uv_stop(&server->shard.loop);
+    if (server->handles_open) {
+        (void)uv_async_send(&server->wake);
+    }
+}
+
+static void on_wake(uv_async_t *wake)
+{
+    struct server *server = wake->data;
+    if (server->context.phase == PHASE_STOPPING) {
+        uv_stop(&server->shard.loop);
+    }
 }
 
 /* A room asks for the end. */
@@ -97,7 +104,9 @@ static void on_drain_asked(void *owner)
 static void on_stop_asked(void *owner, int exit_code)
 {
     struct server *server = owner;
-    server->exit_code = exit_code > server->exit_code ? exit_code : server->exit_code;
+    if (exit_code != 0) {
+        server->exit_code = exit_code;
+    }
     server_stop(server);
 }
 
@@ -156,6 +165,7 @@ static void on_tick(uv_timer_t *timer)
     maybe_tend(server, now);
     server->shard.stats.log_lines = server->context.log.lines;
     server->shard.stats.log_lost = server->context.log.lost;
+    shard_publish_stats(&server->shard);
     if (server->context.phase != PHASE_DRAINING) {
         return;
     }
@@ -502,7 +512,8 @@ static void start_handles(struct server *server)
     uint64_t watchdog_ms = sd_watchdog_us() / 2000;
     uv_timer_init(&server->shard.loop, &server->tick);
     uv_timer_init(&server->shard.loop, &server->watchdog);
-    server->tick.data = server->watchdog.data = server;
+    uv_async_init(&server->shard.loop, &server->wake, on_wake);
+    server->tick.data = server->watchdog.data = server->wake.data = server;
     uv_timer_start(&server->tick, on_tick, TICK_MS, TICK_MS);
     if (watchdog_ms > 0) {
         uv_timer_start(&server->watchdog, on_watchdog, 0, watchdog_ms);
@@ -526,6 +537,9 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
                 .drain = on_drain_asked,
                 .stop = on_stop_asked,
                 .owner = server,
+                .shards = {&server->shard},
+                .shard_count = 1,
+                .lock = PTHREAD_MUTEX_INITIALIZER,
             },
         .shard = {.context = &server->context},
         .admin_bound = {.fd = -1},
@@ -628,6 +642,7 @@ static void close_handles(struct server *server)
     server->handles_open = false;
     uv_close((uv_handle_t *)&server->tick, NULL);
     uv_close((uv_handle_t *)&server->watchdog, NULL);
+    uv_close((uv_handle_t *)&server->wake, NULL);
     for (size_t i = 0; i < SERVER_SIGNALS; i++) {
         uv_close((uv_handle_t *)&server->signals[i], NULL);
     }

@@ -5,7 +5,7 @@
  * is complete; server_close releases. SIGTERM and SIGINT drain; a second one stops at once; SIGHUP
  * does nothing. The admin socket still answers while the daemon drains and is stopped last.
  *
- * Loop thread only.
+ * Main thread only, but for server_stop.
  */
 #ifndef DAEMON_SERVER_H
 #define DAEMON_SERVER_H
@@ -37,6 +37,7 @@ struct server {
     struct bound admin_bound; /* the fd is -1 once the admin socket has taken it over */
     uv_timer_t tick;
     uv_timer_t watchdog;
+    uv_async_t wake; /* ends the loop for whichever thread asks */
     uv_signal_t signals[SERVER_SIGNALS];
     bool loop_open;
     bool handles_open; /* the timers and signals above */
@@ -45,7 +46,7 @@ struct server {
     uint64_t tended_us;
     uint64_t drain_deadline_us;
     uint64_t watchdog_beat;
-    int exit_code;
+    _Atomic(int) exit_code;
 };
 
 /*
@@ -76,7 +77,8 @@ void server_close(struct server *server);
  */
 void server_drain(struct server *server);
 
-/* Ends server_run at once; what is in flight is dropped, what was acknowledged is safe. */
+/* Ends server_run at once; what is in flight is dropped, what was acknowledged is safe. Any thread.
+ */
 void server_stop(struct server *server);
 
 #endif

@@ -193,15 +193,10 @@ static void audit(struct context *context, const struct admin_job *job)
     char *params =
         job->request.params != NULL ? json_dumps(job->request.params, JSON_COMPACT) : NULL;
     const char *outcome = job->succeeded ? "ok" : job->call.error.reason;
-    enum log_level level = context->log.level;
-    if (level < LOG_LEVEL_INFO) {
-        context->log.level = LOG_LEVEL_INFO;
-    }
-    log_event(&context->log, LOG_LEVEL_INFO, log_name("admin_audit"),
-              log_text("method", method->name), log_text("peer", job->call.peer.text),
-              log_text("level", admin_level_name(job->call.level)), log_text("outcome", outcome),
-              log_text("params", params != NULL ? params : "{}"));
-    context->log.level = level;
+    log_event_always(
+        &context->log, LOG_LEVEL_INFO, log_name("admin_audit"), log_text("method", method->name),
+        log_text("peer", job->call.peer.text), log_text("level", admin_level_name(job->call.level)),
+        log_text("outcome", outcome), log_text("params", params != NULL ? params : "{}"));
     free(params);
 }
 

@@ -7,8 +7,10 @@
 
 void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
 {
-    const struct context *context = rooms->context;
+    struct context *context = rooms->context;
     const struct config *config = &context->config;
+    struct stats stats;
+    context_stats(rooms->context, rooms->shard, &stats);
     struct ledger_figures held = {0};
     ledger_figures(context->ledger, &held);
     *ret_gauges = (struct gauges){
@@ -22,7 +24,7 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .jobs = rooms->shard->pool.count,
         .hash_peers = rooms->shard->pool.peer_count,
         .writer_queue = writer_queued(rooms->publish->writer),
-        .stall_max_us = rooms->shard->stats.stall_max_us,
+        .stall_max_us = stats.stall_max_us,
         .read_jobs = serve_jobs(rooms->serve),
         .record_bytes = rooms->serve->records.bytes,
         .max_record_bytes = config->record_cache,

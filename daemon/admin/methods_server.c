@@ -58,7 +58,8 @@ static json_t *addresses_json(const struct context *context)
 
 void admin_status_prepare(struct admin_call *call)
 {
-    const struct context *context = call->rooms->context;
+    struct context *context = call->rooms->context;
+    const struct fault fault = context_last_fault(context);
     struct gauges gauges = {0};
     admin_gauges(call->rooms, &gauges);
     call->draft = json_pack(
@@ -72,8 +73,7 @@ void admin_status_prepare(struct admin_call *call)
         pair("bytes", gauges.spool_bytes, "limit_bytes", gauges.max_spool), "memory",
         pair("bytes", gauges.memory_bytes, "limit_bytes", gauges.max_memory), "writer_queue",
         admin_value_u64(gauges.writer_queue), "refusals",
-        admin_value_u64(call->rooms->shard->stats.refusals), "last_error",
-        fault_json(&context->last_fault));
+        admin_value_u64(refusals_total(&context->refusals)), "last_error", fault_json(&fault));
 }
 
 static json_t *by_kind(const uint64_t values[CAP_STORE_KINDS])
@@ -163,22 +163,23 @@ static json_t *refusal_json(const struct refusal *refusal)
 
 json_t *admin_refusals_list(struct admin_call *call)
 {
-    const struct refusals *refusals = &call->rooms->context->refusals;
+    struct refusals *refusals = &call->rooms->context->refusals;
     uint64_t before = (uint64_t)call->args[ADMIN_PAGE_CURSOR].integer;
     int64_t left = call->args[ADMIN_PAGE_LIMIT].integer;
     json_t *list = json_array();
-    const struct refusal *refusal = refusals_before(refusals, before);
-    for (; list != NULL && refusal != NULL && left > 0; left--) {
-        if (!admin_push(list, refusal_json(refusal))) {
+    struct refusal refusal;
+    bool more = refusals_before(refusals, before, &refusal);
+    for (; list != NULL && more && left > 0; left--) {
+        if (!admin_push(list, refusal_json(&refusal))) {
             json_decref(list);
             return NULL;
         }
-        before = refusal->seq;
-        refusal = refusals_before(refusals, before);
+        before = refusal.seq;
+        more = refusals_before(refusals, before, &refusal);
     }
     return json_pack("{s:o, s:o, s:o}", "refusals", list, "total",
-                     admin_value_u64(refusals->last_seq), "cursor",
-                     refusal != NULL ? admin_value_u64(before) : json_null());
+                     admin_value_u64(refusals_total(refusals)), "cursor",
+                     more ? admin_value_u64(before) : json_null());
 }
 
 /* Users of a TCP client are not known: null. */

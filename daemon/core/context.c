@@ -5,19 +5,26 @@
 
 #define REFUSAL_LINES_MAX 20 /* log lines for refusals in one second: enough to see a pattern */
 
-/* Whether a refusal may have a log line in this second; says how many had none before. */
+/* Whether a refusal may have a log line in this second; logs how many had none before. */
 static bool may_log_refusal(struct context *context, uint64_t now_us)
 {
     uint64_t second = now_us / 1000000;
+    uint64_t skipped = 0;
+    pthread_mutex_lock(&context->lock);
     if (second != context->refusal_second) {
         if (context->refusal_lines > REFUSAL_LINES_MAX) {
-            log_event(&context->log, LOG_LEVEL_WARNING, log_name("refusals_not_logged"),
-                      log_number("count", context->refusal_lines - REFUSAL_LINES_MAX));
+            skipped = context->refusal_lines - REFUSAL_LINES_MAX;
         }
         context->refusal_second = second;
         context->refusal_lines = 0;
     }
-    return ++context->refusal_lines <= REFUSAL_LINES_MAX;
+    bool may = ++context->refusal_lines <= REFUSAL_LINES_MAX;
+    pthread_mutex_unlock(&context->lock);
+    if (skipped > 0) {
+        log_event(&context->log, LOG_LEVEL_WARNING, log_name("refusals_not_logged"),
+                  log_number("count", skipped));
+    }
+    return may;
 }
 
 void shard_refused(struct shard *shard, uint64_t session, const struct peer *peer, const char *what,
@@ -42,13 +49,48 @@ void shard_refused(struct shard *shard, uint64_t session, const struct peer *pee
     }
 }
 
+static void record_fault(struct context *context, enum cap_error error, const char *message)
+{
+    struct fault fault = {.time_us = env_real_us(context->env), .error = error};
+    snprintf(fault.message, sizeof(fault.message), "%s", message);
+    pthread_mutex_lock(&context->lock);
+    context->last_fault = fault;
+    pthread_mutex_unlock(&context->lock);
+}
+
 void context_fault(struct context *context, enum cap_error error, const char *message)
 {
-    context->last_fault = (struct fault){.time_us = env_real_us(context->env), .error = error};
-    snprintf(context->last_fault.message, sizeof(context->last_fault.message), "%s", message);
+    record_fault(context, error, message);
     log_event(&context->log, LOG_LEVEL_ERROR, log_name("fault"), log_error(error),
               log_text("message", message));
     if (error == CAP_E_STORE_FAILED) {
         context->stop(context->owner, 1);
     }
+}
+
+struct fault context_last_fault(struct context *context)
+{
+    pthread_mutex_lock(&context->lock);
+    struct fault fault = context->last_fault;
+    pthread_mutex_unlock(&context->lock);
+    return fault;
+}
+
+void shard_publish_stats(struct shard *shard)
+{
+    pthread_mutex_lock(&shard->context->lock);
+    shard->published = shard->stats;
+    pthread_mutex_unlock(&shard->context->lock);
+}
+
+void context_stats(struct context *context, const struct shard *here, struct stats *ret_sum)
+{
+    *ret_sum = here->stats;
+    pthread_mutex_lock(&context->lock);
+    for (size_t i = 0; i < context->shard_count; i++) {
+        if (context->shards[i] != here) {
+            stats_add(ret_sum, &context->shards[i]->published);
+        }
+    }
+    pthread_mutex_unlock(&context->lock);
 }

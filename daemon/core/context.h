@@ -2,11 +2,14 @@
  * What every room of the daemon may use: the context, shared by all loops, and the shard, which
  * belongs to one loop and its thread. Neither knows connections or requests.
  *
- * server.c makes both and outlives them; everybody else borrows them.
+ * server.c makes both and outlives them; everybody else borrows them. Members of the context are
+ * set before a second thread starts, or say how they may be used from several.
  */
 #ifndef DAEMON_CORE_CONTEXT_H
 #define DAEMON_CORE_CONTEXT_H
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <uv.h>
 
 #include "daemon/core/config.h"
@@ -18,10 +21,12 @@
 #include "daemon/core/stats.h"
 #include "lib/store/store.h"
 
+#define CONTEXT_SHARDS_MAX    64u /* more loops than that do not help one store */
 #define CONTEXT_ADDRESSES_MAX 32u
 #define CONTEXT_ADDRESS_SIZE  128u /* "unix:" and the longest path of a Unix socket */
 
 struct ledger;
+struct shard;
 struct statedir;
 
 enum phase {
@@ -43,19 +48,25 @@ struct context {
     struct config config; /* read only once the daemon runs */
     char addresses[CONTEXT_ADDRESSES_MAX][CONTEXT_ADDRESS_SIZE]; /* where clients are served */
     size_t address_count;
-    struct log log; /* log.level may be changed */
-    struct refusals refusals;
-    struct fault last_fault;
-    struct cap_store *store; /* NULL before it is opened */
+    struct log log;           /* any thread */
+    struct refusals refusals; /* any thread */
+    struct cap_store *store;  /* NULL before it is opened */
     struct ledger *ledger;
     struct statedir *statedir;
-    enum phase phase;
-    uint64_t started_us; /* real time */
+    _Atomic(enum phase) phase; /* the main thread changes it */
+    uint64_t started_us;       /* real time */
     uint64_t started_monotonic_us;
+    struct shard *shards[CONTEXT_SHARDS_MAX];
+    size_t shard_count;
+
+    pthread_mutex_t lock; /* of what follows, and of every shard's `published` */
+    struct fault last_fault;
     uint64_t refusal_second; /* the second that refusal_lines counts */
     uint64_t refusal_lines;
 
-    /* How a room asks the daemon to end: after what is in flight, or at once with an exit status.
+    /*
+     * How a room asks the daemon to end: after what is in flight (main thread only), or at once
+     * with an exit status (any thread).
      */
     void (*drain)(void *owner);
     void (*stop)(void *owner, int exit_code);
@@ -66,7 +77,8 @@ struct context {
 struct shard {
     struct context *context;
     uv_loop_t loop;
-    struct stats stats; /* summed over shards by whoever shows them */
+    struct stats stats;
+    struct stats published; /* a copy for other threads; see shard_publish_stats */
     struct pool pool;
 };
 
@@ -77,7 +89,20 @@ struct shard {
 void shard_refused(struct shard *shard, uint64_t session, const struct peer *peer, const char *what,
                    enum cap_error error, const char *message);
 
-/* Records and logs something that went wrong inside; CAP_E_STORE_FAILED ends the daemon. */
+/* Records and logs something that went wrong inside; CAP_E_STORE_FAILED ends the daemon. Any
+ * thread. */
 void context_fault(struct context *context, enum cap_error error, const char *message);
+
+/* The last fault so far. Any thread. */
+struct fault context_last_fault(struct context *context);
+
+/* Shows a shard's stats, as they are now, to other threads. The shard's thread, at its tick. */
+void shard_publish_stats(struct shard *shard);
+
+/*
+ * The sum of the stats of all shards: those of `here`, whose thread this is, as they are now, and
+ * of the others as last published.
+ */
+void context_stats(struct context *context, const struct shard *here, struct stats *ret_sum);
 
 #endif

@@ -139,7 +139,13 @@ size_t log_format(enum log_level level, bool journal, uint64_t time_us,
 
 void log_init(struct log *log, const struct env *env, int fd, bool journal)
 {
-    *log = (struct log){.level = LOG_LEVEL_INFO, .journal = journal, .fd = fd, .env = env};
+    *log = (struct log){
+        .level = LOG_LEVEL_INFO,
+        .journal = journal,
+        .fd = fd,
+        .env = env,
+        .lock = PTHREAD_MUTEX_INITIALIZER,
+    };
 }
 
 bool log_fd_is_journal(int fd)
@@ -167,31 +173,40 @@ static void emit(struct log *log, const char *line, size_t len)
         return;
     }
     log->lost++;
-    log->lost_untold++;
+    log->lost_unreported++;
 }
 
-static void tell_lost(struct log *log, uint64_t now)
+static void report_lost(struct log *log, uint64_t now)
 {
     char line[LOG_LINE_MAX];
-    const struct log_field fields[] = {log_name("log_lost"), log_number("lines", log->lost_untold)};
-    uint64_t untold = log->lost_untold;
-    log->lost_untold = 0;
+    const struct log_field fields[] = {log_name("log_lost"),
+                                       log_number("lines", log->lost_unreported)};
+    uint64_t unreported = log->lost_unreported;
+    log->lost_unreported = 0;
     emit(log, line, log_format(LOG_LEVEL_WARNING, log->journal, now, fields, 2, line));
-    if (log->lost_untold > 0) {
-        log->lost--; /* the telling itself is no loss */
-        log->lost_untold = untold;
+    if (log->lost_unreported > 0) {
+        log->lost--; /* the report itself does not count */
+        log->lost_unreported = unreported;
     }
+}
+
+void log_write_always(struct log *log, enum log_level level, const struct log_field *fields,
+                      size_t count)
+{
+    char line[LOG_LINE_MAX];
+    uint64_t now = env_real_us(log->env);
+    size_t len = log_format(level, log->journal, now, fields, count, line);
+    pthread_mutex_lock(&log->lock);
+    if (log->lost_unreported > 0) {
+        report_lost(log, now);
+    }
+    emit(log, line, len);
+    pthread_mutex_unlock(&log->lock);
 }
 
 void log_write(struct log *log, enum log_level level, const struct log_field *fields, size_t count)
 {
-    char line[LOG_LINE_MAX];
-    if (level > log->level) {
-        return;
+    if (level <= log->level) {
+        log_write_always(log, level, fields, count);
     }
-    uint64_t now = env_real_us(log->env);
-    if (log->lost_untold > 0) {
-        tell_lost(log, now);
-    }
-    emit(log, line, log_format(level, log->journal, now, fields, count, line));
 }

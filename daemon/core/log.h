@@ -7,11 +7,14 @@
  * one line and a value is never taken for a key. Under the journal (JOURNAL_STREAM) a line starts
  * with a syslog priority, `<6>`, and has no time of its own. A line is at most LOG_LINE_MAX bytes.
  * Standard error that cannot take a line at once loses it; the next line says how many were lost:
- * the loop never waits for a reader of logs. Loop thread only.
+ * the loop never waits for a reader of logs. Any thread may write; a line is never mixed with
+ * another.
  */
 #ifndef DAEMON_CORE_LOG_H
 #define DAEMON_CORE_LOG_H
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,13 +34,14 @@ enum log_level {
 #define LOG_LEVEL_COUNT 4
 
 struct log {
-    enum log_level level; /* lines above it are dropped; may change at any time */
+    _Atomic(enum log_level) level; /* lines above it are dropped; may change at any time */
     bool journal;
     int fd;
     const struct env *env;
-    uint64_t lines;
-    uint64_t lost; /* lines that the reader of the log was too slow for */
-    uint64_t lost_untold;
+    _Atomic(uint64_t) lines;
+    _Atomic(uint64_t) lost; /* lines that the reader of the log was too slow for */
+    pthread_mutex_t lock;   /* of the descriptor and of what follows */
+    uint64_t lost_unreported;
 };
 
 enum log_field_type {
@@ -91,6 +95,11 @@ static inline struct log_field log_error(enum cap_error error)
     log_write((log), (level), (const struct log_field[]){__VA_ARGS__},                             \
               sizeof((const struct log_field[]){__VA_ARGS__}) / sizeof(struct log_field))
 
+/* As log_event, at any level of the log: for the audit. */
+#define log_event_always(log, level, ...)                                                          \
+    log_write_always((log), (level), (const struct log_field[]){__VA_ARGS__},                      \
+                     sizeof((const struct log_field[]){__VA_ARGS__}) / sizeof(struct log_field))
+
 /* A log to `fd`; `journal` as the head of this file says. `env` outlives it. */
 void log_init(struct log *log, const struct env *env, int fd, bool journal);
 
@@ -99,6 +108,10 @@ bool log_fd_is_journal(int fd);
 
 /* Writes one line, or drops it by level. */
 void log_write(struct log *log, enum log_level level, const struct log_field *fields, size_t count);
+
+/* Writes one line, whatever the level of the log. */
+void log_write_always(struct log *log, enum log_level level, const struct log_field *fields,
+                      size_t count);
 
 /* Formats a line with its newline into `ret_line`; returns its length. Pure; for log_write. */
 size_t log_format(enum log_level level, bool journal, uint64_t time_us,

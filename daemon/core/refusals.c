@@ -9,7 +9,8 @@ enum cap_error refusals_init(struct refusals *refusals, size_t capacity)
     if (ring == NULL) {
         return CAP_E_NO_MEMORY;
     }
-    *refusals = (struct refusals){.ring = ring, .capacity = capacity};
+    *refusals =
+        (struct refusals){.lock = PTHREAD_MUTEX_INITIALIZER, .ring = ring, .capacity = capacity};
     return CAP_OK;
 }
 
@@ -24,17 +25,31 @@ void refusals_add(struct refusals *refusals, const struct refusal *refusal)
     if (refusals->capacity == 0) {
         return;
     }
+    pthread_mutex_lock(&refusals->lock);
     uint64_t seq = ++refusals->last_seq;
     struct refusal *entry = &refusals->ring[seq % refusals->capacity];
     *entry = *refusal;
     entry->seq = seq;
+    pthread_mutex_unlock(&refusals->lock);
 }
 
-const struct refusal *refusals_before(const struct refusals *refusals, uint64_t before)
+bool refusals_before(struct refusals *refusals, uint64_t before, struct refusal *ret_refusal)
 {
-    uint64_t seq = before > refusals->last_seq ? refusals->last_seq : before - 1;
-    if (before == 0 || seq == 0 || refusals->last_seq - seq >= refusals->capacity) {
-        return NULL;
+    pthread_mutex_lock(&refusals->lock);
+    uint64_t last = refusals->last_seq;
+    uint64_t seq = before > last ? last : before - 1;
+    bool found = before != 0 && seq != 0 && last - seq < refusals->capacity;
+    if (found) {
+        *ret_refusal = refusals->ring[seq % refusals->capacity];
     }
-    return &refusals->ring[seq % refusals->capacity];
+    pthread_mutex_unlock(&refusals->lock);
+    return found;
+}
+
+uint64_t refusals_total(struct refusals *refusals)
+{
+    pthread_mutex_lock(&refusals->lock);
+    uint64_t total = refusals->last_seq;
+    pthread_mutex_unlock(&refusals->lock);
+    return total;
 }

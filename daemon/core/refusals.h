@@ -1,9 +1,11 @@
 /*
- * What was refused lately: a bounded ring. Loop thread only.
+ * Recent refusals: a bounded ring. Any thread.
  */
 #ifndef DAEMON_CORE_REFUSALS_H
 #define DAEMON_CORE_REFUSALS_H
 
+#include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +26,7 @@ struct refusal {
 };
 
 struct refusals {
+    pthread_mutex_t lock;
     struct refusal *ring;
     size_t capacity;
     uint64_t last_seq; /* 0: none yet */
@@ -38,10 +41,11 @@ void refusals_free(struct refusals *refusals);
 /* Adds a copy, over the oldest when full; sets its seq. */
 void refusals_add(struct refusals *refusals, const struct refusal *refusal);
 
-/*
- * The newest refusal with a seq below `before` (UINT64_MAX: the newest of all), NULL when there is
- * none or it has been overwritten. Valid until the next refusals_add.
- */
-const struct refusal *refusals_before(const struct refusals *refusals, uint64_t before);
+/* Copies the newest refusal with a seq below `before` (UINT64_MAX: the newest of all). False when
+ * there is none or it has been overwritten. */
+bool refusals_before(struct refusals *refusals, uint64_t before, struct refusal *ret_refusal);
+
+/* How many have been added since start. */
+uint64_t refusals_total(struct refusals *refusals);
 
 #endif

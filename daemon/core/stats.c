@@ -39,6 +39,35 @@ bool stats_in_seconds(const struct stats_row *row)
     return len >= sizeof(ending) && strcmp(row->series + len - (sizeof(ending) - 1), ending) == 0;
 }
 
+static void add_histogram(struct histogram *sum, const struct histogram *other)
+{
+    sum->count += other->count;
+    sum->sum += other->sum;
+    for (unsigned i = 0; i < STATS_BUCKETS; i++) {
+        sum->buckets[i] += other->buckets[i];
+    }
+}
+
+void stats_add(struct stats *sum, const struct stats *other)
+{
+#define ADD(field, series, help) sum->field += other->field;
+    STATS_COUNTERS(ADD)
+#undef ADD
+#define ADD(field, series, help) add_histogram(&sum->field, &other->field);
+    STATS_HISTOGRAMS(ADD)
+#undef ADD
+    add_histogram(&sum->commit_admissions, &other->commit_admissions);
+    if (other->stall_max_us > sum->stall_max_us) {
+        sum->stall_max_us = other->stall_max_us;
+    }
+    for (unsigned i = 0; i < STATS_TYPES; i++) {
+        sum->requests[i] += other->requests[i];
+    }
+    for (unsigned i = 0; i < STATS_ERROR_CODES; i++) {
+        sum->errors[i] += other->errors[i];
+    }
+}
+
 uint64_t histogram_bound(unsigned index)
 {
     if (index >= STATS_BUCKETS - 1) {

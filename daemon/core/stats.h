@@ -1,6 +1,7 @@
 /*
- * Figures of the daemon: plain counters, gauges and histograms. Loop thread only; what other
- * threads do is counted when their result comes back to the loop.
+ * Figures of the daemon: plain counters, gauges and histograms. Each loop has its own, for its
+ * thread only; what other threads do is counted when their result comes back to the loop. context.h
+ * sums them.
  */
 #ifndef DAEMON_CORE_STATS_H
 #define DAEMON_CORE_STATS_H
@@ -112,6 +113,9 @@ const struct stats_row *stats_histogram_rows(size_t *ret_count);
 
 /* Whether a gauge's series is in seconds, and its field in microseconds. */
 bool stats_in_seconds(const struct stats_row *row);
+
+/* Adds every figure of `other` to those of `sum`; the maximum of those that are a maximum. */
+void stats_add(struct stats *sum, const struct stats *other);
 
 /* Adds one observation. */
 void histogram_add(struct histogram *histogram, uint64_t value);

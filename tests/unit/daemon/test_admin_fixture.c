@@ -214,6 +214,7 @@ int fixture_setup(void **state)
     fixture->context.log.level = LOG_LEVEL_INFO;
     assert_cap_ok(refusals_init(&fixture->context.refusals, 4));
     assert_cap_ok(cap_store_memory_new(id, MEMORY_STORE_MAX, &fixture->context.store));
+    fixture->context.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     fixture->context.phase = PHASE_RUNNING;
     fixture->context.started_us = FIXTURE_NOW_US;
     fixture->context.drain = on_drain;

@@ -139,6 +139,46 @@ static void test_level_names(void **state)
     assert_int_equal(untouched, LOG_LEVEL_INFO);
 }
 
+enum { WRITERS = 4, LINES = 500 };
+
+static void *write_lines(void *ctx)
+{
+    struct log *log = ctx;
+    for (uint64_t i = 0; i < LINES; i++) {
+        log->level = i % 2 == 0 ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG;
+        log_event(log, LOG_LEVEL_INFO, log_name("line"), log_number("i", i), log_text("end", "x"));
+    }
+    return NULL;
+}
+
+/* Any thread may write, and change the level meanwhile. */
+static void test_threads_write_whole_lines(void **state)
+{
+    pthread_t threads[WRITERS];
+    FILE *file = tmpfile();
+    struct log log;
+    char line[256];
+    int lines = 0;
+    (void)state;
+    log_init(&log, env_system(), fileno(file), true);
+    for (int i = 0; i < WRITERS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, write_lines, &log), 0);
+    }
+    for (int i = 0; i < WRITERS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    rewind(file);
+    for (; fgets(line, sizeof(line), file) != NULL; lines++) {
+        unsigned number;
+        int end = 0;
+        assert_int_equal(sscanf(line, "<6>line i=%u end=x%n", &number, &end), 1);
+        assert_string_equal(line + end, "\n");
+    }
+    assert_int_equal(lines, WRITERS * LINES);
+    assert_int_equal(log.lines, WRITERS * LINES);
+    fclose(file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -148,6 +188,7 @@ int main(void)
         cmocka_unit_test(test_level_filters),
         cmocka_unit_test(test_slow_reader_loses_lines_and_is_told),
         cmocka_unit_test(test_level_names),
+        cmocka_unit_test(test_threads_write_whole_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

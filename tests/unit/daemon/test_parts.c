@@ -120,21 +120,22 @@ static void test_ring_keeps_the_newest(void **state)
     struct refusal refusal = {.error = CAP_E_SSZ};
     (void)state;
     assert_cap_ok(refusals_init(&ring, 3));
-    assert_null(refusals_before(&ring, UINT64_MAX));
-    assert_null(refusals_before(&ring, 0));
+    assert_false(refusals_before(&ring, UINT64_MAX, &refusal));
+    assert_false(refusals_before(&ring, 0, &refusal));
     for (uint64_t i = 1; i <= 5; i++) {
         refusal.time_us = i * 10;
         refusals_add(&ring, &refusal);
     }
-    const struct refusal *at = refusals_before(&ring, UINT64_MAX);
+    uint64_t before = UINT64_MAX;
     for (uint64_t seq = 5; seq >= 3; seq--) {
-        assert_non_null(at);
-        assert_int_equal(at->seq, seq);
-        assert_int_equal(at->time_us, seq * 10);
-        at = refusals_before(&ring, at->seq);
+        assert_true(refusals_before(&ring, before, &refusal));
+        assert_int_equal(refusal.seq, seq);
+        assert_int_equal(refusal.time_us, seq * 10);
+        before = seq;
     }
-    assert_null(at);
-    assert_null(refusals_before(&ring, 1));
+    assert_false(refusals_before(&ring, before, &refusal));
+    assert_false(refusals_before(&ring, 1, &refusal));
+    assert_int_equal(refusals_total(&ring), 5);
     refusals_free(&ring);
 }
 
@@ -157,6 +158,35 @@ static void test_histogram(void **state)
         assert_true(histogram_bound(i) > histogram_bound(i - 1));
     }
     assert_true(histogram_bound(STATS_BUCKETS - 1) == UINT64_MAX);
+}
+
+static void test_stats_are_summed(void **state)
+{
+    static struct stats a;
+    static struct stats b;
+    size_t count = 0;
+    const struct stats_row *rows = stats_counter_rows(&count);
+    (void)state;
+    for (size_t i = 0; i < count; i++) {
+        memcpy((char *)&a + rows[i].offset, &(uint64_t){i + 1}, sizeof(uint64_t));
+        memcpy((char *)&b + rows[i].offset, &(uint64_t){1000}, sizeof(uint64_t));
+    }
+    histogram_add(&a.commit_us, 4);
+    histogram_add(&b.commit_us, 5);
+    a.errors[3] = 7;
+    b.errors[3] = 8;
+    b.requests[STATS_TYPES - 1] = 9;
+    stats_add(&a, &b);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t value;
+        memcpy(&value, (char *)&a + rows[i].offset, sizeof(value));
+        assert_int_equal(value, 1001 + i);
+    }
+    assert_int_equal(a.commit_us.count, 2);
+    assert_int_equal(a.commit_us.sum, 9);
+    assert_int_equal(a.commit_us.buckets[1], 1);
+    assert_int_equal(a.errors[3], 15);
+    assert_int_equal(a.requests[STATS_TYPES - 1], 9);
 }
 
 static void test_time_format(void **state)
@@ -249,6 +279,7 @@ int main(void)
         cmocka_unit_test(test_memory_is_held_and_given_back),
         cmocka_unit_test(test_ring_keeps_the_newest),
         cmocka_unit_test(test_histogram),
+        cmocka_unit_test(test_stats_are_summed),
         cmocka_unit_test(test_time_format),
         cmocka_unit_test(test_local_peer_is_attested),
         cmocka_unit_test(test_tcp_peer_is_nobody),
