@@ -22,9 +22,13 @@ Build = namedtuple("Build", "compiler type flags options")
 NOTHING = ()
 IPO = ("-DCMAKE_INTERPROCEDURAL_OPTIMIZATION=ON",)
 
+MULTIARCH = ("-DCMAKE_INSTALL_LIBDIR=lib/some-triplet",)
+ABSOLUTE = ("-DCMAKE_INSTALL_PREFIX=/opt/x", "-DCMAKE_INSTALL_LIBDIR=/opt/x/lib64",
+            "-DCMAKE_INSTALL_INCLUDEDIR=/opt/x/inc")
+
 SHORT = [
-    Build("gcc", "Release", "", NOTHING),
-    Build("gcc", "None", "-O2 -g -flto=auto -ffat-lto-objects -D_FORTIFY_SOURCE=3", NOTHING),
+    Build("gcc", "Release", "", MULTIARCH),
+    Build("gcc", "None", "-O2 -g -flto=auto -ffat-lto-objects -D_FORTIFY_SOURCE=3", ABSOLUTE),
     Build("clang", "MinSizeRel", "-D_FORTIFY_SOURCE=3", ("-DBUILD_SHARED_LIBS=OFF",)),
 ]
 
@@ -71,9 +75,11 @@ class Builds(unittest.TestCase):
             with self.subTest(one=one), tempfile.TemporaryDirectory(prefix="capstore-build-") as folder:
                 self.assertIsNotNone(shutil.which(one.compiler))
                 self.assertEqual(build(one, folder), [])
+                shared = "-DBUILD_SHARED_LIBS=OFF" not in one.options
                 static = Path(folder, "client", "libcapstore.a")
-                self.assertEqual(static.with_suffix(".so").exists(), "-DBUILD_SHARED_LIBS=OFF" not in one.options)
+                self.assertEqual(static.with_suffix(".so").exists(), shared)
                 self.links(one.compiler, static, folder)
+                self.installed(one, folder, shared)
 
     def links(self, compiler, static, folder):
         """The static library holds machine code: either linker takes it, with or without its plugin."""
@@ -82,6 +88,21 @@ class Builds(unittest.TestCase):
             run(other, *flags, f"-I{SOURCE}/client/include", f"{SOURCE}/client/examples/fetch.c", static,
                 "-lsodium", "-o", program)
             self.assertEqual(subprocess.run([program], capture_output=True, check=False).returncode, 2)
+
+    def installed(self, one, folder, shared):
+        """A program builds against what was staged, wherever the library's folder is, moved or not."""
+        stage = Path(folder, "stage")
+        run(CMAKE, "--install", folder, env={**os.environ, "DESTDIR": stage})
+        packages = next(stage.rglob("capstore.pc")).parent
+        env = {**os.environ, "PKG_CONFIG_PATH": packages}
+        if ABSOLUTE == one.options:
+            env["PKG_CONFIG_SYSROOT_DIR"] = stage
+        program = Path(folder, "user")
+        flags = run("pkg-config", "--cflags", "--libs", "capstore", env=env).split()
+        run(one.compiler, f"{SOURCE}/client/examples/fetch.c", *flags, "-o", program)
+        self.assertEqual("libcapstore.so.0" in run("readelf", "-d", program), shared)
+        env = {**os.environ, "LD_LIBRARY_PATH": packages.parent}
+        self.assertEqual(subprocess.run([program], env=env, capture_output=True, check=False).returncode, 2)
 
 
 if __name__ == "__main__":

@@ -300,7 +300,8 @@ static void test_canonical_form(void **state)
     cap_data_free(&data);
 }
 
-/* A page count that is not a power of two, all pages different: the table grows, the tree is ragged.
+/* A page count that is not a power of two, all pages different: the table grows, the tree is
+ * ragged.
  */
 static void test_513_pages(void **state)
 {

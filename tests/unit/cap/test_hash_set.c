@@ -56,8 +56,8 @@ static size_t longest_run(const struct cap_hash_set *set)
 }
 
 /*
- * A peer that names hashes may choose every bit of them. None of these patterns may pile up: by chance
- * alone a run of 256 slots of a table that is half full happens once in 10^19 tables.
+ * A peer that names hashes may choose every bit of them. None of these patterns may pile up: by
+ * chance alone a run of 256 slots of a table that is half full happens once in 10^19 tables.
  */
 static void test_chosen_hashes_do_not_pile_up(void **state)
 {
