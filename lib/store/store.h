@@ -180,6 +180,34 @@ enum cap_error cap_store_lmdb_open(const struct cap_store_lmdb_config *config,
                                    const uint8_t new_id[CAP_STORE_ID_SIZE],
                                    struct cap_store **ret_store);
 
+struct cap_check_progress {
+    uint64_t caps; /* looked at */
+    uint64_t caps_total;
+    uint64_t refs;
+    uint64_t bytes;       /* of bodies and page roots read */
+    uint64_t bytes_total; /* of bodies; what the store's counts say */
+};
+
+struct cap_check_watch {
+    /* Something is wrong, one sentence without a stop; `hash`: the cap it concerns, or NULL. */
+    void (*finding)(void *ctx, const struct cap_hash *hash, const char *what);
+    /* After every chunk. NULL: not asked for. */
+    void (*progress)(void *ctx, const struct cap_check_progress *progress);
+    void *ctx;
+};
+
+/*
+ * Verifies the LMDB store in a directory, which nobody has open, completely: order of the indexes,
+ * checksums, every body's CapHash, page roots, references in both directions, counts, and that
+ * nothing lies there unowned. Changes nothing. CAP_OK when it came to its end: *ret_findings says
+ * how much is wrong. CAP_E_IO: there is no such store, or it cannot be read. CAP_E_STORE_VERSION.
+ *
+ * The storage engine may crash over a damaged file: run this in a process of its own. Memory: 24
+ * bytes for each cap, and the largest Image twice.
+ */
+enum cap_error cap_store_lmdb_check(const char *dir, const struct cap_check_watch *watch,
+                                    uint64_t *ret_findings);
+
 /* Closes; no read is open. NULL is fine. */
 void cap_store_close(struct cap_store *store);
 

@@ -21,7 +21,6 @@ TOP = re.compile(r"^ *((?:[a-z]+ > )+[a-z]+)", re.M)
 FOREIGN = {
     r"uv\.h|uv/.*": r"daemon/",
     r"lmdb\.h": r"lib/store/lmdb/",
-    r"xxhash\.h": r"lib/store/record\.c$",
     r"sodium\.h|sodium/.*": r"lib/cap/sha256[a-z0-9_]*\.[ch]$",
     r"xxhash\.h": r"lib/store/",
     r"jansson\.h": r"daemon/|client/capctl/",

@@ -270,6 +270,22 @@ void lmdb_admit(struct cap_store *base, struct cap_admission *const *admissions,
 
 /* --- lmdb/open.c ---------------------------------------------------------------------------- */
 
+#define LMDB_FILE_NAME "store.lmdb"
+
+/* The name of a table in the file, which messages use, too. Static. */
+const char *lmdb_table_name(enum lmdb_table table);
+
+/* Opens the handles of all tables; MDB_CREATE in `flags` makes them. CAP_E_CORRUPT: one is missing.
+ */
+enum cap_error lmdb_open_tables(struct lmdb_store *store, MDB_txn *txn, unsigned flags);
+
+/* Opens LMDB_META and reads the format record. CAP_E_CORRUPT, CAP_E_STORE_VERSION. */
+enum cap_error lmdb_load_format(struct lmdb_store *store, MDB_txn *txn,
+                                uint8_t ret_id[CAP_STORE_ID_SIZE]);
+
+/* Counts the pages from `first` on that LMDB's free list holds. LMDB's code. */
+int lmdb_count_free_from(MDB_txn *txn, uint64_t first, uint64_t *ret_count);
+
 /* Whether a statfs f_type is of a file system over a network, where LMDB's locks do not hold. */
 bool lmdb_is_network(long type);
 

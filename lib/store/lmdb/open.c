@@ -21,7 +21,6 @@
 
 #include "lib/store/lmdb/lmdb.h"
 
-#define FILE_NAME "store.lmdb"
 #define LOCK_NAME "store.lmdb-lock"
 #define TEMP_NAME "store.lmdb.new"
 #define TEMP_LOCK "store.lmdb.new-lock"
@@ -43,6 +42,11 @@ static const char *const table_names[LMDB_TABLES] = {
 
 static char format_name[] = "format"; /* LMDB takes keys as mutable, but does not write to them */
 static const struct cap_bytes format_key = {(const uint8_t *)format_name, 6};
+
+const char *lmdb_table_name(enum lmdb_table table)
+{
+    return table_names[table];
+}
 
 /* --- The directory ---------------------------------------------------------------------------- */
 
@@ -204,7 +208,7 @@ static enum cap_error open_env(const struct cap_store_lmdb_config *config, int d
     return error;
 }
 
-static enum cap_error open_tables(struct lmdb_store *store, MDB_txn *txn, unsigned flags)
+enum cap_error lmdb_open_tables(struct lmdb_store *store, MDB_txn *txn, unsigned flags)
 {
     for (int i = 0; i < LMDB_TABLES; i++) {
         int rc = mdb_dbi_open(txn, table_names[i], flags, &store->tables[i]);
@@ -223,7 +227,7 @@ static enum cap_error write_first(struct lmdb_store *store, MDB_txn *txn,
 {
     uint8_t format[STORE_FORMAT_SIZE];
     struct store_state state = {.next_body = 1}; /* 0 says "no stage" */
-    enum cap_error error = open_tables(store, txn, MDB_CREATE);
+    enum cap_error error = lmdb_open_tables(store, txn, MDB_CREATE);
 
     if (error != CAP_OK) {
         return error;
@@ -288,7 +292,7 @@ static enum cap_error create(const struct cap_store_lmdb_config *config, int dir
     if (error == CAP_OK) {
         error = remove_file(dir, LOCK_NAME); /* of a store that somebody took away */
     }
-    if (error == CAP_OK && renameat(dir, TEMP_NAME, dir, FILE_NAME) != 0) {
+    if (error == CAP_OK && renameat(dir, TEMP_NAME, dir, LMDB_FILE_NAME) != 0) {
         error = lmdb_error(dir, errno);
     }
     if (error == CAP_OK) {
@@ -321,7 +325,7 @@ static enum cap_error prepare(const struct cap_store_lmdb_config *config, int di
     if (error != CAP_OK) {
         return error;
     }
-    if (fstatat(dir, FILE_NAME, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (fstatat(dir, LMDB_FILE_NAME, &st, AT_SYMLINK_NOFOLLOW) != 0) {
         return errno == ENOENT ? create(config, dir, id) : lmdb_error(dir, errno);
     }
     /* An empty file LMDB would take for a new store. */
@@ -330,8 +334,7 @@ static enum cap_error prepare(const struct cap_store_lmdb_config *config, int di
 
 /* --- The length of the file ------------------------------------------------------------------- */
 
-/* Counts the pages from `first` on that the free list holds. */
-static int count_free_from(MDB_txn *txn, uint64_t first, uint64_t *ret_count)
+int lmdb_count_free_from(MDB_txn *txn, uint64_t first, uint64_t *ret_count)
 {
     MDB_cursor *cursor;
     MDB_val key, value;
@@ -385,7 +388,7 @@ static enum cap_error fill_gap(struct lmdb_store *store, uint64_t file_pages, ui
     }
     rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
     if (rc == 0) {
-        rc = count_free_from(txn, file_pages, &free_pages);
+        rc = lmdb_count_free_from(txn, file_pages, &free_pages);
         mdb_txn_abort(txn);
     }
     if (rc == 0 && free_pages == gap) {
@@ -415,26 +418,28 @@ static enum cap_error check_length(struct lmdb_store *store)
 
 /* --- Opening ---------------------------------------------------------------------------------- */
 
+enum cap_error lmdb_load_format(struct lmdb_store *store, MDB_txn *txn,
+                                uint8_t ret_id[CAP_STORE_ID_SIZE])
+{
+    MDB_val key = {format_key.len, format_name};
+    MDB_val value;
+    int rc = mdb_dbi_open(txn, table_names[LMDB_META], 0, &store->tables[LMDB_META]);
+    if (rc == 0) { /* as it lies there: another version's may have no seal of ours */
+        rc = mdb_get(txn, store->tables[LMDB_META], &key, &value);
+    }
+    if (rc != 0) {
+        return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(store->fd, rc);
+    }
+    return store_format_decode(format_key, (struct cap_bytes){value.mv_data, value.mv_size},
+                               ret_id);
+}
+
 static enum cap_error load_in(struct lmdb_store *store, MDB_txn *txn)
 {
     struct store_state state;
-    int rc = mdb_dbi_open(txn, table_names[LMDB_META], 0, &store->tables[LMDB_META]);
-    enum cap_error error;
-
-    if (rc != 0) {
-        return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(store->fd, rc);
-    }
-    /* As it lies there: another version's may have no seal of ours. */
-    MDB_val key = {format_key.len, format_name};
-    MDB_val value;
-    rc = mdb_get(txn, store->tables[LMDB_META], &key, &value);
-    if (rc != 0) {
-        return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(store->fd, rc);
-    }
-    error = store_format_decode(format_key, (struct cap_bytes){value.mv_data, value.mv_size},
-                                store->base.id);
+    enum cap_error error = lmdb_load_format(store, txn, store->base.id);
     if (error == CAP_OK) {
-        error = open_tables(store, txn, 0);
+        error = lmdb_open_tables(store, txn, 0);
     }
     if (error == CAP_OK) {
         error = lmdb_state_get(store, txn, &state);
@@ -580,7 +585,7 @@ static enum cap_error open_in(const struct cap_store_lmdb_config *config, int di
 {
     char path[PATH_MAX];
     struct lmdb_store *store;
-    enum cap_error error = make_path(config, FILE_NAME, path);
+    enum cap_error error = make_path(config, LMDB_FILE_NAME, path);
 
     if (error == CAP_OK) {
         error = prepare(config, dir, new_id);

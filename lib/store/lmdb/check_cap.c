@@ -1,0 +1,272 @@
+/*
+ * What the check sees of one cap: its chunks, and whether its body is that of its name.
+ *
+ * The body is rebuilt by the functions that judge an upload, so what is accepted here is what would
+ * be admitted.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "lib/cap/data_cap.h"
+#include "lib/cap/image_cap.h"
+#include "lib/store/lmdb/check.h"
+
+#define BAD_CHUNKS_MAX 8u /* findings of one stream: a billion missing chunks help nobody */
+
+/* --- A cap's bulk ----------------------------------------------------------------------------- */
+
+/* One stream of a cap's bulk as a source. */
+struct stream {
+    struct check *check;
+    uint64_t body;
+    enum store_stream stream;
+    uint32_t chunk_size;
+    uint64_t len;
+    struct cap_bytes chunk; /* the last one that was read */
+    uint64_t chunk_at;      /* where it begins; UINT64_MAX: none was */
+};
+
+static const char *stream_name(enum store_stream stream)
+{
+    return stream == STORE_STREAM_BODY ? "body" : "page roots";
+}
+
+/* Chunk `index`, compared with its seal. */
+static enum cap_error read_chunk(struct stream *stream, uint64_t index)
+{
+    struct check *check = stream->check;
+    uint64_t rest = stream->len - index * stream->chunk_size;
+    uint64_t wanted = rest < stream->chunk_size ? rest : stream->chunk_size;
+    uint8_t name[STORE_CHUNK_KEY];
+    MDB_val key = {sizeof(name), name};
+    MDB_val value;
+    store_chunk_key(stream->body, stream->stream, (uint32_t)index, name);
+    int rc = mdb_get(check->txn, check->store->tables[LMDB_BULK], &key, &value);
+    if (rc != 0) {
+        lmdb_check_find(check, "%s: chunk %" PRIu64 " cannot be read: %s",
+                        stream_name(stream->stream), index,
+                        rc == MDB_NOTFOUND ? "it is missing" : mdb_strerror(rc));
+        return CAP_E_CORRUPT;
+    }
+    if (value.mv_size != wanted + STORE_SEAL_SIZE) {
+        lmdb_check_find(check, "%s: chunk %" PRIu64 " has %zu bytes, not %" PRIu64,
+                        stream_name(stream->stream), index, value.mv_size,
+                        wanted + STORE_SEAL_SIZE);
+        return CAP_E_CORRUPT;
+    }
+    if (!lmdb_unseal(&key, &value, &stream->chunk)) {
+        lmdb_check_find(check, "%s: chunk %" PRIu64 " is damaged: its checksum does not match",
+                        stream_name(stream->stream), index);
+        return CAP_E_CORRUPT;
+    }
+    stream->chunk_at = index * stream->chunk_size;
+    return CAP_OK;
+}
+
+static enum cap_error read_stream(void *ctx, uint64_t offset, void *dst, size_t len)
+{
+    struct stream *stream = ctx;
+    uint8_t *to = dst;
+    while (len > 0) {
+        uint64_t index = offset / stream->chunk_size;
+        if (stream->chunk_at != index * stream->chunk_size) {
+            enum cap_error error = read_chunk(stream, index);
+            if (error != CAP_OK) {
+                return error;
+            }
+        }
+        size_t skip = (size_t)(offset - stream->chunk_at);
+        size_t take = stream->chunk.len - skip < len ? stream->chunk.len - skip : len;
+        memcpy(to, stream->chunk.data + skip, take);
+        to += take;
+        offset += take;
+        len -= take;
+    }
+    return CAP_OK;
+}
+
+/* Sees every chunk of a stream: after that its length is no mere claim. Finds all that is wrong. */
+static bool see_stream(struct stream *stream)
+{
+    uint32_t count = lmdb_chunk_count(stream->len, stream->chunk_size);
+    unsigned bad = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        bool is_sound = read_chunk(stream, i) == CAP_OK;
+        lmdb_check_step(stream->check, is_sound ? stream->chunk.len : 0);
+        bad += !is_sound;
+        if (bad == BAD_CHUNKS_MAX && i + 1 < count) {
+            lmdb_check_find(stream->check, "%s: the other chunks are not looked at",
+                            stream_name(stream->stream));
+            return false;
+        }
+    }
+    return bad == 0;
+}
+
+static struct stream stream_of(struct check *check, const struct store_cap *cap,
+                               enum store_stream which)
+{
+    bool is_body = which == STORE_STREAM_BODY;
+    return (struct stream){
+        .check = check,
+        .body = cap->body,
+        .stream = which,
+        .chunk_size = is_body ? LMDB_BODY_CHUNK : LMDB_ROOTS_CHUNK,
+        .len = is_body ? cap->info.body_len : cap_info_root_count(&cap->info) * CAP_HASH_SIZE,
+        .chunk_at = UINT64_MAX,
+    };
+}
+
+/* --- A cap ------------------------------------------------------------------------------------ */
+
+/* What a body says of its cap. */
+struct rebuilt {
+    struct cap_hash hash;
+    uint64_t size;
+    uint64_t page_count;
+    const struct cap_hash *roots;
+    uint64_t root_count;
+};
+
+static void compare_roots(struct check *check, struct stream *roots, const struct rebuilt *rebuilt)
+{
+    struct cap_hash stored;
+    for (uint64_t i = 0; i < rebuilt->root_count; i++) {
+        if (read_stream(roots, i * CAP_HASH_SIZE, stored.bytes, CAP_HASH_SIZE) != CAP_OK) {
+            return; /* it has been found */
+        }
+        if (!cap_hash_equal(&stored, &rebuilt->roots[i])) {
+            lmdb_check_find(check, "the root of page %" PRIu64 " is not its content's", i);
+            return;
+        }
+    }
+}
+
+static void compare(struct check *check, const struct store_cap *cap, struct stream *roots,
+                    const struct rebuilt *rebuilt)
+{
+    if (!cap_hash_equal(&rebuilt->hash, check->hash)) {
+        lmdb_check_find(check, "the body has another CapHash");
+        return;
+    }
+    if (rebuilt->size != cap->info.size || rebuilt->page_count != cap->info.page_count) {
+        lmdb_check_find(check,
+                        "the record says %" PRIu64 " bytes in %" PRIu64 " pages, the body %" PRIu64
+                        " in %" PRIu64,
+                        cap->info.size, cap->info.page_count, rebuilt->size, rebuilt->page_count);
+        return;
+    }
+    compare_roots(check, roots, rebuilt);
+}
+
+static void check_data(struct check *check, const struct store_cap *cap, struct stream *body,
+                       struct stream *roots)
+{
+    const struct cap_source source = {.read = read_stream, .ctx = body};
+    struct cap_data data = {0};
+    enum cap_error error = cap_data_from_body(&source, body->len, &data);
+    if (error != CAP_OK) {
+        lmdb_check_find(check, "the body cannot be read as a Data cap: %s", cap_error_text(error));
+        return;
+    }
+    const struct rebuilt rebuilt = {data.hash, data.size, data.page_count, data.page_roots,
+                                    data.page_count};
+    compare(check, cap, roots, &rebuilt);
+    cap_data_free(&data);
+}
+
+static int compare_refs(const void *a, const void *b)
+{
+    return memcmp(a, b, CAP_HASH_SIZE); /* both begin with the hash */
+}
+
+static size_t gather_refs(const struct cap_ssz_list *slots, uint8_t table, struct cap_ref *ret_refs)
+{
+    for (size_t i = 0; i < slots->count; i++) {
+        struct cap_slot slot;
+        cap_image_slot_at(slots, i, &slot);
+        ret_refs[i] = (struct cap_ref){slot.cap_hash, table};
+    }
+    return slots->count;
+}
+
+/* Every reference of the body is stored in both directions, and their number is the record's. */
+static void compare_refs_of(struct check *check, const struct store_cap *cap,
+                            const struct cap_image_view *view)
+{
+    size_t count = view->pinned.count + view->initial.count;
+    struct cap_ref *refs = calloc(count + 1, sizeof(*refs));
+    uint64_t distinct = 0;
+    if (refs == NULL) {
+        lmdb_check_find(check, "not enough memory to compare its references");
+        return;
+    }
+    size_t pinned = gather_refs(&view->pinned, CAP_REF_PINNED, refs);
+    (void)gather_refs(&view->initial, CAP_REF_INITIAL, refs + pinned);
+    qsort(refs, count, sizeof(*refs), compare_refs);
+    for (size_t i = 0; i < count;) {
+        struct cap_ref ref = refs[i];
+        uint8_t pair[STORE_PAIR_KEY];
+        struct cap_bytes tables;
+        char hex[CAP_HASH_HEX_SIZE];
+        for (; i < count && cap_hash_equal(&refs[i].hash, &ref.hash); i++) {
+            ref.tables |= refs[i].tables;
+        }
+        distinct++;
+        memcpy(pair, check->hash->bytes, CAP_HASH_SIZE);
+        memcpy(pair + CAP_HASH_SIZE, ref.hash.bytes, CAP_HASH_SIZE);
+        cap_hash_format(&ref.hash, hex);
+        if (!lmdb_check_get(check, LMDB_REFS, pair, sizeof(pair), &tables) || tables.len != 1 ||
+            tables.data[0] != ref.tables) {
+            lmdb_check_find(check, "its reference to %s is missing or wrong in the index", hex);
+        }
+    }
+    if (distinct != cap->info.ref_count) {
+        lmdb_check_find(check, "the record says %" PRIu64 " references, the body %" PRIu64,
+                        cap->info.ref_count, distinct);
+    }
+    free(refs);
+}
+
+static void check_image(struct check *check, const struct store_cap *cap, struct stream *body,
+                        struct stream *roots)
+{
+    struct cap_image image = {0};
+    struct cap_image_view view;
+    uint8_t *bytes = malloc((size_t)body->len + 1); /* so many have been seen */
+    enum cap_error error =
+        bytes == NULL ? CAP_E_NO_MEMORY : read_stream(body, 0, bytes, (size_t)body->len);
+    const struct cap_bytes whole = {bytes, (size_t)body->len};
+    if (error == CAP_OK) {
+        error = cap_image_view_decode(whole, &view);
+    }
+    if (error == CAP_OK) {
+        error = cap_image_from_body(whole, &image);
+    }
+    if (error == CAP_OK) {
+        const struct rebuilt rebuilt = {image.hash, view.code.len, 0, image.code_roots,
+                                        image.code_page_count};
+        compare(check, cap, roots, &rebuilt);
+        compare_refs_of(check, cap, &view);
+    } else {
+        lmdb_check_find(check, "the body cannot be read as an Image cap: %s",
+                        cap_error_text(error));
+    }
+    cap_image_free(&image);
+    free(bytes);
+}
+
+void lmdb_check_cap(struct check *check, const struct store_cap *cap)
+{
+    struct stream body = stream_of(check, cap, STORE_STREAM_BODY);
+    struct stream roots = stream_of(check, cap, STORE_STREAM_ROOTS);
+    bool roots_sound = see_stream(&roots);
+    if (!see_stream(&body) || !roots_sound) {
+        return;
+    }
+    if (cap->info.kind == CAP_KIND_DATA) {
+        check_data(check, cap, &body, &roots);
+    } else {
+        check_image(check, cap, &body, &roots);
+    }
+}
