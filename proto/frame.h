@@ -64,8 +64,8 @@ void proto_frame_encode(const struct proto_frame *frame,
  * unknown type that is not a request's (it has the reply bit, or id 0), and for END on a message;
  * CAP_E_FRAME_TOO_LARGE for a length above `max_len`; CAP_E_MESSAGE_TOO_LARGE for a message above
  * PROTO_MESSAGE_MAX that is neither HAS nor HAS_REPLY. A request of an unknown type is a message
- * like others: whoever takes it answers CAP_E_UNSUPPORTED_REQUEST. *ret_frame is set in every case,
- * so that an answer can name the id.
+ * like others; the daemon answers it with CAP_E_UNSUPPORTED_REQUEST. *ret_frame is set in every
+ * case, so that an answer can name the id.
  */
 enum cap_error proto_frame_decode(const uint8_t header[PROTO_FRAME_HEADER_SIZE], uint32_t max_len,
                                   struct proto_frame *ret_frame);
@@ -103,7 +103,7 @@ void proto_reader_init(struct proto_reader *reader, uint32_t max_len);
  * Consumes from the front of *input until there is an event or nothing is left. CAP_OK with
  * *ret_have telling which. On an error of proto_frame_decode the stream is beyond repair (every
  * further call returns the same error); reader->frame names the frame. CAP_E_NO_MEMORY consumes
- * nothing of the message at hand.
+ * nothing of the current message.
  */
 enum cap_error proto_reader_next(struct proto_reader *reader, struct cap_bytes *input,
                                  struct proto_event *ret_event, bool *ret_have);

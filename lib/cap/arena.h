@@ -9,7 +9,7 @@
 #include "lib/cap/hash_set.h"
 #include "lib/cap/ssz_writer.h"
 
-/* `len` bytes of a source at `offset` that stand at logical address `at`; len is not 0. */
+/* `len` bytes of a source at `offset` that belong at logical address `at`; len is not 0. */
 struct cap_piece {
     uint64_t at;
     uint64_t offset;
@@ -26,10 +26,10 @@ struct cap_arena {
 };
 
 /*
- * Adds the content of one Data slot: `count` pieces, ascending and not overlapping, that end at the
- * largest page multiple or before. References to its pages are appended to `refs`.
- * CAP_E_BODY_TOO_LARGE for a page or a window past 2^32, CAP_E_NO_MEMORY, or as the source fails;
- * then the arena can only be freed. The cost follows the pages that have pieces.
+ * Adds the content of one Data slot: `count` pieces, ascending and not overlapping, none past the
+ * largest multiple of a page. References to its pages are appended to `refs`. CAP_E_BODY_TOO_LARGE
+ * for a page or a window past 2^32, CAP_E_NO_MEMORY, or as the source fails; then the arena can
+ * only be freed. Cost: O(pages that have pieces).
  */
 enum cap_error cap_arena_add(struct cap_arena *arena, const struct cap_source *source,
                              const struct cap_piece *pieces, size_t count);

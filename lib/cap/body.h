@@ -1,9 +1,8 @@
 /*
  * A served body: one byte string per cap, what `get` returns (FORMATS.md section 4).
  *
- * While a cap is on its way into a store its body is not one run of memory: it is a few bytes that
- * were made here and long windows of a source (a spool, a mapped file). A cap_body is that
- * sequence.
+ * Before a cap is in a store its body is not one run of memory but a sequence: a few bytes that
+ * were made here, and long windows of a source (a spool, a mapped file).
  */
 #ifndef LIB_CAP_BODY_H
 #define LIB_CAP_BODY_H
@@ -34,7 +33,7 @@ enum cap_error cap_body_append(struct cap_body *body, struct cap_bytes bytes);
 enum cap_error cap_body_append_source(struct cap_body *body, uint64_t offset, uint64_t len);
 
 /*
- * Reads [offset, offset + len), which lies inside of the body, to `dst`. Fails as the source does.
+ * Reads [offset, offset + len), which lies inside the body, to `dst`. Fails as the source does.
  * `source` is the one whose windows were appended.
  */
 enum cap_error cap_body_read(const struct cap_body *body, const struct cap_source *source,

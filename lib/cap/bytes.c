@@ -8,7 +8,6 @@ int cap_bytes_compare(struct cap_bytes a, struct cap_bytes b)
 {
     size_t common = a.len < b.len ? a.len : b.len;
     int order = common == 0 ? 0 : memcmp(a.data, b.data, common);
-
     if (order != 0) {
         return order;
     }
@@ -18,7 +17,6 @@ int cap_bytes_compare(struct cap_bytes a, struct cap_bytes b)
 void cap_hex_format(struct cap_bytes bytes, char *ret_hex)
 {
     static const char digits[] = "0123456789abcdef";
-
     for (size_t i = 0; i < bytes.len; i++) {
         ret_hex[2 * i] = digits[bytes.data[i] >> 4];
         ret_hex[2 * i + 1] = digits[bytes.data[i] & 15];
@@ -52,7 +50,6 @@ static bool hex_decode(const char *text, size_t len, uint8_t *dst)
     for (size_t i = 0; i < len; i++) {
         int high = hex_digit(text[2 * i]);
         int low = high < 0 ? -1 : hex_digit(text[2 * i + 1]);
-
         if (low < 0) {
             return false;
         }
@@ -64,11 +61,10 @@ static bool hex_decode(const char *text, size_t len, uint8_t *dst)
 enum cap_error cap_hash_parse(const char *text, struct cap_hash *ret_hash)
 {
     struct cap_hash hash;
-
     if (text[0] == '0' && (text[1] == 'x' || text[1] == 'X')) {
         text += 2;
     }
-    /* A shorter text stops at its NUL, which is no digit. */
+    /* A shorter text stops at its NUL, which is not a digit. */
     if (!hex_decode(text, CAP_HASH_SIZE, hash.bytes) || text[2 * CAP_HASH_SIZE] != '\0') {
         return CAP_E_INVALID_ARGUMENT;
     }
@@ -161,7 +157,6 @@ enum cap_error cap_buf_append8(struct cap_buf *buf, uint8_t v)
 enum cap_error cap_buf_append32(struct cap_buf *buf, uint32_t v)
 {
     uint8_t bytes[sizeof(v)];
-
     cap_store32(bytes, v);
     return cap_buf_append(buf, bytes, sizeof(bytes));
 }
@@ -169,7 +164,6 @@ enum cap_error cap_buf_append32(struct cap_buf *buf, uint32_t v)
 enum cap_error cap_buf_append64(struct cap_buf *buf, uint64_t v)
 {
     uint8_t bytes[sizeof(v)];
-
     cap_store64(bytes, v);
     return cap_buf_append(buf, bytes, sizeof(bytes));
 }
@@ -186,7 +180,6 @@ void cap_buf_free(struct cap_buf *buf)
 static enum cap_error memory_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
     const struct cap_bytes *bytes = ctx;
-
     if (offset > bytes->len || len > bytes->len - offset) {
         return CAP_E_IO;
     }

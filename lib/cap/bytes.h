@@ -132,20 +132,20 @@ void cap_buf_free(struct cap_buf *buf);
 
 /*
  * A source of bytes read at any offset: memory, a spool file, a body in pieces. `read` fills all of
- * `len` bytes from `offset` or fails with CAP_E_IO (or the source's own error); it is called only
- * inside of the length that whoever hands out the source has stated. Whoever makes a source says
- * which threads may read it; `ctx` outlives every use.
+ * `len` bytes from `offset` or fails with CAP_E_IO (or the source's own error); it is never asked
+ * for bytes past the length that came with the source. The maker of a source says which threads may
+ * read it; `ctx` outlives every use.
  *
- * `next_data`, where there is one, says from which offset on there may be bytes that are not zero,
- * at or after `offset`; anything past the source's length when there are none. A reader that makes
- * nothing of zeros need not read what lies before.
+ * `next_data`, if not NULL, returns the first offset at or after `offset` where bytes may be other
+ * than zero, or anything past the source's length when none are. A reader that skips zeros need not
+ * read what lies before it.
  */
 struct cap_source {
     enum cap_error (*read)(void *ctx, uint64_t offset, void *dst, size_t len);
     void *ctx;
     const uint8_t
         *memory; /* when not NULL, byte i of the source is memory[i]: readers may skip `read` */
-    uint64_t (*next_data)(void *ctx, uint64_t offset); /* NULL: holes are not told */
+    uint64_t (*next_data)(void *ctx, uint64_t offset); /* NULL: holes are unknown */
 };
 
 /* A source over bytes in memory, which the caller keeps alive and unchanged. Any thread may read

@@ -14,8 +14,8 @@
 #include "lib/cap/ssz_writer.h"
 
 #define FIXED_PART    16u           /* size and two offsets, without the selector */
-#define CONTENT_PIECE (256u * 1024) /* raw content is read in pieces of so many bytes */
-#define REFS_PIECE    256u          /* references of a body are read so many at a time */
+#define CONTENT_PIECE (256u * 1024) /* bytes of raw content per read */
+#define REFS_PIECE    256u          /* references of a body per read */
 
 struct cap_data_builder {
     uint64_t size;
@@ -70,7 +70,7 @@ void cap_data_builder_free(struct cap_data_builder *builder)
     free(builder);
 }
 
-/* Whether a body of so many pages and arena bytes fits the format and the bound. */
+/* Whether a body with that many pages and arena bytes fits the format and the bound. */
 static bool body_fits(const struct cap_data_builder *builder, uint64_t pages, uint64_t arena_len)
 {
     uint64_t head_len = FIXED_PART + pages * CAP_PAGE_REF_SIZE;
@@ -96,7 +96,7 @@ static enum cap_error reserve_root(struct cap_data_builder *builder)
     return CAP_OK;
 }
 
-/* The next window, for a page whose root now stands at the end of `roots`. */
+/* Adds the next window, for the page whose root is last in `roots`. */
 static enum cap_error add_window(struct cap_data_builder *builder, uint32_t len,
                                  uint64_t source_offset)
 {
@@ -478,7 +478,7 @@ enum cap_error cap_data_view_decode(struct cap_bytes front, uint64_t body_len,
     return CAP_OK;
 }
 
-/* A body on its way through the builder that must make the very same one. */
+/* A body that is rebuilt: the builder must make the very same bytes. */
 struct rebuild {
     const struct cap_source *source;
     struct cap_data_view view;

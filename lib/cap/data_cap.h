@@ -2,9 +2,8 @@
  * Data caps: a sparse run of pages, its CapHash and its canonical served body (FORMATS.md section
  * 4).
  *
- * A Data cap is built page by page from wherever its content lies. Pages are judged by content: a
- * zero page vanishes, a window is cut after its last non-zero byte, equal pages share one window;
- * so the result depends on the logical content only.
+ * A Data cap is built page by page from any source. Only content counts: a zero page is left out, a
+ * window is cut after its last non-zero byte, equal pages share one window.
  */
 #ifndef LIB_CAP_DATA_CAP_H
 #define LIB_CAP_DATA_CAP_H
@@ -16,7 +15,7 @@
 
 #define CAP_DATA_BODY_FIXED 17u /* selector, size, two offsets */
 
-/* A finished Data cap. Owned by whoever built it; release with cap_data_free. */
+/* A finished Data cap. The caller owns it; release with cap_data_free. */
 struct cap_data {
     struct cap_hash hash;        /* the CapHash */
     uint64_t size;               /* logical bytes, a multiple of the page size, at least one page */
@@ -60,14 +59,14 @@ void cap_data_builder_free(struct cap_data_builder *builder);
 /*
  * The Data cap of a DataDesc that the deblob accepted; `arena` is the source of the arena's bytes.
  * The body's windows are offsets into `arena`. Fails as the source does, or as the builder. A
- * window that is named many times is read and hashed once; meanwhile that takes memory of
- * cap_window_memo_size(desc->page_count).
+ * window that is named many times is read and hashed once; that takes
+ * cap_window_memo_size(desc->page_count) bytes while it works.
  */
 enum cap_error cap_data_from_desc(const struct cap_data_desc *desc, const struct cap_source *arena,
                                   uint64_t max_body_len, struct cap_data *ret_data);
 
-/* The same with a memo of the caller's, which the slots of one Image share: what one of them has
- * read, the others need not. */
+/* The same with the caller's memo, which the slots of one Image share: what one has read, the
+ * others need not. */
 enum cap_error cap_data_from_desc_with(const struct cap_data_desc *desc,
                                        const struct cap_source *arena, uint64_t max_body_len,
                                        struct cap_window_memo *memo, struct cap_data *ret_data);
@@ -100,11 +99,11 @@ enum cap_error cap_data_body_head_len(struct cap_bytes front, uint64_t body_len,
                                       uint64_t *ret_head_len);
 
 /*
- * Decodes the front of a served Data body of `body_len` bytes: strict SSZ, ascending indexes inside
- * of the size, windows inside of the arena and packed tightly: each begins at the end of those
- * before it or lies inside of them. `front` holds at least the bytes before the arena. What takes
- * the arena's bytes to see (content, and so sharing and trimming) cap_data_from_body decides; reads
- * through a view are safe in any case. CAP_E_BODY_NOT_CANONICAL.
+ * Decodes the front of a served Data body of `body_len` bytes: strict SSZ, ascending indexes within
+ * the size, windows within the arena and packed tightly: each begins where those before it end, or
+ * lies within them. `front` holds at least the bytes before the arena. What depends on the arena's
+ * bytes (content, hence sharing and trimming) is for cap_data_from_body to check; reads through a
+ * view are safe either way. CAP_E_BODY_NOT_CANONICAL.
  */
 enum cap_error cap_data_view_decode(struct cap_bytes front, uint64_t body_len,
                                     struct cap_data_view *ret_view);
@@ -120,8 +119,8 @@ enum cap_error cap_data_from_body(const struct cap_source *source, uint64_t body
                                   struct cap_data *ret_data);
 
 /*
- * Copies logical bytes [offset, offset + len), inside of view->size, out of a body in memory; what
- * no page names is zero. O(log pages + len).
+ * Copies logical bytes [offset, offset + len), which lie within view->size, from a body in memory;
+ * bytes of absent pages are zero. O(log pages + len).
  */
 void cap_data_read(const struct cap_data_view *view, struct cap_bytes body, uint64_t offset,
                    void *dst, size_t len);

@@ -20,7 +20,6 @@ static struct key_text key_text(struct cap_bytes key)
 {
     struct key_text ret = {"0x"};
     size_t shown = key.len < KEY_BYTES_SHOWN ? key.len : KEY_BYTES_SHOWN;
-
     if (key.len == 0) {
         return (struct key_text){"(empty key)"};
     }
@@ -35,7 +34,6 @@ __attribute__((format(printf, 3, 4))) static enum cap_error
 refuse(struct cap_refusal *reterr, enum cap_error error, const char *format, ...)
 {
     va_list args;
-
     if (reterr == NULL) {
         return error;
     }
@@ -51,7 +49,7 @@ static enum cap_error check_code(const struct cap_wire_image *image, struct cap_
 {
     if (image->code_len > CAP_MAX_CODE_SIZE) {
         return refuse(reterr, CAP_E_CODE_TOO_LARGE,
-                      "the code is %" PRIu32 " bytes long; at most %" PRIu64 " are allowed",
+                      "the code is %" PRIu32 " bytes long; the limit is %" PRIu64,
                       image->code_len, (uint64_t)CAP_MAX_CODE_SIZE);
     }
     if ((uint64_t)image->code_off + image->code_len > image->arena_len) {
@@ -68,7 +66,6 @@ static enum cap_error refuse_page(struct cap_refusal *reterr, enum cap_error err
                                   const struct cap_wire_slot *slot, size_t index, const char *what)
 {
     struct cap_page_ref ref = cap_page_ref_at(slot->desc.pages, index);
-
     return refuse(reterr, error,
                   "%s slot %s, page reference %zu (page %" PRIu32 " at %" PRIu32 " + %" PRIu32
                   " of the arena): %s",
@@ -83,21 +80,19 @@ static enum cap_error check_page(const struct cap_wire_image *image,
 {
     struct cap_page_ref ref = cap_page_ref_at(slot->desc.pages, index);
     char what[96];
-
     if (ref.len == 0 || ref.len > CAP_PAGE_SIZE) {
-        return refuse_page(reterr, CAP_E_DATA_BAD_LEN, slot, index,
-                           "a window holds 1 to 4096 bytes");
+        return refuse_page(reterr, CAP_E_DATA_BAD_LEN, slot, index, "a window has 1 to 4096 bytes");
     }
     if ((uint64_t)ref.arena_off + ref.len > image->arena_len) {
         (void)snprintf(what, sizeof(what), "the arena is %" PRIu64 " bytes long", image->arena_len);
         return refuse_page(reterr, CAP_E_DATA_OUT_OF_RANGE, slot, index, what);
     }
     if (ref.page_index >= slot->desc.size / CAP_PAGE_SIZE) {
-        (void)snprintf(what, sizeof(what), "the slot is %" PRIu64 " bytes large", slot->desc.size);
+        (void)snprintf(what, sizeof(what), "the slot has %" PRIu64 " bytes", slot->desc.size);
         return refuse_page(reterr, CAP_E_DATA_PAGE_INDEX_OUT_OF_RANGE, slot, index, what);
     }
     if (ref.page_index < past) {
-        (void)snprintf(what, sizeof(what), "it follows page %" PRIu64 "; pages ascend strictly",
+        (void)snprintf(what, sizeof(what), "it follows page %" PRIu64 "; pages must ascend",
                        past - 1);
         return refuse_page(reterr, CAP_E_DATA_NOT_CANONICAL, slot, index, what);
     }
@@ -109,16 +104,14 @@ static enum cap_error check_data(const struct cap_wire_image *image,
                                  const struct cap_wire_slot *slot, struct cap_refusal *reterr)
 {
     uint64_t past = 0;
-
     if (slot->desc.size % CAP_PAGE_SIZE != 0) {
         return refuse(reterr, CAP_E_DATA_SIZE_NOT_PAGE_MULTIPLE,
-                      "%s slot %s: its size %" PRIu64 " is no multiple of %u",
+                      "%s slot %s: size %" PRIu64 " is not a multiple of %u",
                       cap_table_name(slot->table), key_text(slot->key).text, slot->desc.size,
                       CAP_PAGE_SIZE);
     }
     for (size_t i = 0; i < slot->desc.page_count; i++) {
         enum cap_error error = check_page(image, slot, i, past, reterr);
-
         if (error != CAP_OK) {
             return error;
         }
@@ -132,7 +125,6 @@ static enum cap_error check_slots(const struct cap_wire_image *image, struct cap
     for (size_t i = 0; i < cap_wire_slot_count(image); i++) {
         struct cap_wire_slot slot;
         enum cap_error error = CAP_OK;
-
         cap_wire_slot_at(image, i, &slot);
         if (slot.kind == CAP_KIND_DATA) {
             error = check_data(image, &slot, reterr);
@@ -150,7 +142,6 @@ static enum cap_error check_endpoints(const struct cap_wire_image *image,
 {
     for (size_t i = 0; i < image->endpoints.count; i++) {
         struct cap_wire_endpoint endpoint;
-
         cap_wire_endpoint_at(image, i, &endpoint);
         if (endpoint.register_count == 0) {
             continue;
@@ -170,7 +161,6 @@ static enum cap_error check_mappings(const struct cap_wire_image *image, struct 
 {
     for (size_t i = 0; i < image->mappings.count; i++) {
         struct cap_mapping mapping;
-
         cap_mapping_at(&image->mappings, i, &mapping);
         if (mapping.source.count == 0) {
             return refuse(reterr, CAP_E_SOURCE_PATH_EMPTY,
@@ -180,7 +170,7 @@ static enum cap_error check_mappings(const struct cap_wire_image *image, struct 
         if (mapping.source.count > CAP_MAX_SOURCE_DEPTH) {
             return refuse(reterr, CAP_E_SOURCE_PATH_TOO_DEEP,
                           "memory mapping %zu, at 0x%" PRIx64
-                          ", has a source path of %zu steps; at most %u are allowed",
+                          ", has a source path of %zu steps; the limit is %u",
                           i, mapping.start, mapping.source.count, CAP_MAX_SOURCE_DEPTH);
         }
     }
@@ -199,7 +189,6 @@ static enum cap_error check(const struct cap_wire_image *image, struct cap_refus
 
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         enum cap_error error = parts[i](image, reterr);
-
         if (error != CAP_OK) {
             return error;
         }
@@ -212,7 +201,6 @@ enum cap_error cap_deblob(struct cap_bytes head, uint64_t total_len,
 {
     struct cap_wire_image image;
     struct cap_ssz_fault fault;
-
     if (cap_wire_image_decode_why(head, total_len, &image, &fault) != CAP_OK) {
         return refuse(reterr, CAP_E_SSZ, "%s", fault.text);
     }

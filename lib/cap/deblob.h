@@ -1,8 +1,8 @@
 /*
- * The deblob: admission's judgement of a wire Image (FORMATS.md section 5).
+ * The deblob: whether a wire Image is admitted (FORMATS.md section 5).
  *
- * Structure is judged eagerly and completely, the code's meaning never. Rules 0 to 10 are decided
- * here from the head and the total length; rule 11, resolving slots, by whoever holds a store.
+ * All of the structure is judged, and nothing of what the code means. Rules 0 to 10 are decided
+ * here, from the head and the total length; rule 11, resolving slots, takes a store.
  */
 #ifndef LIB_CAP_DEBLOB_H
 #define LIB_CAP_DEBLOB_H

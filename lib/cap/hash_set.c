@@ -1,9 +1,9 @@
 /*
  * Linear probing at a load of at most one half.
  *
- * The hashes may have been chosen by somebody who wants them all in one slot, and not only in their
- * first bits: a cap names any 32 bytes. So the slot is a multilinear hash of all their words (the
- * upper half of the sum of word times key), for which two inputs collide for almost no keys.
+ * An attacker may choose the hashes, every bit of them, so that all go to one slot: a cap can name
+ * any 32 bytes. So the slot is a multilinear hash of all eight words (the upper half of the sum of
+ * word times key), under which two inputs collide for very few keys.
  */
 #include "lib/cap/hash_set.h"
 

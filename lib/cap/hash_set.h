@@ -1,11 +1,11 @@
 /*
- * A set of 32-byte hashes that tells each one's place: open addressing from hashes to ordinals.
+ * A set of 32-byte hashes, each with its ordinal, by open addressing.
  *
- * The hashes themselves stay with the user, in an array that every call is handed and that may
- * move between calls; the set holds only ordinals into it, 8 to 16 bytes per hash, and grows with
- * what is inserted. The work for one hash is O(1) expected, whoever chose the hashes: where a hash
- * goes depends on keys that come from the table's own address. They move entries about, never what
- * a search finds. Pure; a set belongs to one thread at a time.
+ * The hashes themselves stay with the user, in an array that is passed to every call and may move
+ * between calls; the set holds only ordinals into it, 8 to 16 bytes per hash, and grows as they are
+ * inserted. A call takes O(1) expected time even when an attacker chose the hashes: the slot of a
+ * hash depends on keys derived from the table's own address. These decide where entries lie, never
+ * what a search finds. Pure; a set belongs to one thread at a time.
  */
 #ifndef LIB_CAP_HASH_SET_H
 #define LIB_CAP_HASH_SET_H

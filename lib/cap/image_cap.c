@@ -17,7 +17,7 @@
 #define ENDPOINT_FIXED (8u + 8u + CAP_SSZ_OFFSET_SIZE + 1u + REGS_SIZE)
 #define SLOT_FIXED     (CAP_SSZ_OFFSET_SIZE + CAP_HASH_SIZE)
 #define STACK_REGISTER 1u
-#define CODE_PIECE     (256u * 1024) /* code is hashed in pieces of so many bytes */
+#define CODE_PIECE     (256u * 1024) /* bytes of code per read */
 
 _Static_assert(ENDPOINT_FIXED == 125, "the fixed part of a CapEndpoint");
 
@@ -261,7 +261,7 @@ static enum cap_error hash_code(const struct cap_source *source, uint64_t code_o
     return error;
 }
 
-/* A view of the tail just written, whose lists stand in memory; it has no code. */
+/* A view of the tail just written; it has no code. */
 static enum cap_error view_tail(const struct cap_wire_image *wire, const struct cap_writer *tail,
                                 const size_t at[FIELD_COUNT], struct cap_image_view *ret_view)
 {

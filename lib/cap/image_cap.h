@@ -8,15 +8,15 @@
 #include "lib/cap/wire_image.h"
 
 /*
- * A finished Image cap. Owned by its maker; release with cap_image_free.
+ * A finished Image cap. The caller owns it; release with cap_image_free.
  *
  * `code_roots` are the leaves of the tree of pages over the code: for each page of CAP_PAGE_SIZE
  * bytes begun, in order, the root of its 128 chunks as a subtree of depth 7, the last page padded
  * with zeros. A page of zeros has cap_zero_node(CAP_BLOCK_DEPTH) here, unlike in a Data cap. Twenty
  * levels above them, with cap_zero_node(CAP_BLOCK_DEPTH) for what is past the end, is the root of
  * the code before its length is mixed in: cap_tree_root of a cap_tree of height CAP_BLOCK_DEPTH
- * and depth 20. The array is malloc'ed and belongs to the cap: it goes with cap_image_free, unless
- * the pointer is taken (and set to NULL); then the taker frees it. NULL when there is no code.
+ * and depth 20. The array belongs to the cap: cap_image_free frees it, unless the pointer was taken
+ * and set to NULL; then the taker frees it with free(). NULL when there is no code.
  */
 struct cap_image {
     struct cap_hash hash; /* the CapHash */
@@ -74,10 +74,9 @@ struct cap_image_view {
 enum cap_error cap_image_view_decode(struct cap_bytes body, struct cap_image_view *ret_view);
 
 /*
- * Rebuilds an Image cap from a whole served body in memory and so verifies it: decoded strictly,
- * its CapHash and code_roots computed in one pass. ret_image->body is one window over `body`, as
- * if that were the source. The caller compares ret_image->hash. CAP_E_BODY_NOT_CANONICAL,
- * CAP_E_NO_MEMORY.
+ * Rebuilds an Image cap from a whole served body in memory: decodes it strictly and computes its
+ * CapHash and code_roots in one pass. ret_image->body is one window over `body` as its source. The
+ * caller compares ret_image->hash. CAP_E_BODY_NOT_CANONICAL, CAP_E_NO_MEMORY.
  */
 enum cap_error cap_image_from_body(struct cap_bytes body, struct cap_image *ret_image);
 
@@ -104,7 +103,7 @@ bool cap_image_code_mapping(const struct cap_image_view *view, uint64_t *ret_add
 /*
  * Whether memory that is mapped at `address` is read-only: any mapping that starts there, addresses
  * taken modulo 2^32, has a pinned slot as the first step of its path. CAP_E_NOT_FOUND when none
- * starts there, which the source answers with "no". O(mappings × log slots).
+ * starts there, for which the answer is no, too. O(mappings × log slots).
  */
 enum cap_error cap_image_mapping_read_only(const struct cap_image_view *view, uint64_t address,
                                            bool *ret_read_only);

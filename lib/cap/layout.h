@@ -1,8 +1,8 @@
 /*
- * An Image cap for a person and for a runtime's author: where its mappings lie and what is behind
- * each (FORMATS.md section 5), and its body without the code, which is most of it.
+ * An Image cap laid out: where its mappings lie, what is behind each (FORMATS.md section 5), and
+ * its body without the code, which is most of it.
  *
- * Everything is pure. A layout borrows the view and belongs to one thread at a time.
+ * Everything is pure. A layout belongs to one thread at a time.
  */
 #ifndef LIB_CAP_LAYOUT_H
 #define LIB_CAP_LAYOUT_H
@@ -15,14 +15,13 @@
  * Cuts the code out of a served Image body of `body_len` bytes, of which `front` is the first
  * CAP_IMAGE_FRONT: changes them so that they and the bytes after the code (from CAP_IMAGE_FRONT +
  * *ret_code_len on) are the body of the same Image without code. CAP_E_BODY_NOT_CANONICAL when the
- * offsets cannot be those of an Image; then `front` is spoilt. Whether the rest is an Image's
- * decides cap_image_view_decode.
+ * offsets cannot be those of an Image; then the content of `front` is undefined. Whether the rest
+ * is that of an Image is for cap_image_view_decode to check.
  */
 enum cap_error cap_image_cut_code(uint8_t front[CAP_IMAGE_FRONT], uint64_t body_len,
                                   uint64_t *ret_code_len);
 
-/* A slot of either table, found by its key; a pinned one comes before an initial one. False when
- * there is none. */
+/* Finds a slot of either table by its key, pinned before initial. False when there is none. */
 bool cap_image_find_slot(const struct cap_image_view *view, struct cap_bytes key,
                          enum cap_table *ret_table, struct cap_slot *ret_slot);
 

@@ -162,7 +162,6 @@ static bool find_slot(const struct lint *lint, struct cap_bytes key, enum cap_ta
 static enum cap_error lint_ranges(const struct lint *lint)
 {
     const struct cap_ssz_list *mappings = lint->mappings;
-
     for (size_t i = 0; i < mappings->count; i++) {
         struct cap_mapping mapping;
         cap_mapping_at(mappings, i, &mapping);
@@ -184,7 +183,6 @@ static void sweep(const struct lint *lint, const struct span *spans, size_t coun
 
     for (size_t i = 0; i < count; i++) {
         const struct span *span = &spans[i];
-
         if (furthest != NULL && span->first <= furthest->last) {
             warn(lint, (struct cap_warning){.reason = CAP_WARN_MAPPINGS_OVERLAP,
                                             .has_index = true,

@@ -48,8 +48,8 @@ const char *cap_warning_text(enum cap_warning_reason reason);
 typedef void cap_lint_report_cb(void *ctx, const struct cap_warning *warning);
 
 /*
- * Says how large the Data cap of that hash is: *ret_known false when that is not known, or it is
- * not a Data cap. An error ends the lint, which returns it.
+ * Looks up the size of the Data cap with that hash; *ret_known is false when it is unknown or the
+ * cap is not a Data cap. An error ends the lint, which returns it.
  */
 typedef enum cap_error cap_lint_size_cb(void *ctx, const struct cap_hash *hash, bool *ret_known,
                                         uint64_t *ret_size);
@@ -63,7 +63,7 @@ typedef enum cap_error cap_lint_size_cb(void *ctx, const struct cap_hash *hash, 
 enum cap_error cap_lint(const struct cap_wire_image *image, cap_lint_report_cb *report, void *ctx);
 
 /*
- * The same of an Image cap, as far as a cap still shows it: never ARENA_UNUSED. `code_len` is the
+ * The same for an Image cap, except ARENA_UNUSED: a cap has no arena. `code_len` is the
  * length of the code, which need not be in the view. `size_of` is called at most once per mapping.
  * Both callbacks are handed `ctx`.
  */

@@ -224,7 +224,6 @@ const struct cap_hash *cap_zero_node(unsigned depth)
 void cap_hash_pair(const struct cap_hash *left, const struct cap_hash *right, struct cap_hash *ret)
 {
     uint8_t pair[PAIR_SIZE];
-
     memcpy(pair, left->bytes, CAP_CHUNK_SIZE);
     memcpy(pair + CAP_CHUNK_SIZE, right->bytes, CAP_CHUNK_SIZE);
     cap_sha256_pairs(ret->bytes, pair, 1);
@@ -233,14 +232,12 @@ void cap_hash_pair(const struct cap_hash *left, const struct cap_hash *right, st
 void cap_mix_in(const struct cap_hash *root, uint64_t value, struct cap_hash *ret)
 {
     struct cap_hash chunk = cap_chunk64(value);
-
     cap_hash_pair(root, &chunk, ret);
 }
 
 unsigned cap_depth_of(uint64_t count)
 {
     unsigned depth = 0;
-
     while (depth < CAP_MAX_DEPTH && (count > 0 ? count - 1 : 0) >> depth != 0) {
         depth++;
     }
@@ -259,7 +256,6 @@ static void push(struct cap_tree *tree, unsigned level, const struct cap_hash *r
 {
     struct cap_hash node = *root;
     unsigned at = level;
-
     /* `next` is below 2^64 - 1, so a clear bit ends the carry. */
     while ((tree->next >> at & 1) != 0) {
         cap_hash_pair(&tree->pending[at], &node, &node);
@@ -275,7 +271,6 @@ static void skip_to(struct cap_tree *tree, uint64_t index)
     while (tree->next < index) {
         uint64_t gap = index - tree->next;
         unsigned level = 0;
-
         while (level + 1 < CAP_MAX_DEPTH && (tree->next >> level & 1) == 0 &&
                gap >> (level + 1) != 0) {
             level++;
@@ -298,7 +293,6 @@ void cap_tree_root(const struct cap_tree *tree, unsigned depth, struct cap_hash 
     for (unsigned level = 0; level < depth; level++) {
         bool left = (tree->next >> level & 1) != 0;
         const struct cap_hash *zero = cap_zero_node(level + tree->height);
-
         if (left) {
             cap_hash_pair(&tree->pending[level], any ? &node : zero, &node);
         } else if (any) {
@@ -336,7 +330,6 @@ static void block_root(const uint8_t *data, size_t len, struct cap_hash *ret_roo
     uint8_t nodes[CAP_BLOCK_SIZE / 2];
     size_t count = len / PAIR_SIZE;
     size_t tail = len % PAIR_SIZE;
-
     if (len == 0) {
         *ret_root = *cap_zero_node(CAP_BLOCK_DEPTH);
         return;
@@ -344,7 +337,6 @@ static void block_root(const uint8_t *data, size_t len, struct cap_hash *ret_roo
     cap_sha256_pairs(nodes, data, count);
     if (tail > 0) {
         uint8_t pair[PAIR_SIZE] = {0};
-
         memcpy(pair, data + count * PAIR_SIZE, tail);
         cap_sha256_pairs(nodes + count * CAP_CHUNK_SIZE, pair, 1);
         count++;
@@ -378,7 +370,6 @@ void cap_byte_tree_update(struct cap_byte_tree *tree, const uint8_t *data, size_
     if (tree->filled > 0) {
         size_t room = CAP_BLOCK_SIZE - tree->filled;
         size_t part = len < room ? len : room;
-
         if (part > 0) {
             memcpy(tree->block + tree->filled, data, part);
         }
@@ -404,7 +395,6 @@ void cap_byte_tree_list_root(const struct cap_byte_tree *tree, struct cap_hash *
 {
     struct cap_tree blocks = tree->blocks;
     struct cap_hash root;
-
     if (tree->filled > 0) {
         add_block(tree, &blocks, tree->block, tree->filled);
     }
@@ -416,11 +406,9 @@ void cap_byte_list_root(struct cap_bytes bytes, struct cap_hash *ret_root)
 {
     struct cap_tree blocks;
     struct cap_hash root;
-
     cap_tree_init(&blocks, CAP_BLOCK_DEPTH);
     for (size_t at = 0; at < bytes.len; at += CAP_BLOCK_SIZE) {
         size_t left = bytes.len - at;
-
         block_root(bytes.data + at, left < CAP_BLOCK_SIZE ? left : CAP_BLOCK_SIZE, &root);
         cap_tree_add(&blocks, blocks.next, &root);
     }
@@ -432,7 +420,6 @@ void cap_merkleize_few(const struct cap_hash *chunks, size_t count, unsigned dep
                        struct cap_hash *ret_root)
 {
     struct cap_tree tree;
-
     cap_tree_init(&tree, 0);
     for (size_t i = 0; i < count; i++) {
         cap_tree_add(&tree, i, &chunks[i]);
@@ -444,7 +431,6 @@ void cap_merkleize_few(const struct cap_hash *chunks, size_t count, unsigned dep
 static size_t trimmed(const uint8_t *data, size_t len)
 {
     static const uint8_t zeros[64];
-
     while (len >= sizeof(zeros) && memcmp(data + len - sizeof(zeros), zeros, sizeof(zeros)) == 0) {
         len -= sizeof(zeros);
     }
@@ -457,7 +443,6 @@ static size_t trimmed(const uint8_t *data, size_t len)
 size_t cap_page_root(const uint8_t *data, size_t len, struct cap_hash *ret_root)
 {
     size_t used = trimmed(data, len);
-
     if (used == 0) {
         *ret_root = *cap_zero_node(0);
     } else {

@@ -5,8 +5,8 @@
  *   - cap_tree: nodes at ascending indexes, gaps are zero subtrees (page roots of a Data cap, the
  *     elements of a list);
  *   - cap_byte_tree: a byte string from first to last (an arena, code, a key), hashed in blocks so
- * that the kernel gets long runs of pairs. Every function is pure and may be called on any thread;
- * an accumulator belongs to one at a time.
+ *     that the SHA-256 kernel gets long runs of pairs.
+ * Every function is pure and may be called on any thread; an accumulator belongs to one at a time.
  */
 #ifndef LIB_CAP_MERKLE_H
 #define LIB_CAP_MERKLE_H
@@ -20,7 +20,7 @@
 #define CAP_BLOCK_SIZE      4096u
 #define CAP_BLOCK_DEPTH     7u /* 128 chunks */
 
-/* Root of a subtree of 2^depth zero chunks; depth <= CAP_MAX_DEPTH. Static, computed beforehand. */
+/* Root of a subtree of 2^depth zero chunks; depth <= CAP_MAX_DEPTH. Static, from a table. */
 const struct cap_hash *cap_zero_node(unsigned depth);
 
 /* H(left, right). `ret` may be one of them. */
@@ -66,9 +66,9 @@ struct cap_byte_tree {
 };
 
 /*
- * The empty byte string. Whoever wants the roots of its blocks, too, sets tree->ret_block_roots
- * next: an array of its own with room for one root per CAP_BLOCK_SIZE bytes begun. Roots of whole
- * blocks are written as these fill, that of an incomplete last one by cap_byte_tree_list_root.
+ * The empty byte string. To get the roots of its blocks as well, set tree->ret_block_roots next, to
+ * an array with room for one root per CAP_BLOCK_SIZE bytes begun. Roots of whole blocks are written
+ * as these fill, that of an incomplete last one by cap_byte_tree_list_root.
  */
 void cap_byte_tree_init(struct cap_byte_tree *tree);
 /* Appends `len` bytes; in all at most 2^32. */
@@ -78,7 +78,7 @@ void cap_byte_tree_update(struct cap_byte_tree *tree, const uint8_t *data, size_
  */
 void cap_byte_tree_list_root(const struct cap_byte_tree *tree, struct cap_hash *ret_root);
 
-/* Root of List[byte, 2^32] of bytes in memory: a Key, code that is at hand. */
+/* Root of List[byte, 2^32] of bytes in memory, such as a Key. */
 void cap_byte_list_root(struct cap_bytes bytes, struct cap_hash *ret_root);
 
 /* merkleize(chunks, 2^depth) of at most 16 chunks in memory; depth <= 4: containers and small
@@ -88,8 +88,8 @@ void cap_merkleize_few(const struct cap_hash *chunks, size_t count, unsigned dep
 
 /*
  * Root of a page as Vector[byte, 4096], zero-padded from `len` <= CAP_PAGE_SIZE bytes; the zero
- * chunk when every byte is zero, as it stands in a Data cap (FORMATS.md section 4). Returns the
- * length after trailing zeros are cut, so 0 for a zero page.
+ * chunk when every byte is zero, as in a Data cap (FORMATS.md section 4). Returns the length after
+ * trailing zeros are cut, so 0 for a zero page.
  */
 size_t cap_page_root(const uint8_t *data, size_t len, struct cap_hash *ret_root);
 

@@ -345,7 +345,7 @@ static enum cap_error sort_all(struct cap_pack *pack)
 
 /* --- The arena -------------------------------------------------------------------------------- */
 
-/* A pack on its way to a wire Image. */
+/* A pack while cap_pack_finish turns it into a wire Image. */
 struct packing {
     const struct cap_pack *pack;
     const struct cap_source *source;

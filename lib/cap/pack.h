@@ -10,7 +10,7 @@
 #include "lib/cap/body.h"
 #include "lib/cap/wire_image.h"
 
-/* Opaque; belongs to one thread at a time. Everything handed in is copied, but for sources. */
+/* Opaque; belongs to one thread at a time. Everything passed in is copied, except sources. */
 struct cap_pack;
 
 /* An empty description: no code, no tables. CAP_E_NO_MEMORY. */
@@ -38,7 +38,7 @@ enum cap_error cap_pack_mapping(struct cap_pack *pack, uint64_t start, uint64_t 
                                 const struct cap_bytes *path, size_t steps);
 
 /*
- * A Data slot begun with its wanted size; content is added to it with cap_pack_content. The final
+ * Begins a Data slot with its least size; content is added to it with cap_pack_content. The final
  * size is the larger of `size` and the content's end, rounded up to a page, at least one page.
  * CAP_E_INVALID_ARGUMENT for a size that cannot be rounded, CAP_E_NO_MEMORY.
  */
@@ -46,10 +46,10 @@ enum cap_error cap_pack_data(struct cap_pack *pack, enum cap_table table, struct
                              uint64_t size);
 
 /*
- * Content for the Data slot begun last: `len` bytes of the source at `offset` stand at logical
- * address `at`. Pieces are added in ascending order, do not overlap and end where a size can:
- * otherwise, or with no Data slot begun, CAP_E_INVALID_ARGUMENT. CAP_E_NO_MEMORY. An empty piece is
- * no content.
+ * Content for the Data slot begun last: `len` bytes of the source at `offset` belong at logical
+ * address `at`. Pieces are added in ascending order, do not overlap, and do not end past the
+ * largest size: otherwise, or with no Data slot begun, CAP_E_INVALID_ARGUMENT. CAP_E_NO_MEMORY. An
+ * empty piece does nothing.
  */
 enum cap_error cap_pack_content(struct cap_pack *pack, uint64_t at, uint64_t offset, uint64_t len);
 
@@ -66,10 +66,9 @@ enum cap_error cap_pack_quota_slot(struct cap_pack *pack, struct cap_bytes key);
 /*
  * Packs. The result reads as a cap_body over `source`. CAP_E_SSZ for a repeated key or register,
  * CAP_E_BODY_TOO_LARGE for what 32-bit offsets and page indexes cannot hold, CAP_E_NO_MEMORY, or as
- * the source fails. What it returns decodes; whether the deblob accepts it (code size, register
- * indexes, paths) is the deblob's to say. A page that is not one run of the source is copied. The
- * cost follows the content that was added, never a slot's size. The pack can only be freed
- * afterwards.
+ * the source fails. The result decodes; the deblob may still refuse it (code size, register
+ * indexes, paths). A page that is not one run of the source is copied. Cost: O(content that was
+ * added), whatever the slots' sizes. The pack can only be freed afterwards.
  */
 enum cap_error cap_pack_finish(struct cap_pack *pack, const struct cap_source *source,
                                struct cap_body *ret_wire);

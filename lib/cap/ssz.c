@@ -4,7 +4,6 @@
 static uint64_t fixed_part(const size_t *sizes, size_t count, size_t *ret_variable)
 {
     uint64_t fixed = 0;
-
     *ret_variable = 0;
     for (size_t i = 0; i < count; i++) {
         fixed += sizes[i] == CAP_SSZ_VARIABLE ? CAP_SSZ_OFFSET_SIZE : sizes[i];
@@ -13,13 +12,12 @@ static uint64_t fixed_part(const size_t *sizes, size_t count, size_t *ret_variab
     return fixed;
 }
 
-/* Offsets begin at `fixed`, do not decrease, and stay inside of `in`; `fixed` <= in.len. */
+/* Offsets begin at `fixed`, do not decrease, and stay within `in`; `fixed` <= in.len. */
 static bool offsets_good(struct cap_bytes in, const size_t *sizes, size_t count, uint64_t fixed)
 {
     uint64_t last = fixed;
     bool first = true;
     size_t at = 0;
-
     for (size_t i = 0; i < count; i++) {
         if (sizes[i] != CAP_SSZ_VARIABLE) {
             at += sizes[i];
@@ -41,7 +39,6 @@ enum cap_error cap_ssz_container(struct cap_bytes in, uint64_t total, const size
 {
     size_t variable;
     uint64_t fixed = fixed_part(sizes, count, &variable);
-
     if (in.len > total || fixed > in.len || (variable == 0 && fixed != total)) {
         return CAP_E_SSZ;
     }
@@ -100,7 +97,6 @@ struct cap_bytes cap_ssz_list_at(const struct cap_ssz_list *list, size_t index)
     const uint8_t *entry = list->bytes.data + index * CAP_SSZ_OFFSET_SIZE;
     size_t from = cap_load32(entry);
     size_t to = index + 1 < list->count ? cap_load32(entry + CAP_SSZ_OFFSET_SIZE) : list->bytes.len;
-
     return cap_bytes_slice(list->bytes, from, to - from);
 }
 

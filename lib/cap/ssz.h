@@ -20,13 +20,13 @@
  * ret_fields gets one span per field. Checks the first offset, that offsets do not decrease or
  * leave `in`, and that a container without variable fields has no bytes left over. `total` is the
  * length of the whole encoding, of which `in` may be only the front: the last variable field's span
- * is then cut to what is in `in`, and the caller takes its true length from `total`. Pass in.len
+ * is then cut to what is in `in`, and the caller derives its true length from `total`. Pass in.len
  * when all of it is there.
  */
 enum cap_error cap_ssz_container(struct cap_bytes in, uint64_t total, const size_t *sizes,
                                  size_t count, struct cap_bytes *ret_fields);
 
-/* Whether a list may have so many elements, or a byte string so many bytes. */
+/* Whether a list may have that many elements, or a byte string that many bytes. */
 static inline bool cap_ssz_within_limit(uint64_t count)
 {
     return count <= CAP_LIST_LIMIT;
@@ -39,8 +39,9 @@ struct cap_ssz_list {
 };
 
 /*
- * Checks the offset table of a list of variable-size elements: the first offset a non-zero multiple
- * of 4 inside of the bytes, offsets not decreasing, none past the end. No bytes are an empty list.
+ * Checks the offset table of a list of variable-size elements: the first offset is a non-zero
+ * multiple of 4 within the bytes, offsets do not decrease, none is past the end. No bytes make an
+ * empty list.
  */
 enum cap_error cap_ssz_list(struct cap_bytes in, struct cap_ssz_list *ret_list);
 

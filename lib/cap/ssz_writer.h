@@ -1,6 +1,6 @@
 /*
  * An SSZ writer whose first failure sticks; what follows does nothing. So an encoder is a straight
- * line of fields, and asks once, at its end, whether all went well.
+ * line of fields with one check at its end.
  *
  * A container is written piece by piece: its fixed part with zeros for offsets, then each variable
  * field in order, begun with cap_writer_begin, which sets its offset. So are the elements of a
@@ -17,7 +17,7 @@
 
 #include "lib/cap/bytes.h"
 
-/* Zero-initialised it is empty. Whoever made it frees `buf` with cap_buf_free. */
+/* Zero-initialised it is empty. Its maker frees `buf` with cap_buf_free. */
 struct cap_writer {
     struct cap_buf buf;
     enum cap_error error; /* CAP_OK, CAP_E_NO_MEMORY or CAP_E_BODY_TOO_LARGE */

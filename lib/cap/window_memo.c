@@ -1,6 +1,7 @@
 /*
- * A set-associative cache: a window goes to one of the WAYS places of its set. Which set depends on
- * the memo's own address, so that nobody can choose windows that drive each other out.
+ * A set-associative cache: a window goes to one of the WAYS places of its set. Which set that is
+ * depends on the memo's own address, so that an attacker cannot choose windows that evict each
+ * other.
  */
 #include "lib/cap/window_memo.h"
 
@@ -21,7 +22,7 @@ struct cap_window_memo {
     struct place places[];
 };
 
-_Static_assert(sizeof(struct place) == 44, "cap_window_memo_size says some 48 bytes each");
+_Static_assert(sizeof(struct place) == 44, "cap_window_memo_size says about 48 bytes each");
 
 static size_t sets_for(uint64_t refs)
 {

@@ -1,6 +1,6 @@
 /*
- * What the windows of an arena hold, so that a window which is named many times is read and hashed
- * once: 12 bytes of page reference would else buy 4 KiB of hashing, again and again.
+ * What the windows of an arena hold, so that a window named many times is read and hashed once:
+ * otherwise 12 bytes of page reference buy 4 KiB of hashing, again and again.
  *
  * A memo is a cache of bounded size, not a record of everything: it may forget. It belongs to one
  * arena, whose bytes do not change, and to one thread at a time.
@@ -19,11 +19,11 @@ struct cap_window {
     uint32_t used;        /* bytes up to the last one that is not zero */
 };
 
-/* Heap bytes of a memo for `refs` page references: some 48 each, and at most 3 MiB in all. */
+/* Heap bytes of a memo for `refs` page references: about 48 each, and at most 3 MiB in all. */
 size_t cap_window_memo_size(uint64_t refs);
 
-/* A memo for about `refs` page references, which are there. CAP_E_NO_MEMORY. Release with
- * cap_window_memo_free. */
+/* A memo for about `refs` page references (real ones: memory is taken for them). CAP_E_NO_MEMORY.
+ * Release with cap_window_memo_free. */
 enum cap_error cap_window_memo_new(uint64_t refs, struct cap_window_memo **ret_memo);
 
 /* NULL is fine. */

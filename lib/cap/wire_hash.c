@@ -9,7 +9,6 @@
 static void list_root(const struct cap_tree *elements, uint64_t count, struct cap_hash *ret_root)
 {
     struct cap_hash root;
-
     cap_tree_root(elements, CAP_LIST_DEPTH, &root);
     cap_mix_in(&root, count, ret_root);
 }
@@ -17,11 +16,9 @@ static void list_root(const struct cap_tree *elements, uint64_t count, struct ca
 void cap_key_list_root(const struct cap_ssz_list *keys, struct cap_hash *ret_root)
 {
     struct cap_tree tree;
-
     cap_tree_init(&tree, 0);
     for (size_t i = 0; i < keys->count; i++) {
         struct cap_hash root;
-
         cap_byte_list_root(cap_ssz_list_at(keys, i), &root);
         cap_tree_add(&tree, i, &root);
     }
@@ -31,7 +28,6 @@ void cap_key_list_root(const struct cap_ssz_list *keys, struct cap_hash *ret_roo
 void cap_option_key_root(bool present, struct cap_bytes key, struct cap_hash *ret_root)
 {
     struct cap_hash root = *cap_zero_node(0);
-
     if (present) {
         cap_byte_list_root(key, &root);
     }
@@ -41,13 +37,11 @@ void cap_option_key_root(bool present, struct cap_bytes key, struct cap_hash *re
 void cap_mapping_list_root(const struct cap_ssz_list *mappings, struct cap_hash *ret_root)
 {
     struct cap_tree tree;
-
     cap_tree_init(&tree, 0);
     for (size_t i = 0; i < mappings->count; i++) {
         struct cap_mapping mapping;
         struct cap_hash fields[3];
         struct cap_hash root;
-
         cap_mapping_at(mappings, i, &mapping);
         fields[0] = cap_chunk64(mapping.start);
         fields[1] = cap_chunk64(mapping.size);
@@ -63,7 +57,6 @@ static void entry_root(struct cap_bytes key, const struct cap_hash *value,
                        struct cap_hash *ret_root)
 {
     struct cap_hash root;
-
     cap_byte_list_root(key, &root);
     cap_hash_pair(&root, value, ret_root);
 }
@@ -71,14 +64,12 @@ static void entry_root(struct cap_bytes key, const struct cap_hash *value,
 static void registers_root(const struct cap_wire_endpoint *endpoint, struct cap_hash *ret_root)
 {
     struct cap_tree tree;
-
     cap_tree_init(&tree, 0);
     for (size_t i = 0; i < endpoint->register_count; i++) {
         struct cap_register element = cap_wire_register(endpoint, i);
         struct cap_hash index = cap_chunk64(element.index);
         struct cap_hash value = cap_chunk64(element.value);
         struct cap_hash root;
-
         cap_hash_pair(&index, &value, &root);
         cap_tree_add(&tree, i, &root);
     }
@@ -88,13 +79,11 @@ static void registers_root(const struct cap_wire_endpoint *endpoint, struct cap_
 static void endpoints_root(const struct cap_wire_image *image, struct cap_hash *ret_root)
 {
     struct cap_tree tree;
-
     cap_tree_init(&tree, 0);
     for (size_t i = 0; i < image->endpoints.count; i++) {
         struct cap_wire_endpoint endpoint;
         struct cap_hash fields[4];
         struct cap_hash root;
-
         cap_wire_endpoint_at(image, i, &endpoint);
         fields[0] = cap_chunk64(endpoint.entry_pc);
         fields[1] = cap_chunk64(endpoint.arg_registers);
@@ -112,7 +101,6 @@ static void desc_root(const struct cap_data_desc *desc, struct cap_hash *ret_roo
     struct cap_hash size = cap_chunk64(desc->size);
     struct cap_tree tree;
     struct cap_hash pages;
-
     cap_tree_init(&tree, 0);
     for (size_t i = 0; i < desc->page_count; i++) {
         struct cap_page_ref ref = cap_page_ref_at(desc->pages, i);
@@ -133,12 +121,10 @@ static void slots_root(const struct cap_wire_image *image, size_t first, size_t 
                        struct cap_hash *ret_root)
 {
     struct cap_tree tree;
-
     cap_tree_init(&tree, 0);
     for (size_t i = 0; i < count; i++) {
         struct cap_wire_slot slot;
         struct cap_hash root;
-
         cap_wire_slot_at(image, first + i, &slot);
         if (slot.kind == CAP_KIND_DATA) {
             desc_root(&slot.desc, &root);
@@ -160,7 +146,6 @@ void cap_wire_image_content_hash(const struct cap_wire_image *image,
     struct cap_hash code_off = cap_chunk64(image->code_off);
     struct cap_hash code_len = cap_chunk64(image->code_len);
     struct cap_hash fields[IMAGE_FIELDS];
-
     cap_hash_pair(&code_off, &code_len, &fields[0]);
     endpoints_root(image, &fields[1]);
     cap_mapping_list_root(&image->mappings, &fields[2]);

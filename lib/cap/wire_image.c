@@ -174,7 +174,6 @@ static enum cap_error check_registers(struct cap_bytes in)
     }
     for (size_t i = 1; i < count; i++) {
         const uint8_t *element = in.data + i * CAP_REGISTER_SIZE;
-
         if (element[-(ptrdiff_t)CAP_REGISTER_SIZE] >= element[0]) {
             return CAP_E_SSZ;
         }
@@ -385,7 +384,6 @@ void cap_wire_endpoint_at(const struct cap_wire_image *image, size_t index,
 struct cap_register cap_wire_register(const struct cap_wire_endpoint *endpoint, size_t index)
 {
     const uint8_t *element = endpoint->initial_regs.data + index * CAP_REGISTER_SIZE;
-
     return (struct cap_register){element[0], cap_load64(element + 1)};
 }
 
@@ -444,7 +442,6 @@ void cap_wire_slot_at(const struct cap_wire_image *image, size_t index,
 struct cap_page_ref cap_page_ref_at(struct cap_bytes pages, size_t index)
 {
     const uint8_t *ref = pages.data + index * CAP_PAGE_REF_SIZE;
-
     return (struct cap_page_ref){cap_load32(ref), cap_load32(ref + 4), cap_load32(ref + 8)};
 }
 

@@ -90,8 +90,8 @@ struct cap_wire_slot {
 /*
  * Where the arena starts, from the first CAP_WIRE_FIXED_SIZE bytes of an upload of `total_len`
  * bytes: how many bytes must be there before cap_wire_image_decode can be called. CAP_E_SSZ when
- * the fixed part is already wrong (an upload shorter than it included); a caller with fewer than
- * CAP_WIRE_FIXED_SIZE bytes and total_len at least that waits for more.
+ * the fixed part is already wrong (also for an upload shorter than it); a caller that has fewer
+ * than CAP_WIRE_FIXED_SIZE bytes of a longer upload waits for more.
  */
 enum cap_error cap_wire_image_head_len(struct cap_bytes front, uint64_t total_len,
                                        size_t *ret_head_len);
@@ -122,8 +122,7 @@ void cap_wire_endpoint_at(const struct cap_wire_image *image, size_t index,
 /* Register `index` < endpoint->register_count, in ascending order of registers. */
 struct cap_register cap_wire_register(const struct cap_wire_endpoint *endpoint, size_t index);
 
-/* Entry `index` of a list of MemoryMapping; the same encoding stands in a wire Image and an Image
- * cap. */
+/* Entry `index` of a list of MemoryMapping; wire Images and Image caps encode it alike. */
 void cap_mapping_at(const struct cap_ssz_list *mappings, size_t index,
                     struct cap_mapping *ret_mapping);
 
@@ -153,7 +152,7 @@ void cap_key_list_root(const struct cap_ssz_list *keys, struct cap_hash *ret_roo
 void cap_option_key_root(bool present, struct cap_bytes key, struct cap_hash *ret_root);
 void cap_mapping_list_root(const struct cap_ssz_list *mappings, struct cap_hash *ret_root);
 
-/* Strict checks shared likewise; `in` is the encoded field. */
+/* Strict decoders that both share, too; `in` is the encoded field. */
 enum cap_error cap_key_list_decode(struct cap_bytes in, struct cap_ssz_list *ret_keys);
 enum cap_error cap_option_key_decode(struct cap_bytes in, bool *ret_present,
                                      struct cap_bytes *ret_key);
