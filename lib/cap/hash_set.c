@@ -2,8 +2,9 @@
  * Linear probing at a load of at most one half.
  *
  * An attacker may choose the hashes, every bit of them, so that all go to one slot: a cap can name
- * any 32 bytes. So the slot is a multilinear hash of all eight words (the upper half of the sum of
- * word times key), under which two inputs collide for very few keys.
+ * any 32 bytes. So the slot comes from a keyed multilinear hash of all eight words (the sum of word
+ * times key), under which two inputs collide for very few keys. It is mixed once more, since equal
+ * steps in the input are equal steps in a sum, and linear probing would make long runs of them.
  */
 #include "lib/cap/hash_set.h"
 
@@ -11,14 +12,12 @@
 
 #define FIRST_CAPACITY 64u /* 256 bytes: most caps have fewer pages */
 
-/* Numbers that one seed makes: splitmix64. */
-static uint64_t next_key(uint64_t *seed)
+/* The finalizer of splitmix64: every bit of the result depends on every bit of `x`. */
+static uint64_t mix(uint64_t x)
 {
-    *seed += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t key = *seed;
-    key = (key ^ (key >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    key = (key ^ (key >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return key ^ (key >> 31);
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
 }
 
 /* The slot of this hash, or the free one where it belongs; there is always a free one. */
@@ -29,7 +28,7 @@ static size_t probe(const struct cap_hash_set *set, const struct cap_hash *hashe
     for (size_t i = 0; i < CAP_HASH_SET_WORDS; i++) {
         sum += set->keys[i] * cap_load32(hash->bytes + 4 * i);
     }
-    size_t at = (size_t)(sum >> 32) & (set->capacity - 1);
+    size_t at = (size_t)mix(sum) & (set->capacity - 1);
     while (set->slots[at] != 0 && !cap_hash_equal(&hashes[set->slots[at] - 1], hash)) {
         at = (at + 1) & (set->capacity - 1);
     }
@@ -55,7 +54,8 @@ static enum cap_error grow(struct cap_hash_set *set, const struct cap_hash *hash
     }
     uint64_t seed = (uint64_t)(uintptr_t)larger.slots;
     for (size_t i = 0; i < CAP_HASH_SET_WORDS; i++) {
-        larger.keys[i] = next_key(&seed);
+        seed += UINT64_C(0x9e3779b97f4a7c15); /* splitmix64 */
+        larger.keys[i] = mix(seed);
     }
     for (size_t i = 0; i < set->capacity; i++) {
         uint32_t slot = set->slots[i];
