@@ -556,7 +556,7 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
         return CAP_E_NO_MEMORY;
     }
     server->loop_open = true;
-    lag_open(&server->lag, &server->shard.loop, &server->shard.stats);
+    lag_open(&server->lag, &server->shard.loop, env, &server->shard.stats);
     error = pool_init(&server->shard.pool, &server->shard.loop, env, &server->shard.stats,
                       config->workers);
     if (error == CAP_OK) {

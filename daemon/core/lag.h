@@ -8,17 +8,19 @@
 #include <stdbool.h>
 #include <uv.h>
 
+#include "daemon/core/env.h"
 #include "daemon/core/stats.h"
 
 struct lag {
     uv_prepare_t prepare;
+    const struct env *env;
     struct stats *stats;
-    uint64_t before_ns; /* the loop's clock, less the time that it had waited for events */
+    uint64_t before_us; /* the loop's clock, less the time that it had waited for events */
     bool open;
 };
 
-/* Measures `loop` into `stats` (turn_us, stall_max_us) from now on; both outlive it. */
-void lag_open(struct lag *lag, uv_loop_t *loop, struct stats *stats);
+/* Measures `loop` into `stats` (turn_us, stall_max_us) from now on; all of these outlive it. */
+void lag_open(struct lag *lag, uv_loop_t *loop, const struct env *env, struct stats *stats);
 
 /* Closes its handle, of which the loop must let go. A zeroed one is fine. */
 void lag_close(struct lag *lag);

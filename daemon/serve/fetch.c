@@ -21,6 +21,7 @@
 
 #include "daemon/core/container.h"
 #include "daemon/serve/resolve.h"
+#include "daemon/serve/warm.h"
 #include "daemon/serve/window.h"
 #include "proto/message.h"
 
@@ -31,10 +32,13 @@ struct fetch {
     struct resolve resolve;
     struct proto_get get;
     uint64_t offset; /* of the next byte to send */
+    uint64_t end;
 
-    struct read_job job; /* reads the window at `offset` */
-    struct window window;
-    enum cap_error window_error;
+    struct window windows[2];
+    struct window *now;  /* what is sent */
+    struct window *next; /* what `job` reads: the first, or the one after `now` */
+    struct read_job job;
+    enum cap_error next_error;
     bool asked; /* a reader has `resolve` or `job`, or they wait for one */
     bool freed; /* meanwhile */
     bool again; /* the window was read in, and was gone from memory when its turn came */
@@ -52,7 +56,8 @@ static void fetch_free(struct fetch *fetch, struct read_job *job)
         fetch->freed = true;
         return;
     }
-    window_drop(&fetch->window);
+    window_drop(&fetch->windows[0]);
+    window_drop(&fetch->windows[1]);
     free(fetch);
 }
 
@@ -62,8 +67,8 @@ static void fetch_free(struct fetch *fetch, struct read_job *job)
 static bool on_read(struct read_job *job)
 {
     struct fetch *fetch = CONTAINER_OF(job, struct fetch, job);
-    fetch->window_error =
-        window_read(&fetch->window, &fetch->get.hash, fetch->offset, fetch->stream.left);
+    fetch->next_error = window_read(fetch->next, &fetch->get.hash, fetch->next->offset,
+                                    fetch->end - fetch->next->offset, job->hot ? WINDOW_PARTS : 1);
     return true;
 }
 
@@ -72,30 +77,66 @@ static void on_read_done(struct read_job *job)
     struct fetch *fetch = CONTAINER_OF(job, struct fetch, job);
     struct serve *serve = fetch->serve;
     fetch->asked = false;
-    if (fetch->window_error == CAP_OK) {
+    if (fetch->next_error == CAP_OK) {
         struct record *record = records_find(&serve->records, &fetch->get.hash);
         if (record != NULL) {
-            record->in_memory = fetch->window.was_in_memory;
+            record->in_memory = fetch->next->was_in_memory;
         }
-        fetch->job.hot = fetch->window.was_in_memory;
-        serve->shard->stats.cold_windows += fetch->window.was_in_memory ? 0 : 1;
-        window_keep(&fetch->window);
+        fetch->job.hot = fetch->next->was_in_memory;
+        serve->shard->stats.cold_windows += fetch->next->was_in_memory ? 0 : 1;
+        window_keep(fetch->next);
     }
     if (fetch->freed) {
         fetch_free(fetch, job);
-    } else {
+    } else if (fetch->now->read == NULL) {
         request_resume(&fetch->request, &fetch->stream);
     }
 }
 
-static enum stream_answer ask_for_window(struct fetch *fetch)
+/* Has the next window read, from `offset`. */
+static enum stream_answer ask(struct fetch *fetch, uint64_t offset)
 {
-    fetch->stream.error = readers_submit(&fetch->serve->readers, &fetch->job);
-    if (fetch->stream.error != CAP_OK) {
+    window_drop(fetch->next);
+    fetch->next->offset = offset;
+    fetch->next_error = readers_submit(&fetch->serve->readers, &fetch->job);
+    if (fetch->next_error != CAP_OK) {
+        fetch->stream.error = fetch->next_error;
         return STREAM_FAILED;
     }
     fetch->asked = true;
     return STREAM_WAITS;
+}
+
+/* There is no window to send: takes the next one, or has it read. READY: it is `now`. */
+static enum stream_answer take_next(struct fetch *fetch)
+{
+    if (fetch->asked) {
+        return STREAM_WAITS;
+    }
+    if (fetch->next->offset != fetch->offset) {
+        return ask(fetch, fetch->offset); /* what was before it had to be dropped */
+    }
+    if (fetch->next_error != CAP_OK) {
+        fetch->stream.error = fetch->next_error;
+        return STREAM_FAILED;
+    }
+    if (fetch->next->read == NULL) {
+        return ask(fetch, fetch->offset);
+    }
+    struct window *taken = fetch->next;
+    fetch->next = fetch->now;
+    fetch->now = taken;
+    return STREAM_READY;
+}
+
+/* A body in memory is read ahead, so that its stream does not wait for a thread to look it up. */
+static void read_ahead(struct fetch *fetch)
+{
+    uint64_t end = fetch->now->offset + fetch->now->len;
+    if (fetch->job.hot && !fetch->asked && fetch->next->read == NULL && end < fetch->end &&
+        fetch->serve->window_count < WINDOWS_MAX / 2) {
+        (void)ask(fetch, end);
+    }
 }
 
 /* --- The stream ------------------------------------------------------------------------------- */
@@ -104,30 +145,28 @@ static enum stream_answer fetch_window(struct stream *stream, size_t len, struct
                                        int *ret_count)
 {
     struct fetch *fetch = fetch_of(stream);
-    if (fetch->asked) {
-        return STREAM_WAITS;
+    if (fetch->now->read == NULL) {
+        enum stream_answer answer = take_next(fetch);
+        if (answer != STREAM_READY) {
+            return answer;
+        }
     }
-    if (fetch->window_error != CAP_OK) {
-        stream->error = fetch->window_error;
-        return STREAM_FAILED;
-    }
-    if (fetch->window.read == NULL) {
-        return ask_for_window(fetch);
-    }
-    if (!fetch->again && !window_is_in_memory(&fetch->window)) {
+    window_spans(fetch->now, len, ret_iov, ret_count);
+    if (!fetch->again &&
+        !warm_is_resident(fetch->serve->shard->context->env, ret_iov, *ret_count)) {
         fetch->again = true;
         fetch->job.hot = false;
-        window_drop(&fetch->window);
-        return ask_for_window(fetch);
+        window_drop(fetch->now);
+        return fetch->asked ? STREAM_WAITS : ask(fetch, fetch->offset);
     }
-    window_spans(&fetch->window, len, ret_iov, ret_count);
+    read_ahead(fetch);
     return STREAM_READY;
 }
 
 static void fetch_sent(struct stream *stream, size_t len)
 {
     struct fetch *fetch = fetch_of(stream);
-    window_sent(&fetch->window, len);
+    window_sent(fetch->now, len);
     fetch->offset += len;
     fetch->again = false;
     fetch->serve->shard->stats.body_bytes_out += len;
@@ -215,12 +254,16 @@ static void start_stream(struct fetch *fetch, const struct record *record,
 {
     fetch->request.class = &stream_request;
     fetch->offset = reply->offset;
+    fetch->end = reply->offset + reply->len;
     fetch->stream = (struct stream){
         .class = &fetch_stream,
         .id = fetch->request.id,
         .left = reply->len,
     };
-    fetch->window.serve = fetch->serve;
+    fetch->now = &fetch->windows[0];
+    fetch->next = &fetch->windows[1];
+    fetch->now->serve = fetch->next->serve = fetch->serve;
+    fetch->next->offset = reply->offset;
     fetch->job.account = fetch->resolve.job.account;
     fetch->job.hot = record->in_memory;
     fetch->job.run = on_read;

@@ -10,7 +10,7 @@
 static enum cap_error read_body(struct resolve *resolve, const struct cap_info *info)
 {
     struct window window = {.serve = resolve->serve};
-    enum cap_error error = window_read(&window, &resolve->hash, 0, info->body_len);
+    enum cap_error error = window_read(&window, &resolve->hash, 0, info->body_len, 1);
     if (error != CAP_OK) {
         return error;
     }

@@ -4,46 +4,55 @@
 #include "daemon/serve/warm.h"
 
 /*
- * Looks the window up, reads it in, and has the store check it unless it is in memory and was
+ * Adds the store's next window, read in, and checked by the store unless it is in memory and was
  * checked. Read in first: a page that the device cannot give is CAP_E_IO then, not a SIGBUS.
  */
-static enum cap_error read_in(struct window *window, struct cap_read *read,
-                              const struct cap_hash *hash, uint64_t offset, uint64_t len)
+static enum cap_error add_part(struct window *window, struct cap_read *read,
+                               const struct cap_hash *hash, uint64_t offset, uint64_t len)
 {
     const struct env *env = window->serve->shard->context->env;
+    struct iovec *iov = window->iov + window->count;
+    int count = 0;
+    size_t there = 0;
     bool checked = false;
-    enum cap_error error = cap_store_peek(read, hash, offset, len, window->iov, &window->count,
-                                          &window->len, &checked);
+    enum cap_error error = cap_store_peek(read, hash, offset, len, iov, &count, &there, &checked);
     if (error != CAP_OK) {
         return error;
     }
-    window->was_in_memory = warm_is_resident(env, window->iov, window->count);
-    error = warm_populate(env, window->iov, window->count);
-    if (error == CAP_OK && !(checked && window->was_in_memory)) {
-        error =
-            cap_store_window(read, hash, offset, len, window->iov, &window->count, &window->len);
+    bool in_memory = warm_is_resident(env, iov, count);
+    window->was_in_memory = window->was_in_memory && in_memory;
+    error = warm_populate(env, iov, count);
+    if (error == CAP_OK && !(checked && in_memory)) {
+        error = cap_store_window(read, hash, offset, len, iov, &count, &there);
     }
-    if (error == CAP_OK && window->len == 0) {
+    if (error == CAP_OK && there == 0) {
         error = CAP_E_CORRUPT; /* nobody asks for bytes past a body's end */
+    }
+    if (error == CAP_OK) {
+        window->count += count;
+        window->len += there;
     }
     return error;
 }
 
 enum cap_error window_read(struct window *window, const struct cap_hash *hash, uint64_t offset,
-                           uint64_t len)
+                           uint64_t len, unsigned parts)
 {
     struct cap_read *read = NULL;
     enum cap_error error = cap_store_read_begin(window->serve->shard->context->store, &read);
-    if (error == CAP_OK) {
-        error = read_in(window, read, hash, offset, len);
+    window->count = window->first = 0;
+    window->len = 0;
+    window->offset = offset;
+    window->was_in_memory = true;
+    for (unsigned i = 0; i < parts && error == CAP_OK && window->len < len; i++) {
+        error = add_part(window, read, hash, offset + window->len, len - window->len);
     }
-    if (error != CAP_OK) {
-        cap_store_read_end(read);
-        return error;
+    if (error == CAP_OK || window->len > 0) { /* what is sound goes out first */
+        window->read = read;
+        return CAP_OK;
     }
-    window->read = read;
-    window->first = 0;
-    return CAP_OK;
+    cap_store_read_end(read);
+    return error;
 }
 
 static void start_timer(struct serve *serve)
@@ -64,16 +73,11 @@ void window_keep(struct window *window)
     TAILQ_INSERT_TAIL(&serve->windows, window, link);
 }
 
-bool window_is_in_memory(const struct window *window)
-{
-    return warm_is_resident(window->serve->shard->context->env, window->iov + window->first,
-                            window->count - window->first);
-}
-
 void window_spans(const struct window *window, size_t len, struct iovec *ret_iov, int *ret_count)
 {
     int count = 0;
-    for (int i = window->first; i < window->count && len > 0; i++) {
+    for (int i = window->first; i < window->count && count < (int)CAP_STORE_WINDOW_IOV && len > 0;
+         i++) {
         ret_iov[count] = window->iov[i];
         if (ret_iov[count].iov_len > len) {
             ret_iov[count].iov_len = len;
@@ -85,6 +89,7 @@ void window_spans(const struct window *window, size_t len, struct iovec *ret_iov
 
 void window_sent(struct window *window, size_t len)
 {
+    window->offset += len;
     window->len -= len;
     if (window->len == 0) {
         window_drop(window);

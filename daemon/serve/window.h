@@ -1,24 +1,28 @@
 /*
- * A window of a body on its way from a reader to the socket.
+ * A window: a part of a body on its way from a reader to the socket.
  *
- * A reader looks the window up in a snapshot of its own and reads its pages in; the loop sends them
- * in place. Until they are sent the window keeps the snapshot, which pins free space and a reader
- * of the store's: so only few windows wait for their sockets, and only for a moment. Past either
- * bound the oldest is dropped, and asked for again when its socket is writable.
+ * A reader looks it up in a snapshot of its own and reads its pages in; the loop sends them in
+ * place. It is one window of the store's, or several where the device is not expected to be asked.
+ * Until they are sent the window keeps the snapshot, which pins free space and a reader of the
+ * store's: so only few windows wait for their sockets, and only for a moment. Past either bound the
+ * oldest is dropped, and asked for again when its socket is writable.
  */
 #ifndef DAEMON_SERVE_WINDOW_H
 #define DAEMON_SERVE_WINDOW_H
 
 #include "daemon/serve/serve.h"
 
-#define WINDOWS_MAX    16u /* that wait for their sockets, of one loop */
+#define WINDOW_PARTS   4u /* windows of the store's at most: 1 MiB, what a turn may send */
+#define WINDOW_SPANS   (WINDOW_PARTS * CAP_STORE_WINDOW_IOV)
+#define WINDOWS_MAX    64u /* that wait for their sockets, of one loop */
 #define WINDOW_KEEP_MS 100u
 
 struct window {
     TAILQ_ENTRY(window) link; /* of the room's, while it has a snapshot on the loop */
     struct serve *serve;
     struct cap_read *read; /* NULL: there is no window */
-    struct iovec iov[CAP_STORE_WINDOW_IOV];
+    uint64_t offset;       /* in the body, of what is not sent yet */
+    struct iovec iov[WINDOW_SPANS];
     int count;
     int first; /* span that is not sent yet */
     size_t len;
@@ -28,19 +32,16 @@ struct window {
 
 /*
  * In a reader: `len` bytes (not 0) of a body from `offset`, which lies inside the body, or as many
- * as a window has, read in and checked by the store. On an error there is no window.
- * CAP_E_NOT_FOUND, CAP_E_CORRUPT, CAP_E_IO, or as the store fails.
+ * as `parts` windows of the store's have, read in and checked by the store. On an error there is no
+ * window. CAP_E_NOT_FOUND, CAP_E_CORRUPT, CAP_E_IO, or as the store fails.
  */
 enum cap_error window_read(struct window *window, const struct cap_hash *hash, uint64_t offset,
-                           uint64_t len);
+                           uint64_t len, unsigned parts);
 
 /* On the loop, from here: the reader has handed a window over, which is there. */
 void window_keep(struct window *window);
 
-/* Whether it can be sent without waiting for the device. */
-bool window_is_in_memory(const struct window *window);
-
-/* Its next bytes, at most `len`, as spans. */
+/* Its next bytes, at most `len`, as spans, at most CAP_STORE_WINDOW_IOV. */
 void window_spans(const struct window *window, size_t len, struct iovec *ret_iov, int *ret_count);
 
 /* `len` bytes are sent. The last ones end it. */

@@ -1,11 +1,13 @@
 /* Serving from pages that are not in memory: who waits for the device, and what is said of it. */
 #include "tests/unit/daemon/test_server_fixture.h"
 
+#include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "daemon/net/session.h"
+#include "lib/store/engine.h"
 
 #define CONTENT_LEN (700u << 10) /* three frames */
 
@@ -164,6 +166,295 @@ static void test_connection_gone_while_it_is_read_in(void **state)
     close(fd);
 }
 
+/* --- Who walks the store ---------------------------------------------------------------------- */
+
+static struct cap_store_ops watched;
+static const struct cap_store_ops *sound;
+static pthread_t loop_thread;
+static atomic_uint on_the_loop; /* calls that may wait for the device, made by the loop's thread */
+static atomic_uint finds;
+static atomic_bool hold_finds;
+static atomic_uint held_finds;
+
+static void watch(void)
+{
+    if (pthread_equal(pthread_self(), loop_thread)) {
+        atomic_fetch_add(&on_the_loop, 1);
+    }
+}
+
+static enum cap_error watched_find(struct cap_read *read, const struct cap_hash *hash,
+                                   struct cap_info *ret_info)
+{
+    watch();
+    atomic_fetch_add(&finds, 1);
+    atomic_fetch_add(&held_finds, 1);
+    while (atomic_load(&hold_finds)) {
+        usleep(100);
+    }
+    atomic_fetch_sub(&held_finds, 1);
+    return sound->find(read, hash, ret_info);
+}
+
+static enum cap_error watched_window(struct cap_read *read, const struct cap_hash *hash,
+                                     uint64_t offset, uint64_t len, struct iovec *ret_iov,
+                                     int *ret_count, size_t *ret_len)
+{
+    watch();
+    return sound->window(read, hash, offset, len, ret_iov, ret_count, ret_len);
+}
+
+static enum cap_error watched_peek(struct cap_read *read, const struct cap_hash *hash,
+                                   uint64_t offset, uint64_t len, struct iovec *ret_iov,
+                                   int *ret_count, size_t *ret_len, bool *ret_checked)
+{
+    watch();
+    return sound->peek(read, hash, offset, len, ret_iov, ret_count, ret_len, ret_checked);
+}
+
+static void watch_store(struct fixture *fixture)
+{
+    sound = fixture->server.context.store->ops;
+    watched = *sound;
+    watched.find = watched_find;
+    watched.window = watched_window;
+    watched.peek = watched_peek;
+    fixture->server.context.store->ops = &watched;
+    loop_thread = pthread_self();
+    atomic_store(&on_the_loop, 0);
+    atomic_store(&finds, 0);
+}
+
+static void client_stat(struct fixture *fixture, int fd, uint32_t id, const struct cap_hash *hash)
+{
+    struct cap_buf payload = {0};
+    const struct proto_stat stat = {*hash};
+    assert_cap_ok(proto_stat_encode(&stat, &payload));
+    client_frame(fixture, fd, PROTO_STAT, id, 0, cap_buf_bytes(&payload));
+    cap_buf_free(&payload);
+}
+
+/* The next frame is an ERROR whose message begins with the hash. */
+static void expect_named(struct fixture *fixture, int fd, enum cap_error error,
+                         const struct cap_hash *hash)
+{
+    static struct reply reply;
+    struct proto_error m;
+    char hex[CAP_HASH_HEX_SIZE];
+    client_receive(fixture, fd, &reply);
+    assert_int_equal(reply.frame.type, PROTO_ERROR);
+    assert_cap_ok(proto_error_decode((struct cap_bytes){reply.payload, reply.frame.len}, &m));
+    assert_cap_error(cap_error_from_code(m.code), error);
+    cap_hash_format(hash, hex);
+    assert_true(m.message.len > strlen(hex));
+    assert_memory_equal(m.message.data, hex, strlen(hex));
+}
+
+/* Of no request, known or not, large or small, does the loop walk the store. */
+static void test_the_loop_never_walks_the_store(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct reply reply;
+    static struct cap_hash many[100];
+    const struct cap_hash absent = {{0xee}};
+    int fd = client_open(fixture);
+    struct cap_hash large = publish(fixture, fd, CONTENT_LEN);
+    struct cap_hash small = publish(fixture, fd, 1000);
+    watch_store(fixture);
+    for (int i = 0; i < 3; i++) {
+        assert_true(client_is_there(fixture, fd, &small));
+        assert_false(client_is_there(fixture, fd, &absent));
+        client_stat(fixture, fd, 7, &large);
+        client_receive(fixture, fd, &reply);
+        assert_int_equal(reply.frame.type, PROTO_STAT_REPLY);
+        client_get(fixture, fd, 8, &small, 0, PROTO_TO_END);
+        assert_true(read_body(fixture, fd, 8) >= 1000);
+        client_get(fixture, fd, 9, &large, 0, PROTO_TO_END);
+        assert_true(read_body(fixture, fd, 9) >= CONTENT_LEN);
+        client_get(fixture, fd, 10, &absent, 0, PROTO_TO_END);
+        expect_named(fixture, fd, CAP_E_NOT_FOUND, &absent);
+        client_stat(fixture, fd, 11, &absent);
+        expect_named(fixture, fd, CAP_E_NOT_FOUND, &absent);
+        client_has(fixture, fd, 12, many, 100);
+        client_receive(fixture, fd, &reply);
+        assert_int_equal(reply.frame.type, PROTO_HAS_REPLY);
+    }
+    assert_int_equal(atomic_load(&on_the_loop), 0);
+    close(fd);
+}
+
+/* What was looked up once is answered from memory, body and all. */
+static void test_known_caps_need_no_store(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct reply reply;
+    int fd = client_open(fixture);
+    struct cap_hash small = publish(fixture, fd, 1000);
+    client_get(fixture, fd, 8, &small, 0, PROTO_TO_END);
+    uint64_t len = read_body(fixture, fd, 8);
+    watch_store(fixture);
+    client_get(fixture, fd, 8, &small, 0, PROTO_TO_END);
+    assert_int_equal(read_body(fixture, fd, 8), len);
+    client_get(fixture, fd, 9, &small, len - 5, 100);
+    assert_int_equal(read_body(fixture, fd, 9), 5);
+    client_get(fixture, fd, 9, &small, len, 1);
+    assert_int_equal(read_body(fixture, fd, 9), 0);
+    client_get(fixture, fd, 9, &small, len + 1, 1);
+    expect_named(fixture, fd, CAP_E_RANGE_OUT_OF_BODY, &small);
+    client_stat(fixture, fd, 10, &small);
+    client_receive(fixture, fd, &reply);
+    assert_int_equal(reply.frame.type, PROTO_STAT_REPLY);
+    assert_true(client_is_there(fixture, fd, &small));
+    assert_int_equal(atomic_load(&finds), 0);
+    close(fd);
+}
+
+/* That a cap is not there is not remembered. */
+static void test_absence_is_not_remembered(void **state)
+{
+    struct fixture *fixture = *state;
+    struct fixture other;
+    fixture_start(&other, NULL);
+    int there = client_open(&other);
+    struct cap_hash hash = publish(&other, there, 1000); /* what the hash will be */
+    close(there);
+    fixture_stop(&other);
+    int fd = client_open(fixture);
+    client_get(fixture, fd, 1, &hash, 0, PROTO_TO_END);
+    expect_named(fixture, fd, CAP_E_NOT_FOUND, &hash);
+    assert_false(client_is_there(fixture, fd, &hash));
+    (void)publish(fixture, fd, 1000);
+    assert_true(client_is_there(fixture, fd, &hash));
+    client_get(fixture, fd, 1, &hash, 0, PROTO_TO_END);
+    assert_true(read_body(fixture, fd, 1) >= 1000);
+    close(fd);
+}
+
+static void no_records(struct config *config)
+{
+    config->record_cache = 0;
+}
+
+static void test_without_a_cache(void **state)
+{
+    struct fixture fixture;
+    (void)state;
+    fixture_start(&fixture, no_records);
+    int fd = client_open(&fixture);
+    struct cap_hash small = publish(&fixture, fd, 1000);
+    for (int i = 0; i < 3; i++) {
+        client_get(&fixture, fd, 8, &small, 0, PROTO_TO_END);
+        assert_true(read_body(&fixture, fd, 8) >= 1000);
+        assert_true(client_is_there(&fixture, fd, &small));
+    }
+    assert_int_equal(fixture.server.serve.records.bytes, 0);
+    close(fd);
+    fixture_stop(&fixture);
+}
+
+/* A peer whose lookups hang keeps half of the threads: known caps and bodies in memory go on. */
+static void test_lookups_that_hang(void **state)
+{
+    struct fixture *fixture = *state;
+    struct cap_hash hash = {{0}};
+    int fd = client_open(fixture);
+    struct cap_hash small = publish(fixture, fd, 1000);
+    struct cap_hash large = publish(fixture, fd, CONTENT_LEN);
+    client_get(fixture, fd, 1, &small, 0, PROTO_TO_END);
+    assert_true(read_body(fixture, fd, 1) >= 1000);
+    client_get(fixture, fd, 1, &large, 0, PROTO_TO_END);
+    assert_true(read_body(fixture, fd, 1) >= CONTENT_LEN);
+    fixture_settle(fixture);
+    watch_store(fixture);
+    atomic_store(&hold_finds, true);
+    for (uint32_t id = 100; id < 140; id++) {
+        hash.bytes[0] = (uint8_t)id;
+        client_get(fixture, fd, id, &hash, 0, 1);
+    }
+    for (int turns = 0; atomic_load(&held_finds) < 4; turns++) {
+        assert_true(turns < 1000);
+        fixture_turn(fixture);
+    }
+    client_get(fixture, fd, 1, &small, 0, PROTO_TO_END);
+    assert_true(read_body(fixture, fd, 1) >= 1000);
+    client_get(fixture, fd, 1, &large, 0, PROTO_TO_END);
+    assert_true(read_body(fixture, fd, 1) >= CONTENT_LEN);
+    assert_int_equal(atomic_load(&held_finds), 4); /* of 8 */
+    /* Those that wait are given up at once; nothing of them is left. */
+    for (uint32_t id = 110; id < 140; id++) {
+        client_frame(fixture, fd, PROTO_CANCEL, id, 0, (struct cap_bytes){0});
+        client_expect_error(fixture, fd, id, CAP_E_CANCELLED);
+    }
+    assert_int_equal(serve_jobs(&fixture->server.serve), 10);
+    close(fd);
+    fixture_turn(fixture);
+    assert_int_equal(serve_jobs(&fixture->server.serve), 4);
+    atomic_store(&hold_finds, false);
+}
+
+/* A HAS of many that was begun ends early when its client goes. */
+static void test_many_hashes_are_given_up(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct cap_hash many[4000];
+    int fd = client_open(fixture);
+    for (size_t i = 0; i < 4000; i++) {
+        memcpy(many[i].bytes, &i, sizeof(i));
+    }
+    watch_store(fixture);
+    atomic_store(&hold_finds, true);
+    client_has(fixture, fd, 1, many, 4000);
+    for (int turns = 0; atomic_load(&held_finds) == 0; turns++) {
+        assert_true(turns < 1000);
+        fixture_turn(fixture);
+    }
+    client_frame(fixture, fd, PROTO_CANCEL, 1, 0, (struct cap_bytes){0});
+    client_expect_error(fixture, fd, 1, CAP_E_CANCELLED);
+    atomic_store(&hold_finds, false);
+    fixture_settle(fixture);
+    assert_in_range(atomic_load(&finds), 1, 10);
+    close(fd);
+}
+
+/* --- The cache -------------------------------------------------------------------------------- */
+
+static struct record *make_record(uint64_t number)
+{
+    const struct cap_info info = {.kind = CAP_KIND_DATA, .body_len = 1000};
+    struct cap_hash hash = {{0}};
+    memcpy(hash.bytes, &number, sizeof(number));
+    struct record *record = record_new(&hash, &info, 1000);
+    assert_non_null(record);
+    record->has_body = true;
+    return record;
+}
+
+static bool is_known(struct records *records, uint64_t number)
+{
+    struct cap_hash hash = {{0}};
+    memcpy(hash.bytes, &number, sizeof(number));
+    return records_find(records, &hash) != NULL;
+}
+
+/* It keeps within its bound, and what is asked for stays when others come once. */
+static void test_records_are_bounded(void **state)
+{
+    struct fixture *fixture = *state;
+    struct records records;
+    assert_cap_ok(records_open(&records, &fixture->env, 100000));
+    for (uint64_t i = 0; i < 10000; i++) {
+        records_add(&records, make_record(i));
+        assert_true(records.bytes <= 100000);
+        if (i > 0) {
+            assert_true(is_known(&records, 0));
+        }
+    }
+    assert_in_range(records.count, 70, 100);
+    assert_false(is_known(&records, 5000));
+    assert_true(is_known(&records, 9999));
+    records_close(&records);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -173,6 +464,13 @@ int main(void)
         TEST(test_body_that_cannot_be_read),
         TEST(test_cancelled_while_it_is_read_in),
         TEST(test_connection_gone_while_it_is_read_in),
+        TEST(test_the_loop_never_walks_the_store),
+        TEST(test_known_caps_need_no_store),
+        TEST(test_absence_is_not_remembered),
+        cmocka_unit_test(test_without_a_cache),
+        TEST(test_lookups_that_hang),
+        TEST(test_many_hashes_are_given_up),
+        TEST(test_records_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
