@@ -40,7 +40,9 @@
     X(FORBIDDEN, 202, forbidden, false, "your level does not allow this method",                   \
       "hello states your level, help the level of each method")                                    \
     X(REPLY_TOO_LARGE, 203, reply_too_large, false, "the answer would be too large",               \
-      "ask for fewer entries with limit, and page with cursor")
+      "ask for fewer entries with limit, and page with cursor")                                    \
+    X(AMBIGUOUS, 204, ambiguous, false, "several caps have a hash that begins so",                 \
+      "give more digits, or call cap.list with the prefix")
 
 enum admin_reason {
 #define ADMIN_REASON_ENUM(NAME, code, reason, retry, message, hint) ADMIN_##NAME,

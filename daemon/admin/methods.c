@@ -57,6 +57,17 @@ static const struct admin_param stat_params[] = {
     END_PARAM,
 };
 
+static const struct admin_param find_params[] = {
+    [ADMIN_FIND_PREFIX] = {.name = "prefix",
+                           .type = ADMIN_PREFIX,
+                           .doc = "the first hex digits of the CapHash, as many as tell it from "
+                                  "others"},
+    [ADMIN_FIND_CONTENT] = {.name = "image_content_hash",
+                            .type = ADMIN_HASH,
+                            .doc = "the image_content_hash of a wire Image that was published"},
+    END_PARAM,
+};
+
 static const struct admin_param list_params[] = {
     [ADMIN_LIST_KIND] = {.name = "kind",
                          .type = ADMIN_CHOICE,
@@ -296,9 +307,19 @@ static const struct admin_method methods[] = {
      .in_worker = true,
      .params = stat_params,
      .result = stat_result,
-     .doc = "Shows what the store records about a cap. An absent cap is the error not_found.",
+     .doc = "Shows what the store records about a cap. An absent cap is the error not_found, whose "
+            "hint tells of recent refusals that name the hash.",
      .example = "{\"hash\":\"" EXAMPLE_HASH "\"}",
      .run = admin_cap_stat},
+    {.name = "cap.find",
+     .in_worker = true,
+     .params = find_params,
+     .result = stat_result,
+     .doc = "Finds one cap by the beginning of its hash or by the image_content_hash of its wire "
+            "Image; give exactly one of the two. If several caps match a prefix, the error is "
+            "ambiguous.",
+     .example = "{\"prefix\":\"00000000000000aa\"}",
+     .run = admin_cap_find},
     {.name = "cap.list",
      .in_worker = true,
      .params = list_params,

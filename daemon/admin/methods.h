@@ -20,7 +20,7 @@ struct admin_method;
  */
 struct admin_call {
     const struct admin_method *method;
-    const struct admin_rooms *rooms;     /* loop only */
+    const struct admin_rooms *rooms;     /* loop only, but for context->refusals */
     const struct admin_figures *figures; /* of the admin socket; loop only */
     struct cap_store *store;             /* for threads */
     struct peer peer;
@@ -88,6 +88,7 @@ json_t *admin_schema(struct admin_call *call);
 
 /* methods_store.c */
 json_t *admin_cap_stat(struct admin_call *call);
+json_t *admin_cap_find(struct admin_call *call);
 json_t *admin_cap_list(struct admin_call *call);
 json_t *admin_cap_explain(struct admin_call *call);
 json_t *admin_refs_list(struct admin_call *call);
@@ -104,8 +105,9 @@ json_t *admin_drain(struct admin_call *call);
 json_t *admin_shutdown(struct admin_call *call);
 
 /* Rows of params, for the methods that read them. */
-enum { ADMIN_ARG_METHOD = 0 }; /* help, schema */
-enum { ADMIN_ARG_HASH = 0 };   /* cap.stat, cap.explain, refs.list */
+enum { ADMIN_ARG_METHOD = 0 };                  /* help, schema */
+enum { ADMIN_ARG_HASH = 0 };                    /* cap.stat, cap.explain, refs.list */
+enum { ADMIN_FIND_PREFIX, ADMIN_FIND_CONTENT }; /* cap.find */
 enum { ADMIN_LIST_KIND, ADMIN_LIST_PREFIX, ADMIN_LIST_LIMIT, ADMIN_LIST_CURSOR };
 enum { ADMIN_EXPLAIN_OFFSET = 1, ADMIN_EXPLAIN_LIMIT };
 enum { ADMIN_REFS_DIRECTION = 1, ADMIN_REFS_LIMIT, ADMIN_REFS_CURSOR };

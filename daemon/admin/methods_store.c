@@ -1,5 +1,8 @@
-/* Methods that read the store. All of them run on a worker, with a snapshot of their own. */
+/* Methods that read the store. All of them run in a thread, with a snapshot of their own. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/admin/explain.h"
 #include "daemon/admin/methods.h"
@@ -15,7 +18,8 @@ static json_t *fail(struct admin_call *call, enum cap_error error)
     return NULL;
 }
 
-/* --- cap.stat and cap.list -------------------------------------------------------------------- */
+/* --- cap.stat, cap.find, cap.list
+ * -------------------------------------------------------------------- */
 
 static json_t *publisher_json(const struct cap_publisher *publisher)
 {
@@ -37,30 +41,113 @@ static json_t *info_json(const struct cap_hash *hash, const struct cap_info *inf
         info->has_content_hash ? admin_value_hash(&info->content_hash) : json_null());
 }
 
-json_t *admin_cap_stat(struct admin_call *call)
+/*
+ * An absent cap. If recent refusals name the hash, an Image that needed it say, the hint tells of
+ * the last one: that is where to look for why it is absent.
+ */
+static json_t *fail_absent(struct admin_call *call, const struct cap_hash *hash)
 {
-    const struct cap_hash *hash = &call->args[ADMIN_ARG_HASH].hash;
-    struct cap_read *read = NULL;
+    struct refusals *refusals = &call->rooms->context->refusals;
+    struct refusal refusal;
+    char hex[CAP_HASH_HEX_SIZE];
+    uint64_t before = UINT64_MAX;
+    cap_hash_format(hash, hex);
+    admin_error_cap(&call->error, CAP_E_NOT_FOUND);
+    while (refusals_before(refusals, before, &refusal)) {
+        before = refusal.seq;
+        if (refusal.error != CAP_E_NOT_FOUND && strstr(refusal.message, hex) != NULL) {
+            snprintf(call->error.hint, sizeof(call->error.hint),
+                     "refusal %" PRIu64 " names it: %s of %.60s, %s; see refusals.list",
+                     refusal.seq, refusal.what, refusal.peer, cap_error_name(refusal.error));
+            break;
+        }
+    }
+    return NULL;
+}
+
+static json_t *stat_json(const struct cap_hash *hash, const struct cap_info *info,
+                         const struct cap_fact *damaged)
+{
+    json_t *result = info_json(hash, info);
+    json_t *when = damaged != NULL ? admin_value_time(damaged->time_us) : json_null();
+    if (json_object_set_new(result, "damaged", when) != 0) {
+        json_decref(result);
+        return NULL;
+    }
+    return result;
+}
+
+static json_t *stat_cap(struct admin_call *call, struct cap_read *read, const struct cap_hash *hash)
+{
     struct cap_info info;
     struct cap_fact damaged = {.kind = CAP_FACT_DAMAGED};
     size_t facts = 0;
-    enum cap_error error = cap_store_read_begin(call->store, &read);
-    if (error == CAP_OK) {
-        error = cap_store_find(read, hash, &info);
+    enum cap_error error = cap_store_find(read, hash, &info);
+    if (error == CAP_E_NOT_FOUND) {
+        return fail_absent(call, hash);
     }
     if (error == CAP_OK) {
         error = cap_store_facts(read, hash, 1, &damaged, &facts);
     }
-    cap_store_read_end(read);
+    return error == CAP_OK ? stat_json(hash, &info, facts > 0 ? &damaged : NULL)
+                           : fail(call, error);
+}
+
+json_t *admin_cap_stat(struct admin_call *call)
+{
+    struct cap_read *read = NULL;
+    enum cap_error error = cap_store_read_begin(call->store, &read);
     if (error != CAP_OK) {
         return fail(call, error);
     }
-    json_t *result = info_json(hash, &info);
-    json_t *when = facts > 0 ? admin_value_time(damaged.time_us) : json_null();
-    if (json_object_set_new(result, "damaged", when) != 0) {
-        json_decref(result);
-        return fail(call, CAP_E_NO_MEMORY);
+    json_t *result = stat_cap(call, read, &call->args[ADMIN_ARG_HASH].hash);
+    cap_store_read_end(read);
+    return result;
+}
+
+/* The hash that is looked for, or NULL with call->error. */
+static const struct cap_hash *find_hash(struct admin_call *call, struct cap_read *read,
+                                        struct cap_hash *hash)
+{
+    const struct admin_arg *prefix = &call->args[ADMIN_FIND_PREFIX];
+    size_t count = 0;
+    if (!prefix->given) {
+        enum cap_error error =
+            cap_store_find_content(read, &call->args[ADMIN_FIND_CONTENT].hash, hash);
+        if (error != CAP_OK) {
+            admin_error_cap(&call->error, error);
+            return NULL;
+        }
+        return hash;
     }
+    enum cap_error error = cap_store_find_prefix(read, &prefix->hash, prefix->bits, hash, &count);
+    if (error != CAP_OK || count == 0) {
+        admin_error_cap(&call->error, error != CAP_OK ? error : CAP_E_NOT_FOUND);
+        return NULL;
+    }
+    if (count > 1) {
+        admin_error_set(&call->error, ADMIN_AMBIGUOUS);
+        return NULL;
+    }
+    return hash;
+}
+
+json_t *admin_cap_find(struct admin_call *call)
+{
+    bool prefix = call->args[ADMIN_FIND_PREFIX].given;
+    struct cap_read *read = NULL;
+    struct cap_hash hash;
+    if (prefix == call->args[ADMIN_FIND_CONTENT].given) {
+        admin_error_param(&call->error, prefix ? ADMIN_UNKNOWN_PARAM : ADMIN_MISSING_PARAM,
+                          "prefix", "exactly one of prefix and image_content_hash is required");
+        return NULL;
+    }
+    enum cap_error error = cap_store_read_begin(call->store, &read);
+    if (error != CAP_OK) {
+        return fail(call, error);
+    }
+    json_t *result = find_hash(call, read, &hash) != NULL ? stat_cap(call, read, &hash) : NULL;
+    cap_store_read_end(read);
     return result;
 }
 
@@ -226,7 +313,12 @@ json_t *admin_refs_list(struct admin_call *call)
     size_t count = 0;
     bool more = false;
     enum cap_error error = list_refs(call, refs, max, &count, &more);
-    json_t *result = error == CAP_OK ? refs_json(refs, count, more) : fail(call, error);
+    json_t *result = NULL;
+    if (error == CAP_E_NOT_FOUND) {
+        result = fail_absent(call, &call->args[ADMIN_ARG_HASH].hash);
+    } else {
+        result = error == CAP_OK ? refs_json(refs, count, more) : fail(call, error);
+    }
     free(refs);
     return result;
 }

@@ -17,7 +17,7 @@ import wire
 from harness import PAGE, START_SECONDS, AdminError, SystemTest, capctl, content, free_port, wait_until
 from protocol import END
 
-METHODS = {"hello", "help", "schema", "status", "metrics", "cap.stat", "cap.list", "cap.explain", "refs.list",
+METHODS = {"hello", "help", "schema", "status", "metrics", "cap.stat", "cap.find", "cap.list", "cap.explain", "refs.list",
            "refusals.list", "clients.list", "log.set", "drain", "shutdown"}
 NO_HASH = "00" * 32
 
@@ -132,6 +132,9 @@ class Tool(AdminTest):
         self.assertEqual(set(self.ok(self.tool(d, "schema", "method=status"))["methods"]), {"status"})
         self.assertEqual(self.ok(self.tool(d, "status"))["caps"], {"image": 2, "data": 2, "total": 4})
         self.assertIn("# EOF", self.ok(self.tool(d, "metrics"))["text"])
+        found = self.ok(self.tool(d, "cap.find", "prefix=" + hashes["outer"][:12]))
+        self.assertEqual(found, self.ok(self.tool(d, "cap.stat", "hash=" + hashes["outer"])))
+        self.assertEqual(self.ok(self.tool(d, "cap.find", "image_content_hash=" + found["image_content_hash"])), found)
         self.lists(d, hashes)
         self.explains(d, hashes)
         for params, reason in ((["hash=" + NO_HASH], "not_found"), ([], "missing_param"), (["hash=zz"], "out_of_bounds"),

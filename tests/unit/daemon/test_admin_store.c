@@ -72,6 +72,85 @@ static void a_size_past_the_integers_is_a_text(void **state)
     json_decref(cap);
 }
 
+/* --- cap.find --------------------------------------------------------------------------------- */
+
+static const char *find_reason(struct fixture *fixture, const char *params)
+{
+    static struct admin_error error;
+    assert_null(fixture_call(fixture, ADMIN_OBSERVE, "cap.find", params, &error));
+    return error.reason;
+}
+
+static void caps_are_found_by_the_beginning_of_their_hash(void **state)
+{
+    struct fixture *fixture = *state;
+    char hex[CAP_HASH_HEX_SIZE];
+    char params[128];
+    cap_hash_format(&fixture->image, hex);
+    for (int digits = 64; digits >= 0; digits--) {
+        snprintf(params, sizeof(params), "{\"prefix\":\"%.*s\"}", digits, hex);
+        struct admin_error error;
+        json_t *cap = fixture_call(fixture, ADMIN_OBSERVE, "cap.find", params, &error);
+        if (cap == NULL) {
+            assert_string_equal(error.reason, "ambiguous"); /* with so few digits */
+            assert_true(digits < 8);
+            continue;
+        }
+        assert_names(cap, &fixture->image);
+        assert_number(cap, "ref_count", 4);
+        json_decref(cap);
+    }
+    assert_string_equal(find_reason(fixture, "{\"prefix\":\"\"}"), "ambiguous");
+    hex[20] = hex[20] == '0' ? '1' : '0';
+    snprintf(params, sizeof(params), "{\"prefix\":\"%.21s\"}", hex);
+    assert_string_equal(find_reason(fixture, params), "not_found");
+}
+
+static void images_are_found_by_their_content_hash(void **state)
+{
+    struct fixture *fixture = *state;
+    char hex[CAP_HASH_HEX_SIZE];
+    char params[160];
+    json_t *stat = fixture_result(fixture, "cap.stat", fixture_hash_params(&fixture->image, NULL));
+    snprintf(hex, sizeof(hex), "%s", json_string_value(get(stat, "image_content_hash")));
+    json_decref(stat);
+    snprintf(params, sizeof(params), "{\"image_content_hash\":\"%s\"}", hex);
+    json_t *cap = fixture_result(fixture, "cap.find", params);
+    assert_text(cap, "image_content_hash", hex);
+    assert_text(cap, "kind", "image");
+    json_decref(cap);
+    hex[0] = hex[0] == '0' ? '1' : '0';
+    snprintf(params, sizeof(params), "{\"image_content_hash\":\"%s\"}", hex);
+    assert_string_equal(find_reason(fixture, params), "not_found");
+    assert_string_equal(find_reason(fixture, NULL), "missing_param");
+    snprintf(params, sizeof(params), "{\"prefix\":\"a\",\"image_content_hash\":\"%s\"}", hex);
+    assert_string_equal(find_reason(fixture, params), "unknown_param");
+}
+
+/* Why is it absent? An Image that needed it was refused: the hint says so. */
+static void an_absent_cap_that_was_needed_says_so(void **state)
+{
+    struct fixture *fixture = *state;
+    struct cap_hash absent = {{1, 2, 3}};
+    char hex[CAP_HASH_HEX_SIZE];
+    struct refusal refusal = {.error = CAP_E_UNRESOLVED_SLOT, .what = "put_image", .peer = "peer"};
+    struct admin_error error;
+    cap_hash_format(&absent, hex);
+    snprintf(refusal.message, sizeof(refusal.message), "not published: %s and others", hex);
+    refusals_add(&fixture->context.refusals, &refusal);
+    refusal = (struct refusal){.error = CAP_E_NOT_FOUND, .what = "get", .peer = "peer"};
+    snprintf(refusal.message, sizeof(refusal.message), "%s: absent", hex);
+    refusals_add(&fixture->context.refusals, &refusal);
+    static const char *const rests[] = {NULL, ",\"direction\":\"in\""};
+    for (size_t i = 0; i < 2; i++) {
+        assert_null(fixture_call(fixture, ADMIN_OBSERVE, i == 0 ? "cap.stat" : "refs.list",
+                                 fixture_hash_params(&absent, rests[i]), &error));
+        assert_string_equal(error.reason, "not_found");
+        assert_non_null(
+            strstr(error.hint, "refusal 1 names it: put_image of peer, unresolved_slot"));
+    }
+}
+
 /* --- cap.list --------------------------------------------------------------------------------- */
 
 /* Walks all pages; returns how many caps there were, which come in ascending order. */
@@ -388,6 +467,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_FIXTURE(stat_tells_what_is_kept),
         WITH_FIXTURE(a_size_past_the_integers_is_a_text),
+        WITH_FIXTURE(caps_are_found_by_the_beginning_of_their_hash),
+        WITH_FIXTURE(images_are_found_by_their_content_hash),
+        WITH_FIXTURE(an_absent_cap_that_was_needed_says_so),
         WITH_FIXTURE(lists_are_paged),
         WITH_FIXTURE(prefixes_may_have_odd_digits),
         WITH_FIXTURE(references_go_both_ways),
