@@ -428,7 +428,7 @@ static enum cap_error prepare(struct admin *admin, int fd, struct admin_connecti
     connection->admin = admin;
     connection->reader = jsonrpc_reader_new(JSONRPC_LINE_MAX);
     enum cap_error error =
-        connection->reader != NULL ? peer_of(fd, &connection->peer) : CAP_E_NO_MEMORY;
+        connection->reader != NULL ? peer_of(fd, 128, &connection->peer) : CAP_E_NO_MEMORY;
     if (error == CAP_OK) {
         bool complete = false;
         error = admin_level_read(fd, &connection->peer, &admin->operators, &connection->level,

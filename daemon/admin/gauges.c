@@ -33,5 +33,13 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .max_uploads = config->max_uploads,
         .max_spool = config->max_spool,
         .max_memory = config->max_memory,
+        .peers = held.peers,
+        .max_requests = config->max_all_requests,
+        .max_buffers = config->max_buffers,
+        .peer_connections = ledger_share(config, LEDGER_CONNECTIONS),
+        .peer_requests = ledger_share(config, LEDGER_REQUESTS),
+        .peer_uploads = ledger_share(config, LEDGER_UPLOADS),
+        .peer_spool = ledger_share(config, LEDGER_SPOOL),
+        .peer_memory = ledger_share(config, LEDGER_MEMORY),
     };
 }

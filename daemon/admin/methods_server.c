@@ -38,6 +38,14 @@ static json_t *fault_json(const struct fault *fault)
                      cap_error_name(fault->error), "message", admin_value_text(fault->message));
 }
 
+/* As pair, with a peer's share of the limit. */
+static json_t *shared(const char *name, uint64_t value, const char *limit_name, uint64_t limit,
+                      const char *share_name, uint64_t share)
+{
+    return json_pack("{s:o, s:o, s:o}", name, admin_value_u64(value), limit_name,
+                     admin_value_u64(limit), share_name, admin_value_u64(share));
+}
+
 static json_t *pair(const char *name, uint64_t value, const char *limit_name, uint64_t limit)
 {
     return json_pack("{s:o, s:o}", name, admin_value_u64(value), limit_name,
@@ -67,12 +75,19 @@ void admin_status_prepare(struct admin_call *call)
         CAPSTORE_VERSION, "phase", phase_name(context->phase), "listening", addresses_json(context),
         "time", admin_value_time(env_real_us(context->env)), "started",
         admin_value_time(context->started_us), "uptime_ms", admin_value_u64(gauges.uptime_ms),
-        "sessions", pair("open", gauges.connections, "limit", gauges.max_connections),
+        "sessions",
+        shared("open", gauges.connections, "limit", gauges.max_connections, "peer_limit",
+               gauges.peer_connections),
         "requests_in_flight", admin_value_u64(gauges.requests), "uploads",
-        pair("in_flight", gauges.uploads, "limit", gauges.max_uploads), "spool",
-        pair("bytes", gauges.spool_bytes, "limit_bytes", gauges.max_spool), "memory",
-        pair("bytes", gauges.memory_bytes, "limit_bytes", gauges.max_memory), "writer_queue",
-        admin_value_u64(gauges.writer_queue), "refusals",
+        shared("in_flight", gauges.uploads, "limit", gauges.max_uploads, "peer_limit",
+               gauges.peer_uploads),
+        "spool",
+        shared("bytes", gauges.spool_bytes, "limit_bytes", gauges.max_spool, "peer_limit_bytes",
+               gauges.peer_spool),
+        "memory",
+        shared("bytes", gauges.memory_bytes, "limit_bytes", gauges.max_memory, "peer_limit_bytes",
+               gauges.peer_memory),
+        "writer_queue", admin_value_u64(gauges.writer_queue), "refusals",
         admin_value_u64(refusals_total(&context->refusals)), "last_error", fault_json(&fault));
 }
 

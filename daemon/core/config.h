@@ -40,17 +40,23 @@ struct config {
     uint64_t record_cache; /* bytes */
 
     uint64_t max_connections;
-    uint64_t max_peer_connections;
+    uint64_t max_peer_connections; /* a peer's shares: 0: a quarter, see ledger_share */
+    uint64_t peer_prefix6;         /* bits of an IPv6 address that name a peer */
     uint64_t max_requests;
+    uint64_t max_all_requests;
+    uint64_t max_peer_requests;
     uint64_t max_hashes;
     uint64_t max_upload;
     uint64_t max_uploads;
+    uint64_t max_peer_uploads;
     uint64_t max_structure;
     uint64_t max_slots;
     uint64_t max_data;
     uint64_t max_spool;
     uint64_t max_peer_spool;
     uint64_t max_memory;
+    uint64_t max_peer_memory;
+    uint64_t max_buffers;
     uint64_t max_output;
     uint64_t disk_reserve;
     uint64_t idle_ms;

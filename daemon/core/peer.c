@@ -17,50 +17,75 @@ static enum cap_error local_peer(int fd, struct peer *peer)
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0) {
         return error_of_errno(errno);
     }
-    peer->local = true;
-    peer->uid = cred.uid;
-    peer->gid = cred.gid;
-    peer->pid = cred.pid;
+    *peer = (struct peer){
+        .local = true,
+        .uid = cred.uid,
+        .gid = cred.gid,
+        .pid = cred.pid,
+    };
     snprintf(peer->text, sizeof(peer->text), "unix:uid=%u,pid=%ld", (unsigned)cred.uid,
              (long)cred.pid);
     snprintf(peer->key, sizeof(peer->key), "uid=%u", (unsigned)cred.uid);
     return CAP_OK;
 }
 
-static void inet_peer(const struct sockaddr_storage *address, struct peer *peer)
+/* Clears the bits of an address after the first `prefix`. */
+static void mask(uint8_t *bytes, size_t len, unsigned prefix)
 {
-    char host[INET6_ADDRSTRLEN] = "?";
-    unsigned port = 0;
-    bool six = address->ss_family == AF_INET6;
-    if (six) {
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
-        inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
-        port = ntohs(in6->sin6_port);
-    } else if (address->ss_family == AF_INET) {
-        const struct sockaddr_in *in4 = (const struct sockaddr_in *)address;
-        inet_ntop(AF_INET, &in4->sin_addr, host, sizeof(host));
-        port = ntohs(in4->sin_port);
+    for (size_t i = 0; i < len; i++) {
+        unsigned bits = prefix > 8 * i ? prefix - 8 * (unsigned)i : 0;
+        bytes[i] &= bits >= 8 ? 0xff : (uint8_t)(0xff00 >> bits);
     }
-    snprintf(peer->text, sizeof(peer->text), six ? "tcp:[%s]:%u" : "tcp:%s:%u", host, port);
+}
+
+static void from_ipv4(struct in_addr address, unsigned port, struct peer *peer)
+{
+    char host[INET_ADDRSTRLEN] = "?";
+    (void)inet_ntop(AF_INET, &address, host, sizeof(host));
+    snprintf(peer->text, sizeof(peer->text), "tcp:%s:%u", host, port);
     snprintf(peer->key, sizeof(peer->key), "%s", host);
 }
 
-enum cap_error peer_of(int fd, struct peer *ret_peer)
+static void from_ipv6(struct in6_addr address, unsigned port, unsigned prefix, struct peer *peer)
+{
+    char host[INET6_ADDRSTRLEN] = "?";
+    (void)inet_ntop(AF_INET6, &address, host, sizeof(host));
+    snprintf(peer->text, sizeof(peer->text), "tcp:[%s]:%u", host, port);
+    mask(address.s6_addr, sizeof(address.s6_addr), prefix);
+    (void)inet_ntop(AF_INET6, &address, host, sizeof(host));
+    snprintf(peer->key, sizeof(peer->key), "%s/%u", host, prefix);
+}
+
+void peer_from_address(const struct sockaddr_storage *address, unsigned prefix6,
+                       struct peer *ret_peer)
+{
+    struct peer peer = {.uid = UINT32_MAX, .gid = UINT32_MAX, .text = "?", .key = "?"};
+    if (address->ss_family == AF_INET) {
+        const struct sockaddr_in *in4 = (const struct sockaddr_in *)address;
+        from_ipv4(in4->sin_addr, ntohs(in4->sin_port), &peer);
+    } else if (address->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
+        if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
+            struct in_addr mapped;
+            memcpy(&mapped, &in6->sin6_addr.s6_addr[12], sizeof(mapped));
+            from_ipv4(mapped, ntohs(in6->sin6_port), &peer);
+        } else {
+            from_ipv6(in6->sin6_addr, ntohs(in6->sin6_port), prefix6, &peer);
+        }
+    }
+    *ret_peer = peer;
+}
+
+enum cap_error peer_of(int fd, unsigned prefix6, struct peer *ret_peer)
 {
     struct sockaddr_storage address = {0};
     socklen_t len = sizeof(address);
-    struct peer peer = {.uid = UINT32_MAX, .gid = UINT32_MAX};
     if (getpeername(fd, (struct sockaddr *)&address, &len) != 0) {
         return error_of_errno(errno);
     }
     if (address.ss_family == AF_UNIX) {
-        enum cap_error error = local_peer(fd, &peer);
-        if (error != CAP_OK) {
-            return error;
-        }
-    } else {
-        inet_peer(&address, &peer);
+        return local_peer(fd, ret_peer);
     }
-    *ret_peer = peer;
+    peer_from_address(&address, prefix6, ret_peer);
     return CAP_OK;
 }

@@ -57,7 +57,15 @@
     X(max_connections, "capstore_connections_limit", "Limit of open client connections")           \
     X(max_uploads, "capstore_uploads_limit", "Limit of uploads in flight")                         \
     X(max_spool, "capstore_spool_limit_bytes", "Limit of bytes in the spool")                      \
-    X(max_memory, "capstore_request_memory_limit_bytes", "Limit of memory held for requests")
+    X(max_memory, "capstore_request_memory_limit_bytes", "Limit of memory held for requests")      \
+    X(peers, "capstore_peers", "Peers that hold something")                                        \
+    X(max_requests, "capstore_requests_limit", "Limit of requests in flight")                      \
+    X(max_buffers, "capstore_spool_buffer_limit_bytes", "Limit of memory on its way to the spool") \
+    X(peer_connections, "capstore_peer_connections_limit", "A peer's share of connections")        \
+    X(peer_requests, "capstore_peer_requests_limit", "A peer's share of requests in flight")       \
+    X(peer_uploads, "capstore_peer_uploads_limit", "A peer's share of uploads in flight")          \
+    X(peer_spool, "capstore_peer_spool_limit_bytes", "A peer's share of bytes in the spool")       \
+    X(peer_memory, "capstore_peer_request_memory_limit_bytes", "A peer's share of that memory")
 
 /* X(field, series, help): microseconds, shown in seconds. */
 #define STATS_HISTOGRAMS(X)                                                                        \

@@ -67,7 +67,8 @@ static void admit(struct hub *hub, int fd)
     struct peer peer;
     struct ledger_peer *account = NULL;
     int on = 1;
-    if (peer_of(fd, &peer) != CAP_OK) {
+    const struct config *config = &hub->shard->context->config;
+    if (peer_of(fd, (unsigned)config->peer_prefix6, &peer) != CAP_OK) {
         close(fd);
         return;
     }

@@ -138,8 +138,8 @@ void session_close(struct session *session)
     detach_requests(session, NULL);
     remainders_drop(&session->remainders, false);
     unlink_session(session);
+    (void)ledger_memory_hold(context->ledger, session->account, &session->held, 0);
     ledger_disconnect(context->ledger, session->account);
-    (void)ledger_memory_hold(context->ledger, &session->held, 0);
     uv_close((uv_handle_t *)&session->poll, on_closed);
     close(session->fd);
 }
@@ -455,7 +455,6 @@ static void handle_event(struct session *session, const struct proto_event *even
 static size_t input_room(const struct session *session)
 {
     size_t room = SIZE_MAX;
-    struct ledger_figures figures;
     for (struct request *at = session->requests; at != NULL; at = at->next) {
         if (!at->body_open || at->class->room == NULL) {
             continue;
@@ -463,11 +462,9 @@ static size_t input_room(const struct session *session)
         size_t own = at->class->room(at);
         room = own < room ? own : room;
     }
-    if (room != SIZE_MAX) {
-        ledger_figures(session->context->ledger, &figures);
-        if (figures.buffers + SESSION_INPUT > LEDGER_BUFFERS_MAX) {
-            return 0;
-        }
+    if (room != SIZE_MAX &&
+        !ledger_buffer_room(session->context->ledger, session->account, SESSION_INPUT)) {
+        return 0;
     }
     return room;
 }
@@ -621,7 +618,7 @@ static bool charge(struct session *session)
     uint64_t bytes = session->reader.message.capacity + session->leftover.capacity +
                      session->output.messages.capacity + session->request_bytes +
                      session->remainders.bytes;
-    if (ledger_memory_hold(session->context->ledger, &session->held, bytes)) {
+    if (ledger_memory_hold(session->context->ledger, session->account, &session->held, bytes)) {
         return true;
     }
     session_fail(session, 0, CAP_E_MEMORY_LIMIT, "no memory is left for the connection's buffers");

@@ -33,6 +33,8 @@ struct block {
 struct spool {
     struct publish *publish;
     struct shard *shard;
+    struct ledger_peer *account;
+    uint64_t held; /* memory taken from the ledger, when in memory */
     spool_moved *moved;
     void *owner;
     uint64_t len;      /* all that will come */
@@ -51,8 +53,8 @@ struct spool {
     enum cap_error write_error;
 };
 
-enum cap_error spool_new(struct publish *publish, uint64_t len, spool_moved *moved, void *owner,
-                         struct spool **ret_spool)
+enum cap_error spool_new(struct publish *publish, struct ledger_peer *account, uint64_t len,
+                         spool_moved *moved, void *owner, struct spool **ret_spool)
 {
     struct spool *spool = calloc(1, sizeof(*spool));
     if (spool == NULL) {
@@ -64,7 +66,9 @@ enum cap_error spool_new(struct publish *publish, uint64_t len, spool_moved *mov
     spool->owner = owner;
     spool->len = len;
     spool->fd = -1;
-    spool->in_memory = len <= SPOOL_SMALL && ledger_memory_take(spool->shard->context->ledger, len);
+    spool->account = account;
+    spool->in_memory = len <= SPOOL_SMALL && ledger_memory_hold(spool->shard->context->ledger,
+                                                                account, &spool->held, len);
     *ret_spool = spool;
     return CAP_OK;
 }
@@ -94,7 +98,8 @@ static enum cap_error block_grow(struct spool *spool, size_t more)
         return CAP_E_NO_MEMORY;
     }
     if (!spool->in_memory) {
-        ledger_buffer_take(spool->shard->context->ledger, capacity - block->capacity);
+        ledger_buffer_take(spool->shard->context->ledger, spool->account,
+                           capacity - block->capacity);
     }
     block->data = data;
     block->capacity = capacity;
@@ -104,7 +109,7 @@ static enum cap_error block_grow(struct spool *spool, size_t more)
 static void block_free(struct spool *spool, struct block *block)
 {
     if (!spool->in_memory) {
-        ledger_buffer_give(spool->shard->context->ledger, block->capacity);
+        ledger_buffer_give(spool->shard->context->ledger, spool->account, block->capacity);
     }
     free(block->data);
     *block = (struct block){0};
@@ -287,9 +292,7 @@ void spool_free(struct spool *spool)
         return;
     }
     block_free(spool, &spool->filling);
-    if (spool->in_memory) {
-        ledger_memory_give(spool->shard->context->ledger, spool->len);
-    }
+    (void)ledger_memory_hold(spool->shard->context->ledger, spool->account, &spool->held, 0);
     if (spool->fd < 0) {
         free(spool);
         return;

@@ -12,17 +12,18 @@
 #define SPOOL_SMALL (64u << 10)  /* uploads up to this stay in memory */
 #define SPOOL_BLOCK (256u << 10) /* most bytes gathered before a write */
 
+struct ledger_peer;
 struct spool;
 
 /* What a spool tells its owner, on the loop thread: a write ended, well or badly. */
 typedef void spool_moved(void *owner);
 
 /*
- * A spool for `len` bytes. `moved` may be NULL until spool_set_owner. CAP_E_NO_MEMORY. No file is
- * made before there is something to write.
+ * A spool for `len` bytes, whose memory is counted in `account`. No file is made before there is
+ * something to write. CAP_E_NO_MEMORY.
  */
-enum cap_error spool_new(struct publish *publish, uint64_t len, spool_moved *moved, void *owner,
-                         struct spool **ret_spool);
+enum cap_error spool_new(struct publish *publish, struct ledger_peer *account, uint64_t len,
+                         spool_moved *moved, void *owner, struct spool **ret_spool);
 
 /* How many bytes it can take now. 0: wait for `moved`. */
 size_t spool_room(const struct spool *spool);

@@ -50,7 +50,7 @@ static void free_upload(struct upload *upload)
     }
     spool_free(upload->spool);
     free(upload->job.admission.puts);
-    (void)ledger_memory_hold(shard->context->ledger, &upload->held, 0);
+    (void)ledger_memory_hold(shard->context->ledger, upload->account, &upload->held, 0);
     if (upload->reserved) {
         ledger_upload_end(shard->context->ledger, upload->account, upload->total_len);
         upload->publish->upload_count--;
@@ -93,7 +93,7 @@ void upload_send_unresolved(struct upload *upload)
     char message[80];
     enum cap_error error = upload_image_list_missing(upload, &detail, &held);
     /* The session counts the list from here on. */
-    (void)ledger_memory_hold(ledger, &held, 0);
+    (void)ledger_memory_hold(ledger, upload->account, &held, 0);
     if (error != CAP_OK) {
         upload_refuse(upload, error, NULL);
     } else {
@@ -219,20 +219,18 @@ static void on_hashed(struct pool_job *job)
     }
 }
 
-static void say_memory(struct upload *upload, uint64_t wanted)
-{
-    snprintf(upload->message, sizeof(upload->message),
-             "hashing this upload takes %" PRIu64 " bytes; the limit for all requests is %" PRIu64,
-             wanted, upload->request.shard->context->config.max_memory);
-}
-
 enum cap_error upload_check_memory(struct upload *upload)
 {
+    const struct config *config = &upload->request.shard->context->config;
     uint64_t wanted = upload->held + upload->kind->hash_memory(upload);
-    if (wanted <= upload->request.shard->context->config.max_memory) {
+    uint64_t all = ledger_limit(config, LEDGER_MEMORY);
+    uint64_t share = ledger_share(config, LEDGER_MEMORY);
+    if (wanted <= all && wanted <= share) {
         return CAP_OK;
     }
-    say_memory(upload, wanted);
+    snprintf(upload->message, sizeof(upload->message),
+             "hashing this upload takes %" PRIu64 " bytes; the limit is %" PRIu64 " (%s)", wanted,
+             all < share ? all : share, all < share ? "max-memory" : "max-peer-memory");
     return CAP_E_MEMORY_LIMIT;
 }
 
@@ -240,8 +238,9 @@ static void start_hashing(struct upload *upload)
 {
     struct shard *shard = upload->request.shard;
     uint64_t wanted = upload->held + upload->kind->hash_memory(upload);
-    if (!ledger_memory_hold(shard->context->ledger, &upload->held, wanted)) {
-        say_memory(upload, wanted);
+    if (!ledger_memory_hold(shard->context->ledger, upload->account, &upload->held, wanted)) {
+        ledger_why(shard->context->ledger, upload->account, LEDGER_MEMORY, wanted - upload->held,
+                   upload->message);
         upload_refuse(upload, CAP_E_MEMORY_LIMIT, upload->message);
         return;
     }
@@ -287,7 +286,7 @@ static void on_spooled(void *owner)
 
 enum cap_error upload_make_spool(struct upload *upload, uint64_t len)
 {
-    return spool_new(upload->publish, len, on_spooled, upload, &upload->spool);
+    return spool_new(upload->publish, upload->account, len, on_spooled, upload, &upload->spool);
 }
 
 void upload_accepted(struct upload *upload)
@@ -451,7 +450,8 @@ static enum cap_error reserve(struct upload *upload)
     if (disk < config->disk_reserve + figures.spool + 2 * upload->total_len) {
         return CAP_E_DISK_FULL;
     }
-    error = ledger_upload_begin(shard->context->ledger, upload->account, upload->total_len);
+    error = ledger_upload_begin(shard->context->ledger, upload->account, upload->total_len,
+                                upload->message);
     if (error == CAP_OK) {
         upload->reserved = true;
         upload->publish->upload_count++;
@@ -475,8 +475,10 @@ const struct verdict *upload_begin(void *publish, struct session *session, uint3
         error = upload->kind->begin(upload);
     }
     if (error != CAP_OK) {
+        char message[CAP_REFUSAL_MESSAGE_SIZE];
+        memcpy(message, upload->message, sizeof(message));
         free_upload(upload);
-        return session_refuse(session, id, type, error, NULL);
+        return session_refuse(session, id, type, error, message[0] == '\0' ? NULL : message);
     }
     return session_pending(session, &upload->request);
 }
@@ -508,3 +510,5 @@ void upload_fill_data(const struct upload *upload, struct upload_data_cap *cap,
         .page_roots = cap->data.page_roots,
     };
 }
+
+_Static_assert(LEDGER_WHY_SIZE <= CAP_REFUSAL_MESSAGE_SIZE, "the ledger writes into `message`");

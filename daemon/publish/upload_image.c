@@ -38,7 +38,8 @@ static enum cap_error grow_head(struct upload *upload, size_t wanted)
     if (image->head_len > 0 && capacity > image->head_len) {
         capacity = image->head_len;
     }
-    if (!ledger_memory_hold(upload->request.shard->context->ledger, &upload->held, capacity)) {
+    if (!ledger_memory_hold(upload->request.shard->context->ledger, upload->account, &upload->held,
+                            capacity)) {
         return CAP_E_MEMORY_LIMIT;
     }
     uint8_t *head = realloc(image->head, capacity);
@@ -512,7 +513,7 @@ enum cap_error upload_image_list_missing(const struct upload *upload, struct cap
     uint64_t slots_len = admission->missing_count * sizeof(struct proto_unresolved);
     uint64_t len = 0;
     size_t count = 0;
-    if (!ledger_memory_hold(ledger, held, slots_len)) {
+    if (!ledger_memory_hold(ledger, upload->account, held, slots_len)) {
         return CAP_E_MEMORY_LIMIT;
     }
     struct proto_unresolved *slots = malloc(slots_len);
@@ -533,7 +534,7 @@ enum cap_error upload_image_list_missing(const struct upload *upload, struct cap
         }
     }
     enum cap_error error = proto_unresolved_len(slots, count, &len);
-    if (error == CAP_OK && !ledger_memory_hold(ledger, held, slots_len + len)) {
+    if (error == CAP_OK && !ledger_memory_hold(ledger, upload->account, held, slots_len + len)) {
         error = CAP_E_MEMORY_LIMIT;
     }
     if (error == CAP_OK) {

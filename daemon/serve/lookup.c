@@ -34,6 +34,7 @@ struct has_request {
     struct request request;
     struct read_job job;
     struct serve *serve;
+    struct ledger_peer *account;
     uint64_t held; /* memory of the ledger */
     size_t count;
     size_t at; /* hash that comes next, or that failed */
@@ -84,7 +85,7 @@ static void has_free(struct has_request *has)
     for (size_t i = 0; i < HAS_SMALL; i++) {
         records_add(&has->serve->records, has->records[i]);
     }
-    ledger_memory_give(has->serve->shard->context->ledger, has->held);
+    (void)ledger_memory_hold(has->serve->shard->context->ledger, has->account, &has->held, 0);
     free(has);
 }
 
@@ -137,16 +138,18 @@ static enum cap_error has_new(struct serve *serve, const struct session *session
     struct ledger *ledger = serve->shard->context->ledger;
     size_t size = sizeof(struct has_request) + asked->count * (CAP_HASH_SIZE + 1);
     /* A few hashes are a request like any other; many are counted by themselves. */
-    size_t held = asked->count <= HAS_SMALL ? 0 : size;
-    if (!ledger_memory_take(ledger, held)) {
+    uint64_t held = 0;
+    if (!ledger_memory_hold(ledger, session->account, &held,
+                            asked->count <= HAS_SMALL ? 0 : size)) {
         return CAP_E_MEMORY_LIMIT;
     }
     struct has_request *has = calloc(1, size);
     if (has == NULL) {
-        ledger_memory_give(ledger, held);
+        (void)ledger_memory_hold(ledger, session->account, &held, 0);
         return CAP_E_NO_MEMORY;
     }
     has->serve = serve;
+    has->account = session->account;
     has->held = held;
     has->count = asked->count;
     has->kinds = (uint8_t *)(has->hashes + asked->count);

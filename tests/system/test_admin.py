@@ -348,7 +348,7 @@ class Watching(AdminTest):
         self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
 
     def test_metrics_move(self):
-        d = self.daemon("--max-connections", "3")
+        d = self.daemon("--max-connections", "3", "--max-peer-connections", "3")
         before = d.figures()
         hashes = self.publish(d)
         c = self.connect(d)

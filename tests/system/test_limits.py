@@ -30,12 +30,12 @@ class Connections(SystemTest):
             return False
 
     def test_in_all(self):
-        d = self.daemon("--max-connections", "3")
+        d = self.daemon("--max-connections", "3", "--max-peer-connections", "3")
         held = [self.connect(d) for _ in range(3)]
         self.assertEqual(self.turned_away(d)["id"], 0)
         for c in held:
             self.assertUsable(c)
-        self.assertEqual(d.admin("status")["sessions"], {"open": 3, "limit": 3})
+        self.assertEqual(d.admin("status")["sessions"], {"open": 3, "limit": 3, "peer_limit": 3})
         held[0].close()
         wait_until(lambda: self.admitted(d), "the place of the one that left")
 
@@ -55,7 +55,7 @@ class Connections(SystemTest):
 
     def test_of_the_process(self):
         """With few descriptors, who is too many is still told so, and operators are not locked out."""
-        d = self.daemon(start=False)
+        d = self.daemon("--max-peer-connections", "1000", start=False)
         command = d.command()
         d.command = lambda: ["sh", "-c", 'ulimit -n 80; exec "$@"', "sh", *command]
         d.start()
@@ -232,13 +232,13 @@ class Spool(SystemTest):
         self.assertUsable(c)
 
     def test_in_all(self):
-        d = self.daemon("--max-spool", "1M")
+        d = self.daemon("--max-spool", "1M", "--max-peer-spool", "1M")
         c, other = self.connect(d), self.connect(d)
         held = self.hold(c, 600000)
         self.is_full(other, 600000)
         self.hold(other, MIB - 600000)
         self.is_full(other, 1)
-        self.assertEqual(d.admin("status")["spool"], {"bytes": MIB, "limit_bytes": MIB})
+        self.assertEqual(d.admin("status")["spool"], {"bytes": MIB, "limit_bytes": MIB, "peer_limit_bytes": MIB})
         self.release(c, held)
         other.put_data(content("room again", 600000))
 
@@ -252,7 +252,7 @@ class Spool(SystemTest):
         remote.put_data(content("another peer", 600000))
 
     def test_uploads(self):
-        d = self.daemon("--max-uploads", "2")
+        d = self.daemon("--max-uploads", "2", "--max-peer-uploads", "2")
         c = self.connect(d)
         held = [self.hold(c, 10), self.hold(c, 10)]
         self.is_full(c, 10)
@@ -261,7 +261,7 @@ class Spool(SystemTest):
 
     def test_memory(self):
         """One Image's head is too much; or those of many together, until some are gone."""
-        d = self.daemon("--max-memory", "1M")
+        d = self.daemon("--max-memory", "1M", "--max-peer-memory", "1M")
         c = self.connect(d)
         large = wire.image(endpoints=[(struct.pack(">I", i), wire.endpoint(0)) for i in range(20000)])
         small = wire.image(endpoints=[(bytes(200000), wire.endpoint(0))])

@@ -1,4 +1,4 @@
-/* Small parts of the daemon: ledger, ring of refusals, histograms, times, peers. */
+/* Small parts of the daemon: ring of refusals, histograms, times, peers. */
 #include "tests/unit/support.h"
 
 #include <netinet/in.h>
@@ -8,108 +8,11 @@
 #include <unistd.h>
 
 #include "daemon/core/env.h"
-#include "daemon/core/ledger.h"
+#include "daemon/core/peer.h"
 #include "daemon/core/refusals.h"
 #include "daemon/core/sd.h"
 #include "daemon/core/stats.h"
 #include "daemon/net/bind.h"
-
-/* --- The ledger ----------------------------------------------------------------------------------
- */
-
-static struct config limits(void)
-{
-    struct config config;
-    config_init(&config);
-    config.max_connections = 3;
-    config.max_peer_connections = 2;
-    config.max_uploads = 3;
-    config.max_spool = 100;
-    config.max_peer_spool = 60;
-    config.max_memory = 1000;
-    return config;
-}
-
-static void test_connections_per_peer_and_in_all(void **state)
-{
-    struct config config = limits();
-    struct ledger *ledger = NULL;
-    struct ledger_peer *peers[4];
-    (void)state;
-    assert_cap_ok(ledger_new(&config, &ledger));
-    assert_cap_ok(ledger_connect(ledger, "a", &peers[0]));
-    assert_cap_ok(ledger_connect(ledger, "a", &peers[1]));
-    assert_ptr_equal(peers[0], peers[1]);
-    assert_cap_error(ledger_connect(ledger, "a", &peers[2]), CAP_E_TOO_MANY_CONNECTIONS);
-    assert_cap_ok(ledger_connect(ledger, "b", &peers[2]));
-    assert_cap_error(ledger_connect(ledger, "c", &peers[3]), CAP_E_TOO_MANY_CONNECTIONS);
-    ledger_disconnect(ledger, peers[0]);
-    assert_cap_ok(ledger_connect(ledger, "c", &peers[3]));
-    ledger_disconnect(ledger, peers[1]);
-    ledger_disconnect(ledger, peers[2]);
-    ledger_disconnect(ledger, peers[3]);
-    struct ledger_figures figures;
-    ledger_figures(ledger, &figures);
-    assert_int_equal(figures.connections, 0);
-    ledger_free(ledger);
-}
-
-static void test_spool_per_peer_and_in_all(void **state)
-{
-    struct config config = limits();
-    struct ledger *ledger = NULL;
-    struct ledger_peer *a;
-    struct ledger_peer *b;
-    (void)state;
-    assert_cap_ok(ledger_new(&config, &ledger));
-    assert_cap_ok(ledger_connect(ledger, "a", &a));
-    assert_cap_ok(ledger_connect(ledger, "b", &b));
-    assert_cap_ok(ledger_upload_begin(ledger, a, 60));
-    assert_cap_error(ledger_upload_begin(ledger, a, 1), CAP_E_SPOOL_FULL);
-    assert_cap_error(ledger_upload_begin(ledger, b, 41), CAP_E_SPOOL_FULL);
-    assert_cap_error(ledger_upload_begin(ledger, b, UINT64_MAX), CAP_E_SPOOL_FULL);
-    assert_cap_ok(ledger_upload_begin(ledger, b, 40));
-    assert_cap_ok(ledger_upload_begin(ledger, b, 0));
-    assert_cap_error(ledger_upload_begin(ledger, b, 0), CAP_E_SPOOL_FULL); /* uploads in all */
-    /* An account outlives its connections while uploads hold it. */
-    ledger_disconnect(ledger, a);
-    ledger_upload_end(ledger, a, 60);
-    assert_cap_ok(ledger_upload_begin(ledger, b, 20));
-    ledger_upload_end(ledger, b, 20);
-    ledger_upload_end(ledger, b, 40);
-    ledger_upload_end(ledger, b, 0);
-    ledger_disconnect(ledger, b);
-    struct ledger_figures figures;
-    ledger_figures(ledger, &figures);
-    assert_int_equal(figures.spool, 0);
-    assert_int_equal(figures.uploads, 0);
-    ledger_free(ledger);
-}
-
-static void test_memory_is_held_and_given_back(void **state)
-{
-    struct config config = limits();
-    struct ledger *ledger = NULL;
-    uint64_t held = 0;
-    uint64_t other = 0;
-    (void)state;
-    assert_cap_ok(ledger_new(&config, &ledger));
-    assert_true(ledger_memory_hold(ledger, &held, 900));
-    assert_false(ledger_memory_hold(ledger, &other, 101));
-    assert_int_equal(other, 0);
-    assert_true(ledger_memory_hold(ledger, &other, 100));
-    assert_false(ledger_memory_hold(ledger, &held, 901));
-    assert_int_equal(held, 900);
-    assert_false(ledger_memory_take(ledger, UINT64_MAX));
-    assert_true(ledger_memory_hold(ledger, &held, 10));
-    assert_true(ledger_memory_hold(ledger, &other, 990));
-    assert_true(ledger_memory_hold(ledger, &held, 0));
-    assert_true(ledger_memory_hold(ledger, &other, 0));
-    struct ledger_figures figures;
-    ledger_figures(ledger, &figures);
-    assert_int_equal(figures.memory, 0);
-    ledger_free(ledger);
-}
 
 /* --- Refusals ------------------------------------------------------------------------------------
  */
@@ -213,14 +116,14 @@ static void test_local_peer_is_attested(void **state)
     struct peer peer;
     (void)state;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-    assert_cap_ok(peer_of(fds[0], &peer));
+    assert_cap_ok(peer_of(fds[0], 64, &peer));
     assert_true(peer.local);
     assert_int_equal(peer.uid, getuid());
     assert_int_equal(peer.gid, getgid());
     assert_int_equal(peer.pid, getpid());
     close(fds[0]);
     close(fds[1]);
-    assert_cap_error(peer_of(fds[0], &peer), CAP_E_IO);
+    assert_cap_error(peer_of(fds[0], 64, &peer), CAP_E_IO);
 }
 
 static void test_tcp_peer_is_nobody(void **state)
@@ -235,7 +138,7 @@ static void test_tcp_peer_is_nobody(void **state)
     assert_int_equal(getsockname(bound.fd, (struct sockaddr *)&address, &len), 0);
     int client = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
-    assert_cap_ok(peer_of(client, &peer));
+    assert_cap_ok(peer_of(client, 64, &peer));
     assert_false(peer.local);
     assert_true(peer.uid == UINT32_MAX && peer.gid == UINT32_MAX);
     assert_string_equal(peer.key, "127.0.0.1");
@@ -274,9 +177,6 @@ static void test_inherited_sockets_need_our_pid(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_connections_per_peer_and_in_all),
-        cmocka_unit_test(test_spool_per_peer_and_in_all),
-        cmocka_unit_test(test_memory_is_held_and_given_back),
         cmocka_unit_test(test_ring_keeps_the_newest),
         cmocka_unit_test(test_histogram),
         cmocka_unit_test(test_stats_are_summed),

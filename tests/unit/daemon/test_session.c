@@ -373,7 +373,7 @@ static void test_id_in_use(void **state)
 static void few_requests(struct config *config)
 {
     config->max_requests = 2;
-    config->max_connections = 3;
+    config->max_connections = config->max_peer_connections = 3;
     config->max_output = 4096;
 }
 
@@ -453,7 +453,7 @@ static void test_answers_that_nobody_takes_are_bounded(void **state)
 
 static void memory_for_few_requests(struct config *config)
 {
-    config->max_memory = 32768;
+    config->max_memory = config->max_peer_memory = 32768;
 }
 
 /* Requests that a client leaves open are memory too; without any for it, the client is told. */

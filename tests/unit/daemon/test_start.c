@@ -335,7 +335,7 @@ static void test_levels_without_supplementary_groups(void **state)
     int fds[2];
     (void)state;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-    assert_cap_ok(peer_of(fds[0], &peer));
+    assert_cap_ok(peer_of(fds[0], 64, &peer));
     assert_cap_ok(admin_level_read(fds[0], &peer, &none, &level, &complete));
     assert_true(complete);
     assert_int_equal(level, ADMIN_ADMIN);

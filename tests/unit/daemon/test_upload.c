@@ -241,12 +241,12 @@ static void test_long_head(void **state)
 static void small_limits(struct config *config)
 {
     config->max_upload = 100000;
-    config->max_uploads = 2;
-    config->max_spool = 150000;
+    config->max_uploads = config->max_peer_uploads = 2;
+    config->max_spool = config->max_peer_spool = 150000;
     config->max_structure = 1024;
     config->max_slots = 2;
     config->max_data = 4096;
-    config->max_memory = 70000;
+    config->max_memory = config->max_peer_memory = 70000;
 }
 
 static void test_limits(void **state)

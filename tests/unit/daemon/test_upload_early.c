@@ -37,7 +37,7 @@ static void send_put(struct fixture *fixture, int fd, uint32_t id, const struct 
 
 static void little_memory(struct config *config)
 {
-    config->max_memory = 200000;
+    config->max_memory = config->max_peer_memory = 200000;
 }
 
 /* The memory for a canonical body follows the pages that it has, not those that it could have. */
@@ -130,7 +130,7 @@ static void test_cancelled_source(void **state)
     atomic_bool cancelled = false;
     const uint8_t *data = NULL;
     uint8_t scratch[5];
-    assert_cap_ok(spool_new(&fixture->server.publish, 5, NULL, NULL, &spool));
+    assert_cap_ok(spool_new(&fixture->server.publish, NULL, 5, NULL, NULL, &spool));
     assert_cap_ok(spool_append(spool, key("bytes")));
     struct cap_source source = spool_source(spool, &cancelled);
     assert_cap_ok(cap_source_get(&source, 1, 4, scratch, &data));
