@@ -213,16 +213,6 @@ bool cli_parse_hash(struct cli *cli, const char *text, struct capstore_hash *ret
     return false;
 }
 
-void cli_hex_format(struct capstore_bytes bytes, char *ret_hex)
-{
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < bytes.len; i++) {
-        *ret_hex++ = digits[bytes.data[i] >> 4];
-        *ret_hex++ = digits[bytes.data[i] & 0xf];
-    }
-    *ret_hex = '\0';
-}
-
 bool cli_hex_parse(const char *text, uint8_t *ret_bytes)
 {
     for (; *text != '\0'; text += 2) {
@@ -269,7 +259,8 @@ struct capstore *cli_connect(struct cli *cli, enum cli_exit *ret_exit)
     } else if (error == CAPSTORE_E_CONNECT) { /* its message names the address */
         *ret_exit = cli_fail_error(cli, error, NULL, capstore_message(store));
     } else {
-        *ret_exit = cli_fail_error(cli, error, cli->socket, store ? capstore_message(store) : NULL);
+        *ret_exit =
+            cli_fail_error(cli, error, cli->socket, store != NULL ? capstore_message(store) : NULL);
     }
     capstore_free(store);
     return NULL;

@@ -119,9 +119,6 @@ bool cli_option_size(struct cli *cli, enum cli_option option, uint64_t fallback,
 /* Reads a hash argument. False after saying what is wrong. */
 bool cli_parse_hash(struct cli *cli, const char *text, struct capstore_hash *ret_hash);
 
-/* Writes 2 * bytes.len lower-case hex digits and a NUL to `ret_hex`, which has room for them. */
-void cli_hex_format(struct capstore_bytes bytes, char *ret_hex);
-
 /* Reads pairs of hex digits of either case into `ret_bytes`, which has room for one byte per pair.
  * False for anything else. */
 bool cli_hex_parse(const char *text, uint8_t *ret_bytes);

@@ -248,7 +248,8 @@ static bool read_content(struct manifest *manifest, const json_t *object,
     if (file != NULL && hex != NULL) {
         return refuse(manifest, "\"file\" and \"hex\" exclude each other");
     }
-    if (file == NULL && (json_object_get(object, "offset") || json_object_get(object, "length"))) {
+    if (file == NULL &&
+        (json_object_get(object, "offset") != NULL || json_object_get(object, "length") != NULL)) {
         return refuse(manifest, "\"offset\" and \"length\" go with \"file\"");
     }
     size_t here = enter(manifest, file != NULL ? ".file" : ".hex");
@@ -387,8 +388,8 @@ static bool read_slot(struct manifest *manifest, const char *name, const json_t 
         return read_content(manifest, slot, &source) &&
                packed(manifest, capstore_pack_content(pack, 0, &source));
     }
-    if (json_object_get(slot, "file") || json_object_get(slot, "hex") ||
-        json_object_get(slot, "offset") || json_object_get(slot, "length")) {
+    if (json_object_get(slot, "file") != NULL || json_object_get(slot, "hex") != NULL ||
+        json_object_get(slot, "offset") != NULL || json_object_get(slot, "length") != NULL) {
         return refuse(manifest, "\"content\" goes with \"size\" only");
     }
     (void)enter(manifest, ".content");

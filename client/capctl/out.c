@@ -51,13 +51,24 @@ json_t *out_hash(const struct capstore_hash *hash)
     return json_string(hex);
 }
 
+/* Writes 2 * bytes.len lower-case hex digits and a NUL to `ret_hex`, which has room for them. */
+static void format_hex(struct capstore_bytes bytes, char *ret_hex)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < bytes.len; i++) {
+        *ret_hex++ = digits[bytes.data[i] >> 4];
+        *ret_hex++ = digits[bytes.data[i] & 0xf];
+    }
+    *ret_hex = '\0';
+}
+
 json_t *out_key(struct capstore_bytes key)
 {
     char *hex = malloc(2 * key.len + 1);
     if (hex == NULL) {
         return NULL;
     }
-    cli_hex_format(key, hex);
+    format_hex(key, hex);
     json_t *text = json_string(hex);
     free(hex);
     return text;

@@ -9,10 +9,9 @@
 #ifndef CLIENT_CAPCTL_OUT_H
 #define CLIENT_CAPCTL_OUT_H
 
+#include <capstore/capstore.h>
 #include <jansson.h>
 #include <stdio.h>
-
-#include "client/capctl/cli.h"
 
 /* A text; what is not UTF-8 in it is replaced. */
 json_t *out_text(const char *value);

@@ -8,9 +8,8 @@
 #ifndef CLIENT_CAPCTL_PROGRESS_H
 #define CLIENT_CAPCTL_PROGRESS_H
 
+#include <capstore/capstore.h>
 #include <pthread.h>
-
-#include "client/capctl/cli.h"
 
 struct cli_meter {
     const char *label;
