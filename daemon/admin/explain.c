@@ -35,7 +35,7 @@ enum cap_error admin_explain(struct cap_read *read, const struct cap_hash *hash,
         return error;
     }
     json_t *object = whole(hash, &info, layout);
-    if (!object) {
+    if (object == NULL) {
         return CAP_E_NO_MEMORY;
     }
     *ret_object = object;

@@ -10,15 +10,8 @@
 
 #include <jansson.h>
 
+#include "daemon/admin/page.h"
 #include "lib/store/store.h"
-
-#define ADMIN_EXPLAIN_MAX (UINT64_C(4) << 20) /* bytes of an Image's structure */
-
-/* Which part of each list is shown. */
-struct admin_page {
-    uint64_t offset;
-    uint64_t limit;
-};
 
 /*
  * Explains the cap of that name as an object. CAP_E_NOT_FOUND, CAP_E_STRUCTURE_TOO_LARGE,

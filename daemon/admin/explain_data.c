@@ -58,7 +58,7 @@ static enum cap_error walk(struct cap_read *read, const struct cap_hash *hash, u
 {
     uint8_t window[REFS_PER_WINDOW * CAP_PAGE_REF_SIZE];
     for (uint64_t at = 0; at < len;) {
-        size_t take = len - at < sizeof window ? (size_t)(len - at) : sizeof window;
+        size_t take = len - at < sizeof(window) ? (size_t)(len - at) : sizeof(window);
         enum cap_error error = admin_body_copy(read, hash, CAP_DATA_BODY_FIXED + at, window, take);
         struct cap_bytes refs = {window, take};
         for (size_t i = 0; error == CAP_OK && i < take / CAP_PAGE_REF_SIZE; i++) {
@@ -77,11 +77,11 @@ static enum cap_error head_len(struct cap_read *read, const struct cap_hash *has
 {
     uint8_t fixed[CAP_DATA_BODY_FIXED];
     uint64_t len = 0;
-    enum cap_error error = admin_body_copy(read, hash, 0, fixed, sizeof fixed);
+    enum cap_error error = admin_body_copy(read, hash, 0, fixed, sizeof(fixed));
     if (error != CAP_OK) {
         return error;
     }
-    error = cap_data_body_head_len((struct cap_bytes){fixed, sizeof fixed}, info->body_len, &len);
+    error = cap_data_body_head_len((struct cap_bytes){fixed, sizeof(fixed)}, info->body_len, &len);
     if (error != CAP_OK || len < CAP_DATA_BODY_FIXED || len > info->body_len ||
         (len - CAP_DATA_BODY_FIXED) % CAP_PAGE_REF_SIZE != 0) {
         return CAP_E_CORRUPT;
@@ -100,7 +100,8 @@ enum cap_error admin_explain_data(struct cap_read *read, const struct cap_hash *
         return error;
     }
     struct runs runs = {.page = page, .shown = json_array()};
-    error = runs.shown ? walk(read, hash, head - CAP_DATA_BODY_FIXED, &runs) : CAP_E_NO_MEMORY;
+    error =
+        runs.shown != NULL ? walk(read, hash, head - CAP_DATA_BODY_FIXED, &runs) : CAP_E_NO_MEMORY;
     if (error != CAP_OK) {
         json_decref(runs.shown);
         return error;
@@ -111,7 +112,7 @@ enum cap_error admin_explain_data(struct cap_read *read, const struct cap_hash *
                                "content_bytes", admin_value_u64(runs.window_bytes), "stored_bytes",
                                admin_value_u64(info->body_len - head), "run_count",
                                admin_value_u64(runs.count), "runs", runs.shown);
-    if (!layout) {
+    if (layout == NULL) {
         return CAP_E_NO_MEMORY;
     }
     *ret_layout = layout;

@@ -2,7 +2,10 @@
 #ifndef DAEMON_ADMIN_EXPLAIN_DATA_H
 #define DAEMON_ADMIN_EXPLAIN_DATA_H
 
-#include "daemon/admin/explain.h"
+#include <jansson.h>
+
+#include "daemon/admin/page.h"
+#include "lib/store/store.h"
 
 /* As admin_explain, for a Data cap whose record is `info`. Memory does not grow with its pages. */
 enum cap_error admin_explain_data(struct cap_read *read, const struct cap_hash *hash,

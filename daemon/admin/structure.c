@@ -1,7 +1,4 @@
-/*
- * Reads an Image without its code, which lies between the front of its body and the rest.
- */
-#include "daemon/admin/explain_image.h"
+#include "daemon/admin/structure.h"
 
 #include "daemon/admin/body_reader.h"
 

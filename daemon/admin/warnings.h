@@ -5,7 +5,11 @@
 #ifndef DAEMON_ADMIN_WARNINGS_H
 #define DAEMON_ADMIN_WARNINGS_H
 
-#include "daemon/admin/explain_image.h"
+#include <jansson.h>
+
+#include "daemon/admin/page.h"
+#include "daemon/admin/structure.h"
+#include "lib/cap/layout.h"
 
 #define ADMIN_LOOKUPS_MAX 8192u /* in the store, for one explanation */
 

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#include "daemon/admin/explain.h"
+#include "daemon/admin/structure.h"
 
 static json_t *get(json_t *object, const char *name)
 {
