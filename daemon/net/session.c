@@ -24,6 +24,7 @@
 #include "daemon/core/ledger.h"
 #include "daemon/core/must.h"
 #include "daemon/net/dispatch.h"
+#include "daemon/net/stray.h"
 #include "proto/message.h"
 
 #define TURN_RECEIVES 4
@@ -554,6 +555,13 @@ static bool receive(struct session *session, uint64_t until)
     session->input_us = now_of(session);
     session->shard->stats.bytes_in += (uint64_t)n;
     struct cap_bytes input = {session->hub->input, (size_t)n};
+    if (session->bytes_in == (uint64_t)n && stray_is_json(input)) {
+        stray_refuse(session->fd);
+        shard_refused(session->shard, session->number, &session->peer, "connection",
+                      CAP_E_BAD_FRAME, STRAY_MESSAGE);
+        session_close(session);
+        return false;
+    }
     handle_input(session, &input, until);
     return keep_leftover(session, input) && session->phase != SESSION_CLOSED &&
            session->leftover.len == 0 && (size_t)n == len && now_of(session) < until;

@@ -168,6 +168,36 @@ class Addresses(Environment):
         self.assertNotIn("listening", d.log())
 
 
+class WrongSocket(Environment):
+    def test_json_on_the_client_socket(self):
+        d = self.daemon()
+        for line in (b'{"jsonrpc":"2.0","id":1,"method":"status"}\n', b'  {"a"', b'[1]', b"{}"):
+            with socket.socket(socket.AF_UNIX) as conn:
+                conn.settimeout(harness.START_SECONDS)
+                conn.connect(str(d.path))
+                conn.sendall(line)
+                with conn.makefile("rb") as replies:
+                    error = json.loads(replies.readline())["error"]
+                    self.assertIn("--admin", error["message"])
+                    self.assertEqual(error["data"]["reason"], "invalid_request")
+                    self.assertEqual(replies.read(), b"")
+        self.assertRegex(d.log(), "refused .*the admin socket of capstored")
+        self.assertUsable(self.connect(d))
+
+    def test_a_client_on_the_admin_socket(self):
+        d = self.daemon()
+        result = capctl("-s", f"unix:{d.admin_path}", "has", "00" * 32, json_output=False)
+        self.assertNotEqual(result.status, 0)
+        self.assertIn("admin socket", result.stderr)
+        self.assertEqual(d.admin("status")["phase"], "running")
+
+    def test_capctl_admin_on_the_client_socket(self):
+        d = self.daemon()
+        result = capctl("--admin", d.address, "admin", "status", json_output=False)
+        self.assertNotEqual(result.status, 0)
+        self.assertIn("serves clients", result.stderr)
+
+
 class Inherited(Environment):
     def run_with_sockets(self, count, names, *options):
         """A daemon with `count` inherited sockets, as systemd passes them."""
