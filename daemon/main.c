@@ -8,6 +8,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "daemon/core/check.h"
+#include "daemon/core/crash.h"
 #include "daemon/server.h"
 
 /* Exit statuses: sysexits' EX_USAGE for a wrong command line, 1 for other failures. */
@@ -88,10 +90,21 @@ static int check(const struct config *config)
     return config_print(config, stdout) == CAP_OK ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+static int check_store(const struct config *config)
+{
+    char reason[CONFIG_REASON_SIZE];
+    enum check_status status = check_run(config, reason);
+    if (status == CHECK_FAILED) {
+        print_error(reason, NULL);
+    }
+    return (int)status;
+}
+
 static int run(struct config *config)
 {
     struct server server;
     char reason[CONFIG_REASON_SIZE];
+    crash_install(config->state);
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGXFSZ, SIG_IGN); /* a write past `ulimit -f` fails with EFBIG: disk_full */
     raise_descriptor_limit();
@@ -118,7 +131,7 @@ int main(int argc, char **argv)
     if (config_parse(&config, argc, argv, &action, reason) != CAP_OK) {
         print_error(reason, NULL);
         config_free(&config);
-        return EXIT_USAGE;
+        return action == CONFIG_CHECK_STORE ? CHECK_USAGE : EXIT_USAGE;
     }
     switch (action) {
     case CONFIG_RUN:
@@ -126,6 +139,9 @@ int main(int argc, char **argv)
         break;
     case CONFIG_CHECK:
         status = check(&config);
+        break;
+    case CONFIG_CHECK_STORE:
+        status = check_store(&config);
         break;
     case CONFIG_HELP:
         config_help(stdout);

@@ -481,6 +481,7 @@ static const struct {
     enum config_action action;
     const char *help;
 } actions[] = {
+    {"check", CONFIG_CHECK_STORE, "verify the store of --state, which no daemon may use, and exit"},
     {"check-config", CONFIG_CHECK, "check the configuration, print all of it, and exit"},
     {"help", CONFIG_HELP, "show this help and exit"},
     {"version", CONFIG_VERSION, "show the version and exit"},
@@ -544,7 +545,7 @@ static enum cap_error read_arguments(struct reader *reader, int argc, char **arg
         }
         if ((size_t)index >= OPTION_COUNT) {
             *ret_action = actions[(size_t)index - OPTION_COUNT].action;
-            if (*ret_action == CONFIG_CHECK) {
+            if (*ret_action == CONFIG_CHECK || *ret_action == CONFIG_CHECK_STORE) {
                 continue;
             }
             return CAP_OK;
@@ -570,7 +571,7 @@ enum cap_error config_parse(struct config *config, int argc, char **argv,
     if (config->config != NULL) {
         error = read_config_file(&reader);
     }
-    if (error == CAP_OK && *ret_action == CONFIG_RUN && config->state == NULL) {
+    if (error == CAP_OK && *ret_action != CONFIG_CHECK && config->state == NULL) {
         snprintf(ret_reason, CONFIG_REASON_SIZE, "state: no directory given; see --help");
         error = CAP_E_INVALID_ARGUMENT;
     }

@@ -92,7 +92,8 @@ struct config_option {
 /* What the command line asks for. */
 enum config_action {
     CONFIG_RUN,
-    CONFIG_CHECK, /* check and print; nothing is opened but the configuration file */
+    CONFIG_CHECK,       /* check and print; nothing is opened but the configuration file */
+    CONFIG_CHECK_STORE, /* verify the store */
     CONFIG_HELP,
     CONFIG_VERSION,
 };

@@ -72,18 +72,20 @@ static enum cap_error make_dir(const char *path, struct log *log, char *reason)
     return check_access(path, log, reason);
 }
 
-/* Opens DIR/lock and takes the lock that dies with the process. */
-static enum cap_error take_lock(struct statedir *statedir, const char *dir, char *reason)
+/* Opens DIR/lock and takes the lock that dies with the process. *ret_fd is open even on an error,
+ * or -1. */
+static enum cap_error take_lock(const char *dir, int flags, int *ret_fd, char *reason)
 {
     char *path = join(dir, "lock");
     enum cap_error error = CAP_OK;
+    *ret_fd = -1;
     if (path == NULL) {
         return CAP_E_NO_MEMORY;
     }
-    statedir->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (statedir->lock_fd < 0) {
+    *ret_fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (*ret_fd < 0) {
         error = fail("open", path, reason);
-    } else if (flock(statedir->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+    } else if (flock(*ret_fd, LOCK_EX | LOCK_NB) != 0) {
         error = fail("lock", path, reason);
     }
     if (error == CAP_E_STORE_LOCKED) {
@@ -126,7 +128,8 @@ enum cap_error statedir_open(const char *dir, struct log *log, struct statedir *
         goto fail;
     }
     error = make_dir(dir, log, ret_reason);
-    error = error == CAP_OK ? take_lock(statedir, dir, ret_reason) : error;
+    error =
+        error == CAP_OK ? take_lock(dir, O_RDWR | O_CREAT, &statedir->lock_fd, ret_reason) : error;
     error = error == CAP_OK ? make_dir(statedir->store_dir, log, ret_reason) : error;
     error = error == CAP_OK ? make_dir(statedir->spool_dir, log, ret_reason) : error;
     error = error == CAP_OK ? clean_spool(statedir->spool_dir, ret_reason) : error;
@@ -137,6 +140,17 @@ enum cap_error statedir_open(const char *dir, struct log *log, struct statedir *
     return CAP_OK;
 fail:
     statedir_close(statedir);
+    return error;
+}
+
+enum cap_error statedir_lock(const char *dir, int *ret_fd, char ret_reason[CONFIG_REASON_SIZE])
+{
+    snprintf(ret_reason, CONFIG_REASON_SIZE, "out of memory");
+    enum cap_error error = take_lock(dir, O_RDONLY, ret_fd, ret_reason);
+    if (error != CAP_OK && *ret_fd >= 0) {
+        close(*ret_fd);
+        *ret_fd = -1;
+    }
     return error;
 }
 

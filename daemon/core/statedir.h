@@ -26,6 +26,12 @@ struct statedir {
 enum cap_error statedir_open(const char *dir, struct log *log, struct statedir **ret_statedir,
                              char ret_reason[CONFIG_REASON_SIZE]);
 
+/*
+ * Takes the lock of a state directory that is there, and changes nothing. The caller closes
+ * *ret_fd. CAP_E_STORE_LOCKED, CAP_E_IO and others with a sentence in ret_reason.
+ */
+enum cap_error statedir_lock(const char *dir, int *ret_fd, char ret_reason[CONFIG_REASON_SIZE]);
+
 /* Lets the lock go. NULL is fine. */
 void statedir_close(struct statedir *state);
 

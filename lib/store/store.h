@@ -181,7 +181,10 @@ enum cap_error cap_store_lmdb_open(const struct cap_store_lmdb_config *config,
                                    struct cap_store **ret_store);
 
 struct cap_check_progress {
-    uint64_t caps; /* looked at */
+    const char *index; /* that is being read; static. NULL: none yet */
+    bool has_hash;
+    struct cap_hash hash; /* of the entry that is being looked at */
+    uint64_t caps;        /* looked at */
     uint64_t caps_total;
     uint64_t refs;
     uint64_t bytes;       /* of bodies and page roots read */

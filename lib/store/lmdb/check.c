@@ -41,13 +41,16 @@ void lmdb_check_step(struct check *check, uint64_t bytes)
 }
 
 /* Names the hash that a key begins with while something is found; NULL when it has none. */
-static void look_at(struct check *check, const MDB_val *key, struct cap_hash *room)
+static void look_at(struct check *check, const MDB_val *key)
 {
+    struct cap_check_progress *progress = &check->progress;
+    progress->has_hash = key != NULL && key->mv_size >= CAP_HASH_SIZE;
     check->hash = NULL;
-    if (key != NULL && key->mv_size >= CAP_HASH_SIZE) {
-        memcpy(room->bytes, key->mv_data, CAP_HASH_SIZE);
-        check->hash = room;
+    if (progress->has_hash) {
+        memcpy(progress->hash.bytes, key->mv_data, CAP_HASH_SIZE);
+        check->hash = &progress->hash;
     }
+    lmdb_check_step(check, 0);
 }
 
 /* --- Tables ----------------------------------------------------------------------------------- */
@@ -71,12 +74,13 @@ static enum cap_error walk(struct check *check, enum lmdb_table table, size_t ke
     uint8_t before[STORE_PAIR_KEY];
     size_t before_len = 0;
     uint64_t entries = 0;
-    struct cap_hash name;
     MDB_cursor *cursor;
     MDB_stat stat;
     MDB_val key;
     MDB_val value;
     enum cap_error error = CAP_OK;
+    check->progress.index = lmdb_table_name(table);
+    look_at(check, NULL);
     int rc = mdb_cursor_open(check->txn, check->store->tables[table], &cursor);
     if (rc != 0) {
         return lmdb_error(-1, rc);
@@ -85,7 +89,7 @@ static enum cap_error walk(struct check *check, enum lmdb_table table, size_t ke
          rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
         struct cap_bytes bytes = {value.mv_data, value.mv_size};
         entries++;
-        look_at(check, table == LMDB_BULK || table == LMDB_STAGES ? NULL : &key, &name);
+        look_at(check, table == LMDB_BULK || table == LMDB_STAGES ? NULL : &key);
         if (key.mv_size != key_size) {
             lmdb_check_find(check, "a key of %zu bytes in the index %s", key.mv_size,
                             lmdb_table_name(table));
@@ -96,7 +100,8 @@ static enum cap_error walk(struct check *check, enum lmdb_table table, size_t ke
         }
         memcpy(before, key.mv_data, key_size);
         before_len = key_size;
-        if (sealed && !lmdb_unseal(&key, &value, &bytes)) {
+        if (sealed && (value.mv_size > STORE_VALUE_MAX + STORE_SEAL_SIZE ||
+                       !lmdb_unseal(&key, &value, &bytes))) {
             lmdb_check_find(check, "damaged in the index %s: its checksum does not match",
                             lmdb_table_name(table));
             continue;
@@ -391,6 +396,8 @@ static enum cap_error check_length(struct check *check)
     if (there >= used) {
         return CAP_OK;
     }
+    check->progress.index = "of free pages"; /* which may lie in what was cut off */
+    lmdb_check_step(check, 0);
     int rc = lmdb_count_free_from(check->txn, there, &free_pages);
     if (rc != 0 || free_pages != used - there) {
         lmdb_check_find(check, "the file ends at page %" PRIu64 " of %" PRIu64 ": it was cut",
@@ -402,18 +409,18 @@ static enum cap_error check_length(struct check *check)
 static enum cap_error check_txn(struct check *check)
 {
     uint8_t id[CAP_STORE_ID_SIZE];
-    enum cap_error error = lmdb_load_format(check->store, check->txn, id);
-    if (error == CAP_E_CORRUPT) {
-        lmdb_check_find(check, "the format record is damaged or missing");
+    enum cap_error error = check_length(check);
+    if (error == CAP_OK) {
+        error = lmdb_load_format(check->store, check->txn, id);
+        if (error == CAP_E_CORRUPT) {
+            lmdb_check_find(check, "the format record is damaged or missing");
+        }
     }
     if (error == CAP_OK) {
         error = lmdb_open_tables(check->store, check->txn, 0);
         if (error == CAP_E_CORRUPT) {
             lmdb_check_find(check, "an index is missing");
         }
-    }
-    if (error == CAP_OK) {
-        error = check_length(check);
     }
     if (error == CAP_OK) {
         error = check_tables(check);

@@ -109,6 +109,13 @@ static void test_help_and_version(void **state)
     config_free(&p.config);
     PARSE(&p, "--check-config", "--workers", "1");
     assert_refused("workers", &p);
+    PARSE(&p, "--check", "--state", "/s");
+    assert_cap_ok(p.error);
+    assert_int_equal(p.action, CONFIG_CHECK_STORE);
+    config_free(&p.config);
+    PARSE(&p, "--check");
+    assert_int_equal(p.action, CONFIG_CHECK_STORE);
+    assert_refused("state", &p);
 }
 
 static void test_bad_arguments_name_the_option(void **state)

@@ -250,7 +250,8 @@ static void expect_finding(const struct fixture *fixture, const struct cap_hash 
     if (hash != NULL) {
         cap_hash_format(hash, hex);
     }
-    for (char *line = strtok(result.text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+    for (char *line = result.text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+        *end = '\0';
         if (strstr(line, hex) != NULL && strstr(line, what) != NULL) {
             return;
         }

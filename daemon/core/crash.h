@@ -1,0 +1,14 @@
+/*
+ * What a crash of the daemon says: one line that names what to do.
+ */
+#ifndef DAEMON_CORE_CRASH_H
+#define DAEMON_CORE_CRASH_H
+
+/*
+ * From here on SIGSEGV and SIGBUS write a line to standard error that names the check of the store
+ * in `state`, since a damaged file shows in this way; then the signal does what it does by itself.
+ * Once, before other threads start.
+ */
+void crash_install(const char *state);
+
+#endif
