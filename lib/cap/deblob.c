@@ -49,8 +49,8 @@ static enum cap_error check_code(const struct cap_wire_image *image, struct cap_
 {
     if (image->code_len > CAP_MAX_CODE_SIZE) {
         return refuse(reterr, CAP_E_CODE_TOO_LARGE,
-                      "the code is %" PRIu32 " bytes long; the limit is %" PRIu64,
-                      image->code_len, (uint64_t)CAP_MAX_CODE_SIZE);
+                      "the code is %" PRIu32 " bytes long; the limit is %" PRIu64, image->code_len,
+                      (uint64_t)CAP_MAX_CODE_SIZE);
     }
     if ((uint64_t)image->code_off + image->code_len > image->arena_len) {
         return refuse(reterr, CAP_E_CODE_REF_OUT_OF_RANGE,

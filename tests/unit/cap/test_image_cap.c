@@ -6,128 +6,10 @@
 #include "lib/cap/deblob.h"
 #include "lib/cap/image_cap.h"
 #include "lib/cap/merkle.h"
-#include "tests/unit/cap/build_image.h"
+#include "tests/unit/cap/build_cap.h"
 
 #define FULL_SLOTS                                                                                 \
     5u /* test_image_full has "code", "lib", "zero" pinned, "heap", "stack" initial */
-
-/* --- Trees of Image caps ---------------------------------------------------------------------- */
-
-/* The payload of an Image cap; each field is a node of its root. */
-enum field {
-    CODE,
-    ENDPOINTS,
-    MAPPINGS,
-    PINNED,
-    INITIAL,
-    YIELD,
-    GAS,
-    QUOTA,
-    FIELDS,
-};
-
-static struct node *cap_node(const void *code, size_t code_len)
-{
-    struct node *root = node_container();
-    node_add(root, node_bytes(code, code_len));
-    for (int field = ENDPOINTS; field < FIELDS; field++) {
-        node_add(root, field == YIELD ? node_union(0, NULL) : node_list());
-    }
-    return root;
-}
-
-/* Vector[uint64, 13]: packed, four chunks of which the last one is cut. */
-static struct node *registers_node(const uint64_t regs[CAP_NUM_REGS])
-{
-    struct node *vector = node_container();
-    for (size_t chunk = 0; chunk < 3; chunk++) {
-        struct cap_hash packed;
-        for (size_t i = 0; i < 4; i++) {
-            cap_store64(packed.bytes + 8 * i, regs[4 * chunk + i]);
-        }
-        node_add(vector, node_hash(&packed));
-    }
-    return node_add(vector, node_int(regs[12], 8));
-}
-
-static struct node *entry(const char *key, struct node *value)
-{
-    return node_add(node_add(node_container(), test_key(key)), value);
-}
-
-static void add_endpoint(struct node *root, const char *key, uint64_t entry_pc,
-                         const uint64_t regs[CAP_NUM_REGS])
-{
-    struct node *endpoint = node_container();
-    node_add(endpoint, node_int(entry_pc, 8));
-    node_add(endpoint, node_int(regs[1], 8));
-    node_add(endpoint, node_bytes("", 1));
-    node_add(endpoint, node_int(2, 1));
-    node_add(endpoint, registers_node(regs));
-    node_add(root->children[ENDPOINTS], entry(key, endpoint));
-}
-
-static struct node *add_mapping(struct node *root, uint64_t start, uint64_t size)
-{
-    struct node *path = node_list();
-    struct node *mapping = node_container();
-    node_add(node_add(node_add(mapping, node_int(start, 8)), node_int(size, 8)), path);
-    node_add(root->children[MAPPINGS], mapping);
-    return path;
-}
-
-static void add_slot(struct node *root, enum field table, const char *key, uint8_t mark)
-{
-    struct cap_hash hash = {{mark}};
-    node_add(root->children[table], entry(key, node_hash(&hash)));
-}
-
-/* What test_image_full must become; slot i resolves to the hash that begins with i + 1. */
-static struct node *full_cap(void)
-{
-    uint8_t code[500];
-    for (size_t i = 0; i < sizeof(code); i++) {
-        code[i] = (uint8_t)((4500 + i) * 7 + 1);
-    }
-    const uint64_t none[CAP_NUM_REGS] = {0};
-    const uint64_t some[CAP_NUM_REGS] = {UINT64_MAX, 0x20000000, [12] = 7};
-    struct node *root = cap_node(code, sizeof(code));
-    add_endpoint(root, "", 0, none);
-    add_endpoint(root, "a", 16, some);
-    add_endpoint(root, "ab", 499, none);
-    node_add(add_mapping(root, 0x10000000, 0x2000), test_key("code"));
-    struct node *path = add_mapping(root, 0x20000000, 0x1000);
-    node_add(node_add(node_add(path, test_key("heap")), test_key("")), test_key("deeper"));
-    add_slot(root, PINNED, "code", 1);
-    add_slot(root, PINNED, "lib", 2);
-    add_slot(root, PINNED, "zero", 3);
-    add_slot(root, INITIAL, "heap", 4);
-    add_slot(root, INITIAL, "stack", 5);
-    root->children[YIELD]->selector = 1;
-    node_add(root->children[YIELD], test_key("yield"));
-    node_add(node_add(root->children[GAS], test_key("g2")), test_key("g1"));
-    node_add(node_add(root->children[QUOTA], test_key("")), test_key("q"));
-    return root;
-}
-
-static struct cap_buf body_of(const struct node *root, const struct fault *fault)
-{
-    struct cap_buf payload = node_encode(root, fault);
-    struct cap_buf body = {0};
-    assert_cap_ok(cap_buf_append8(&body, 1));
-    if (payload.len) {
-        assert_cap_ok(cap_buf_append(&body, payload.data, payload.len));
-    }
-    cap_buf_free(&payload);
-    return body;
-}
-
-static struct cap_hash hash_of(const struct node *root)
-{
-    struct cap_hash hash = node_root(root);
-    cap_mix_in(&hash, 1, &hash);
-    return hash;
-}
 
 /* Decodes from a buffer of the exact length; the view is gone with it. */
 static enum cap_error decode(struct cap_bytes body, struct cap_hash *ret_hash)
@@ -148,10 +30,10 @@ static enum cap_error decode(struct cap_bytes body, struct cap_hash *ret_hash)
 static enum cap_error decode_tree(struct node *root)
 {
     struct cap_hash hash;
-    struct cap_buf body = body_of(root, NULL);
+    struct cap_buf body = test_cap_body(root, NULL);
     enum cap_error error = decode(cap_buf_bytes(&body), &hash);
     if (error == CAP_OK) {
-        struct cap_hash wanted = hash_of(root);
+        struct cap_hash wanted = test_cap_hash(root);
         assert_hash_equal(&hash, &wanted);
     }
     cap_buf_free(&body);
@@ -227,8 +109,8 @@ static void assert_rebuilt(const struct cap_image *image, struct cap_bytes body)
 static void assert_image(const struct cap_image *image, const struct cap_source *arena,
                          const struct node *wanted)
 {
-    struct cap_hash hash = hash_of(wanted);
-    struct cap_buf body = body_of(wanted, NULL);
+    struct cap_hash hash = test_cap_hash(wanted);
+    struct cap_buf body = test_cap_body(wanted, NULL);
     struct cap_buf read = {0};
     assert_hash_equal(&image->hash, &hash);
     assert_int_equal(image->body.len, body.len);
@@ -246,7 +128,7 @@ static void convert_full(const struct cap_wire_image *wire, const struct cap_sou
 {
     struct cap_hash hashes[FULL_SLOTS] = {{{1}}, {{2}}, {{3}}, {{4}}, {{5}}};
     struct cap_image image;
-    struct node *wanted = full_cap();
+    struct node *wanted = test_cap_full();
     assert_int_equal(cap_wire_slot_count(wire), FULL_SLOTS);
     assert_cap_ok(cap_image_from_wire(wire, hashes, arena, &image));
     assert_image(&image, arena, wanted);
@@ -287,7 +169,7 @@ static void test_empty(void **state)
     struct cap_wire_image wire = accept(cap_buf_bytes(&upload), &arena);
     struct cap_source none = {0};
     struct cap_image image;
-    struct node *wanted = cap_node(NULL, 0);
+    struct node *wanted = test_cap_node(NULL, 0);
     assert_cap_ok(cap_image_from_wire(&wire, NULL, &none, &image));
     assert_image(&image, &none, wanted);
     node_free(wanted);
@@ -315,7 +197,7 @@ static void test_long_code(void **state)
     struct cap_source memory = cap_source_memory(&stream.bytes);
     for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
         struct cap_image image;
-        struct node *wanted = cap_node(code.data + 2, lengths[i]);
+        struct node *wanted = test_cap_node(code.data + 2, lengths[i]);
         wire.code_off = 2;
         wire.code_len = lengths[i];
         stream.reads = 0;
@@ -378,15 +260,15 @@ static void test_offset_overflow(void **state)
 static void test_decode_full(void **state)
 {
     (void)state;
-    assert_cap_ok(decode_tree(full_cap()));
-    assert_cap_ok(decode_tree(cap_node(NULL, 0)));
+    assert_cap_ok(decode_tree(test_cap_full()));
+    assert_cap_ok(decode_tree(test_cap_node(NULL, 0)));
 }
 
 static void test_decode_values(void **state)
 {
     (void)state;
-    struct node *root = full_cap();
-    struct cap_buf body = body_of(root, NULL);
+    struct node *root = test_cap_full();
+    struct cap_buf body = test_cap_body(root, NULL);
     struct cap_image_view view;
     assert_cap_ok(cap_image_view_decode(cap_buf_bytes(&body), &view));
     assert_int_equal(view.code.len, 500);
@@ -430,34 +312,34 @@ static void test_not_converted(void **state)
     static const size_t register_1[] = {ENDPOINTS, 1, 1, 4, 0};
     static const size_t arg_slot[] = {ENDPOINTS, 2, 1, 2};
 
-    struct node *root = full_cap();
+    struct node *root = test_cap_full();
     set_byte(root, stack_top, 4, 9);
     assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
-    root = full_cap();
+    root = test_cap_full();
     set_byte(root, register_1, 5, 9); /* register 0 may be anything */
     assert_cap_ok(decode_tree(root));
-    root = full_cap();
+    root = test_cap_full();
     root->children[ENDPOINTS]->children[1]->children[1]->children[4]->children[0]->bytes.data[8] =
         1;
     assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
-    root = full_cap();
+    root = test_cap_full();
     set_byte(root, arg_slot, 4, 1);
     assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
-    root = full_cap();
+    root = test_cap_full();
     root->children[ENDPOINTS]->children[2]->children[1]->children[2]->bytes.len = 0;
     assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
-    root = full_cap();
+    root = test_cap_full();
     assert_cap_ok(cap_buf_append8(
         &root->children[ENDPOINTS]->children[2]->children[1]->children[2]->bytes, 0));
     assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
-    root = full_cap();
-    add_endpoint(root, "ab", 1, regs);
+    root = test_cap_full();
+    test_cap_endpoint(root, "ab", 1, regs);
     assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
-    root = full_cap();
-    add_endpoint(root, "aa", 1, regs);
+    root = test_cap_full();
+    test_cap_endpoint(root, "aa", 1, regs);
     assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
-    root = full_cap();
-    add_endpoint(root, "ab!", 1, regs);
+    root = test_cap_full();
+    test_cap_endpoint(root, "ab!", 1, regs);
     assert_cap_ok(decode_tree(root));
 }
 
@@ -467,18 +349,18 @@ static void test_slot_order(void **state)
     for (enum field table = PINNED; table <= INITIAL; table++) {
         static const char *const bad[] = {"s", "st", "stack", "", "lib", "code"};
         for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-            struct node *root = full_cap();
-            add_slot(root, table, "zz", 6);
-            add_slot(root, table, bad[i], 7);
+            struct node *root = test_cap_full();
+            test_cap_slot(root, table, "zz", 6);
+            test_cap_slot(root, table, bad[i], 7);
             assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
         }
-        struct node *root = full_cap();
-        add_slot(root, table, "zz", 6);
-        add_slot(root, table, "zz", 6);
+        struct node *root = test_cap_full();
+        test_cap_slot(root, table, "zz", 6);
+        test_cap_slot(root, table, "zz", 6);
         assert_cap_error(decode_tree(root), CAP_E_BODY_NOT_CANONICAL);
-        root = full_cap();
-        add_slot(root, table, "zz", 6);
-        add_slot(root, table, "zza", 7);
+        root = test_cap_full();
+        test_cap_slot(root, table, "zz", 6);
+        test_cap_slot(root, table, "zza", 7);
         assert_cap_ok(decode_tree(root));
     }
 }
@@ -487,8 +369,8 @@ static void test_paths(void **state)
 {
     (void)state;
     for (size_t steps = 0; steps <= CAP_MAX_SOURCE_DEPTH + 2; steps++) {
-        struct node *root = full_cap();
-        struct node *path = add_mapping(root, 1, 1);
+        struct node *root = test_cap_full();
+        struct node *path = test_cap_mapping(root, 1, 1);
         for (size_t i = 0; i < steps; i++) {
             node_add(path, test_key(i % 2 ? "" : "step"));
         }
@@ -502,8 +384,8 @@ static void test_code_limit(void **state)
 {
     (void)state;
     for (size_t more = 0; more <= 1; more++) {
-        struct node *root = cap_node(NULL, 0);
-        struct cap_buf empty = body_of(root, NULL);
+        struct node *root = test_cap_node(NULL, 0);
+        struct cap_buf empty = test_cap_body(root, NULL);
         size_t code_len = CAP_MAX_CODE_SIZE + more;
         uint8_t *body = calloc(1, empty.len + code_len);
         assert_non_null(body);
@@ -525,8 +407,8 @@ static void test_code_limit(void **state)
 static void test_selectors_and_lengths(void **state)
 {
     (void)state;
-    struct node *root = full_cap();
-    struct cap_buf body = body_of(root, NULL);
+    struct node *root = test_cap_full();
+    struct cap_buf body = test_cap_body(root, NULL);
     struct cap_hash hash;
     struct cap_image_view view;
     enum cap_kind kind;
@@ -586,16 +468,16 @@ static void test_faults(void **state)
         {FAULT_SELECTOR, 0, 0, 255},
         {FAULT_SELECTOR, 0, 0, 0},
     };
-    struct node *root = full_cap();
-    struct cap_buf good = body_of(root, NULL);
-    struct cap_hash good_hash = hash_of(root);
+    struct node *root = test_cap_full();
+    struct cap_buf good = test_cap_body(root, NULL);
+    struct cap_hash good_hash = test_cap_hash(root);
     size_t broken = 0;
     for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
         for (size_t node = 0; node < node_total(root); node++) {
             struct fault fault = faults[i];
             struct cap_hash hash;
             fault.node = node;
-            struct cap_buf body = body_of(root, &fault);
+            struct cap_buf body = test_cap_body(root, &fault);
             bool same = body.len == good.len && memcmp(body.data, good.data, good.len) == 0;
             enum cap_error error = decode(cap_buf_bytes(&body), &hash);
             if (!same && (error != CAP_OK || always_breaks(node_at(root, node), &fault))) {
@@ -617,12 +499,12 @@ static void test_faults(void **state)
 static void test_questions(void **state)
 {
     (void)state;
-    struct node *root = full_cap();
-    node_add(add_mapping(root, 0x30000000, 1), test_key("nowhere"));
-    node_add(add_mapping(root, 0x20000000, 1), test_key("code"));
-    node_add(add_mapping(root, UINT64_C(0x140000000), 1), test_key("lib"));
-    node_add(add_mapping(root, UINT64_C(0x250000000), 1), test_key("nowhere"));
-    struct cap_buf body = body_of(root, NULL);
+    struct node *root = test_cap_full();
+    node_add(test_cap_mapping(root, 0x30000000, 1), test_key("nowhere"));
+    node_add(test_cap_mapping(root, 0x20000000, 1), test_key("code"));
+    node_add(test_cap_mapping(root, UINT64_C(0x140000000), 1), test_key("lib"));
+    node_add(test_cap_mapping(root, UINT64_C(0x250000000), 1), test_key("nowhere"));
+    struct cap_buf body = test_cap_body(root, NULL);
     struct cap_image_view view;
     assert_cap_ok(cap_image_view_decode(cap_buf_bytes(&body), &view));
 
@@ -657,13 +539,13 @@ static void test_questions(void **state)
 static void test_slot_find(void **state)
 {
     (void)state;
-    struct node *root = cap_node(NULL, 0);
+    struct node *root = test_cap_node(NULL, 0);
     char key[2] = "";
     for (int letter = 'b'; letter <= 'z'; letter += 2) {
         key[0] = (char)letter;
-        add_slot(root, PINNED, key, (uint8_t)letter);
+        test_cap_slot(root, PINNED, key, (uint8_t)letter);
     }
-    struct cap_buf body = body_of(root, NULL);
+    struct cap_buf body = test_cap_body(root, NULL);
     struct cap_image_view view;
     assert_cap_ok(cap_image_view_decode(cap_buf_bytes(&body), &view));
     for (int letter = 'a'; letter <= 'z'; letter++) {
@@ -721,11 +603,11 @@ static void test_body_hash(void **state)
     cap_hash_pair(&wanted, cap_zero_node(0), &wanted);
     cap_mix_in(&wanted, 2, &wanted);
     assert_hash_equal(&hash, &wanted);
-    struct node *root = full_cap();
-    struct cap_buf body = body_of(root, NULL);
+    struct node *root = test_cap_full();
+    struct cap_buf body = test_cap_body(root, NULL);
     assert_cap_ok(cap_body_hash(cap_buf_bytes(&body), &kind, &hash));
     assert_int_equal(kind, CAP_KIND_IMAGE);
-    wanted = hash_of(root);
+    wanted = test_cap_hash(root);
     assert_hash_equal(&hash, &wanted);
     assert_cap_error(cap_body_hash((struct cap_bytes){NULL, 0}, &kind, &hash),
                      CAP_E_BODY_NOT_CANONICAL);

@@ -1,5 +1,6 @@
 #include "tests/unit/support.h"
 
+#include "lib/cap/data_cap.h"
 #include "lib/cap/window_memo.h"
 
 static struct cap_window numbered(uint32_t number)
@@ -60,12 +61,97 @@ static void test_size(void **state)
     assert_true(cap_window_memo_size(UINT64_MAX) <= 3u << 20);
 }
 
+/* --- Where it is used ------------------------------------------------------------------------- */
+
+/* A source that counts its reads. */
+struct stream {
+    struct cap_bytes bytes;
+    unsigned reads;
+};
+
+static enum cap_error stream_read(void *ctx, uint64_t offset, void *dst, size_t len)
+{
+    struct stream *stream = ctx;
+    stream->reads++;
+    assert_true(offset <= stream->bytes.len && len <= stream->bytes.len - offset);
+    memcpy(dst, stream->bytes.data + offset, len);
+    return CAP_OK;
+}
+
+#define MANY 2000u
+
+/* Page references of MANY pages to two windows in turn, encoded: one has content, one is zero. */
+static struct cap_buf refs_to_two_windows(void)
+{
+    struct cap_buf refs = {0};
+    for (uint32_t i = 0; i < MANY; i++) {
+        assert_cap_ok(cap_buf_append32(&refs, i));
+        assert_cap_ok(cap_buf_append32(&refs, i % 2 == 0 ? 0 : 4096));
+        assert_cap_ok(cap_buf_append32(&refs, 4096));
+    }
+    return refs;
+}
+
+/* However often a window is named, it is read once, and what is not read cannot be hashed. */
+static void test_windows_are_read_once(void **state)
+{
+    (void)state;
+    uint8_t arena[2 * 4096] = {[5] = 1, [4095] = 2};
+    struct stream stream = {.bytes = {arena, sizeof(arena)}};
+    struct cap_source source = {stream_read, &stream, NULL, NULL};
+    struct cap_buf refs = refs_to_two_windows();
+    struct cap_data_desc desc = {.size = MANY * CAP_PAGE_SIZE, cap_buf_bytes(&refs), MANY};
+    struct cap_data data;
+    assert_cap_ok(cap_data_from_desc(&desc, &source, UINT64_MAX, &data));
+    assert_int_equal(stream.reads, 2);
+    assert_int_equal(data.page_count, MANY / 2);
+
+    /* So does a check of the body: its front, its references, one window. */
+    struct cap_buf body = {0};
+    assert_cap_ok(cap_buf_append_zeros(&body, (size_t)data.body.len));
+    assert_cap_ok(cap_body_read(&data.body, &source, 0, body.data, body.len));
+    struct stream served = {.bytes = cap_buf_bytes(&body)};
+    struct cap_source body_source = {stream_read, &served, NULL, NULL};
+    struct cap_data again;
+    assert_cap_ok(cap_data_from_body(&body_source, body.len, &again));
+    assert_hash_equal(&again.hash, &data.hash);
+    assert_int_equal(served.reads, 1 + (MANY / 2 + 255) / 256 + 1);
+    cap_data_free(&again);
+    cap_data_free(&data);
+    cap_buf_free(&body);
+    cap_buf_free(&refs);
+}
+
+/* Slots of one Image share what they have read. */
+static void test_slots_share_a_memo(void **state)
+{
+    (void)state;
+    uint8_t arena[2 * 4096] = {[5] = 1, [4095] = 2};
+    struct stream stream = {.bytes = {arena, sizeof(arena)}};
+    struct cap_source source = {stream_read, &stream, NULL, NULL};
+    struct cap_buf refs = refs_to_two_windows();
+    struct cap_data_desc desc = {.size = MANY * CAP_PAGE_SIZE, cap_buf_bytes(&refs), MANY};
+    struct cap_window_memo *memo;
+    struct cap_data data;
+    assert_cap_ok(cap_window_memo_new(MANY, &memo));
+    for (size_t i = 0; i < 100; i++) {
+        desc.size += CAP_PAGE_SIZE;
+        assert_cap_ok(cap_data_from_desc_with(&desc, &source, UINT64_MAX, memo, &data));
+        cap_data_free(&data);
+    }
+    assert_int_equal(stream.reads, 2);
+    cap_window_memo_free(memo);
+    cap_buf_free(&refs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_remembers),
         cmocka_unit_test(test_forgets_rather_than_grow),
         cmocka_unit_test(test_size),
+        cmocka_unit_test(test_windows_are_read_once),
+        cmocka_unit_test(test_slots_share_a_memo),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
