@@ -241,13 +241,13 @@ static json_t *call(struct admin *admin, const char *method, json_t *params,
         struct cli_meter meter;
         char label[80];
         snprintf(label, sizeof(label), "waiting for the daemon to answer %.32s", method);
-        cli_meter_start(&meter, label, NULL);
+        cli_meter_begin(admin->cli, &meter, label, NULL);
         int64_t deadline_ms = now_ms() + admin->timeout_ms;
         enum capstore_error error = send_line(admin->fd, line, deadline_ms);
         if (error == CAPSTORE_OK) {
             error = receive_reply(admin, deadline_ms, &reply);
         }
-        cli_meter_stop(&meter);
+        cli_meter_end(admin->cli);
         if (error != CAPSTORE_OK) {
             *ret_exit =
                 cli_fail_error(admin->cli, error, admin->cli->admin, what_failed(admin, error));

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "client/capctl/out.h"
@@ -55,6 +56,20 @@ static void make_printable(const char *text, char *ret_text, size_t size)
     ret_text[len] = '\0';
 }
 
+void cli_meter_begin(struct cli *cli, struct cli_meter *meter, const char *label, const char *after)
+{
+    cli->meter = meter;
+    cli_meter_start(meter, label, after);
+}
+
+void cli_meter_end(struct cli *cli)
+{
+    if (cli->meter != NULL) {
+        cli_meter_stop(cli->meter);
+    }
+    cli->meter = NULL;
+}
+
 enum cli_exit cli_fail(struct cli *cli, enum cli_exit exit, const char *error, const char *format,
                        ...)
 {
@@ -65,9 +80,7 @@ enum cli_exit cli_fail(struct cli *cli, enum cli_exit exit, const char *error, c
     va_end(args);
     char printed[1024];
     make_printable(message, printed, sizeof(printed));
-    if (cli->meter != NULL) {
-        cli_meter_stop(cli->meter);
-    }
+    cli_meter_end(cli);
     fprintf(stderr, "capctl: %s\n", printed);
     if (cli->json && !cli->failed) {
         json_t *object =
@@ -213,6 +226,23 @@ bool cli_parse_hash(struct cli *cli, const char *text, struct capstore_hash *ret
     return false;
 }
 
+static int by_bytes(const void *a, const void *b)
+{
+    return memcmp(a, b, CAPSTORE_HASH_SIZE);
+}
+
+size_t cli_distinct(struct capstore_hash *hashes, size_t count)
+{
+    size_t distinct = 0;
+    qsort(hashes, count, sizeof(*hashes), by_bytes);
+    for (size_t i = 0; i < count; i++) {
+        if (i == 0 || !capstore_hash_equal(&hashes[distinct - 1], &hashes[i])) {
+            hashes[distinct++] = hashes[i];
+        }
+    }
+    return distinct;
+}
+
 bool cli_hex_parse(const char *text, uint8_t *ret_bytes)
 {
     for (; *text != '\0'; text += 2) {
@@ -247,9 +277,9 @@ struct capstore *cli_connect(struct cli *cli, enum cli_exit *ret_exit)
     enum capstore_error error = capstore_new(&options, &store);
     if (error == CAPSTORE_OK) {
         struct cli_meter meter;
-        cli_meter_start(&meter, "connecting", NULL);
+        cli_meter_begin(cli, &meter, "connecting", NULL);
         error = capstore_connect(store, cli->socket);
-        cli_meter_stop(&meter);
+        cli_meter_end(cli);
     }
     if (error == CAPSTORE_OK) {
         return store;
@@ -263,5 +293,23 @@ struct capstore *cli_connect(struct cli *cli, enum cli_exit *ret_exit)
             cli_fail_error(cli, error, cli->socket, store != NULL ? capstore_message(store) : NULL);
     }
     capstore_free(store);
+    return NULL;
+}
+
+struct capstore_cap *cli_fetch(struct cli *cli, struct capstore *store,
+                               const struct capstore_hash *hash, enum cli_exit *ret_exit)
+{
+    struct cli_meter meter;
+    struct capstore_cap *cap = NULL;
+    cli_meter_begin(cli, &meter, "fetching", "verifying");
+    enum capstore_error error = capstore_get(store, hash, &cap);
+    cli_meter_end(cli);
+    if (error == CAPSTORE_OK) {
+        return cap;
+    }
+    char hex[CAPSTORE_HASH_HEX_SIZE];
+    capstore_hash_format(hash, hex);
+    const char *message = capstore_message(store);
+    *ret_exit = cli_fail_error(cli, error, strstr(message, hex) != NULL ? NULL : hex, message);
     return NULL;
 }

@@ -64,7 +64,7 @@ struct cli {
     const char *options[CLI_OPTION_COUNT]; /* NULL: not given; "" for a flag that is set */
     char **arguments;
     int argument_count;
-    struct cli_meter *meter; /* of the transfer that runs */
+    struct cli_meter *meter; /* of what is going on; NULL: none */
     bool failed;             /* cli_fail has spoken */
     bool refused;            /* what was described is wrong, rather than unreadable */
 };
@@ -81,6 +81,12 @@ enum cli_exit cli_show(struct cli *cli);
 enum cli_exit cli_closure(struct cli *cli);
 enum cli_exit cli_admin(struct cli *cli);
 enum cli_exit cli_status(struct cli *cli);
+
+/* Starts a meter for the run (cli_meter_start), which shows the progress of transfers and is
+ * stopped by the first message; and ends it, if it still runs. */
+void cli_meter_begin(struct cli *cli, struct cli_meter *meter, const char *label,
+                     const char *after);
+void cli_meter_end(struct cli *cli);
 
 /*
  * Says what went wrong: a sentence on the standard error, and with --json one object {"error",
@@ -119,11 +125,18 @@ bool cli_option_size(struct cli *cli, enum cli_option option, uint64_t fallback,
 /* Reads a hash argument. False after saying what is wrong. */
 bool cli_parse_hash(struct cli *cli, const char *text, struct capstore_hash *ret_hash);
 
+/* Sorts hashes and drops the repeated ones. Returns how many are left. */
+size_t cli_distinct(struct capstore_hash *hashes, size_t count);
+
 /* Reads pairs of hex digits of either case into `ret_bytes`, which has room for one byte per pair.
  * False for anything else. */
 bool cli_hex_parse(const char *text, uint8_t *ret_bytes);
 
 /* A connection to the daemon with progress shown, or NULL after saying what is wrong: *ret_exit. */
 struct capstore *cli_connect(struct cli *cli, enum cli_exit *ret_exit);
+
+/* Fetches a cap with progress shown. NULL after saying what is wrong: *ret_exit. */
+struct capstore_cap *cli_fetch(struct cli *cli, struct capstore *store,
+                               const struct capstore_hash *hash, enum cli_exit *ret_exit);
 
 #endif

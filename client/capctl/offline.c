@@ -71,14 +71,12 @@ struct capstore_check_result *cli_judge(struct cli *cli, const struct capstore_s
                                         enum cli_exit *ret_exit)
 {
     struct cli_meter meter;
-    cli_meter_start(&meter, "checking", NULL);
-    cli->meter = &meter;
+    cli_meter_begin(cli, &meter, "checking", NULL);
     /* The arena is read for the content hash and once more for what names it. */
     struct capstore_source metered = cli_meter_source(&meter, wire, 2);
     struct capstore_check_result *check = NULL;
     enum capstore_error error = capstore_check(&metered, &check);
-    cli_meter_stop(&meter);
-    cli->meter = NULL;
+    cli_meter_end(cli);
     if (error != CAPSTORE_OK) {
         *ret_exit = cli_fail_error(cli, error, "check", NULL);
     }
@@ -177,13 +175,11 @@ enum cli_exit cli_hash(struct cli *cli)
         return CLI_FAILED;
     }
     struct cli_meter meter;
-    cli_meter_start(&meter, "hashing", NULL);
-    cli->meter = &meter;
+    cli_meter_begin(cli, &meter, "hashing", NULL);
     struct capstore_source metered = cli_meter_source(&meter, &input.source, 1);
     struct capstore_data_id id;
     enum capstore_error error = capstore_data_hash(&metered, size, &id);
-    cli_meter_stop(&meter);
-    cli->meter = NULL;
+    cli_meter_end(cli);
     cli_input_close(&input);
     if (error != CAPSTORE_OK) {
         return cli_fail_error(cli, error, cli->arguments[0], NULL);

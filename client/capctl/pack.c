@@ -21,14 +21,12 @@ static enum cli_exit judge_and_write(struct cli *cli, struct describe *describe,
         struct cli_output output;
         bool good = cli_output_open(cli, path, &output);
         if (good) {
-            struct cli_meter meter = {0};
+            struct cli_meter meter;
             if (!output.stream) { /* a stream may be the terminal itself */
-                cli_meter_start(&meter, "writing", NULL);
+                cli_meter_begin(cli, &meter, "writing", NULL);
             }
-            cli->meter = &meter;
             good = cli_output_copy(cli, &output, wire) && cli_output_commit(cli, &output);
-            cli_meter_stop(&meter);
-            cli->meter = NULL;
+            cli_meter_end(cli);
             cli_output_close(&output);
         }
         if (!good) {
@@ -89,11 +87,9 @@ enum cli_exit cli_pack(struct cli *cli)
     enum cli_exit exit = CLI_FAILED;
     if (describe_begin(cli, &describe) && describe_input(&describe, program, stack)) {
         struct cli_meter meter;
-        cli_meter_start(&meter, "packing", NULL);
-        cli->meter = &meter;
+        cli_meter_begin(cli, &meter, "packing", NULL);
         enum capstore_error error = capstore_pack_finish(describe.pack, &wire);
-        cli_meter_stop(&meter);
-        cli->meter = NULL;
+        cli_meter_end(cli);
         exit = error == CAPSTORE_OK ? judge_and_write(cli, &describe, &wire, path)
                                     : cli_fail_error(cli, error, "pack", what_failed(error));
     } else if (cli->refused) {

@@ -47,13 +47,11 @@ enum cli_exit cli_put(struct cli *cli)
     struct capstore *store = cli_connect(cli, &exit);
     if (store != NULL) {
         struct cli_meter meter;
-        cli_meter_start(&meter, "sending", "waiting for the daemon to hash and store it");
+        cli_meter_begin(cli, &meter, "sending", "waiting for the daemon to hash and store it");
         struct capstore_put_result result;
-        cli->meter = &meter;
         enum capstore_error error = capstore_put_data(
             store, &input.source, size, canonical ? CAPSTORE_PUT_CANONICAL : 0, &result);
-        cli_meter_stop(&meter);
-        cli->meter = NULL;
+        cli_meter_end(cli);
         exit =
             error == CAPSTORE_OK ? print_put(cli, &result) : put_failed(cli, store, &input, error);
     }
@@ -67,11 +65,6 @@ enum cli_exit cli_put(struct cli *cli)
 /* An Image longer than this is not sent if the daemon has it: what fits one frame is sent sooner
  * than it is hashed and asked for. */
 #define ASK_ABOVE (UINT64_C(256) << 10)
-
-static int by_bytes(const void *a, const void *b)
-{
-    return memcmp(a, b, CAPSTORE_HASH_SIZE);
-}
 
 static enum cli_exit print_published(struct cli *cli, const struct capstore_publish_result *result)
 {
@@ -113,19 +106,16 @@ static enum cli_exit print_refused(struct cli *cli, const struct capstore *store
 /* How many distinct caps a judged Image carries as data. */
 static uint32_t distinct_data(const struct capstore_check_result *check)
 {
-    uint32_t distinct = 0;
     struct capstore_hash *hashes = calloc(check->data_count + 1, sizeof(*hashes));
-    for (size_t i = 0; hashes != NULL && i < check->data_count; i++) {
-        hashes[i] = check->data[i].cap_hash;
-    }
+    size_t count = 0;
     if (hashes != NULL) {
-        qsort(hashes, check->data_count, sizeof(*hashes), by_bytes);
         for (size_t i = 0; i < check->data_count; i++) {
-            distinct += i == 0 || !capstore_hash_equal(&hashes[i - 1], &hashes[i]);
+            hashes[i] = check->data[i].cap_hash;
         }
+        count = cli_distinct(hashes, check->data_count);
     }
     free(hashes);
-    return distinct;
+    return (uint32_t)count;
 }
 
 /*
@@ -140,14 +130,12 @@ static bool is_published(struct cli *cli, struct capstore *store,
     struct cli_meter meter;
     struct capstore_check_result *check = NULL;
     uint8_t kind = 0;
-    cli_meter_start(&meter, "hashing", "asking the daemon whether it has it");
-    cli->meter = &meter;
+    cli_meter_begin(cli, &meter, "hashing", "asking the daemon whether it has it");
     struct capstore_source metered = cli_meter_source(&meter, wire, 2);
     if (capstore_check(&metered, &check) == CAPSTORE_OK && check->error == CAPSTORE_OK) {
         (void)capstore_has(store, &check->cap_hash, 1, &kind);
     }
-    cli_meter_stop(&meter);
-    cli->meter = NULL;
+    cli_meter_end(cli);
     if (kind == CAPSTORE_KIND_IMAGE) {
         *ret_result = (struct capstore_publish_result){
             .cap_hash = check->cap_hash,
@@ -179,13 +167,11 @@ enum cli_exit cli_publish(struct cli *cli)
         exit = print_published(cli, &result);
     } else if (store != NULL) {
         struct cli_meter meter;
-        cli_meter_start(&meter, "sending",
+        cli_meter_begin(cli, &meter, "sending",
                         dry ? "waiting for the daemon to check and hash it"
                             : "waiting for the daemon to check, hash and store it");
-        cli->meter = &meter;
         enum capstore_error error = capstore_publish(store, &input.source, flags, &result);
-        cli_meter_stop(&meter);
-        cli->meter = NULL;
+        cli_meter_end(cli);
         if (error == CAPSTORE_OK) {
             exit = print_published(cli, &result);
         } else if (cli_is_refusal(error)) {
@@ -227,14 +213,12 @@ static enum cli_exit deliver(struct cli *cli, const struct capstore_cap *cap)
         if (!cli_output_open(cli, path, &output)) {
             return CLI_FAILED;
         }
-        struct cli_meter meter = {0};
+        struct cli_meter meter;
         if (!output.stream) { /* a stream may be the terminal itself */
-            cli_meter_start(&meter, "writing", NULL);
+            cli_meter_begin(cli, &meter, "writing", NULL);
         }
-        cli->meter = &meter;
         bool good = write_cap(cli, &output, cap) && cli_output_commit(cli, &output);
-        cli_meter_stop(&meter);
-        cli->meter = NULL;
+        cli_meter_end(cli);
         cli_output_close(&output);
         if (!good) {
             return CLI_FAILED;
@@ -248,27 +232,6 @@ static enum cli_exit deliver(struct cli *cli, const struct capstore_cap *cap)
                                "kind", out_text(capstore_kind_name(capstore_cap_kind(cap))),
                                "body_len", out_u64(capstore_cap_body(cap).len)),
                      CLI_DONE);
-}
-
-/* Fetches with progress shown. NULL after saying what is wrong: *ret_exit. */
-static struct capstore_cap *fetch(struct cli *cli, struct capstore *store,
-                                  const struct capstore_hash *hash, enum cli_exit *ret_exit)
-{
-    struct cli_meter meter;
-    struct capstore_cap *cap = NULL;
-    cli_meter_start(&meter, "fetching", "verifying");
-    cli->meter = &meter;
-    enum capstore_error error = capstore_get(store, hash, &cap);
-    cli_meter_stop(&meter);
-    cli->meter = NULL;
-    if (error == CAPSTORE_OK) {
-        return cap;
-    }
-    char hex[CAPSTORE_HASH_HEX_SIZE];
-    capstore_hash_format(hash, hex);
-    const char *message = capstore_message(store);
-    *ret_exit = cli_fail_error(cli, error, strstr(message, hex) != NULL ? NULL : hex, message);
-    return NULL;
 }
 
 enum cli_exit cli_get(struct cli *cli)
@@ -289,7 +252,7 @@ enum cli_exit cli_get(struct cli *cli)
                         "the bytes of a cap do not belong on a terminal; use -o FILE");
     }
     struct capstore *store = cli_connect(cli, &exit);
-    struct capstore_cap *cap = store != NULL ? fetch(cli, store, &hash, &exit) : NULL;
+    struct capstore_cap *cap = store != NULL ? cli_fetch(cli, store, &hash, &exit) : NULL;
     if (cap != NULL) {
         exit = deliver(cli, cap);
     }
@@ -404,12 +367,10 @@ enum cli_exit cli_closure(struct cli *cli)
     }
     struct closure closure = {.cli = cli, .directory = directory, .caps = json_array()};
     struct cli_meter meter;
-    cli_meter_start(&meter, "fetching", "verifying");
-    cli->meter = &meter;
+    cli_meter_begin(cli, &meter, "fetching", "verifying");
     enum capstore_error error = capstore_closure(
         store, &root, directory != NULL ? CAPSTORE_CLOSURE_BODIES : 0, visit, &closure);
-    cli_meter_stop(&meter);
-    cli->meter = NULL;
+    cli_meter_end(cli);
     if (error == CAPSTORE_OK) {
         exit = cli_print(cli, json_pack("{s:o}", "caps", closure.caps), CLI_DONE);
     } else {

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "client/capctl/file.h"
-#include "client/capctl/progress.h"
 #include "client/capctl/result.h"
 #include "client/capctl/show.h"
 
@@ -58,11 +57,6 @@ static json_t *slot_array(const struct capstore_cap *cap, enum capstore_table ta
     return slots;
 }
 
-static int by_bytes(const void *a, const void *b)
-{
-    return memcmp(a, b, CAPSTORE_HASH_SIZE);
-}
-
 /* The distinct caps that an Image names. */
 static json_t *reference_array(const struct capstore_cap *cap)
 {
@@ -77,12 +71,10 @@ static json_t *reference_array(const struct capstore_cap *cap)
         enum capstore_table table = i < pinned ? CAPSTORE_TABLE_PINNED : CAPSTORE_TABLE_INITIAL;
         hashes[i] = capstore_image_slot(cap, table, i < pinned ? i : i - pinned).cap_hash;
     }
-    qsort(hashes, count, sizeof(*hashes), by_bytes);
+    count = cli_distinct(hashes, count);
     json_t *references = json_array();
     for (size_t i = 0; i < count; i++) {
-        if (i == 0 || !capstore_hash_equal(&hashes[i - 1], &hashes[i])) {
-            references = out_append(references, out_hash(&hashes[i]));
-        }
+        references = out_append(references, out_hash(&hashes[i]));
     }
     free(hashes);
     return references;
@@ -180,19 +172,10 @@ static enum cli_exit show_stored(struct cli *cli, const struct capstore_hash *ha
 {
     enum cli_exit exit = CLI_FAILED;
     struct capstore *store = cli_connect(cli, &exit);
-    if (store == NULL) {
-        return exit;
+    struct capstore_cap *cap = store != NULL ? cli_fetch(cli, store, hash, &exit) : NULL;
+    if (cap != NULL) {
+        exit = print_cap(cli, cap);
     }
-    struct cli_meter meter;
-    struct capstore_cap *cap = NULL;
-    cli_meter_start(&meter, "fetching", "verifying");
-    cli->meter = &meter;
-    enum capstore_error error = capstore_get(store, hash, &cap);
-    cli_meter_stop(&meter);
-    cli->meter = NULL;
-    exit = error == CAPSTORE_OK
-               ? print_cap(cli, cap)
-               : cli_fail_error(cli, error, cli->arguments[0], capstore_message(store));
     capstore_cap_free(cap);
     capstore_free(store);
     return exit;
