@@ -43,7 +43,7 @@ struct session {
     size_t leftover_at;
     bool paused; /* not read because of its uploads: hub_resume goes on */
     struct output output;
-    bool sending;              /* output was waiting after the last pump */
+    bool sending; /* output was waiting after the last pump */
     struct request *requests;
     size_t request_count;
     struct remainders remainders; /* of refused requests */

@@ -98,9 +98,9 @@ static enum stream_answer ask(struct fetch *fetch, uint64_t offset)
 {
     window_drop(fetch->next);
     fetch->next->offset = offset;
-    fetch->next_error = readers_submit(&fetch->serve->readers, &fetch->job);
-    if (fetch->next_error != CAP_OK) {
-        fetch->stream.error = fetch->next_error;
+    enum cap_error error = readers_submit(&fetch->serve->readers, &fetch->job);
+    if (error != CAP_OK) {
+        fetch->stream.error = fetch->next_error = error;
         return STREAM_FAILED;
     }
     fetch->asked = true;

@@ -1,12 +1,15 @@
 /* Serving from pages that are not in memory: who waits for the device, and what is said of it. */
 #include "tests/unit/daemon/test_server_fixture.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/core/container.h"
 #include "daemon/net/session.h"
+#include "daemon/serve/window.h"
 #include "lib/store/engine.h"
 
 #define CONTENT_LEN (700u << 10) /* three frames */
@@ -416,6 +419,119 @@ static void test_many_hashes_are_given_up(void **state)
     close(fd);
 }
 
+/* What waits for a socket that is full is kept for a moment, then asked for again. */
+static void test_windows_do_not_wait_for_long(void **state)
+{
+    struct fixture *fixture = *state;
+    int fd = client_open(fixture);
+    struct cap_hash large = publish(fixture, fd, 3 * CONTENT_LEN);
+    for (uint32_t id = 5; id < 10; id++) {
+        client_get(fixture, fd, id, &large, 0, PROTO_TO_END);
+    }
+    fixture_settle(fixture);
+    assert_in_range(fixture->server.serve.window_count, 1, WINDOWS_MAX);
+    fixture->now_us += 1000 * (WINDOW_KEEP_MS + 1);
+    for (int turns = 0; fixture->server.serve.window_count > 0; turns++) {
+        assert_true(turns < 10000);
+        fixture_turn(fixture);
+    }
+    fixture->now_us += 1000 * (WINDOW_KEEP_MS + 1);
+    uint64_t owed = 0;
+    for (unsigned ended = 0; ended < 5;) {
+        static struct reply reply;
+        struct proto_get_reply m;
+        struct cap_bytes payload = {reply.payload, 0};
+        client_receive(fixture, fd, &reply);
+        payload.len = reply.frame.len;
+        if (reply.frame.type == PROTO_GET_REPLY) {
+            assert_cap_ok(proto_get_reply_decode(payload, &m));
+            owed += m.len;
+        } else {
+            assert_int_equal(reply.frame.type, PROTO_BODY);
+            owed -= reply.frame.len;
+            ended += reply.frame.flags & PROTO_FLAG_END;
+        }
+    }
+    assert_int_equal(owed, 0);
+    close(fd);
+}
+
+/* --- The readers ------------------------------------------------------------------------------ */
+
+#define CROWD 200u
+
+struct numbered_job {
+    struct read_job job;
+    unsigned turns; /* that it still wants */
+    unsigned done;  /* when, in the order of all */
+};
+
+static unsigned jobs_done;
+
+static bool run_slowly(struct read_job *job)
+{
+    struct numbered_job *numbered = CONTAINER_OF(job, struct numbered_job, job);
+    usleep(200);
+    return --numbered->turns == 0;
+}
+
+static void count_done(struct read_job *job)
+{
+    CONTAINER_OF(job, struct numbered_job, job)->done = ++jobs_done;
+}
+
+static void submit(struct readers *readers, struct numbered_job *job, const void *account,
+                   unsigned turns)
+{
+    *job = (struct numbered_job){.turns = turns};
+    job->job.account = account;
+    job->job.run = run_slowly;
+    job->job.done = count_done;
+    assert_cap_ok(readers_submit(readers, &job->job));
+}
+
+/* However much one peer asks for, another's jobs have every other turn. */
+static void test_peers_take_turns(void **state)
+{
+    static struct numbered_job crowd[CROWD];
+    struct numbered_job few[3];
+    struct numbered_job given_up;
+    int accounts[3];
+    uv_loop_t loop;
+    struct readers readers;
+    (void)state;
+    assert_int_equal(uv_loop_init(&loop), 0);
+    assert_cap_ok(readers_open(&readers, &loop, 2)); /* of which one takes what is not hot */
+    jobs_done = 0;
+    for (size_t i = 0; i < CROWD; i++) {
+        submit(&readers, &crowd[i], &accounts[0], 1);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        submit(&readers, &few[i], &accounts[1], 1);
+    }
+    submit(&readers, &given_up, &accounts[2], 1000000);
+    while (few[2].done == 0) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    assert_true(few[2].done < CROWD / 2);
+    for (size_t i = 0; i < CROWD; i++) {
+        if (readers_withdraw(&readers, &crowd[i].job)) {
+            crowd[i].done = UINT_MAX;
+        }
+    }
+    if (readers_withdraw(&readers, &given_up.job)) {
+        given_up.done = UINT_MAX;
+    }
+    readers_close(&readers);
+    assert_int_equal(readers.jobs, 0);
+    assert_true(given_up.done != 0);
+    for (size_t i = 0; i < CROWD; i++) {
+        assert_true(crowd[i].done != 0);
+    }
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+}
+
 /* --- The cache -------------------------------------------------------------------------------- */
 
 static struct record *make_record(uint64_t number)
@@ -470,6 +586,8 @@ int main(void)
         cmocka_unit_test(test_without_a_cache),
         TEST(test_lookups_that_hang),
         TEST(test_many_hashes_are_given_up),
+        TEST(test_windows_do_not_wait_for_long),
+        cmocka_unit_test(test_peers_take_turns),
         TEST(test_records_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
