@@ -95,6 +95,8 @@ static const struct config_option options[] = {
      "answers that may wait for one client before it is no longer read from"},
     {"disk-reserve", CONFIG_SIZE, AT(disk_reserve), 16 * MIB, 0, 64 * TIB, "BYTES",
      "free disk space that uploads must leave"},
+    {"hello-ms", CONFIG_MS, AT(hello_ms), 10000, 0, UINT32_MAX, "MS",
+     "close a connection that has not said HELLO for so long; 0: never"},
     {"idle-ms", CONFIG_MS, AT(idle_ms), 300000, 0, UINT32_MAX, "MS",
      "close a connection that has made no request for this long; 0: never"},
     {"progress-ms", CONFIG_MS, AT(progress_ms), 30000, 0, UINT32_MAX, "MS",

@@ -59,6 +59,7 @@ struct config {
     uint64_t max_buffers;
     uint64_t max_output;
     uint64_t disk_reserve;
+    uint64_t hello_ms;
     uint64_t idle_ms;
     uint64_t progress_ms;
     uint64_t drain_ms;

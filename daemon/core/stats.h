@@ -16,6 +16,7 @@
 #define STATS_COUNTERS(X)                                                                          \
     X(connections, "capstore_connections_accepted_total", "Connections accepted")                  \
     X(connections_refused, "capstore_connections_refused_total", "Connections over a limit")       \
+    X(connections_idle, "capstore_connections_idle_total", "Connections closed as idle")           \
     X(bytes_in, "capstore_received_bytes_total", "Bytes received from clients")                    \
     X(bytes_out, "capstore_sent_bytes_total", "Bytes sent to clients")                             \
     X(body_bytes_out, "capstore_served_body_bytes_total", "Bytes of bodies sent from the store")   \

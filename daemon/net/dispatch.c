@@ -1,8 +1,10 @@
 /* Messages to requests (PROTOCOL.md sections 3.1, 3.2, 3.6 and 3.7). */
 #include "daemon/net/dispatch.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
+#include "daemon/core/ledger.h"
 #include "daemon/core/must.h"
 #include "proto/message.h"
 
@@ -58,12 +60,21 @@ void dispatch_hello(struct session *session, const struct proto_event *event)
 }
 
 /* What every request is checked for before it is looked at. */
-static enum cap_error check(const struct session *session)
+static enum cap_error check(const struct session *session, char ret_why[LEDGER_WHY_SIZE])
 {
+    size_t count = session_requests(session);
     if (session->context->phase != PHASE_RUNNING) {
         return CAP_E_DRAINING;
     }
-    if (session_requests(session) >= session->context->config.max_requests) {
+    if (count >= session->context->config.max_requests) {
+        snprintf(ret_why, LEDGER_WHY_SIZE,
+                 "limit of %" PRIu64 " requests in flight of one connection reached (max-requests)",
+                 session->context->config.max_requests);
+        return CAP_E_TOO_MANY_REQUESTS;
+    }
+    if (count >= SESSION_REQUESTS_FLOOR &&
+        !ledger_may_request(session->context->ledger, session->account)) {
+        ledger_why(session->context->ledger, session->account, LEDGER_REQUESTS, 1, ret_why);
         return CAP_E_TOO_MANY_REQUESTS;
     }
     return CAP_OK;
@@ -90,9 +101,10 @@ static const struct verdict *begin(struct session *session, const struct route *
     }
     session->shard->stats.requests[type]++;
     session->asked_us = env_monotonic_us(session->context->env);
-    enum cap_error error = check(session);
+    char why[LEDGER_WHY_SIZE] = "";
+    enum cap_error error = check(session, why);
     if (error != CAP_OK) {
-        return session_refuse(session, id, type, error, NULL);
+        return session_refuse(session, id, type, error, why[0] == '\0' ? NULL : why);
     }
     uint8_t flags = proto_unknown_flags(type, payload);
     if (flags != 0) {

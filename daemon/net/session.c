@@ -11,7 +11,8 @@
  *   - It closes or resets: session_close; its requests are detached and end by themselves.
  *   - It does not take answers: nothing more is read from it, until the progress time is over.
  *   - Its uploads have no room (the disk is slow): it is paused; sessions_resume goes on.
- *   - There is no memory for its buffers: it is closed.
+ *   - There is no memory for its buffers beyond its floor: it is not read until there is, and
+ *     closed after the progress time.
  */
 #include "daemon/net/session.h"
 
@@ -30,6 +31,7 @@
 #define TURN_RECEIVES 4
 #define LINGER_US     UINT64_C(1000000)
 #define LEFTOVER_KEEP (4u << 10)
+#define CHARGE_STEP   (16u << 10) /* bytes: so that the ledger is not asked for every message */
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
@@ -115,6 +117,7 @@ static void detach_requests(struct session *session, const struct request *keep)
             kept = request;
             kept->next = NULL;
         } else {
+            ledger_request_end(session->context->ledger, session->account);
             request->session = NULL;
             request->class->detach(request);
         }
@@ -202,7 +205,15 @@ void session_fail(struct session *session, uint32_t id, enum cap_error error, co
         return;
     }
     message = message == NULL ? cap_error_text(error) : message;
-    shard_refused(session->shard, session->number, &session->peer, "connection", error, message);
+    if (error == CAP_E_IDLE_TIMEOUT) {
+        /* A client that is quiet has done nothing wrong. */
+        session->shard->stats.connections_idle++;
+        log_event(&session->context->log, LOG_LEVEL_DEBUG, log_name("session_idle"),
+                  log_number("session", session->number));
+    } else {
+        shard_refused(session->shard, session->number, &session->peer, "connection", error,
+                      message);
+    }
     send_error(session, id, error, message, 0);
     session->phase = SESSION_FAILED;
     session->deadline_us = now_of(session) + LINGER_US;
@@ -284,6 +295,7 @@ const struct verdict *session_pending(struct session *session, struct request *r
     session->requests = request;
     session->request_count++;
     session->request_bytes += request->size;
+    ledger_request_begin(session->context->ledger, session->account);
     session->asked_us = request->started_us;
     return dealt_with(session);
 }
@@ -300,6 +312,7 @@ static struct session *take_off(struct request *request)
     *at = request->next;
     session->request_count--;
     session->request_bytes -= request->size;
+    ledger_request_end(session->context->ledger, session->account);
     session->asked_us = now_of(session);
     request->session = NULL;
     return session;
@@ -452,10 +465,37 @@ static void handle_event(struct session *session, const struct proto_event *even
     }
 }
 
+/*
+ * Counts the memory that the session holds beyond its floor. Where there is no room for it, it is
+ * counted all the same, but nothing more is read until there is (session_tick looks again): what a
+ * session holds past its floor without room is what came of one piece of input. `leftover` is not
+ * counted: it is one receive at most, and must be handled for the rest to be freed.
+ */
+static void charge(struct session *session)
+{
+    struct ledger *ledger = session->context->ledger;
+    uint64_t bytes = session->reader.message.capacity + session->output.messages.capacity +
+                     session->request_bytes + session->remainders.bytes;
+    uint64_t over = bytes > SESSION_FLOOR ? bytes - SESSION_FLOOR : 0;
+    uint64_t wanted = (over + CHARGE_STEP - 1) / CHARGE_STEP * CHARGE_STEP;
+    bool starved = session->starved;
+    if (starved) {
+        (void)ledger_memory_hold(ledger, session->account, &session->held, 0);
+    }
+    session->starved = !ledger_memory_hold(ledger, session->account, &session->held, wanted);
+    if (session->starved) {
+        ledger_memory_count(ledger, session->account, &session->held, wanted);
+        session->starved_us = starved ? session->starved_us : now_of(session);
+    }
+}
+
 /* How many bytes may be handled now: what every upload could take. */
 static size_t input_room(const struct session *session)
 {
     size_t room = SIZE_MAX;
+    if (session->starved) {
+        return 0;
+    }
     for (struct request *at = session->requests; at != NULL; at = at->next) {
         if (!at->body_open || at->class->room == NULL) {
             continue;
@@ -473,7 +513,7 @@ static size_t input_room(const struct session *session)
 /* Whether more may be handled: the phase, the answers that wait, the turn's time. */
 static bool may_handle(const struct session *session, uint64_t until)
 {
-    return session->phase <= SESSION_OPEN &&
+    return session->phase <= SESSION_OPEN && !session->starved &&
            output_waiting(&session->output) < session->context->config.max_output &&
            now_of(session) < until;
 }
@@ -496,6 +536,9 @@ static void handle_input(struct session *session, struct cap_bytes *input, uint6
             session_fail(session, session->reader.frame.id, error, NULL);
         } else if (have) {
             handle_event(session, &event);
+        }
+        if (session->phase <= SESSION_OPEN) {
+            charge(session);
         }
     }
 }
@@ -617,24 +660,6 @@ static void pump(struct session *session)
     }
 }
 
-/*
- * Counts the memory that the session holds. Without room for it the session ends: with an ERROR, as
- * far as the socket takes it at once, since nothing may be held for it any longer.
- */
-static bool charge(struct session *session)
-{
-    uint64_t bytes = session->reader.message.capacity + session->leftover.capacity +
-                     session->output.messages.capacity + session->request_bytes +
-                     session->remainders.bytes;
-    if (ledger_memory_hold(session->context->ledger, session->account, &session->held, bytes)) {
-        return true;
-    }
-    session_fail(session, 0, CAP_E_MEMORY_LIMIT, "no memory is left for the connection's buffers");
-    pump(session);
-    session_close(session);
-    return false;
-}
-
 /* A failed session whose last frames are out waits for the client to close. */
 static void maybe_linger(struct session *session)
 {
@@ -649,7 +674,7 @@ static int wanted_events(struct session *session)
 {
     int events = output_wants(&session->output) ? UV_WRITABLE : 0;
     bool full = output_waiting(&session->output) >= session->context->config.max_output;
-    session->paused = session->phase == SESSION_OPEN && input_room(session) == 0;
+    session->paused = session->phase <= SESSION_OPEN && input_room(session) == 0;
     if (session->phase >= SESSION_FAILED ||
         (!full && !session->paused && session->leftover.len == 0)) {
         events |= UV_READABLE;
@@ -682,9 +707,10 @@ static void update(struct session *session)
     if (output_wants(&session->output)) {
         pump(session);
     }
-    if (session->phase == SESSION_CLOSED || !charge(session)) {
+    if (session->phase == SESSION_CLOSED) {
         return;
     }
+    charge(session);
     maybe_linger(session);
     if (session->context->phase == PHASE_DRAINING) {
         session_drain(session);
@@ -777,10 +803,17 @@ static void tick_open(struct session *session, uint64_t now)
     const struct config *config = &session->context->config;
     uint64_t progress = config->progress_ms * 1000;
     uint64_t idle = config->idle_ms * 1000;
+    uint64_t hello = config->hello_ms * 1000;
     if (progress > 0) {
         tick_requests(session, now, progress);
     }
-    if (progress > 0 && session->sending && passed(now, session->output_us) > progress) {
+    if (session->phase == SESSION_HELLO && hello > 0 && passed(now, session->asked_us) > hello) {
+        session_fail(session, 0, CAP_E_HELLO_TIMEOUT, NULL);
+    } else if (progress > 0 && session->starved && passed(now, session->starved_us) > progress) {
+        char why[LEDGER_WHY_SIZE];
+        ledger_why(session->context->ledger, session->account, LEDGER_MEMORY, 1, why);
+        session_fail(session, 0, CAP_E_MEMORY_LIMIT, why);
+    } else if (progress > 0 && session->sending && passed(now, session->output_us) > progress) {
         session_fail(session, 0, CAP_E_PROGRESS_TIMEOUT, "the client takes no bytes");
     } else if (progress > 0 && has_half_frame(session) &&
                passed(now, session->input_us) > progress) {
@@ -802,7 +835,8 @@ void session_tick(struct session *session, uint64_t now)
         session_close(session);
     }
     /* There may be many sessions: only those that the clock changed cost more than a look. */
-    if (session->phase != phase || output_waiting(&session->output) != waiting) {
+    if (session->phase != phase || output_waiting(&session->output) != waiting ||
+        session->starved) {
         session_update(session);
     }
 }

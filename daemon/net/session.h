@@ -16,6 +16,15 @@
 
 struct ledger_peer;
 
+/*
+ * Memory for buffers and requests that a session has whatever others hold: room for a HELLO and for
+ * as many lookups and downloads in flight as max_requests allows by default, at 1 KiB each.
+ */
+#define SESSION_FLOOR (64u << 10)
+
+/* Requests that a session may have in flight whatever the limits of its peer and of all. */
+#define SESSION_REQUESTS_FLOOR 4u
+
 enum session_phase {
     SESSION_HELLO, /* waits for the HELLO */
     SESSION_OPEN,
@@ -41,7 +50,9 @@ struct session {
     struct proto_reader reader;
     struct cap_buf leftover; /* received, not yet handled */
     size_t leftover_at;
-    bool paused; /* not read because of its uploads: hub_resume goes on */
+    bool paused;  /* not read because of its uploads: hub_resume goes on */
+    bool starved; /* not read because there is no memory for it beyond its floor */
+    uint64_t starved_us;
     struct output output;
     bool sending; /* output was waiting after the last pump */
     struct request *requests;
@@ -50,7 +61,7 @@ struct session {
     unsigned verdicts;            /* given for the message at hand */
     bool busy;                    /* in a turn or a pump, whose end sends and polls */
     size_t request_bytes;         /* memory of these */
-    uint64_t held;                /* memory taken from the ledger for buffers and requests */
+    uint64_t held;                /* memory counted in the ledger, beyond SESSION_FLOOR */
     uint64_t connected_us;
     uint64_t asked_us;    /* monotonic: when a request last came or ended */
     uint64_t input_us;    /* when bytes last came */
