@@ -191,8 +191,8 @@ def body_frames(request_id, body, piece=BODY_PIECE):
         yield frame("BODY", request_id, body[at:at + piece], END if last else 0)
 
 
-def open_socket(address, timeout):
-    """Connects to unix:PATH or tcp:HOST:PORT."""
+def open_socket(address, timeout, source=None):
+    """Connects to unix:PATH or tcp:HOST:PORT, the latter from the host `source` if given."""
     scheme, _, rest = address.partition(":")
     if scheme == "unix":
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -200,14 +200,15 @@ def open_socket(address, timeout):
         sock.connect(rest)
         return sock
     host, _, port = rest.rpartition(":")
-    return socket.create_connection((host.strip("[]"), int(port)), timeout)
+    return socket.create_connection((host.strip("[]"), int(port)), timeout,
+                                    source_address=(source, 0) if source else None)
 
 
 class Connection:
     """A connection to a daemon; see the module's text."""
 
-    def __init__(self, address, timeout=30):
-        self.sock = open_socket(address, timeout)
+    def __init__(self, address, timeout=30, source=None):
+        self.sock = open_socket(address, timeout, source)
         self.next_id = 1
         self.inbox = {}  # id -> frames that arrived while another answer was awaited
         self.received = bytearray()
