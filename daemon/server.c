@@ -32,10 +32,10 @@
 #include "daemon/net/accept.h"
 #include "daemon/publish/writer.h"
 
-#define TICK_MS         100
-#define TEND_US         UINT64_C(60000000)
-#define DESCRIPTORS_MIN 40 /* streams, loop, store, lock: about 20; sockets; admin connections */
-#define DESCRIPTORS_NEW 4  /* opened for a moment: a spool file, a socket that is turned away */
+#define TICK_MS          100
+#define STALE_READERS_US UINT64_C(60000000)
+#define DESCRIPTORS_MIN  40 /* streams, loop, store, lock: about 20; sockets; admin connections */
+#define DESCRIPTORS_NEW  4  /* opened for a moment: a spool file, a socket that is turned away */
 
 /* A commit failed so that nobody knows what is on the disk. */
 static void on_store_failed(void *ctx, enum cap_error error)
@@ -74,7 +74,7 @@ void server_drain(struct server *server)
     log_event(&server->context.log, LOG_LEVEL_INFO, log_name("draining"),
               log_number("connections", server->hub.session_count),
               log_number("uploads", server->publish.upload_count));
-    sd_tell("STOPPING=1\nSTATUS=Finishing what is in flight");
+    sd_notify("STOPPING=1\nSTATUS=Finishing what is in flight");
     close_listeners(server);
     hub_drain(&server->hub);
 }
@@ -127,30 +127,30 @@ static void on_signal(uv_signal_t *signal, int number)
 
 /* --- Time ----------------------------------------------------------------------------------- */
 
-static void on_tend(uv_work_t *work)
+static void on_clear_readers(uv_work_t *work)
 {
     struct server *server = work->data;
     (void)cap_store_clear_stale_readers(server->context.store);
 }
 
-static void on_tended(uv_work_t *work, int status)
+static void on_readers_cleared(uv_work_t *work, int status)
 {
     struct server *server = work->data;
     (void)status;
-    server->tending = false;
+    server->clearing = false;
     pool_work_done(&server->shard.pool);
 }
 
-/* Has a worker clear the store of dead readers once a minute. */
-static void maybe_tend(struct server *server, uint64_t now)
+/* Has a thread clear the store of readers that died, once a minute. */
+static void maybe_clear_readers(struct server *server, uint64_t now)
 {
-    if (server->tending || now - server->tended_us < TEND_US) {
+    if (server->clearing || now - server->cleared_us < STALE_READERS_US) {
         return;
     }
-    server->tending = true;
-    server->tended_us = now;
-    server->tend.data = server;
-    pool_work(&server->shard.pool, &server->tend, on_tend, on_tended);
+    server->clearing = true;
+    server->cleared_us = now;
+    server->clear_readers.data = server;
+    pool_work(&server->shard.pool, &server->clear_readers, on_clear_readers, on_readers_cleared);
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -162,7 +162,7 @@ static void on_tick(uv_timer_t *timer)
     for (size_t i = 0; i < server->listener_count; i++) {
         listener_resume(server->listeners[i]);
     }
-    maybe_tend(server, now);
+    maybe_clear_readers(server, now);
     server->shard.stats.log_lines = server->context.log.lines;
     server->shard.stats.log_lost = server->context.log.lost;
     shard_publish_stats(&server->shard);
@@ -187,7 +187,7 @@ static void on_watchdog(uv_timer_t *timer)
     uint64_t beat = writer_heartbeat(server->publish.writer);
     if (beat != server->watchdog_beat) {
         server->watchdog_beat = beat;
-        sd_tell("WATCHDOG=1");
+        sd_notify("WATCHDOG=1");
     }
 }
 
@@ -547,7 +547,7 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
     log_init(&server->context.log, env, 2, log_fd_is_journal(2));
     server->context.log.level = (enum log_level)config->log_level;
     server->context.started_us = env_real_us(env);
-    server->context.started_monotonic_us = server->tended_us = env_monotonic_us(env);
+    server->context.started_monotonic_us = server->cleared_us = env_monotonic_us(env);
     enum cap_error error = check_descriptors(reason);
     if (error != CAP_OK) {
         return error;
@@ -618,7 +618,7 @@ enum cap_error server_start(struct server *server, const struct env *env, struct
     context->phase = PHASE_RUNNING;
     log_event(&context->log, LOG_LEVEL_INFO, log_name("started"),
               log_text("version", CAPSTORE_VERSION), log_text("state", context->config.state));
-    sd_tell("READY=1\nSTATUS=Serving");
+    sd_notify("READY=1\nSTATUS=Serving");
     return CAP_OK;
 }
 

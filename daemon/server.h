@@ -41,9 +41,9 @@ struct server {
     uv_signal_t signals[SERVER_SIGNALS];
     bool loop_open;
     bool handles_open; /* the timers and signals above */
-    uv_work_t tend;
-    bool tending;
-    uint64_t tended_us;
+    uv_work_t clear_readers;
+    bool clearing;
+    uint64_t cleared_us;
     uint64_t drain_deadline_us;
     uint64_t watchdog_beat;
     _Atomic(int) exit_code;

@@ -1,13 +1,9 @@
 /*
- * The listener of the admin socket, and its life.
- *
- * Accepting uses the descriptor directly, so that a peer over the limit can be told so and closed
- * before anything is allocated for it. When the process has no descriptors left, accepting pauses
- * for a moment instead of spinning.
+ * The life of the admin socket, and its connections as they come: a peer over the limit is told so
+ * and closed before anything is allocated for it.
  */
 #include "daemon/admin/admin.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -15,8 +11,7 @@
 #include "daemon/admin/connection.h"
 #include "daemon/admin/limits.h"
 
-#define ACCEPTS_PER_TURN 8
-#define BACKOFF_MS       100
+#define ACCEPTS_TURN 8 /* half of all connections */
 
 /* --- Accepting -------------------------------------------------------------------------------- */
 
@@ -42,40 +37,21 @@ static enum cap_error adopt(struct admin *admin, int fd)
     return admin_connection_open(admin, fd);
 }
 
-static void on_connectable(uv_poll_t *poll, int status, int events);
-
-static void on_backoff(uv_timer_t *timer)
+static void on_accepted(void *owner, int fd)
 {
-    struct admin *admin = timer->data;
-    if (!admin->stopped) {
-        uv_poll_start(&admin->listener, UV_READABLE, on_connectable);
+    struct admin *admin = owner;
+    enum cap_error error = adopt(admin, fd);
+    if (error != CAP_OK) {
+        log_event(&admin->rooms.context->log, LOG_LEVEL_WARNING, log_name("admin_refused"),
+                  log_error(error));
     }
 }
 
-static void on_connectable(uv_poll_t *poll, int status, int events)
+static void on_paused(void *owner, enum cap_error error)
 {
-    (void)status;
-    (void)events;
-    struct admin *admin = poll->data;
-    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-        int fd = accept4(admin->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) {
-            enum cap_error error = adopt(admin, fd);
-            if (error != CAP_OK) {
-                log_event(&admin->rooms.context->log, LOG_LEVEL_WARNING, log_name("admin_refused"),
-                          log_error(error));
-            }
-            continue;
-        }
-        if (errno == EINTR || errno == ECONNABORTED) {
-            continue;
-        }
-        if (errno != EAGAIN && errno != EWOULDBLOCK) {
-            uv_poll_stop(&admin->listener);
-            uv_timer_start(&admin->backoff, on_backoff, BACKOFF_MS, 0);
-        }
-        return;
-    }
+    struct admin *admin = owner;
+    context_fault(admin->rooms.context, error,
+                  "too few file descriptors or too little memory to accept an operator");
 }
 
 /* --- Life ------------------------------------------------------------------------------------- */
@@ -88,30 +64,31 @@ enum cap_error admin_start(const struct admin_rooms *rooms, int listen_fd,
         return CAP_E_NO_MEMORY;
     }
     admin->rooms = *rooms;
-    admin->listen_fd = listen_fd;
+    admin->acceptor = (struct acceptor){
+        .fd = listen_fd,
+        .turn_max = ACCEPTS_TURN,
+        .accepted = on_accepted,
+        .paused = on_paused,
+        .owner = admin,
+    };
     admin->operators = *operators;
     LIST_INIT(&admin->connections);
     admin_jobs_init(&admin->jobs, &rooms->shard->loop);
     admin->figures.connections_limit = ADMIN_CONNECTIONS_MAX;
     /* jansson seeds its tables on first use; that must not happen in two threads. */
     json_object_seed(0);
-    if (uv_poll_init(&rooms->shard->loop, &admin->listener, listen_fd) != 0) {
+    enum cap_error error = acceptor_open(&admin->acceptor, &rooms->shard->loop);
+    if (error != CAP_OK) {
         free(admin);
-        return CAP_E_IO;
+        return error;
     }
-    uv_timer_init(&rooms->shard->loop, &admin->backoff);
-    admin->listener.data = admin;
-    admin->backoff.data = admin;
-    uv_poll_start(&admin->listener, UV_READABLE, on_connectable);
     *ret_admin = admin;
     return CAP_OK;
 }
 
-static void on_listener_closed(uv_handle_t *handle)
+static void on_listener_closed(struct acceptor *acceptor)
 {
-    struct admin *admin = handle->data;
-    close(admin->listen_fd);
-    admin->listen_fd = -1;
+    close(acceptor->fd);
 }
 
 void admin_stop(struct admin *admin)
@@ -120,8 +97,7 @@ void admin_stop(struct admin *admin)
         return;
     }
     admin->stopped = true;
-    uv_close((uv_handle_t *)&admin->listener, on_listener_closed);
-    uv_close((uv_handle_t *)&admin->backoff, NULL);
+    acceptor_close(&admin->acceptor, on_listener_closed);
     while (!LIST_EMPTY(&admin->connections)) {
         admin_connection_close(LIST_FIRST(&admin->connections));
     }
@@ -129,7 +105,8 @@ void admin_stop(struct admin *admin)
 
 void admin_tick(struct admin *admin)
 {
-    if (admin != NULL) {
+    if (admin != NULL && !admin->stopped) {
+        acceptor_tick(&admin->acceptor);
         admin_connections_tick(admin);
     }
 }

@@ -18,7 +18,7 @@ struct admin_group;
 /*
  * Takes over a bound, listening, nonblocking, close-on-exec Unix socket and serves on the loop of
  * `rooms`. Members of the group `operators` may operate. On failure the fd stays the caller's.
- * CAP_E_NO_MEMORY, CAP_E_IO.
+ * CAP_E_NO_MEMORY.
  */
 enum cap_error admin_start(const struct admin_rooms *rooms, int listen_fd,
                            const struct admin_group *operators, struct admin **ret_admin);
@@ -32,8 +32,10 @@ void admin_stop(struct admin *admin);
 /* After admin_stop and the loop. NULL is fine. */
 void admin_free(struct admin *admin);
 
-/* Closes connections that have been idle, or do not read, for too long; about ten times a second.
- * NULL is fine. */
+/*
+ * Closes connections that have been idle, or do not read, for too long, and accepts again after a
+ * pause; about ten times a second. NULL is fine.
+ */
 void admin_tick(struct admin *admin);
 
 /* The present values; all zero for NULL. */

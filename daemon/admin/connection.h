@@ -12,6 +12,7 @@
 #include "daemon/admin/jobs.h"
 #include "daemon/admin/level.h"
 #include "daemon/admin/metrics.h"
+#include "daemon/net/acceptor.h"
 
 struct admin_connection;
 LIST_HEAD(admin_connections, admin_connection);
@@ -20,9 +21,7 @@ LIST_HEAD(admin_connections, admin_connection);
 struct admin {
     struct admin_rooms rooms;
     struct admin_group operators;
-    int listen_fd; /* -1 once closed */
-    uv_poll_t listener;
-    uv_timer_t backoff; /* accepting pauses when descriptors are spent */
+    struct acceptor acceptor;
     bool stopped;
     bool told_groups; /* that supplementary groups are not known */
     struct admin_connections connections;

@@ -34,7 +34,7 @@ static enum cap_error end_run(struct runs *runs)
         json_pack("{s:o, s:o, s:o}", "start", admin_value_address(runs->first * CAP_PAGE_SIZE),
                   "size", admin_value_u64((runs->next - runs->first) * CAP_PAGE_SIZE), "pages",
                   admin_value_u64(runs->next - runs->first));
-    return admin_push(runs->shown, run) ? CAP_OK : CAP_E_NO_MEMORY;
+    return admin_append(runs->shown, run) ? CAP_OK : CAP_E_NO_MEMORY;
 }
 
 static enum cap_error add_ref(struct runs *runs, struct cap_page_ref ref)

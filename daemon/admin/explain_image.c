@@ -37,7 +37,7 @@ static enum cap_error make_list(struct admin_layout *layout, const void *list, s
     enum cap_error error = array != NULL ? CAP_OK : CAP_E_NO_MEMORY;
     for (uint64_t i = from; error == CAP_OK && i < count && i - from < layout->page->limit; i++) {
         json_t *entry = make(layout, list, (size_t)i, &error);
-        if (!admin_push(array, entry) && error == CAP_OK) {
+        if (!admin_append(array, entry) && error == CAP_OK) {
             error = CAP_E_NO_MEMORY;
         }
     }
@@ -54,7 +54,7 @@ static json_t *keys_json(const struct cap_ssz_list *keys, const struct admin_pag
     json_t *array = json_array();
     uint64_t from = page->offset;
     for (uint64_t i = from; array != NULL && i < keys->count && i - from < page->limit; i++) {
-        if (!admin_push(array, admin_value_key(cap_ssz_list_at(keys, (size_t)i)))) {
+        if (!admin_append(array, admin_value_key(cap_ssz_list_at(keys, (size_t)i)))) {
             json_decref(array);
             return NULL;
         }

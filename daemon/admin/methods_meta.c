@@ -57,7 +57,7 @@ json_t *admin_help(struct admin_call *call)
             continue;
         }
         failed =
-            !admin_push(list, brief(&all[i])) ||
+            !admin_append(list, brief(&all[i])) ||
             (one != NULL ? admin_help_one(one, &text) : admin_help_line(&all[i], &text)) != CAP_OK;
     }
     json_t *result = NULL;
@@ -79,7 +79,7 @@ static json_t *types_json(const char *types)
     json_t *array = json_array();
     while (array != NULL && *types != '\0') {
         size_t len = strcspn(types, " ");
-        if (!admin_push(array, json_stringn(types, len))) {
+        if (!admin_append(array, json_stringn(types, len))) {
             json_decref(array);
             return NULL;
         }

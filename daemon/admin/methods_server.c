@@ -56,7 +56,7 @@ static json_t *addresses_json(const struct context *context)
 {
     json_t *array = json_array();
     for (size_t i = 0; array != NULL && i < context->address_count; i++) {
-        if (!admin_push(array, admin_value_text(context->addresses[i]))) {
+        if (!admin_append(array, admin_value_text(context->addresses[i]))) {
             json_decref(array);
             return NULL;
         }
@@ -185,7 +185,7 @@ json_t *admin_refusals_list(struct admin_call *call)
     struct refusal refusal;
     bool more = refusals_before(refusals, before, &refusal);
     for (; list != NULL && more && left > 0; left--) {
-        if (!admin_push(list, refusal_json(&refusal))) {
+        if (!admin_append(list, refusal_json(&refusal))) {
             json_decref(list);
             return NULL;
         }
@@ -230,7 +230,7 @@ json_t *admin_clients_list(struct admin_call *call)
         size_t max = left < CLIENTS_STEP ? left : CLIENTS_STEP;
         size_t count = hub_clients(call->rooms->hub, after, clients, max, &more);
         for (size_t i = 0; i < count; i++) {
-            if (!admin_push(list, client_json(&clients[i]))) {
+            if (!admin_append(list, client_json(&clients[i]))) {
                 json_decref(list);
                 return NULL;
             }

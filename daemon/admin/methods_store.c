@@ -204,7 +204,7 @@ static json_t *listing_json(const struct listing *listing)
 {
     json_t *caps = json_array();
     for (size_t i = 0; caps != NULL && i < listing->count; i++) {
-        if (!admin_push(caps, info_json(&listing->items[i].hash, &listing->items[i].info))) {
+        if (!admin_append(caps, info_json(&listing->items[i].hash, &listing->items[i].info))) {
             json_decref(caps);
             caps = NULL;
         }
@@ -253,10 +253,10 @@ static json_t *tables_json(uint8_t tables)
     json_t *array = json_array();
     bool failed = array == NULL;
     if ((tables & CAP_REF_PINNED) != 0) {
-        failed |= !admin_push(array, json_string(cap_table_name(CAP_TABLE_PINNED)));
+        failed |= !admin_append(array, json_string(cap_table_name(CAP_TABLE_PINNED)));
     }
     if ((tables & CAP_REF_INITIAL) != 0) {
-        failed |= !admin_push(array, json_string(cap_table_name(CAP_TABLE_INITIAL)));
+        failed |= !admin_append(array, json_string(cap_table_name(CAP_TABLE_INITIAL)));
     }
     if (!failed) {
         return array;
@@ -271,7 +271,7 @@ static json_t *refs_json(const struct cap_ref *refs, size_t count, bool more)
     for (size_t i = 0; array != NULL && i < count; i++) {
         json_t *ref = json_pack("{s:o, s:o}", "cap_hash", admin_value_hash(&refs[i].hash), "tables",
                                 tables_json(refs[i].tables));
-        if (!admin_push(array, ref)) {
+        if (!admin_append(array, ref)) {
             json_decref(array);
             array = NULL;
         }

@@ -77,7 +77,7 @@ const char *admin_kind_name(enum cap_kind kind)
     return kind == CAP_KIND_IMAGE ? "image" : "data";
 }
 
-bool admin_push(json_t *array, json_t *item)
+bool admin_append(json_t *array, json_t *item)
 {
     return json_array_append_new(array, item) == 0;
 }

@@ -38,6 +38,6 @@ json_t *admin_value_text(const char *text);
 const char *admin_kind_name(enum cap_kind kind);
 
 /* Appends `item`, which is stolen. False when it is NULL or there is no memory. */
-bool admin_push(json_t *array, json_t *item);
+bool admin_append(json_t *array, json_t *item);
 
 #endif

@@ -27,7 +27,7 @@ static enum cap_error add(struct warnings *warnings, const char *reason, const c
         json_decref(warning);
         return CAP_E_NO_MEMORY;
     }
-    return admin_push(warnings->array, warning) ? CAP_OK : CAP_E_NO_MEMORY;
+    return admin_append(warnings->array, warning) ? CAP_OK : CAP_E_NO_MEMORY;
 }
 
 static json_t *at_mapping(const struct cap_image_view *view, size_t index)

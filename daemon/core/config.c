@@ -614,6 +614,19 @@ bool config_value(const struct config *config, const struct config_option *optio
     return false;
 }
 
+/* Writes a number of bytes with the largest suffix that leaves it whole: 16777216 as 16M. */
+static void shorten(char value[CONFIG_VALUE_SIZE])
+{
+    static const char letters[] = " KMGT";
+    uint64_t bytes = strtoull(value, NULL, 10);
+    size_t at = 0;
+    while (bytes != 0 && bytes % KIB == 0 && at < sizeof(letters) - 2) {
+        bytes /= KIB;
+        at++;
+    }
+    snprintf(value, CONFIG_VALUE_SIZE, "%" PRIu64 "%.*s", bytes, at > 0 ? 1 : 0, letters + at);
+}
+
 void config_help(FILE *out)
 {
     struct config defaults;
@@ -627,6 +640,9 @@ void config_help(FILE *out)
         snprintf(flag, sizeof(flag), "--%s %s", options[i].name, options[i].unit);
         fprintf(out, "  %-30s %s", flag, options[i].help);
         if (config_value(&defaults, &options[i], 0, value, sizeof(value))) {
+            if (options[i].type == CONFIG_SIZE) {
+                shorten(value);
+            }
             fprintf(out, " [%s]", value);
         }
         fputs("\n", out);

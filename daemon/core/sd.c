@@ -10,7 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-void sd_tell(const char *state)
+void sd_notify(const char *state)
 {
     const char *path = getenv("NOTIFY_SOCKET");
     struct sockaddr_un address = {.sun_family = AF_UNIX};

@@ -9,7 +9,7 @@
 
 /* Sends "READY=1", "STATUS=…" and the like to NOTIFY_SOCKET; without one does nothing. Never
  * waits. */
-void sd_tell(const char *state);
+void sd_notify(const char *state);
 
 /* How many sockets were passed (LISTEN_FDS for this process), at SD_LISTEN_FDS_START onwards. */
 int sd_listen_count(void);

@@ -1,16 +1,14 @@
 /*
- * Accepting.
+ * Connections of clients.
  *
- * Happy path: a connection is accepted, its peer asked from the kernel and counted, a session made.
+ * Happy path: a connection is accepted, its peer learned from the kernel and counted, a session
+ * made.
  *
- * Failure modes.
- *   - Over a limit of connections: the client is told (ERROR, id 0) as far as its socket takes it
- *     at once, and closed.
- *   - No descriptors are left: accepting pauses until the next tick, or it would spin.
+ * Failure mode: over a limit of connections the client is told (ERROR, id 0) as far as its socket
+ * takes it at once, and closed.
  */
 #include "daemon/net/accept.h"
 
-#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -19,7 +17,7 @@
 #include <unistd.h>
 
 #include "daemon/core/ledger.h"
-#include "daemon/core/oserror.h"
+#include "daemon/net/acceptor.h"
 #include "daemon/net/session.h"
 #include "proto/message.h"
 
@@ -27,11 +25,8 @@
 
 struct listener {
     struct hub *hub;
-    struct bound bound;
-    int fd; /* that of `bound`, which may have been released */
-    uv_poll_t poll;
-    bool accepting;
-    bool starved; /* of descriptors or memory, and said so */
+    struct bound bound; /* its path is released before its descriptor */
+    struct acceptor acceptor;
 };
 
 /* Tells a client that it cannot stay, as far as its socket takes it at once. */
@@ -62,8 +57,10 @@ static void turn_away(struct hub *hub, int fd, const struct peer *peer, enum cap
     output_free(&output);
 }
 
-static void admit(struct hub *hub, int fd)
+static void admit(void *owner, int fd)
 {
+    struct listener *listener = owner;
+    struct hub *hub = listener->hub;
     struct peer peer;
     struct ledger_peer *account = NULL;
     int on = 1;
@@ -87,35 +84,11 @@ static void admit(struct hub *hub, int fd)
     }
 }
 
-/* Accepting rests until the next tick; said once until it works again. */
-static void pause_accepting(struct listener *listener)
+static void on_paused(void *owner, enum cap_error error)
 {
-    if (!listener->starved) {
-        context_fault(listener->hub->shard->context, error_of_errno(errno),
-                      "no descriptors or memory are left to accept a connection");
-    }
-    listener->starved = true;
-    listener->accepting = false;
-    (void)uv_poll_stop(&listener->poll);
-}
-
-static void on_connection(uv_poll_t *poll, int status, int events)
-{
-    struct listener *listener = poll->data;
-    (void)status;
-    (void)events;
-    for (int i = 0; i < ACCEPTS_TURN; i++) {
-        int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd >= 0) {
-            listener->starved = false;
-            admit(listener->hub, fd);
-            continue;
-        }
-        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            pause_accepting(listener);
-        }
-        return;
-    }
+    struct listener *listener = owner;
+    context_fault(listener->hub->shard->context, error,
+                  "too few file descriptors or too little memory to accept a connection");
 }
 
 enum cap_error listener_start(struct hub *hub, const struct bound *bound,
@@ -125,30 +98,35 @@ enum cap_error listener_start(struct hub *hub, const struct bound *bound,
     if (listener == NULL) {
         return CAP_E_NO_MEMORY;
     }
-    if (uv_poll_init(&hub->shard->loop, &listener->poll, bound->fd) != 0) {
+    *listener = (struct listener){
+        .hub = hub,
+        .bound = *bound,
+        .acceptor =
+            {
+                .fd = bound->fd,
+                .turn_max = ACCEPTS_TURN,
+                .accepted = admit,
+                .paused = on_paused,
+                .owner = listener,
+            },
+    };
+    enum cap_error error = acceptor_open(&listener->acceptor, &hub->shard->loop);
+    if (error != CAP_OK) {
         free(listener);
-        return CAP_E_NO_MEMORY;
+        return error;
     }
-    listener->hub = hub;
-    listener->bound = *bound;
-    listener->fd = bound->fd;
-    listener->poll.data = listener;
-    listener_resume(listener);
     *ret_listener = listener;
     return CAP_OK;
 }
 
 void listener_resume(struct listener *listener)
 {
-    if (!listener->accepting) {
-        listener->accepting = true;
-        (void)uv_poll_start(&listener->poll, UV_READABLE, on_connection);
-    }
+    acceptor_tick(&listener->acceptor);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_closed(struct acceptor *acceptor)
 {
-    free(handle->data);
+    free(acceptor->owner);
 }
 
 void listener_close(struct listener *listener)
@@ -156,8 +134,6 @@ void listener_close(struct listener *listener)
     if (listener == NULL) {
         return;
     }
-    int fd = listener->fd;
-    uv_close((uv_handle_t *)&listener->poll, on_closed);
-    bound_release(&listener->bound, true);
-    close(fd);
+    acceptor_close(&listener->acceptor, on_closed);
+    bound_release(&listener->bound, false);
 }

@@ -304,7 +304,7 @@ enum cap_error bind_check(const char *address, const struct bind_access *access,
 }
 
 /* Writes a listening socket's own address as the options spell it. */
-static void tell_address(struct bound *bound)
+static void format_address(struct bound *bound)
 {
     union {
         struct sockaddr any;
@@ -347,7 +347,7 @@ enum cap_error bind_address(const char *address, const struct bind_access *acces
         bound_release(&bound, false);
         return error;
     }
-    tell_address(&bound);
+    format_address(&bound);
     *ret_bound = bound;
     return CAP_OK;
 }
@@ -364,7 +364,7 @@ enum cap_error bind_inherit(int fd, struct bound *ret_bound, char ret_reason[CON
     (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
     (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     *ret_bound = (struct bound){.fd = fd};
-    tell_address(ret_bound);
+    format_address(ret_bound);
     return CAP_OK;
 }
 

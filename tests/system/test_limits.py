@@ -59,14 +59,17 @@ class Connections(SystemTest):
         command = d.command()
         d.command = lambda: ["sh", "-c", 'ulimit -n 80; exec "$@"', "sh", *command]
         d.start()
-        limits = d.admin("status")
-        self.assertEqual((limits["sessions"]["limit"], limits["uploads"]["limit"]), (12, 4))
-        held = [self.connect(d) for _ in range(12)]
+        status = d.admin("status")
+        connections, uploads = status["sessions"]["limit"], status["uploads"]["limit"]
+        self.assertGreaterEqual(connections, 12)
+        self.assertGreaterEqual(uploads, 4)
+        held = [self.connect(d) for _ in range(connections)]
         for _ in range(60):
             self.turned_away(d)
         self.assertUsable(held[0])
-        self.assertEqual(d.admin("status")["sessions"]["open"], 12)
-        self.assertRegex(d.log(), " warning few_descriptors limit=80 wanted=1344 max_connections=12 max_uploads=4 ")
+        self.assertEqual(d.admin("status")["sessions"]["open"], connections)
+        self.assertRegex(d.log(), rf" warning too_few_file_descriptors limit=80 needed=\d+ "
+                                  rf"max_connections={connections} max_uploads={uploads} ")
         self.assertNotIn(" error fault", d.log())
 
 
@@ -341,7 +344,7 @@ class Full(Filling):
 class SmallDisk(Daemon):
     """A daemon whose state is on a file system of its own, in a mount namespace of its own."""
 
-    MOUNT = 'mount -t tmpfs -o size="$1" none "$2" && shift 2 && exec "$@"'
+    MOUNT = 'mount -t tmpfs -o mode=700,size="$1" none "$2" && shift 2 && exec "$@"'
 
     def __init__(self, root, size, *options):
         super().__init__(root, *options)

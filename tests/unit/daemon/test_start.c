@@ -1,7 +1,7 @@
 /*
  * What start meets: addresses, the state directory, kernels and limits that lack something.
  *
- * Linked with --wrap for calls that are to fail: uv_thread_create, getsockopt.
+ * Linked with --wrap for calls that are to fail: uv_thread_create, getsockopt, accept4.
  */
 #include "tests/unit/support.h"
 
@@ -19,6 +19,7 @@
 
 #include "daemon/admin/level.h"
 #include "daemon/core/statedir.h"
+#include "daemon/net/acceptor.h"
 #include "daemon/net/bind.h"
 #include "daemon/server.h"
 #include "tests/support/store_memory.h"
@@ -43,6 +44,22 @@ int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
         return -1;
     }
     return __real_getsockopt(fd, level, name, value, len);
+}
+
+int __real_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags);
+int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags);
+
+static int accept_errno;      /* 0: the kernel answers */
+static unsigned accept_calls; /* how often it was asked */
+
+int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)
+{
+    accept_calls++;
+    if (accept_errno != 0) {
+        errno = accept_errno;
+        return -1;
+    }
+    return __real_accept4(fd, address, len, flags);
 }
 
 static struct log quiet; /* writes to a descriptor that takes nothing */
@@ -233,6 +250,78 @@ static void test_a_socket_that_starts_is_not_stale(void **state)
     rmdir(dir);
 }
 
+struct accepted {
+    unsigned count;
+    unsigned pauses;
+    enum cap_error error;
+};
+
+static void on_accepted(void *owner, int fd)
+{
+    ((struct accepted *)owner)->count++;
+    close(fd);
+}
+
+static void on_paused(void *owner, enum cap_error error)
+{
+    ((struct accepted *)owner)->pauses++;
+    ((struct accepted *)owner)->error = error;
+}
+
+static void on_acceptor_closed(struct acceptor *acceptor)
+{
+    ((struct accepted *)acceptor->owner)->count = 99;
+}
+
+/* Without descriptors the loop does not spin, says so once, and accepts when there are some. */
+static void test_accepting_pauses_without_descriptors(void **state)
+{
+    static const int numbers[] = {EMFILE, ENFILE, ENOMEM, EPERM};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char dir[] = "/tmp/capstore-accept-XXXXXX";
+    char name[64];
+    char reason[CONFIG_REASON_SIZE];
+    struct bound bound;
+    uv_loop_t loop;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(name, sizeof(name), "unix:%s/s", dir);
+    memcpy(address.sun_path, name + 5, strlen(name + 5));
+    assert_cap_ok(bind_address(name, &anyhow, &bound, reason));
+    assert_int_equal(uv_loop_init(&loop), 0);
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        struct accepted seen = {0};
+        struct acceptor acceptor = {.fd = bound.fd,
+                                    .turn_max = 4,
+                                    .accepted = on_accepted,
+                                    .paused = on_paused,
+                                    .owner = &seen};
+        accept_errno = numbers[i];
+        assert_cap_ok(acceptor_open(&acceptor, &loop));
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+        for (int ticks = 1; ticks <= 3; ticks++) {
+            accept_calls = 0;
+            for (int turns = 0; turns < 10; turns++) {
+                uv_run(&loop, UV_RUN_NOWAIT);
+            }
+            assert_int_equal(accept_calls, 1); /* until the next tick */
+            assert_int_equal(seen.pauses, 1);
+            acceptor_tick(&acceptor);
+        }
+        accept_errno = 0;
+        uv_run(&loop, UV_RUN_NOWAIT);
+        assert_int_equal(seen.count, 1);
+        acceptor_close(&acceptor, on_acceptor_closed);
+        uv_run(&loop, UV_RUN_DEFAULT);
+        assert_int_equal(seen.count, 99);
+        close(fd);
+    }
+    assert_int_equal(uv_loop_close(&loop), 0);
+    bound_release(&bound, false);
+    rmdir(dir);
+}
+
 /* --- The state directory -------------------------------------------------------------------- */
 
 static void test_state_is_private_locked_and_cleaned(void **state)
@@ -400,6 +489,7 @@ int main(void)
         cmocka_unit_test(test_the_port_in_use_is_told),
         cmocka_unit_test(test_abstract_sockets),
         cmocka_unit_test(test_a_socket_that_starts_is_not_stale),
+        cmocka_unit_test(test_accepting_pauses_without_descriptors),
         cmocka_unit_test(test_state_is_private_locked_and_cleaned),
         cmocka_unit_test(test_a_state_that_others_can_change_is_refused),
         cmocka_unit_test(test_levels_without_supplementary_groups),
