@@ -563,7 +563,7 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
         error = refusals_init(&server->context.refusals, (size_t)config->refusals);
     }
     if (error == CAP_OK) {
-        error = ledger_new(&server->context.config, &server->context.ledger);
+        error = ledger_new(&server->context.config, env, &server->context.ledger);
     }
     return error;
 }

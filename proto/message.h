@@ -146,7 +146,7 @@ struct proto_error {
  * Key}]. */
 struct proto_unresolved {
     uint8_t table; /* enum cap_table */
-    uint8_t kind;  /* enum cap_kind that was wanted */
+    uint8_t kind;  /* enum cap_kind that was expected */
     struct cap_hash cap_hash;
     struct cap_bytes slot;
 };

@@ -75,7 +75,7 @@ json_t *admin_error_json(const struct admin_error *error)
         json_object_set_new(data, "hint", json_string(error->hint)) != 0) {
         goto fail;
     }
-    /* A param name of the peer's that was cut is no text any more: left out. */
+    /* A param name of the peer's that was cut may not be UTF-8 any longer: left out. */
     if (data != NULL && error->param[0] != '\0') {
         (void)json_object_set_new(data, "param", json_string(error->param));
     }

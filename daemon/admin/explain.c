@@ -1,5 +1,5 @@
 /*
- * cap.explain: which kind it is decides who lays it out; what both share stands here.
+ * cap.explain: the kind decides who lays it out; this file has what both share.
  */
 #include "daemon/admin/explain.h"
 

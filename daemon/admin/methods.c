@@ -308,7 +308,7 @@ static const struct admin_method methods[] = {
      .params = stat_params,
      .result = stat_result,
      .doc = "Shows what the store records about a cap. An absent cap is the error not_found, whose "
-            "hint tells of recent refusals that name the hash.",
+            "hint names recent refusals of the hash.",
      .example = "{\"hash\":\"" EXAMPLE_HASH "\"}",
      .run = admin_cap_stat},
     {.name = "cap.find",

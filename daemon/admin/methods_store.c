@@ -42,8 +42,8 @@ static json_t *info_json(const struct cap_hash *hash, const struct cap_info *inf
 }
 
 /*
- * An absent cap. If recent refusals name the hash, an Image that needed it say, the hint tells of
- * the last one: that is where to look for why it is absent.
+ * An absent cap. If recent refusals name the hash, such as that of an Image that needed it, the
+ * hint has the last one: it may explain why the cap is absent.
  */
 static json_t *fail_absent(struct admin_call *call, const struct cap_hash *hash)
 {

@@ -31,7 +31,7 @@ json_t *admin_value_key(struct cap_bytes key);
 /* 16 bytes of a store's identity as 32 hex digits. */
 json_t *admin_value_store_id(const uint8_t *id);
 
-/* A text whose bytes may be anything: what is no printable ASCII shows as '?'. */
+/* A text whose bytes may be anything: what is not printable ASCII shows as '?'. */
 json_t *admin_value_text(const char *text);
 
 /* "image" or "data". Static. */

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/random.h>
 #include <uv.h>
 
 #include "daemon/core/must.h"
@@ -116,7 +115,8 @@ void ledger_why(struct ledger *ledger, const struct ledger_peer *peer, enum ledg
 
 /* --- Accounts --------------------------------------------------------------------------------- */
 
-enum cap_error ledger_new(const struct config *config, struct ledger **ret_ledger)
+enum cap_error ledger_new(const struct config *config, const struct env *env,
+                          struct ledger **ret_ledger)
 {
     struct ledger *ledger = calloc(1, sizeof(*ledger));
     if (ledger == NULL || uv_mutex_init(&ledger->lock) != 0) {
@@ -125,7 +125,7 @@ enum cap_error ledger_new(const struct config *config, struct ledger **ret_ledge
     }
     ledger->config = config;
     /* Without entropy this early the table works as well, only predictably. */
-    (void)!getrandom(&ledger->seed, sizeof(ledger->seed), GRND_NONBLOCK);
+    (void)env->random(env->ctx, &ledger->seed, sizeof(ledger->seed));
     *ret_ledger = ledger;
     return CAP_OK;
 }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "daemon/core/config.h"
+#include "daemon/core/env.h"
 #include "lib/cap/error.h"
 
 struct ledger;
@@ -49,7 +50,8 @@ uint64_t ledger_limit(const struct config *config, enum ledger_kind kind);
 uint64_t ledger_share(const struct config *config, enum ledger_kind kind);
 
 /* An empty ledger with the limits of `config`, which outlives it. CAP_E_NO_MEMORY. */
-enum cap_error ledger_new(const struct config *config, struct ledger **ret_ledger);
+enum cap_error ledger_new(const struct config *config, const struct env *env,
+                          struct ledger **ret_ledger);
 
 /* NULL is fine. Nothing is held any more. */
 void ledger_free(struct ledger *ledger);
@@ -98,7 +100,7 @@ void ledger_why(struct ledger *ledger, const struct ledger_peer *peer, enum ledg
                 uint64_t more, char ret_why[LEDGER_WHY_SIZE]);
 
 /*
- * Counts buffers on their way to the disk. They are not refused: whoever fills them asks
+ * Counts buffers on their way to the disk. They are not refused: the caller that fills them asks
  * ledger_buffer_room before it reads more from a peer.
  */
 void ledger_buffer_take(struct ledger *ledger, struct ledger_peer *peer, uint64_t bytes);

@@ -31,8 +31,8 @@ enum cap_error peer_of(int fd, unsigned prefix6, struct peer *ret_peer);
 
 /*
  * Who is at an address of IPv4 or IPv6. Keys are "uid=1000" (of peer_of), "192.0.2.1", and
- * "2001:db8:1:2::/64": whoever has one address of an IPv6 network usually has all of it. An IPv4
- * address that is mapped into IPv6 is that IPv4 address. Pure.
+ * "2001:db8:1:2::/64": a host that has one address of an IPv6 network usually has all of it. An
+ * IPv4 address that is mapped into IPv6 is that IPv4 address. Pure.
  */
 void peer_from_address(const struct sockaddr_storage *address, unsigned prefix6,
                        struct peer *ret_peer);

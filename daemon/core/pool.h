@@ -33,7 +33,7 @@
 struct pool;
 struct pool_peer;
 
-/* One job. It belongs to whoever submits it, and stays where it is until `done`. */
+/* One job. It belongs to the caller that submits it, and stays where it is until `done`. */
 struct pool_job {
     const void *account; /* the peer that it is for; only compared. NULL: the daemon itself */
     uint64_t cost;       /* bytes that it hashes, at most; 0: it only waits for the disk */

@@ -130,7 +130,7 @@ enum cap_error spool_append(struct spool *spool, struct cap_bytes bytes)
     return CAP_OK;
 }
 
-/* An unlinked file of our own, in the one way or the other. */
+/* An unlinked file of our own, by O_TMPFILE or by unlink. */
 static int open_unlinked(const char *dir)
 {
     int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);

@@ -21,7 +21,8 @@
 
 struct readers_lane;
 
-/* One job. It belongs to whoever submits it, and stays where it is until `done` or withdrawn. */
+/* One job. It belongs to the caller that submits it, and stays where it is until `done` or
+ * withdrawn. */
 struct read_job {
     const void *account; /* the peer that it is for; only compared */
     bool hot;

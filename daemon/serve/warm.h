@@ -1,8 +1,8 @@
 /*
  * Cold pages: whether spans of the store's map are in memory, and reading them in.
  *
- * The store hands out spans of a mapped file. Whoever touches a page that is not in memory waits
- * for the device, so a loop asks first and leaves the reading to a thread that may wait.
+ * The store hands out spans of a mapped file. A thread that touches a page which is not in memory
+ * waits for the device, so a loop asks first and leaves the reading to a thread that may wait.
  */
 #ifndef DAEMON_SERVE_WARM_H
 #define DAEMON_SERVE_WARM_H

@@ -48,7 +48,7 @@ struct packed_slot {
     struct entry entry;
     enum cap_kind kind;
     struct cap_hash hash; /* of an Image */
-    uint64_t size;        /* of Data, until it is finished as it was wanted */
+    uint64_t size;        /* of Data, until it is finished: as it was asked for */
     size_t first_piece;   /* in pack->pieces */
     size_t piece_count;
     size_t refs_at; /* encoded page references, in arena.refs */

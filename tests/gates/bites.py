@@ -109,6 +109,11 @@ PLANTS = {
         Plant("proto/planted.c", "void f(void)\n{\n    abort();\n}\n", "abort()"),
         Plant("README.md", "TODO: the rest\n", "README.md:1: TODO"),
         Plant("tests/planted.py", "x = '/home/me/x'\n", "a path of one machine"),
+        Plant("lib/cap/planted.c", "/* That is\n * no hash. */\n", 'lib/cap/planted.c:1: "is no hash"'),
+        Plant("client/capctl/planted.c", 'const char *a = "a value is "\n    "wanted";\n', '"is wanted"'),
+        Plant("proto/PLANTED.md", "Whoever\nreads this.\n", "PLANTED.md:1"),
+        Plant("client/planted.1", ".TH PLANTED 1\ninside\nof it\n", "planted.1:2"),
+        Plant("systemd/planted.socket", "# it is\n# no socket\n", "planted.socket:1"),
     ],
 }
 

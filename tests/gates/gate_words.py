@@ -1,4 +1,4 @@
-"""Functions and words that have no place, with the place where each is allowed.
+"""Functions, words and turns of phrase that have no place, with the place where each is allowed.
 
 A line may say `lint: allow NAME` in a comment when it has a reason to use one.
 """
@@ -28,11 +28,35 @@ WORDS = [
     (r"(?<![\w.])/(work|home/\w+|root|Users|mnt)/", "a path of one machine"),
 ]
 
+# Turns of phrase that are another language in English words, and what to write instead. They are looked
+# for in comments, in string literals and in documents.
+IDIOMATIC = r"longer|more|less|fewer|better|worse|mere|reason|defence|doubt|substitute|use|secret"
+PHRASES = [
+    (rf"(?:is|are|was|were) no (?!(?:{IDIOMATIC})\b)\w+", "not a ..."),
+    (r"(?:is|are|was|were) wanted", "is expected, is required"),
+    (r"wants an? ", "requires a"),
+    (r"stands? (?:there|here|twice)", "is here, is given twice"),
+    (r"likewise", "also, the same for"),
+    (r"in vain", "without success; or say what failed"),
+    (r"inside of", "inside, within"),
+    (r"whoever", "anyone who, a caller that"),
+    (r"passed over", "skipped"),
+    (r"beforehand", "in advance, before"),
+    (r"in the one way or the other", "either way"),
+    (r"at once it", "say what comes first"),
+    (r"says? no to", "rejects, refuses"),
+    (r"tells? of", "reports, names"),
+    (r"not any more", "no longer"),
+]
+# A question of existence is English: "there is no ...".
+PHRASE_PATTERNS = [(re.compile(r"(there\s+)?\b" + pattern.replace(" ", r"\s+"), re.I), instead)
+                   for pattern, instead in PHRASES]
+
 # These name what they ban.
 SELF = ("tests/gates/gate_words.py", "tests/gates/bites.py")
 
 # Text that others wrote, taken in as it is.
-FOREIGN = re.compile(r"(^|/)(LICENSE|package-lock\.json)$")
+FOREIGN = re.compile(r"(^|/)(LICENSE|package-lock\.json|vectors/index\.json)$")
 
 
 def line_of(source, offset):
@@ -58,6 +82,27 @@ def banned_words(path, source):
             yield f"{path}:{line_of(source, match.start())}: {match.group(0)}: {why}"
 
 
+def prose(path, source):
+    """The source with all but its words blanked, in the same places."""
+    if path.suffix in (".c", ".h"):
+        kept, at = [], 0
+        for match in tree.tokens(source):
+            kept += [re.sub(r"\S", "\0", source[at:match.start()]), match.group(0)]
+            at = match.end()
+        source = "".join(kept) + re.sub(r"\S", "\0", source[at:])
+        source = re.sub(r'"|^[ \t]*\*', lambda match: " " * len(match.group(0)), source, flags=re.M)
+    return re.sub(r'^[ \t]*(#|\.\\")', lambda match: " " * len(match.group(0)), source, flags=re.M)
+
+
+def foreign_phrases(path, source):
+    text = prose(path, source)
+    for pattern, instead in PHRASE_PATTERNS:
+        for match in pattern.finditer(text):
+            if not match.group(1):
+                said = " ".join(match.group(0).split())
+                yield f"{path}:{line_of(source, match.start())}: \"{said}\"; better: {instead}"
+
+
 def check(context):
     findings = []
     looked_at = 0
@@ -67,6 +112,7 @@ def check(context):
         looked_at += 1
         source = tree.text(context.root, path)
         findings += banned_words(path, source)
+        findings += foreign_phrases(path, source)
         if path.suffix in (".c", ".h"):
             findings += banned_calls(path, source)
     return looked_at, findings

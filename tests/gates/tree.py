@@ -54,6 +54,11 @@ def _blank(match):
     return inside if mark == "/" else mark + inside[1:-1] + mark
 
 
+def tokens(source):
+    """Every comment and every literal, as matches."""
+    return _TOKEN.finditer(source)
+
+
 def code_only(source):
     """The source with comments and the contents of literals blanked."""
     return _TOKEN.sub(_blank, source)

@@ -1,4 +1,4 @@
-"""A cold cache on a slow device: whoever asks for what is in memory does not notice.
+"""A cold cache on a slow device: a client that asks for what is in memory does not notice.
 
 The store lies on a file system of our own (tests/support/slow_fs.c) on which every read of the device takes 200 ms
 longer. The kernel itself says whether the loop's thread ever waited for it: by the thread's major page faults.

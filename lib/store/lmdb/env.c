@@ -4,8 +4,8 @@
  * Room. A full map must not become a trap: LMDB copies pages even to delete, so a store filled to
  * the last page could never be emptied. lmdb_check_room therefore refuses a write of the user's
  * while some pages are left, counting those at the end of the map and those in the free list. Disk
- * space is judged likewise. Both are early answers; what LMDB itself says in the end is translated
- * by lmdb_error.
+ * space is judged the same way. Both are early answers; what LMDB itself says in the end is
+ * translated by lmdb_error.
  */
 #include <errno.h>
 #include <sys/resource.h>

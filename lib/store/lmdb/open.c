@@ -394,7 +394,7 @@ static enum cap_error fill_gap(struct lmdb_store *store, uint64_t file_pages, ui
     if (rc == 0 && free_pages == gap) {
         return CAP_OK;
     }
-    if (ftruncate(store->fd, before) != 0) { /* left as found, for whoever repairs it */
+    if (ftruncate(store->fd, before) != 0) { /* left as found, for repair */
         return lmdb_error(store->fd, errno);
     }
     return rc == 0 ? CAP_E_CORRUPT : lmdb_error(store->fd, rc);

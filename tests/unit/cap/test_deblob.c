@@ -190,7 +190,7 @@ static void rule_7_data_not_canonical(void **state)
     check_pages(UINT32_MAX, UINT32_MAX, CAP_E_DATA_NOT_CANONICAL);
 }
 
-/* Pages are judged one after the other, each by all rules; slots likewise, pinned ones first. */
+/* Pages are judged one after the other, each by all rules; so are slots, pinned ones first. */
 static void the_first_faulty_slot_and_page_count(void **state)
 {
     struct test_image image = test_image_new();
@@ -292,7 +292,7 @@ static void long_keys_are_cut_in_messages(void **state)
                         "pinned slot (empty key): size 1 is not a multiple of 4096");
 }
 
-/* The longest message there is still ends inside of its room, with every value at its widest. */
+/* The longest message there is still fits its buffer, with every value at its widest. */
 static void the_longest_message_fits(void **state)
 {
     static const char key[] = "0123456789abcdef0";

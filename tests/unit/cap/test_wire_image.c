@@ -188,7 +188,7 @@ static void every_truncation_is_refused(void **state)
         assert_cap_error(cap_wire_image_decode(front, len, &view), CAP_E_SSZ);
         free(exact);
     }
-    /* Cut inside of the arena it is another image, a valid one. */
+    /* Cut within the arena it is another image, a valid one. */
     assert_cap_ok(cap_wire_image_decode((struct cap_bytes){bytes.data, head_len}, head_len, &view));
     assert_int_equal(view.arena_len, 0);
     cap_buf_free(&bytes);

@@ -582,7 +582,7 @@ static void test_closure(void **state)
     cap_buf_free(&outer);
 }
 
-/* With verification off a store can tell of a circle; the walk ends nevertheless. */
+/* With verification off a store can claim a circle; the walk ends nevertheless. */
 static void test_closure_of_a_circle(void **state)
 {
     struct fake fake;

@@ -55,7 +55,7 @@ static void test_connections(void **state)
     struct ledger *ledger = NULL;
     struct ledger_peer *peers[4];
     (void)state;
-    assert_cap_ok(ledger_new(&config, &ledger));
+    assert_cap_ok(ledger_new(&config, env_system(), &ledger));
     assert_cap_ok(ledger_connect(ledger, "a", &peers[0]));
     assert_cap_ok(ledger_connect(ledger, "a", &peers[1]));
     assert_ptr_equal(peers[0], peers[1]);
@@ -81,7 +81,7 @@ static void test_many_peers(void **state)
     char key[32];
     (void)state;
     config.max_connections = PEERS + 1;
-    assert_cap_ok(ledger_new(&config, &ledger));
+    assert_cap_ok(ledger_new(&config, env_system(), &ledger));
     for (int i = 0; i < PEERS; i++) {
         snprintf(key, sizeof(key), "10.0.%d.%d", i / 256, i % 256);
         assert_cap_ok(ledger_connect(ledger, key, &peers[i]));
@@ -105,7 +105,7 @@ static void test_requests(void **state)
     struct ledger_peer *a;
     struct ledger_peer *b;
     (void)state;
-    assert_cap_ok(ledger_new(&config, &ledger));
+    assert_cap_ok(ledger_new(&config, env_system(), &ledger));
     assert_cap_ok(ledger_connect(ledger, "a", &a));
     assert_cap_ok(ledger_connect(ledger, "b", &b));
     ledger_request_begin(ledger, a);
@@ -132,7 +132,7 @@ static void test_uploads_and_spool(void **state)
     struct ledger_peer *b;
     char why[LEDGER_WHY_SIZE];
     (void)state;
-    assert_cap_ok(ledger_new(&config, &ledger));
+    assert_cap_ok(ledger_new(&config, env_system(), &ledger));
     assert_cap_ok(ledger_connect(ledger, "a", &a));
     assert_cap_ok(ledger_connect(ledger, "b", &b));
     assert_cap_ok(ledger_upload_begin(ledger, a, 60, why));
@@ -173,7 +173,7 @@ static void test_memory(void **state)
     uint64_t own = 0;
     char why[LEDGER_WHY_SIZE];
     (void)state;
-    assert_cap_ok(ledger_new(&config, &ledger));
+    assert_cap_ok(ledger_new(&config, env_system(), &ledger));
     assert_cap_ok(ledger_connect(ledger, "a", &a));
     assert_cap_ok(ledger_connect(ledger, "b", &b));
     assert_false(ledger_memory_hold(ledger, a, &of_a, 601));
@@ -210,7 +210,7 @@ static void test_buffers(void **state)
     struct ledger_peer *b;
     (void)state;
     config.max_buffers = 100;
-    assert_cap_ok(ledger_new(&config, &ledger));
+    assert_cap_ok(ledger_new(&config, env_system(), &ledger));
     assert_cap_ok(ledger_connect(ledger, "a", &a));
     assert_cap_ok(ledger_connect(ledger, "b", &b));
     assert_true(ledger_buffer_room(ledger, a, 80)); /* its first */

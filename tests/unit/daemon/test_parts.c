@@ -100,7 +100,7 @@ static void test_time_format(void **state)
     assert_string_equal(text, "1970-01-01T00:00:00.000000Z");
     env_format_time(UINT64_C(1767225600123456), text);
     assert_string_equal(text, "2026-01-01T00:00:00.123456Z");
-    env_format_time(UINT64_MAX, text); /* must only stay inside of the buffer */
+    env_format_time(UINT64_MAX, text); /* must only stay within the buffer */
     assert_int_equal(strlen(text), ENV_TIME_SIZE - 1);
 }
 

@@ -88,7 +88,7 @@ static void disarm(void)
 static struct fixture_engine lmdb = {.is_lmdb = true, .max_bytes = UINT64_C(1) << 30};
 
 /*
- * A failed sync: that commit is refused and leaves nothing, and it is the last. The device tells of
+ * A failed sync: that commit is refused and leaves nothing, and it is the last. The device reports
  * what it lost only once, so only opening again says what is there.
  */
 static void test_sync_fails(void **state)
