@@ -18,7 +18,7 @@
 
 #define REPLY_MAX          ((size_t)4 << 20) /* the daemon's own bound is 1 MiB */
 #define READ_STEP          ((size_t)64 << 10)
-#define DEFAULT_TIMEOUT_MS 30000u
+#define DEFAULT_TIMEOUT_MS 30000u /* as libcapstore's */
 
 /* A connection to the admin socket. */
 struct admin {

@@ -329,7 +329,7 @@ static void warn_moved(const struct layout *layout)
     }
 }
 
-static void say_what_was_done(const struct layout *layout)
+static void report_changes(const struct layout *layout)
 {
     const struct elf_program *program = layout->program;
     if (program->split) {
@@ -378,6 +378,6 @@ bool elf_pack(struct describe *describe, const char *path, uint64_t stack_size)
         !pack_entry(&layout, stack_top)) {
         return false;
     }
-    say_what_was_done(&layout);
+    report_changes(&layout);
     return true;
 }

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define STEP ((size_t)256 << 10)
+#define STEP ((size_t)256 << 10) /* copied at a time */
 
 /* ---- in ---- */
 

@@ -141,7 +141,7 @@ static const struct cli_command *find_command(const char *name)
 
 /* What getopt_long returns for options without a letter: above any letter. Those of commands come
  * first, in their order. */
-#define KEY_COMMAND 256
+#define KEY_COMMAND 256 /* above UCHAR_MAX */
 #define KEY_ADMIN   (KEY_COMMAND + CLI_OPTION_COUNT)
 #define KEY_JSON    (KEY_ADMIN + 1)
 #define KEY_TIMEOUT (KEY_ADMIN + 2)

@@ -6,7 +6,7 @@
 #include "client/capctl/progress.h"
 #include "client/capctl/result.h"
 
-#define DEFAULT_STACK (UINT64_C(1) << 20)
+#define DEFAULT_STACK (UINT64_C(1) << 20) /* zeros: it costs the store nothing */
 
 /* Judges what was packed, and writes it when it would be accepted. */
 static enum cli_exit judge_and_write(struct cli *cli, struct describe *describe,

@@ -8,9 +8,9 @@
 
 #include "client/capctl/out.h"
 
-#define WIDTH    30
+#define WIDTH    30   /* of the bar: the line fits 80 columns */
 #define FIRST_MS 1000 /* what is done sooner shows no bar */
-#define NEXT_MS  100
+#define NEXT_MS  100  /* smooth to the eye */
 
 static int64_t now_ms(void)
 {

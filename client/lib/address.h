@@ -7,7 +7,7 @@
 #include "lib/cap/error.h"
 
 #define CLIENT_UNIX_PATH_MAX 107 /* what a sockaddr_un holds before its NUL */
-#define CLIENT_HOST_MAX      255
+#define CLIENT_HOST_MAX      255 /* of a DNS name */
 
 struct client_address {
     bool is_unix;

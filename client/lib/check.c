@@ -14,7 +14,7 @@
 #include "lib/cap/deblob.h"
 #include "lib/cap/lint.h"
 
-#define STEP ((size_t)1 << 20)
+#define STEP ((size_t)1 << 20) /* read at a time: few calls, little memory */
 
 _Static_assert(CAPSTORE_MESSAGE_SIZE >= CAP_REFUSAL_MESSAGE_SIZE, "a refusal's message fits");
 

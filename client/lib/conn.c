@@ -19,10 +19,10 @@
 
 /* ---- the handle ---- */
 
-#define DEFAULT_TIMEOUT_MS 30000u
-#define DEFAULT_MAX_BODY   (UINT64_C(1) << 30)
-#define DEFAULT_MAX_CAPS   (UINT64_C(1) << 20)
-#define MIN_FRAME          4096u /* smaller frames would leave no room for messages */
+#define DEFAULT_TIMEOUT_MS 30000u              /* a person gives up about then */
+#define DEFAULT_MAX_BODY   (UINT64_C(1) << 30) /* bytes of memory that a daemon may make us fill */
+#define DEFAULT_MAX_CAPS   (UINT64_C(1) << 20) /* 48 MiB of hashes and their table */
+#define MIN_FRAME          4096u               /* smaller frames would leave no room for messages */
 
 static bool agent_valid(const char *agent)
 {

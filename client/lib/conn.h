@@ -12,7 +12,7 @@
 #include "client/lib/internal.h"
 #include "proto/message.h"
 
-#define CLIENT_IN_SIZE ((size_t)64 << 10)
+#define CLIENT_IN_SIZE ((size_t)64 << 10) /* of one read: a quarter of the largest frame */
 
 /* Bytes per ms that a body must average, or the call ends: a daemon that sends a byte now and then
  * would otherwise hold its caller indefinitely. 1 byte/ms is 8 kbit/s, below any real network. */

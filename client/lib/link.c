@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define QUEUE_RETRY_MS 10
+#define QUEUE_RETRY_MS 10 /* a daemon empties its queue far more often */
 
 int64_t client_clock_ns(void)
 {

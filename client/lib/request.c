@@ -154,7 +154,7 @@ static enum cap_error ask(struct capstore *store, const struct proto_get *messag
     return CAP_OK;
 }
 
-static enum cap_error keep(void *ctx, struct cap_bytes piece)
+static enum cap_error append_piece(void *ctx, struct cap_bytes piece)
 {
     struct cap_buf *body = (struct cap_buf *)ctx;
     return cap_buf_append(body, piece.data, piece.len);
@@ -175,7 +175,7 @@ static enum cap_error fetch(struct capstore *store, const struct cap_hash *hash,
                           "the body is %llu bytes long; at most %llu are accepted",
                           (unsigned long long)reply.len, (unsigned long long)store->max_body);
     }
-    return client_receive(store, reply.len, true, keep, body);
+    return client_receive(store, reply.len, true, append_piece, body);
 }
 
 enum capstore_error capstore_get(struct capstore *store, const struct capstore_hash *hash,
