@@ -93,7 +93,7 @@ static enum cap_error add_slot(struct check *check, const struct cap_wire_slot *
         return CAP_OK;
     }
     struct cap_data data;
-    enum cap_error error = cap_data_from_desc_with(&slot->desc, arena, UINT64_MAX, memo, &data);
+    enum cap_error error = cap_data_from_desc(&slot->desc, arena, UINT64_MAX, memo, &data);
     if (error != CAP_OK) {
         return error;
     }

@@ -222,7 +222,8 @@ static const struct admin_field explain_result[] = {
     {"published", "string or null", "when it was first published"},
     {"image", "object or null",
      "for an image: image_content_hash, code, counts, endpoints, mappings in address "
-     "order, pinned and initial slots with what they resolve to, gas_slots, quota_slots, "
+     "order with the Data cap behind each, pinned and initial slots with what they resolve to, "
+     "gas_slots, quota_slots, "
      "yield_receiver_slot, warnings with reason and message"},
     {"data", "object or null",
      "for data: size, page_count, content_bytes, stored_bytes, run_count, "

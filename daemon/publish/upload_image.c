@@ -349,8 +349,7 @@ static enum cap_error hash_data_slot(struct upload *upload, const struct cap_sou
     struct upload_image *image = &upload->of.image;
     struct cap_data data = {0};
     bool is_first = false;
-    enum cap_error error =
-        cap_data_from_desc_with(&slot->desc, arena, UINT64_MAX, image->memo, &data);
+    enum cap_error error = cap_data_from_desc(&slot->desc, arena, UINT64_MAX, image->memo, &data);
     if (error != CAP_OK) {
         return error;
     }

@@ -275,31 +275,24 @@ static enum cap_error add_described_pages(struct cap_data_builder *builder,
 }
 
 enum cap_error cap_data_from_desc(const struct cap_data_desc *desc, const struct cap_source *arena,
-                                  uint64_t max_body_len, struct cap_data *ret_data)
+                                  uint64_t max_body_len, struct cap_window_memo *memo,
+                                  struct cap_data *ret_data)
 {
-    struct cap_window_memo *memo;
-    enum cap_error error = cap_window_memo_new(desc->page_count, &memo);
-    if (error == CAP_OK) {
-        error = cap_data_from_desc_with(desc, arena, max_body_len, memo, ret_data);
-        cap_window_memo_free(memo);
-    }
-    return error;
-}
-
-enum cap_error cap_data_from_desc_with(const struct cap_data_desc *desc,
-                                       const struct cap_source *arena, uint64_t max_body_len,
-                                       struct cap_window_memo *memo, struct cap_data *ret_data)
-{
-    struct cap_data_builder *builder;
+    struct cap_window_memo *own = NULL;
+    struct cap_data_builder *builder = NULL;
     enum cap_error error = cap_data_builder_new(desc->size, max_body_len, &builder);
-    if (error != CAP_OK) {
-        return error;
+    if (error == CAP_OK && memo == NULL) {
+        error = cap_window_memo_new(desc->page_count, &own);
+        memo = own;
     }
-    error = add_described_pages(builder, desc, arena, memo);
+    if (error == CAP_OK) {
+        error = add_described_pages(builder, desc, arena, memo);
+    }
     if (error == CAP_OK) {
         error = cap_data_builder_finish(builder, ret_data);
     }
     cap_data_builder_free(builder);
+    cap_window_memo_free(own);
     return error;
 }
 

@@ -58,18 +58,15 @@ void cap_data_builder_free(struct cap_data_builder *builder);
 
 /*
  * The Data cap of a DataDesc that the deblob accepted; `arena` is the source of the arena's bytes.
- * The body's windows are offsets into `arena`. Fails as the source does, or as the builder. A
- * window that is named many times is read and hashed once; that takes
+ * The body's windows are offsets into `arena`. Fails as the source does, or as the builder.
+ *
+ * A window that is named many times is read and hashed once. `memo` remembers the windows: that of
+ * the arena, which the slots of one Image share, or NULL for one of the function's own, which takes
  * cap_window_memo_size(desc->page_count) bytes while it works.
  */
 enum cap_error cap_data_from_desc(const struct cap_data_desc *desc, const struct cap_source *arena,
-                                  uint64_t max_body_len, struct cap_data *ret_data);
-
-/* The same with the caller's memo, which the slots of one Image share: what one has read, the
- * others need not. */
-enum cap_error cap_data_from_desc_with(const struct cap_data_desc *desc,
-                                       const struct cap_source *arena, uint64_t max_body_len,
-                                       struct cap_window_memo *memo, struct cap_data *ret_data);
+                                  uint64_t max_body_len, struct cap_window_memo *memo,
+                                  struct cap_data *ret_data);
 
 /*
  * The Data cap of raw logical bytes: `content_len` bytes of `content`, then zeros up to `size`. A

@@ -33,25 +33,16 @@ enum cap_error cap_image_cut_code(uint8_t front[CAP_IMAGE_FRONT], uint64_t body_
     return CAP_OK;
 }
 
-bool cap_image_find_slot(const struct cap_image_view *view, struct cap_bytes key,
-                         enum cap_table *ret_table, struct cap_slot *ret_slot)
-{
-    if (cap_image_slot_find(&view->pinned, key, ret_slot)) {
-        *ret_table = CAP_TABLE_PINNED;
-        return true;
-    }
-    if (cap_image_slot_find(&view->initial, key, ret_slot)) {
-        *ret_table = CAP_TABLE_INITIAL;
-        return true;
-    }
-    return false;
-}
-
 bool cap_image_mapping_memory(const struct cap_image_view *view, const struct cap_mapping *mapping,
                               enum cap_table *ret_table, struct cap_slot *ret_slot)
 {
     struct cap_bytes last = cap_ssz_list_at(&mapping->source, mapping->source.count - 1);
-    return cap_image_find_slot(view, last, ret_table, ret_slot);
+    if (cap_image_slot_find(&view->pinned, last, ret_slot)) {
+        *ret_table = CAP_TABLE_PINNED;
+        return true;
+    }
+    *ret_table = CAP_TABLE_INITIAL;
+    return cap_image_slot_find(&view->initial, last, ret_slot);
 }
 
 /* By the address as a runtime has it, modulo 2^32. */

@@ -21,13 +21,9 @@
 enum cap_error cap_image_cut_code(uint8_t front[CAP_IMAGE_FRONT], uint64_t body_len,
                                   uint64_t *ret_code_len);
 
-/* Finds a slot of either table by its key, pinned before initial. False when there is none. */
-bool cap_image_find_slot(const struct cap_image_view *view, struct cap_bytes key,
-                         enum cap_table *ret_table, struct cap_slot *ret_slot);
-
 /*
- * The Data cap behind a mapping: the slot that the last step of its path names. False when the
- * Image has no such slot: then only a runtime knows.
+ * The Data cap behind a mapping: the slot that the last step of its path names, pinned before
+ * initial. False when the Image has no such slot: then only a runtime knows.
  */
 bool cap_image_mapping_memory(const struct cap_image_view *view, const struct cap_mapping *mapping,
                               enum cap_table *ret_table, struct cap_slot *ret_slot);

@@ -176,7 +176,7 @@ static struct cap_hash check_data_slot(const struct cap_wire_slot *slot,
     assert_string_equal(cap_table_name(slot->table), text(wanted, "table"));
     check_key(slot->key, text(wanted, "slot"));
     struct cap_data data;
-    assert_cap_ok(cap_data_from_desc(&slot->desc, arena, UINT64_MAX, &data));
+    assert_cap_ok(cap_data_from_desc(&slot->desc, arena, UINT64_MAX, NULL, &data));
     assert_true(data.size == number(wanted, "size"));
     assert_hash_hex(&data.hash, text(wanted, "cap_hash"));
     struct cap_buf body = read_body(&data.body, arena);

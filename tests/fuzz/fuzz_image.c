@@ -75,7 +75,7 @@ static void convert(const struct cap_wire_image *wire, struct cap_bytes arena_by
             continue;
         }
         struct cap_data cap;
-        require(cap_data_from_desc(&slot.desc, &arena, UINT64_MAX, &cap) == CAP_OK);
+        require(cap_data_from_desc(&slot.desc, &arena, UINT64_MAX, NULL, &cap) == CAP_OK);
         verify(&cap.body, &arena, &cap.hash);
         hashes[i] = cap.hash;
         cap_data_free(&cap);

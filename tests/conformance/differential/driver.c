@@ -72,7 +72,7 @@ static void resolve(const struct cap_wire_image *image, const struct cap_source 
             hashes[i] = slot.content_hash;
             continue;
         }
-        check("data", cap_data_from_desc(&slot.desc, arena, UINT64_MAX, &data[i]));
+        check("data", cap_data_from_desc(&slot.desc, arena, UINT64_MAX, NULL, &data[i]));
         hashes[i] = data[i].hash;
     }
 }

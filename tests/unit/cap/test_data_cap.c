@@ -462,16 +462,17 @@ static void test_from_desc(void **state)
         .page_count = 6,
     };
     struct cap_data data;
-    assert_cap_ok(cap_data_from_desc(&desc, &source, UINT64_MAX, &data));
+    assert_cap_ok(cap_data_from_desc(&desc, &source, UINT64_MAX, NULL, &data));
     struct cap_buf body = read_all(&data.body, &source);
     struct cap_buf wanted = hand_made(6 * PAGE, six_refs, 5, bytes_of("ababca"));
     assert_bytes_equal(cap_buf_bytes(&body), cap_buf_bytes(&wanted));
     cap_data_free(&data);
 
-    assert_cap_error(cap_data_from_desc(&desc, &source, body.len - 1, &data), CAP_E_BODY_TOO_LARGE);
+    assert_cap_error(cap_data_from_desc(&desc, &source, body.len - 1, NULL, &data),
+                     CAP_E_BODY_TOO_LARGE);
     struct stream stream = {.bytes = bytes, .fail_at = 3};
     source = (struct cap_source){stream_read, &stream, NULL, NULL};
-    assert_cap_error(cap_data_from_desc(&desc, &source, UINT64_MAX, &data), CAP_E_IO);
+    assert_cap_error(cap_data_from_desc(&desc, &source, UINT64_MAX, NULL, &data), CAP_E_IO);
     cap_buf_free(&wanted);
     cap_buf_free(&body);
     cap_buf_free(&made);

@@ -484,7 +484,7 @@ static void test_round_trip(void **state)
     struct cap_data data;
     struct cap_data_view view;
     cap_wire_slot_at(&packed.image, 0, &slot);
-    assert_cap_ok(cap_data_from_desc(&slot.desc, &arena, UINT64_MAX, &data));
+    assert_cap_ok(cap_data_from_desc(&slot.desc, &arena, UINT64_MAX, NULL, &data));
     struct cap_buf body = {0};
     assert_cap_ok(cap_buf_append_zeros(&body, (size_t)data.body.len));
     assert_cap_ok(cap_body_read(&data.body, &arena, 0, body.data, body.len));

@@ -102,7 +102,7 @@ static void test_windows_are_read_once(void **state)
     struct cap_buf refs = refs_to_two_windows();
     struct cap_data_desc desc = {.size = MANY * CAP_PAGE_SIZE, cap_buf_bytes(&refs), MANY};
     struct cap_data data;
-    assert_cap_ok(cap_data_from_desc(&desc, &source, UINT64_MAX, &data));
+    assert_cap_ok(cap_data_from_desc(&desc, &source, UINT64_MAX, NULL, &data));
     assert_int_equal(stream.reads, 2);
     assert_int_equal(data.page_count, MANY / 2);
 
@@ -136,7 +136,7 @@ static void test_slots_share_a_memo(void **state)
     assert_cap_ok(cap_window_memo_new(MANY, &memo));
     for (size_t i = 0; i < 100; i++) {
         desc.size += CAP_PAGE_SIZE;
-        assert_cap_ok(cap_data_from_desc_with(&desc, &source, UINT64_MAX, memo, &data));
+        assert_cap_ok(cap_data_from_desc(&desc, &source, UINT64_MAX, memo, &data));
         cap_data_free(&data);
     }
     assert_int_equal(stream.reads, 2);

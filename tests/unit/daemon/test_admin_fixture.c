@@ -82,7 +82,7 @@ static struct cap_hash put_data(struct fixture *fixture, const struct cap_data_d
                                 const struct cap_source *arena)
 {
     struct cap_data data;
-    assert_cap_ok(cap_data_from_desc(desc, arena, UINT64_MAX, &data));
+    assert_cap_ok(cap_data_from_desc(desc, arena, UINT64_MAX, NULL, &data));
     struct cap_put put = {.hash = data.hash, .page_roots = data.page_roots};
     put.info.kind = CAP_KIND_DATA;
     put.info.size = data.size;

@@ -87,7 +87,7 @@ static struct cap_hash add_slot(struct cap_store *store, const struct cap_wire_s
     if (slot->kind == CAP_KIND_IMAGE) {
         return slot->content_hash;
     }
-    assert_cap_ok(cap_data_from_desc(&slot->desc, arena, UINT64_MAX, &data));
+    assert_cap_ok(cap_data_from_desc(&slot->desc, arena, UINT64_MAX, NULL, &data));
     struct cap_put put = {.hash = data.hash, .page_roots = data.page_roots};
     put.info.kind = CAP_KIND_DATA;
     put.info.size = data.size;
