@@ -56,11 +56,18 @@ static void close_listeners(struct server *server)
     server->listener_count = 0;
 }
 
+static uint64_t uploads(const struct server *server)
+{
+    struct ledger_figures figures;
+    ledger_figures(server->context.ledger, &figures);
+    return figures.uploads;
+}
+
 /* Whether nothing is in flight any more. */
 static bool is_quiet(const struct server *server)
 {
-    return server->hub.session_count == 0 && server->publish.upload_count == 0 &&
-           writer_queued(server->publish.writer) == 0;
+    return server->hub.session_count == 0 && uploads(server) == 0 &&
+           writer_queued(server->writer) == 0;
 }
 
 void server_drain(struct server *server)
@@ -73,7 +80,7 @@ void server_drain(struct server *server)
         env_monotonic_us(server->context.env) + server->context.config.drain_ms * 1000;
     log_event(&server->context.log, LOG_LEVEL_INFO, log_name("draining"),
               log_number("connections", server->hub.session_count),
-              log_number("uploads", server->publish.upload_count));
+              log_number("uploads", uploads(server)));
     sd_notify("STOPPING=1\nSTATUS=Finishing what is in flight");
     close_listeners(server);
     hub_drain(&server->hub);
@@ -163,6 +170,7 @@ static void on_tick(uv_timer_t *timer)
         listener_resume(server->listeners[i]);
     }
     maybe_clear_readers(server, now);
+    publish_tick(&server->publish);
     server->shard.stats.log_lines = server->context.log.lines;
     server->shard.stats.log_lost = server->context.log.lost;
     shard_publish_stats(&server->shard);
@@ -175,7 +183,7 @@ static void on_tick(uv_timer_t *timer)
     } else if (now >= server->drain_deadline_us) {
         log_event(&server->context.log, LOG_LEVEL_WARNING, log_name("drain_incomplete"),
                   log_number("connections", server->hub.session_count),
-                  log_number("uploads", server->publish.upload_count));
+                  log_number("uploads", uploads(server)));
         server_stop(server);
     }
 }
@@ -184,7 +192,7 @@ static void on_tick(uv_timer_t *timer)
 static void on_watchdog(uv_timer_t *timer)
 {
     struct server *server = timer->data;
-    uint64_t beat = writer_heartbeat(server->publish.writer);
+    uint64_t beat = writer_heartbeat(server->writer);
     if (beat != server->watchdog_beat) {
         server->watchdog_beat = beat;
         sd_notify("WATCHDOG=1");
@@ -253,16 +261,20 @@ static enum cap_error start_parts(struct server *server, char *reason)
     };
     snprintf(reason, CONFIG_REASON_SIZE, "out of memory");
     routes_fill(server->routes, &server->publish, &server->serve);
-    server->publish = (struct publish){.hub = &server->hub, .shard = &server->shard};
     enum cap_error error = hub_open(&server->hub, &server->shard, server->routes);
+    if (error == CAP_OK) {
+        error = writer_new(&server->shard.loop, &writer, &server->writer);
+    }
     if (error != CAP_OK) {
         return error;
     }
+    publish_init(&server->publish, &server->hub, server->writer, &server->room);
     error = serve_open(&server->serve, &server->shard);
     if (error != CAP_OK) {
         return error;
     }
-    return writer_new(&server->shard.loop, &writer, &server->publish.writer);
+    return room_refresh(&server->room, server->context.env, server->context.statedir->spool_dir,
+                        server->context.statedir->store_dir, server->context.store);
 }
 
 /* Serves clients on a socket, which is taken over in every case. */
@@ -660,7 +672,7 @@ void server_close(struct server *server)
         hub_close(&server->hub);
         serve_close(&server->serve);
         lag_close(&server->lag);
-        writer_stop(server->publish.writer);
+        writer_stop(server->writer);
         close_handles(server);
         pool_close(&server->shard.pool);
         /* Workers come back, handles close, what they held is freed. */
@@ -671,7 +683,7 @@ void server_close(struct server *server)
     }
     pool_free(&server->shard.pool);
     bound_release(&server->admin_bound, false);
-    writer_free(server->publish.writer);
+    writer_free(server->writer);
     hub_free(&server->hub);
     cap_store_close(server->context.store);
     statedir_close(server->context.statedir);

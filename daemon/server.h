@@ -30,6 +30,8 @@ struct server {
     struct publish publish;
     struct serve serve;
     struct lag lag;
+    struct writer *writer;
+    struct room room;
     struct route routes[ROUTES_MAX];
     struct admin *admin;
     struct listener *listeners[SERVER_LISTENERS_MAX];

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#define TROUBLE_US UINT64_C(10000000) /* between two warnings: a full disk fails every upload */
+
 #define REFUSAL_LINES_MAX 20 /* log lines for refusals in one second: enough to see a pattern */
 
 /* Whether a refusal may have a log line in this second; logs how many had none before. */
@@ -56,6 +58,20 @@ static void record_fault(struct context *context, enum cap_error error, const ch
     pthread_mutex_lock(&context->lock);
     context->last_fault = fault;
     pthread_mutex_unlock(&context->lock);
+}
+
+void context_trouble(struct context *context, enum cap_error error, const char *message)
+{
+    uint64_t now = env_monotonic_us(context->env);
+    record_fault(context, error, message);
+    pthread_mutex_lock(&context->lock);
+    bool warn = context->warned_us == 0 || now - context->warned_us >= TROUBLE_US;
+    context->warned_us = warn ? now : context->warned_us;
+    pthread_mutex_unlock(&context->lock);
+    if (warn) {
+        log_event(&context->log, LOG_LEVEL_WARNING, log_name("trouble"), log_error(error),
+                  log_text("message", message));
+    }
 }
 
 void context_fault(struct context *context, enum cap_error error, const char *message)

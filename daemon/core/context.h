@@ -63,6 +63,7 @@ struct context {
     struct fault last_fault;
     uint64_t refusal_second; /* the second that refusal_lines counts */
     uint64_t refusal_lines;
+    uint64_t warned_us; /* monotonic: when trouble was last logged; 0: never */
 
     /*
      * How a room asks the daemon to end: after what is in flight (main thread only), or at once
@@ -92,6 +93,10 @@ void shard_refused(struct shard *shard, uint64_t session, const struct peer *pee
 /* Records and logs something that went wrong inside; CAP_E_STORE_FAILED ends the daemon. Any
  * thread. */
 void context_fault(struct context *context, enum cap_error error, const char *message);
+
+/* Records trouble that an operator has to mend (the disk is full), and warns of it, not too often.
+ */
+void context_trouble(struct context *context, enum cap_error error, const char *message);
 
 /* The last fault so far. Any thread. */
 struct fault context_last_fault(struct context *context);

@@ -30,10 +30,11 @@ struct request_class {
     void (*turn)(struct request *request);
     /* How many bytes of its body it can take now. NULL: any number. */
     size_t (*room)(struct request *request);
-    /* Whether it waits for bytes that the client owes. NULL: never. */
-    bool (*waits)(struct request *request);
-    /* It waited so for longer than allowed. Not NULL where `waits` is not. */
-    void (*stalled)(struct request *request);
+    /*
+     * About once a second: `now` is monotonic; `paused` when the session cannot be read from,
+     * because the daemon is the slow side. NULL: nothing to do.
+     */
+    void (*tick)(struct request *request, uint64_t now, bool paused);
 };
 
 /* The maker sets class, size, id, type and body_open, net the rest. */

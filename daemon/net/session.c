@@ -760,15 +760,13 @@ bool session_turn(struct session *session)
 /* --- Time
  * ----------------------------------------------------------------------------------------- */
 
-/* Requests that wait for bytes the client owes. */
-static void tick_requests(struct session *session, uint64_t now, uint64_t limit)
+static void tick_requests(struct session *session, uint64_t now)
 {
     struct request *request = session->requests;
     while (request != NULL) {
         struct request *next = request->next;
-        if (request->class->waits != NULL && request->class->waits(request) && !session->paused &&
-            now - request->moved_us > limit) {
-            request->class->stalled(request);
+        if (request->class->tick != NULL) {
+            request->class->tick(request, now, session->paused || session->starved);
         }
         request = next;
     }
@@ -804,9 +802,7 @@ static void tick_open(struct session *session, uint64_t now)
     uint64_t progress = config->progress_ms * 1000;
     uint64_t idle = config->idle_ms * 1000;
     uint64_t hello = config->hello_ms * 1000;
-    if (progress > 0) {
-        tick_requests(session, now, progress);
-    }
+    tick_requests(session, now);
     if (session->phase == SESSION_HELLO && hello > 0 && passed(now, session->asked_us) > hello) {
         session_fail(session, 0, CAP_E_HELLO_TIMEOUT, NULL);
     } else if (progress > 0 && session->starved && passed(now, session->starved_us) > progress) {

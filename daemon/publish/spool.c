@@ -19,9 +19,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
 #include "daemon/core/oserror.h"
-#include "daemon/core/statedir.h"
 
 /* Bytes gathered for one write. */
 struct block {
@@ -31,8 +31,7 @@ struct block {
 };
 
 struct spool {
-    struct publish *publish;
-    struct shard *shard;
+    const struct spools *spools;
     struct ledger_peer *account;
     uint64_t held; /* memory taken from the ledger, when in memory */
     spool_moved *moved;
@@ -46,29 +45,28 @@ struct spool {
     struct block filling;
     const atomic_bool *cancelled;
 
-    uv_work_t work;
+    struct pool_job job; /* a write, or the end */
     bool writing;
     struct block written; /* the worker's while `writing` */
     uint64_t write_at;
     enum cap_error write_error;
 };
 
-enum cap_error spool_new(struct publish *publish, struct ledger_peer *account, uint64_t len,
+enum cap_error spool_new(const struct spools *spools, struct ledger_peer *account, uint64_t len,
                          spool_moved *moved, void *owner, struct spool **ret_spool)
 {
     struct spool *spool = calloc(1, sizeof(*spool));
     if (spool == NULL) {
         return CAP_E_NO_MEMORY;
     }
-    spool->publish = publish;
-    spool->shard = publish->shard;
+    spool->spools = spools;
+    spool->account = account;
     spool->moved = moved;
     spool->owner = owner;
     spool->len = len;
     spool->fd = -1;
-    spool->account = account;
-    spool->in_memory = len <= SPOOL_SMALL && ledger_memory_hold(spool->shard->context->ledger,
-                                                                account, &spool->held, len);
+    spool->in_memory =
+        len <= SPOOL_SMALL && ledger_memory_hold(spools->ledger, account, &spool->held, len);
     *ret_spool = spool;
     return CAP_OK;
 }
@@ -98,8 +96,7 @@ static enum cap_error block_grow(struct spool *spool, size_t more)
         return CAP_E_NO_MEMORY;
     }
     if (!spool->in_memory) {
-        ledger_buffer_take(spool->shard->context->ledger, spool->account,
-                           capacity - block->capacity);
+        ledger_buffer_take(spool->spools->ledger, spool->account, capacity - block->capacity);
     }
     block->data = data;
     block->capacity = capacity;
@@ -109,7 +106,7 @@ static enum cap_error block_grow(struct spool *spool, size_t more)
 static void block_free(struct spool *spool, struct block *block)
 {
     if (!spool->in_memory) {
-        ledger_buffer_give(spool->shard->context->ledger, spool->account, block->capacity);
+        ledger_buffer_give(spool->spools->ledger, spool->account, block->capacity);
     }
     free(block->data);
     *block = (struct block){0};
@@ -130,7 +127,9 @@ enum cap_error spool_append(struct spool *spool, struct cap_bytes bytes)
     return CAP_OK;
 }
 
-/* An unlinked file of our own, by O_TMPFILE or by unlink. */
+/* --- The disk --------------------------------------------------------------------------------- */
+
+/* Without O_TMPFILE in this file system, under a name that goes at once. */
 static int open_unlinked(const char *dir)
 {
     int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -150,10 +149,19 @@ static int open_unlinked(const char *dir)
     return fd;
 }
 
-static enum cap_error write_all(int fd, const uint8_t *data, size_t len, uint64_t at)
+const struct spool_disk *spool_disk_system(void)
 {
+    static const struct spool_disk disk = {open_unlinked, pwrite, pread};
+    return &disk;
+}
+
+static enum cap_error write_all(const struct spool *spool)
+{
+    const uint8_t *data = spool->written.data;
+    size_t len = spool->written.len;
+    uint64_t at = spool->write_at;
     while (len > 0) {
-        ssize_t n = pwrite(fd, data, len, (off_t)at);
+        ssize_t n = spool->spools->disk->write(spool->fd, data, len, (off_t)at);
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -168,29 +176,28 @@ static enum cap_error write_all(int fd, const uint8_t *data, size_t len, uint64_
 }
 
 /* In a worker. */
-static void on_write(uv_work_t *work)
+static void run_write(struct pool_job *job)
 {
-    struct spool *spool = work->data;
+    struct spool *spool = CONTAINER_OF(job, struct spool, job);
     if (spool->fd < 0) {
-        spool->fd = open_unlinked(spool->shard->context->statedir->spool_dir);
+        spool->fd = spool->spools->disk->open(spool->spools->dir);
         if (spool->fd < 0) {
             spool->write_error = error_of_errno(errno);
             return;
         }
     }
-    spool->write_error =
-        write_all(spool->fd, spool->written.data, spool->written.len, spool->write_at);
+    spool->write_error = write_all(spool);
 }
 
-static void on_written(uv_work_t *work, int status);
+static void on_written(struct pool_job *job);
 
 static void start_write(struct spool *spool)
 {
     spool->writing = true;
     spool->written = spool->filling;
     spool->filling = (struct block){0};
-    spool->work.data = spool;
-    pool_work(&spool->shard->pool, &spool->work, on_write, on_written);
+    spool->job = (struct pool_job){.run = run_write, .done = on_written};
+    pool_submit(spool->spools->pool, &spool->job);
 }
 
 void spool_flush(struct spool *spool)
@@ -200,14 +207,15 @@ void spool_flush(struct spool *spool)
     }
 }
 
-static void on_written(uv_work_t *work, int status)
+static void on_written(struct pool_job *job)
 {
-    struct spool *spool = work->data;
-    struct publish *publish = spool->publish;
-    (void)status;
-    pool_work_done(&publish->shard->pool);
+    struct spool *spool = CONTAINER_OF(job, struct spool, job);
+    const struct spools *spools = spool->spools;
     spool->writing = false;
-    spool->write_at += spool->written.len;
+    if (spool->write_error == CAP_OK) {
+        spool->write_at += spool->written.len;
+        atomic_fetch_add(spools->on_disk, spool->written.len);
+    }
     block_free(spool, &spool->written);
     if (spool->freed) {
         spool_free(spool);
@@ -219,7 +227,7 @@ static void on_written(uv_work_t *work, int status)
         spool_flush(spool);
         spool->moved(spool->owner);
     }
-    hub_resume(publish->hub);
+    spools->drained(spools->ctx);
 }
 
 bool spool_settled(const struct spool *spool)
@@ -244,7 +252,7 @@ static enum cap_error source_read(void *ctx, uint64_t offset, void *dst, size_t 
         return CAP_OK;
     }
     while (len > 0) {
-        ssize_t n = pread(spool->fd, to, len, (off_t)offset);
+        ssize_t n = spool->spools->disk->read(spool->fd, to, len, (off_t)offset);
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -268,17 +276,16 @@ struct cap_source spool_source(struct spool *spool, const atomic_bool *cancelled
     };
 }
 
-static void on_close(uv_work_t *work)
+static void run_close(struct pool_job *job)
 {
-    struct spool *spool = work->data;
+    const struct spool *spool = CONTAINER_OF(job, struct spool, job);
     close(spool->fd);
 }
 
-static void on_closed(uv_work_t *work, int status)
+static void on_closed(struct pool_job *job)
 {
-    struct spool *spool = work->data;
-    (void)status;
-    pool_work_done(&spool->shard->pool);
+    struct spool *spool = CONTAINER_OF(job, struct spool, job);
+    atomic_fetch_sub(spool->spools->on_disk, spool->write_at);
     free(spool);
 }
 
@@ -292,12 +299,12 @@ void spool_free(struct spool *spool)
         return;
     }
     block_free(spool, &spool->filling);
-    (void)ledger_memory_hold(spool->shard->context->ledger, spool->account, &spool->held, 0);
+    (void)ledger_memory_hold(spool->spools->ledger, spool->account, &spool->held, 0);
     if (spool->fd < 0) {
         free(spool);
         return;
     }
     /* Giving the blocks of a large file back takes long: not on the loop. */
-    spool->work.data = spool;
-    pool_work(&spool->shard->pool, &spool->work, on_close, on_closed);
+    spool->job = (struct pool_job){.run = run_close, .done = on_closed};
+    pool_submit(spool->spools->pool, &spool->job);
 }

@@ -6,23 +6,51 @@
 #define DAEMON_PUBLISH_SPOOL_H
 
 #include <stdatomic.h>
+#include <sys/types.h>
 
-#include "daemon/publish/publish.h"
+#include "daemon/core/pool.h"
+#include "lib/cap/bytes.h"
+
+struct ledger;
+struct ledger_peer;
 
 #define SPOOL_SMALL (64u << 10)  /* uploads up to this stay in memory */
 #define SPOOL_BLOCK (256u << 10) /* most bytes gathered before a write */
 
-struct ledger_peer;
+/* The disk: what a test replaces to make it slow, full or broken. Called by workers. */
+struct spool_disk {
+    /* A new unlinked file in `dir`, or -1 and errno. */
+    int (*open)(const char *dir);
+    /* As pwrite and pread. */
+    ssize_t (*write)(int fd, const void *data, size_t len, off_t at);
+    ssize_t (*read)(int fd, void *data, size_t len, off_t at);
+};
+
+/* What the spools of one loop share. */
+struct spools {
+    struct pool *pool;
+    struct ledger *ledger;
+    const char *dir;
+    const struct spool_disk *disk;
+    atomic_uint_fast64_t *on_disk; /* bytes in all spool files */
+    /* Bytes that waited for the disk have left memory. */
+    void (*drained)(void *ctx);
+    void *ctx;
+};
+
 struct spool;
 
 /* What a spool tells its owner, on the loop thread: a write ended, well or badly. */
 typedef void spool_moved(void *owner);
 
+/* The system's. Static. */
+const struct spool_disk *spool_disk_system(void);
+
 /*
- * A spool for `len` bytes, whose memory is counted in `account`. No file is made before there is
- * something to write. CAP_E_NO_MEMORY.
+ * A spool for `len` bytes, whose memory is held in `account`. CAP_E_NO_MEMORY. No file is made
+ * before there is something to write. `spools` outlives it.
  */
-enum cap_error spool_new(struct publish *publish, struct ledger_peer *account, uint64_t len,
+enum cap_error spool_new(const struct spools *spools, struct ledger_peer *account, uint64_t len,
                          spool_moved *moved, void *owner, struct spool **ret_spool);
 
 /* How many bytes it can take now. 0: wait for `moved`. */

@@ -3,267 +3,322 @@
  *
  * Happy path. The message is checked against the limits and its bytes reserved before the body is
  * read. The body goes to the spool (an Image's head to memory first, where it is judged as soon as
- * it is complete). When the body has ended and lies in the spool, a worker hashes it and makes the
- * caps; the writer resolves, stores and commits; the answer goes out.
+ * it is complete). When the body has ended and lies in the spool, a worker makes the caps and looks
+ * what is there already; the writer resolves, stores and commits; the answer goes out.
+ *
+ * What happens becomes an event; upload_step says to which state it leads and what is to be done,
+ * and drive() does it. Nothing else moves an upload.
+ *
+ * Threads. While `busy`, a worker has `job`, or the writer `writing`, and the loop leaves it alone;
+ * a worker touches nothing else. What a job refers to (head, spool) stays until it comes back.
  *
  * Failure modes.
- *   - Refused: the upload is over, whether its body has ended or not; what the client still sends
- *     of it is skipped by the session. A thread that has the upload is told by job.cancelled, and
- *     the upload is freed when it comes back.
- *   - The spool cannot be written: refused with the disk's error.
- *   - Cancelled: answered at once, but in WRITING, where the writer's word counts.
+ *   - Refused, at any time: the ERROR is the end of the upload, whether its body has ended or not;
+ *     what the client still sends is skipped by the session. A thread that has the upload is told
+ *     by writing.cancelled, and the upload is freed when it comes back.
  *   - The connection goes: as refused, without an answer.
+ *   - Cancelled: refused, but in WRITING, where the writer's word counts.
+ *   - The spool cannot be written: refused with the disk's error, which operators are told of.
  */
 #include "daemon/publish/upload.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
-#include "daemon/core/statedir.h"
+#include "daemon/core/must.h"
+#include "daemon/publish/head.h"
+#include "daemon/publish/job.h"
+#include "daemon/publish/upload_state.h"
+#include "daemon/publish/writer.h"
+#include "proto/message.h"
 
-static void on_spooled(void *owner);
+/* How long the client has had to send, without the time in which we could take nothing. */
+struct pace {
+    uint64_t ticked_us; /* monotonic */
+    uint64_t waited_us;
+    bool ours; /* since the last tick the spool had no room */
+};
 
-/* --- Ends
- * ----------------------------------------------------------------------------------------- */
+struct upload {
+    struct request request;
+    struct publish *publish;
+    enum upload_state state;
+    uint64_t session; /* its number */
+    uint64_t total_len;
+    uint64_t received;
+    bool reserved; /* total_len bytes, in the ledger */
+    bool ended;    /* END has come */
+    bool busy;     /* a worker has `job`, or the writer `writing` */
+    struct ledger_peer *account;
+    uint64_t held;          /* memory taken from the ledger */
+    struct cap_bytes piece; /* of the body, while it is handled */
+    struct head head;
+    struct data_front front;
+    uint64_t pages; /* of a PUT_DATA, at most; of a canonical body known with its front */
+    struct spool *spool;
+    struct pace pace;
+    struct job job;
+    struct writer_job writing;
+    struct judgement outcome; /* of a failed upload */
+};
 
-void upload_move(struct upload *upload, enum upload_state to)
+static bool drive(struct upload *upload, enum upload_event event);
+
+static struct context *context_of(const struct upload *upload)
 {
-    struct shard *shard = upload->request.shard;
-    if (!upload_may_move(upload->state, to)) {
-        context_fault(shard->context, CAP_E_INTERNAL,
-                      "an upload made a move that its table does not have");
-    }
-    log_event(&shard->context->log, LOG_LEVEL_DEBUG, log_name("upload_state"),
-              log_number("id", upload->request.id),
-              log_text("from", upload_state_name(upload->state)),
-              log_text("to", upload_state_name(to)));
-    upload->state = to;
+    return upload->request.shard->context;
 }
 
-/* No thread has it. */
+/* --- Failing ---------------------------------------------------------------------------------- */
+
+/* Ends the upload with an error whose text, or a message, says enough. */
+static bool fail(struct upload *upload, enum cap_error error, const char *message)
+{
+    if (message == NULL) {
+        judgement_set(&upload->outcome, error);
+    } else {
+        judgement_say(&upload->outcome, error, "%s", message);
+    }
+    return drive(upload, UPLOAD_EVENT_FAILED);
+}
+
+/* What a job found becomes the upload's outcome. */
+static void take_judgement(struct upload *upload, struct judgement *judgement)
+{
+    cap_buf_free(&upload->outcome.detail);
+    upload->outcome = *judgement;
+    *judgement = (struct judgement){0};
+}
+
+static bool hold_memory(struct upload *upload, uint64_t wanted)
+{
+    return ledger_memory_hold(context_of(upload)->ledger, upload->account, &upload->held, wanted);
+}
+
+/* There is no memory now: the peer's share or the total is taken. */
+static bool fail_memory(struct upload *upload, uint64_t wanted)
+{
+    upload->outcome.error = CAP_E_MEMORY_LIMIT;
+    ledger_why(context_of(upload)->ledger, upload->account, LEDGER_MEMORY, wanted - upload->held,
+               upload->outcome.message);
+    return drive(upload, UPLOAD_EVENT_FAILED);
+}
+
+/* Whether a PUT_DATA of so many pages could be hashed if nothing else had memory. */
+static enum cap_error check_pages(struct upload *upload)
+{
+    const struct image_limits *limits = &upload->job.limits;
+    uint64_t memory = data_make_memory(upload->pages);
+    if (memory <= limits->max_memory) {
+        return CAP_OK;
+    }
+    return judgement_say(&upload->outcome, CAP_E_MEMORY_LIMIT,
+                         "hashing this upload takes %" PRIu64 " bytes of memory; %s is %" PRIu64,
+                         memory, limits->memory_option, limits->max_memory);
+}
+
+/* --- The end ---------------------------------------------------------------------------------- */
+
 static void free_upload(struct upload *upload)
 {
-    struct shard *shard = upload->request.shard;
-    if (upload->kind != NULL) {
-        upload->kind->release(upload);
-    }
+    struct ledger *ledger = context_of(upload)->ledger;
+    job_free(&upload->job);
+    cap_buf_free(&upload->outcome.detail);
+    head_free(&upload->head);
     spool_free(upload->spool);
-    free(upload->job.admission.puts);
-    (void)ledger_memory_hold(shard->context->ledger, upload->account, &upload->held, 0);
+    (void)hold_memory(upload, 0);
     if (upload->reserved) {
-        ledger_upload_end(shard->context->ledger, upload->account, upload->total_len);
-        upload->publish->upload_count--;
+        ledger_upload_end(ledger, upload->account, upload->total_len);
     }
     free(upload);
 }
 
-/* It is answered, or nobody waits for an answer. Frees it, now or when its thread is done. */
-static void upload_over(struct upload *upload)
+/* No answer is owed any more. Frees the upload, now or when its thread is done. */
+static bool over(struct upload *upload)
 {
-    upload_move(upload, UPLOAD_OVER);
-    atomic_store(&upload->job.cancelled, true);
+    atomic_store(&upload->writing.cancelled, true);
     if (!upload->busy) {
         free_upload(upload);
     }
+    return false;
 }
 
-void upload_refuse(struct upload *upload, enum cap_error error, const char *message)
+static void log_aborted(const struct upload *upload, const char *why)
 {
-    request_refuse(&upload->request, error, message, NULL);
-    upload_over(upload);
+    const struct context *context = context_of(upload);
+    uint64_t us = env_monotonic_us(context->env) - upload->request.started_us;
+    log_event(&upload->request.shard->context->log, LOG_LEVEL_INFO, log_name("upload_aborted"),
+              log_number("session", upload->session), log_number("id", upload->request.id),
+              log_text("why", why), log_number("received", upload->received),
+              log_number("of", upload->total_len), log_number("ms", us / 1000));
 }
 
-bool upload_take_back(struct upload *upload)
+static bool do_abandon(struct upload *upload)
 {
-    upload->busy = false;
-    if (upload->state == UPLOAD_OVER) {
-        free_upload(upload);
-        return false;
+    log_aborted(upload, "the connection is gone");
+    return over(upload);
+}
+
+/* Whether operators have to act. */
+static bool is_trouble(enum cap_error error)
+{
+    return error == CAP_E_DISK_FULL || error == CAP_E_MAP_FULL || error == CAP_E_IO;
+}
+
+static const char *text_of(const struct judgement *outcome)
+{
+    return outcome->message[0] == '\0' ? cap_error_text(outcome->error) : outcome->message;
+}
+
+static bool do_refuse(struct upload *upload)
+{
+    struct judgement *outcome = &upload->outcome;
+    if (outcome->error == CAP_E_CANCELLED) {
+        log_aborted(upload, "cancelled");
     }
-    return true;
-}
-
-void upload_send_unresolved(struct upload *upload)
-{
-    struct ledger *ledger = upload->request.shard->context->ledger;
-    size_t missing = upload->job.admission.missing_count;
-    struct cap_buf detail = {0};
-    uint64_t held = 0;
-    char message[80];
-    enum cap_error error = upload_image_list_missing(upload, &detail, &held);
-    /* The session counts the list from here on. */
-    (void)ledger_memory_hold(ledger, upload->account, &held, 0);
-    if (error != CAP_OK) {
-        upload_refuse(upload, error, NULL);
-    } else {
-        snprintf(message, sizeof(message), "%zu %s not published here", missing,
-                 missing == 1 ? "slot names a cap that is" : "slots name caps that are");
-        request_refuse(&upload->request, CAP_E_UNRESOLVED_SLOT, message, &detail);
-        upload_over(upload);
+    if (is_trouble(outcome->error)) {
+        context_trouble(context_of(upload), outcome->error, text_of(outcome));
     }
-    cap_buf_free(&detail);
+    request_refuse(&upload->request, outcome->error,
+                   outcome->message[0] == '\0' ? NULL : outcome->message, &outcome->detail);
+    return over(upload);
 }
 
-/* --- The writer ------------------------------------------------------------------------------- */
+static bool do_answer(struct upload *upload)
+{
+    struct shard *shard = upload->request.shard;
+    histogram_add(&shard->stats.upload_us,
+                  env_monotonic_us(shard->context->env) - upload->request.started_us);
+    struct cap_buf payload = {0};
+    enum cap_error encoded = job_encode_reply(&upload->job, &upload->writing.admission, &payload);
+    request_answer(&upload->request,
+                   upload->job.is_image ? PROTO_PUT_IMAGE_REPLY : PROTO_PUT_DATA_REPLY, encoded,
+                   &payload);
+    return over(upload);
+}
+
+/* --- Writing ---------------------------------------------------------------------------------- */
 
 static void count_admission(struct upload *upload)
 {
     struct stats *stats = &upload->request.shard->stats;
-    const struct cap_admission *admission = &upload->job.admission;
+    const struct cap_admission *admission = &upload->writing.admission;
+    const struct cap_put *last = &admission->puts[admission->put_count - 1];
     stats->admissions++;
     for (size_t i = 0; i < admission->put_count; i++) {
         stats->caps_new += admission->puts[i].is_new ? 1 : 0;
         stats->caps_present += admission->puts[i].is_new ? 0 : 1;
     }
+    log_event(&upload->request.shard->context->log, LOG_LEVEL_INFO, log_name("published"),
+              log_number("session", upload->session), log_hash("cap", &last->hash),
+              log_text("kind", upload->job.is_image ? "image" : "data"),
+              log_text("new", last->is_new ? "true" : "false"),
+              log_number("bytes", upload->total_len));
 }
 
-static void log_admission(const struct upload *upload)
+static void on_written(struct writer_job *writing)
 {
-    const struct session *session = upload->request.session;
-    const struct cap_admission *admission = &upload->job.admission;
-    const struct cap_put *put = &admission->puts[admission->put_count - 1];
-    log_event(
-        &upload->request.shard->context->log, LOG_LEVEL_INFO, log_name("published"),
-        log_number("session", session == NULL ? 0 : session->number), log_hash("cap", &put->hash),
-        log_text("kind", put->info.kind == CAP_KIND_IMAGE ? "image" : "data"),
-        log_text("new", put->is_new ? "true" : "false"), log_number("bytes", upload->total_len));
-}
-
-static void answer(struct upload *upload)
-{
-    struct request *request = &upload->request;
-    struct shard *shard = request->shard;
-    enum cap_error error = upload->job.admission.error;
-    if (error == CAP_OK) {
-        upload->kind->reply(upload);
-        histogram_add(&shard->stats.upload_us,
-                      env_monotonic_us(shard->context->env) - request->started_us);
-        upload_over(upload);
-    } else if (error == CAP_E_UNRESOLVED_SLOT) {
-        upload_send_unresolved(upload);
-    } else {
-        upload_refuse(upload, error, NULL);
-    }
-}
-
-static void on_written(struct writer_job *job)
-{
-    struct upload *upload = job->owner;
-    if (job->admission.error == CAP_OK) {
+    struct upload *upload = CONTAINER_OF(writing, struct upload, writing);
+    const struct cap_admission *admission = &writing->admission;
+    upload->busy = false;
+    if (admission->error == CAP_OK) {
         count_admission(upload);
-        log_admission(upload);
     }
-    if (!upload_take_back(upload)) {
-        return;
+    judgement_set(&upload->outcome, admission->error);
+    if (admission->error == CAP_E_UNRESOLVED_SLOT) {
+        (void)image_list_missing(&upload->job.wire, admission, upload->job.caps.needed_slots,
+                                 &upload->outcome);
     }
-    answer(upload);
+    drive(upload, UPLOAD_EVENT_WRITTEN);
 }
 
-static void start_writing(struct upload *upload)
+static bool do_write(struct upload *upload)
 {
-    upload_move(upload, UPLOAD_WRITING);
     upload->busy = true;
-    upload->job.done = on_written;
-    upload->job.owner = upload;
-    writer_submit(upload->publish->writer, &upload->job);
+    upload->writing.done = on_written;
+    writer_submit(upload->publish->writer, &upload->writing);
+    return true;
 }
 
-/* --- Hashing ---------------------------------------------------------------------------------- */
+/* --- Workers ---------------------------------------------------------------------------------- */
 
-static struct upload *upload_of_job(struct pool_job *job)
+static void start_job(struct upload *upload, void (*run)(struct pool_job *job),
+                      void (*done)(struct pool_job *job), uint64_t cost)
 {
-    return CONTAINER_OF(job, struct upload, hash_job);
+    upload->busy = true;
+    upload->job.pool =
+        (struct pool_job){.account = upload->account, .cost = cost, .run = run, .done = done};
+    pool_submit(&upload->request.shard->pool, &upload->job.pool);
 }
 
-/* In a worker. What cannot be admitted is refused early; that it can be, only the writer decides.
- */
-static void run_hash(struct pool_job *job)
+static struct job *job_of(struct pool_job *pool_job)
 {
-    struct upload *upload = upload_of_job(job);
-    enum cap_error error =
-        atomic_load(&upload->job.cancelled) ? CAP_E_CANCELLED : upload->kind->hash(upload);
-    if (error == CAP_OK) {
-        error = cap_store_dry_run(upload->request.shard->context->store, &upload->job.admission);
-    }
-    upload->error = error == CAP_OK ? upload->job.admission.error : error;
+    return CONTAINER_OF(pool_job, struct job, pool);
 }
 
-static enum cap_error read_to_hash(void *ctx, uint64_t offset, void *dst, size_t len)
+static void run_make(struct pool_job *pool_job)
 {
-    struct upload *upload = ctx;
-    pool_hashed(&upload->hash_job, len);
-    return upload->spooled.read(upload->spooled.ctx, offset, dst, len);
+    job_make(job_of(pool_job));
 }
 
-struct cap_source upload_hash_source(struct upload *upload)
+static void on_hashed(struct pool_job *pool_job)
 {
-    return (struct cap_source){.read = read_to_hash, .ctx = upload};
-}
-
-static void on_hashed(struct pool_job *job)
-{
-    struct upload *upload = upload_of_job(job);
+    struct upload *upload = CONTAINER_OF(pool_job, struct upload, job.pool);
     struct stats *stats = &upload->request.shard->stats;
+    upload->busy = false;
     stats->hash_jobs++;
-    histogram_add(&stats->hash_us, job->took_us);
-    if (!upload_take_back(upload)) {
-        return;
-    }
-    if (upload->error == CAP_E_UNRESOLVED_SLOT || (upload->error == CAP_OK && upload->dry_run)) {
-        answer(upload);
-    } else if (upload->error != CAP_OK) {
-        upload_refuse(upload, upload->error, upload->message[0] == '\0' ? NULL : upload->message);
-    } else {
-        start_writing(upload);
-    }
+    histogram_add(&stats->hash_us, pool_job->took_us);
+    take_judgement(upload, &upload->job.judgement);
+    upload->writing.admission = upload->job.caps.admission;
+    upload->writing.admission.cancelled = &upload->writing.cancelled;
+    drive(upload, UPLOAD_EVENT_HASHED);
 }
 
-enum cap_error upload_check_memory(struct upload *upload)
+static bool do_hash(struct upload *upload)
 {
-    const struct config *config = &upload->request.shard->context->config;
-    uint64_t wanted = upload->held + upload->kind->hash_memory(upload);
-    uint64_t all = ledger_limit(config, LEDGER_MEMORY);
-    uint64_t share = ledger_share(config, LEDGER_MEMORY);
-    if (wanted <= all && wanted <= share) {
-        return CAP_OK;
+    struct job *job = &upload->job;
+    uint64_t memory = upload->head.capacity + job_make_memory(job, upload->pages);
+    if (!hold_memory(upload, memory)) {
+        return fail_memory(upload, memory);
     }
-    snprintf(upload->message, sizeof(upload->message),
-             "hashing this upload takes %" PRIu64 " bytes; the limit is %" PRIu64 " (%s)", wanted,
-             all < share ? all : share, all < share ? "max-memory" : "max-peer-memory");
-    return CAP_E_MEMORY_LIMIT;
+    job->spool = spool_source(upload->spool, job->cancelled);
+    job->stamp.published_us = env_real_us(context_of(upload)->env);
+    start_job(upload, run_make, on_hashed, job_make_cost(job));
+    return true;
 }
 
-static void start_hashing(struct upload *upload)
+static void run_judge(struct pool_job *pool_job)
 {
-    struct shard *shard = upload->request.shard;
-    uint64_t wanted = upload->held + upload->kind->hash_memory(upload);
-    if (!ledger_memory_hold(shard->context->ledger, upload->account, &upload->held, wanted)) {
-        ledger_why(shard->context->ledger, upload->account, LEDGER_MEMORY, wanted - upload->held,
-                   upload->message);
-        upload_refuse(upload, CAP_E_MEMORY_LIMIT, upload->message);
-        return;
-    }
-    upload_move(upload, UPLOAD_HASHING);
-    upload->spooled = spool_source(upload->spool, &upload->job.cancelled);
-    upload->busy = true;
-    upload->hash_job = (struct pool_job){
-        .account = upload->account,
-        .cost = upload->kind->hash_cost(upload),
-        .run = run_hash,
-        .done = on_hashed,
-    };
-    pool_submit(&shard->pool, &upload->hash_job);
+    job_judge(job_of(pool_job));
 }
 
-/* The body has ended: what is in the spool may still be on its way to the disk. */
-static void settle(struct upload *upload)
+static void on_judged(struct pool_job *pool_job)
 {
-    upload_move(upload, UPLOAD_SETTLING);
-    spool_flush(upload->spool);
-    if (spool_settled(upload->spool)) {
-        start_hashing(upload);
+    struct upload *upload = CONTAINER_OF(pool_job, struct upload, job.pool);
+    upload->busy = false;
+    upload->request.moved_us = env_monotonic_us(context_of(upload)->env);
+    take_judgement(upload, &upload->job.judgement);
+    drive(upload, UPLOAD_EVENT_JUDGED);
+}
+
+static bool do_judge(struct upload *upload)
+{
+    struct job *job = &upload->job;
+    job->head = (struct cap_bytes){upload->head.data, upload->head.len};
+    if (job->head.len <= UPLOAD_JUDGE_INLINE &&
+        (job_judge_rules(job) != CAP_OK || !job_looks_early(job))) {
+        take_judgement(upload, &job->judgement);
+        return drive(upload, UPLOAD_EVENT_JUDGED);
     }
+    uint64_t memory = upload->head.capacity + job_judge_memory(job);
+    if (!hold_memory(upload, memory)) {
+        return fail_memory(upload, memory);
+    }
+    start_job(upload, run_judge, on_judged, job->head.len);
+    return true;
 }
 
 /* --- The body --------------------------------------------------------------------------------- */
@@ -271,101 +326,231 @@ static void settle(struct upload *upload)
 static void on_spooled(void *owner)
 {
     struct upload *upload = owner;
-    struct session *session = upload->request.session;
-    if (upload->state == UPLOAD_OVER) {
-        return; /* the thread that has it frees it */
-    }
-    upload->request.moved_us = env_monotonic_us(upload->request.shard->context->env);
-    if (spool_error(upload->spool) != CAP_OK) {
-        upload_refuse(upload, spool_error(upload->spool), NULL);
-    } else if (upload->state == UPLOAD_SETTLING && spool_settled(upload->spool)) {
-        start_hashing(upload);
-    }
-    session_update(session);
-}
-
-enum cap_error upload_make_spool(struct upload *upload, uint64_t len)
-{
-    return spool_new(upload->publish, upload->account, len, on_spooled, upload, &upload->spool);
-}
-
-void upload_accepted(struct upload *upload)
-{
-    upload_move(upload, UPLOAD_BODY);
-    if (!upload->request.body_open) {
-        settle(upload);
+    upload->request.moved_us = env_monotonic_us(context_of(upload)->env);
+    enum cap_error error = spool_error(upload->spool);
+    if (error != CAP_OK && upload->state != UPLOAD_OVER) {
+        fail(upload, error, NULL);
+    } else {
+        drive(upload, UPLOAD_EVENT_SPOOLED);
     }
 }
 
-/* Takes a piece into head and spool. An error is the upload's refusal; its message may say more. */
-static enum cap_error take_piece(struct upload *upload, struct cap_bytes piece)
+static bool make_spool(struct upload *upload, uint64_t len)
 {
-    upload->received += piece.len;
-    upload->request.shard->stats.upload_bytes += piece.len;
-    if (upload->received > upload->total_len) {
-        snprintf(upload->message, sizeof(upload->message), "the body is longer than declared");
-        return CAP_E_LENGTH_MISMATCH;
+    enum cap_error error = spool_new(&upload->publish->spools, upload->account, len, on_spooled,
+                                     upload, &upload->spool);
+    return error == CAP_OK || fail(upload, error, NULL);
+}
+
+static bool do_settle(struct upload *upload)
+{
+    spool_flush(upload->spool);
+    return spool_settled(upload->spool) ? drive(upload, UPLOAD_EVENT_SPOOLED) : true;
+}
+
+/* Takes the head from the piece; what follows it goes on as a piece. */
+static bool do_gather(struct upload *upload)
+{
+    struct head *head = &upload->head;
+    struct cap_bytes *piece = &upload->piece;
+    uint64_t max = context_of(upload)->config.max_structure;
+    do {
+        size_t wanted = head_wants(head, upload->total_len, piece->len);
+        if (!hold_memory(upload, wanted)) {
+            return fail_memory(upload, wanted);
+        }
+        if (head_take(head, piece, upload->total_len, max, &upload->outcome) != CAP_OK) {
+            return drive(upload, UPLOAD_EVENT_FAILED);
+        }
+    } while (piece->len > 0 && !head_is_complete(head));
+    if (!head_is_complete(head)) {
+        return true;
     }
-    enum cap_error error = upload->kind->take(upload, &piece);
-    if (error == CAP_OK && piece.len > 0) {
-        error = spool_append(upload->spool, piece);
+    if (!make_spool(upload, upload->total_len - head->len) ||
+        !drive(upload, UPLOAD_EVENT_GATHERED)) {
+        return false;
     }
-    return error;
+    return piece->len == 0 || drive(upload, UPLOAD_EVENT_PIECE);
+}
+
+/* A canonical body tells in its front how many pages it has: whether there is memory for them. */
+static bool look_at_front(struct upload *upload)
+{
+    enum cap_error error =
+        data_front_take(&upload->front, upload->piece, upload->total_len, &upload->pages);
+    if (error != CAP_OK) {
+        return fail(upload, error, NULL);
+    }
+    return check_pages(upload) == CAP_OK || drive(upload, UPLOAD_EVENT_FAILED);
+}
+
+static bool do_spool(struct upload *upload)
+{
+    if (!upload->job.is_image && upload->job.data.canonical && !look_at_front(upload)) {
+        return false;
+    }
+    enum cap_error error = spool_append(upload->spool, upload->piece);
+    return error == CAP_OK || fail(upload, error, NULL);
+}
+
+static bool do_measure(struct upload *upload)
+{
+    const struct config *config = &context_of(upload)->config;
+    uint64_t waited = upload->pace.waited_us;
+    if (config->min_upload_rate == 0 || waited <= config->min_upload_grace_ms * 1000 ||
+        upload->received >= config->min_upload_rate * (waited / 1000000)) {
+        return true;
+    }
+    judgement_say(&upload->outcome, CAP_E_UPLOAD_TOO_SLOW,
+                  "the body comes at %" PRIu64 " bytes per second; min-upload-rate is %" PRIu64,
+                  upload->received / (waited / 1000000), config->min_upload_rate);
+    return drive(upload, UPLOAD_EVENT_FAILED);
+}
+
+/* --- The driver ------------------------------------------------------------------------------- */
+
+/* What the step says. Returns whether the upload goes on; if not, it may be freed. */
+static bool perform(struct upload *upload, enum upload_action action)
+{
+    switch (action) {
+    case UPLOAD_DO_NOTHING:
+        return upload->state != UPLOAD_OVER;
+    case UPLOAD_DO_GATHER:
+        return do_gather(upload);
+    case UPLOAD_DO_SPOOL:
+        return do_spool(upload);
+    case UPLOAD_DO_MEASURE:
+        return do_measure(upload);
+    case UPLOAD_DO_JUDGE:
+        return do_judge(upload);
+    case UPLOAD_DO_SETTLE:
+        return do_settle(upload);
+    case UPLOAD_DO_HASH:
+        return do_hash(upload);
+    case UPLOAD_DO_WRITE:
+        return do_write(upload);
+    case UPLOAD_DO_WITHDRAW:
+        atomic_store(&upload->writing.cancelled, true);
+        return true;
+    case UPLOAD_DO_ANSWER:
+        return do_answer(upload);
+    case UPLOAD_DO_REFUSE:
+        return do_refuse(upload);
+    case UPLOAD_DO_ABANDON:
+        return do_abandon(upload);
+    case UPLOAD_DO_RELEASE:
+        free_upload(upload);
+        return false;
+    case UPLOAD_ACTION_COUNT:
+        break;
+    }
+    must(false);
+}
+
+/* The one place where an upload moves. Returns whether it goes on; if not, it may be freed. */
+static bool drive(struct upload *upload, enum upload_event event)
+{
+    const struct upload_facts facts = {
+        .failed = upload->outcome.error != CAP_OK,
+        .ended = upload->ended,
+        .settled = upload->spool != NULL && spool_settled(upload->spool),
+        .dry_run = upload->job.dry_run,
+    };
+    const struct upload_step step = upload_step(upload->state, event, facts);
+    must(step.next == upload->state || upload_may_move(upload->state, step.next));
+    if (step.next != upload->state) {
+        log_event(&context_of(upload)->log, LOG_LEVEL_DEBUG, log_name("upload_state"),
+                  log_number("session", upload->session), log_number("id", upload->request.id),
+                  log_text("event", upload_event_name(event)),
+                  log_text("from", upload_state_name(upload->state)),
+                  log_text("to", upload_state_name(step.next)));
+        upload->state = step.next;
+    }
+    return perform(upload, step.action);
+}
+
+/* --- The session's side ----------------------------------------------------------------------- */
+
+static struct upload *upload_of(struct request *request)
+{
+    return CONTAINER_OF(request, struct upload, request);
 }
 
 static void on_body(struct request *request, struct cap_bytes piece, bool end)
 {
-    struct upload *upload = CONTAINER_OF(request, struct upload, request);
-    enum cap_error error = take_piece(upload, piece);
-    if (error == CAP_OK && end && upload->received < upload->total_len) {
-        snprintf(upload->message, sizeof(upload->message), "the body is shorter than declared");
-        error = CAP_E_LENGTH_MISMATCH;
+    struct upload *upload = upload_of(request);
+    upload->received += piece.len;
+    upload->request.shard->stats.upload_bytes += piece.len;
+    if (upload->received > upload->total_len) {
+        fail(upload, CAP_E_LENGTH_MISMATCH, "the body is longer than declared");
+        return;
     }
-    if (error != CAP_OK) {
-        upload_refuse(upload, error, upload->message[0] == '\0' ? NULL : upload->message);
-    } else if (end && upload->state == UPLOAD_BODY) {
-        settle(upload);
+    upload->piece = piece;
+    if (!drive(upload, UPLOAD_EVENT_PIECE) || !end) {
+        return;
     }
+    if (upload->received < upload->total_len) {
+        fail(upload, CAP_E_LENGTH_MISMATCH, "the body is shorter than declared");
+        return;
+    }
+    upload->ended = true;
+    drive(upload, UPLOAD_EVENT_END);
 }
 
 static void on_turn(struct request *request)
 {
-    struct upload *upload = CONTAINER_OF(request, struct upload, request);
-    if (upload->spool != NULL && upload->state <= UPLOAD_BODY) {
+    struct upload *upload = upload_of(request);
+    if (upload->spool != NULL) {
         spool_flush(upload->spool);
     }
 }
 
 static size_t on_room(struct request *request)
 {
-    const struct upload *upload = CONTAINER_OF(request, struct upload, request);
-    return upload->spool == NULL ? SIZE_MAX : spool_room(upload->spool);
+    struct upload *upload = upload_of(request);
+    size_t room = upload->spool == NULL ? SIZE_MAX : spool_room(upload->spool);
+    upload->pace.ours |= room == 0;
+    return room;
 }
 
-static bool on_waits(struct request *request)
+/*
+ * The time since the last tick is the client's unless we could not take its bytes at some moment
+ * of it: then all of it is ours.
+ */
+static void on_tick(struct request *request, uint64_t now, bool paused)
 {
-    return request->body_open;
-}
-
-static void on_stalled(struct request *request)
-{
-    upload_refuse(CONTAINER_OF(request, struct upload, request), CAP_E_PROGRESS_TIMEOUT,
-                  "nothing of the upload's body arrived for too long");
+    struct upload *upload = upload_of(request);
+    struct pace *pace = &upload->pace;
+    uint64_t limit = context_of(upload)->config.progress_ms * 1000;
+    if (paused) {
+        pace->ours = true;
+    }
+    if (!pace->ours && now > pace->ticked_us) {
+        pace->waited_us += now - pace->ticked_us;
+    }
+    pace->ticked_us = now;
+    bool stalled = limit > 0 && request->body_open && !pace->ours && now > request->moved_us &&
+                   now - request->moved_us > limit;
+    pace->ours = upload->state != UPLOAD_HEAD && upload->state != UPLOAD_BODY;
+    if (stalled && upload->state < UPLOAD_SETTLING) {
+        fail(upload, CAP_E_PROGRESS_TIMEOUT, "nothing of the upload's body arrived for too long");
+    } else {
+        drive(upload, UPLOAD_EVENT_TICK);
+    }
 }
 
 static void on_cancel(struct request *request)
 {
-    struct upload *upload = CONTAINER_OF(request, struct upload, request);
-    if (upload->state == UPLOAD_WRITING) {
-        atomic_store(&upload->job.cancelled, true);
-    } else {
-        upload_refuse(upload, CAP_E_CANCELLED, NULL);
+    struct upload *upload = upload_of(request);
+    if (upload->state != UPLOAD_WRITING) {
+        judgement_set(&upload->outcome, CAP_E_CANCELLED);
     }
+    drive(upload, UPLOAD_EVENT_CANCELLED);
 }
 
 static void on_detach(struct request *request)
 {
-    upload_over(CONTAINER_OF(request, struct upload, request));
+    drive(upload_of(request), UPLOAD_EVENT_DETACHED);
 }
 
 static const struct request_class upload_class = {
@@ -374,91 +559,115 @@ static const struct request_class upload_class = {
     .detach = on_detach,
     .turn = on_turn,
     .room = on_room,
-    .waits = on_waits,
-    .stalled = on_stalled,
+    .tick = on_tick,
 };
 
-/* --- Beginning
- * ------------------------------------------------------------------------------------ */
+/* --- Beginning -------------------------------------------------------------------------------- */
 
 static struct upload *new_upload(struct publish *publish, struct session *session, uint32_t id,
                                  uint8_t type)
 {
     struct upload *upload = calloc(1, sizeof(*upload));
-    if (upload != NULL) {
-        upload->request = (struct request){
-            .class = &upload_class,
-            .size = sizeof(struct upload),
-            .shard = session->shard,
-            .id = id,
-            .type = type,
-            .body_open = true,
-        };
-        upload->publish = publish;
-        upload->account = session->account;
-        upload->publisher = (struct cap_publisher){session->peer.uid, session->peer.gid};
+    if (upload == NULL) {
+        return NULL;
     }
+    const struct config *config = &session->context->config;
+    uint64_t all = ledger_limit(config, LEDGER_MEMORY);
+    uint64_t share = ledger_share(config, LEDGER_MEMORY);
+    upload->request = (struct request){
+        .class = &upload_class,
+        .size = sizeof(struct upload),
+        .shard = session->shard,
+        .id = id,
+        .type = type,
+        .body_open = true,
+    };
+    upload->publish = publish;
+    upload->session = session->number;
+    upload->account = session->account;
+    upload->pace.ticked_us = env_monotonic_us(session->context->env);
+    upload->job = (struct job){
+        .store = session->context->store,
+        .stamp.publisher = {session->peer.uid, session->peer.gid},
+        .early_min = SPOOL_SMALL,
+        .limits = {config->max_slots, config->max_data, all < share ? all : share,
+                   all < share ? "max-memory" : "max-peer-memory"},
+        .cancelled = &upload->writing.cancelled,
+    };
     return upload;
 }
 
-/* Reads the message into the upload. */
+/* Reads the message into the upload, and judges what it says. */
 static enum cap_error decode(struct upload *upload, struct cap_bytes payload)
 {
+    struct job *job = &upload->job;
     if (upload->request.type == PROTO_PUT_IMAGE) {
         struct proto_put_image m;
         enum cap_error error = proto_put_image_decode(payload, &m);
         if (error == CAP_OK) {
-            upload->kind = &upload_image_kind;
             upload->state = UPLOAD_HEAD;
-            upload->of.image.flags = m.flags;
-            upload->dry_run = (m.flags & PROTO_IMAGE_DRY_RUN) != 0;
-            upload->total_len = m.total_len;
+            job->is_image = true;
+            job->resolve_only = (m.flags & PROTO_IMAGE_RESOLVE_ONLY) != 0;
+            job->dry_run = (m.flags & PROTO_IMAGE_DRY_RUN) != 0;
+            upload->total_len = job->total_len = m.total_len;
         }
         return error;
     }
     struct proto_put_data m;
     enum cap_error error = proto_put_data_decode(payload, &m);
     if (error == CAP_OK) {
-        upload->kind = &upload_data_kind;
         upload->state = UPLOAD_BODY;
-        upload->of.data.flags = m.flags;
-        upload->of.data.size = m.size;
-        upload->total_len = m.total_len;
+        job->data = (struct data_order){
+            .canonical = (m.flags & PROTO_PUT_CANONICAL) != 0,
+            .size = m.size,
+            .total_len = m.total_len,
+        };
+        upload->pages = job->data.canonical ? 0 : data_pages(&job->data);
+        upload->total_len = job->total_len = m.total_len;
     }
     return error;
 }
 
-/*
- * Reserves room before a byte of the body is read. The disk must hold the upload twice, in spool
- * and store, beside what other uploads have reserved.
- */
+/* Reserves room before a byte of the body is read. */
 static enum cap_error reserve(struct upload *upload)
 {
-    struct shard *shard = upload->request.shard;
-    const struct config *config = &shard->context->config;
+    struct context *context = context_of(upload);
+    const struct config *config = &context->config;
+    struct judgement *outcome = &upload->outcome;
     struct ledger_figures figures;
-    uint64_t disk = 0;
     if (upload->total_len > config->max_upload) {
-        return CAP_E_UPLOAD_TOO_LARGE;
+        return judgement_say(outcome, CAP_E_UPLOAD_TOO_LARGE,
+                             "the upload has %" PRIu64 " bytes; max-upload is %" PRIu64,
+                             upload->total_len, config->max_upload);
     }
-    enum cap_error error = shard->context->env->disk_free(
-        shard->context->env->ctx, shard->context->statedir->spool_dir, &disk);
-    if (error != CAP_OK) {
-        return error;
-    }
-    ledger_figures(shard->context->ledger, &figures);
-    if (disk < config->disk_reserve + figures.spool + 2 * upload->total_len) {
-        return CAP_E_DISK_FULL;
-    }
-    error = ledger_upload_begin(shard->context->ledger, upload->account, upload->total_len,
-                                upload->message);
+    ledger_figures(context->ledger, &figures);
+    const struct room_ask ask = {upload->total_len, figures.spool, config->disk_reserve};
+    enum cap_error error =
+        room_check(upload->publish->room, &ask, outcome->message, sizeof(outcome->message));
     if (error == CAP_OK) {
-        upload->reserved = true;
-        upload->publish->upload_count++;
-        shard->stats.uploads++;
+        error = ledger_upload_begin(context->ledger, upload->account, upload->total_len,
+                                    outcome->message);
+    }
+    upload->reserved = error == CAP_OK;
+    upload->request.shard->stats.uploads += upload->reserved ? 1 : 0;
+    return error;
+}
+
+/* What the message alone shows to be wrong with a PUT_DATA is refused before its body. */
+static enum cap_error begin_data(struct upload *upload)
+{
+    enum cap_error error = data_check(&upload->job.data);
+    if (error == CAP_OK) {
+        error = check_pages(upload);
+    }
+    if (error == CAP_OK) {
+        error = spool_new(&upload->publish->spools, upload->account, upload->total_len, on_spooled,
+                          upload, &upload->spool);
     }
     return error;
 }
+
+_Static_assert(LEDGER_WHY_SIZE <= CAP_REFUSAL_MESSAGE_SIZE, "the ledger writes into a message");
 
 const struct verdict *upload_begin(void *publish, struct session *session, uint32_t id,
                                    uint8_t type, struct cap_bytes payload)
@@ -471,44 +680,19 @@ const struct verdict *upload_begin(void *publish, struct session *session, uint3
     if (error == CAP_OK) {
         error = reserve(upload);
     }
+    if (error == CAP_OK && type == PROTO_PUT_DATA) {
+        error = begin_data(upload);
+    }
     if (error == CAP_OK) {
-        error = upload->kind->begin(upload);
+        return session_pending(session, &upload->request);
     }
-    if (error != CAP_OK) {
-        char message[CAP_REFUSAL_MESSAGE_SIZE];
-        memcpy(message, upload->message, sizeof(message));
-        free_upload(upload);
-        return session_refuse(session, id, type, error, message[0] == '\0' ? NULL : message);
+    upload->outcome.error = error;
+    if (is_trouble(error)) {
+        context_trouble(session->context, error, text_of(&upload->outcome));
     }
-    return session_pending(session, &upload->request);
+    const char *message = upload->outcome.message;
+    const struct verdict *verdict =
+        session_refuse(session, id, type, error, message[0] == '\0' ? NULL : message);
+    free_upload(upload);
+    return verdict;
 }
-
-/* --- Shared by the kinds
- * -------------------------------------------------------------------------- */
-
-static enum cap_error read_data_body(void *ctx, uint64_t offset, void *dst, size_t len)
-{
-    const struct upload_data_cap *cap = ctx;
-    return cap_body_read(&cap->data.body, &cap->bytes, offset, dst, len);
-}
-
-void upload_fill_data(const struct upload *upload, struct upload_data_cap *cap,
-                      struct cap_put *ret_put)
-{
-    *ret_put = (struct cap_put){
-        .hash = cap->data.hash,
-        .info =
-            {
-                .kind = CAP_KIND_DATA,
-                .body_len = cap->data.body.len,
-                .size = cap->data.size,
-                .page_count = cap->data.page_count,
-                .publisher = upload->publisher,
-                .published_us = env_real_us(upload->request.shard->context->env),
-            },
-        .body = {.read = read_data_body, .ctx = cap},
-        .page_roots = cap->data.page_roots,
-    };
-}
-
-_Static_assert(LEDGER_WHY_SIZE <= CAP_REFUSAL_MESSAGE_SIZE, "the ledger writes into `message`");

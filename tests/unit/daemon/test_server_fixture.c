@@ -148,6 +148,15 @@ void fixture_turn(struct fixture *fixture)
     usleep(500);
 }
 
+void fixture_set_disk(struct fixture *fixture, uint64_t bytes)
+{
+    fixture->disk_free = bytes;
+    publish_tick(&fixture->server.publish);
+    while (fixture->server.publish.refreshing) {
+        fixture_turn(fixture);
+    }
+}
+
 void fixture_pass(struct fixture *fixture, uint64_t ms)
 {
     struct session *next;
@@ -162,12 +171,14 @@ void fixture_pass(struct fixture *fixture, uint64_t ms)
 void fixture_settle(struct fixture *fixture)
 {
     struct server *server = &fixture->server;
+    struct ledger_figures figures;
     int turns = 0;
     do {
         fixture_turn(fixture);
+        ledger_figures(server->context.ledger, &figures);
         assert_true(turns++ < TURNS_MAX);
-    } while (server->publish.upload_count > 0 || server->shard.pool.works > 0 ||
-             serve_jobs(&server->serve) > 0 || writer_queued(server->publish.writer) > 0);
+    } while (figures.uploads > 0 || server->shard.pool.works > 0 ||
+             serve_jobs(&server->serve) > 0 || writer_queued(server->writer) > 0);
 }
 
 /* --- Bytes

@@ -50,6 +50,9 @@ void fixture_turn(struct fixture *fixture);
 /* Moves the clock and has the server look at it. */
 void fixture_pass(struct fixture *fixture, uint64_t ms);
 
+/* Sets what is free on the disk, and has the server look at it. */
+void fixture_set_disk(struct fixture *fixture, uint64_t bytes);
+
 /* Turns the loop until nothing is in flight but idle sessions. */
 void fixture_settle(struct fixture *fixture);
 

@@ -10,6 +10,7 @@
 #include "daemon/core/ledger.h"
 #include "daemon/net/session.h"
 #include "daemon/publish/upload.h"
+#include "lib/cap/data_cap.h"
 #include "lib/cap/pack.h"
 
 static struct proto_put_image_reply accepted(const struct reply *reply)
@@ -293,7 +294,7 @@ static void test_full_disk(void **state)
 {
     struct fixture *fixture = *state;
     int fd = client_open(fixture);
-    fixture->disk_free = fixture->server.context.config.disk_reserve + 1000;
+    fixture_set_disk(fixture, fixture->server.context.config.disk_reserve + 1000);
     client_put_data(fixture, fd, 1, 501);
     client_expect_error(fixture, fd, 1, CAP_E_DISK_FULL);
     client_frame(fixture, fd, PROTO_CANCEL, 1, 0, (struct cap_bytes){0});

@@ -9,7 +9,7 @@
 
 #include "daemon/core/ledger.h"
 #include "daemon/publish/upload.h"
-#include "lib/cap/pack.h"
+#include "lib/cap/data_cap.h"
 
 /* The canonical body of `len` bytes without a zero. */
 static struct cap_buf make_canonical(size_t len)
@@ -89,55 +89,6 @@ static void test_early_refusal_of_data(void **state)
     client_expect_error(fixture, fd, 3, CAP_E_BODY_NOT_CANONICAL);
     cap_buf_free(&body);
     close(fd);
-}
-
-/* An upload that names the same few bytes again and again is a long job, however short it is. */
-static void test_cost_is_what_is_hashed(void **state)
-{
-    struct upload upload = {0};
-    struct cap_pack *pack = NULL;
-    struct cap_body body = {0};
-    const struct cap_bytes page = key("a page");
-    struct cap_source source = cap_source_memory(&page);
-    struct cap_buf wire = {0};
-    struct cap_refusal refusal;
-    (void)state;
-    assert_cap_ok(cap_pack_new(&pack));
-    assert_cap_ok(cap_pack_data(pack, CAP_TABLE_INITIAL, key("rw"), 0));
-    for (uint64_t i = 0; i < 1000; i++) {
-        assert_cap_ok(cap_pack_content(pack, i * CAP_PAGE_SIZE, 0, page.len));
-    }
-    assert_cap_ok(cap_pack_finish(pack, &source, &body));
-    assert_cap_ok(cap_buf_append_zeros(&wire, body.len));
-    assert_cap_ok(cap_body_read(&body, &source, 0, wire.data, body.len));
-    upload.total_len = wire.len;
-    assert_cap_ok(cap_deblob((struct cap_bytes){wire.data, wire.len - page.len}, wire.len,
-                             &upload.of.image.wire, &refusal));
-    assert_int_equal(upload_image_kind.hash_cost(&upload), wire.len + 1000 * page.len);
-    upload = (struct upload){.total_len = 1000, .of.data = {.flags = PROTO_PUT_CANONICAL}};
-    upload.of.data.pages = 80;
-    assert_int_equal(upload_data_kind.hash_cost(&upload), 80 * CAP_PAGE_SIZE);
-    cap_body_free(&body);
-    cap_pack_free(pack);
-    cap_buf_free(&wire);
-}
-
-/* Hashing notices that its upload was cancelled also when the bytes are in memory. */
-static void test_cancelled_source(void **state)
-{
-    struct fixture *fixture = *state;
-    struct spool *spool = NULL;
-    atomic_bool cancelled = false;
-    const uint8_t *data = NULL;
-    uint8_t scratch[5];
-    assert_cap_ok(spool_new(&fixture->server.publish, NULL, 5, NULL, NULL, &spool));
-    assert_cap_ok(spool_append(spool, key("bytes")));
-    struct cap_source source = spool_source(spool, &cancelled);
-    assert_cap_ok(cap_source_get(&source, 1, 4, scratch, &data));
-    assert_memory_equal(data, "ytes", 4);
-    atomic_store(&cancelled, true);
-    assert_cap_error(cap_source_get(&source, 1, 4, scratch, &data), CAP_E_CANCELLED);
-    spool_free(spool);
 }
 
 /* The refusal comes with the first bytes of a long upload, and the connection goes on. */
@@ -239,8 +190,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_follows_the_pages),
         TEST(test_early_refusal_of_data),
-        cmocka_unit_test(test_cost_is_what_is_hashed),
-        TEST(test_cancelled_source),
         TEST(test_early_refusal),
         TEST(test_early_refusal_of_pinned_images),
         TEST(test_early_look_interrupted),

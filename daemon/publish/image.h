@@ -1,0 +1,70 @@
+/*
+ * What a PUT_IMAGE brings: the judgement of its head, the look whether what it refers to is there,
+ * and the caps that it becomes. See caps.h.
+ */
+#ifndef DAEMON_PUBLISH_IMAGE_H
+#define DAEMON_PUBLISH_IMAGE_H
+
+#include "daemon/publish/caps.h"
+
+/* What we take of an Image, beyond the rules. */
+struct image_limits {
+    uint64_t max_slots;
+    uint64_t max_data;         /* bytes that its data windows name */
+    uint64_t max_memory;       /* that making its caps may take, its head included */
+    const char *memory_option; /* which says so */
+};
+
+/*
+ * Rules 0 to 10, then the limits, for the head of an upload of `total_len` bytes. With CAP_OK
+ * *ret_wire is a view of `head`.
+ */
+enum cap_error image_judge(struct cap_bytes head, uint64_t total_len,
+                           const struct image_limits *limits, struct cap_wire_image *ret_wire,
+                           struct judgement *ret_judgement);
+
+/*
+ * Whether a look at the store before the arena has come is worth it: the head alone tells what rule
+ * 11 will find (pinned Images are named by it, and no Data slot can fail, because there is none or
+ * its data comes with the upload), and the arena is longer than `arena_min`.
+ */
+bool image_resolves_early(const struct cap_wire_image *wire, bool resolve_only, uint64_t arena_min);
+
+/* Memory of that look, and of its list, for at most so many slots. */
+uint64_t image_resolve_memory(size_t slots, size_t head_len);
+
+/*
+ * That look. Refuses, with the list, what cannot be admitted; admits nothing: only the admission
+ * decides. Returns CAP_OK with the judgement, or why there is none: left to the admission. Blocks.
+ */
+enum cap_error image_resolve(const struct cap_wire_image *wire, struct cap_store *store,
+                             struct judgement *ret_judgement);
+
+/* Memory that image_make and image_list_missing take, beyond the head. */
+uint64_t image_make_memory(const struct cap_wire_image *wire);
+
+/*
+ * Bytes that image_make hashes, at most: all of them for the arena's root, then the code, then
+ * every window. Windows that are named again cost nothing as long as the memo has them, but they
+ * may overlap in more ways than it has room for.
+ */
+uint64_t image_make_cost(const struct cap_wire_image *wire);
+
+/*
+ * Makes the caps and their admission. `source` is the arena; with `resolve_only` no Data cap comes
+ * along. CAP_E_NO_MEMORY, CAP_E_BODY_TOO_LARGE, or as the source fails; then *ret_caps can only be
+ * freed. The wire's head must outlive the caps.
+ */
+enum cap_error image_make(const struct cap_wire_image *wire, bool resolve_only,
+                          const struct caps_source *source, const struct caps_stamp *stamp,
+                          struct caps *ret_caps);
+
+/*
+ * The refusal for what `admission` found missing: CAP_E_UNRESOLVED_SLOT with the list of the slots,
+ * or why there is none. needed_slots[i] is the slot of admission->needed[i].
+ */
+enum cap_error image_list_missing(const struct cap_wire_image *wire,
+                                  const struct cap_admission *admission,
+                                  const uint32_t *needed_slots, struct judgement *ret_judgement);
+
+#endif

@@ -1,0 +1,120 @@
+/* Jobs of uploads. */
+#include "daemon/publish/job.h"
+
+#include "proto/message.h"
+
+enum cap_error job_judge_rules(struct job *job)
+{
+    job->judged = true;
+    return image_judge(job->head, job->total_len, &job->limits, &job->wire, &job->judgement);
+}
+
+bool job_looks_early(const struct job *job)
+{
+    return image_resolves_early(&job->wire, job->resolve_only, job->early_min);
+}
+
+void job_judge(struct job *job)
+{
+    if (!job->judged && job_judge_rules(job) != CAP_OK) {
+        return;
+    }
+    if (job_looks_early(job)) {
+        job->resolved = image_resolve(&job->wire, job->store, &job->judgement) == CAP_OK &&
+                        job->judgement.error == CAP_OK;
+    }
+}
+
+uint64_t job_judge_memory(const struct job *job)
+{
+    size_t slots = job->judged ? cap_wire_slot_count(&job->wire) : (size_t)job->limits.max_slots;
+    return image_resolve_memory(slots, job->head.len);
+}
+
+uint64_t job_make_memory(const struct job *job, uint64_t pages)
+{
+    return job->is_image ? image_make_memory(&job->wire) : data_make_memory(pages);
+}
+
+uint64_t job_make_cost(const struct job *job)
+{
+    return job->is_image ? image_make_cost(&job->wire) : job->total_len;
+}
+
+static enum cap_error read_to_hash(void *ctx, uint64_t offset, void *dst, size_t len)
+{
+    struct job *job = ctx;
+    pool_hashed(&job->pool, len);
+    return job->spool.read(job->spool.ctx, offset, dst, len);
+}
+
+/*
+ * What is there already. What cannot be admitted is refused early; that it can be only the
+ * admission decides, but for a dry run. Slots that were looked up before the arena came are not
+ * looked up again.
+ */
+static void look(struct job *job)
+{
+    struct cap_admission admission = job->caps.admission;
+    if (job->resolved && !job->dry_run) {
+        admission.needed_count = 0;
+    }
+    enum cap_error error = cap_store_dry_run(job->store, &admission);
+    if (error != CAP_OK) {
+        judgement_set(&job->judgement, error);
+    } else if (admission.error == CAP_E_UNRESOLVED_SLOT) {
+        (void)image_list_missing(&job->wire, &admission, job->caps.needed_slots, &job->judgement);
+    } else {
+        judgement_set(&job->judgement, admission.error);
+    }
+}
+
+void job_make(struct job *job)
+{
+    const struct caps_source source = {{.read = read_to_hash, .ctx = job}, job->spool};
+    enum cap_error error = CAP_E_CANCELLED;
+    if (!atomic_load(job->cancelled)) {
+        error = job->is_image
+                    ? image_make(&job->wire, job->resolve_only, &source, &job->stamp, &job->caps)
+                    : data_make(&job->data, &source, &job->stamp, &job->caps);
+    }
+    judgement_set(&job->judgement, error);
+    if (error == CAP_OK) {
+        look(job);
+    }
+}
+
+enum cap_error job_encode_reply(const struct job *job, const struct cap_admission *admission,
+                                struct cap_buf *ret_payload)
+{
+    const struct caps *caps = &job->caps;
+    const struct cap_put *last = &admission->puts[admission->put_count - 1];
+    if (!job->is_image) {
+        const struct proto_put_data_reply m = {
+            .cap_hash = last->hash,
+            .size = last->info.size,
+            .body_len = last->info.body_len,
+            .is_new = last->is_new ? 1 : 0,
+        };
+        return proto_put_data_reply_encode(&m, ret_payload);
+    }
+    uint32_t data_new = 0;
+    for (size_t i = 0; i < caps->data_count; i++) {
+        data_new += admission->puts[i].is_new ? 1 : 0;
+    }
+    const struct proto_put_image_reply m = {
+        .cap_hash = last->hash,
+        .content_hash = caps->content_hash,
+        .body_len = last->info.body_len,
+        .is_new = last->is_new ? 1 : 0,
+        .data_new = data_new,
+        .data_present = caps->data_distinct - data_new,
+    };
+    return proto_put_image_reply_encode(&m, ret_payload);
+}
+
+void job_free(struct job *job)
+{
+    caps_free(&job->caps);
+    cap_buf_free(&job->judgement.detail);
+}

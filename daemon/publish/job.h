@@ -1,0 +1,62 @@
+/*
+ * What a worker does for an upload: judge its head, make its caps. A job has everything that this
+ * takes and all that comes of it; it knows neither loop nor upload, and belongs to one thread at a
+ * time. What it refers to (head, spool, store) stays until it is done.
+ */
+#ifndef DAEMON_PUBLISH_JOB_H
+#define DAEMON_PUBLISH_JOB_H
+
+#include "daemon/core/pool.h"
+#include "daemon/publish/data.h"
+#include "daemon/publish/image.h"
+
+struct job {
+    struct pool_job pool; /* first the judging, then the making */
+    struct cap_store *store;
+    const atomic_bool *cancelled;
+    uint64_t total_len;
+    bool is_image;
+    bool resolve_only;
+    bool dry_run;
+    struct data_order data; /* of a PUT_DATA */
+    struct cap_bytes head;  /* of a PUT_IMAGE, from here */
+    struct image_limits limits;
+    uint64_t early_min;      /* arena from which on slots are looked up before it has come */
+    struct cap_source spool; /* the bytes after the head; to make caps, from here */
+    struct caps_stamp stamp;
+
+    bool judged;   /* rules and limits are decided, and `wire` is set */
+    bool resolved; /* the slots that the head names were there */
+    struct cap_wire_image wire;
+    struct caps caps;
+    struct judgement judgement;
+};
+
+/* Rules and limits alone. Sets `judgement`. */
+enum cap_error job_judge_rules(struct job *job);
+
+/* Whether the judging has to look at the store, and so needs a worker. After job_judge_rules. */
+bool job_looks_early(const struct job *job);
+
+/* Rules and limits unless they are decided, then the look if there is one. Sets `judgement`. */
+void job_judge(struct job *job);
+
+/* Memory beyond the head that the two steps take; bytes that the second one hashes, at most. */
+uint64_t job_judge_memory(const struct job *job);
+uint64_t job_make_memory(const struct job *job, uint64_t pages);
+uint64_t job_make_cost(const struct job *job);
+
+/*
+ * Makes the caps, and looks what of them is there. Sets `caps` and `judgement`. What it reads of
+ * the spool counts as hashed, and may have to wait for others' turns.
+ */
+void job_make(struct job *job);
+
+/* Encodes the reply, from what the admission said. */
+enum cap_error job_encode_reply(const struct job *job, const struct cap_admission *admission,
+                                struct cap_buf *ret_payload);
+
+/* Frees what came of it. */
+void job_free(struct job *job);
+
+#endif

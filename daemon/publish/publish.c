@@ -1,0 +1,54 @@
+/* The room of uploads. */
+#include "daemon/publish/publish.h"
+
+#include "daemon/core/container.h"
+#include "daemon/core/statedir.h"
+
+static void on_drained(void *ctx)
+{
+    hub_resume(ctx);
+}
+
+void publish_init(struct publish *publish, struct hub *hub, struct writer *writer,
+                  struct room *room)
+{
+    struct context *context = hub->shard->context;
+    *publish = (struct publish){
+        .hub = hub,
+        .shard = hub->shard,
+        .writer = writer,
+        .room = room,
+        .spools =
+            {
+                .pool = &hub->shard->pool,
+                .ledger = context->ledger,
+                .dir = context->statedir->spool_dir,
+                .disk = spool_disk_system(),
+                .on_disk = &room->spooled,
+                .drained = on_drained,
+                .ctx = hub,
+            },
+    };
+}
+
+static void run_refresh(struct pool_job *job)
+{
+    struct publish *publish = CONTAINER_OF(job, struct publish, refresh);
+    struct context *context = publish->shard->context;
+    (void)room_refresh(publish->room, context->env, context->statedir->spool_dir,
+                       context->statedir->store_dir, context->store);
+}
+
+static void on_refreshed(struct pool_job *job)
+{
+    CONTAINER_OF(job, struct publish, refresh)->refreshing = false;
+}
+
+void publish_tick(struct publish *publish)
+{
+    if (!publish->refreshing) {
+        publish->refreshing = true;
+        publish->refresh = (struct pool_job){.run = run_refresh, .done = on_refreshed};
+        pool_submit(&publish->shard->pool, &publish->refresh);
+    }
+}

@@ -1,0 +1,53 @@
+/* Room on the disk. */
+#include "daemon/publish/room.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static uint64_t at_most(uint64_t value, uint64_t max)
+{
+    return value < max ? value : max;
+}
+
+enum cap_error room_refresh(struct room *room, const struct env *env, const char *spool_dir,
+                            const char *store_dir, struct cap_store *store)
+{
+    uint64_t spooled = atomic_load(&room->spooled);
+    uint64_t spool_disk = 0;
+    uint64_t store_disk = 0;
+    struct cap_space space;
+    enum cap_error error = env->disk_free(env->ctx, spool_dir, &spool_disk);
+    if (error == CAP_OK) {
+        error = env->disk_free(env->ctx, store_dir, &store_disk);
+    }
+    if (error == CAP_OK) {
+        error = cap_store_space(store, &space);
+    }
+    if (error != CAP_OK) {
+        return error;
+    }
+    /* One file system, as a rule; of two, the fuller one bounds both. */
+    atomic_store(&room->disk_free, at_most(spool_disk, store_disk));
+    atomic_store(&room->store_free, space.free_bytes);
+    atomic_store(&room->spooled_then, spooled);
+    return CAP_OK;
+}
+
+enum cap_error room_check(const struct room *room, const struct room_ask *ask, char *ret_message,
+                          size_t size)
+{
+    uint64_t disk = atomic_load(&room->disk_free);
+    uint64_t in_store = ask->len + ask->reserved;
+    uint64_t reused = at_most(atomic_load(&room->store_free), in_store);
+    uint64_t promised = 2 * ask->reserved;
+    promised -= at_most(atomic_load(&room->spooled_then), ask->reserved);
+    if (disk + reused >= 2 * ask->len + promised + ask->reserve) {
+        return CAP_OK;
+    }
+    (void)snprintf(ret_message, size,
+                   "the upload needs %" PRIu64 " bytes of disk, in spool and store; free are "
+                   "%" PRIu64 ", of which disk-reserve keeps %" PRIu64
+                   " and other uploads need %" PRIu64,
+                   2 * ask->len, disk + reused, ask->reserve, promised);
+    return CAP_E_DISK_FULL;
+}

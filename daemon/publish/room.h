@@ -1,0 +1,40 @@
+/*
+ * Room on the disk for uploads, by figures that a worker refreshes: asking the file system may take
+ * long, and is nothing for a loop.
+ *
+ * An upload needs its bytes twice, in the spool and in the store. Of the uploads in flight, what
+ * their spools have on the disk is counted there, and not once more; what is still to come is
+ * promised to them. The store may use its free pages.
+ */
+#ifndef DAEMON_PUBLISH_ROOM_H
+#define DAEMON_PUBLISH_ROOM_H
+
+#include <stdatomic.h>
+
+#include "daemon/core/env.h"
+#include "lib/store/store.h"
+
+/* Shared by all loops. Any thread. */
+struct room {
+    atomic_uint_fast64_t disk_free;    /* bytes, when last refreshed */
+    atomic_uint_fast64_t store_free;   /* bytes in free pages of the store, at that time */
+    atomic_uint_fast64_t spooled_then; /* bytes in spool files, at that time */
+    atomic_uint_fast64_t spooled;      /* bytes in spool files now */
+};
+
+/* One question. */
+struct room_ask {
+    uint64_t len;      /* of the upload */
+    uint64_t reserved; /* declared lengths of all uploads in flight, without this one */
+    uint64_t reserve;  /* bytes that stay free: option disk-reserve */
+};
+
+/* Asks the file systems and the store; blocks. The figures stay as they are if that fails. */
+enum cap_error room_refresh(struct room *room, const struct env *env, const char *spool_dir,
+                            const char *store_dir, struct cap_store *store);
+
+/* Whether the upload has room. CAP_E_DISK_FULL, and ret_message says why (`size` bytes). */
+enum cap_error room_check(const struct room *room, const struct room_ask *ask, char *ret_message,
+                          size_t size);
+
+#endif

@@ -1,0 +1,454 @@
+/*
+ * What uploads become, without a daemon: heads, judgements, caps, room on the disk. And no
+ * allocation that fails is a crash or a leak.
+ */
+#include "tests/unit/daemon/test_upload_fixture.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/publish/head.h"
+#include "daemon/publish/job.h"
+#include "daemon/publish/room.h"
+#include "lib/cap/pack.h"
+#include "tests/support/store_memory.h"
+
+static const struct image_limits no_limits = {SIZE_MAX, UINT64_MAX, UINT64_MAX, "max-memory"};
+static const struct caps_stamp stamp = {{1, 2}, 3};
+
+/* --- Allocations that fail -------------------------------------------------------------------- */
+
+/* Allocations of our own libraries go here; the one after `allowed` others fails, once. */
+static size_t allowed = SIZE_MAX;
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *memory, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *memory, size_t size);
+
+static bool fails(void)
+{
+    return allowed-- == 0;
+}
+
+void *__wrap_malloc(size_t size)
+{
+    return fails() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return fails() ? NULL : __real_calloc(count, size);
+}
+
+void *__wrap_realloc(void *memory, size_t size)
+{
+    return fails() ? NULL : __real_realloc(memory, size);
+}
+
+/* --- What is used below ----------------------------------------------------------------------- */
+
+static struct cap_store *new_store(void)
+{
+    static const uint8_t id[CAP_STORE_ID_SIZE] = "caps";
+    struct cap_store *store = NULL;
+    assert_cap_ok(cap_store_memory_new(id, FIXTURE_STORE_MAX, &store));
+    return store;
+}
+
+static void on_decided(void *ctx, struct cap_admission *admission)
+{
+    (void)ctx;
+    assert_cap_ok(admission->error);
+}
+
+static void store_admission(struct cap_store *store, struct cap_admission *admission)
+{
+    const struct cap_admit_watch watch = {.decided = on_decided};
+    cap_store_admit(store, &admission, 1, &watch);
+}
+
+static enum cap_error read_bytes(void *ctx, uint64_t offset, void *dst, size_t len)
+{
+    const struct cap_bytes *bytes = ctx;
+    memcpy(dst, bytes->data + offset, len);
+    return CAP_OK;
+}
+
+static size_t head_len_of(const struct cap_buf *wire)
+{
+    size_t len = 0;
+    assert_cap_ok(cap_wire_image_head_len((struct cap_bytes){wire->data, CAP_WIRE_FIXED_SIZE},
+                                          wire->len, &len));
+    return len;
+}
+
+/* A job for the whole of an Image, whose arena is *arena. */
+static struct job job_for(const struct cap_buf *wire, struct cap_store *store,
+                          struct cap_bytes *arena)
+{
+    static const atomic_bool never = false;
+    size_t head_len = head_len_of(wire);
+    *arena = (struct cap_bytes){wire->data + head_len, wire->len - head_len};
+    return (struct job){
+        .store = store,
+        .cancelled = &never,
+        .total_len = wire->len,
+        .is_image = true,
+        .head = {wire->data, head_len},
+        .limits = no_limits,
+        .spool = {.read = read_bytes, .ctx = arena},
+        .stamp = stamp,
+    };
+}
+
+/* --- Heads ------------------------------------------------------------------------------------ */
+
+/* In pieces of every length: the same head, and no memory is taken for what has not come. */
+static void test_head_in_pieces(void **state)
+{
+    struct cap_buf wire = make_image(20000, NULL);
+    size_t len = head_len_of(&wire);
+    (void)state;
+    for (size_t step = 1; step < 2 * len; step++) {
+        struct head head = {0};
+        struct judgement judgement = {0};
+        size_t at = 0;
+        while (!head_is_complete(&head)) {
+            struct cap_bytes piece = {wire.data + at, wire.len - at < step ? wire.len - at : step};
+            size_t had = piece.len;
+            size_t wanted = head_wants(&head, wire.len, piece.len);
+            assert_true(wanted <= 2 * (head.filled + piece.len) || wanted <= 4096);
+            assert_cap_ok(head_take(&head, &piece, wire.len, len, &judgement));
+            assert_true(head.capacity <= wanted);
+            assert_true(piece.len < had);
+            at += had - piece.len;
+        }
+        assert_int_equal(head.filled, len);
+        assert_memory_equal(head.data, wire.data, len);
+        head_free(&head);
+    }
+    cap_buf_free(&wire);
+}
+
+static void test_head_refusals(void **state)
+{
+    struct cap_buf wire = make_image(20000, NULL);
+    size_t len = head_len_of(&wire);
+    struct head head = {0};
+    struct judgement judgement = {0};
+    struct cap_bytes piece = cap_buf_bytes(&wire);
+    (void)state;
+    assert_cap_error(head_take(&head, &piece, wire.len, len - 1, &judgement),
+                     CAP_E_STRUCTURE_TOO_LARGE);
+    assert_non_null(strstr(judgement.message, "max-structure"));
+    head_free(&head);
+    /* Shorter than the fixed part, and nothing at all. */
+    for (size_t n = 0; n < CAP_WIRE_FIXED_SIZE; n++) {
+        piece = (struct cap_bytes){wire.data, n};
+        assert_cap_error(head_take(&head, &piece, n, len, &judgement), CAP_E_SSZ);
+        head_free(&head);
+    }
+    cap_buf_free(&wire);
+}
+
+/* --- Judging ---------------------------------------------------------------------------------- */
+
+static void test_limits_name_their_option(void **state)
+{
+    struct cap_buf wire = make_image(20000, NULL);
+    struct cap_bytes head = {wire.data, head_len_of(&wire)};
+    struct cap_wire_image view;
+    struct judgement judgement = {0};
+    struct image_limits limits = no_limits;
+    (void)state;
+    assert_cap_ok(image_judge(head, wire.len, &limits, &view, &judgement));
+    limits.max_slots = 2;
+    assert_cap_error(image_judge(head, wire.len, &limits, &view, &judgement),
+                     CAP_E_STRUCTURE_TOO_LARGE);
+    assert_non_null(strstr(judgement.message, "3 slots; max-slots is 2"));
+    limits = no_limits;
+    limits.max_data = 17999;
+    assert_cap_error(image_judge(head, wire.len, &limits, &view, &judgement), CAP_E_DATA_TOO_LARGE);
+    assert_non_null(strstr(judgement.message, "18000 bytes; max-data is 17999"));
+    limits = no_limits;
+    limits.max_memory = head.len + image_make_memory(&view) - 1;
+    assert_cap_error(image_judge(head, wire.len, &limits, &view, &judgement), CAP_E_MEMORY_LIMIT);
+    cap_buf_free(&wire);
+}
+
+/* What is missing is named, in the message and in the list. */
+static void test_what_is_missing_is_named(void **state)
+{
+    struct cap_store *store = new_store();
+    struct cap_buf wire = make_image(200000, &absent);
+    struct cap_bytes arena;
+    struct job job = job_for(&wire, store, &arena);
+    struct cap_ssz_list list;
+    char hex[CAP_HASH_HEX_SIZE];
+    (void)state;
+    cap_hash_format(&absent, hex);
+    job_judge(&job);
+    assert_cap_error(job.judgement.error, CAP_E_UNRESOLVED_SLOT);
+    assert_false(job.resolved);
+    assert_non_null(strstr(job.judgement.message, hex));
+    assert_cap_ok(proto_unresolved_decode(cap_buf_bytes(&job.judgement.detail), &list));
+    assert_int_equal(list.count, 1);
+    job_free(&job);
+    /* Resolve only: the data is known when its caps are made. */
+    job = job_for(&wire, store, &arena);
+    job.resolve_only = true;
+    job_judge(&job);
+    assert_cap_ok(job.judgement.error);
+    job_make(&job);
+    assert_cap_error(job.judgement.error, CAP_E_UNRESOLVED_SLOT);
+    assert_non_null(strstr(job.judgement.message, "4 slots name caps that are not published"));
+    assert_non_null(strstr(job.judgement.message, "and 2 more"));
+    job_free(&job);
+    cap_buf_free(&wire);
+    cap_store_close(store);
+}
+
+/*
+ * What was looked up before the arena came is not looked up again, since the admission decides; but
+ * a dry run has no admission.
+ */
+static void test_one_early_look(void **state)
+{
+    struct cap_store *full = new_store();
+    struct cap_store *empty = new_store();
+    struct cap_buf sub = make_image(100, NULL);
+    struct cap_bytes arena;
+    struct job job = job_for(&sub, full, &arena);
+    (void)state;
+    job_judge(&job);
+    job_make(&job);
+    store_admission(full, &job.caps.admission);
+    struct cap_hash published = job.caps.image.hash;
+    job_free(&job);
+    struct cap_buf wire = make_image(200000, &published);
+    for (int dry = 0; dry < 2; dry++) {
+        job = job_for(&wire, full, &arena);
+        job.dry_run = dry == 1;
+        job_judge(&job);
+        assert_cap_ok(job.judgement.error);
+        assert_true(job.resolved);
+        job.store = empty;
+        job_make(&job);
+        assert_cap_error(job.judgement.error, dry == 1 ? CAP_E_UNRESOLVED_SLOT : CAP_OK);
+        assert_int_equal(job.caps.admission.needed_count, 1);
+        job_free(&job);
+    }
+    cap_buf_free(&sub);
+    cap_buf_free(&wire);
+    cap_store_close(full);
+    cap_store_close(empty);
+}
+
+/* --- Caps ------------------------------------------------------------------------------------- */
+
+/* An upload that names the same few bytes again and again is a long job, however short it is. */
+static void test_cost_is_what_is_named(void **state)
+{
+    struct cap_pack *pack = NULL;
+    struct cap_body body = {0};
+    const struct cap_bytes page = key("a page");
+    struct cap_source source = cap_source_memory(&page);
+    struct cap_buf wire = {0};
+    struct cap_wire_image view;
+    (void)state;
+    assert_cap_ok(cap_pack_new(&pack));
+    assert_cap_ok(cap_pack_data(pack, CAP_TABLE_INITIAL, key("rw"), 0));
+    for (uint64_t i = 0; i < 1000; i++) {
+        assert_cap_ok(cap_pack_content(pack, i * CAP_PAGE_SIZE, 0, page.len));
+    }
+    assert_cap_ok(cap_pack_finish(pack, &source, &body));
+    assert_cap_ok(cap_buf_append_zeros(&wire, body.len));
+    assert_cap_ok(cap_body_read(&body, &source, 0, wire.data, body.len));
+    assert_cap_ok(cap_deblob(cap_buf_bytes(&wire), wire.len, &view, NULL));
+    assert_int_equal(image_make_cost(&view), wire.len + 1000 * page.len);
+    cap_body_free(&body);
+    cap_pack_free(pack);
+    cap_buf_free(&wire);
+}
+
+/* The admission has each Data cap once, the Image last, and needs nothing that it brings. */
+static void test_admission_of_an_image(void **state)
+{
+    struct cap_store *store = new_store();
+    struct cap_buf wire = make_image(20000, NULL);
+    struct cap_bytes arena;
+    struct job job = job_for(&wire, store, &arena);
+    (void)state;
+    job_judge(&job);
+    job_make(&job);
+    assert_cap_ok(job.judgement.error);
+    const struct cap_admission *admission = &job.caps.admission;
+    assert_int_equal(admission->needed_count, 0);
+    assert_int_equal(admission->put_count, 3); /* two of three Data caps are equal */
+    assert_int_equal(job.caps.data_distinct, 2);
+    assert_int_equal(admission->puts[2].info.kind, CAP_KIND_IMAGE);
+    assert_int_equal(admission->puts[2].ref_count, 3);
+    for (size_t i = 0; i < admission->put_count; i++) {
+        assert_true(admission->puts[i].is_new);
+        assert_int_equal(admission->puts[i].info.published_us, 3);
+    }
+    job_free(&job);
+    cap_buf_free(&wire);
+    cap_store_close(store);
+}
+
+static void test_cancelled_job(void **state)
+{
+    const atomic_bool cancelled = true;
+    struct cap_buf wire = make_image(20000, NULL);
+    struct cap_bytes arena;
+    struct job job = job_for(&wire, NULL, &arena);
+    (void)state;
+    assert_cap_ok(job_judge_rules(&job));
+    job.cancelled = &cancelled;
+    job_make(&job);
+    assert_cap_error(job.judgement.error, CAP_E_CANCELLED);
+    job_free(&job);
+    cap_buf_free(&wire);
+}
+
+/*
+ * Every allocation of a whole upload fails once: gathering, judging with a look at the store,
+ * making. The outcome is CAP_E_NO_MEMORY, or, where trouble may be left to a later step, that of
+ * an upload without trouble.
+ */
+static enum cap_error whole_upload(const struct cap_buf *wire, struct cap_store *store)
+{
+    struct head head = {0};
+    struct judgement judgement = {0};
+    struct cap_bytes piece = cap_buf_bytes(wire);
+    struct cap_bytes arena;
+    struct job job = job_for(wire, store, &arena);
+    enum cap_error error = CAP_OK;
+    while (error == CAP_OK && !head_is_complete(&head)) {
+        error = head_take(&head, &piece, wire->len, SIZE_MAX, &judgement);
+    }
+    if (error == CAP_OK) {
+        job.head = (struct cap_bytes){head.data, head.len};
+        job_judge(&job);
+        error = job.judgement.error;
+    }
+    if (error == CAP_OK) {
+        job_make(&job);
+        error = job.judgement.error;
+    }
+    struct cap_buf reply = {0};
+    if (error == CAP_OK) {
+        error = job_encode_reply(&job, &job.caps.admission, &reply);
+    }
+    cap_buf_free(&reply);
+    job_free(&job);
+    head_free(&head);
+    return error;
+}
+
+static void sweep(const struct cap_buf *wire, struct cap_store *store, enum cap_error outcome)
+{
+    for (size_t i = 0;; i++) {
+        assert_true(i < 10000);
+        allowed = i;
+        enum cap_error error = whole_upload(wire, store);
+        bool done = allowed <= i;
+        allowed = SIZE_MAX;
+        if (done) {
+            assert_cap_error(error, outcome);
+            return;
+        }
+        if (error != outcome) {
+            assert_cap_error(error, CAP_E_NO_MEMORY);
+        }
+    }
+}
+
+static void test_no_memory(void **state)
+{
+    struct cap_store *store = new_store();
+    struct cap_buf images[2] = {make_image(200000, NULL), make_image(200000, &absent)};
+    (void)state;
+    sweep(&images[0], store, CAP_OK);
+    sweep(&images[1], store, CAP_E_UNRESOLVED_SLOT);
+    cap_buf_free(&images[0]);
+    cap_buf_free(&images[1]);
+    cap_store_close(store);
+}
+
+static void test_no_memory_for_data(void **state)
+{
+    static const struct cap_bytes content = {(const uint8_t *)"content", 7};
+    const struct data_order order = {.total_len = content.len};
+    struct cap_source memory = {.read = read_bytes, .ctx = (void *)(uintptr_t)&content};
+    const struct caps_source source = {memory, memory};
+    enum cap_error error = CAP_E_NO_MEMORY;
+    (void)state;
+    for (size_t i = 0; error != CAP_OK; i++) {
+        struct caps caps;
+        allowed = i;
+        error = data_make(&order, &source, &stamp, &caps);
+        allowed = SIZE_MAX;
+        caps_free(&caps);
+        assert_true(error == CAP_OK || error == CAP_E_NO_MEMORY);
+        assert_true(i < 100);
+    }
+}
+
+/* --- Room ------------------------------------------------------------------------------------- */
+
+static void test_room(void **state)
+{
+    struct room room = {.disk_free = 1000};
+    struct room_ask ask = {.len = 400, .reserve = 200};
+    char message[CAP_REFUSAL_MESSAGE_SIZE] = "";
+    (void)state;
+    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
+    ask.len = 401;
+    assert_cap_error(room_check(&room, &ask, message, sizeof(message)), CAP_E_DISK_FULL);
+    assert_string_equal(message,
+                        "the upload needs 802 bytes of disk, in spool and store; free are 1000, of "
+                        "which disk-reserve keeps 200 and other uploads need 0");
+    /* Free pages of the store are room for the store, and no more. */
+    room.store_free = 300;
+    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
+    ask.len = 550;
+    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
+    room.store_free = UINT64_C(1) << 40;
+    ask.len = 800;
+    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
+    ask.len = 801;
+    assert_cap_error(room_check(&room, &ask, message, sizeof(message)), CAP_E_DISK_FULL);
+    /* Another upload is promised its bytes twice; what its spool has on the disk counts once. */
+    room.store_free = 0;
+    ask = (struct room_ask){.len = 100, .reserved = 300, .reserve = 200};
+    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
+    ask.len = 101;
+    assert_cap_error(room_check(&room, &ask, message, sizeof(message)), CAP_E_DISK_FULL);
+    room.spooled_then = 2;
+    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
+    room.spooled_then = 10000; /* of uploads that are over */
+    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_head_in_pieces),
+        cmocka_unit_test(test_head_refusals),
+        cmocka_unit_test(test_limits_name_their_option),
+        cmocka_unit_test(test_what_is_missing_is_named),
+        cmocka_unit_test(test_one_early_look),
+        cmocka_unit_test(test_cost_is_what_is_named),
+        cmocka_unit_test(test_admission_of_an_image),
+        cmocka_unit_test(test_cancelled_job),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_memory_for_data),
+        cmocka_unit_test(test_room),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
