@@ -70,7 +70,8 @@ class Limits(Environment):
             self.assertIn("ulimit -n", line)
 
     def test_few_descriptors_serve_fewer_clients_and_a_warning_says_so(self):
-        d = self.starts(self.daemon(start=False), limits=[(resource.RLIMIT_NOFILE, 64)])
+        d = self.starts(self.daemon("--max-peer-connections", "1000", start=False),
+                        limits=[(resource.RLIMIT_NOFILE, 64)])
         self.assertRegex(d.log(), r" warning too_few_file_descriptors limit=64 .*ulimit -n")
         limit = d.admin("status")["sessions"]["limit"]
         self.assertGreaterEqual(limit, 8)
