@@ -610,6 +610,23 @@ static enum cap_error open_all(struct server *server, struct cap_store *store, c
     return error == CAP_OK ? write_addresses(context, reason) : error;
 }
 
+/* Memory that is short under a limit of address space is what the store's map leaves of it. */
+static void explain_no_memory(const struct server *server, enum cap_error error, char *reason)
+{
+    struct rlimit limit;
+    struct cap_space space;
+    if (error != CAP_E_NO_MEMORY || server->context.store == NULL ||
+        getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
+        cap_store_space(server->context.store, &space) != CAP_OK) {
+        return;
+    }
+    snprintf(reason, CONFIG_REASON_SIZE,
+             "out of memory: of %" PRIu64
+             " bytes of address space (ulimit -v) the store's map takes "
+             "%" PRIu64 "; lower --map-size, or raise the limit",
+             (uint64_t)limit.rlim_cur, space.map_bytes);
+}
+
 enum cap_error server_start(struct server *server, const struct env *env, struct config *config,
                             struct cap_store *store, char ret_reason[CONFIG_REASON_SIZE])
 {
@@ -621,6 +638,7 @@ enum cap_error server_start(struct server *server, const struct env *env, struct
         error = open_all(server, store, ret_reason);
     }
     if (error != CAP_OK) {
+        explain_no_memory(server, error, ret_reason);
         context->config = (struct config){0};
         context->store = store == NULL ? context->store : NULL;
         server_close(server);

@@ -41,7 +41,7 @@
       "hello states your level, help the level of each method")                                    \
     X(REPLY_TOO_LARGE, 203, reply_too_large, false, "the answer would be too large",               \
       "ask for fewer entries with limit, and page with cursor")                                    \
-    X(AMBIGUOUS, 204, ambiguous, false, "several caps have a hash that begins so",                 \
+    X(AMBIGUOUS, 204, ambiguous, false, "several caps match the prefix",                           \
       "give more digits, or call cap.list with the prefix")
 
 enum admin_reason {

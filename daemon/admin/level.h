@@ -1,5 +1,5 @@
 /*
- * What the peer of an admin connection may do, by its kernel-attested user and groups.
+ * What the peer of an admin connection may do, by its user and groups as attested by the kernel.
  */
 #ifndef DAEMON_ADMIN_LEVEL_H
 #define DAEMON_ADMIN_LEVEL_H
@@ -15,7 +15,7 @@
 /* Each level includes those before it. */
 enum admin_level {
     ADMIN_OBSERVE, /* reads; everyone who can connect */
-    ADMIN_OPERATE, /* changes that are as easily undone; members of the operators' group */
+    ADMIN_OPERATE, /* changes that are easily undone; members of the operators' group */
     ADMIN_ADMIN,   /* the rest; root and the daemon's own user */
 };
 
@@ -27,7 +27,7 @@ struct admin_group {
 
 /*
  * The group of a name or a number; none for NULL. May ask the host's directory service, so at start
- * only. CAP_E_INVALID_ARGUMENT when there is no such group.
+ * only. CAP_E_INVALID_ARGUMENT for an unknown group.
  */
 enum cap_error admin_group_find(const char *name, struct admin_group *ret_group);
 

@@ -60,8 +60,7 @@ static const struct admin_param stat_params[] = {
 static const struct admin_param find_params[] = {
     [ADMIN_FIND_PREFIX] = {.name = "prefix",
                            .type = ADMIN_PREFIX,
-                           .doc = "the first hex digits of the CapHash, as many as tell it from "
-                                  "others"},
+                           .doc = "the first hex digits of the CapHash, enough to be unique"},
     [ADMIN_FIND_CONTENT] = {.name = "image_content_hash",
                             .type = ADMIN_HASH,
                             .doc = "the image_content_hash of a wire Image that was published"},

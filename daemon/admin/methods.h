@@ -1,5 +1,5 @@
 /*
- * The methods of the admin socket: ONE table from which dispatch, the check of params, `help`,
+ * The methods of the admin socket: ONE table from which dispatch, the checks of params, `help`,
  * `schema`, ADMIN.md and the man page come.
  */
 #ifndef DAEMON_ADMIN_METHODS_H
@@ -16,7 +16,7 @@ struct admin_method;
 
 /*
  * One call from its request to its answer. It belongs to the loop, but for the time between
- * `prepare` and the answer of a method that works on a worker. It may outlive its connection.
+ * `prepare` and the answer of a method that works in a thread. It may outlive its connection.
  */
 struct admin_call {
     const struct admin_method *method;
@@ -58,7 +58,7 @@ struct admin_method {
 /* The table, in the order in which it is shown. Static. */
 const struct admin_method *admin_methods(size_t *ret_count);
 
-/* NULL when there is no method of that name. */
+/* NULL for an unknown name. */
 const struct admin_method *admin_method_find(const char *name);
 
 /*

@@ -20,7 +20,7 @@ json_t *admin_hello(struct admin_call *call)
                      "gid", admin_value_u64(call->peer.gid), "limits", limits);
 }
 
-/* The method that the call names, or NULL; false with the call's error when there is none. */
+/* The method named in the call, or NULL for all; false with the call's error if it is unknown. */
 static bool named_method(struct admin_call *call, const struct admin_method **ret_method)
 {
     const struct admin_arg *arg = &call->args[ADMIN_ARG_METHOD];
@@ -28,8 +28,7 @@ static bool named_method(struct admin_call *call, const struct admin_method **re
     if (!arg->given || *ret_method != NULL) {
         return true;
     }
-    admin_error_param(&call->error, ADMIN_OUT_OF_BOUNDS, "method", "there is no method %s",
-                      arg->text);
+    admin_error_param(&call->error, ADMIN_OUT_OF_BOUNDS, "method", "unknown method %s", arg->text);
     return false;
 }
 

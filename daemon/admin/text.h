@@ -1,4 +1,4 @@
-/* Text that is put together piece by piece; the first failure sticks. */
+/* Text that is built piece by piece; the first error sticks. */
 #ifndef DAEMON_ADMIN_TEXT_H
 #define DAEMON_ADMIN_TEXT_H
 

@@ -1,5 +1,5 @@
 /*
- * How figures look in JSON: one way each, for every method.
+ * Values in JSON: one form for each kind, in every method.
  *
  * Every function returns a new value, or NULL without memory; json_pack passes that on.
  */
@@ -37,7 +37,7 @@ json_t *admin_value_text(const char *text);
 /* "image" or "data". Static. */
 const char *admin_kind_name(enum cap_kind kind);
 
-/* Appends `item`, which is stolen. False when it is NULL or there is no memory. */
+/* Appends `item`, which it takes over. False when it is NULL or there is no memory. */
 bool admin_append(json_t *array, json_t *item);
 
 #endif

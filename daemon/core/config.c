@@ -1,8 +1,9 @@
 /*
- * The option table and its readers: command line and JSON file.
+ * The option table, the setters of values, and the command line.
  *
- * Both end in the same setters, so a value means the same and has the same bounds wherever it comes
- * from. Options given on the command line are marked, so that the file does not override them.
+ * Command line and file (config_json.c) end in the same setters, so a value means the same and has
+ * the same bounds wherever it comes from. Options given on the command line are marked, so that the
+ * file does not override them.
  */
 #include "daemon/core/config.h"
 
@@ -10,14 +11,11 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/core/config_reader.h"
 #include "daemon/core/log.h"
-#include "daemon/core/oserror.h"
-
-#define CONFIG_FILE_MAX (64u << 10) /* a file with every option at its longest has about 20 KiB */
 
 #define KIB UINT64_C(1024)
 #define MIB (UINT64_C(1) << 20)
@@ -28,8 +26,8 @@
 
 /*
  * Defaults suit one machine with a few publishers and a gigabyte for the daemon: the largest Image
- * allowed is hashed in about ten times max-structure, so max-memory is three times that row; a
- * spool holds four of the largest uploads. Upper bounds keep sums of sizes within 64 bits and a
+ * allowed is hashed in about ten times max-structure, which fits into max-memory; a spool holds
+ * four of the largest uploads. Upper bounds keep sums of sizes within 64 bits and a
  * message within its frame (max-hashes: 8000 hashes of 32 bytes in 256 KiB).
  */
 static const struct config_option options[] = {
@@ -114,13 +112,6 @@ static const struct config_option options[] = {
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
 _Static_assert(OPTION_COUNT <= 64, "the mask of options given has 64 bits");
 
-/* Where settings come from while they are read. */
-struct reader {
-    struct config *config;
-    uint64_t set; /* bit i: row i has been given */
-    char *reason;
-};
-
 const struct config_option *config_options(size_t *ret_count)
 {
     *ret_count = OPTION_COUNT;
@@ -160,7 +151,7 @@ void config_free(struct config *config)
     config_init(config);
 }
 
-static const struct config_option *option_find(const char *name, size_t len)
+const struct config_option *config_option_find(const char *name, size_t len)
 {
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         if (strlen(options[i].name) == len && memcmp(options[i].name, name, len) == 0) {
@@ -168,6 +159,11 @@ static const struct config_option *option_find(const char *name, size_t len)
         }
     }
     return NULL;
+}
+
+unsigned config_option_index(const struct config_option *option)
+{
+    return (unsigned)(option - options);
 }
 
 /* --- Values ----------------------------------------------------------------------------------- */
@@ -194,7 +190,7 @@ static const char *expected(const struct config_option *option)
     return "";
 }
 
-static enum cap_error bad_value(struct reader *reader, const struct config_option *option,
+enum cap_error config_bad_value(struct config_reader *reader, const struct config_option *option,
                                 const char *text)
 {
     snprintf(reader->reason, CONFIG_REASON_SIZE, "%s: '%.80s' is not valid; expected %s",
@@ -202,7 +198,7 @@ static enum cap_error bad_value(struct reader *reader, const struct config_optio
     return CAP_E_INVALID_ARGUMENT;
 }
 
-static enum cap_error set_number(struct reader *reader, const struct config_option *option,
+enum cap_error config_set_number(struct config_reader *reader, const struct config_option *option,
                                  uint64_t value)
 {
     if (value < option->min || value > option->max) {
@@ -215,24 +211,24 @@ static enum cap_error set_number(struct reader *reader, const struct config_opti
     return CAP_OK;
 }
 
-static enum cap_error set_level(struct reader *reader, const struct config_option *option,
+static enum cap_error set_level(struct config_reader *reader, const struct config_option *option,
                                 const char *text)
 {
     enum log_level level;
     if (!log_level_parse(text, &level)) {
-        return bad_value(reader, option, text);
+        return config_bad_value(reader, option, text);
     }
     *number_of(reader->config, option) = level;
     return CAP_OK;
 }
 
 /* Three octal digits, with or without a zero before them. */
-static enum cap_error set_mode(struct reader *reader, const struct config_option *option,
+static enum cap_error set_mode(struct config_reader *reader, const struct config_option *option,
                                const char *text)
 {
     size_t digits = strspn(text, "01234567");
     if (text[digits] != '\0' || digits < 3 || digits > 4 || (digits == 4 && text[0] != '0')) {
-        return bad_value(reader, option, text);
+        return config_bad_value(reader, option, text);
     }
     *number_of(reader->config, option) = strtoull(text, NULL, 8);
     return CAP_OK;
@@ -255,8 +251,8 @@ static bool suffix_shift(const char *suffix, unsigned *ret_shift)
 }
 
 /* Decimal digits and, for a size, K, M, G or T. */
-static enum cap_error set_number_text(struct reader *reader, const struct config_option *option,
-                                      const char *text)
+static enum cap_error set_number_text(struct config_reader *reader,
+                                      const struct config_option *option, const char *text)
 {
     char *end = NULL;
     unsigned shift = 0;
@@ -265,18 +261,18 @@ static enum cap_error set_number_text(struct reader *reader, const struct config
     bool sized = option->type == CONFIG_SIZE;
     if (!isdigit((unsigned char)*text) || errno != 0 || (!sized && *end != '\0') ||
         !suffix_shift(end, &shift) || value > UINT64_MAX >> shift) {
-        return bad_value(reader, option, text);
+        return config_bad_value(reader, option, text);
     }
-    return set_number(reader, option, value << shift);
+    return config_set_number(reader, option, value << shift);
 }
 
-static enum cap_error set_text(struct reader *reader, const struct config_option *option,
+static enum cap_error set_text(struct config_reader *reader, const struct config_option *option,
                                const char *text)
 {
     struct config *config = reader->config;
     char **slot = text_of(config, option);
     if (*text == '\0') {
-        return bad_value(reader, option, text);
+        return config_bad_value(reader, option, text);
     }
     if (option->type == CONFIG_TEXTS) {
         if (config->listen_count == CONFIG_LISTEN_MAX) {
@@ -299,8 +295,8 @@ static enum cap_error set_text(struct reader *reader, const struct config_option
     return CAP_OK;
 }
 
-static enum cap_error set_from_text(struct reader *reader, const struct config_option *option,
-                                    const char *text)
+enum cap_error config_set_text(struct config_reader *reader, const struct config_option *option,
+                               const char *text)
 {
     switch (option->type) {
     case CONFIG_TEXT:
@@ -316,167 +312,6 @@ static enum cap_error set_from_text(struct reader *reader, const struct config_o
         return set_number_text(reader, option, text);
     }
     return CAP_E_INTERNAL;
-}
-
-/* --- The JSON file -------------------------------------------------------------------------- */
-
-/* A value of the wrong type, shown as it is written in the file. */
-static enum cap_error bad_json_value(struct reader *reader, const struct config_option *option,
-                                     const json_t *value)
-{
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-    enum cap_error error = bad_value(reader, option, text != NULL ? text : "");
-    free(text);
-    return error;
-}
-
-static enum cap_error set_from_json(struct reader *reader, const struct config_option *option,
-                                    const json_t *value)
-{
-    bool numeric =
-        option->type == CONFIG_SIZE || option->type == CONFIG_COUNT || option->type == CONFIG_MS;
-    if (json_is_integer(value) && numeric && json_integer_value(value) >= 0) {
-        return set_number(reader, option, (uint64_t)json_integer_value(value));
-    }
-    if (json_is_string(value) && (!numeric || option->type == CONFIG_SIZE)) {
-        return set_from_text(reader, option, json_string_value(value));
-    }
-    if (!json_is_array(value) || option->type != CONFIG_TEXTS) {
-        return bad_json_value(reader, option, value);
-    }
-    size_t index;
-    json_t *item;
-    json_array_foreach(value, index, item)
-    {
-        enum cap_error error = json_is_string(item)
-                                   ? set_text(reader, option, json_string_value(item))
-                                   : bad_json_value(reader, option, item);
-        if (error != CAP_OK) {
-            return error;
-        }
-    }
-    return CAP_OK;
-}
-
-static enum cap_error read_object(struct reader *reader, json_t *object)
-{
-    const char *name;
-    json_t *value;
-    if (!json_is_object(object)) {
-        snprintf(reader->reason, CONFIG_REASON_SIZE, "the configuration is not a JSON object");
-        return CAP_E_INVALID_ARGUMENT;
-    }
-    json_object_foreach(object, name, value)
-    {
-        const struct config_option *option = option_find(name, strlen(name));
-        if (option == NULL || option->offset == AT(config)) {
-            snprintf(reader->reason, CONFIG_REASON_SIZE, "%.80s: unknown setting", name);
-            return CAP_E_INVALID_ARGUMENT;
-        }
-        if ((reader->set >> (option - options) & 1) != 0) {
-            continue;
-        }
-        enum cap_error error = set_from_json(reader, option, value);
-        if (error != CAP_OK) {
-            return error;
-        }
-    }
-    return CAP_OK;
-}
-
-/*
- * A character that looks like nothing or like a blank is what a person cannot find: names the first
- * one outside of strings that JSON has no place for.
- */
-static bool name_odd_character(const char *text, size_t len, char *reason)
-{
-    unsigned line = 1;
-    bool quoted = false;
-    for (size_t i = 0; i < len; i++) {
-        unsigned char byte = (unsigned char)text[i];
-        line += byte == '\n';
-        if (quoted && byte == '\\') {
-            i++;
-        } else if (byte == '"') {
-            quoted = !quoted;
-        } else if (!quoted && (byte >= 0x7f || (byte < ' ' && !isspace(byte)))) {
-            snprintf(reason, CONFIG_REASON_SIZE, "line %u: unexpected byte 0x%02x%s", line, byte,
-                     byte == 0 || byte >= 0xfe ? "; save the file as UTF-8"
-                     : byte >= 0x7f ? ", part of a character such as a no-break space or a "
-                                      "typographic quotation mark"
-                                    : ", a control character");
-            return true;
-        }
-    }
-    return false;
-}
-
-enum cap_error config_parse_json(struct config *config, const char *text, size_t len, uint64_t set,
-                                 char ret_reason[CONFIG_REASON_SIZE])
-{
-    static const char mark[] = {'\xef', '\xbb', '\xbf'}; /* editors begin UTF-8 with it */
-    struct reader reader = {config, set, ret_reason};
-    json_error_t where;
-    if (len >= sizeof(mark) && memcmp(text, mark, sizeof(mark)) == 0) {
-        text += sizeof(mark);
-        len -= sizeof(mark);
-    }
-    json_t *object = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
-    if (object == NULL) {
-        if (!name_odd_character(text, len, ret_reason)) {
-            snprintf(ret_reason, CONFIG_REASON_SIZE, "line %d, column %d: %s", where.line,
-                     where.column, where.text);
-        }
-        return CAP_E_INVALID_ARGUMENT;
-    }
-    enum cap_error error = read_object(&reader, object);
-    json_decref(object);
-    return error;
-}
-
-/* Reads a small file to its end. *ret_text is the caller's. */
-static enum cap_error read_file(const char *path, char **ret_text, size_t *ret_len, char *reason)
-{
-    char *text = malloc(CONFIG_FILE_MAX);
-    FILE *file = NULL;
-    if (text == NULL) {
-        return CAP_E_NO_MEMORY;
-    }
-    errno = 0;
-    file = fopen(path, "re");
-    size_t len = file == NULL ? 0 : fread(text, 1, CONFIG_FILE_MAX, file);
-    int number = errno;
-    bool failed = file == NULL || ferror(file);
-    if (file != NULL) {
-        fclose(file);
-    }
-    if (failed || len == CONFIG_FILE_MAX) {
-        snprintf(reason, CONFIG_REASON_SIZE, "config: cannot read %.200s: %s", path,
-                 failed ? strerror(number) : "longer than 64 KiB");
-        free(text);
-        return failed ? error_of_errno(number) : CAP_E_INVALID_ARGUMENT;
-    }
-    *ret_text = text;
-    *ret_len = len;
-    return CAP_OK;
-}
-
-static enum cap_error read_config_file(struct reader *reader)
-{
-    char inner[CONFIG_REASON_SIZE] = "";
-    const char *path = reader->config->config;
-    char *text = NULL;
-    size_t len = 0;
-    enum cap_error error = read_file(path, &text, &len, reader->reason);
-    if (error != CAP_OK) {
-        return error;
-    }
-    error = config_parse_json(reader->config, text, len, reader->set, inner);
-    free(text);
-    if (error != CAP_OK) {
-        snprintf(reader->reason, CONFIG_REASON_SIZE, "%.120s: %.190s", path, inner);
-    }
-    return error;
 }
 
 /* --- The command line ------------------------------------------------------------------------- */
@@ -508,7 +343,7 @@ static void fill_long_options(struct option ret_options[OPTION_COUNT + ACTION_CO
     *at = (struct option){0};
 }
 
-static enum cap_error unknown_argument(struct reader *reader, const char *argument)
+static enum cap_error unknown_argument(struct config_reader *reader, const char *argument)
 {
     snprintf(reader->reason, CONFIG_REASON_SIZE, "%.80s: unknown %s; see --help", argument,
              argument[0] == '-' ? "option" : "argument");
@@ -524,7 +359,7 @@ static bool is_whole_name(const char *argument, const char *name)
 }
 
 /* Reads argv up to an action that ends reading or to its end. */
-static enum cap_error read_arguments(struct reader *reader, int argc, char **argv,
+static enum cap_error read_arguments(struct config_reader *reader, int argc, char **argv,
                                      enum config_action *ret_action)
 {
     struct option long_options[OPTION_COUNT + ACTION_COUNT + 1];
@@ -557,7 +392,7 @@ static enum cap_error read_arguments(struct reader *reader, int argc, char **arg
             return CAP_OK;
         }
         reader->set |= UINT64_C(1) << index;
-        enum cap_error error = set_from_text(reader, &options[index], optarg);
+        enum cap_error error = config_set_text(reader, &options[index], optarg);
         if (error != CAP_OK) {
             return error;
         }
@@ -567,7 +402,7 @@ static enum cap_error read_arguments(struct reader *reader, int argc, char **arg
 enum cap_error config_parse(struct config *config, int argc, char **argv,
                             enum config_action *ret_action, char ret_reason[CONFIG_REASON_SIZE])
 {
-    struct reader reader = {config, 0, ret_reason};
+    struct config_reader reader = {config, 0, ret_reason};
     snprintf(ret_reason, CONFIG_REASON_SIZE, "out of memory");
     *ret_action = CONFIG_RUN;
     enum cap_error error = read_arguments(&reader, argc, argv, ret_action);
@@ -575,7 +410,7 @@ enum cap_error config_parse(struct config *config, int argc, char **argv,
         return error;
     }
     if (config->config != NULL) {
-        error = read_config_file(&reader);
+        error = config_read_file(&reader);
     }
     if (error == CAP_OK && *ret_action != CONFIG_CHECK && config->state == NULL) {
         snprintf(ret_reason, CONFIG_REASON_SIZE, "state: no directory given; see --help");
@@ -655,42 +490,4 @@ void config_help(FILE *out)
         fprintf(out, "  --%-28s %s\n", actions[i].name, actions[i].help);
     }
     fputs("\nSizes are in bytes; K, M, G or T may follow. See capstored(8).\n", out);
-}
-
-static json_t *option_json(const struct config *config, const struct config_option *option,
-                           size_t index)
-{
-    char value[CONFIG_TEXT_SIZE];
-    if (!config_value(config, option, index, value, sizeof(value))) {
-        return NULL;
-    }
-    if (option->type == CONFIG_SIZE || option->type == CONFIG_COUNT || option->type == CONFIG_MS) {
-        return json_integer((json_int_t)strtoull(value, NULL, 10));
-    }
-    return json_string(value);
-}
-
-enum cap_error config_print(const struct config *config, FILE *out)
-{
-    json_t *object = json_object();
-    int failed = object == NULL;
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        json_t *value = option_json(config, &options[i], 0);
-        if (value == NULL || options[i].offset == AT(config)) {
-            json_decref(value);
-            continue;
-        }
-        if (options[i].type == CONFIG_TEXTS) {
-            json_t *array = json_array();
-            for (size_t k = 1; value != NULL; k++) {
-                failed |= json_array_append_new(array, value);
-                value = option_json(config, &options[i], k);
-            }
-            value = array;
-        }
-        failed |= json_object_set_new(object, options[i].name, value);
-    }
-    failed |= json_dumpf(object, out, JSON_INDENT(2)) != 0 || fputs("\n", out) == EOF;
-    json_decref(object);
-    return failed ? CAP_E_IO : CAP_OK;
 }

@@ -36,7 +36,7 @@ enum phase {
     PHASE_STOPPING,
 };
 
-/* The last thing that went wrong inside the daemon (not a peer's mistake). */
+/* The last fault of the daemon itself, as opposed to a mistake of a peer. */
 struct fault {
     uint64_t time_us; /* real time; 0: nothing yet */
     enum cap_error error;
@@ -90,7 +90,7 @@ struct shard {
 void shard_refused(struct shard *shard, uint64_t session, const struct peer *peer, const char *what,
                    enum cap_error error, const char *message);
 
-/* Records and logs something that went wrong inside; CAP_E_STORE_FAILED ends the daemon. Any
+/* Records and logs a fault of the daemon; CAP_E_STORE_FAILED ends the daemon. Any
  * thread. */
 void context_fault(struct context *context, enum cap_error error, const char *message);
 

@@ -6,8 +6,8 @@
  * Values that are not plain words are quoted, with \" \\ \n \xHH escapes, so that a line is always
  * one line and a value is never taken for a key. Under the journal (JOURNAL_STREAM) a line starts
  * with a syslog priority, `<6>`, and has no time of its own. A line is at most LOG_LINE_MAX bytes.
- * Standard error that cannot take a line at once loses it; the next line says how many were lost:
- * the loop never waits for a reader of logs. Any thread may write; a line is never mixed with
+ * A line that standard error cannot take at once is lost, and the next one says how many were: the
+ * loop never waits for a reader of the log. Any thread may write; a line is never mixed with
  * another.
  */
 #ifndef DAEMON_CORE_LOG_H
@@ -39,7 +39,7 @@ struct log {
     int fd;
     const struct env *env;
     _Atomic(uint64_t) lines;
-    _Atomic(uint64_t) lost; /* lines that the reader of the log was too slow for */
+    _Atomic(uint64_t) lost; /* lines that standard error could not take */
     pthread_mutex_t lock;   /* of the descriptor and of what follows */
     uint64_t lost_unreported;
 };

@@ -1,7 +1,7 @@
 /*
- * The state directory: ours alone, locked for life.
+ * The state directory: the daemon's alone, locked while it runs.
  *
- *     DIR/lock     held with flock for as long as the daemon lives
+ *     DIR/lock     locked with flock for as long as the daemon runs
  *     DIR/store/   the store's own
  *     DIR/spool/   unlinked files of uploads; leftovers are removed at start
  */
@@ -32,7 +32,7 @@ enum cap_error statedir_open(const char *dir, struct log *log, struct statedir *
  */
 enum cap_error statedir_lock(const char *dir, int *ret_fd, char ret_reason[CONFIG_REASON_SIZE]);
 
-/* Lets the lock go. NULL is fine. */
+/* Releases the lock. NULL is fine. */
 void statedir_close(struct statedir *state);
 
 #endif

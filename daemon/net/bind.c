@@ -35,7 +35,7 @@ static enum cap_error fail(const char *what, const char *address, char *reason)
     return error_of_errno(number);
 }
 
-/* Whether the socket at an address is dead: nobody accepts there. */
+/* Whether no process serves the socket at an address. */
 static bool is_stale(const struct sockaddr_un *address)
 {
     struct stat st;
@@ -64,8 +64,8 @@ static enum cap_error remember_path(struct bound *bound, const char *path, char 
     return bound->path == NULL ? CAP_E_NO_MEMORY : CAP_OK;
 }
 
-/* What stands in the way of a socket, and what to do about it. */
-static enum cap_error occupied(const char *path, char *reason)
+/* Says what is at the path already, and what to do about it. */
+static enum cap_error path_in_use(const char *path, char *reason)
 {
     struct stat st;
     if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode)) {
@@ -79,8 +79,8 @@ static enum cap_error occupied(const char *path, char *reason)
 }
 
 /*
- * Binds with the permissions wanted. They come from the umask, so that they are there with the
- * socket and no path is looked up twice. Only start binds, and no other thread makes files then.
+ * Binds with the given permissions. They come from the umask, so the socket never exists with
+ * others, and no path is looked up twice. Only start binds, when no other thread creates files.
  */
 static int bind_with_mode(int fd, const struct sockaddr_un *address, uint64_t mode)
 {
@@ -95,7 +95,7 @@ static int bind_with_mode(int fd, const struct sockaddr_un *address, uint64_t mo
     return result;
 }
 
-/* Asks only for a change: a sandbox may forbid the call as such. */
+/* Does not ask for what is so already: a sandbox may forbid the call altogether. */
 static enum cap_error set_group(const char *path, uint32_t group, char *reason)
 {
     struct stat st;
@@ -111,7 +111,7 @@ static enum cap_error set_group(const char *path, uint32_t group, char *reason)
 
 /*
  * Locks the directory of a path against other daemons that bind there. Returns the descriptor to
- * close, or -1: a directory that cannot be read or whose lock somebody keeps is used without.
+ * close, or -1. Without a lock if the directory cannot be read or another process keeps it locked.
  */
 static int lock_directory(const char *path)
 {
@@ -154,7 +154,7 @@ static enum cap_error bind_path(const char *path, const struct sockaddr_un *addr
     int result = bind_with_mode(bound->fd, address, access->mode);
     if (result != 0 && errno == EADDRINUSE) {
         if (!is_stale(address)) {
-            return occupied(path, reason);
+            return path_in_use(path, reason);
         }
         if (unlink(path) != 0) {
             return fail("remove the stale socket", path, reason);

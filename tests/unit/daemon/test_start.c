@@ -27,39 +27,45 @@
 static bool threads_fail;
 static int peer_groups_errno; /* 0: the kernel answers */
 
-int __real_uv_thread_create(uv_thread_t *thread, uv_thread_cb entry, void *arg);
-int __wrap_uv_thread_create(uv_thread_t *thread, uv_thread_cb entry, void *arg);
-int __real_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
-int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
+int real_uv_thread_create(uv_thread_t *thread, uv_thread_cb entry,
+                          void *arg) __asm__("__real_uv_thread_create");
+int wrap_uv_thread_create(uv_thread_t *thread, uv_thread_cb entry,
+                          void *arg) __asm__("__wrap_uv_thread_create");
+int real_getsockopt(int fd, int level, int name, void *value,
+                    socklen_t *len) __asm__("__real_getsockopt");
+int wrap_getsockopt(int fd, int level, int name, void *value,
+                    socklen_t *len) __asm__("__wrap_getsockopt");
 
-int __wrap_uv_thread_create(uv_thread_t *thread, uv_thread_cb entry, void *arg)
+int wrap_uv_thread_create(uv_thread_t *thread, uv_thread_cb entry, void *arg)
 {
-    return threads_fail ? UV_EAGAIN : __real_uv_thread_create(thread, entry, arg);
+    return threads_fail ? UV_EAGAIN : real_uv_thread_create(thread, entry, arg);
 }
 
-int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+int wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 {
     if (level == SOL_SOCKET && name == SO_PEERGROUPS && peer_groups_errno != 0) {
         errno = peer_groups_errno;
         return -1;
     }
-    return __real_getsockopt(fd, level, name, value, len);
+    return real_getsockopt(fd, level, name, value, len);
 }
 
-int __real_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags);
-int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags);
+int real_accept4(int fd, struct sockaddr *address, socklen_t *len,
+                 int flags) __asm__("__real_accept4");
+int wrap_accept4(int fd, struct sockaddr *address, socklen_t *len,
+                 int flags) __asm__("__wrap_accept4");
 
 static int accept_errno;      /* 0: the kernel answers */
 static unsigned accept_calls; /* how often it was asked */
 
-int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)
+int wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)
 {
     accept_calls++;
     if (accept_errno != 0) {
         errno = accept_errno;
         return -1;
     }
-    return __real_accept4(fd, address, len, flags);
+    return real_accept4(fd, address, len, flags);
 }
 
 static struct log quiet; /* writes to a descriptor that takes nothing */
