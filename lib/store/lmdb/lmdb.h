@@ -31,8 +31,7 @@
 
 #define LMDB_BODY_CHUNK  65512u                  /* 16 pages less header and seal */
 #define LMDB_ROOTS_CHUNK (2047u * CAP_HASH_SIZE) /* the same, in whole roots */
-#define LMDB_CHECKED     262144u                 /* checked chunks remembered: 16 GiB in 2 MiB */
-#define LMDB_INLINE      2000u                   /* values up to this lie in their leaf page */
+#define LMDB_CHECKED     65536u                  /* checked chunks remembered: 4 GiB in 512 KiB */
 #define LMDB_DAMAGED     16u                     /* damaged caps not yet written down */
 #define LMDB_IDLE_READS  16u                     /* reset read transactions kept for reuse */
 #define LMDB_DROP_CHUNKS 512u                    /* chunks deleted per transaction */

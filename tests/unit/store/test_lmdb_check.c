@@ -150,7 +150,7 @@ static struct cap_hash add_image(struct cap_store *store, uint64_t seed, size_t 
     cap_pack_code(pack, 0, code_len);
     assert_cap_ok(cap_pack_endpoint(pack, key("main"), 4, 2, 3, &stack, 1));
     assert_cap_ok(cap_pack_data(pack, CAP_TABLE_PINNED, key("ro"), 8 * CAP_PAGE_SIZE));
-    assert_cap_ok(cap_pack_content(pack, 0, 0, code_len < 3000 ? code_len : 3000));
+    assert_cap_ok(cap_pack_content(pack, 0, 0, 3000));
     assert_cap_ok(cap_pack_data(pack, CAP_TABLE_INITIAL, key("rw"), CAP_PAGE_SIZE));
     if (inner != NULL) {
         assert_cap_ok(cap_pack_image(pack, key("sub"), inner));

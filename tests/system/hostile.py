@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""A peer that takes whatever it can get: `hostile.py ATTACK HOST PORT SOURCE SECONDS`.
+
+It connects from the address SOURCE, prints one line once it holds what it can, goes on for SECONDS
+and ends. A process of its own, so that what it costs is not the clock of whoever measures.
+"""
+
+import os
+import socket
+import struct
+import sys
+import time
+
+import wire
+from protocol import END, MAGIC, encode, frame
+
+HELLO = frame("HELLO", 0, encode("HELLO", magic=MAGIC, version_min=1, version_max=1, agent="hostile"))
+MIB = 1 << 20
+CONNECTIONS = 64  # that an attack opens at most, but for the one that is about connections
+REQUESTS = 64  # of one connection
+
+
+class Peer:
+    """One connection that never waits: it sends what the socket takes and reads what is there."""
+
+    def __init__(self, target, source, hello=True):
+        self.sock = socket.socket()
+        self.sock.bind((source, 0))
+        self.sock.settimeout(5)
+        self.sock.connect(target)
+        self.sock.setblocking(False)
+        self.alive = True
+        self.unsent = bytearray()
+        if hello:
+            self.send(HELLO)
+
+    def send(self, data):
+        self.unsent += data
+        self.pump()
+
+    def pump(self):
+        """Sends and reads; false once the daemon has closed."""
+        try:
+            while self.unsent:
+                del self.unsent[:self.sock.send(self.unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.alive = False
+        try:
+            while self.alive:
+                if not self.sock.recv(1 << 16):
+                    self.alive = False
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.alive = False
+        if not self.alive:
+            self.sock.close()
+        return self.alive
+
+
+def connect(target, source, count, hello=True):
+    """Up to `count` connections, as many as one gets."""
+    peers = []
+    for _ in range(count):
+        try:
+            peers.append(Peer(target, source, hello))
+        except OSError:
+            break
+    return peers
+
+
+def slots(target, source):
+    """(a) Every upload slot there is, held by one byte per 20 s."""
+    peers = []
+    due = 0
+    while True:
+        peers = [peer for peer in peers if peer.pump()]
+        if time.monotonic() >= due:
+            due = time.monotonic() + 20
+            for peer in connect(target, source, CONNECTIONS - len(peers)):
+                peers.append(peer)
+                for request_id in range(1, REQUESTS + 1):
+                    peer.send(frame("PUT_DATA", request_id, encode("PUT_DATA", flags=0, size=0, total_len=1024)))
+            for peer in peers:
+                for request_id in range(1, REQUESTS + 1):
+                    peer.send(frame("BODY", request_id, b"x"))
+        yield 0.05
+
+
+def memory(target, source):
+    """(b) All the memory there is, held by heads that stop just past where their buffer doubles."""
+    head = bytearray(wire.image(endpoints=[(b"", wire.endpoint(0))]))
+    head_len = 15 * MIB
+    struct.pack_into("<I", head, 36, head_len)  # where the arena starts, so they say
+    sent = 8 * MIB + 4096
+    peers = []
+    while True:
+        peers = [peer for peer in peers if peer.pump()]
+        for peer in connect(target, source, 8 - len(peers)):
+            peers.append(peer)
+            peer.send(frame("PUT_IMAGE", 1, encode("PUT_IMAGE", flags=0, total_len=200 * MIB)))
+            body = bytes(head) + bytes(sent - len(head))
+            for at in range(0, sent, 256 << 10):
+                peer.send(frame("BODY", 1, body[at:at + (256 << 10)]))
+            for request_id in range(2, REQUESTS):
+                peer.send(frame("PUT_DATA", request_id, encode("PUT_DATA", flags=0, size=0, total_len=64 << 10)))
+        yield 0.05
+
+
+def connections(target, source):
+    """(c) Every connection one gets; half of them never say HELLO."""
+    peers = []
+    while True:
+        peers = [peer for peer in peers if peer.pump()]
+        for hello in (True, False):
+            peers += connect(target, source, 32 if len(peers) < 4096 else 0, hello)
+        yield 0.05
+
+
+def hashing(target, source):
+    """(d) Long hash jobs, one after another on every connection: dry runs, so that the disk stays free."""
+    code = os.urandom(MIB) * 32
+    image = wire.image(code=(0, len(code)), arena=code)
+    peers = []
+    while True:
+        peers = [peer for peer in peers if peer.pump()]
+        peers += connect(target, source, 4 - len(peers))
+        for peer in peers:
+            if not peer.unsent:
+                peer.next_id = getattr(peer, "next_id", 0) + 1
+                peer.send(frame("PUT_IMAGE", peer.next_id, encode("PUT_IMAGE", flags=2, total_len=len(image))))
+                for at in range(0, len(image), 256 << 10):
+                    piece = image[at:at + (256 << 10)]
+                    end = END if at + len(piece) == len(image) else 0
+                    peer.unsent += frame("BODY", peer.next_id, piece, end)
+        yield 0.002
+
+
+def floods(target, source):
+    """(e) Uploads that are cancelled and uploads that are refused, as fast as they are taken."""
+    some = bytearray()
+    for request_id in range(1, 17):
+        some += frame("PUT_DATA", request_id, encode("PUT_DATA", flags=0, size=0, total_len=4096))
+        some += frame("CANCEL", request_id)
+        some += frame("PUT_DATA", request_id + 100, encode("PUT_DATA", flags=0, size=0, total_len=2**60))
+        some += frame("BODY", request_id + 100, b"", END)
+    peers = []
+    while True:
+        peers = [peer for peer in peers if peer.pump()]
+        peers += connect(target, source, 16 - len(peers))
+        for peer in peers:
+            if len(peer.unsent) < len(some):
+                peer.send(some)
+        yield 0.002
+
+
+ATTACKS = {"slots": slots, "memory": memory, "connections": connections, "hashing": hashing, "floods": floods}
+
+
+def main(attack, host, port, source, seconds):
+    # A peer on the network has cores of its own; here it must not take the daemon's away.
+    os.nice(10)
+    end = time.monotonic() + float(seconds)
+    warm = time.monotonic() + 1.5
+    said = False
+    for pause in ATTACKS[attack]((host, int(port)), source):
+        if not said and time.monotonic() > warm:
+            print("holding", flush=True)
+            said = True
+        if time.monotonic() > end:
+            break
+        time.sleep(pause)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
