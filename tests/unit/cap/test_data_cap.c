@@ -467,10 +467,9 @@ static void test_from_desc(void **state)
     struct cap_buf wanted = hand_made(6 * PAGE, six_refs, 5, bytes_of("ababca"));
     assert_bytes_equal(cap_buf_bytes(&body), cap_buf_bytes(&wanted));
     cap_data_free(&data);
-
-    assert_cap_error(cap_data_from_desc(&desc, &source, body.len - 1, NULL, &data),
-                     CAP_E_BODY_TOO_LARGE);
-    struct stream stream = {.bytes = bytes, .fail_at = 3};
+    uint64_t bound = body.len - 1;
+    assert_cap_error(cap_data_from_desc(&desc, &source, bound, NULL, &data), CAP_E_BODY_TOO_LARGE);
+    struct stream stream = {bytes, 0, 3};
     source = (struct cap_source){stream_read, &stream, NULL, NULL};
     assert_cap_error(cap_data_from_desc(&desc, &source, UINT64_MAX, NULL, &data), CAP_E_IO);
     cap_buf_free(&wanted);
