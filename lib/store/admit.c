@@ -171,35 +171,55 @@ static enum cap_error commit(const struct admit *admit, size_t count)
     return error;
 }
 
+/*
+ * One transaction of all. Those of the first *ret_tried whose error is not CAP_OK are decided by
+ * it; an error is the transaction's, which then leaves nothing.
+ */
+static enum cap_error try_together(const struct admit *admit,
+                                   struct cap_admission *const *admissions, size_t count,
+                                   size_t *ret_tried)
+{
+    size_t in = 0;
+    *ret_tried = 0;
+    enum cap_error error = admit->transactions->begin(admit->store);
+    if (error != CAP_OK) {
+        return error;
+    }
+    while (error == CAP_OK && *ret_tried < count) {
+        error = put_all(admit, admissions[*ret_tried]);
+        if (error == CAP_OK) {
+            in += admissions[(*ret_tried)++]->error == CAP_OK;
+        }
+    }
+    if (error == CAP_OK && in > 0) {
+        return commit(admit, in);
+    }
+    admit->transactions->abort(admit->store);
+    return error;
+}
+
+static void admit_alone(const struct admit *admit, struct cap_admission *admission)
+{
+    size_t tried = 0;
+    enum cap_error error = try_together(admit, &admission, 1, &tried);
+    if (error != CAP_OK) {
+        admission->error = error;
+    }
+    admit->watch->decided(admit->watch->ctx, admission);
+}
+
 static void admit_together(const struct admit *admit, struct cap_admission *const *admissions,
                            size_t count)
 {
     size_t tried = 0;
-    size_t in = 0;
-    enum cap_error error = admit->transactions->begin(admit->store);
-    bool begun = error == CAP_OK;
-    while (error == CAP_OK && tried < count) {
-        error = put_all(admit, admissions[tried]);
-        if (error == CAP_OK) {
-            in += admissions[tried++]->error == CAP_OK;
-        }
-    }
-    if (error == CAP_OK && in > 0) {
-        error = commit(admit, in);
-    } else if (begun) {
-        admit->transactions->abort(admit->store);
-    }
+    enum cap_error error = try_together(admit, admissions, count, &tried);
     for (size_t i = 0; i < count; i++) {
         struct cap_admission *admission = admissions[i];
-        bool has_verdict = i < tried && admission->error != CAP_OK;
-        if (error != CAP_OK && !has_verdict) {
-            if (count > 1) {
-                admit_together(admit, &admissions[i], 1);
-                continue;
-            }
-            admission->error = error;
+        if (error == CAP_OK || (i < tried && admission->error != CAP_OK)) {
+            admit->watch->decided(admit->watch->ctx, admission);
+        } else {
+            admit_alone(admit, admission);
         }
-        admit->watch->decided(admit->watch->ctx, admission);
     }
 }
 
@@ -230,6 +250,10 @@ void store_admit(struct cap_store *store, const struct store_transactions *trans
     const struct admit admit = {store, transactions, watch};
     for (size_t at = 0, n = 0; at < count; at += n) {
         n = fitting(admissions + at, count - at);
-        admit_together(&admit, admissions + at, n);
+        if (n == 1) {
+            admit_alone(&admit, admissions[at]);
+        } else {
+            admit_together(&admit, admissions + at, n);
+        }
     }
 }

@@ -229,7 +229,6 @@ static bool has_prefix(const struct cap_hash *hash, const struct cap_list_query 
 {
     unsigned whole = query->prefix_bits / 8;
     unsigned rest = query->prefix_bits % 8;
-
     if (memcmp(hash->bytes, query->prefix.bytes, whole) != 0) {
         return false;
     }
@@ -241,7 +240,6 @@ struct cap_hash store_scan_start(const struct cap_list_query *query)
     struct cap_hash start = {{0}};
     unsigned whole = query->prefix_bits / 8;
     unsigned rest = query->prefix_bits % 8;
-
     memcpy(start.bytes, query->prefix.bytes, whole);
     if (rest > 0) {
         start.bytes[whole] = (uint8_t)(query->prefix.bytes[whole] >> (8 - rest) << (8 - rest));
@@ -256,7 +254,6 @@ bool store_scan_offer(struct store_scan *scan, const struct cap_hash *hash,
                       const struct cap_info *info)
 {
     const struct cap_list_query *query = scan->query;
-
     if (!has_prefix(hash, query)) {
         return false;
     }

@@ -26,7 +26,6 @@
 static uint64_t disk_free(int fd)
 {
     struct statvfs fs;
-
     if (fd < 0 || fstatvfs(fd, &fs) != 0) {
         return UINT64_MAX;
     }
@@ -38,7 +37,6 @@ static bool is_near_size_limit(int fd)
 {
     struct rlimit limit;
     struct stat st;
-
     return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
            fstat(fd, &st) == 0 && (uint64_t)st.st_size + DISK_NEARLY_FULL > limit.rlim_cur;
 }
@@ -86,7 +84,6 @@ enum cap_error lmdb_error(int fd, int code)
 static MDB_val value_of(struct cap_bytes bytes)
 {
     MDB_val val = {.mv_size = bytes.len};
-
     memcpy(&val.mv_data, &bytes.data, sizeof(val.mv_data));
     return val;
 }
@@ -97,7 +94,6 @@ enum cap_error lmdb_get(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_
     MDB_val k = value_of(key);
     MDB_val v;
     int rc = mdb_get(txn, store->tables[table], &k, &v);
-
     if (rc != 0) {
         return lmdb_error(store->fd, rc);
     }
@@ -129,7 +125,6 @@ enum cap_error lmdb_delete(const struct lmdb_store *store, MDB_txn *txn, enum lm
 {
     MDB_val k = value_of(key);
     int rc = mdb_del(txn, store->tables[table], &k, NULL);
-
     return rc == MDB_NOTFOUND ? CAP_OK : lmdb_error(store->fd, rc);
 }
 
@@ -139,7 +134,6 @@ enum cap_error lmdb_find_cap(const struct lmdb_store *store, MDB_txn *txn,
     struct cap_bytes bytes;
     enum cap_error error =
         lmdb_get(store, txn, LMDB_CAPS, (struct cap_bytes){hash->bytes, CAP_HASH_SIZE}, &bytes);
-
     return error == CAP_OK ? store_cap_decode(bytes, ret_cap) : error;
 }
 
@@ -150,7 +144,6 @@ enum cap_error lmdb_state_get(const struct lmdb_store *store, MDB_txn *txn,
 {
     struct cap_bytes bytes;
     enum cap_error error = lmdb_get(store, txn, LMDB_META, state_key, &bytes);
-
     if (error == CAP_E_NOT_FOUND) {
         return CAP_E_CORRUPT;
     }
@@ -161,7 +154,6 @@ enum cap_error lmdb_state_put(const struct lmdb_store *store, MDB_txn *txn,
                               const struct store_state *state)
 {
     uint8_t bytes[STORE_STATE_SIZE];
-
     store_state_encode(state, bytes);
     return lmdb_put(store, txn, LMDB_META, state_key, (struct cap_bytes){bytes, sizeof(bytes)});
 }
@@ -179,7 +171,6 @@ static bool is_dead(struct lmdb_store *store)
 {
     MDB_txn *txn;
     int rc = mdb_txn_begin(store->env, NULL, 0, &txn);
-
     if (rc == 0) {
         mdb_txn_abort(txn);
     }
@@ -209,7 +200,6 @@ static int sum_free_list(MDB_txn *txn, uint64_t *ret_pages)
     uint64_t pages = 0;
     size_t count;
     int rc = mdb_cursor_open(txn, FREE_LIST, &cursor);
-
     if (rc != 0) {
         return rc;
     }
@@ -231,10 +221,8 @@ static int sum_free_list(MDB_txn *txn, uint64_t *ret_pages)
 
 enum cap_error lmdb_count_free(struct lmdb_store *store, uint64_t *ret_pages)
 {
-    int rc;
-
     pthread_mutex_lock(&store->gauge_lock);
-    rc = mdb_txn_renew(store->gauge);
+    int rc = mdb_txn_renew(store->gauge);
     if (rc == 0) {
         rc = sum_free_list(store->gauge, ret_pages);
         mdb_txn_reset(store->gauge);
@@ -255,7 +243,6 @@ static enum cap_error measure_tail(const struct lmdb_store *store, struct tail *
     MDB_envinfo info;
     struct stat st;
     uint64_t used, file;
-
     (void)mdb_env_info(store->env, &info); /* fails on NULL only */
     if (fstat(store->fd, &st) != 0) {
         return lmdb_error(store->fd, errno);
@@ -272,7 +259,6 @@ static enum cap_error measure_tail(const struct lmdb_store *store, struct tail *
 static uint64_t headroom(const struct lmdb_store *store)
 {
     uint64_t pages = store->map_bytes / store->page_size / HEADROOM_PART;
-
     if (pages < HEADROOM_MIN) {
         return HEADROOM_MIN;
     }
@@ -287,7 +273,6 @@ enum cap_error lmdb_check_room(struct lmdb_store *store, uint64_t bytes)
     uint64_t disk = disk_free(store->fd) / store->page_size;
     struct tail tail;
     enum cap_error error = measure_tail(store, &tail);
-
     if (error != CAP_OK) {
         return error;
     }
@@ -316,7 +301,6 @@ enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)
     struct tail tail;
     uint64_t free_pages;
     enum cap_error error = lmdb_count_free(store, &free_pages);
-
     if (error == CAP_OK) {
         error = measure_tail(store, &tail);
     }
@@ -339,6 +323,5 @@ enum cap_error lmdb_clear_stale_readers(struct cap_store *base)
 {
     struct lmdb_store *store = lmdb_of(base);
     int dead;
-
     return lmdb_error(store->fd, mdb_reader_check(store->env, &dead));
 }

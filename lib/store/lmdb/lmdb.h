@@ -94,7 +94,7 @@ struct lmdb_store {
     struct cap_hash damaged[LMDB_DAMAGED]; /* found by reads; the next sweep writes them down */
     unsigned damaged_count;
 
-    atomic_uint_fast64_t checked[LMDB_CHECKED]; /* seeds of chunks, by their low bits; 0: none */
+    atomic_uint_fast64_t *checked; /* LMDB_CHECKED seeds of chunks, by their low bits; 0: none */
 
     pthread_mutex_t gauge_lock;
     MDB_txn *gauge; /* a reader of our own, reset between uses: figures when readers are full */

@@ -67,7 +67,6 @@ bool lmdb_is_network(long type)
         0x7461636f, /* ocfs2 */
         0x01161970, /* gfs2 */
     };
-
     for (size_t i = 0; i < sizeof(networks) / sizeof(networks[0]); i++) {
         if ((uint32_t)type == networks[i]) {
             return true;
@@ -102,12 +101,10 @@ static enum cap_error sync_dir(const struct cap_store_lmdb_config *config, int d
 static enum cap_error sync_parent(const struct cap_store_lmdb_config *config, int dir)
 {
     int parent = openat(dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    enum cap_error error;
-
     if (parent < 0) {
         return CAP_OK;
     }
-    error = sync_dir(config, parent);
+    enum cap_error error = sync_dir(config, parent);
     close(parent);
     return error;
 }
@@ -121,7 +118,6 @@ static enum cap_error make_path(const struct cap_store_lmdb_config *config, cons
                                 char ret_path[PATH_MAX])
 {
     int len = snprintf(ret_path, PATH_MAX, "%s/%s", config->dir, name);
-
     return len > 0 && len < PATH_MAX ? CAP_OK : CAP_E_INVALID_ARGUMENT;
 }
 
@@ -132,7 +128,6 @@ static enum cap_error try_open_env(int dir, const char *path, uint64_t map_bytes
 {
     MDB_env *env;
     int rc = mdb_env_create(&env);
-
     if (rc != 0) {
         return lmdb_error(dir, rc);
     }
@@ -164,12 +159,10 @@ static enum cap_error reserve_lock(int dir, const char *path, uint32_t readers)
     int len = snprintf(lock, sizeof(lock), "%s-lock", path);
     off_t room = (off_t)sysconf(_SC_PAGESIZE) + (off_t)(readers + OWN_READERS) * READER_SIZE;
     enum cap_error error = CAP_OK;
-    int fd;
-
     if (len < 0 || len >= (int)sizeof(lock)) {
         return CAP_E_INVALID_ARGUMENT;
     }
-    fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0) {
         return lmdb_error(dir, errno);
     }
@@ -188,15 +181,13 @@ static enum cap_error open_env(const struct cap_store_lmdb_config *config, int d
     uint32_t readers = config->max_readers ? config->max_readers : READERS_DEFAULT;
     uint64_t map = config->map_bytes ? config->map_bytes : MAP_DEFAULT;
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    enum cap_error error;
-
     if (readers > UINT32_MAX / 2 || map > SIZE_MAX / 2) {
         return CAP_E_INVALID_ARGUMENT;
     }
     if (map < MAP_MIN) {
         map = MAP_MIN;
     }
-    error = reserve_lock(dir, path, readers);
+    enum cap_error error = reserve_lock(dir, path, readers);
     if (error != CAP_OK) {
         return error;
     }
@@ -212,7 +203,6 @@ enum cap_error lmdb_open_tables(struct lmdb_store *store, MDB_txn *txn, unsigned
 {
     for (int i = 0; i < LMDB_TABLES; i++) {
         int rc = mdb_dbi_open(txn, table_names[i], flags, &store->tables[i]);
-
         if (rc != 0) {
             return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(store->fd, rc);
         }
@@ -228,7 +218,6 @@ static enum cap_error write_first(struct lmdb_store *store, MDB_txn *txn,
     uint8_t format[STORE_FORMAT_SIZE];
     struct store_state state = {.next_body = 1}; /* 0 says "no stage" */
     enum cap_error error = lmdb_open_tables(store, txn, MDB_CREATE);
-
     if (error != CAP_OK) {
         return error;
     }
@@ -243,7 +232,6 @@ static enum cap_error write_new_file(const struct cap_store_lmdb_config *config,
     struct lmdb_store draft = {.fd = dir};
     MDB_txn *txn;
     enum cap_error error = open_env(config, dir, path, &draft.env);
-
     if (error != CAP_OK) {
         return error;
     }
@@ -264,12 +252,10 @@ static enum cap_error write_new_file(const struct cap_store_lmdb_config *config,
 static enum cap_error sync_file(int dir, const char *name)
 {
     int fd = openat(dir, name, O_RDWR | O_CLOEXEC);
-    enum cap_error error;
-
     if (fd < 0) {
         return lmdb_error(dir, errno);
     }
-    error = fsync(fd) == 0 ? CAP_OK : lmdb_error(dir, errno);
+    enum cap_error error = fsync(fd) == 0 ? CAP_OK : lmdb_error(dir, errno);
     close(fd);
     return error;
 }
@@ -279,7 +265,6 @@ static enum cap_error create(const struct cap_store_lmdb_config *config, int dir
 {
     char path[PATH_MAX];
     enum cap_error error = make_path(config, TEMP_NAME, path);
-
     if (error == CAP_OK) {
         error = write_new_file(config, dir, path, id);
     }
@@ -310,15 +295,13 @@ static enum cap_error prepare(const struct cap_store_lmdb_config *config, int di
 {
     struct statfs fs;
     struct stat st;
-    enum cap_error error;
-
     if (fstatfs(dir, &fs) != 0) {
         return lmdb_error(dir, errno);
     }
     if (lmdb_is_network(fs.f_type)) {
         return CAP_E_INVALID_ARGUMENT;
     }
-    error = remove_file(dir, TEMP_NAME);
+    enum cap_error error = remove_file(dir, TEMP_NAME);
     if (error == CAP_OK) {
         error = remove_file(dir, TEMP_LOCK);
     }
@@ -340,7 +323,6 @@ int lmdb_count_free_from(MDB_txn *txn, uint64_t first, uint64_t *ret_count)
     MDB_val key, value;
     uint64_t found = 0;
     int rc = mdb_cursor_open(txn, 0, &cursor);
-
     if (rc != 0) {
         return rc;
     }
@@ -378,15 +360,13 @@ static enum cap_error fill_gap(struct lmdb_store *store, uint64_t file_pages, ui
     uint64_t gap = used_pages - file_pages;
     uint64_t free_pages = 0;
     MDB_txn *txn;
-    int rc;
-
     if (gap > GAP_MAX) {
         return CAP_E_CORRUPT;
     }
     if (ftruncate(store->fd, (off_t)(used_pages * store->page_size)) != 0) {
         return lmdb_error(store->fd, errno);
     }
-    rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
+    int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
     if (rc == 0) {
         rc = lmdb_count_free_from(txn, file_pages, &free_pages);
         mdb_txn_abort(txn);
@@ -405,7 +385,6 @@ static enum cap_error check_length(struct lmdb_store *store)
     MDB_envinfo info;
     struct stat st;
     uint64_t file_pages, used_pages;
-
     (void)mdb_env_info(store->env, &info);
     if (fstat(store->fd, &st) != 0) {
         return lmdb_error(store->fd, errno);
@@ -455,7 +434,6 @@ static enum cap_error load(struct lmdb_store *store)
 {
     MDB_txn *txn;
     enum cap_error error = lmdb_error(store->fd, mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn));
-
     if (error != CAP_OK) {
         return error;
     }
@@ -470,7 +448,6 @@ static enum cap_error load(struct lmdb_store *store)
 static enum cap_error open_gauge(struct lmdb_store *store)
 {
     int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &store->gauge);
-
     if (rc != 0) {
         return lmdb_error(store->fd, rc);
     }
@@ -482,7 +459,6 @@ static enum cap_error sweep_all(struct lmdb_store *store)
 {
     enum cap_error error = CAP_OK;
     bool more = true;
-
     store->sweep = true;
     while (more && error == CAP_OK) {
         error = lmdb_sweep(&store->base, 0, &more);
@@ -497,7 +473,6 @@ static enum cap_error open_store(struct lmdb_store *store,
     MDB_stat stat;
     int dead;
     enum cap_error error = open_env(config, dir, path, &store->env);
-
     if (error != CAP_OK) {
         return error;
     }
@@ -521,10 +496,8 @@ static enum cap_error open_store(struct lmdb_store *store,
 static void lmdb_close(struct cap_store *base)
 {
     struct lmdb_store *store = lmdb_of(base);
-
     while (store->idle != NULL) {
         struct lmdb_read *read = store->idle;
-
         store->idle = read->next;
         lmdb_read_free(read);
     }
@@ -539,6 +512,7 @@ static void lmdb_close(struct cap_store *base)
     }
     pthread_mutex_destroy(&store->lock);
     pthread_mutex_destroy(&store->gauge_lock);
+    free(store->checked);
     free(store);
 }
 
@@ -568,8 +542,12 @@ static const struct cap_store_ops lmdb_ops = {
 static struct lmdb_store *new_store(const struct cap_store_lmdb_config *config)
 {
     struct lmdb_store *store = calloc(1, sizeof(*store));
-
     if (store == NULL) {
+        return NULL;
+    }
+    store->checked = calloc(LMDB_CHECKED, sizeof(*store->checked));
+    if (store->checked == NULL) {
+        free(store);
         return NULL;
     }
     store->base.ops = &lmdb_ops;
@@ -584,16 +562,14 @@ static enum cap_error open_in(const struct cap_store_lmdb_config *config, int di
                               const uint8_t new_id[CAP_STORE_ID_SIZE], struct cap_store **ret_store)
 {
     char path[PATH_MAX];
-    struct lmdb_store *store;
     enum cap_error error = make_path(config, LMDB_FILE_NAME, path);
-
     if (error == CAP_OK) {
         error = prepare(config, dir, new_id);
     }
     if (error != CAP_OK) {
         return error;
     }
-    store = new_store(config);
+    struct lmdb_store *store = new_store(config);
     if (store == NULL) {
         return CAP_E_NO_MEMORY;
     }
@@ -611,12 +587,10 @@ enum cap_error cap_store_lmdb_open(const struct cap_store_lmdb_config *config,
                                    struct cap_store **ret_store)
 {
     int dir = open(config->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    enum cap_error error;
-
     if (dir < 0) {
         return lmdb_error(-1, errno);
     }
-    error = open_in(config, dir, new_id, ret_store);
+    enum cap_error error = open_in(config, dir, new_id, ret_store);
     close(dir);
     return error;
 }

@@ -32,11 +32,9 @@ void lmdb_read_free(struct lmdb_read *read)
 static enum cap_error take_slot(struct lmdb_store *store, struct lmdb_read **ret_idle)
 {
     enum cap_error error = CAP_E_READERS_FULL;
-
     pthread_mutex_lock(&store->lock);
     if (store->open_reads < store->max_readers) {
         struct lmdb_read *idle = store->idle;
-
         store->open_reads++;
         if (idle != NULL) {
             store->idle = idle->next;
@@ -62,7 +60,6 @@ static int begin_txn(struct lmdb_store *store, MDB_txn **ret_txn)
 {
     int dead;
     int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, ret_txn);
-
     if (rc != MDB_READERS_FULL) {
         return rc;
     }
@@ -73,12 +70,10 @@ static int begin_txn(struct lmdb_store *store, MDB_txn **ret_txn)
 static enum cap_error new_read(struct lmdb_store *store, struct lmdb_read **ret_read)
 {
     struct lmdb_read *read = calloc(1, sizeof(*read));
-    int rc;
-
     if (read == NULL) {
         return CAP_E_NO_MEMORY;
     }
-    rc = begin_txn(store, &read->txn);
+    int rc = begin_txn(store, &read->txn);
     if (rc != 0) {
         free(read);
         return lmdb_error(store->fd, rc);
@@ -93,7 +88,6 @@ enum cap_error lmdb_read_begin(struct cap_store *base, struct cap_read **ret_rea
     struct lmdb_store *store = lmdb_of(base);
     struct lmdb_read *read;
     enum cap_error error = take_slot(store, &read);
-
     if (error != CAP_OK) {
         return error;
     }
@@ -117,7 +111,6 @@ void lmdb_read_end(struct cap_read *base)
 {
     struct lmdb_read *read = read_of(base);
     struct lmdb_store *store = store_of(read);
-
     mdb_txn_reset(read->txn);
     pthread_mutex_lock(&store->lock);
     store->open_reads--;
@@ -141,7 +134,6 @@ enum cap_error lmdb_find(struct cap_read *base, const struct cap_hash *hash,
     struct lmdb_read *read = read_of(base);
     struct store_cap cap;
     enum cap_error error = lmdb_find_cap(store_of(read), read->txn, hash, &cap);
-
     if (error == CAP_OK) {
         *ret_info = cap.info;
     }
@@ -155,7 +147,6 @@ enum cap_error lmdb_find_content(struct cap_read *base, const struct cap_hash *c
     struct cap_bytes key = {content_hash->bytes, CAP_HASH_SIZE};
     struct cap_bytes value;
     enum cap_error error = lmdb_get(store_of(read), read->txn, LMDB_CONTENTS, key, &value);
-
     if (error != CAP_OK || value.len != CAP_HASH_SIZE) {
         return error != CAP_OK ? error : CAP_E_CORRUPT;
     }
@@ -168,7 +159,6 @@ enum cap_error lmdb_counts(struct cap_read *base, struct cap_counts *ret_counts)
     struct lmdb_read *read = read_of(base);
     struct store_state state;
     enum cap_error error = lmdb_state_get(store_of(read), read->txn, &state);
-
     if (error == CAP_OK) {
         *ret_counts = state.counts;
     }
@@ -425,7 +415,6 @@ static enum cap_error list_from(struct lmdb_store *store, MDB_cursor *cursor,
     MDB_val key = {CAP_HASH_SIZE, start.bytes};
     MDB_val value;
     int rc;
-
     for (rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE); rc == 0;
          rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
         struct cap_hash hash;
@@ -458,7 +447,6 @@ enum cap_error lmdb_list(struct cap_read *base, const struct cap_list_query *que
     MDB_cursor *cursor;
     enum cap_error error =
         lmdb_error(store->fd, mdb_cursor_open(read->txn, store->tables[LMDB_CAPS], &cursor));
-
     if (error != CAP_OK) {
         return error;
     }
@@ -510,7 +498,6 @@ static enum cap_error walk_refs(struct lmdb_store *store, MDB_cursor *cursor, st
     MDB_val key = {sizeof(start), start};
     MDB_val value;
     int rc;
-
     memcpy(start, walk->hash->bytes, CAP_HASH_SIZE);
     if (walk->after != NULL) {
         memcpy(start + CAP_HASH_SIZE, walk->after->bytes, CAP_HASH_SIZE);
@@ -540,7 +527,6 @@ enum cap_error lmdb_refs(struct cap_read *base, const struct cap_hash *hash,
     MDB_dbi table = store->tables[direction == CAP_REFS_OUT ? LMDB_REFS : LMDB_REVS];
     MDB_cursor *cursor;
     enum cap_error error = lmdb_error(store->fd, mdb_cursor_open(read->txn, table, &cursor));
-
     if (error != CAP_OK) {
         return error;
     }

@@ -38,10 +38,8 @@ enum cap_error lmdb_put_bulk(const struct lmdb_store *store, MDB_txn *txn,
                              const struct lmdb_bulk *bulk)
 {
     uint32_t size = bulk->stream == STORE_STREAM_BODY ? LMDB_BODY_CHUNK : LMDB_ROOTS_CHUNK;
-
     for (uint64_t from = bulk->from; from < bulk->to; from += size) {
         enum cap_error error = put_chunk(store, txn, bulk, size, from);
-
         if (error != CAP_OK) {
             return error;
         }
@@ -55,10 +53,8 @@ static int delete_first(MDB_cursor *cursor, const uint8_t body_key[STORE_BODY_KE
     uint8_t start[STORE_BODY_KEY];
     MDB_val key = {sizeof(start), start};
     MDB_val value;
-    int rc;
-
     memcpy(start, body_key, sizeof(start));
-    rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    int rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
     if (rc != 0) {
         return rc;
     }
@@ -74,7 +70,6 @@ enum cap_error lmdb_drop_bulk(const struct lmdb_store *store, MDB_txn *txn, uint
     uint8_t key[STORE_BODY_KEY];
     MDB_cursor *cursor;
     int rc = mdb_cursor_open(txn, store->tables[LMDB_BULK], &cursor);
-
     if (rc != 0) {
         return lmdb_error(store->fd, rc);
     }
@@ -95,7 +90,6 @@ enum cap_error lmdb_drop_bulk(const struct lmdb_store *store, MDB_txn *txn, uint
 struct lmdb_stage *lmdb_stage_of(const struct lmdb_store *store, uint64_t body)
 {
     struct lmdb_stage *stage = store->stages;
-
     while (stage != NULL && stage->body != body) {
         stage = stage->next;
     }
@@ -105,7 +99,6 @@ struct lmdb_stage *lmdb_stage_of(const struct lmdb_store *store, uint64_t body)
 void lmdb_stage_forget(struct lmdb_store *store, struct lmdb_stage *stage)
 {
     struct lmdb_stage **link = &store->stages;
-
     while (*link != stage) {
         link = &(*link)->next;
     }
@@ -116,17 +109,14 @@ void lmdb_stage_forget(struct lmdb_store *store, struct lmdb_stage *stage)
 enum cap_error lmdb_stage_begin(struct cap_store *base, uint64_t body_len, uint64_t *ret_stage)
 {
     struct lmdb_store *store = lmdb_of(base);
-    struct lmdb_stage *stage;
-    enum cap_error error;
-
     if (atomic_load(&base->failure) != CAP_OK) {
         return CAP_E_STORE_FAILED;
     }
-    error = lmdb_check_room(store, body_len);
+    enum cap_error error = lmdb_check_room(store, body_len);
     if (error != CAP_OK) {
         return error;
     }
-    stage = calloc(1, sizeof(*stage));
+    struct lmdb_stage *stage = calloc(1, sizeof(*stage));
     if (stage == NULL) {
         return CAP_E_NO_MEMORY;
     }
@@ -146,7 +136,6 @@ static enum cap_error note_stage(struct lmdb_store *store, MDB_txn *txn,
     uint8_t record[STORE_STAGE_SIZE];
     struct store_state state;
     enum cap_error error = lmdb_state_get(store, txn, &state);
-
     if (error != CAP_OK) {
         return error;
     }
@@ -167,7 +156,6 @@ static enum cap_error write_step(struct lmdb_store *store, const struct lmdb_sta
 {
     MDB_txn *txn;
     enum cap_error error = lmdb_check_room(store, bulk->to - bulk->from);
-
     if (error == CAP_OK) {
         error = lmdb_begin(store, &txn);
     }
@@ -192,7 +180,6 @@ enum cap_error lmdb_stage_step(struct cap_store *base, uint64_t id, const struct
     struct lmdb_store *store = lmdb_of(base);
     struct lmdb_stage *stage = lmdb_stage_of(store, id);
     struct lmdb_bulk bulk = {.body = id, .stream = STORE_STREAM_BODY, .source = body};
-
     if (stage == NULL) {
         return CAP_E_INVALID_ARGUMENT;
     }
@@ -200,7 +187,6 @@ enum cap_error lmdb_stage_step(struct cap_store *base, uint64_t id, const struct
     bulk.to = stage->body_len - bulk.from < step ? stage->body_len : bulk.from + step;
     if (bulk.from < bulk.to) {
         enum cap_error error = write_step(store, stage, &bulk);
-
         if (error != CAP_OK) {
             return error;
         }
@@ -228,7 +214,6 @@ static int first_dead(const struct lmdb_store *store, MDB_cursor *cursor, uint64
     MDB_val key, value;
     uint64_t body;
     int rc;
-
     do {
         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
         if (rc != 0) {
@@ -247,7 +232,6 @@ static enum cap_error find_dead(const struct lmdb_store *store, MDB_txn *txn, ui
 {
     MDB_cursor *cursor;
     int rc = mdb_cursor_open(txn, store->tables[LMDB_STAGES], &cursor);
-
     if (rc != 0) {
         return lmdb_error(store->fd, rc);
     }
@@ -262,7 +246,6 @@ static enum cap_error sweep_in(struct lmdb_store *store, MDB_txn *txn)
     uint64_t body = 0;
     bool done = false;
     enum cap_error error = find_dead(store, txn, &body);
-
     if (error == CAP_OK) {
         error = lmdb_drop_bulk(store, txn, body, LMDB_DROP_CHUNKS, &done);
     }

@@ -25,7 +25,6 @@ enum cap_error fixture_open(struct fixture *fixture)
         .map_bytes = max,
         .max_readers = engine->max_readers,
     };
-
     if (engine->is_lmdb) {
         return cap_store_lmdb_open(&config, fixture_id, &fixture->store);
     }
@@ -41,7 +40,6 @@ void fixture_close(struct fixture *fixture)
 bool fixture_make_dir(struct fixture *fixture)
 {
     static const char template[] = "/tmp/capstore-test-XXXXXX";
-
     memcpy(fixture->dir, template, sizeof(template));
     return mkdtemp(fixture->dir) != NULL;
 }
@@ -50,7 +48,6 @@ int fixture_setup(void **state)
 {
     const struct fixture_engine *engine = *state;
     struct fixture *fixture = calloc(1, sizeof(*fixture));
-
     if (fixture == NULL) {
         return -1;
     }
@@ -67,7 +64,6 @@ void fixture_remove_dir(const char *dir)
     char path[512];
     const struct dirent *entry;
     DIR *list = opendir(dir);
-
     if (list == NULL) {
         return;
     }
@@ -82,7 +78,6 @@ void fixture_remove_dir(const char *dir)
 int fixture_teardown(void **state)
 {
     struct fixture *fixture = *state;
-
     fixture_close(fixture);
     fixture_remove_dir(fixture->dir);
     free(fixture);
@@ -95,7 +90,6 @@ int fixture_teardown(void **state)
 uint64_t fake_number(uint64_t seed)
 {
     uint64_t x = seed + UINT64_C(0x9e3779b97f4a7c15);
-
     x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
     x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
     return x ^ x >> 31;
@@ -104,7 +98,6 @@ uint64_t fake_number(uint64_t seed)
 struct cap_hash fake_hash(uint64_t seed)
 {
     struct cap_hash hash;
-
     for (size_t i = 0; i < 4; i++) {
         cap_store64(hash.bytes + 8 * i, fake_number(seed * 4 + i));
     }
@@ -120,7 +113,6 @@ static enum cap_error fake_read(void *ctx, uint64_t offset, void *dst, size_t le
 {
     const uint64_t *seed = ctx;
     uint8_t *bytes = dst;
-
     for (size_t i = 0; i < len; i++) {
         bytes[i] = fake_byte(*seed, offset + i);
     }
@@ -130,7 +122,6 @@ static enum cap_error fake_read(void *ctx, uint64_t offset, void *dst, size_t le
 struct cap_source fake_source(const uint64_t *seed)
 {
     struct cap_source source = {.read = fake_read};
-
     memcpy(&source.ctx, &seed, sizeof(source.ctx));
     return source;
 }
@@ -146,14 +137,12 @@ struct cap_put fake_data(const uint64_t *seed, uint64_t len)
                  .published_us = *seed},
         .body = fake_source(seed),
     };
-
     return put;
 }
 
 struct cap_put fake_image(const uint64_t *seed, uint64_t len)
 {
     struct cap_put put = fake_data(seed, len);
-
     put.info.kind = CAP_KIND_IMAGE;
     put.info.size = 0;
     return put;
@@ -171,7 +160,6 @@ enum cap_error admit_one(struct cap_store *store, struct cap_admission *admissio
 {
     unsigned decided = 0;
     const struct cap_admit_watch watch = {.decided = on_decided, .ctx = &decided};
-
     cap_store_admit(store, &(struct cap_admission *const){admission}, 1, &watch);
     return decided == 1 ? admission->error : CAP_E_INTERNAL;
 }
@@ -179,7 +167,6 @@ enum cap_error admit_one(struct cap_store *store, struct cap_admission *admissio
 enum cap_error put_all(struct cap_store *store, struct cap_put *puts, size_t count)
 {
     struct cap_admission admission = {.puts = puts, .put_count = count};
-
     return admit_one(store, &admission);
 }
 
@@ -187,7 +174,6 @@ enum cap_error put_one(struct cap_store *store, const struct cap_put *put, bool 
 {
     struct cap_put own = *put;
     enum cap_error error = put_all(store, &own, 1);
-
     if (error == CAP_OK && ret_new != NULL) {
         *ret_new = own.is_new;
     }
@@ -197,7 +183,6 @@ enum cap_error put_one(struct cap_store *store, const struct cap_put *put, bool 
 enum cap_error put_data(struct cap_store *store, uint64_t seed, uint64_t len)
 {
     struct cap_put put = fake_data(&seed, len);
-
     return put_one(store, &put, NULL);
 }
 
@@ -207,7 +192,6 @@ enum cap_error stage_all(struct cap_store *store, uint64_t seed, uint64_t len, u
     uint64_t stage;
     bool done = false;
     enum cap_error error = cap_store_stage_begin(store, len, &stage);
-
     if (error != CAP_OK) {
         return error;
     }
@@ -226,7 +210,6 @@ enum cap_error drop_stage(struct cap_store *store, uint64_t stage)
 {
     enum cap_error error = CAP_OK;
     bool more = true;
-
     cap_store_stage_drop(store, stage);
     while (more && error == CAP_OK) {
         error = cap_store_sweep(store, 1, &more);
@@ -238,7 +221,6 @@ static enum cap_error check_spans(uint64_t seed, uint64_t at, const struct iovec
 {
     for (int i = 0; i < count; i++) {
         const uint8_t *bytes = iov[i].iov_base;
-
         for (size_t j = 0; j < iov[i].iov_len; j++) {
             if (bytes[j] != fake_byte(seed, at++)) {
                 return CAP_E_HASH_MISMATCH;
@@ -256,7 +238,6 @@ enum cap_error check_body(struct cap_read *read, uint64_t seed, uint64_t len)
     size_t got;
     int count;
     enum cap_error error = cap_store_find(read, &hash, &info);
-
     if (error == CAP_OK && info.body_len != len) {
         return CAP_E_LENGTH_MISMATCH;
     }
@@ -273,7 +254,6 @@ enum cap_error check_cap(struct cap_store *store, uint64_t seed, uint64_t len)
 {
     struct cap_read *read;
     enum cap_error error = cap_store_read_begin(store, &read);
-
     if (error != CAP_OK) {
         return error;
     }
@@ -286,7 +266,6 @@ struct cap_counts get_counts(struct cap_store *store)
 {
     struct cap_counts counts = {{0}, {0}, 0};
     struct cap_read *read;
-
     assert_cap_ok(cap_store_read_begin(store, &read));
     assert_cap_ok(cap_store_counts(read, &counts));
     cap_store_read_end(read);
@@ -303,7 +282,6 @@ struct cap_store *store_of(void **state)
 struct cap_read *begin_read(struct cap_store *store)
 {
     struct cap_read *read = NULL;
-
     assert_cap_ok(cap_store_read_begin(store, &read));
     return read;
 }
@@ -313,7 +291,6 @@ bool is_there(struct cap_store *store, uint64_t seed)
     struct cap_hash hash = fake_hash(seed);
     struct cap_read *read = begin_read(store);
     enum cap_error error = cap_store_find(read, &hash, NULL);
-
     cap_store_read_end(read);
     if (error != CAP_OK) {
         assert_cap_error(error, CAP_E_NOT_FOUND);
@@ -328,10 +305,8 @@ size_t page_refs(struct cap_store *store, const struct cap_hash *hash,
     const struct cap_hash *after = NULL;
     size_t total = 0;
     bool more = true;
-
     while (more) {
         size_t count = 0;
-
         assert_cap_ok(
             cap_store_refs(read, hash, direction, after, max, ret_refs + total, &count, &more));
         assert_true(count <= max && (count > 0 || !more));

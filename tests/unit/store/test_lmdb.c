@@ -31,13 +31,11 @@ static void test_reopen(void **state)
     struct cap_store_lmdb_config config = {.dir = fixture->dir, .map_bytes = FIXTURE_MAP};
     const uint8_t other_id[CAP_STORE_ID_SIZE] = "another-store-id";
     struct cap_ref ref = {fake_hash(9), CAP_REF_INITIAL}, got;
-    struct cap_counts counts;
     struct cap_read *read;
     uint64_t seed = 3;
     struct cap_put put = fake_image(&seed, 400000);
     size_t count;
     bool more;
-
     put.refs = &ref;
     put.ref_count = 1;
     assert_cap_ok(put_data(store_of(state), 1, 100));
@@ -49,7 +47,7 @@ static void test_reopen(void **state)
     assert_cap_ok(check_cap(fixture->store, 1, 100));
     assert_cap_ok(check_cap(fixture->store, 2, 1000000));
     assert_cap_ok(check_cap(fixture->store, 3, 400000));
-    counts = get_counts(fixture->store);
+    struct cap_counts counts = get_counts(fixture->store);
     assert_int_equal(counts.caps[CAP_KIND_DATA], 2);
     assert_int_equal(counts.refs, 1);
     assert_cap_ok(cap_store_read_begin(fixture->store, &read));
@@ -67,7 +65,6 @@ static void test_stages_dropped_at_open(void **state)
     uint64_t seed = 1, stage, again;
     struct cap_put put = fake_data(&seed, 40 << 20);
     struct cap_space before, after;
-
     assert_cap_ok(stage_all(store_of(state), seed, 40 << 20, &stage));
     assert_cap_ok(cap_store_space(store_of(state), &before));
     reopen(state);
@@ -87,10 +84,8 @@ static void test_stages_dropped_at_open(void **state)
 static void write_file(const char *dir, const char *name, size_t len)
 {
     char path[256], byte = 'x';
-    int fd;
-
     (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
-    fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+    int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
     assert_true(fd >= 0);
     for (size_t i = 0; i < len; i++) {
         assert_int_equal(write(fd, &byte, 1), 1);
@@ -101,7 +96,6 @@ static void write_file(const char *dir, const char *name, size_t len)
 static bool exists(const char *dir, const char *name)
 {
     char path[256];
-
     (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
     return access(path, F_OK) == 0;
 }
@@ -110,7 +104,6 @@ static bool exists(const char *dir, const char *name)
 static void test_leftovers_of_creation(void **state)
 {
     struct fixture *fixture = *state;
-
     for (int i = 0; i < 2; i++) {
         write_file(fixture->dir, "store.lmdb.new", i == 0 ? 0 : 5000);
         write_file(fixture->dir, "store.lmdb.new-lock", 100);
@@ -134,7 +127,6 @@ static void test_bad_directory(void **state)
 {
     struct cap_store_lmdb_config config = {.dir = "/nonexistent/dir"};
     struct cap_store *store = NULL;
-
     (void)state;
     assert_cap_error(cap_store_lmdb_open(&config, fixture_id, &store), CAP_E_IO);
     assert_null(store);
@@ -157,7 +149,6 @@ static void test_readers_full(void **state)
     struct cap_store *store = store_of(state);
     struct cap_read *reads[3], *fourth = NULL;
     struct cap_space space;
-
     assert_cap_ok(put_data(store, 1, 1000));
     for (int i = 0; i < 3; i++) {
         assert_cap_ok(cap_store_read_begin(store, &reads[i]));
@@ -184,7 +175,6 @@ static void test_idle_reads_pin_nothing(void **state)
     struct cap_store *store = store_of(state);
     struct cap_read *reads[8];
     struct cap_space space;
-
     assert_cap_ok(put_data(store, 1, 100));
     for (int i = 0; i < 8; i++) {
         assert_cap_ok(cap_store_read_begin(store, &reads[i]));
@@ -194,7 +184,6 @@ static void test_idle_reads_pin_nothing(void **state)
     }
     for (int i = 0; i < 100; i++) {
         uint64_t stage;
-
         assert_cap_ok(stage_all(store, 5, 500000, &stage));
         assert_cap_ok(drop_stage(store, stage));
     }
@@ -209,7 +198,6 @@ static void test_larger_map_makes_room(void **state)
 {
     struct fixture *fixture = *state;
     uint64_t seed = 1;
-
     while (put_data(fixture->store, seed, 500000) == CAP_OK) {
         seed++;
     }
@@ -232,12 +220,10 @@ static void test_pinned_room_comes_back(void **state)
     struct cap_store *store = store_of(state);
     struct cap_read *read;
     enum cap_error error = CAP_OK;
-
     assert_cap_ok(put_data(store, 1, 1000));
     assert_cap_ok(cap_store_read_begin(store, &read));
     for (int i = 0; i < 40 && error == CAP_OK; i++) {
         uint64_t stage;
-
         error = stage_all(store, 2, 1000000, &stage);
         if (error == CAP_OK) {
             error = drop_stage(store, stage);
@@ -259,7 +245,6 @@ static void test_space_figures(void **state)
     struct stat st;
     char path[256];
     uint64_t stage;
-
     (void)snprintf(path, sizeof(path), "%s/store.lmdb", fixture->dir);
     assert_cap_ok(stage_all(fixture->store, 1, 10 << 20, &stage));
     assert_cap_ok(cap_store_space(fixture->store, &space));
@@ -282,7 +267,6 @@ static void test_space_figures(void **state)
 static int setup_small_disk(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof(*fixture));
-
     if (fixture == NULL) {
         return -1;
     }
@@ -303,7 +287,6 @@ static int setup_small_disk(void **state)
 static int teardown_small_disk(void **state)
 {
     struct fixture *fixture = *state;
-
     if (fixture == NULL) {
         return 0;
     }
@@ -322,7 +305,6 @@ static void test_disk_full(void **state)
     struct fixture *fixture = *state;
     uint64_t stage, count = 0;
     enum cap_error error;
-
     if (fixture == NULL) {
         print_message("skipped: mounting is not allowed\n");
         skip();
@@ -338,7 +320,6 @@ static void test_disk_full(void **state)
     {
         char path[256], block[4096] = {1};
         int fd;
-
         (void)snprintf(path, sizeof(path), "%s/hog", fixture->dir);
         fd = open(path, O_WRONLY);
         while (write(fd, block, sizeof(block)) > 0) {
@@ -374,21 +355,18 @@ static void test_limited_address_space(void **state)
 {
     struct fixture *fixture = *state;
     int status;
-    pid_t child;
-
     if (SANITIZED) { /* sanitizers need more address space than the limit */
         skip();
         return;
     }
     fixture_close(fixture);
-    child = fork();
+    pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
         struct rlimit limit = {UINT64_C(8) << 30, UINT64_C(8) << 30};
         struct cap_store_lmdb_config config = {.dir = fixture->dir};
         struct cap_store *store;
         int code = 1;
-
         if (setrlimit(RLIMIT_AS, &limit) == 0 &&
             cap_store_lmdb_open(&config, fixture_id, &store) == CAP_OK) {
             code = put_data(store, 1, 100000) == CAP_OK && check_cap(store, 1, 100000) == CAP_OK
@@ -409,7 +387,6 @@ static void test_default_map(void **state)
     struct fixture *fixture = *state;
     struct cap_store_lmdb_config config = {.dir = fixture->dir};
     struct cap_space space;
-
     fixture_close(fixture);
     assert_cap_ok(cap_store_lmdb_open(&config, fixture_id, &fixture->store));
     assert_cap_ok(cap_store_space(fixture->store, &space));
@@ -439,6 +416,5 @@ int main(void)
         WITH(lmdb, test_limited_address_space),
         WITH(lmdb, test_default_map),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

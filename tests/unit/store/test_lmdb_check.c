@@ -39,7 +39,6 @@ static enum cap_error admit(struct cap_store *store, struct cap_put *put,
                             const struct cap_body *body, const struct cap_source *source)
 {
     struct cap_buf whole = {0};
-
     assert_cap_ok(cap_buf_append_zeros(&whole, body->len));
     assert_cap_ok(cap_body_read(body, source, 0, whole.data, body->len));
     struct cap_bytes bytes = cap_buf_bytes(&whole);
@@ -55,7 +54,6 @@ static struct cap_hash add_data(struct cap_store *store, uint64_t seed, size_t l
 {
     uint8_t *content = calloc(1, len + 1);
     struct cap_data data;
-
     for (size_t i = 0; i < len; i++) {
         content[i] = i / 4096 % 3 == 2 ? 0 : fake_byte(seed, i);
     }
@@ -83,7 +81,6 @@ static struct cap_hash add_slot(struct cap_store *store, const struct cap_wire_s
                                 const struct cap_source *arena)
 {
     struct cap_data data;
-
     if (slot->kind == CAP_KIND_IMAGE) {
         return slot->content_hash;
     }
@@ -106,7 +103,6 @@ static struct cap_hash add_wire(struct cap_store *store, const struct cap_wire_i
     struct cap_hash *hashes = calloc(count + 1, sizeof(*hashes));
     struct cap_ref *refs = calloc(count + 1, sizeof(*refs));
     struct cap_image image;
-
     for (size_t i = 0; i < count; i++) {
         struct cap_wire_slot slot;
         cap_wire_slot_at(wire, i, &slot);
@@ -140,7 +136,6 @@ static struct cap_hash add_image(struct cap_store *store, uint64_t seed, size_t 
     struct cap_body packed = {0};
     struct cap_wire_image wire;
     struct cap_pack *pack;
-
     for (size_t i = 0; i < code_len; i++) {
         content[i] = fake_byte(seed, i);
     }
@@ -174,7 +169,6 @@ static struct cap_hash fill_store(struct fixture *fixture)
 {
     struct cap_store *store = fixture->store;
     uint64_t stage;
-
     for (uint64_t seed = 1; seed < 20; seed++) {
         (void)add_data(store, seed, 300 * seed);
     }
@@ -195,7 +189,6 @@ static void on_finding(void *ctx, const struct cap_hash *hash, const char *what)
     struct result *result = ctx;
     char hex[CAP_HASH_HEX_SIZE] = "store";
     size_t len = strlen(result->text);
-
     if (hash != NULL) {
         cap_hash_format(hash, hex);
     }
@@ -208,7 +201,6 @@ static bool check(const struct fixture *fixture, struct result *ret_result)
     struct result *shared =
         mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     int status;
-
     assert_true(shared != MAP_FAILED);
     pid_t child = fork();
     assert_true(child >= 0);
@@ -230,7 +222,6 @@ static bool check(const struct fixture *fixture, struct result *ret_result)
 static void expect_sound(const struct fixture *fixture)
 {
     struct result result;
-
     assert_true(check(fixture, &result));
     assert_string_equal(result.text, "");
     assert_cap_ok(result.error);
@@ -243,7 +234,6 @@ static void expect_finding(const struct fixture *fixture, const struct cap_hash 
 {
     struct result result;
     char hex[CAP_HASH_HEX_SIZE] = "";
-
     assert_true(check(fixture, &result));
     assert_cap_ok(result.error);
     assert_true(result.findings > 0);
@@ -263,7 +253,6 @@ static void test_sound(void **state)
 {
     struct fixture *fixture = *state;
     struct result result;
-
     fixture_close(fixture);
     expect_sound(fixture); /* an empty one */
     assert_cap_ok(fixture_open(fixture));
@@ -287,7 +276,6 @@ static struct raw raw_begin(const struct fixture *fixture, const char *table, un
 {
     struct raw raw;
     char path[256];
-
     (void)snprintf(path, sizeof(path), "%s/store.lmdb", fixture->dir);
     assert_int_equal(mdb_env_create(&raw.env), 0);
     assert_int_equal(mdb_env_set_maxdbs(raw.env, 16), 0);
@@ -311,7 +299,6 @@ static void raw_set(const struct fixture *fixture, const char *table, const void
     static uint8_t sealed[70000];
     uint8_t copy[STORE_PAIR_KEY];
     MDB_val k = {name_len, copy}, v = {len + STORE_SEAL_SIZE, sealed};
-
     memcpy(copy, name, name_len);
     if (value == NULL) {
         assert_int_equal(mdb_del(raw.txn, raw.table, &k, NULL), 0);
@@ -330,7 +317,6 @@ static size_t raw_get(const struct fixture *fixture, const char *table, const vo
     struct raw raw = raw_begin(fixture, table, 0);
     uint8_t copy[STORE_PAIR_KEY];
     MDB_val k = {name_len, copy}, v;
-
     memcpy(copy, name, name_len);
     assert_int_equal(mdb_get(raw.txn, raw.table, &k, &v), 0);
     assert_in_range(v.mv_size, STORE_SEAL_SIZE, max);
@@ -346,7 +332,6 @@ static uint64_t body_of(const struct fixture *fixture, const struct cap_hash *ha
     uint8_t record[200];
     struct store_cap cap;
     size_t len = raw_get(fixture, "caps", hash->bytes, CAP_HASH_SIZE, record, sizeof(record));
-
     assert_cap_ok(store_cap_decode((struct cap_bytes){record, len}, &cap));
     return cap.body;
 }
@@ -358,7 +343,6 @@ static void test_wrong_body_and_roots(void **state)
     static uint8_t chunk[70000];
     uint8_t name[STORE_CHUNK_KEY];
     uint64_t body = body_of(fixture, &hash);
-
     for (int stream = STORE_STREAM_BODY; stream <= STORE_STREAM_ROOTS; stream++) {
         store_chunk_key(body, (enum store_stream)stream, 0, name);
         size_t len = raw_get(fixture, "bulk", name, sizeof(name), chunk, sizeof(chunk));
@@ -384,7 +368,6 @@ static void test_wrong_record(void **state)
     struct cap_hash hash = fill_store(fixture);
     uint8_t record[200];
     size_t len = raw_get(fixture, "caps", hash.bytes, CAP_HASH_SIZE, record, sizeof(record));
-
     record[25] ^= 0x10; /* size: another number of bytes */
     raw_set(fixture, "caps", hash.bytes, CAP_HASH_SIZE, record, len);
     expect_finding(fixture, &hash, "the record says");
@@ -412,7 +395,6 @@ static void first_pair(const struct fixture *fixture, const char *table,
     struct raw raw = raw_begin(fixture, table, 0);
     MDB_cursor *cursor;
     MDB_val k, v;
-
     assert_int_equal(mdb_cursor_open(raw.txn, raw.table, &cursor), 0);
     assert_int_equal(mdb_cursor_get(cursor, &k, &v, MDB_FIRST), 0);
     assert_int_equal(k.mv_size, STORE_PAIR_KEY);
@@ -428,7 +410,6 @@ static void test_wrong_references(void **state)
     struct fixture *fixture = *state;
     uint8_t pair[STORE_PAIR_KEY], value, other = 3;
     struct cap_hash hash;
-
     (void)fill_store(fixture);
     for (int i = 0; i < 2; i++) {
         first_pair(fixture, tables[i], pair, &value);
@@ -448,7 +429,6 @@ static void test_wrong_counts_and_contents(void **state)
     struct cap_hash hash = fill_store(fixture);
     uint8_t record[200];
     size_t len = raw_get(fixture, "meta", "state", 5, record, sizeof(record));
-
     record[8] ^= 1; /* references */
     raw_set(fixture, "meta", "state", 5, record, len);
     expect_finding(fixture, NULL, "references");
@@ -484,7 +464,6 @@ static const uint8_t *map_base(void)
     FILE *maps = fopen("/proc/self/maps", "r");
     char line[512];
     unsigned long start = 0;
-
     assert_non_null(maps);
     while (start == 0 && fgets(line, sizeof(line), maps) != NULL) {
         if (strstr(line, "/store.lmdb\n") != NULL) {
@@ -512,7 +491,6 @@ static struct regions find_regions(const struct fixture *fixture, const char *ta
     const uint8_t *base = map_base();
     MDB_cursor *cursor;
     MDB_val k, v;
-
     assert_int_equal(mdb_cursor_open(raw.txn, raw.table, &cursor), 0);
     while (mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == 0) {
         bool is_handle = strcmp(table, "meta") == 0 && k.mv_size == 0;
@@ -534,10 +512,8 @@ static void flip(const struct fixture *fixture, off_t at, unsigned bit)
 {
     char path[256];
     uint8_t byte;
-    int fd;
-
     (void)snprintf(path, sizeof(path), "%s/store.lmdb", fixture->dir);
-    fd = open(path, O_RDWR);
+    int fd = open(path, O_RDWR);
     assert_true(fd >= 0);
     assert_int_equal(pread(fd, &byte, 1, at), 1);
     byte ^= (uint8_t)(1u << bit);
@@ -609,6 +585,5 @@ int main(void)
         WITH(test_wrong_counts_and_contents),
         WITH(test_flips),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,7 +26,6 @@ static struct raw raw_begin(const struct fixture *fixture, const char *table)
 {
     struct raw raw;
     char path[256];
-
     (void)snprintf(path, sizeof(path), "%s/store.lmdb", fixture->dir);
     assert_int_equal(mdb_env_create(&raw.env), 0);
     assert_int_equal(mdb_env_set_maxdbs(raw.env, 8), 0);
@@ -47,7 +46,6 @@ static void raw_end(const struct raw *raw)
 static size_t raw_get(const struct raw *raw, void *key, size_t key_len, void *ret_value, size_t max)
 {
     MDB_val k = {key_len, key}, v;
-
     assert_int_equal(mdb_get(raw->txn, raw->table, &k, &v), 0);
     assert_true(v.mv_size <= max);
     memcpy(ret_value, v.mv_data, v.mv_size);
@@ -57,7 +55,6 @@ static size_t raw_get(const struct raw *raw, void *key, size_t key_len, void *re
 static void raw_put(const struct raw *raw, void *key, size_t key_len, void *value, size_t value_len)
 {
     MDB_val k = {key_len, key}, v = {value_len, value};
-
     assert_int_equal(mdb_put(raw->txn, raw->table, &k, &v, 0), 0);
 }
 
@@ -66,7 +63,6 @@ static void raw_put_sealed(const struct raw *raw, void *key, size_t key_len, con
                            size_t value_len)
 {
     static uint8_t sealed[70000];
-
     memcpy(sealed, value, value_len);
     store_seal(store_seed((struct cap_bytes){key, key_len}), sealed, value_len);
     raw_put(raw, key, key_len, sealed, value_len + STORE_SEAL_SIZE);
@@ -75,7 +71,6 @@ static void raw_put_sealed(const struct raw *raw, void *key, size_t key_len, con
 static void raw_delete(const struct raw *raw, void *key, size_t key_len)
 {
     MDB_val k = {key_len, key};
-
     assert_int_equal(mdb_del(raw->txn, raw->table, &k, NULL), 0);
 }
 
@@ -91,12 +86,10 @@ static void test_damaged_cap_record(void **state)
     uint8_t record[STORE_CAP_SIZE + STORE_SEAL_SIZE];
     size_t count = 9;
     bool more;
-    struct raw raw;
-
     assert_cap_ok(put_data(fixture->store, 1, 1000));
     assert_cap_ok(put_data(fixture->store, 2, 1000));
     fixture_close(fixture);
-    raw = raw_begin(fixture, "caps");
+    struct raw raw = raw_begin(fixture, "caps");
     assert_int_equal(raw_get(&raw, hash.bytes, CAP_HASH_SIZE, record, sizeof(record)),
                      sizeof(record));
     record[17] ^= 1; /* body_len */
@@ -124,8 +117,6 @@ static void test_damaged_pairs(void **state)
     struct cap_read *read;
     size_t count;
     bool more;
-    struct raw raw;
-
     put.refs = &ref;
     put.ref_count = 1;
     put.info.has_content_hash = true;
@@ -134,7 +125,7 @@ static void test_damaged_pairs(void **state)
     fixture_close(fixture);
     memcpy(pair, put.hash.bytes, CAP_HASH_SIZE);
     memcpy(pair + CAP_HASH_SIZE, ref.hash.bytes, CAP_HASH_SIZE);
-    raw = raw_begin(fixture, "refs");
+    struct raw raw = raw_begin(fixture, "refs");
     raw_put(&raw, pair, sizeof(pair), value, 2);
     raw_end(&raw);
     raw = raw_begin(fixture, "contents");
@@ -156,7 +147,6 @@ static void test_damaged_chunks(void **state)
 {
     struct fixture *fixture = *state;
     static uint8_t chunk[70000];
-
     assert_cap_ok(put_data(fixture->store, 1, 200000)); /* body 1: chunks 0 to 3 */
     for (int damage = 0; damage < 5; damage++) {
         struct cap_hash hash = fake_hash(1);
@@ -166,7 +156,6 @@ static void test_damaged_chunks(void **state)
         struct raw raw;
         size_t len;
         int count;
-
         fixture_close(fixture);
         store_chunk_key(1, STORE_STREAM_BODY, 1, key);
         raw = raw_begin(fixture, "bulk");
@@ -212,14 +201,12 @@ static void test_peek_and_facts(void **state)
     struct cap_read *read;
     bool checked, more;
     size_t len, count = 9;
-    struct raw raw;
     int spans;
-
     assert_cap_ok(put_data(fixture->store, 1, 200000));
     assert_cap_ok(put_data(fixture->store, 2, 200000));
     fixture_close(fixture);
     store_chunk_key(1, STORE_STREAM_BODY, 1, key);
-    raw = raw_begin(fixture, "bulk");
+    struct raw raw = raw_begin(fixture, "bulk");
     assert_int_equal(raw_get(&raw, key, sizeof(key), chunk, sizeof(chunk)), 65520);
     chunk[5] ^= 1;
     raw_put(&raw, key, sizeof(key), chunk, 65520);
@@ -263,11 +250,9 @@ static void test_unknown_flags(void **state)
     struct fixture *fixture = *state;
     struct cap_hash hash = fake_hash(1);
     uint8_t record[STORE_CAP_SIZE + STORE_SEAL_SIZE];
-    struct raw raw;
-
     assert_cap_ok(put_data(fixture->store, 1, 1000));
     fixture_close(fixture);
-    raw = raw_begin(fixture, "caps");
+    struct raw raw = raw_begin(fixture, "caps");
     (void)raw_get(&raw, hash.bytes, CAP_HASH_SIZE, record, sizeof(record));
     cap_store16(record + 4, 0x1000); /* may be ignored */
     raw_put_sealed(&raw, hash.bytes, CAP_HASH_SIZE, record, STORE_CAP_SIZE);
@@ -290,7 +275,6 @@ static void set_meta(struct fixture *fixture, const char *name, const void *valu
     struct raw raw = raw_begin(fixture, "meta");
     uint8_t bytes[128];
     char key[16];
-
     (void)snprintf(key, sizeof(key), "%s", name);
     if (value != NULL) {
         memcpy(bytes, value, len);
@@ -308,7 +292,6 @@ static void test_meta_records(void **state)
     uint8_t format[STORE_FORMAT_SIZE + STORE_SEAL_SIZE], record[STORE_STATE_SIZE + STORE_SEAL_SIZE];
     const struct cap_bytes format_key = {(const uint8_t *)"format", 6};
     const struct cap_bytes state_key = {(const uint8_t *)"state", 5};
-
     fixture_close(fixture);
     store_format_encode(fixture_id, format);
     store_seal(store_seed(format_key), format, STORE_FORMAT_SIZE);
@@ -341,7 +324,6 @@ static void file_path(const struct fixture *fixture, char ret_path[256])
 static void overwrite(const char *path, const void *bytes, size_t len)
 {
     int fd = open(path, O_WRONLY | O_TRUNC);
-
     assert_true(fd >= 0);
     assert_int_equal(write(fd, bytes, len), len);
     close(fd);
@@ -352,7 +334,6 @@ static void test_not_a_store(void **state)
     struct fixture *fixture = *state;
     char path[256];
     static uint8_t garbage[20000];
-
     fixture_close(fixture);
     file_path(fixture, path);
     overwrite(path, garbage, 0);
@@ -372,12 +353,10 @@ static void test_not_a_store(void **state)
 static uint8_t *load_file(const char *path, size_t *ret_len)
 {
     struct stat st;
-    uint8_t *bytes;
     int fd = open(path, O_RDONLY);
-
     assert_true(fd >= 0);
     assert_int_equal(fstat(fd, &st), 0);
-    bytes = malloc((size_t)st.st_size);
+    uint8_t *bytes = malloc((size_t)st.st_size);
     assert_non_null(bytes);
     assert_int_equal(read(fd, bytes, (size_t)st.st_size), st.st_size);
     close(fd);
@@ -391,18 +370,15 @@ static void test_truncated(void **state)
     struct fixture *fixture = *state;
     struct stat st;
     char path[256];
-    uint8_t *bytes;
     size_t len, refused = 0, cuts = 0;
-
     for (uint64_t seed = 1; seed <= 6; seed++) {
         assert_cap_ok(put_data(fixture->store, seed, 30000 * seed));
     }
     fixture_close(fixture);
     file_path(fixture, path);
-    bytes = load_file(path, &len);
+    uint8_t *bytes = load_file(path, &len);
     for (size_t cut = 0; cut < len; cut += cut % 5 ? 4096 : 4095) {
         enum cap_error error;
-
         overwrite(path, bytes, cut);
         error = fixture_open(fixture);
         cuts++;
@@ -436,15 +412,13 @@ static void test_sound_but_short(void **state)
     static uint8_t value[65520];
     MDB_envinfo info;
     struct stat st;
-    struct raw raw;
     char path[256];
-
     for (uint64_t seed = 1; seed <= 5;
          seed++) { /* makes some free pages, but no long run of them */
         assert_cap_ok(put_data(fixture->store, seed, 1000));
     }
     fixture_close(fixture);
-    raw = raw_begin(fixture, "contents");
+    struct raw raw = raw_begin(fixture, "contents");
     raw_put(&raw, key, sizeof(key), value, 100);
     key[0] = 1;
     raw_put(&raw, key, sizeof(key), value, sizeof(value));
@@ -475,6 +449,5 @@ int main(void)
         WITH(test_peek_and_facts),     WITH(test_unknown_flags), WITH(test_meta_records),
         WITH(test_not_a_store),        WITH(test_truncated),     WITH(test_sound_but_short),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

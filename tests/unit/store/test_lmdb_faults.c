@@ -94,7 +94,6 @@ static struct fixture_engine lmdb = {.is_lmdb = true, .max_bytes = UINT64_C(1) <
 static void test_sync_fails(void **state)
 {
     struct fixture *fixture = *state;
-
     assert_cap_ok(put_data(fixture->store, 1, 100000));
     arm(FAULT_SYNC, 0, 1, EIO);
     assert_cap_error(put_data(fixture->store, 2, 100000), CAP_E_IO);
@@ -117,7 +116,6 @@ static void test_sync_fails_in_a_stage(void **state)
 {
     struct fixture *fixture = *state;
     uint64_t stage;
-
     arm(FAULT_SYNC, 0, 1, EIO);
     assert_cap_error(stage_all(fixture->store, 1, 100000, &stage), CAP_E_IO);
     assert_true(fault.seen > 0);
@@ -130,7 +128,6 @@ static void test_sync_fails_in_a_sweep(void **state)
 {
     struct fixture *fixture = *state;
     uint64_t stage;
-
     assert_cap_ok(stage_all(fixture->store, 1, 100000, &stage));
     arm(FAULT_SYNC, 0, 1, EIO);
     assert_cap_error(drop_stage(fixture->store, stage), CAP_E_IO);
@@ -147,7 +144,6 @@ static void test_dropping_is_bounded(void **state)
     const uint64_t len = 100 << 20; /* 1,601 chunks: four sweeps of 512, and one finds nothing */
     uint64_t stage;
     bool more = true;
-
     assert_cap_ok(stage_all(fixture->store, 1, len, &stage));
     arm(FAULT_SYNC, 1000, 0, EIO); /* only counts */
     cap_store_stage_drop(fixture->store, stage);
@@ -170,7 +166,6 @@ static void test_known_staged_cap_is_bounded(void **state)
     struct cap_put put = fake_data(&seed, 100 << 20);
     uint64_t twin;
     bool more = true, is_new = true;
-
     assert_cap_ok(stage_all(fixture->store, 1, 100 << 20, &put.stage));
     assert_cap_ok(stage_all(fixture->store, 1, 100 << 20, &twin));
     assert_cap_ok(put_one(fixture->store, &put, NULL));
@@ -191,7 +186,6 @@ static void test_no_space(void **state)
 {
     static const int errors[] = {ENOSPC, EDQUOT};
     struct fixture *fixture = *state;
-
     assert_cap_ok(put_data(fixture->store, 1, 100000));
     for (size_t i = 0; i < 2; i++) {
         arm(FAULT_ANY, 0, 1000, errors[i]);
@@ -209,8 +203,6 @@ static void test_meta_fails(void **state)
     struct fixture *fixture = *state;
     struct cap_read *read;
     uint64_t stage;
-    enum cap_error error;
-
     assert_cap_ok(put_data(fixture->store, 1, 100000));
     arm(FAULT_META, 0, 1000, EIO);
     assert_cap_error(put_data(fixture->store, 2, 100000), CAP_E_STORE_FAILED);
@@ -221,7 +213,7 @@ static void test_meta_fails(void **state)
     fixture_close(fixture);
     assert_cap_ok(fixture_open(fixture));
     assert_cap_ok(check_cap(fixture->store, 1, 100000));
-    error = check_cap(fixture->store, 2, 100000);
+    enum cap_error error = check_cap(fixture->store, 2, 100000);
     assert_true(error == CAP_OK || error == CAP_E_NOT_FOUND);
     assert_cap_ok(put_data(fixture->store, 2, 100000));
 }
@@ -231,7 +223,6 @@ static enum cap_error publish(struct cap_store *store, uint64_t seed)
 {
     struct cap_put put = fake_data(&seed, 9 << 20);
     enum cap_error error = put_data(store, seed + 1, 50);
-
     if (error == CAP_OK) {
         error = stage_all(store, seed, 9 << 20, &put.stage);
     }
@@ -249,7 +240,6 @@ static void check_whole_or_absent(struct cap_store *store, uint64_t seed, uint64
                                   uint64_t *ret_present)
 {
     enum cap_error error = check_cap(store, seed, len);
-
     if (error != CAP_OK) {
         assert_cap_error(error, CAP_E_NOT_FOUND);
     }
@@ -262,11 +252,9 @@ static void fail_each(struct fixture *fixture, unsigned times, int code)
     uint64_t present = 1;
     enum cap_error error = CAP_E_IO;
     unsigned n;
-
     assert_cap_ok(put_data(fixture->store, 1, 100000));
     for (n = 0; error != CAP_OK; n++) {
         uint64_t seed = 100 + 2 * n;
-
         assert_true(n < 200);
         arm(FAULT_ANY, n, times, code);
         error = publish(fixture->store, seed);
@@ -311,6 +299,5 @@ int main(void)
         WITH(test_each_call_fails_once),
         WITH(test_each_call_and_all_after_fail),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,7 +25,6 @@ static struct fixture_engine lmdb = {.is_lmdb = true, .max_bytes = UINT64_C(32) 
 static unsigned setting(const char *name, unsigned otherwise)
 {
     const char *text = getenv(name);
-
     return text != NULL ? (unsigned)strtoul(text, NULL, 10) : otherwise;
 }
 
@@ -48,7 +47,6 @@ static enum cap_error publish(struct cap_store *store, uint64_t seed)
 {
     struct cap_put put = fake_data(&seed, len_of(seed));
     enum cap_error error = CAP_OK;
-
     if (seed % 11 == 7) {
         error = stage_all(store, seed, len_of(seed), &put.stage);
     }
@@ -61,7 +59,6 @@ static enum cap_error publish(struct cap_store *store, uint64_t seed)
 static _Noreturn void run_writer(struct fixture *fixture, uint64_t seed, int ack)
 {
     enum cap_error error = fixture_open(fixture);
-
     for (; error == CAP_OK; seed++) {
         error = publish(fixture->store, seed);
         if (error == CAP_OK && seed % 22 != 7 && write(ack, &seed, sizeof(seed)) != sizeof(seed)) {
@@ -78,10 +75,8 @@ static size_t live_and_die(struct fixture *fixture, uint64_t first, long delay_u
     struct timespec delay = {0, delay_us * 1000};
     size_t count = 0;
     int pipes[2], status;
-    pid_t child;
-
     assert_int_equal(pipe(pipes), 0);
-    child = fork();
+    pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
         close(pipes[0]);
@@ -114,16 +109,13 @@ static uint64_t check_listed(struct cap_store *store)
     struct cap_read *read;
     uint64_t total = 0;
     bool more = true;
-
     assert_cap_ok(cap_store_read_begin(store, &read));
     while (more) {
         size_t count;
-
         assert_cap_ok(cap_store_list(read, &query, items, &count, &last, &more));
         for (size_t i = 0; i < count; i++) {
             uint64_t seed = items[i].info.published_us;
             struct cap_hash hash = fake_hash(seed);
-
             assert_hash_equal(&items[i].hash, &hash);
             assert_cap_ok(check_body(read, seed, len_of(seed)));
         }
@@ -141,14 +133,12 @@ static void test_kill(void **state)
     unsigned rounds = setting("CAPSTORE_KILL_ROUNDS", ROUNDS_DEFAULT);
     unsigned seed = setting("CAPSTORE_KILL_SEED", 1);
     size_t acknowledged = 0;
-
     print_message("%u rounds, seed %u\n", rounds, seed);
     fixture_close(fixture);
     for (unsigned round = 0; round < rounds; round++) {
         uint64_t longest_us = round % NEW_STORE < NEW_STORE / 4 ? 4000 : 120000;
         long delay_us = (long)(fake_number((uint64_t)seed << 32 | round) % longest_us);
         size_t count;
-
         if (round % NEW_STORE == 0) {
             fixture_remove_dir(fixture->dir);
             assert_true(fixture_make_dir(fixture));
@@ -174,6 +164,5 @@ int main(void)
     const struct CMUnitTest tests[] = {
         {"kill -9", test_kill, fixture_setup, fixture_teardown, &lmdb},
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,7 +15,6 @@ static struct store_cap sample(void)
                  .has_content_hash = true},
         .body = UINT64_C(0x2122232425262728),
     };
-
     memset(cap.info.content_hash.bytes, 0xab, CAP_HASH_SIZE);
     return cap;
 }
@@ -24,7 +23,6 @@ static void test_cap_round_trip(void **state)
 {
     struct store_cap cap = sample(), got;
     uint8_t bytes[STORE_CAP_SIZE], again[STORE_CAP_SIZE];
-
     (void)state;
     store_cap_encode(&cap, bytes);
     assert_cap_ok(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got));
@@ -48,7 +46,6 @@ static void test_cap_layout(void **state)
 {
     struct store_cap cap = sample();
     uint8_t bytes[STORE_CAP_SIZE];
-
     (void)state;
     store_cap_encode(&cap, bytes);
     assert_int_equal(bytes[0], CAP_KIND_IMAGE);
@@ -64,7 +61,6 @@ static void test_cap_flags(void **state)
 {
     struct store_cap cap = sample(), got = {0};
     uint8_t bytes[STORE_CAP_SIZE];
-
     (void)state;
     cap.ignorable = 0x8001;
     store_cap_encode(&cap, bytes);
@@ -84,7 +80,6 @@ static void test_seal(void **state)
 {
     uint8_t key[20] = "a key", bytes[100 + STORE_SEAL_SIZE];
     struct cap_bytes value;
-
     (void)state;
     for (size_t i = 0; i < 100; i++) {
         bytes[i] = (uint8_t)(7 * i);
@@ -94,7 +89,6 @@ static void test_seal(void **state)
         size_t in_key = bit / 8 >= sizeof(bytes) ? bit / 8 - sizeof(bytes) : sizeof(key);
         uint8_t *byte = bit < 8 * sizeof(bytes) ? &bytes[bit / 8] : &key[in_key % sizeof(key)];
         bool sound = in_key == sizeof(key) && bit >= 8 * sizeof(bytes);
-
         *byte ^= sound ? 0 : (uint8_t)(1u << bit % 8);
         assert_int_equal(store_unseal(store_seed((struct cap_bytes){key, sizeof(key)}),
                                       (struct cap_bytes){bytes, sizeof(bytes)}, &value),
@@ -110,7 +104,6 @@ static void test_cap_impossible(void **state)
 {
     struct store_cap cap = sample(), got;
     uint8_t bytes[STORE_CAP_SIZE];
-
     (void)state;
     cap.info.body_len = STORE_BODY_MAX + 1;
     store_cap_encode(&cap, bytes);
@@ -134,7 +127,6 @@ static void test_state(void **state)
     struct store_state wanted = {.next_body = 77, .counts = {{1, 2, 3}, {4, 5, 6}, 7}};
     struct store_state got;
     uint8_t bytes[STORE_STATE_SIZE];
-
     (void)state;
     store_state_encode(&wanted, bytes);
     assert_cap_ok(store_state_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got));
@@ -148,7 +140,6 @@ static void test_format(void **state)
     const uint8_t id[CAP_STORE_ID_SIZE] = "0123456789abcdef";
     const struct cap_bytes key = {(const uint8_t *)"format", 6};
     uint8_t bytes[STORE_FORMAT_SIZE + STORE_SEAL_SIZE], got[CAP_STORE_ID_SIZE];
-
     (void)state;
     store_format_encode(id, bytes);
     store_seal(store_seed(key), bytes, STORE_FORMAT_SIZE);
@@ -172,7 +163,6 @@ static void test_keys_sort(void **state)
     uint8_t before[STORE_CHUNK_KEY] = {0}, key[STORE_CHUNK_KEY];
     static const uint64_t bodies[] = {1, 255, 256, UINT64_C(1) << 40};
     static const uint32_t chunks[] = {0, 1, 255, 256, 65536};
-
     (void)state;
     for (size_t b = 0; b < 4; b++) {
         assert_true(b == 0 || store_body_key_load(before) == bodies[b - 1]);
@@ -193,6 +183,5 @@ int main(void)
         cmocka_unit_test(test_cap_impossible), cmocka_unit_test(test_state),
         cmocka_unit_test(test_format),         cmocka_unit_test(test_keys_sort),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

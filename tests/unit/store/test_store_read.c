@@ -18,7 +18,6 @@ static void test_empty(void **state)
     int spans;
     size_t count = 9, len;
     bool more = true;
-
     assert_memory_equal(cap_store_id(store), fixture_id, CAP_STORE_ID_SIZE);
     assert_string_equal(cap_store_engine(store),
                         ((struct fixture *)*state)->engine.is_lmdb ? "lmdb" : "memory");
@@ -49,9 +48,7 @@ static void test_put_and_find(void **state)
     uint64_t seed = 7;
     struct cap_put put = fake_image(&seed, 300);
     struct cap_info info;
-    struct cap_read *read;
     bool is_new = false;
-
     put.info.size = 123;
     put.page_roots = &put.hash;
     put.info.published_us = UINT64_C(1700000000123456);
@@ -61,7 +58,7 @@ static void test_put_and_find(void **state)
     put.info.ref_count = 99; /* ignored */
     assert_cap_ok(put_one(store, &put, &is_new));
     assert_true(is_new);
-    read = begin_read(store);
+    struct cap_read *read = begin_read(store);
     assert_cap_ok(cap_store_find(read, &put.hash, &info));
     cap_store_read_end(read);
     assert_int_equal(info.kind, CAP_KIND_IMAGE);
@@ -83,15 +80,13 @@ static void test_put_again(void **state)
     uint64_t seed = 7;
     struct cap_put put = fake_data(&seed, 300);
     struct cap_info info;
-    struct cap_read *read;
     bool is_new = true;
-
     assert_cap_ok(put_one(store, &put, NULL));
     put.info.publisher.uid = 4;
     put.info.published_us = 4;
     assert_cap_ok(put_one(store, &put, &is_new));
     assert_false(is_new);
-    read = begin_read(store);
+    struct cap_read *read = begin_read(store);
     assert_cap_ok(cap_store_find(read, &put.hash, &info));
     cap_store_read_end(read);
     assert_int_equal(info.publisher.uid, 1000);
@@ -105,7 +100,6 @@ static void test_put_twice_in_one_admission(void **state)
     struct cap_store *store = store_of(state);
     uint64_t seed = 8;
     struct cap_put puts[] = {fake_data(&seed, 90000), fake_data(&seed, 90000)};
-
     assert_cap_ok(put_all(store, puts, 2));
     assert_true(puts[0].is_new);
     assert_false(puts[1].is_new);
@@ -117,10 +111,8 @@ static void test_counts(void **state)
 {
     struct cap_store *store = store_of(state);
     struct cap_ref refs[] = {{fake_hash(1), CAP_REF_PINNED}, {fake_hash(2), CAP_REF_INITIAL}};
-    struct cap_counts counts;
     struct cap_put puts[13];
     uint64_t seeds[13];
-
     for (uint64_t i = 0; i < 13; i++) {
         seeds[i] = i;
         puts[i] = i < 10 ? fake_data(&seeds[i], 100 + i) : fake_image(&seeds[i], 50);
@@ -130,7 +122,7 @@ static void test_counts(void **state)
         }
     }
     assert_cap_ok(put_all(store, puts, 13));
-    counts = get_counts(store);
+    struct cap_counts counts = get_counts(store);
     assert_int_equal(counts.caps[CAP_KIND_DATA], 10);
     assert_int_equal(counts.body_bytes[CAP_KIND_DATA], 1045);
     assert_int_equal(counts.caps[CAP_KIND_IMAGE], 3);
@@ -149,7 +141,6 @@ static void check_window(struct cap_read *read, uint64_t seed, uint64_t body_len
     uint64_t wanted = len < CAP_STORE_WINDOW ? len : CAP_STORE_WINDOW;
     size_t got = 0, sum = 0;
     int count = 0;
-
     if (wanted > body_len - at) {
         wanted = body_len - at;
     }
@@ -158,7 +149,6 @@ static void check_window(struct cap_read *read, uint64_t seed, uint64_t body_len
     assert_in_range(count, wanted > 0, CAP_STORE_WINDOW_IOV);
     for (int i = 0; i < count; i++) {
         const uint8_t *bytes = iov[i].iov_base;
-
         assert_true(iov[i].iov_len > 0);
         for (size_t j = 0; j < iov[i].iov_len; j++) {
             assert_true(bytes[j] == fake_byte(seed, at + sum + j));
@@ -173,11 +163,9 @@ static void test_windows(void **state)
     static const uint64_t lens[] = {
         0, 1, 2000, 4096, 65519, 65520, 65521, 131040, 262080, (256 << 10) + 5, 1000003};
     struct cap_store *store = store_of(state);
-
     for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
         uint64_t len = lens[i];
         struct cap_read *read;
-
         assert_cap_ok(put_data(store, i, len));
         read = begin_read(store);
         assert_cap_ok(check_body(read, i, len));
@@ -197,12 +185,10 @@ static void test_window_out_of_body(void **state)
     struct cap_store *store = store_of(state);
     struct cap_hash hash = fake_hash(1);
     struct iovec iov[CAP_STORE_WINDOW_IOV];
-    struct cap_read *read;
     int count = 77;
     size_t len = 77;
-
     assert_cap_ok(put_data(store, 1, 1000));
-    read = begin_read(store);
+    struct cap_read *read = begin_read(store);
     assert_cap_error(cap_store_window(read, &hash, 1001, 1, iov, &count, &len),
                      CAP_E_RANGE_OUT_OF_BODY);
     assert_cap_error(cap_store_window(read, &hash, UINT64_MAX, UINT64_MAX, iov, &count, &len),
@@ -224,18 +210,15 @@ static void test_page_roots(void **state)
     struct cap_hash *got = calloc(ROOTS, sizeof(*got));
     uint64_t seed = 3;
     struct cap_put put = fake_data(&seed, 20);
-    struct cap_read *read;
-
     for (size_t i = 0; i < ROOTS; i++) {
         roots[i] = fake_hash(1000 + i);
     }
     put.info.page_count = ROOTS;
     put.page_roots = roots;
     assert_cap_ok(put_one(store, &put, NULL));
-    read = begin_read(store);
+    struct cap_read *read = begin_read(store);
     for (size_t i = 0; i < sizeof(firsts) / sizeof(firsts[0]); i++) {
         uint64_t first = firsts[i];
-
         assert_cap_ok(cap_store_page_roots(read, &put.hash, first, ROOTS - first, got));
         assert_memory_equal(got, roots + first, (ROOTS - first) * sizeof(*got));
         assert_cap_error(cap_store_page_roots(read, &put.hash, first, ROOTS - first + 1, got),
@@ -258,13 +241,11 @@ static void test_page_roots_of_code(void **state)
     struct cap_hash roots[3] = {fake_hash(11), fake_hash(12), fake_hash(13)}, got[3];
     uint64_t seed = 3;
     struct cap_put put = fake_image(&seed, 9000);
-    struct cap_read *read;
-
     put.info.size = 2 * CAP_PAGE_SIZE + 1;
     assert_cap_error(put_one(store, &put, NULL), CAP_E_INVALID_ARGUMENT);
     put.page_roots = roots;
     assert_cap_ok(put_one(store, &put, NULL));
-    read = begin_read(store);
+    struct cap_read *read = begin_read(store);
     assert_cap_ok(cap_store_page_roots(read, &put.hash, 0, 3, got));
     assert_memory_equal(got, roots, sizeof(got));
     assert_cap_ok(cap_store_page_roots(read, &put.hash, 2, 1, got));
@@ -284,7 +265,6 @@ static void test_find_prefix(void **state)
     struct cap_hash prefix = {{0xab, 0xcd}}, found;
     struct cap_read *read;
     size_t count = 9;
-
     memset(puts[0].hash.bytes, 0xff, CAP_HASH_SIZE);
     memset(puts[1].hash.bytes, 0xab, CAP_HASH_SIZE);
     memset(puts[2].hash.bytes, 0xab, CAP_HASH_SIZE);
@@ -319,7 +299,6 @@ static void fill_for_list(struct cap_store *store)
 {
     struct cap_put puts[60];
     uint64_t seeds[60];
-
     for (uint64_t i = 0; i < 60; i++) {
         seeds[i] = i;
         puts[i] = i % 3 ? fake_data(&seeds[i], i) : fake_image(&seeds[i], i);
@@ -335,10 +314,8 @@ static size_t count_listed(struct cap_store *store, struct cap_list_query query)
     struct cap_hash last, before = {{0}};
     size_t total = 0, pages = 0;
     bool more = true;
-
     while (more) {
         size_t count = 0;
-
         assert_cap_ok(cap_store_list(read, &query, items, &count, &last, &more));
         assert_true(count <= query.max && count <= query.scan_max);
         for (size_t i = 0; i < count; i++) {
@@ -359,11 +336,9 @@ static size_t count_listed(struct cap_store *store, struct cap_list_query query)
 static void test_list(void **state)
 {
     struct cap_store *store = store_of(state);
-
     fill_for_list(store);
     for (size_t max = 1; max < 64; max += 9) {
         struct cap_list_query query = {.max = max, .scan_max = 1000};
-
         assert_int_equal(count_listed(store, query), 60);
         query.kind = CAP_KIND_IMAGE;
         assert_int_equal(count_listed(store, query), 20);
@@ -378,7 +353,6 @@ static bool agrees(const struct cap_hash *a, const struct cap_hash *b, unsigned 
 {
     for (unsigned i = 0; i < bits; i++) {
         unsigned shift = 7 - i % 8;
-
         if ((a->bytes[i / 8] >> shift & 1) != (b->bytes[i / 8] >> shift & 1)) {
             return false;
         }
@@ -390,16 +364,13 @@ static void test_list_prefix(void **state)
 {
     static const unsigned lengths[] = {0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 255, 256};
     struct cap_store *store = store_of(state);
-
     fill_for_list(store);
     for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
         struct cap_list_query query = {.prefix = fake_hash(5), .max = 3, .scan_max = 2};
         size_t wanted = 0;
-
         query.prefix_bits = lengths[i];
         for (uint64_t seed = 0; seed < 60; seed++) {
             struct cap_hash hash = fake_hash(seed);
-
             wanted += agrees(&hash, &query.prefix, query.prefix_bits);
         }
         assert_int_equal(count_listed(store, query), wanted);
@@ -411,7 +382,6 @@ static void test_list_after_outside_of_prefix(void **state)
     struct cap_store *store = store_of(state);
     struct cap_hash low = {{0}}, high;
     struct cap_list_query query = {.prefix = fake_hash(5), .prefix_bits = 256, .max = 3};
-
     memset(high.bytes, 0xff, sizeof(high.bytes));
     query.scan_max = 3;
     fill_for_list(store);
@@ -430,7 +400,6 @@ static void test_refs(void **state)
     struct cap_ref refs[40], got[64];
     struct cap_hash target = fake_hash(104);
     size_t both = 0;
-
     for (size_t i = 0; i < 40; i++) {
         refs[i].hash = fake_hash(100 + i % 20);
         refs[i].tables = i % 3 == 0 ? CAP_REF_INITIAL : CAP_REF_PINNED;
@@ -438,14 +407,12 @@ static void test_refs(void **state)
     for (uint64_t seed = 1; seed <= 3; seed++) {
         struct cap_put image = fake_image(&seed, 10);
         bool is_new;
-
         image.refs = refs;
         image.ref_count = 40;
         assert_cap_ok(put_one(store, &image, &is_new));
     }
     for (size_t max = 1; max <= 21; max += 5) {
         struct cap_hash source = fake_hash(2);
-
         assert_int_equal(page_refs(store, &source, CAP_REFS_OUT, max, got), 20);
         assert_int_equal(page_refs(store, &source, CAP_REFS_IN, max, got), 0);
         assert_int_equal(page_refs(store, &target, CAP_REFS_IN, max, got), 3);
@@ -455,7 +422,6 @@ static void test_refs(void **state)
         struct cap_hash hash = fake_hash(100 + i);
         bool initial = i % 3 == 0 || (i + 20) % 3 == 0;
         uint8_t wanted = initial ? CAP_REF_INITIAL | CAP_REF_PINNED : CAP_REF_PINNED;
-
         assert_int_equal(page_refs(store, &hash, CAP_REFS_IN, 8, got), 3);
         assert_int_equal(got[0].tables, wanted);
         both += initial;
@@ -473,9 +439,7 @@ static void test_content_index(void **state)
     struct cap_put put = fake_image(&seed, 30);
     struct cap_hash first = fake_hash(500), second = fake_hash(501), hash;
     struct cap_info info;
-    struct cap_read *read;
     bool is_new;
-
     put.info.has_content_hash = true;
     put.info.content_hash = first;
     assert_cap_ok(put_one(store, &put, NULL));
@@ -483,7 +447,7 @@ static void test_content_index(void **state)
     assert_cap_ok(put_one(store, &put, &is_new));
     assert_false(is_new);
     assert_cap_ok(put_one(store, &put, &is_new));
-    read = begin_read(store);
+    struct cap_read *read = begin_read(store);
     assert_cap_ok(cap_store_find_content(read, &first, &hash));
     assert_hash_equal(&hash, &put.hash);
     assert_cap_ok(cap_store_find_content(read, &second, &hash));
@@ -500,7 +464,6 @@ static void test_space(void **state)
     struct cap_store *store = store_of(state);
     struct cap_read *read = begin_read(store);
     struct cap_space space;
-
     assert_cap_ok(cap_store_space(store, &space));
     assert_int_equal(space.readers, 1);
     assert_int_equal(space.map_bytes, FIXTURE_MAP);
@@ -518,7 +481,6 @@ static void test_invalid_queries(void **state)
     struct cap_ref ref;
     size_t count;
     bool more;
-
     assert_cap_error(cap_store_list(read, &query, &item, &count, &hash, &more),
                      CAP_E_INVALID_ARGUMENT);
     query = (struct cap_list_query){.max = 1, .scan_max = 0};
@@ -556,6 +518,5 @@ int main(void)
         BOTH(test_invalid_queries),
         BOTH(test_space),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,7 +17,6 @@ static enum cap_error failing_read(void *ctx, uint64_t offset, void *dst, size_t
 static struct cap_put bad_data(const uint64_t *seed)
 {
     struct cap_put put = fake_data(seed, 300000);
-
     put.body = (struct cap_source){.read = failing_read};
     return put;
 }
@@ -31,9 +30,7 @@ static void test_failure_leaves_nothing(void **state)
     struct cap_put *put = &puts[0];
     struct cap_ref ref = {fake_hash(6), CAP_REF_PINNED}, got[2];
     struct cap_hash hash;
-    struct cap_read *read;
     bool is_new;
-
     put->refs = &ref;
     put->ref_count = 1;
     put->info.has_content_hash = true;
@@ -41,7 +38,7 @@ static void test_failure_leaves_nothing(void **state)
     assert_cap_error(put_all(store, puts, 2), CAP_E_CANCELLED);
     assert_false(is_there(store, seed));
     assert_false(is_there(store, bad_seed));
-    read = begin_read(store);
+    struct cap_read *read = begin_read(store);
     assert_cap_error(cap_store_find_content(read, &put->info.content_hash, &hash), CAP_E_NOT_FOUND);
     cap_store_read_end(read);
     assert_int_equal(page_refs(store, &ref.hash, CAP_REFS_IN, 2, got), 0);
@@ -66,7 +63,6 @@ static void test_missing(void **state)
                                   {.hash = fake_hash(3), .kind = CAP_KIND_IMAGE}};
     struct cap_admission admission = {
         .needed = needed, .needed_count = 4, .puts = &put, .put_count = 1};
-
     assert_cap_ok(put_data(store, 1, 10));
     assert_cap_ok(put_data(store, 2, 10));
     for (int round = 0; round < 2; round++) {
@@ -107,14 +103,12 @@ struct decisions {
 static void on_decided(void *ctx, struct cap_admission *admission)
 {
     struct decisions *decisions = ctx;
-
     decisions->order[decisions->count++] = admission;
 }
 
 static void on_committed(void *ctx, size_t count, enum cap_error error)
 {
     struct decisions *decisions = ctx;
-
     assert_true(count > 0);
     decisions->commits += error == CAP_OK;
     decisions->failed_commits += error != CAP_OK;
@@ -141,7 +135,6 @@ static void test_admissions_together(void **state)
         {.puts = &puts[4], .put_count = 1, .needed = &unknown, .needed_count = 1},
     };
     struct cap_admission *pointers[5];
-
     for (int i = 0; i < 5; i++) {
         pointers[i] = &admissions[i];
     }
@@ -183,7 +176,6 @@ static void test_invalid_puts(void **state)
     uint64_t seed = 1;
     struct cap_ref ref = {fake_hash(2), CAP_REF_PINNED};
     struct cap_put put = fake_data(&seed, 10);
-
     put.info.kind = (enum cap_kind)0;
     check_refused(store, &put);
     put.info.kind = (enum cap_kind)3;
@@ -224,7 +216,6 @@ static void test_snapshot(void **state)
     struct cap_counts counts;
     struct cap_read *read, *later;
     struct cap_hash hash = fake_hash(2);
-
     assert_cap_ok(put_data(store, 1, 100000));
     read = begin_read(store);
     for (uint64_t seed = 2; seed < 30; seed++) {
@@ -248,18 +239,15 @@ static void test_window_outlasts_commits(void **state)
     struct cap_store *store = store_of(state);
     struct iovec iov[CAP_STORE_WINDOW_IOV];
     struct cap_hash hash = fake_hash(1);
-    struct cap_read *read;
-    const uint8_t *bytes;
     size_t len;
     int count;
-
     assert_cap_ok(put_data(store, 1, 60000));
-    read = begin_read(store);
+    struct cap_read *read = begin_read(store);
     assert_cap_ok(cap_store_window(read, &hash, 100, 40000, iov, &count, &len));
     for (uint64_t seed = 2; seed < 40; seed++) {
         assert_cap_ok(put_data(store, seed, 60000));
     }
-    bytes = iov[0].iov_base;
+    const uint8_t *bytes = iov[0].iov_base;
     for (size_t i = 0; i < iov[0].iov_len; i++) {
         assert_true(bytes[i] == fake_byte(1, 100 + i));
     }
@@ -278,7 +266,6 @@ static void test_stage(void **state)
     struct cap_source source = fake_source(&seed);
     bool done = false, is_new = false;
     unsigned steps = 0;
-
     assert_cap_ok(cap_store_stage_begin(store, STAGED, &stage));
     assert_true(stage != 0);
     while (!done) {
@@ -305,7 +292,6 @@ static void test_stage_survives_failure(void **state)
     uint64_t seed = 1, bad_seed = 2, stage;
     struct cap_put puts[] = {fake_data(&seed, 500000), bad_data(&bad_seed)};
     bool is_new;
-
     assert_cap_ok(stage_all(store, seed, 500000, &stage));
     puts[0].stage = stage;
     assert_cap_error(put_all(store, puts, 2), CAP_E_CANCELLED);
@@ -324,7 +310,6 @@ static void test_stage_misuse(void **state)
     struct cap_source source = fake_source(&seed);
     struct cap_put both[2];
     bool done;
-
     assert_cap_ok(cap_store_stage_begin(store, 500000, &stage));
     put.stage = second.stage = stage;
     check_refused(store, &put); /* nothing written yet */
@@ -350,7 +335,6 @@ static void test_stage_race(void **state)
     struct cap_put put = fake_data(&seed, 1000000);
     struct cap_source source = fake_source(&seed);
     bool is_new, done;
-
     assert_cap_ok(stage_all(store, seed, 1000000, &first));
     assert_cap_ok(stage_all(store, seed, 1000000, &second));
     assert_true(first != second);
@@ -371,7 +355,6 @@ static void test_empty_stage(void **state)
     struct cap_store *store = store_of(state);
     uint64_t seed = 1, stage;
     struct cap_put put = fake_data(&seed, 0);
-
     assert_cap_ok(stage_all(store, seed, 0, &stage));
     put.stage = stage;
     assert_cap_ok(put_one(store, &put, NULL));
@@ -385,7 +368,6 @@ static uint64_t fill(struct cap_store *store, uint64_t seed, uint64_t len)
 {
     for (uint64_t i = 0; i < 10000; i++) {
         enum cap_error error = put_data(store, seed + i, len);
-
         if (error != CAP_OK) {
             assert_cap_error(error, CAP_E_MAP_FULL);
             return i;
@@ -407,7 +389,6 @@ static void test_full(void **state)
 {
     struct cap_store *store = store_of(state);
     uint64_t stage, huge, big, small;
-
     assert_cap_ok(stage_all(store, 999, 2000000, &stage));
     assert_cap_error(cap_store_stage_begin(store, 64 << 20, &huge), CAP_E_MAP_FULL);
     big = fill(store, 1000, 300000);
@@ -427,12 +408,10 @@ static void test_full_while_staging(void **state)
 {
     struct cap_store *store = store_of(state);
     uint64_t full = 0;
-
     assert_cap_ok(put_data(store, 1000, 100000));
     for (int i = 0; i < 20; i++) {
         uint64_t stages[2] = {0, 0};
         enum cap_error error = stage_all(store, 1, 3 << 20, &stages[0]);
-
         assert_cap_ok(error);
         error = stage_all(store, 2, (3 << 20) + 150000 * (uint64_t)i, &stages[1]);
         if (error == CAP_E_MAP_FULL) {
@@ -455,7 +434,6 @@ static void test_nothing_leaks(void **state)
     struct cap_put known = fake_data(&seed, 1000000);
     struct cap_put unwanted[] = {fake_data(&other, 1000000), bad_data(&bad_seed)};
     bool is_new = true;
-
     assert_cap_ok(put_data(store, seed, 1000000));
     for (int i = 0; i < 20; i++) {
         assert_cap_ok(stage_all(store, seed, 1000000, &known.stage));
@@ -485,6 +463,5 @@ int main(void)
         BOTH_SMALL(test_full_while_staging),
         BOTH_SMALL(test_nothing_leaks),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,15 +31,12 @@ static uint64_t len_of(uint64_t seed)
 static enum cap_error look(struct cap_read *read, uint64_t round)
 {
     struct cap_counts counts;
-    struct cap_hash next;
-    uint64_t present;
     enum cap_error error = cap_store_counts(read, &counts);
-
     if (error != CAP_OK) {
         return error;
     }
-    present = counts.caps[CAP_KIND_DATA];
-    next = fake_hash(present + 1);
+    uint64_t present = counts.caps[CAP_KIND_DATA];
+    struct cap_hash next = fake_hash(present + 1);
     error = cap_store_find(read, &next, NULL);
     if (error != CAP_E_NOT_FOUND) {
         return CAP_E_INTERNAL;
@@ -57,10 +54,8 @@ static enum cap_error look(struct cap_read *read, uint64_t round)
 static void *run_reader(void *arg)
 {
     struct reader *reader = arg;
-
     while (!atomic_load(reader->stop) && reader->error == CAP_OK) {
         struct cap_read *read;
-
         reader->error = cap_store_read_begin(reader->store, &read);
         if (reader->error != CAP_OK) {
             break;
@@ -77,7 +72,6 @@ static void *run_gauge(void *arg)
 {
     struct reader *reader = arg;
     struct cap_space space;
-
     while (!atomic_load(reader->stop) && reader->error == CAP_OK) {
         reader->error = cap_store_space(reader->store, &space);
         if (reader->error == CAP_OK) {
@@ -91,10 +85,8 @@ static void *run_gauge(void *arg)
 static enum cap_error write_all(struct cap_store *store)
 {
     enum cap_error error = CAP_OK;
-
     for (uint64_t seed = 1; seed <= COMMITS && error == CAP_OK; seed++) {
         struct cap_put put = fake_data(&seed, len_of(seed));
-
         if (seed % 7 == 0) {
             error = stage_all(store, seed, len_of(seed), &put.stage);
         }
@@ -110,8 +102,6 @@ static void test_readers_and_writer(void **state)
     struct cap_store *store = ((struct fixture *)*state)->store;
     struct reader readers[READERS + 1] = {0};
     atomic_bool stop = false;
-    enum cap_error error;
-
     for (size_t i = 0; i <= READERS; i++) {
         readers[i].store = store;
         readers[i].stop = &stop;
@@ -119,7 +109,7 @@ static void test_readers_and_writer(void **state)
                                         i < READERS ? run_reader : run_gauge, &readers[i]),
                          0);
     }
-    error = write_all(store);
+    enum cap_error error = write_all(store);
     atomic_store(&stop, true);
     for (size_t i = 0; i <= READERS; i++) {
         assert_int_equal(pthread_join(readers[i].thread, NULL), 0);
@@ -139,6 +129,5 @@ int main(void)
         {"readers and writer [memory]", test_readers_and_writer, fixture_setup, fixture_teardown,
          &memory},
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
