@@ -18,8 +18,7 @@ static json_t *fail(struct admin_call *call, enum cap_error error)
     return NULL;
 }
 
-/* --- cap.stat, cap.find, cap.list
- * -------------------------------------------------------------------- */
+/* --- cap.stat, cap.find, cap.list ----------------------------------------------------------- */
 
 static json_t *publisher_json(const struct cap_publisher *publisher)
 {

@@ -3,8 +3,6 @@
 
 #include <stdio.h>
 
-#include "daemon/serve/window.h"
-
 enum cap_error serve_open(struct serve *serve, struct shard *shard)
 {
     const struct context *context = shard->context;

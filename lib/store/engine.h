@@ -8,7 +8,7 @@
 #ifndef LIB_STORE_ENGINE_H
 #define LIB_STORE_ENGINE_H
 
-#include "lib/store/store.h"
+#include "lib/store/types.h"
 
 struct cap_store_ops {
     const char *name;

@@ -7,7 +7,7 @@
 #ifndef LIB_STORE_RECORD_H
 #define LIB_STORE_RECORD_H
 
-#include "lib/store/store.h"
+#include "lib/store/types.h"
 
 #define STORE_FORMAT_VERSION 2u
 

@@ -244,7 +244,7 @@ struct cap_hash store_scan_start(const struct cap_list_query *query)
     if (rest > 0) {
         start.bytes[whole] = (uint8_t)(query->prefix.bytes[whole] >> (8 - rest) << (8 - rest));
     }
-    if (query->after && memcmp(query->after->bytes, start.bytes, CAP_HASH_SIZE) > 0) {
+    if (query->after != NULL && memcmp(query->after->bytes, start.bytes, CAP_HASH_SIZE) > 0) {
         start = *query->after;
     }
     return start;
@@ -257,7 +257,7 @@ bool store_scan_offer(struct store_scan *scan, const struct cap_hash *hash,
     if (!has_prefix(hash, query)) {
         return false;
     }
-    if (query->after && memcmp(hash->bytes, query->after->bytes, CAP_HASH_SIZE) <= 0) {
+    if (query->after != NULL && memcmp(hash->bytes, query->after->bytes, CAP_HASH_SIZE) <= 0) {
         return true;
     }
     if (scan->count == query->max || scan->scanned == query->scan_max) {
@@ -282,7 +282,7 @@ void store_counts_add(struct cap_counts *counts, const struct cap_info *info)
 enum cap_error store_source_read(const struct cap_source *source, uint64_t offset, void *dst,
                                  size_t len)
 {
-    if (!source->memory) {
+    if (source->memory == NULL) {
         return source->read(source->ctx, offset, dst, len);
     }
     if (len > 0) {

@@ -189,8 +189,7 @@ static enum cap_error visit_cap(struct check *check, const MDB_val *key, struct 
     return add_owner(check, &owner);
 }
 
-/* --- References, contents, facts ---------------------------------------------------------------
- */
+/* --- References, contents, facts ------------------------------------------------------------ */
 
 /* A pair has its mirror in the other table, with the same value. */
 static void check_mirror(struct check *check, enum lmdb_table other, const MDB_val *key,

@@ -5,6 +5,7 @@
 #define LIB_STORE_LMDB_CHECK_H
 
 #include "lib/store/lmdb/lmdb.h"
+#include "lib/store/store.h"
 
 /* The chunks that a cap or a stage owns. */
 struct owner {

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "lib/store/lmdb/lmdb.h"
+#include "lib/store/store.h"
 
 #define LOCK_NAME "store.lmdb-lock"
 #define TEMP_NAME "store.lmdb.new"

@@ -14,8 +14,7 @@
 #include "daemon/core/stats.h"
 #include "daemon/net/bind.h"
 
-/* --- Refusals ------------------------------------------------------------------------------------
- */
+/* --- Refusals ------------------------------------------------------------------------------- */
 
 static void test_ring_keeps_the_newest(void **state)
 {
@@ -42,8 +41,7 @@ static void test_ring_keeps_the_newest(void **state)
     refusals_free(&ring);
 }
 
-/* --- Figures and times ---------------------------------------------------------------------------
- */
+/* --- Figures and times ---------------------------------------------------------------------- */
 
 static void test_histogram(void **state)
 {
@@ -104,8 +102,7 @@ static void test_time_format(void **state)
     assert_int_equal(strlen(text), ENV_TIME_SIZE - 1);
 }
 
-/* --- Peers ---------------------------------------------------------------------------------------
- */
+/* --- Peers ---------------------------------------------------------------------------------- */
 
 /* The group and the permissions that a socket gets by itself. */
 static const struct bind_access anyhow = {CONFIG_MODE_UMASK, BIND_OWN_GROUP};
@@ -147,8 +144,7 @@ static void test_tcp_peer_is_nobody(void **state)
     bound_release(&bound, false);
 }
 
-/* --- systemd -------------------------------------------------------------------------------------
- */
+/* --- systemd -------------------------------------------------------------------------------- */
 
 static void test_inherited_sockets_need_our_pid(void **state)
 {

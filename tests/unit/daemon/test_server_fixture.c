@@ -58,8 +58,7 @@ static enum cap_error fake_populate(void *ctx, const void *addr, size_t len)
     return fixture->populate_error;
 }
 
-/* --- The server
- * ----------------------------------------------------------------------------------- */
+/* --- The server ----------------------------------------------------------------------------- */
 
 void fixture_start(struct fixture *fixture, void (*change)(struct config *config))
 {
@@ -181,8 +180,7 @@ void fixture_settle(struct fixture *fixture)
              serve_jobs(&server->serve) > 0 || writer_queued(server->writer) > 0);
 }
 
-/* --- Bytes
- * ---------------------------------------------------------------------------------------- */
+/* --- Bytes ---------------------------------------------------------------------------------- */
 
 int client_connect(struct fixture *fixture)
 {
@@ -268,8 +266,7 @@ void client_expect_error(struct fixture *fixture, int fd, uint32_t id, enum cap_
     assert_int_equal(m.name.len, strlen(cap_error_name(error)));
 }
 
-/* --- Messages
- * ------------------------------------------------------------------------------------- */
+/* --- Messages ------------------------------------------------------------------------------- */
 
 static void send_message(struct fixture *fixture, int fd, uint8_t type, uint32_t id,
                          struct cap_buf *payload)

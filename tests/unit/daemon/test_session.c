@@ -55,8 +55,7 @@ static uint8_t *read_get(struct fixture *fixture, int fd, uint32_t id, uint64_t 
     return body.data;
 }
 
-/* --- Hello
- * ---------------------------------------------------------------------------------------- */
+/* --- Hello ---------------------------------------------------------------------------------- */
 
 static void test_hello_states_limits(void **state)
 {
@@ -107,8 +106,7 @@ static void test_unknown_version(void **state)
     close(fd);
 }
 
-/* --- Lookups and fetches
- * -------------------------------------------------------------------------- */
+/* --- Lookups and fetches -------------------------------------------------------------------- */
 
 static void test_has_in_any_number(void **state)
 {
@@ -230,8 +228,7 @@ static void test_cancel_a_get(void **state)
     close(fd);
 }
 
-/* --- A store that fails
- * ---------------------------------------------------------------------------- */
+/* --- A store that fails --------------------------------------------------------------------- */
 
 static struct cap_store_ops broken;
 static const struct cap_store_ops *sound;
@@ -293,8 +290,7 @@ static void test_failed_commit_ends_the_daemon(void **state)
     close(fd);
 }
 
-/* --- Breaking the protocol
- * ------------------------------------------------------------------------ */
+/* --- Breaking the protocol ------------------------------------------------------------------ */
 
 struct breach {
     struct proto_frame frame;
@@ -448,8 +444,7 @@ static void test_answers_that_nobody_takes_are_bounded(void **state)
     fixture_stop(&fixture);
 }
 
-/* --- Pieces and resets
- * ---------------------------------------------------------------------------- */
+/* --- Pieces and resets ---------------------------------------------------------------------- */
 
 static void test_byte_at_a_time(void **state)
 {
@@ -511,8 +506,7 @@ static void test_reset_while_fetching(void **state)
     assert_int_equal(fixture->server.hub.session_count, 0);
 }
 
-/* --- Time
- * ----------------------------------------------------------------------------------------- */
+/* --- Time ----------------------------------------------------------------------------------- */
 
 static void test_idle_connection_is_closed(void **state)
 {

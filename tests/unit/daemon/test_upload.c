@@ -22,8 +22,7 @@ static struct proto_put_image_reply accepted(const struct reply *reply)
     return m;
 }
 
-/* --- Data
- * ----------------------------------------------------------------------------------------- */
+/* --- Data ----------------------------------------------------------------------------------- */
 
 /* Lengths around what stays in memory, a block, and what is staged. */
 static void test_data_of_many_lengths(void **state)
@@ -104,8 +103,7 @@ static void test_wrong_lengths(void **state)
     close(fd);
 }
 
-/* --- Images
- * --------------------------------------------------------------------------------------- */
+/* --- Images --------------------------------------------------------------------------------- */
 
 static void test_image_with_data(void **state)
 {
@@ -236,8 +234,7 @@ static void test_long_head(void **state)
     close(fd);
 }
 
-/* --- Refusals
- * ------------------------------------------------------------------------------------- */
+/* --- Refusals ------------------------------------------------------------------------------- */
 
 static void small_limits(struct config *config)
 {
@@ -335,8 +332,7 @@ static void test_stalled_upload_is_refused(void **state)
     close(fd);
 }
 
-/* --- Cancelling and resets
- * ------------------------------------------------------------------------ */
+/* --- Cancelling and resets ------------------------------------------------------------------ */
 
 /* Cancelled after a growing number of turns, so in each state: one answer, and the id is free. */
 static void test_cancel_in_every_state(void **state)

@@ -1,0 +1,169 @@
+/*
+ * What the store's interface (store.h) and its engines (engine.h) speak of: caps, references,
+ * figures, admissions. Structures only; the functions say who owns them and for how long.
+ */
+#ifndef LIB_STORE_TYPES_H
+#define LIB_STORE_TYPES_H
+
+#include <stdatomic.h>
+#include <sys/uio.h>
+
+#include "lib/cap/bytes.h"
+#include "lib/cap/constants.h"
+#include "lib/cap/wire_image.h"
+
+#define CAP_STORE_ID_SIZE    16
+#define CAP_STORE_KINDS      3                   /* index by enum cap_kind */
+#define CAP_STAGE_STEP       (UINT64_C(8) << 20) /* most bytes that one stage step writes */
+#define CAP_STORE_WINDOW     (256u << 10) /* most bytes that one cap_store_window hands out */
+#define CAP_STORE_WINDOW_IOV 8            /* spans that always suffice for such a window */
+
+/*
+ * What admissions that are stored together may sum up to, and so the memory that this takes. An
+ * admission of more is stored by itself; staging the longer bodies keeps it within.
+ */
+#define CAP_ADMIT_PUTS 4096u
+#define CAP_ADMIT_LEN  (UINT64_C(20) << 20) /* bytes of bodies without a stage */
+
+struct cap_store;
+struct cap_read;
+
+/* Who published, as the kernel attested; UINT32_MAX where it could not (TCP). */
+struct cap_publisher {
+    uint32_t uid;
+    uint32_t gid;
+};
+
+/* What is kept beside a cap's body. */
+struct cap_info {
+    enum cap_kind kind;
+    uint64_t body_len;
+    uint64_t size;                  /* Data: logical bytes. Image: bytes of code */
+    uint64_t page_count;            /* Data: pages that are not zero. Image: 0 */
+    uint64_t ref_count;             /* Image: distinct caps that it names. Data: 0 */
+    struct cap_publisher publisher; /* the first one */
+    uint64_t published_us;          /* microseconds since 1970, UTC */
+    bool has_content_hash; /* Image: the image_content_hash that it was first published with */
+    struct cap_hash content_hash;
+};
+
+/* How many page roots are kept with a cap: of Data its pages that are not zero, of an Image its
+ * code's.
+ */
+static inline uint64_t cap_info_root_count(const struct cap_info *info)
+{
+    return info->kind == CAP_KIND_DATA
+               ? info->page_count
+               : info->size / CAP_PAGE_SIZE + (info->size % CAP_PAGE_SIZE != 0);
+}
+
+/* What can be learnt of a cap after it was stored. */
+enum cap_fact_kind {
+    CAP_FACT_DAMAGED = 1, /* a read found its bytes damaged */
+};
+
+struct cap_fact {
+    enum cap_fact_kind kind;
+    uint64_t time_us; /* when it was first noted, since 1970, UTC */
+};
+
+/* A reference from an Image to a cap. A target in both tables has both bits. */
+#define CAP_REF_PINNED  1u
+#define CAP_REF_INITIAL 2u
+
+struct cap_ref {
+    struct cap_hash hash; /* of the other end */
+    uint8_t tables;       /* CAP_REF_* */
+};
+
+struct cap_listed {
+    struct cap_hash hash;
+    struct cap_info info;
+};
+
+/* What the store holds, kept with the caps (no scan). */
+struct cap_counts {
+    uint64_t caps[CAP_STORE_KINDS];
+    uint64_t body_bytes[CAP_STORE_KINDS];
+    uint64_t refs;
+};
+
+/* What it takes on disk, as the engine sees it; zero where it has no disk. */
+struct cap_space {
+    uint64_t file_bytes; /* physical size of the data file */
+    uint64_t free_bytes; /* of these, in pages free for reuse */
+    uint64_t map_bytes;  /* the limit that CAP_E_MAP_FULL enforces */
+    uint64_t disk_free;  /* free for us on the file system */
+    uint32_t readers;    /* open read snapshots */
+    uint32_t max_readers;
+};
+
+/* One cap to store. */
+struct cap_put {
+    struct cap_hash hash;
+    struct cap_info info;   /* ref_count is ignored: the store counts `refs` */
+    struct cap_source body; /* reads info.body_len bytes; not looked at when `stage` is not 0 */
+    uint64_t stage;         /* a completely written stage of this body, or 0 */
+    const struct cap_hash *page_roots; /* cap_info_root_count of them */
+    const struct cap_ref *refs;        /* may repeat a target; tables are merged */
+    size_t ref_count;
+
+    bool is_new; /* result: the store did not have it (of a dry run: does not) */
+};
+
+/* A cap that the store must have, of that kind. */
+struct cap_needed {
+    struct cap_hash hash;
+    enum cap_kind kind;
+
+    bool missing; /* result */
+};
+
+/*
+ * What is stored as a whole or not at all: caps, and what must be there for them. The caller keeps
+ * it and all that it refers to until it is decided.
+ */
+struct cap_admission {
+    struct cap_needed *needed; /* but for what `puts` bring along */
+    size_t needed_count;
+    struct cap_put *puts; /* what refers to others comes after them: an Image is last */
+    size_t put_count;
+    const atomic_bool *cancelled; /* NULL: it is never */
+
+    /*
+     * Results. CAP_OK: stored and synced, it survives power loss. CAP_E_UNRESOLVED_SLOT: as many as
+     * missing_count of `needed` are not there, and are marked. CAP_E_CANCELLED.
+     * CAP_E_INVALID_ARGUMENT for a put that contradicts itself or a stage that is not a whole one
+     * of that length. CAP_E_DISK_FULL, CAP_E_MAP_FULL, or as a body fails. After any error nothing
+     * of it is there, its stages are as before, and is_new means nothing.
+     */
+    enum cap_error error;
+    size_t missing_count;
+};
+
+/* Which caps to list. */
+struct cap_list_query {
+    int kind; /* an enum cap_kind, or 0 for all */
+    struct cap_hash prefix;
+    unsigned prefix_bits;         /* leading bits of `prefix` that a hash must begin with */
+    const struct cap_hash *after; /* NULL: from the start; else a *ret_last */
+    size_t max;                   /* caps to list */
+    size_t scan_max;              /* entries to look at */
+};
+
+enum cap_ref_direction {
+    CAP_REFS_OUT, /* what the cap names */
+    CAP_REFS_IN,  /* what names the cap */
+};
+
+/* What cap_store_admit tells while it works. */
+struct cap_admit_watch {
+    /* The admission is decided; it is the caller's again. */
+    void (*decided)(void *ctx, struct cap_admission *admission);
+    /* A commit of `count` admissions begins, and has ended. NULL, both: not asked for. */
+    void (*commit_begins)(void *ctx);
+    void (*committed)(void *ctx, size_t count, enum cap_error error);
+    void *ctx;
+};
+
+#endif
