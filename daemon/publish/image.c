@@ -110,7 +110,8 @@ static enum cap_error list_needs(const struct needs *needs, struct cap_admission
 
 uint64_t image_resolve_memory(size_t slots, size_t head_len)
 {
-    return slots * (sizeof(struct cap_needed) + sizeof(uint32_t) + MISSING_MEMORY) + head_len;
+    uint64_t per_slot = sizeof(struct cap_needed) + sizeof(uint32_t) + MISSING_MEMORY;
+    return slots == 0 ? 0 : slots * per_slot + head_len;
 }
 
 enum cap_error image_resolve(const struct cap_wire_image *wire, struct cap_store *store,
@@ -206,9 +207,10 @@ uint64_t image_make_memory(const struct cap_wire_image *wire)
                         sizeof(struct data_cap) + sizeof(struct cap_put) + sizeof(struct cap_ref) +
                         2 * CAPS_PAGE_MEMORY;
     uint64_t pages = named_pages(wire);
-    return image_resolve_memory(slots, wire->head.len) + wire->endpoints.count * ENDPOINT_MEMORY +
-           slots * per_slot + pages * CAPS_PAGE_MEMORY + cap_window_memo_size(pages) +
-           wire->code_len / CAP_PAGE_SIZE * sizeof(struct cap_hash) + ARENA_PIECE;
+    return image_resolve_memory(slots, wire->head.len) + wire->head.len +
+           wire->endpoints.count * ENDPOINT_MEMORY + slots * per_slot + pages * CAPS_PAGE_MEMORY +
+           cap_window_memo_size(pages) + wire->code_len / CAP_PAGE_SIZE * sizeof(struct cap_hash) +
+           ARENA_PIECE;
 }
 
 uint64_t image_make_cost(const struct cap_wire_image *wire)

@@ -19,7 +19,7 @@ void job_judge(struct job *job)
     if (!job->judged && job_judge_rules(job) != CAP_OK) {
         return;
     }
-    if (job_looks_early(job)) {
+    if (job_looks_early(job) && job_judge_memory(job) <= job->look_memory) {
         job->resolved = image_resolve(&job->wire, job->store, &job->judgement) == CAP_OK &&
                         job->judgement.error == CAP_OK;
     }

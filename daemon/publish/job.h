@@ -22,6 +22,7 @@ struct job {
     struct cap_bytes head;  /* of a PUT_IMAGE, from here */
     struct image_limits limits;
     uint64_t early_min;      /* arena from which on slots are looked up before it has come */
+    uint64_t look_memory;    /* that this look may take: without, it is left to the admission */
     struct cap_source spool; /* the bytes after the head; to make caps, from here */
     struct caps_stamp stamp;
 

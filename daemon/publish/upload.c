@@ -300,6 +300,7 @@ static void on_judged(struct pool_job *pool_job)
     struct upload *upload = CONTAINER_OF(pool_job, struct upload, job.pool);
     upload->busy = false;
     upload->request.moved_us = env_monotonic_us(context_of(upload)->env);
+    (void)hold_memory(upload, upload->head.capacity);
     take_judgement(upload, &upload->job.judgement);
     drive(upload, UPLOAD_EVENT_JUDGED);
 }
@@ -313,10 +314,8 @@ static bool do_judge(struct upload *upload)
         take_judgement(upload, &job->judgement);
         return drive(upload, UPLOAD_EVENT_JUDGED);
     }
-    uint64_t memory = upload->head.capacity + job_judge_memory(job);
-    if (!hold_memory(upload, memory)) {
-        return fail_memory(upload, memory);
-    }
+    uint64_t memory = job_judge_memory(job);
+    job->look_memory = hold_memory(upload, upload->head.capacity + memory) ? memory : 0;
     start_job(upload, run_judge, on_judged, job->head.len);
     return true;
 }

@@ -299,6 +299,14 @@ class Filling(SystemTest):
                 return there
         self.fail("never full")
 
+    def is_refused(self, error, c, image):
+        try:
+            c.put_image(image)
+        except Refused as refused:
+            self.assertEqual(refused.name, error, refused.message)
+            return True
+        return False
+
     def check(self, c, there, size):
         for number, cap_hash in there.items():
             self.assertEqual(wire.data_content(c.get(cap_hash)[1])[:size], content(f"fill {size} {number}", size))
@@ -419,7 +427,8 @@ class DiskFull(Filling):
         # More disk: it goes on without a restart.
         subprocess.run(["nsenter", "-m", "-t", str(d.process.pid), "mount", "-o", f"remount,size={96 * MIB}", d.state],
                        check=True)
-        c.put_image(wire.simple_image(b"code", [(b"a", content("i", 700000))]))
+        image = wire.simple_image(b"code", [(b"a", content("i", 700000))])
+        wait_until(lambda: not self.is_refused("disk_full", c, image), "the daemon to look at the disk again")
         self.check(c, big, 700000)
         self.assertEqual(d.stop(), 0)
 

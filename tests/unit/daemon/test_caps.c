@@ -99,6 +99,7 @@ static struct job job_for(const struct cap_buf *wire, struct cap_store *store,
         .is_image = true,
         .head = {wire->data, head_len},
         .limits = no_limits,
+        .look_memory = UINT64_MAX,
         .spool = {.read = read_bytes, .ctx = arena},
         .stamp = stamp,
     };
@@ -206,6 +207,15 @@ static void test_what_is_missing_is_named(void **state)
     assert_cap_error(job.judgement.error, CAP_E_UNRESOLVED_SLOT);
     assert_non_null(strstr(job.judgement.message, "4 slots name caps that are not published"));
     assert_non_null(strstr(job.judgement.message, "and 2 more"));
+    job_free(&job);
+    /* Without memory for an early look it is left to a later one. */
+    job = job_for(&wire, store, &arena);
+    job.look_memory = 0;
+    job_judge(&job);
+    assert_cap_ok(job.judgement.error);
+    assert_false(job.resolved);
+    job_make(&job);
+    assert_cap_error(job.judgement.error, CAP_E_UNRESOLVED_SLOT);
     job_free(&job);
     cap_buf_free(&wire);
     cap_store_close(store);
