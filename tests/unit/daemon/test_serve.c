@@ -312,6 +312,79 @@ static void test_known_caps_need_no_store(void **state)
     close(fd);
 }
 
+static enum cap_error failure;
+static uint64_t failing_from; /* offset from which windows fail */
+
+static enum cap_error failing_find(struct cap_read *read, const struct cap_hash *hash,
+                                   struct cap_info *ret_info)
+{
+    (void)read;
+    (void)hash;
+    (void)ret_info;
+    return failure;
+}
+
+static enum cap_error failing_peek(struct cap_read *read, const struct cap_hash *hash,
+                                   uint64_t offset, uint64_t len, struct iovec *ret_iov,
+                                   int *ret_count, size_t *ret_len, bool *ret_checked)
+{
+    if (offset >= failing_from) {
+        return failure;
+    }
+    return sound->peek(read, hash, offset, len, ret_iov, ret_count, ret_len, ret_checked);
+}
+
+/* A body that is taken away while it goes out: an error that names it, and nobody's fault. */
+static void test_body_that_goes_away(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct reply reply;
+    int fd = client_open(fixture);
+    struct cap_hash hash = publish(fixture, fd, CONTENT_LEN);
+    watch_store(fixture);
+    watched.peek = failing_peek;
+    failing_from = PROTO_FRAME_MAX;
+    failure = CAP_E_NOT_FOUND;
+    client_get(fixture, fd, 5, &hash, 0, PROTO_TO_END);
+    client_receive(fixture, fd, &reply);
+    assert_int_equal(reply.frame.type, PROTO_GET_REPLY);
+    client_receive(fixture, fd, &reply);
+    assert_int_equal(reply.frame.type, PROTO_BODY);
+    assert_int_equal(reply.frame.flags, 0);
+    expect_named(fixture, fd, CAP_E_NOT_FOUND, &hash);
+    assert_int_equal(fixture->server.context.last_fault.time_us, 0);
+    assert_true(client_is_there(fixture, fd, &hash)); /* the connection goes on */
+    close(fd);
+}
+
+/* Damage in the index or in a small body: named, a fault, and not remembered as anything else. */
+static void test_store_that_fails(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct cap_hash other = {{0xee}};
+    int fd = client_open(fixture);
+    struct cap_hash hash = publish(fixture, fd, 1000);
+    watch_store(fixture);
+    watched.peek = failing_peek;
+    failing_from = 0;
+    failure = CAP_E_CORRUPT;
+    client_get(fixture, fd, 5, &hash, 0, PROTO_TO_END);
+    expect_named(fixture, fd, CAP_E_CORRUPT, &hash);
+    assert_cap_error(fixture->server.context.last_fault.error, CAP_E_CORRUPT);
+    watched.find = failing_find;
+    failure = CAP_E_IO;
+    client_stat(fixture, fd, 6, &other);
+    expect_named(fixture, fd, CAP_E_IO, &other);
+    assert_cap_error(fixture->server.context.last_fault.error, CAP_E_IO);
+    client_has(fixture, fd, 7, &other, 1);
+    expect_named(fixture, fd, CAP_E_IO, &other);
+    watched.find = sound->find;
+    watched.peek = sound->peek;
+    client_get(fixture, fd, 8, &hash, 0, PROTO_TO_END);
+    assert_true(read_body(fixture, fd, 8) >= 1000);
+    close(fd);
+}
+
 /* That a cap is not there is not remembered. */
 static void test_absence_is_not_remembered(void **state)
 {
@@ -582,6 +655,8 @@ int main(void)
         TEST(test_connection_gone_while_it_is_read_in),
         TEST(test_the_loop_never_walks_the_store),
         TEST(test_known_caps_need_no_store),
+        TEST(test_body_that_goes_away),
+        TEST(test_store_that_fails),
         TEST(test_absence_is_not_remembered),
         cmocka_unit_test(test_without_a_cache),
         TEST(test_lookups_that_hang),
