@@ -83,7 +83,7 @@ static enum cap_error read_bytes(void *ctx, uint64_t offset, void *dst, size_t l
     return CAP_OK;
 }
 
-/* Judges an upload by its head alone, which stands in a buffer of its own that *ret_head owns. */
+/* Judges an upload by its head alone, in a buffer of its own that *ret_head owns. */
 static enum cap_error judge(struct cap_bytes upload, uint8_t **ret_head,
                             struct cap_wire_image *ret_image)
 {

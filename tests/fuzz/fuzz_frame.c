@@ -4,7 +4,7 @@
  * The first byte seeds the cutting of the rest into pieces. What must hold: the events of any
  * cutting, put together again, are the bytes that were consumed, none lost or repeated; any
  * cutting and the whole give the same frames and the same error; a message that decodes encodes to
- * the same bytes; nothing is read outside of a piece (each is an allocation of its own).
+ * the same bytes; nothing is read past a piece (each is an allocation of its own).
  */
 #include <stdlib.h>
 

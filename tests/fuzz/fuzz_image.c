@@ -1,7 +1,7 @@
 /*
  * Feeds arbitrary bytes to the decoders of lib/cap: as a wire Image, and as a served body.
  *
- * What must hold: nothing is read outside of the input (the head is handed over in an allocation of
+ * What must hold: nothing is read past the input (the head is handed over in an allocation of
  * its own); what decodes, encodes to the same bytes again; an accepted Image converts, and its
  * bodies verify under the hashes that the conversion gave; a body that is accepted is the only
  * encoding of its cap.

@@ -1,6 +1,6 @@
 /*
  * Replays a corpus through a fuzz target without libFuzzer: every file of the directories named on
- * the command line, once. Fails when there are no files, so that a corpus which has been lost is
+ * the command line, once. Fails when there are no files, so that a lost corpus is
  * noticed; a property that does not hold aborts in the target.
  */
 #include <dirent.h>

@@ -22,7 +22,6 @@ static void put(struct cap_buf *buf, const void *data, size_t len)
 static struct node *node_new(enum shape shape)
 {
     struct node *node = calloc(1, sizeof(*node));
-
     require(node != NULL);
     node->shape = shape;
     return node;
@@ -32,7 +31,6 @@ struct node *node_int(uint64_t value, size_t size)
 {
     struct node *node = node_new(SHAPE_FIXED);
     uint8_t bytes[8];
-
     cap_store64(bytes, value);
     put(&node->bytes, bytes, size);
     return node;
@@ -41,7 +39,6 @@ struct node *node_int(uint64_t value, size_t size)
 struct node *node_bytes(const void *data, size_t len)
 {
     struct node *node = node_new(SHAPE_BYTE_LIST);
-
     put(&node->bytes, data, len);
     return node;
 }
@@ -49,7 +46,6 @@ struct node *node_bytes(const void *data, size_t len)
 struct node *node_hash(const struct cap_hash *hash)
 {
     struct node *node = node_new(SHAPE_FIXED);
-
     put(&node->bytes, hash->bytes, CAP_HASH_SIZE);
     return node;
 }
@@ -67,7 +63,6 @@ struct node *node_list(void)
 struct node *node_union(uint8_t selector, struct node *value)
 {
     struct node *node = node_new(SHAPE_UNION);
-
     node->selector = selector;
     if (value != NULL) {
         node_add(node, value);
@@ -79,7 +74,6 @@ struct node *node_add(struct node *parent, struct node *child)
 {
     struct node **children =
         realloc(parent->children, (parent->count + 1) * sizeof(parent->children[0]));
-
     require(children != NULL);
     parent->children = children;
     parent->children[parent->count++] = child;
@@ -115,7 +109,6 @@ bool node_variable(const struct node *node)
 size_t node_total(const struct node *node)
 {
     size_t total = 1;
-
     for (size_t i = 0; i < node->count; i++) {
         total += node_total(node->children[i]);
     }
@@ -130,7 +123,6 @@ const struct node *node_at(const struct node *node, size_t index)
     index--;
     for (size_t i = 0; i < node->count; i++) {
         size_t total = node_total(node->children[i]);
-
         if (index < total) {
             return node_at(node->children[i], index);
         }
@@ -148,18 +140,15 @@ static void encode_parts(const struct node *node, const struct fault *fault, boo
     struct cap_buf payload = {0};
     uint32_t fixed = 0;
     size_t offset_number = 0;
-
     for (size_t i = 0; i < node->count; i++) {
         const struct node *child = node->children[i];
         struct cap_buf plain = node_encode(child, NULL);
-
         fixed += node_variable(child) ? 4 : (uint32_t)plain.len;
         cap_buf_free(&plain);
     }
     uint32_t gap = here && fault->kind == FAULT_GAP ? fault->value : 0;
     for (size_t i = 0; i < node->count; i++) {
         struct cap_buf child = encode(node->children[i], fault, position);
-
         if (!node_variable(node->children[i])) {
             put(out, child.data, child.len);
             cap_buf_free(&child);
@@ -186,14 +175,12 @@ static void encode_union(const struct node *node, const struct fault *fault, boo
                          size_t *position, struct cap_buf *out)
 {
     uint8_t selector = node->selector;
-
     if (here && fault->kind == FAULT_SELECTOR) {
         selector = (uint8_t)fault->value;
     }
     put(out, &selector, 1);
     if (node->count > 0) {
         struct cap_buf child = encode(node->children[0], fault, position);
-
         put(out, child.data, child.len);
         cap_buf_free(&child);
     }
@@ -204,7 +191,6 @@ static struct cap_buf encode(const struct node *node, const struct fault *fault,
 {
     bool here = fault != NULL && fault->node == *position;
     struct cap_buf out = {0};
-
     ++*position;
     switch (node->shape) {
     case SHAPE_FIXED:
@@ -231,7 +217,6 @@ static struct cap_buf encode(const struct node *node, const struct fault *fault,
 struct cap_buf node_encode(const struct node *node, const struct fault *fault)
 {
     size_t position = 0;
-
     return encode(node, fault, &position);
 }
 
@@ -265,7 +250,6 @@ struct cap_hash plain_merkleize(const struct cap_hash *chunks, size_t count, uns
 static struct cap_hash mixed(struct cap_hash root, uint64_t value)
 {
     struct cap_hash chunk = {{0}};
-
     cap_store64(chunk.bytes, value);
     cap_hash_pair(&root, &chunk, &root);
     return root;
@@ -274,7 +258,6 @@ static struct cap_hash mixed(struct cap_hash root, uint64_t value)
 static unsigned container_depth(size_t count)
 {
     unsigned depth = 0;
-
     while ((size_t)1 << depth < count) {
         depth++;
     }
@@ -287,7 +270,6 @@ struct cap_hash node_root(const struct node *node)
     size_t count = node->shape == SHAPE_BYTE_LIST ? bytes_chunks : node->count;
     struct cap_hash *chunks = calloc(count + 1, sizeof(*chunks));
     struct cap_hash root = {{0}};
-
     require(chunks != NULL);
     for (size_t i = 0; i < node->count; i++) {
         chunks[i] = node_root(node->children[i]);
@@ -333,7 +315,6 @@ struct test_image test_image_new(void)
     struct node *const fields[] = {image.code,   image.endpoints, image.mappings,
                                    image.pinned, image.initial,   image.yield_receiver,
                                    image.gas,    image.quota,     image.arena};
-
     node_add(node_add(image.code, node_int(0, 4)), node_int(0, 4));
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
         node_add(image.root, fields[i]);
@@ -379,7 +360,6 @@ struct node *test_image_endpoint(struct test_image *image, const char *key, uint
 {
     struct node *endpoint = node_container();
     struct node *registers = node_list();
-
     node_add(node_add(endpoint, node_int(entry_pc, 8)), node_int(1, 1));
     node_add(node_add(endpoint, node_int(2, 1)), registers);
     add_entry(image->endpoints, test_key(key), endpoint);
@@ -396,7 +376,6 @@ struct node *test_image_mapping(struct test_image *image, uint64_t start, uint64
 {
     struct node *mapping = node_container();
     struct node *source = node_list();
-
     node_add(node_add(node_add(mapping, node_int(start, 8)), node_int(size, 8)), source);
     node_add(image->mappings, mapping);
     return source;
@@ -412,7 +391,6 @@ struct node *test_image_data(struct test_image *image, enum cap_table table, con
 {
     struct node *pages = node_list();
     struct node *desc = desc_node(size, pages);
-
     if (table == CAP_TABLE_PINNED) {
         add_entry(image->pinned, test_key(key), node_union(0, node_add(node_container(), desc)));
     } else {
@@ -424,7 +402,6 @@ struct node *test_image_data(struct test_image *image, enum cap_table table, con
 void test_page(struct node *pages, uint32_t page_index, uint32_t arena_off, uint32_t len)
 {
     struct node *page = node_container();
-
     node_add(node_add(node_add(page, node_int(page_index, 4)), node_int(arena_off, 4)),
              node_int(len, 4));
     node_add(pages, page);
@@ -440,16 +417,14 @@ struct test_image test_image_full(void)
 {
     struct test_image image = test_image_new();
     struct cap_hash hash = {{1, 2, 3}};
-    struct node *list;
     uint8_t arena[5000];
-
     for (size_t i = 0; i < sizeof(arena); i++) {
         arena[i] = (uint8_t)(i * 7 + 1);
     }
     test_image_set_arena(&image, arena, sizeof(arena));
     test_image_set_code(&image, 4500, 500);
     test_image_endpoint(&image, "", 0);
-    list = test_image_endpoint(&image, "a", 16);
+    struct node *list = test_image_endpoint(&image, "a", 16);
     test_register(list, 0, UINT64_MAX);
     test_register(list, 1, 0x20000000);
     test_register(list, 12, 7);
@@ -488,10 +463,8 @@ static void add_endpoint_of(struct node *endpoints, const struct cap_wire_endpoi
 {
     struct node *registers = node_list();
     struct node *node = node_container();
-
     for (size_t i = 0; i < endpoint->register_count; i++) {
         struct cap_register element = cap_wire_register(endpoint, i);
-
         test_register(registers, element.index, element.value);
     }
     node_add(node_add(node, node_int(endpoint->entry_pc, 8)), node_int(endpoint->arg_registers, 1));
@@ -502,10 +475,8 @@ static void add_endpoint_of(struct node *endpoints, const struct cap_wire_endpoi
 static void add_slot_of(struct test_image *image, const struct cap_wire_slot *slot)
 {
     struct node *pages = node_list();
-
     for (size_t i = 0; i < slot->desc.page_count; i++) {
         struct cap_page_ref ref = cap_page_ref_at(slot->desc.pages, i);
-
         test_page(pages, ref.page_index, ref.arena_off, ref.len);
     }
     struct node *desc = desc_node(slot->desc.size, pages);
@@ -524,23 +495,19 @@ static void add_slot_of(struct test_image *image, const struct cap_wire_slot *sl
 struct test_image test_image_of_view(const struct cap_wire_image *view)
 {
     struct test_image image = test_image_new();
-
     test_image_set_code(&image, view->code_off, view->code_len);
     for (size_t i = 0; i < view->endpoints.count; i++) {
         struct cap_wire_endpoint endpoint;
-
         cap_wire_endpoint_at(view, i, &endpoint);
         add_endpoint_of(image.endpoints, &endpoint);
     }
     for (size_t i = 0; i < view->mappings.count; i++) {
         struct cap_mapping mapping;
-
         cap_mapping_at(&view->mappings, i, &mapping);
         add_keys(test_image_mapping(&image, mapping.start, mapping.size), &mapping.source);
     }
     for (size_t i = 0; i < cap_wire_slot_count(view); i++) {
         struct cap_wire_slot slot;
-
         cap_wire_slot_at(view, i, &slot);
         add_slot_of(&image, &slot);
     }
@@ -556,7 +523,6 @@ struct test_image test_image_of_view(const struct cap_wire_image *view)
 uint8_t *test_exact_copy(const uint8_t *data, size_t len)
 {
     uint8_t *copy = malloc(len > 0 ? len : 1);
-
     require(copy != NULL);
     if (len > 0) {
         memcpy(copy, data, len);

@@ -5,7 +5,6 @@
 static void integers_are_little_endian(void **state)
 {
     uint8_t bytes[9] = {0};
-
     (void)state;
     cap_store64(bytes + 1, UINT64_C(0x8877665544332211));
     for (size_t i = 0; i < 8; i++) {
@@ -29,12 +28,10 @@ static void keys_compare_as_unsigned_bytes_prefix_first(void **state)
         BYTES("\x7f"), BYTES("\x7f\0"), BYTES("\x80"), BYTES("\xff"), BYTES("\xff\xff"),
     };
     const size_t count = sizeof(sorted) / sizeof(sorted[0]);
-
     (void)state;
     for (size_t i = 0; i < count; i++) {
         for (size_t j = 0; j < count; j++) {
             int order = cap_bytes_compare(sorted[i], sorted[j]);
-
             assert_int_equal((order > 0) - (order < 0), (i > j) - (i < j));
         }
     }
@@ -43,7 +40,6 @@ static void keys_compare_as_unsigned_bytes_prefix_first(void **state)
 static void slices_of_nothing_stay_nothing(void **state)
 {
     struct cap_bytes nothing = {NULL, 0};
-
     (void)state;
     assert_null(cap_bytes_slice(nothing, 0, 0).data);
     assert_int_equal(cap_bytes_slice(BYTES("abc"), 1, 2).data[0], 'b');
@@ -56,7 +52,6 @@ static void hashes_print_and_parse(void **state)
         "0x00112233445566778899AABBCCDDEEFF0123456789ABCDEF0123456789ABCDEF";
     struct cap_hash hash;
     struct cap_hash again;
-
     (void)state;
     assert_cap_ok(cap_hash_parse(lower, &hash));
     assert_hash_hex(&hash, lower);
@@ -81,11 +76,9 @@ static void wrong_hash_texts_change_nothing(void **state)
         "0x0x112233445566778899aabbccddeeff0123456789abcdef0123456789abcdef",
         "00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdef ",
     };
-
     (void)state;
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         struct cap_hash hash = {{42}};
-
         assert_cap_error(cap_hash_parse(wrong[i], &hash), CAP_E_INVALID_ARGUMENT);
         assert_int_equal(hash.bytes[0], 42);
     }
@@ -95,7 +88,6 @@ static void hex_of_any_length(void **state)
 {
     struct cap_buf buf = {0};
     char text[16];
-
     (void)state;
     cap_hex_format((struct cap_bytes){NULL, 0}, text);
     assert_string_equal(text, "");
@@ -117,7 +109,6 @@ static void hex_of_any_length(void **state)
 static void a_buffer_grows_and_keeps_what_it_holds(void **state)
 {
     struct cap_buf buf = {0};
-
     (void)state;
     for (uint32_t i = 0; i < 1000; i++) {
         assert_cap_ok(cap_buf_append32(&buf, i));
@@ -139,7 +130,6 @@ static void each_append_writes_its_bytes(void **state)
 {
     static const uint8_t wanted[] = {1, 7, 6, 5, 4, 15, 14, 13, 12, 11, 10, 9, 8, 0, 0, 'x'};
     struct cap_buf buf = {0};
-
     (void)state;
     assert_cap_ok(cap_buf_append8(&buf, 1));
     assert_cap_ok(cap_buf_append32(&buf, 0x04050607));
@@ -157,7 +147,6 @@ static void each_append_writes_its_bytes(void **state)
 static void impossible_sizes_are_no_memory(void **state)
 {
     struct cap_buf buf = {0};
-
     (void)state;
     assert_cap_error(cap_buf_reserve(&buf, SIZE_MAX), CAP_E_NO_MEMORY);
     assert_cap_ok(cap_buf_append8(&buf, 9));
@@ -177,7 +166,6 @@ static void memory_as_a_source(void **state)
     struct cap_source source = cap_source_memory(&bytes);
     const uint8_t *data;
     uint8_t copy[5];
-
     (void)state;
     assert_ptr_equal(source.memory, bytes.data);
     assert_cap_ok(source.read(source.ctx, 1, copy, 4));
@@ -206,7 +194,6 @@ static void other_sources_are_read_to_scratch(void **state)
     struct cap_source source = {counting_read, &reads, NULL, NULL};
     uint8_t scratch[4];
     const uint8_t *data = NULL;
-
     (void)state;
     assert_cap_error(cap_source_get(&source, 13, 4, scratch, &data), CAP_E_CORRUPT);
     assert_null(data);
@@ -221,7 +208,6 @@ static void an_empty_source(void **state)
     struct cap_bytes nothing = {NULL, 0};
     struct cap_source source = cap_source_memory(&nothing);
     const uint8_t *data;
-
     (void)state;
     assert_cap_ok(cap_source_get(&source, 0, 0, NULL, &data));
 }
@@ -242,6 +228,5 @@ int main(void)
         cmocka_unit_test(other_sources_are_read_to_scratch),
         cmocka_unit_test(an_empty_source),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,7 +14,6 @@ static enum cap_error judge(struct test_image *image, uint64_t arena_len,
     uint8_t *head = test_exact_copy(bytes.data, bytes.len);
     struct cap_wire_image view = {.total_len = 77};
     struct cap_bytes span = {head, bytes.len};
-
     *reterr = (struct cap_refusal){0};
     enum cap_error error = cap_deblob(span, bytes.len + arena_len, &view, reterr);
     assert_int_equal(reterr->error, error);
@@ -37,7 +36,6 @@ static void a_full_image_is_accepted(void **state)
 {
     struct test_image image = test_image_full();
     struct cap_refusal refusal;
-
     (void)state;
     image.arena->bytes.len = 0;
     assert_cap_ok(judge(&image, 5000, &refusal));
@@ -49,7 +47,6 @@ static void rule_0_names_the_field(void **state)
 {
     struct test_image image = test_image_new();
     struct cap_refusal refusal;
-
     (void)state;
     test_image_data(&image, CAP_TABLE_INITIAL, "b", 4096);
     test_image_data(&image, CAP_TABLE_INITIAL, "a", 4095);
@@ -63,7 +60,6 @@ static enum cap_error judge_code(uint32_t off, uint32_t len, uint64_t arena_len)
 {
     struct test_image image = test_image_new();
     struct cap_refusal refusal;
-
     test_image_set_code(&image, off, len);
     return judge(&image, arena_len, &refusal);
 }
@@ -71,7 +67,6 @@ static enum cap_error judge_code(uint32_t off, uint32_t len, uint64_t arena_len)
 static void rule_1_code_too_large(void **state)
 {
     const uint32_t limit = (uint32_t)CAP_MAX_CODE_SIZE;
-
     (void)state;
     assert_int_equal(limit, 264241152);
     assert_cap_ok(judge_code(0, limit, limit));
@@ -83,7 +78,6 @@ static void rule_1_code_too_large(void **state)
 static void rule_2_code_ref_out_of_range(void **state)
 {
     const uint64_t longest = UINT64_C(1) << 32;
-
     (void)state;
     assert_cap_ok(judge_code(0, 0, 0));
     assert_cap_ok(judge_code(10, 0, 10)); /* empty, at the very end */
@@ -103,7 +97,6 @@ static void check_page(uint64_t size, struct cap_page_ref ref, uint64_t arena_le
     for (int table = 0; table < 2; table++) {
         struct test_image image = test_image_new();
         struct node *pages = test_image_data(&image, (enum cap_table)table, "k", size);
-
         test_page(pages, ref.page_index, ref.arena_off, ref.len);
         assert_judged(&image, arena_len, wanted);
     }
@@ -129,7 +122,6 @@ static void rule_3_data_size_not_page_multiple(void **state)
     (void)state;
     for (size_t i = 0; i < 2 * sizeof(rows) / sizeof(rows[0]); i++) {
         struct test_image image = test_image_new();
-
         test_image_data(&image, (enum cap_table)(i % 2), "k", rows[i / 2].size);
         assert_judged(&image, 0, rows[i / 2].wanted);
     }
@@ -139,7 +131,6 @@ static void rules_4_to_6_for_a_page(void **state)
 {
     const uint64_t longest = UINT64_C(1) << 32;
     const uint64_t largest = UINT64_MAX - 4095;
-
     (void)state;
     check_page(4096, (struct cap_page_ref){0, 0, 1}, 1, CAP_OK);
     check_page(4096, (struct cap_page_ref){0, 0, 0}, 1, CAP_E_DATA_BAD_LEN);
@@ -173,7 +164,6 @@ static void check_pages(uint32_t first, uint32_t second, enum cap_error wanted)
 {
     struct test_image image = test_image_new();
     struct node *pages = test_image_data(&image, CAP_TABLE_INITIAL, "k", UINT64_C(1) << 45);
-
     test_page(pages, first, 0, 1);
     test_page(pages, second, 0, 1);
     assert_judged(&image, 1, wanted);
@@ -195,10 +185,8 @@ static void the_first_faulty_slot_and_page_count(void **state)
 {
     struct test_image image = test_image_new();
     struct cap_refusal refusal;
-    struct node *pages;
-
     (void)state;
-    pages = test_image_data(&image, CAP_TABLE_INITIAL, "k", 4096);
+    struct node *pages = test_image_data(&image, CAP_TABLE_INITIAL, "k", 4096);
     test_page(pages, 5, 0, 1); /* rule 6 */
     test_page(pages, 0, 0, 0); /* rule 4, but on the page after it */
     assert_cap_error(judge(&image, 1, &refusal), CAP_E_DATA_PAGE_INDEX_OUT_OF_RANGE);
@@ -218,12 +206,10 @@ static void the_first_faulty_slot_and_page_count(void **state)
 static void rule_8_register_index_out_of_range(void **state)
 {
     static const uint8_t indexes[] = {0, 12, 13, 255};
-
     (void)state;
     for (size_t i = 0; i < sizeof(indexes); i++) {
         struct test_image image = test_image_new();
         struct cap_refusal refusal;
-
         test_image_mapping(&image, 0, 0); /* rule 9 waits */
         node_add(image.mappings->children[0]->children[2], test_key("k"));
         test_register(test_image_endpoint(&image, "a", UINT64_MAX), indexes[i], 1);
@@ -246,7 +232,6 @@ static enum cap_error judge_path(size_t steps, struct cap_refusal *ret_refusal)
 static void rules_9_and_10_source_paths(void **state)
 {
     struct cap_refusal refusal;
-
     (void)state;
     assert_cap_error(judge_path(0, &refusal), CAP_E_SOURCE_PATH_EMPTY);
     assert_string_equal(refusal.message, "memory mapping 0, at 0x1, has an empty source path");
@@ -260,7 +245,6 @@ static void rules_9_and_10_source_paths(void **state)
 static void endpoints_come_before_mappings(void **state)
 {
     struct test_image image = test_image_new();
-
     (void)state;
     test_image_mapping(&image, 0, 0);
     test_register(test_image_endpoint(&image, "a", 0), 13, 1);
@@ -277,7 +261,6 @@ static void long_keys_are_cut_in_messages(void **state)
     struct test_image image = test_image_new();
     struct cap_refusal refusal;
     char key[1000];
-
     (void)state;
     memset(key, 'k', sizeof(key) - 1);
     key[sizeof(key) - 1] = '\0';
@@ -299,7 +282,6 @@ static void the_longest_message_fits(void **state)
     struct test_image image = test_image_new();
     struct node *pages = test_image_data(&image, CAP_TABLE_INITIAL, key, UINT64_MAX - 4095);
     struct cap_refusal refusal;
-
     (void)state;
     test_page(pages, UINT32_MAX, UINT32_MAX, 4096);
     assert_cap_error(judge(&image, 4294967295, &refusal), CAP_E_DATA_OUT_OF_RANGE);
@@ -325,6 +307,5 @@ int main(void)
         cmocka_unit_test(long_keys_are_cut_in_messages),
         cmocka_unit_test(the_longest_message_fits),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

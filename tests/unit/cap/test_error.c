@@ -65,6 +65,5 @@ int main(void)
         cmocka_unit_test(some_are_pinned),
         cmocka_unit_test(strangers_are_internal),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,7 +18,6 @@ static void collect(void *ctx, const struct cap_warning *warning)
     struct report *report = ctx;
     char key[41] = "-";
     char index[32] = "-";
-
     assert_true(report->count < MAX_WARNINGS);
     if (warning->has_key) {
         cap_hex_format(warning->key, key);
@@ -93,7 +92,6 @@ static struct report lint(struct test_image *image, uint64_t arena_len)
     struct cap_buf bytes = node_encode(image->root, NULL);
     struct report report = {0};
     struct cap_wire_image view;
-
     assert_cap_ok(cap_deblob(cap_buf_bytes(&bytes), bytes.len + arena_len, &view, NULL));
     assert_cap_ok(cap_lint(&view, collect, &report));
     lint_cap(&view, &report);
@@ -126,7 +124,6 @@ static void add_mapping(struct test_image *image, uint64_t start, uint64_t size,
 static struct test_image with_slot(void)
 {
     struct test_image image = test_image_new();
-
     test_image_data(&image, CAP_TABLE_INITIAL, "d", UINT64_MAX - 4095);
     return image;
 }
@@ -134,7 +131,6 @@ static struct test_image with_slot(void)
 static void nothing_to_say(void **state)
 {
     struct test_image image = test_image_new();
-
     (void)state;
     assert_int_equal(lint(&image, 0).count, 0);
     image = test_image_full();
@@ -145,7 +141,6 @@ static void nothing_to_say(void **state)
 static void mappings_out_of_range(void **state)
 {
     struct test_image image = with_slot();
-
     (void)state;
     add_mapping(&image, CAP_DATA_BASE - 4096, 4096, "d");
     add_mapping(&image, CAP_DATA_BASE, 4096, "d");
@@ -162,7 +157,6 @@ static void mappings_out_of_range(void **state)
 static void mappings_that_overlap(void **state)
 {
     struct test_image image = with_slot();
-
     (void)state;
     add_mapping(&image, 0x10004000, 0x1000, "d"); /* within the next */
     add_mapping(&image, 0x10000000, 0x8000, "d");
@@ -178,7 +172,6 @@ static void mappings_that_overlap(void **state)
 static void overlaps_at_the_last_address(void **state)
 {
     struct test_image image = with_slot();
-
     (void)state;
     add_mapping(&image, UINT64_MAX, 9, "d");
     add_mapping(&image, UINT64_MAX, 1, "d");
@@ -192,7 +185,6 @@ static void sources_that_are_no_slots(void **state)
     static const char *const slots[] = {"b", "d", "f", "h"};
     static const char *const keys[] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", "", "bb"};
     struct test_image image = test_image_new();
-
     (void)state;
     for (size_t i = 0; i < 4; i++) {
         test_image_data(&image, i < 1 ? CAP_TABLE_PINNED : CAP_TABLE_INITIAL, slots[i], 4096);
@@ -210,7 +202,6 @@ static void mappings_larger_than_their_data(void **state)
 {
     struct test_image image = test_image_new();
     struct cap_hash hash = {{1}};
-
     (void)state;
     test_image_data(&image, CAP_TABLE_PINNED, "a", 4096);
     test_image_data(&image, CAP_TABLE_INITIAL, "a", 1 << 20); /* the pinned one counts */
@@ -235,7 +226,6 @@ static void slots_in_both_tables(void **state)
     static const char *const pinned[] = {"", "a", "c", "e"};
     static const char *const initial[] = {"", "b", "c", "d", "f"};
     struct test_image image = test_image_new();
-
     (void)state;
     for (size_t i = 0; i < 4; i++) {
         test_image_data(&image, CAP_TABLE_PINNED, pinned[i], 4096);
@@ -249,7 +239,6 @@ static void slots_in_both_tables(void **state)
 static void entries_outside_of_the_code(void **state)
 {
     struct test_image image = test_image_new();
-
     (void)state;
     test_image_set_code(&image, 0, 16);
     test_image_endpoint(&image, "a", 0);
@@ -270,14 +259,12 @@ static void entries_outside_of_the_code(void **state)
 static void unused_arena_bytes(void **state)
 {
     struct test_image image = test_image_new();
-    struct node *pages;
-
     (void)state;
     assert_report(&image, 9, "arena_unused - - 9");
 
     image = test_image_new();
     test_image_set_code(&image, 10, 10); /* [10, 20) */
-    pages = test_image_data(&image, CAP_TABLE_PINNED, "p", 1 << 20);
+    struct node *pages = test_image_data(&image, CAP_TABLE_PINNED, "p", 1 << 20);
     test_page(pages, 0, 15, 10); /* to 25 */
     test_page(pages, 1, 15, 2);  /* inside */
     test_page(pages, 2, 25, 5);  /* touches: to 30 */
@@ -305,6 +292,5 @@ int main(void)
         cmocka_unit_test(entries_outside_of_the_code),
         cmocka_unit_test(unused_arena_bytes),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,6 @@
 static struct cap_hash numbered(uint64_t n)
 {
     struct cap_hash hash = cap_chunk64(n);
-
     hash.bytes[31] = 0xee;
     return hash;
 }
@@ -20,7 +19,6 @@ static void sha256_of_pairs(void **state)
     uint8_t pairs[128] = {0};
     uint8_t out[64];
     struct cap_hash hash;
-
     (void)state;
     memset(pairs + 64, 'a', 64);
     cap_sha256_pairs(out, pairs, 2);
@@ -34,7 +32,6 @@ static void sha256_in_place_is_the_same(void **state)
 {
     static uint8_t pairs[64 * 64];
     static uint8_t out[64 * 32];
-
     (void)state;
     for (size_t i = 0; i < sizeof(pairs); i++) {
         pairs[i] = (uint8_t)(i * 31 + i / 256);
@@ -51,7 +48,6 @@ static void the_zero_table_is_right(void **state)
     (void)state;
     for (unsigned depth = 0; depth <= CAP_MAX_DEPTH; depth++) {
         struct cap_hash node = plain_zero(depth);
-
         assert_hash_equal(cap_zero_node(depth), &node);
     }
 }
@@ -90,7 +86,6 @@ static void pairs_alias(void **state)
     struct cap_hash b = numbered(2);
     struct cap_hash wanted;
     struct cap_hash right = b;
-
     (void)state;
     cap_hash_pair(&a, &b, &wanted);
     cap_hash_pair(&a, &right, &right);
@@ -108,14 +103,12 @@ static void dense_trees(void **state)
 {
     struct cap_hash chunks[40];
     struct cap_tree tree;
-
     (void)state;
     cap_tree_init(&tree, 0);
     for (size_t count = 0; count <= 40; count++) {
         for (unsigned depth = cap_depth_of(count); depth <= CAP_MAX_DEPTH; depth++) {
             struct cap_hash wanted = plain_merkleize(chunks, count, depth);
             struct cap_hash root;
-
             cap_tree_root(&tree, depth, &root);
             assert_hash_equal(&root, &wanted);
         }
@@ -152,11 +145,9 @@ static void check_sparse(const uint64_t *indexes, size_t count, unsigned depth, 
     struct cap_hash wanted = sparse_root(indexes, count, 0, depth, height);
     struct cap_hash root;
     struct cap_tree tree;
-
     cap_tree_init(&tree, height);
     for (size_t i = 0; i < count; i++) {
         struct cap_hash node = numbered(indexes[i]);
-
         cap_tree_add(&tree, indexes[i], &node);
     }
     for (int again = 0; again < 2; again++) {
@@ -185,7 +176,6 @@ static void sparse_trees_at_the_edges(void **state)
         UINT64_MAX - 1,
     };
     const size_t count = sizeof(edges) / sizeof(edges[0]);
-
     (void)state;
     check_sparse(edges, count, 64, 0);
     check_sparse(edges + count - 1, 1, 64, 0);
@@ -202,14 +192,12 @@ static void sparse_trees_at_the_edges(void **state)
 static void random_sparse_trees(void **state)
 {
     uint64_t seed = 1;
-
     (void)state;
     for (unsigned round = 0; round < 300; round++) {
         uint64_t indexes[24];
         unsigned width = 1 + round % 62;
         uint64_t at = 0;
         size_t count = 0;
-
         while (count < sizeof(indexes) / sizeof(indexes[0])) {
             seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
             uint64_t gap = seed >> 1 >> (63 - width) >> (seed % 7);
@@ -229,7 +217,6 @@ static void full_trees(void **state)
     (void)state;
     for (unsigned depth = 0; depth <= 6; depth++) {
         uint64_t indexes[64];
-
         for (uint64_t i = 0; i < UINT64_C(1) << depth; i++) {
             indexes[i] = i;
         }
@@ -240,7 +227,6 @@ static void full_trees(void **state)
 static void few_chunks(void **state)
 {
     struct cap_hash chunks[16];
-
     (void)state;
     for (size_t i = 0; i < 16; i++) {
         chunks[i] = numbered(i);
@@ -249,7 +235,6 @@ static void few_chunks(void **state)
         for (unsigned depth = cap_depth_of(count); depth <= 4; depth++) {
             struct cap_hash wanted = plain_merkleize(chunks, count, depth);
             struct cap_hash root;
-
             cap_merkleize_few(chunks, count, depth, &root);
             assert_hash_equal(&root, &wanted);
         }
@@ -273,7 +258,6 @@ static struct cap_hash wanted_byte_list(size_t len)
 {
     struct node *node = node_bytes(content, len);
     struct cap_hash root = node_root(node);
-
     node_free(node);
     return root;
 }
@@ -281,23 +265,19 @@ static struct cap_hash wanted_byte_list(size_t len)
 static void byte_lists_whole_and_in_pieces(void **state)
 {
     static const size_t pieces[] = {1, 7, 32, 64, 4095, 4096, 4097, 9000, sizeof(content)};
-
     (void)state;
     fill_content();
     for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
         struct cap_hash wanted = wanted_byte_list(lengths[i]);
         uint8_t *exact = test_exact_copy(content, lengths[i]);
         struct cap_hash root;
-
         cap_byte_list_root((struct cap_bytes){exact, lengths[i]}, &root);
         assert_hash_equal(&root, &wanted);
         for (size_t p = 0; p < sizeof(pieces) / sizeof(pieces[0]); p++) {
             struct cap_byte_tree tree;
-
             cap_byte_tree_init(&tree);
             for (size_t at = 0; at < lengths[i]; at += pieces[p]) {
                 size_t left = lengths[i] - at;
-
                 cap_byte_tree_update(&tree, exact + at, left < pieces[p] ? left : pieces[p]);
                 cap_byte_tree_update(&tree, exact, 0);
                 assert_true(tree.filled < CAP_BLOCK_SIZE);
@@ -313,7 +293,6 @@ static void a_root_in_between_disturbs_nothing(void **state)
 {
     struct cap_byte_tree tree;
     struct cap_hash root;
-
     (void)state;
     fill_content();
     cap_byte_tree_init(&tree);
@@ -329,7 +308,6 @@ static void an_absent_byte_list_is_empty(void **state)
 {
     struct cap_hash wanted = wanted_byte_list(0);
     struct cap_hash root;
-
     (void)state;
     cap_byte_list_root((struct cap_bytes){NULL, 0}, &root);
     assert_hash_equal(&root, &wanted);
@@ -340,7 +318,6 @@ static void an_absent_byte_list_is_empty(void **state)
 static struct cap_hash wanted_page(const uint8_t *data, size_t len)
 {
     struct cap_hash chunks[CAP_PAGE_SIZE / CAP_CHUNK_SIZE] = {{{0}}};
-
     memcpy(chunks, data, len);
     return plain_merkleize(chunks, CAP_PAGE_SIZE / CAP_CHUNK_SIZE, 7);
 }
@@ -350,13 +327,11 @@ static struct cap_hash wanted_page(const uint8_t *data, size_t len)
 static void page_roots(void **state)
 {
     static uint8_t page[CAP_PAGE_SIZE];
-
     (void)state;
     fill_content();
     for (size_t len = 1; len <= CAP_PAGE_SIZE; len += len < 200 ? 1 : 61) {
         uint8_t *exact = test_exact_copy(content, len);
         struct cap_hash root;
-
         exact[len - 1] = 1;
         struct cap_hash wanted = wanted_page(exact, len);
         assert_int_equal(cap_page_root(exact, len, &root), len);
@@ -373,11 +348,9 @@ static void zero_pages(void **state)
 {
     static const uint8_t page[CAP_PAGE_SIZE];
     struct cap_hash root;
-
     (void)state;
     for (size_t len = 0; len <= CAP_PAGE_SIZE; len += len < MANY ? 1 : 59) {
         uint8_t *exact = test_exact_copy(page, len);
-
         root = numbered(1);
         assert_int_equal(cap_page_root(exact, len, &root), 0);
         assert_hash_equal(&root, cap_zero_node(0));
@@ -406,6 +379,5 @@ int main(void)
         cmocka_unit_test(page_roots),
         cmocka_unit_test(zero_pages),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

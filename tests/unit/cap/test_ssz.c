@@ -25,7 +25,6 @@ static void a_container_is_split(void **state)
 {
     uint8_t bytes[20] = {0};
     struct cap_bytes fields[4];
-
     (void)state;
     put_mixed(bytes, 11, 14);
     assert_cap_ok(split(bytes, 20, 20, fields));
@@ -54,7 +53,6 @@ static void a_container_refuses_wrong_offsets(void **state)
     static const uint32_t second[] = {0, 10, 21, 22, UINT32_C(1) << 31, UINT32_MAX};
     uint8_t bytes[20] = {0};
     struct cap_bytes fields[4] = {{NULL, 77}};
-
     (void)state;
     for (size_t i = 0; i < sizeof(first) / sizeof(first[0]); i++) {
         put_mixed(bytes, first[i], 20);
@@ -71,7 +69,6 @@ static void a_container_needs_its_fixed_part(void **state)
 {
     uint8_t bytes[MIXED_FIXED];
     struct cap_bytes fields[4];
-
     (void)state;
     put_mixed(bytes, 11, 11);
     for (size_t len = 0; len < MIXED_FIXED; len++) {
@@ -86,7 +83,6 @@ static void a_container_by_its_front(void **state)
 {
     uint8_t bytes[16] = {0};
     struct cap_bytes fields[4];
-
     (void)state;
     put_mixed(bytes, 11, 14);
     assert_cap_ok(split(bytes, 14, UINT64_MAX, fields));
@@ -102,7 +98,6 @@ static void a_fixed_container_has_nothing_over(void **state)
 {
     static const uint8_t bytes[5];
     struct cap_bytes fields[2];
-
     (void)state;
     for (size_t len = 0; len <= 5; len++) {
         assert_cap_error(
@@ -122,7 +117,6 @@ static void a_list_is_indexed(void **state)
 {
     uint8_t bytes[17] = {0};
     struct cap_ssz_list list;
-
     (void)state;
     assert_cap_ok(list_of(NULL, 0, &list));
     assert_int_equal(list.count, 0);
@@ -148,7 +142,6 @@ static void a_list_refuses_wrong_first_offsets(void **state)
         0, 1, 2, 3, 5, 6, 7, 16, 20, 21, UINT32_C(1) << 31, UINT32_MAX - 3, UINT32_MAX};
     uint8_t bytes[13] = {0};
     struct cap_ssz_list list = {{NULL, 0}, 77};
-
     (void)state;
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         cap_store32(bytes, wrong[i]);
@@ -166,7 +159,6 @@ static void a_list_refuses_wrong_later_offsets(void **state)
     static const uint32_t wrong[] = {0, 4, 7, 14, 15, UINT32_C(1) << 31, UINT32_MAX};
     uint8_t bytes[13] = {0};
     struct cap_ssz_list list;
-
     (void)state;
     cap_store32(bytes, 8);
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
@@ -186,11 +178,9 @@ static void a_list_refuses_wrong_later_offsets(void **state)
 static void fixed_lists_are_whole(void **state)
 {
     static const uint8_t bytes[40];
-
     (void)state;
     for (size_t len = 0; len <= 40; len++) {
         size_t count = 77;
-
         assert_cap_error(cap_ssz_fixed_list((struct cap_bytes){bytes, len}, 9, &count),
                          len % 9 == 0 ? CAP_OK : CAP_E_SSZ);
         assert_int_equal(count, len % 9 == 0 ? len / 9 : 77);
@@ -222,7 +212,6 @@ static void unions(void **state)
     uint8_t bytes[3] = {1, 5, 6};
     struct cap_bytes value;
     uint8_t selector = 77;
-
     (void)state;
     assert_cap_error(cap_ssz_union((struct cap_bytes){NULL, 0}, 1, &selector, &value), CAP_E_SSZ);
     for (size_t i = 0; i < sizeof(wrong); i++) {
@@ -246,7 +235,6 @@ static void what_is_written_splits_again(void **state)
 {
     struct cap_writer out = {0};
     struct cap_bytes fields[4];
-
     (void)state;
     cap_writer_bytes(&out, (struct cap_bytes){(const uint8_t *)"before", 6});
     size_t base = out.buf.len;
@@ -285,6 +273,5 @@ int main(void)
         cmocka_unit_test(unions),
         cmocka_unit_test(what_is_written_splits_again),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,7 +29,6 @@ static void check_root(const struct cap_wire_image *view, const struct test_imag
     struct cap_hash wanted = node_root(again->root);
     struct cap_hash arena_root = node_root(again->arena);
     struct cap_hash hash;
-
     cap_wire_image_content_hash(view, &arena_root, &hash);
     assert_hash_equal(&hash, &wanted);
 }
@@ -38,7 +37,6 @@ static void check_accepted(const struct cap_wire_image *view, bool root_too)
 {
     struct test_image again = test_image_of_view(view);
     struct cap_buf bytes = node_encode(again.root, NULL);
-
     assert_int_equal(bytes.len, view->head.len);
     assert_memory_equal(bytes.data, view->head.data, bytes.len);
     if (root_too) {
@@ -57,7 +55,6 @@ static void check(const uint8_t *data, size_t len, struct tally *tally)
     uint8_t *exact = test_exact_copy(data, len);
     struct cap_wire_image view;
     enum cap_error error = cap_wire_image_decode((struct cap_bytes){exact, len}, len, &view);
-
     if (error == CAP_OK) {
         check_accepted(&view, tally->accepted++ % ROOT_EVERY == 0);
     } else {
@@ -73,7 +70,6 @@ static void plant(const struct test_image *image, struct fault fault, bool must_
 {
     struct cap_buf bytes = node_encode(image->root, &fault);
     unsigned accepted = tally->accepted;
-
     check(bytes.data, bytes.len, tally);
     if (must_refuse && tally->accepted != accepted) {
         fail_msg("accepted: fault %d at node %zu, offset %zu, value %u", (int)fault.kind,
@@ -86,7 +82,6 @@ static void plant(const struct test_image *image, struct fault fault, bool must_
 static size_t offset_count(const struct node *node)
 {
     size_t count = 0;
-
     if (node->shape != SHAPE_CONTAINER && node->shape != SHAPE_LIST) {
         return 0;
     }
@@ -100,7 +95,6 @@ static void an_image_without_a_fault(void **state)
 {
     struct test_image image = test_image_full();
     struct tally tally = {0};
-
     (void)state;
     plant(&image, (struct fault){.kind = FAULT_NONE}, false, &tally);
     assert_int_equal(tally.accepted, 1);
@@ -115,11 +109,9 @@ static void first_offsets(void **state)
     struct test_image image = test_image_full();
     size_t total = node_total(image.root);
     struct tally tally = {0};
-
     (void)state;
     for (size_t node = 0; node < total; node++) {
         const struct node *at = node_at(image.root, node);
-
         if (offset_count(at) == 0) {
             continue;
         }
@@ -142,13 +134,11 @@ static void later_offsets(void **state)
     struct test_image image = test_image_full();
     size_t total = node_total(image.root);
     struct tally tally = {0};
-
     (void)state;
     for (size_t node = 0; node < total; node++) {
         const struct node *at = node_at(image.root, node);
         struct cap_buf plain = node_encode(at, NULL);
         uint32_t len = (uint32_t)plain.len;
-
         for (size_t which = 1; which < offset_count(at); which++) {
             plant(&image, (struct fault){FAULT_OFFSET_SET, node, which, 0}, true, &tally);
             plant(&image, (struct fault){FAULT_OFFSET_SET, node, which, 7}, true, &tally);
@@ -171,7 +161,6 @@ static void gaps(void **state)
     struct test_image image = test_image_full();
     size_t total = node_total(image.root);
     struct tally tally = {0};
-
     (void)state;
     for (size_t node = 0; node < total; node++) {
         if (offset_count(node_at(image.root, node)) == 0) {
@@ -192,16 +181,13 @@ static void bytes_too_many_and_too_few(void **state)
     struct test_image image = test_image_full();
     size_t total = node_total(image.root);
     struct tally tally = {0};
-
     (void)state;
     for (size_t node = 0; node < total; node++) {
         const struct node *at = node_at(image.root, node);
         bool fixed_elements = at->shape == SHAPE_LIST && at->count > 0 && offset_count(at) == 0;
         bool must_refuse = !node_variable(at) || fixed_elements;
-
         for (uint32_t count = 1; count <= 5; count++) {
             bool ragged = must_refuse && count < 4;
-
             plant(&image, (struct fault){FAULT_TRAILING, node, 0, count}, ragged, &tally);
             plant(&image, (struct fault){FAULT_TRUNCATED, node, 0, count}, ragged, &tally);
         }
@@ -216,11 +202,9 @@ static void selectors(void **state)
     struct test_image image = test_image_full();
     size_t total = node_total(image.root);
     struct tally tally = {0};
-
     (void)state;
     for (size_t node = 0; node < total; node++) {
         const struct node *at = node_at(image.root, node);
-
         if (at->shape != SHAPE_UNION) {
             continue;
         }
@@ -246,7 +230,6 @@ static void none_has_nothing_after_it(void **state)
 {
     struct test_image image = test_image_new();
     struct tally tally = {0};
-
     (void)state;
     for (uint32_t count = 1; count <= 40; count++) {
         plant(&image, (struct fault){FAULT_TRAILING, 8, 0, count}, true, &tally);
@@ -264,13 +247,11 @@ static void every_byte_damaged(void **state)
     struct test_image image = test_image_full();
     struct tally tally = {0};
     struct cap_buf bytes;
-
     (void)state;
     image.arena->bytes.len = 0;
     bytes = node_encode(image.root, NULL);
     for (size_t at = 0; at < bytes.len; at++) {
         uint8_t good = bytes.data[at];
-
         for (unsigned bit = 0; bit < 8; bit++) {
             bytes.data[at] = (uint8_t)(good ^ 1u << bit);
             check(bytes.data, bytes.len, &tally);
@@ -297,7 +278,6 @@ static void edit(struct cap_buf *bytes, uint64_t *seed)
 {
     size_t at = next_random(seed) % (bytes->len + 1);
     size_t len = next_random(seed) % 9;
-
     if (len > bytes->len - at) {
         len = bytes->len - at;
     }
@@ -328,12 +308,10 @@ static void random_damage(void **state)
     struct test_image image = test_image_full();
     struct tally tally = {0};
     uint64_t seed = 2024;
-
     (void)state;
     image.arena->bytes.len = 3;
     for (unsigned round = 0; round < 8000; round++) {
         struct cap_buf bytes = node_encode(image.root, NULL);
-
         for (uint32_t edits = 1 + next_random(&seed) % 3; edits > 0; edits--) {
             edit(&bytes, &seed);
         }
@@ -351,7 +329,6 @@ static void claimed_counts(void **state)
     for (unsigned field = 0; field < 7; field++) {
         uint8_t bytes[CAP_WIRE_FIXED_SIZE + 8] = {0};
         struct tally tally = {0};
-
         for (unsigned i = 0; i < 8; i++) {
             cap_store32(bytes + 8 + 4 * i, CAP_WIRE_FIXED_SIZE + (i > field ? 8 : 0));
         }
@@ -370,7 +347,6 @@ static void the_largest_counts(void **state)
     struct test_image image = test_image_new();
     struct node *source = test_image_mapping(&image, 0, 0);
     struct tally tally = {0};
-
     (void)state;
     for (unsigned i = 0; i < 20000; i++) {
         node_add(source, node_bytes(NULL, 0));
@@ -396,6 +372,5 @@ int main(void)
         cmocka_unit_test(claimed_counts),
         cmocka_unit_test(the_largest_counts),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,7 +26,6 @@ static void the_empty_image(void **state)
     struct test_image image = test_image_new();
     struct cap_wire_image view;
     struct cap_buf bytes;
-
     (void)state;
     assert_cap_ok(decode(&image, &bytes, &view));
     assert_int_equal(bytes.len, CAP_WIRE_FIXED_SIZE + 1); /* None takes a byte */
@@ -52,7 +51,6 @@ static void the_empty_image_byte_for_byte(void **state)
     struct cap_wire_image view;
     struct cap_buf bytes = {0};
     struct cap_hash hash;
-
     (void)state;
     assert_cap_ok(cap_hex_parse(hex, sizeof(hex) - 1, &bytes));
     assert_cap_ok(cap_wire_image_decode(cap_buf_bytes(&bytes), bytes.len, &view));
@@ -69,7 +67,6 @@ static void every_endpoint_and_mapping_is_seen(void **state)
     struct cap_mapping mapping;
     struct cap_wire_image view;
     struct cap_buf bytes;
-
     (void)state;
     assert_cap_ok(decode(&image, &bytes, &view));
     assert_int_equal(view.code_off, 4500);
@@ -105,9 +102,7 @@ static void every_slot_is_seen(void **state)
     struct test_image image = test_image_full();
     struct cap_wire_slot slots[5];
     struct cap_wire_image view;
-    struct cap_page_ref ref;
     struct cap_buf bytes;
-
     (void)state;
     assert_cap_ok(decode(&image, &bytes, &view));
     assert_int_equal(cap_wire_slot_count(&view), 5);
@@ -119,7 +114,7 @@ static void every_slot_is_seen(void **state)
     }
     assert_int_equal(slots[0].desc.size, 0x2000);
     assert_int_equal(slots[0].desc.page_count, 2);
-    ref = cap_page_ref_at(slots[0].desc.pages, 1);
+    struct cap_page_ref ref = cap_page_ref_at(slots[0].desc.pages, 1);
     assert_int_equal(ref.page_index, 1);
     assert_int_equal(ref.arena_off, 4096);
     assert_int_equal(ref.len, 404);
@@ -148,7 +143,6 @@ static void the_head_is_enough(void **state)
     struct cap_wire_image view;
     struct cap_buf bytes;
     size_t head_len;
-
     (void)state;
     assert_cap_ok(decode(&image, &bytes, &whole));
     assert_cap_ok(
@@ -176,14 +170,12 @@ static void every_truncation_is_refused(void **state)
     struct test_image image = test_image_full();
     struct cap_wire_image view;
     struct cap_buf bytes;
-
     (void)state;
     assert_cap_ok(decode(&image, &bytes, &view));
     size_t head_len = view.head.len;
     for (size_t len = 0; len < head_len; len++) {
         uint8_t *exact = test_exact_copy(bytes.data, len);
         struct cap_bytes front = {exact, len};
-
         assert_cap_error(cap_wire_image_decode(front, bytes.len, &view), CAP_E_SSZ);
         assert_cap_error(cap_wire_image_decode(front, len, &view), CAP_E_SSZ);
         free(exact);
@@ -199,7 +191,6 @@ static void the_fixed_part_is_judged_alone(void **state)
 {
     uint8_t front[CAP_WIRE_FIXED_SIZE] = {0};
     size_t head_len = 77;
-
     (void)state;
     for (size_t at = 8; at < sizeof(front); at += 4) {
         cap_store32(front + at, at == 8 ? 40 : 41);
@@ -219,7 +210,6 @@ static void the_fixed_part_is_judged_alone(void **state)
     for (size_t at = 8; at < sizeof(front); at += 4) {
         static const uint32_t wrong[] = {0, 39, 43, UINT32_C(1) << 31, UINT32_MAX};
         uint32_t good = cap_load32(front + at);
-
         for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
             cap_store32(front + at, wrong[i]);
             assert_cap_error(cap_wire_image_head_len(bytes, 42, &head_len), CAP_E_SSZ);
@@ -239,7 +229,6 @@ static void check_map_order(const char *const *keys, size_t count, bool good)
         struct test_image image = test_image_new();
         struct cap_wire_image view;
         struct cap_buf bytes;
-
         for (size_t i = 0; i < count; i++) {
             if (table == 2) {
                 test_image_endpoint(&image, keys[i], 0);
@@ -269,14 +258,12 @@ static void registers_ascend_strictly(void **state)
 {
     static const uint8_t rows[][3] = {
         {0, 1, 255}, {0, 0, 1}, {1, 0, 2}, {0, 2, 1}, {254, 255, 255}};
-
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct test_image image = test_image_new();
         struct node *registers = test_image_endpoint(&image, "e", 0);
         struct cap_wire_image view;
         struct cap_buf bytes;
-
         for (size_t j = 0; j < 3; j++) {
             test_register(registers, rows[i][j], j);
         }
@@ -335,7 +322,6 @@ static void a_fault_says_where_and_why(void **state)
 static void content_hashes(void **state)
 {
     struct test_image images[2] = {test_image_new(), test_image_full()};
-
     (void)state;
     for (size_t i = 0; i < 2; i++) {
         struct cap_hash wanted = node_root(images[i].root);
@@ -343,7 +329,6 @@ static void content_hashes(void **state)
         struct cap_wire_image view;
         struct cap_buf bytes;
         struct cap_hash hash;
-
         assert_cap_ok(decode(&images[i], &bytes, &view));
         cap_wire_image_content_hash(&view, &arena_root, &hash);
         assert_hash_equal(&hash, &wanted);
@@ -358,7 +343,6 @@ static void shared_field_decoders(void **state)
     struct cap_ssz_list list = {{NULL, 0}, 77};
     struct cap_bytes key = {NULL, 77};
     bool present = false;
-
     (void)state;
     assert_cap_error(cap_option_key_decode((struct cap_bytes){NULL, 0}, &present, &key), CAP_E_SSZ);
     assert_cap_error(cap_option_key_decode((struct cap_bytes){none_and_more, 2}, &present, &key),
@@ -396,6 +380,5 @@ int main(void)
         cmocka_unit_test(content_hashes),
         cmocka_unit_test(shared_field_decoders),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

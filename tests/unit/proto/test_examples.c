@@ -123,7 +123,7 @@ static struct cap_hash hello_hash(void)
 static const struct cap_hash absent_1 = {{[31] = 1}};
 static const struct cap_hash absent_2 = {{[31] = 2}};
 
-/* Compares a block with the frame around `payload`, and decodes what stands in the block. */
+/* Compares a block with the frame around `payload`, and decodes what the block has. */
 static void check_frame(const char *caption, struct proto_frame frame,
                         const struct cap_buf *payload)
 {

@@ -186,7 +186,7 @@ static void test_every_flipped_bit(void **state)
     }
 }
 
-/* Offsets: everything but the one right value is refused. `at` is where the offset stands. */
+/* Offsets: everything but the one right value is refused. `at` is the position of the offset. */
 static void check_offset(uint8_t type, size_t at)
 {
     const struct sample *s = sample_of(type);
@@ -209,7 +209,7 @@ static void test_wrong_offsets(void **state)
     check_offset(PROTO_HAS, 0);
     check_offset(PROTO_HAS_REPLY, 0);
     check_offset(PROTO_ERROR, 2);
-    /* The second of two may move between its neighbours: another value, but not outside of them. */
+    /* The second of two may have any value between its neighbours, and none beyond. */
     const struct sample *s = sample_of(PROTO_ERROR);
     uint32_t right = cap_load32(s->payload.data + 6);
     cap_store32(s->payload.data + 6, 17);
