@@ -32,18 +32,19 @@
 #include "daemon/net/accept.h"
 #include "daemon/publish/writer.h"
 
-#define TICK_MS          100
-#define STALE_READERS_US UINT64_C(60000000)
+#define TICK_MS          100                /* the bounds of time that it enforces are seconds */
+#define STALE_READERS_US UINT64_C(60000000) /* a reader that died holds back the reuse of pages */
 #define DESCRIPTORS_MIN  40 /* streams, loop, store, lock: about 20; sockets; admin connections */
 #define DESCRIPTORS_NEW  4  /* opened for a moment: a spool file, a socket that is turned away */
 
-/* A commit failed so that nobody knows what is on the disk. */
+/* A commit failed in a way that leaves open what is on the disk. */
 static void on_store_failed(void *ctx, enum cap_error error)
 {
     struct server *server = ctx;
     log_event(&server->context.log, LOG_LEVEL_ERROR, log_name("commit_failed"), log_error(error));
     context_fault(&server->context, CAP_E_STORE_FAILED,
-                  "a commit failed; the daemon ends so that the store is opened anew");
+                  "a commit failed; the daemon stops, so that the store is reopened when it is "
+                  "started again");
 }
 
 /* --- Ends ----------------------------------------------------------------------------------- */
@@ -297,7 +298,6 @@ static enum cap_error add_listener(struct server *server, struct bound *bound, c
     }
     server->listener_count++;
     memcpy(context->addresses[context->address_count++], address, sizeof(address));
-    log_event(&context->log, LOG_LEVEL_INFO, log_name("listening"), log_text("address", address));
     return CAP_OK;
 }
 
@@ -414,8 +414,6 @@ static enum cap_error open_admin(struct server *server, const struct admin_group
     if (error != CAP_OK || bound->fd < 0) {
         return error;
     }
-    log_event(&server->context.log, LOG_LEVEL_INFO, log_name("admin_listening"),
-              log_text("address", bound->address));
     snprintf(reason, CONFIG_REASON_SIZE, "cannot start the admin socket");
     const struct admin_rooms rooms = {
         .context = &server->context,
@@ -451,12 +449,14 @@ static enum cap_error write_addresses(const struct context *context, char *reaso
     if (file != NULL) {
         written = fclose(file) == 0 && written;
     }
-    if (!written || rename(draft, path) != 0) {
-        snprintf(reason, CONFIG_REASON_SIZE, "address-file: cannot write %.200s: %s", path,
-                 strerror(errno));
-        return error_of_errno(errno);
+    if (written && rename(draft, path) == 0) {
+        return CAP_OK;
     }
-    return CAP_OK;
+    int number = errno;
+    (void)unlink(draft);
+    snprintf(reason, CONFIG_REASON_SIZE, "address-file: cannot write %.200s: %s", path,
+             strerror(number));
+    return error_of_errno(number);
 }
 
 /* How many descriptors the process may have, and whether that is enough to start at all. */
@@ -610,6 +610,20 @@ static enum cap_error open_all(struct server *server, struct cap_store *store, c
     return error == CAP_OK ? write_addresses(context, reason) : error;
 }
 
+/* Said only now: a start that fails has not listened. */
+static void log_addresses(struct server *server)
+{
+    struct context *context = &server->context;
+    for (size_t i = 0; i < context->address_count; i++) {
+        log_event(&context->log, LOG_LEVEL_INFO, log_name("listening"),
+                  log_text("address", context->addresses[i]));
+    }
+    if (server->admin != NULL) {
+        log_event(&context->log, LOG_LEVEL_INFO, log_name("admin_listening"),
+                  log_text("address", server->admin_bound.address));
+    }
+}
+
 /* Memory that is short under a limit of address space is what the store's map leaves of it. */
 static void explain_no_memory(const struct server *server, enum cap_error error, char *reason)
 {
@@ -646,6 +660,7 @@ enum cap_error server_start(struct server *server, const struct env *env, struct
     }
     *config = (struct config){0};
     context->phase = PHASE_RUNNING;
+    log_addresses(server);
     log_event(&context->log, LOG_LEVEL_INFO, log_name("started"),
               log_text("version", CAPSTORE_VERSION), log_text("state", context->config.state));
     sd_notify("READY=1\nSTATUS=Serving");

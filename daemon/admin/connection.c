@@ -25,7 +25,7 @@
 #include "proto/frame.h"
 #include "proto/message.h"
 
-#define INPUT_SIZE  16384u
+#define INPUT_SIZE  16384u /* per connection, of which there are few; most lines are far shorter */
 #define OUTPUT_KEEP 65536u /* an output buffer beyond it is given back when it is empty */
 
 struct admin_connection {

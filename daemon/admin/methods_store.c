@@ -9,7 +9,7 @@
 #include "daemon/admin/value.h"
 #include "lib/store/store.h"
 
-#define SCAN_MAX   4096u /* entries of the store looked at under one snapshot */
+#define SCAN_MAX   4096u /* entries of the store looked at under one snapshot: milliseconds */
 #define SCAN_STEPS 16u   /* snapshots of one cap.list */
 
 static json_t *fail(struct admin_call *call, enum cap_error error)
