@@ -3,9 +3,7 @@
 
 #include "client/lib/internal.h"
 
-#define STEP                                                                                       \
-    ((size_t)1 << 20) /* between two questions for a hole: smaller ones are not worth it           \
-                       */
+#define STEP ((size_t)1 << 20) /* smaller holes are not worth a call */
 
 /* Where the content continues at or after `offset` < its length; the length if nowhere. */
 static uint64_t next_data(const struct capstore_source *content, uint64_t offset)
