@@ -76,6 +76,8 @@ static enum cap_error read_object(struct config_reader *reader, json_t *object)
     return CAP_OK;
 }
 
+#define POSITION_SLACK 4 /* jansson names the byte before the character that it did not take */
+
 /*
  * A character that looks like nothing or like a blank is what a person cannot find: names the first
  * one outside of strings that JSON has no place for.
@@ -115,7 +117,8 @@ enum cap_error config_parse_json(struct config *config, const char *text, size_t
     }
     json_t *object = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
     if (object == NULL) {
-        if (!name_odd_character(text, len, ret_reason)) {
+        size_t read = (size_t)where.position + POSITION_SLACK;
+        if (!name_odd_character(text, read < len ? read : len, ret_reason)) {
             snprintf(ret_reason, CONFIG_REASON_SIZE, "line %d, column %d: %s", where.line,
                      where.column, where.text);
         }

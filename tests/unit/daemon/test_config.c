@@ -281,6 +281,8 @@ static void test_invisible_characters(void **state)
         {"{\n\xe2\x80\x9cworkers\xe2\x80\x9d: 9}", "line 2: unexpected byte 0xe2"},
         {"{\"a\xef\xbb\xbf\": 1,\n\xef\xbb\xbf\"workers\": 9}", "line 2: unexpected byte 0xef"},
         {"\xff\xfe{", "save the file as UTF-8"},
+        {"{\n\"workers\" 9,\n  \xc2\xa0\"readers\": 9}",
+         "line 2, column"}, /* what is wrong first */
         {"{\"workers\": \x01"
          "9}",
          "0x01, a control character"},
