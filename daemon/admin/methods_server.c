@@ -71,9 +71,9 @@ void admin_status_prepare(struct admin_call *call)
     struct gauges gauges = {0};
     admin_gauges(call->rooms, &gauges);
     call->draft = json_pack(
-        "{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
-        CAPSTORE_VERSION, "phase", phase_name(context->phase), "listening", addresses_json(context),
-        "time", admin_value_time(env_real_us(context->env)), "started",
+        "{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+        "version", CAPSTORE_VERSION, "phase", phase_name(context->phase), "listening",
+        addresses_json(context), "time", admin_value_time(env_real_us(context->env)), "started",
         admin_value_time(context->started_us), "uptime_ms", admin_value_u64(gauges.uptime_ms),
         "sessions",
         shared("open", gauges.connections, "limit", gauges.max_connections, "peer_limit",
@@ -87,8 +87,11 @@ void admin_status_prepare(struct admin_call *call)
         "memory",
         shared("bytes", gauges.memory_bytes, "limit_bytes", gauges.max_memory, "peer_limit_bytes",
                gauges.peer_memory),
-        "writer_queue", admin_value_u64(gauges.writer_queue), "refusals",
-        admin_value_u64(refusals_total(&context->refusals)), "last_error", fault_json(&fault));
+        "record_cache", pair("bytes", gauges.record_bytes, "limit_bytes", gauges.max_record_bytes),
+        "read_jobs", admin_value_u64(gauges.read_jobs), "stall_max_us",
+        admin_value_u64(gauges.stall_max_us), "writer_queue", admin_value_u64(gauges.writer_queue),
+        "refusals", admin_value_u64(refusals_total(&context->refusals)), "last_error",
+        fault_json(&fault));
 }
 
 static json_t *by_kind(const uint64_t values[CAP_STORE_KINDS])

@@ -31,6 +31,7 @@
 struct note {
     struct cap_check_progress progress;
     uint64_t findings;
+    bool ended; /* by itself: `error` says how */
     enum cap_error error;
 };
 
@@ -82,10 +83,13 @@ static _Noreturn void run_child(const char *dir, struct note *note)
     const struct cap_check_watch watch = {on_finding, on_progress, &check};
     uint64_t findings = 0;
     (void)setrlimit(RLIMIT_CORE, &no_core); /* a crash is a finding, and the store is private */
+    (void)signal(SIGSEGV, SIG_DFL);         /* whatever a sanitizer wants to make of it */
+    (void)signal(SIGBUS, SIG_DFL);
     note->error = cap_store_lmdb_check(dir, &watch, &findings);
     if (check.terminal) {
         fprintf(stderr, "\r\033[K");
     }
+    note->ended = true;
     _exit(EXIT_SUCCESS);
 }
 
@@ -124,6 +128,10 @@ static enum check_status judge(const char *dir, struct note *note, int status, c
     } else if (WIFSIGNALED(status)) {
         snprintf(reason, CONFIG_REASON_SIZE, "the check was ended by SIG%s",
                  sigabbrev_np(WTERMSIG(status)));
+        return CHECK_FAILED;
+    } else if (!note->ended) {
+        snprintf(reason, CONFIG_REASON_SIZE, "the check ended with status %d and no result",
+                 WEXITSTATUS(status));
         return CHECK_FAILED;
     } else if (note->error == CAP_E_STORE_VERSION) {
         snprintf(reason, CONFIG_REASON_SIZE,

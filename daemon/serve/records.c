@@ -29,7 +29,7 @@ enum cap_error records_open(struct records *records, const struct env *env, uint
 {
     size_t buckets = 1;
     *records = (struct records){.max = max};
-    TAILQ_INIT(&records->clock);
+    STAILQ_INIT(&records->clock);
     while (buckets < max / RECORD_TYPICAL) {
         buckets *= 2;
     }
@@ -41,10 +41,12 @@ enum cap_error records_open(struct records *records, const struct env *env, uint
     return env->random(env->ctx, records->keys, sizeof(records->keys));
 }
 
-static void drop(struct records *records, struct record *record)
+/* Drops the record that comes up next. */
+static void drop_first(struct records *records)
 {
+    struct record *record = STAILQ_FIRST(&records->clock);
+    STAILQ_REMOVE_HEAD(&records->clock, clock);
     LIST_REMOVE(record, find);
-    TAILQ_REMOVE(&records->clock, record, clock);
     records->bytes -= size_of(record);
     records->count--;
     record_free(record);
@@ -52,8 +54,8 @@ static void drop(struct records *records, struct record *record)
 
 void records_close(struct records *records)
 {
-    while (records->buckets != NULL && !TAILQ_EMPTY(&records->clock)) {
-        drop(records, TAILQ_FIRST(&records->clock));
+    while (records->count > 0) {
+        drop_first(records);
     }
     free(records->buckets);
     records->buckets = NULL;
@@ -90,14 +92,14 @@ struct record *records_find(struct records *records, const struct cap_hash *hash
 static void make_room(struct records *records, uint64_t bytes)
 {
     while (records->bytes + bytes > records->max) {
-        struct record *record = TAILQ_FIRST(&records->clock);
-        if (record->touched) {
-            record->touched = false;
-            TAILQ_REMOVE(&records->clock, record, clock);
-            TAILQ_INSERT_TAIL(&records->clock, record, clock);
-        } else {
-            drop(records, record);
+        struct record *record = STAILQ_FIRST(&records->clock);
+        if (!record->touched) {
+            drop_first(records);
+            continue;
         }
+        record->touched = false;
+        STAILQ_REMOVE_HEAD(&records->clock, clock);
+        STAILQ_INSERT_TAIL(&records->clock, record, clock);
     }
 }
 
@@ -112,11 +114,11 @@ void records_add(struct records *records, struct record *record)
         return;
     }
     if (known != NULL) {
-        drop(records, known);
+        known->touched = false; /* it is found no more, and goes when it comes up */
     }
     make_room(records, size_of(record));
     LIST_INSERT_HEAD(bucket_of(records, &record->hash), record, find);
-    TAILQ_INSERT_TAIL(&records->clock, record, clock);
+    STAILQ_INSERT_TAIL(&records->clock, record, clock);
     records->bytes += size_of(record);
     records->count++;
 }

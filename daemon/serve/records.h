@@ -20,7 +20,7 @@
 
 struct record {
     LIST_ENTRY(record) find;
-    TAILQ_ENTRY(record) clock;
+    STAILQ_ENTRY(record) clock;
     struct cap_hash hash;
     struct cap_info info;
     bool touched;   /* asked for since it last came up */
@@ -35,7 +35,7 @@ struct records {
     struct record_bucket *buckets;
     size_t mask;      /* of their number, a power of two */
     uint32_t keys[8]; /* random, so that nobody can choose caps that meet in a bucket */
-    TAILQ_HEAD(, record) clock;
+    STAILQ_HEAD(, record) clock;
     uint64_t bytes;
     uint64_t max;
     uint64_t count;

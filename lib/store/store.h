@@ -128,8 +128,8 @@ enum cap_error cap_store_peek(struct cap_read *read, const struct cap_hash *hash
  * Copies page roots [first, first + count): of a Data cap those of its pages that are not zero, of
  * an Image those of its code's pages (struct cap_image). They are kept so that a page can be proven
  * to a reader, or a damaged one named, without hashing the rest; cap_store_lmdb_check compares them
- * with the body. The nodes above them are not kept: they are computed in 1/64 of the time that
- * hashing the pages takes. CAP_E_NOT_FOUND, CAP_E_RANGE_OUT_OF_BODY.
+ * with the body. The nodes above them are not kept: they cost one pair a page, where hashing a page
+ * costs 127, and nobody reads them yet. CAP_E_NOT_FOUND, CAP_E_RANGE_OUT_OF_BODY.
  */
 enum cap_error cap_store_page_roots(struct cap_read *read, const struct cap_hash *hash,
                                     uint64_t first, size_t count, struct cap_hash *ret_roots);

@@ -2,8 +2,8 @@
  * The memory engine, with the semantics of the real one.
  *
  * Caps are immutable and never deleted, so a snapshot is a number: that of the last commit which it
- * sees. A hash table holds the caps, each with the number of its commit; what the open transaction
- * has put is PENDING. Listings and references are searched from end to end: right for tests.
+ * sees. A list holds the caps, each with the number of its commit; what the open transaction has
+ * put is PENDING. Everything is searched from end to end: right for tests.
  *
  * Windows hand out deliberately short spans, so that no test can rely on a body in one piece.
  */
@@ -15,7 +15,6 @@
 #include "lib/store/engine.h"
 
 #define SPAN_SIZE 50000u /* a window of CAP_STORE_WINDOW then takes at most 7 spans */
-#define BUCKETS   4096u
 #define PENDING   UINT64_MAX
 
 struct memory_cap {
@@ -26,14 +25,8 @@ struct memory_cap {
     struct cap_ref *refs;
     uint64_t commit;
     uint64_t stage; /* that its body came by, or 0 */
+    bool is_alias;  /* no cap: only its content hash counts */
     struct memory_cap *next;
-};
-
-struct memory_content {
-    struct cap_hash content_hash;
-    struct cap_hash hash;
-    uint64_t commit;
-    struct memory_content *next;
 };
 
 struct memory_stage {
@@ -55,11 +48,10 @@ struct memory_store {
     struct cap_store base;
     uint64_t max_bytes;
 
-    pthread_mutex_t lock; /* of the next five */
-    struct memory_cap *caps[BUCKETS];
-    size_t cap_count; /* in the table */
-    struct memory_content *contents;
-    uint64_t commit; /* the last one */
+    pthread_mutex_t lock;    /* of the next four */
+    struct memory_cap *caps; /* the newest first */
+    size_t cap_count;        /* in the list */
+    uint64_t commit;         /* the last one */
     uint32_t open_reads;
 
     struct memory_stage *stages; /* from here on: the writer's thread only */
@@ -79,18 +71,13 @@ static struct memory_read *read_of(struct cap_read *base)
     return STORE_CONTAINER_OF(base, struct memory_read, base);
 }
 
-static struct memory_cap **bucket_of(struct memory_store *store, const struct cap_hash *hash)
-{
-    return &store->caps[cap_load16(hash->bytes) % BUCKETS];
-}
-
 /* PENDING for `commit` sees what the open transaction sees. */
 static struct memory_cap *find_cap(struct memory_store *store, const struct cap_hash *hash,
                                    uint64_t commit)
 {
     pthread_mutex_lock(&store->lock);
-    struct memory_cap *cap = *bucket_of(store, hash);
-    while (cap != NULL && !cap_hash_equal(&cap->hash, hash)) {
+    struct memory_cap *cap = store->caps;
+    while (cap != NULL && (cap->is_alias || !cap_hash_equal(&cap->hash, hash))) {
         cap = cap->next;
     }
     bool visible = cap != NULL && cap->commit <= commit;
@@ -218,11 +205,9 @@ static const struct memory_cap **all_caps(struct cap_read *base, size_t *ret_cou
     size_t count = 0;
     pthread_mutex_lock(&store->lock);
     const struct memory_cap **caps = calloc(store->cap_count + 1, sizeof(*caps));
-    for (size_t i = 0; i < BUCKETS && caps != NULL; i++) {
-        for (const struct memory_cap *cap = store->caps[i]; cap != NULL; cap = cap->next) {
-            if (cap->commit <= read_of(base)->commit) {
-                caps[count++] = cap;
-            }
+    for (const struct memory_cap *cap = store->caps; caps != NULL && cap != NULL; cap = cap->next) {
+        if (cap->commit <= read_of(base)->commit && !cap->is_alias) {
+            caps[count++] = cap;
         }
     }
     pthread_mutex_unlock(&store->lock);
@@ -309,18 +294,17 @@ static enum cap_error memory_find_content(struct cap_read *base,
                                           struct cap_hash *ret_hash)
 {
     struct memory_store *store = memory_of(base->store);
+    bool found = false;
     pthread_mutex_lock(&store->lock);
-    const struct memory_content *content = store->contents;
-    while (content != NULL && (content->commit > read_of(base)->commit ||
-                               !cap_hash_equal(&content->content_hash, content_hash))) {
-        content = content->next;
+    for (const struct memory_cap *cap = store->caps; cap != NULL; cap = cap->next) {
+        if (cap->commit <= read_of(base)->commit && cap->info.has_content_hash &&
+            cap_hash_equal(&cap->info.content_hash, content_hash)) {
+            *ret_hash = cap->hash; /* the oldest is the last */
+            found = true;
+        }
     }
     pthread_mutex_unlock(&store->lock);
-    if (content == NULL) {
-        return CAP_E_NOT_FOUND;
-    }
-    *ret_hash = content->hash;
-    return CAP_OK;
+    return found ? CAP_OK : CAP_E_NOT_FOUND;
 }
 
 static enum cap_error memory_counts(struct cap_read *base, struct cap_counts *ret_counts)
@@ -493,6 +477,16 @@ static void *copy(const void *from, size_t size)
     return to;
 }
 
+static void add_pending(struct memory_store *store, struct memory_cap *cap)
+{
+    cap->commit = PENDING;
+    pthread_mutex_lock(&store->lock);
+    cap->next = store->caps;
+    store->caps = cap;
+    store->cap_count++;
+    pthread_mutex_unlock(&store->lock);
+}
+
 static enum cap_error put_new(struct memory_store *store, const struct cap_put *put,
                               struct memory_stage *stage)
 {
@@ -517,32 +511,22 @@ static enum cap_error put_new(struct memory_store *store, const struct cap_put *
         return error;
     }
     store->used_bytes += stage == NULL ? put->info.body_len : 0;
-    cap->commit = PENDING;
-    pthread_mutex_lock(&store->lock);
-    cap->next = *bucket_of(store, &cap->hash);
-    *bucket_of(store, &cap->hash) = cap;
-    store->cap_count++;
-    pthread_mutex_unlock(&store->lock);
+    add_pending(store, cap);
     return CAP_OK;
 }
 
-/* Behind the older ones, which win. */
-static enum cap_error put_content(struct memory_store *store, const struct cap_put *put)
+/* Another content hash for a cap that is there. */
+static enum cap_error put_alias(struct memory_store *store, const struct cap_put *put)
 {
-    struct memory_content *content = calloc(1, sizeof(*content));
-    if (content == NULL) {
+    struct memory_cap *alias = calloc(1, sizeof(*alias));
+    if (alias == NULL) {
         return CAP_E_NO_MEMORY;
     }
-    content->content_hash = put->info.content_hash;
-    content->hash = put->hash;
-    content->commit = PENDING;
-    pthread_mutex_lock(&store->lock);
-    struct memory_content **end = &store->contents;
-    while (*end != NULL) {
-        end = &(*end)->next;
-    }
-    *end = content;
-    pthread_mutex_unlock(&store->lock);
+    alias->hash = put->hash;
+    alias->info =
+        (struct cap_info){.has_content_hash = true, .content_hash = put->info.content_hash};
+    alias->is_alias = true;
+    add_pending(store, alias);
     return CAP_OK;
 }
 
@@ -563,9 +547,8 @@ static enum cap_error put(struct cap_store *base, const struct cap_put *put, boo
         error = CAP_E_MAP_FULL;
     } else if (is_new) {
         error = put_new(store, put, stage);
-    }
-    if (error == CAP_OK && put->info.has_content_hash) {
-        error = put_content(store, put);
+    } else if (put->info.has_content_hash) {
+        error = put_alias(store, put);
     }
     if (error == CAP_OK) {
         *ret_new = is_new;
@@ -600,26 +583,12 @@ static void settle(struct memory_store *store, bool committed)
 {
     pthread_mutex_lock(&store->lock);
     store->commit += committed;
-    for (size_t i = 0; i < BUCKETS; i++) {
-        struct memory_cap **link = &store->caps[i];
-        while (*link != NULL) {
-            struct memory_cap *cap = *link;
-            if (cap->commit == PENDING) {
-                settle_cap(store, link, committed);
-            }
-            link = *link == cap ? &cap->next : link;
+    for (struct memory_cap **link = &store->caps; *link != NULL;) {
+        struct memory_cap *cap = *link;
+        if (cap->commit == PENDING) {
+            settle_cap(store, link, committed);
         }
-    }
-    struct memory_content **next = &store->contents;
-    while (*next != NULL) {
-        struct memory_content *content = *next;
-        if (content->commit == PENDING && !committed) {
-            *next = content->next;
-            free(content);
-            continue;
-        }
-        content->commit = content->commit == PENDING ? store->commit : content->commit;
-        next = &content->next;
+        link = *link == cap ? &cap->next : link;
     }
     pthread_mutex_unlock(&store->lock);
     for (struct memory_stage *stage = store->stages; stage != NULL; stage = stage->next) {
@@ -658,16 +627,9 @@ static void memory_admit(struct cap_store *base, struct cap_admission *const *ad
 static void memory_close(struct cap_store *base)
 {
     struct memory_store *store = memory_of(base);
-    for (size_t i = 0; i < BUCKETS; i++) {
-        for (struct memory_cap *cap = store->caps[i]; cap != NULL; cap = store->caps[i]) {
-            store->caps[i] = cap->next;
-            free_cap(cap);
-        }
-    }
-    for (struct memory_content *content = store->contents; content != NULL;
-         content = store->contents) {
-        store->contents = content->next;
-        free(content);
+    for (struct memory_cap *cap = store->caps; cap != NULL; cap = store->caps) {
+        store->caps = cap->next;
+        free_cap(cap);
     }
     for (struct memory_stage *stage = store->stages; stage != NULL; stage = store->stages) {
         store->stages = stage->next;

@@ -31,7 +31,8 @@
 
 #define LMDB_BODY_CHUNK  65512u                  /* 16 pages less header and seal */
 #define LMDB_ROOTS_CHUNK (2047u * CAP_HASH_SIZE) /* the same, in whole roots */
-#define LMDB_CHECKED     65536u                  /* checked chunks remembered: 4 GiB in 512 KiB */
+#define LMDB_CHECKED     262144u                 /* checked chunks remembered: 16 GiB in 2 MiB */
+#define LMDB_INLINE      2000u                   /* values up to this lie in their leaf page */
 #define LMDB_DAMAGED     16u                     /* damaged caps not yet written down */
 #define LMDB_IDLE_READS  16u                     /* reset read transactions kept for reuse */
 #define LMDB_DROP_CHUNKS 512u                    /* chunks deleted per transaction */
@@ -271,6 +272,7 @@ void lmdb_admit(struct cap_store *base, struct cap_admission *const *admissions,
 /* --- lmdb/open.c ---------------------------------------------------------------------------- */
 
 #define LMDB_FILE_NAME "store.lmdb"
+#define LMDB_GAP_MAX   4096u /* pages that a sound file may lack at its end; see fill_gap */
 
 /* The name of a table in the file, which messages use, too. Static. */
 const char *lmdb_table_name(enum lmdb_table table);

@@ -170,7 +170,7 @@ enum cap_error lmdb_counts(struct cap_read *base, struct cap_counts *ret_counts)
 /* Whether the bytes of a chunk are compared with its seal. */
 enum checking {
     CHECK_NOW,
-    CHECK_REMEMBERED, /* touches no byte */
+    CHECK_REMEMBERED, /* touches no byte that the index has not led through */
 };
 
 /* A walk over the chunks of one stream; `len` is the stream's whole length. */
@@ -203,7 +203,7 @@ static enum cap_error check_chunk(struct chunks *chunks, struct cap_bytes key,
     struct cap_bytes value;
     uint64_t seed = store_seed(key);
     atomic_uint_fast64_t *mark = &chunks->store->checked[seed % LMDB_CHECKED];
-    if (chunks->checking == CHECK_REMEMBERED) {
+    if (chunks->checking == CHECK_REMEMBERED && sealed.len > LMDB_INLINE) {
         chunks->checked &= atomic_load_explicit(mark, memory_order_relaxed) == seed;
         return CAP_OK;
     }

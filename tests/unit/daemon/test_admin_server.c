@@ -38,6 +38,10 @@ static void status_shows_the_figures(void **state)
                                       .requests = 8,
                                       .spool_bytes = 9,
                                       .max_spool = 10,
+                                      .record_bytes = 12,
+                                      .max_record_bytes = 13,
+                                      .read_jobs = 14,
+                                      .stall_max_us = 15,
                                       .writer_queue = 11};
     json_t *status = fixture_result(fixture, "status", NULL);
     assert_string_equal(text(status, "version"), CAPSTORE_VERSION);
@@ -50,6 +54,10 @@ static void status_shows_the_figures(void **state)
     assert_int_equal(number(status, "requests_in_flight"), 8);
     assert_int_equal(number(get(status, "spool"), "bytes"), 9);
     assert_int_equal(number(get(status, "spool"), "limit_bytes"), 10);
+    assert_int_equal(number(get(status, "record_cache"), "bytes"), 12);
+    assert_int_equal(number(get(status, "record_cache"), "limit_bytes"), 13);
+    assert_int_equal(number(status, "read_jobs"), 14);
+    assert_int_equal(number(status, "stall_max_us"), 15);
     assert_int_equal(number(status, "writer_queue"), 11);
     assert_int_equal(number(get(status, "caps"), "image"), 2);
     assert_int_equal(number(get(status, "caps"), "data"), 3);
