@@ -39,6 +39,13 @@ void lmdb_check_step(struct check *check, uint64_t bytes);
 bool lmdb_check_get(struct check *check, enum lmdb_table table, const void *key, size_t key_len,
                     struct cap_bytes *ret_value);
 
+/*
+ * Looks at the pages of the file, of which `fd` reads `file_pages` of `page_size` bytes.
+ * CAP_E_NO_MEMORY.
+ */
+enum cap_error lmdb_check_pages(struct check *check, int fd, uint32_t page_size,
+                                uint64_t file_pages);
+
 /* How many chunks of `size` bytes hold `len`. */
 static inline uint32_t lmdb_chunk_count(uint64_t len, uint32_t size)
 {

@@ -30,9 +30,8 @@
 #define MAP_MIN         (UINT64_C(1) << 20)
 #define MAP_GIVE_UP     (UINT64_C(1) << 30) /* the least that the default falls back to */
 #define READERS_DEFAULT 512u
-#define OWN_READERS     1u   /* the gauge */
-#define READER_SIZE     64u  /* of one reader in LMDB's lock file */
-#define GAP_MAX         4096 /* pages that a sound file may lack at its end; see fill_gap */
+#define OWN_READERS     1u  /* the gauge */
+#define READER_SIZE     64u /* of one reader in LMDB's lock file */
 #define ENV_FLAGS       (MDB_NOSUBDIR | MDB_NOTLS)
 
 static const char *const table_names[LMDB_TABLES] = {
@@ -361,7 +360,7 @@ static enum cap_error fill_gap(struct lmdb_store *store, uint64_t file_pages, ui
     uint64_t gap = used_pages - file_pages;
     uint64_t free_pages = 0;
     MDB_txn *txn;
-    if (gap > GAP_MAX) {
+    if (gap > LMDB_GAP_MAX) {
         return CAP_E_CORRUPT;
     }
     if (ftruncate(store->fd, (off_t)(used_pages * store->page_size)) != 0) {
