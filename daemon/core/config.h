@@ -62,7 +62,7 @@ struct config {
     uint64_t hello_ms;
     uint64_t idle_ms;
     uint64_t progress_ms;
-    uint64_t min_upload_rate;     /* bytes per second; 0: any */
+    uint64_t min_upload_rate; /* bytes per second; 0: any */
     uint64_t min_upload_grace_ms;
     uint64_t drain_ms;
     uint64_t refusals;

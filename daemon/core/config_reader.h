@@ -2,7 +2,13 @@
 #ifndef DAEMON_CORE_CONFIG_READER_H
 #define DAEMON_CORE_CONFIG_READER_H
 
-#include "daemon/core/config.h"
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/cap/error.h"
+
+struct config;
+struct config_option;
 
 /* A configuration being read. */
 struct config_reader {

@@ -2,7 +2,7 @@
 """A peer that takes whatever it can get: `hostile.py ATTACK HOST PORT SOURCE SECONDS`.
 
 It connects from the address SOURCE, prints one line once it holds what it can, goes on for SECONDS
-and ends. A process of its own, so that what it costs is not the clock of whoever measures.
+and ends. A process of its own, so that what it costs does not disturb the one that measures.
 """
 
 import os

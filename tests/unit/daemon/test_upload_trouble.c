@@ -36,7 +36,7 @@ static ssize_t fake_write(int fd, const void *data, size_t len, off_t at)
         errno = error;
         return -1;
     }
-    /* Short writes are no trouble. */
+    /* Short writes are not an error. */
     return pwrite(fd, data, len > 10000 ? 10000 : len, at);
 }
 
@@ -81,7 +81,7 @@ static void test_spool_errors(void **state)
     close(fd);
 }
 
-/* Whoever reads the refusal or last_error knows what to do. */
+/* The refusal and last_error say what to do. */
 static void test_full_disk_is_explained(void **state)
 {
     struct fixture *fixture = *state;
