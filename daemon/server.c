@@ -30,6 +30,7 @@
 #include "daemon/core/sd.h"
 #include "daemon/core/statedir.h"
 #include "daemon/net/accept.h"
+#include "daemon/net/session.h"
 #include "daemon/publish/writer.h"
 
 #define TICK_MS          100                /* the bounds of time that it enforces are seconds */
@@ -290,8 +291,8 @@ static enum cap_error add_listener(struct server *server, struct bound *bound, c
         return CAP_E_INVALID_ARGUMENT;
     }
     memcpy(address, bound->address, sizeof(address));
-    enum cap_error error =
-        listener_start(&server->hub, bound, &server->listeners[server->listener_count]);
+    enum cap_error error = listener_start(&server->hub, &session_door, bound,
+                                          &server->listeners[server->listener_count]);
     if (error != CAP_OK) {
         bound_release(bound, false);
         return error;

@@ -1,10 +1,10 @@
 /*
  * Connections of clients.
  *
- * Happy path: a connection is accepted, its peer learned from the kernel and counted, a session
- * made.
+ * Happy path: a connection is accepted, its peer learned from the kernel and counted, and let in by
+ * the door of the listener.
  *
- * Failure mode: over a limit of connections the client is told (ERROR, id 0) as far as its socket
+ * Failure mode: over a limit of connections the client is told as far as its socket
  * takes it at once, and closed.
  */
 #include "daemon/net/accept.h"
@@ -18,43 +18,28 @@
 
 #include "daemon/core/ledger.h"
 #include "daemon/net/acceptor.h"
-#include "daemon/net/session.h"
-#include "proto/message.h"
 
 #define ACCEPTS_TURN 32
 
 struct listener {
     struct hub *hub;
+    const struct door *door;
     struct bound bound; /* its path is released before its descriptor */
     struct acceptor acceptor;
 };
 
-/* Tells a client that it cannot stay, as far as its socket takes it at once. */
-static void turn_away(struct hub *hub, int fd, const struct peer *peer, enum cap_error error)
+static void turn_away(const struct listener *listener, int fd, const struct peer *peer,
+                      enum cap_error error)
 {
-    const char *name = cap_error_name(error);
-    const char *text = cap_error_text(error);
-    struct output output = {0};
-    struct cap_buf payload = {0};
-    uint64_t sent = 0;
+    struct shard *shard = listener->hub->shard;
     uint8_t rest[256];
-    const struct proto_error m = {
-        .code = (uint16_t)-error,
-        .name = {(const uint8_t *)name, strlen(name)},
-        .message = {(const uint8_t *)text, strlen(text)},
-    };
-    hub->shard->stats.connections_refused++;
-    shard_refused(hub->shard, 0, peer, "connection", error, text);
-    if (proto_error_encode(&m, &payload) == CAP_OK &&
-        output_message(&output, PROTO_ERROR, 0, cap_buf_bytes(&payload)) == CAP_OK) {
-        (void)output_pump(&output, fd, UINT64_MAX, &sent);
-    }
+    shard->stats.connections_refused++;
+    shard_refused(shard, 0, peer, "connection", error, cap_error_text(error));
+    listener->door->turn_away(fd, error);
     (void)shutdown(fd, SHUT_WR);
     /* What has come already would turn the close into a reset. */
     (void)recv(fd, rest, sizeof(rest), MSG_DONTWAIT);
     close(fd);
-    cap_buf_free(&payload);
-    output_free(&output);
 }
 
 static void admit(void *owner, int fd)
@@ -74,13 +59,13 @@ static void admit(void *owner, int fd)
     }
     enum cap_error error = ledger_connect(hub->shard->context->ledger, peer.key, &account);
     if (error == CAP_OK) {
-        error = session_new(hub, fd, &peer, account);
+        error = listener->door->open(hub, fd, &peer, account);
         if (error != CAP_OK) {
             ledger_disconnect(hub->shard->context->ledger, account);
         }
     }
     if (error != CAP_OK) {
-        turn_away(hub, fd, &peer, error);
+        turn_away(listener, fd, &peer, error);
     }
 }
 
@@ -91,7 +76,7 @@ static void on_paused(void *owner, enum cap_error error)
                   "too few file descriptors or too little memory to accept a connection");
 }
 
-enum cap_error listener_start(struct hub *hub, const struct bound *bound,
+enum cap_error listener_start(struct hub *hub, const struct door *door, const struct bound *bound,
                               struct listener **ret_listener)
 {
     struct listener *listener = calloc(1, sizeof(*listener));
@@ -100,6 +85,7 @@ enum cap_error listener_start(struct hub *hub, const struct bound *bound,
     }
     *listener = (struct listener){
         .hub = hub,
+        .door = door,
         .bound = *bound,
         .acceptor =
             {

@@ -3,12 +3,15 @@
 #define DAEMON_NET_ACCEPT_H
 
 #include "daemon/net/bind.h"
-#include "daemon/net/hub.h"
+#include "daemon/net/door.h"
 
 struct listener;
 
-/* Accepts sessions of `hub` on a socket, which it takes over on success. CAP_E_NO_MEMORY. */
-enum cap_error listener_start(struct hub *hub, const struct bound *bound,
+/*
+ * Accepts connections of `hub` on a socket, which it takes over on success, and lets them in by
+ * `door`, which outlives it. CAP_E_NO_MEMORY.
+ */
+enum cap_error listener_start(struct hub *hub, const struct door *door, const struct bound *bound,
                               struct listener **ret_listener);
 
 /* Goes on accepting after descriptors had run out. */

@@ -1,18 +1,20 @@
-/* All sessions of a loop. */
+/* All connections of a loop. */
 #include "daemon/net/hub.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
-#include "daemon/net/session.h"
+/* Of the last connection of any loop. */
+static atomic_uint_fast64_t last_number;
 
 static void on_turn(uv_idle_t *idle)
 {
     struct hub *hub = idle->data;
     bool left = false;
-    struct session *next;
-    for (struct session *session = hub->sessions; session != NULL; session = next) {
-        next = session->next;
-        left = session_turn(session) || left;
+    struct member *next;
+    for (struct member *at = TAILQ_FIRST(&hub->members); at != NULL; at = next) {
+        next = TAILQ_NEXT(at, link);
+        left = at->class->turn(at) || left;
     }
     if (!left) {
         (void)uv_idle_stop(&hub->turn);
@@ -28,6 +30,8 @@ static void on_round_over(uv_prepare_t *prepare)
 enum cap_error hub_open(struct hub *hub, struct shard *shard, const struct route *routes)
 {
     *hub = (struct hub){.shard = shard, .routes = routes};
+    TAILQ_INIT(&hub->members);
+    TAILQ_INIT(&hub->paused);
     hub->input = malloc(SESSION_INPUT);
     if (hub->input == NULL) {
         return CAP_E_NO_MEMORY;
@@ -47,8 +51,9 @@ void hub_close(struct hub *hub)
         return;
     }
     hub->open = false;
-    while (hub->sessions != NULL) {
-        session_close(hub->sessions);
+    while (!TAILQ_EMPTY(&hub->members)) {
+        struct member *member = TAILQ_FIRST(&hub->members);
+        member->class->close(member);
     }
     uv_close((uv_handle_t *)&hub->turn, NULL);
     uv_close((uv_handle_t *)&hub->round_over, NULL);
@@ -58,6 +63,46 @@ void hub_free(struct hub *hub)
 {
     free(hub->input);
     hub->input = NULL;
+}
+
+void hub_add(struct hub *hub, struct member *member)
+{
+    member->number = atomic_fetch_add(&last_number, 1) + 1;
+    TAILQ_INSERT_HEAD(&hub->members, member, link);
+    hub->session_count++;
+}
+
+void hub_remove(struct hub *hub, struct member *member)
+{
+    hub_pause(hub, member, false);
+    TAILQ_REMOVE(&hub->members, member, link);
+    hub->session_count--;
+}
+
+void hub_pause(struct hub *hub, struct member *member, bool paused)
+{
+    if (paused && !member->paused) {
+        TAILQ_INSERT_TAIL(&hub->paused, member, pause_link);
+    } else if (!paused && member->paused) {
+        TAILQ_REMOVE(&hub->paused, member, pause_link);
+    }
+    member->paused = paused;
+}
+
+void hub_resume(struct hub *hub)
+{
+    size_t count = 0;
+    struct member *member;
+    TAILQ_FOREACH(member, &hub->paused, pause_link)
+    {
+        count++;
+    }
+    /* Those that still have no room go to the end, so each is looked at once. */
+    for (; count > 0 && !TAILQ_EMPTY(&hub->paused); count--) {
+        member = TAILQ_FIRST(&hub->paused);
+        hub_pause(hub, member, false);
+        member->class->update(member);
+    }
 }
 
 const struct route *hub_route(const struct hub *hub, uint8_t type)
@@ -78,38 +123,29 @@ void hub_turn_soon(struct hub *hub)
 void hub_tick(struct hub *hub)
 {
     uint64_t now = env_monotonic_us(hub->shard->context->env);
-    struct session *next;
-    for (struct session *session = hub->sessions; session != NULL; session = next) {
-        next = session->next;
-        session_tick(session, now);
-    }
-}
-
-void hub_resume(struct hub *hub)
-{
-    struct session *next;
-    for (struct session *session = hub->sessions; session != NULL; session = next) {
-        next = session->next;
-        if (session->paused) {
-            session_update(session);
-        }
+    struct member *next;
+    for (struct member *at = TAILQ_FIRST(&hub->members); at != NULL; at = next) {
+        next = TAILQ_NEXT(at, link);
+        at->class->tick(at, now);
     }
 }
 
 void hub_drain(struct hub *hub)
 {
-    struct session *next;
-    for (struct session *session = hub->sessions; session != NULL; session = next) {
-        next = session->next;
-        session_update(session);
+    struct member *next;
+    for (struct member *at = TAILQ_FIRST(&hub->members); at != NULL; at = next) {
+        next = TAILQ_NEXT(at, link);
+        at->class->update(at);
     }
 }
 
 uint64_t hub_requests(const struct hub *hub)
 {
     uint64_t requests = 0;
-    for (const struct session *at = hub->sessions; at != NULL; at = at->next) {
-        requests += session_requests(at);
+    const struct member *at;
+    TAILQ_FOREACH(at, &hub->members, link)
+    {
+        requests += at->class->requests(at);
     }
     return requests;
 }
@@ -117,16 +153,19 @@ uint64_t hub_requests(const struct hub *hub)
 size_t hub_clients(const struct hub *hub, uint64_t after, struct client *ret_clients, size_t max,
                    bool *ret_more)
 {
-    const struct session *at = hub->sessions;
     size_t count = 0;
-    while (at != NULL && at->next != NULL) {
-        at = at->next;
-    }
-    for (; at != NULL && count < max; at = at->prev) {
-        if (at->number > after) {
-            session_describe(at, &ret_clients[count++]);
+    const struct member *at;
+    *ret_more = false;
+    TAILQ_FOREACH_REVERSE(at, &hub->members, member_list, link)
+    {
+        if (at->number <= after) {
+            continue;
         }
+        if (count == max) {
+            *ret_more = true;
+            break;
+        }
+        at->class->describe(at, &ret_clients[count++]);
     }
-    *ret_more = at != NULL;
     return count;
 }

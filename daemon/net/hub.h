@@ -1,15 +1,18 @@
 /*
- * The clients of one loop: their sessions, the receive buffer and the round that they share, and
- * the routes by which their messages reach the rooms. Loop thread only.
+ * The connections of one loop, and what they share: the receive buffer, the round, and the routes
+ * by which messages reach the rooms. It knows a connection by the calls in struct member_class
+ * only. Loop thread only; each loop has its own.
  */
 #ifndef DAEMON_NET_HUB_H
 #define DAEMON_NET_HUB_H
+
+#include <sys/queue.h>
 
 #include "daemon/core/context.h"
 #include "daemon/net/round.h"
 #include "lib/cap/bytes.h"
 
-struct request;
+struct member;
 struct session;
 
 /*
@@ -27,19 +30,6 @@ struct route {
     void *room; /* what `begin` gets */
 };
 
-struct hub {
-    struct shard *shard;
-    const struct route *routes;
-    struct session *sessions; /* newest first */
-    size_t session_count;
-    uint64_t last_session;
-    uint8_t *input; /* one receive buffer for all sessions */
-    struct round round;
-    uv_idle_t turn;          /* runs while sessions have input left over */
-    uv_prepare_t round_over; /* the loop looks at sockets again */
-    bool open;               /* the handles above are */
-};
-
 /* One connected client, for clients.list. */
 struct client {
     uint64_t session; /* its number; numbers rise and are not used again */
@@ -54,31 +44,74 @@ struct client {
     uint64_t output_bytes; /* answers that wait for the socket */
 };
 
+/* What the hub asks of a connection. */
+struct member_class {
+    bool (*turn)(struct member *member); /* handles leftover input; whether some is left */
+    void (*tick)(struct member *member, uint64_t now_us);
+    void (*update)(struct member *member); /* looks again at what it may read, and at the phase */
+    void (*close)(struct member *member);
+    size_t (*requests)(const struct member *member);
+    void (*describe)(const struct member *member, struct client *ret_client);
+};
+
+/* A connection, as the hub holds it. */
+struct member {
+    const struct member_class *class;
+    TAILQ_ENTRY(member) link;
+    TAILQ_ENTRY(member) pause_link;
+    bool paused;     /* in the hub's list of those that are not read until hub_resume */
+    uint64_t number; /* unique in the process, rising */
+};
+
+TAILQ_HEAD(member_list, member);
+
+struct hub {
+    struct shard *shard;
+    const struct route *routes;
+    struct member_list members; /* newest first */
+    struct member_list paused;
+    size_t session_count;
+    uint8_t *input; /* one receive buffer for all */
+    struct round round;
+    uv_idle_t turn;          /* runs while connections have input left over */
+    uv_prepare_t round_over; /* the loop looks at sockets again */
+    bool open;               /* the handles above are */
+};
+
 /* An empty hub on the shard's loop; both `shard` and `routes` outlive it. CAP_E_NO_MEMORY. */
 enum cap_error hub_open(struct hub *hub, struct shard *shard, const struct route *routes);
 
-/* Closes every session and the handles; the loop must run until it has let go of them. */
+/* Closes every connection and the handles; the loop must run until it has let go of them. */
 void hub_close(struct hub *hub);
 
 /* After hub_close and the loop; also of a zeroed hub. */
 void hub_free(struct hub *hub);
 
+/* Takes a member whose class is set, and gives it its number; the member stays its maker's. */
+void hub_add(struct hub *hub, struct member *member);
+
+/* Lets it go. */
+void hub_remove(struct hub *hub, struct member *member);
+
+/* Enters it in the list of those that hub_resume looks at, or takes it from there. */
+void hub_pause(struct hub *hub, struct member *member, bool paused);
+
+/* Looks again at those whose uploads had no room: after buffers went to the disk. */
+void hub_resume(struct hub *hub);
+
 /* The row of a type; NULL if clients may not send it. */
 const struct route *hub_route(const struct hub *hub, uint8_t type);
 
-/* Has sessions handle the input that they left over, in the next turn of the loop. */
+/* Has connections handle the input that they left over, in the next turn of the loop. */
 void hub_turn_soon(struct hub *hub);
 
-/* Looks at the clock of every session. */
+/* Looks at the clock of every connection. */
 void hub_tick(struct hub *hub);
 
-/* Goes on reading where uploads had no room. */
-void hub_resume(struct hub *hub);
-
-/* Has idle sessions close, and the others when they are done: the daemon drains. */
+/* Has idle connections close, and the others when they are done: the daemon drains. */
 void hub_drain(struct hub *hub);
 
-/* Requests in flight. Walks the sessions. */
+/* Requests in flight. Walks the connections. */
 uint64_t hub_requests(const struct hub *hub);
 
 /*

@@ -67,8 +67,7 @@ enum cap_error output_body(struct output *output, uint32_t id, struct cap_bytes 
         output, (struct proto_frame){.id = id, .type = PROTO_BODY, .flags = PROTO_FLAG_END}, body);
 }
 
-/* --- Streams
- * -------------------------------------------------------------------------------------- */
+/* --- Streams ---------------------------------------------------------------------------------- */
 
 static void enqueue(struct output *output, struct stream *stream)
 {
@@ -144,8 +143,7 @@ void output_drop_streams(struct output *output, bool keep_current)
     }
 }
 
-/* --- Frames
- * --------------------------------------------------------------------------------------- */
+/* --- Frames ----------------------------------------------------------------------------------- */
 
 static void begin_frame(struct output *output, struct stream *stream)
 {
@@ -337,6 +335,11 @@ bool output_wants(const struct output *output)
 size_t output_waiting(const struct output *output)
 {
     return output->messages.len - output->messages_sent;
+}
+
+size_t output_memory(const struct output *output)
+{
+    return output->messages.capacity;
 }
 
 void output_free(struct output *output)

@@ -100,6 +100,9 @@ bool output_wants(const struct output *output);
 /* Bytes of messages that wait. */
 size_t output_waiting(const struct output *output);
 
+/* Bytes of memory that messages hold. */
+size_t output_memory(const struct output *output);
+
 /* Frees the buffers; streams are their owners'. */
 void output_free(struct output *output);
 

@@ -1,110 +1,91 @@
 /*
- * One connection.
+ * Our protocol on a connection.
  *
- * Happy path. The socket is readable: bytes are received into the buffer that all sessions share,
- * the frame reader cuts them, messages become requests (dispatch.c), pieces of bodies go to their
- * uploads. Then the output is pumped, before the loop
- * goes on. A turn is bounded: what is received but not handled waits in `leftover`.
+ * Happy path. The frame reader cuts the connection's input; a HELLO opens the session; messages
+ * become requests by the hub's routes, pieces of bodies go to their requests, answers to the
+ * output.
  *
  * Failure modes.
  *   - The client breaks the protocol, or is idle, or makes no progress: session_fail.
- *   - It closes or resets: session_close; its requests are detached and end by themselves.
- *   - It does not take answers: nothing more is read from it, until the progress time is over.
- *   - Its uploads have no room (the disk is slow): it is paused; sessions_resume goes on.
- *   - There is no memory for its buffers beyond its floor: it is not read until there is, and
- *     closed after the progress time.
+ *   - The connection goes: its requests are detached and end by themselves.
  */
 #include "daemon/net/session.h"
 
-#include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
+#include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
 #include "daemon/core/must.h"
-#include "daemon/net/dispatch.h"
+#include "daemon/net/reply.h"
 #include "daemon/net/stray.h"
 #include "proto/message.h"
 
-#define TURN_RECEIVES 4
-#define LINGER_US     UINT64_C(1000000)
-#define LEFTOVER_KEEP (4u << 10)
-#define CHARGE_STEP   (16u << 10) /* bytes: so that the ledger is not asked for every message */
+static struct session *of(struct connection *connection)
+{
+    return CONTAINER_OF(connection, struct session, connection);
+}
 
-static void on_poll(uv_poll_t *poll, int status, int events);
+static const struct session *of_const(const struct connection *connection)
+{
+    return (const struct session *)(const void *)connection;
+}
+
+_Static_assert(offsetof(struct session, connection) == 0, "of_const casts");
 
 static uint64_t now_of(const struct session *session)
 {
     return env_monotonic_us(session->context->env);
 }
 
-/* --- Life
- * ----------------------------------------------------------------------------------------- */
-
-static void link_session(struct hub *hub, struct session *session)
+static bool is_open(const struct session *session)
 {
-    session->next = hub->sessions;
-    if (hub->sessions != NULL) {
-        hub->sessions->prev = session;
-    }
-    hub->sessions = session;
-    hub->session_count++;
-    session->number = ++hub->last_session;
+    return session->connection.phase == CONNECTION_OPEN;
 }
 
-static void unlink_session(struct session *session)
+const struct peer *session_peer(const struct session *session)
 {
-    struct hub *hub = session->hub;
-    if (session->prev != NULL) {
-        session->prev->next = session->next;
-    } else {
-        hub->sessions = session->next;
-    }
-    if (session->next != NULL) {
-        session->next->prev = session->prev;
-    }
-    hub->session_count--;
+    return &session->connection.peer;
 }
 
-enum cap_error session_new(struct hub *hub, int fd, const struct peer *peer,
-                           struct ledger_peer *account)
+uint64_t session_number(const struct session *session)
 {
-    struct session *session = calloc(1, sizeof(*session));
-    if (session == NULL) {
-        return CAP_E_NO_MEMORY;
-    }
-    session->hub = hub;
-    session->shard = hub->shard;
-    session->context = hub->shard->context;
-    if (uv_poll_init(&session->shard->loop, &session->poll, fd) != 0) {
-        free(session);
-        return CAP_E_NO_MEMORY;
-    }
-    session->poll.data = session;
-    session->fd = fd;
-    session->peer = *peer;
-    session->account = account;
-    session->connected_us = env_real_us(session->context->env);
-    session->asked_us = session->input_us = session->output_us = now_of(session);
-    session->remainders.output = &session->output;
-    proto_reader_init(&session->reader, PROTO_FRAME_MAX);
-    link_session(hub, session);
-    session->shard->stats.connections++;
-    log_event(&session->context->log, LOG_LEVEL_DEBUG, log_name("session_opened"),
-              log_number("session", session->number), log_text("peer", session->peer.text));
-    session_update(session);
-    return CAP_OK;
+    return session->connection.member.number;
 }
 
-static void on_closed(uv_handle_t *handle)
+void session_update(struct session *session)
 {
-    struct session *session = handle->data;
-    proto_reader_free(&session->reader);
-    cap_buf_free(&session->leftover);
-    output_free(&session->output);
-    free(session);
+    connection_update(&session->connection);
+}
+
+/* --- Sending ---------------------------------------------------------------------------------- */
+
+/* A client that cannot be answered must not wait: an error ends the session. */
+static void check_sent(struct session *session, enum cap_error error)
+{
+    if (error != CAP_OK) {
+        connection_give_up(&session->connection);
+    }
+}
+
+static void send_message(struct session *session, uint8_t type, uint32_t id, enum cap_error encoded,
+                         struct cap_buf *payload)
+{
+    enum cap_error error = encoded;
+    if (error == CAP_OK) {
+        error = output_message(&session->connection.output, type, id, cap_buf_bytes(payload));
+    }
+    cap_buf_free(payload);
+    check_sent(session, error);
+}
+
+static void send_error(struct session *session, uint32_t id, enum cap_error error,
+                       const char *message, uint64_t detail_len)
+{
+    struct cap_buf payload = {0};
+    enum cap_error encoded = reply_error(error, message, detail_len, &payload);
+    send_message(session, PROTO_ERROR, id, encoded, &payload);
 }
 
 static void detach_requests(struct session *session, const struct request *keep)
@@ -128,68 +109,10 @@ static void detach_requests(struct session *session, const struct request *keep)
     session->request_bytes = kept == NULL ? 0 : kept->size;
 }
 
-void session_close(struct session *session)
-{
-    struct context *context = session->context;
-    if (session->phase == SESSION_CLOSED) {
-        return;
-    }
-    session->phase = SESSION_CLOSED;
-    log_event(&context->log, LOG_LEVEL_DEBUG, log_name("session_closed"),
-              log_number("session", session->number), log_number("bytes_in", session->bytes_in),
-              log_number("bytes_out", session->bytes_out));
-    output_drop_streams(&session->output, false);
-    detach_requests(session, NULL);
-    remainders_drop(&session->remainders, false);
-    unlink_session(session);
-    (void)ledger_memory_hold(context->ledger, session->account, &session->held, 0);
-    ledger_disconnect(context->ledger, session->account);
-    uv_close((uv_handle_t *)&session->poll, on_closed);
-    close(session->fd);
-}
-
-/* --- Sending ---------------------------------------------------------------------------------- */
-
-/* A client that cannot be answered must not wait: an error ends the session. */
-static void check_sent(struct session *session, enum cap_error error)
-{
-    if (error != CAP_OK) {
-        session->phase = session->phase == SESSION_CLOSED ? SESSION_CLOSED : SESSION_LINGERING;
-        session->deadline_us = 0;
-    }
-}
-
-static void send_message(struct session *session, uint8_t type, uint32_t id, enum cap_error encoded,
-                         struct cap_buf *payload)
-{
-    enum cap_error error = encoded;
-    if (error == CAP_OK) {
-        error = output_message(&session->output, type, id, cap_buf_bytes(payload));
-    }
-    cap_buf_free(payload);
-    check_sent(session, error);
-}
-
-static void send_error(struct session *session, uint32_t id, enum cap_error error,
-                       const char *message, uint64_t detail_len)
-{
-    struct cap_buf payload = {0};
-    const char *name = cap_error_name(error);
-    size_t len = strlen(message);
-    const struct proto_error m = {
-        .code = (uint16_t)-error,
-        .name = {(const uint8_t *)name, strlen(name)},
-        .message = {(const uint8_t *)message, len < PROTO_TEXT_MAX ? len : PROTO_TEXT_MAX},
-        .detail_len = detail_len,
-    };
-    enum cap_error encoded = proto_error_encode(&m, &payload);
-    send_message(session, PROTO_ERROR, id, encoded, &payload);
-}
-
 /* The request whose stream has a frame under way, which must be completed. */
 static const struct request *current_request(const struct session *session)
 {
-    const struct stream *stream = session->output.current;
+    const struct stream *stream = session->connection.output.current;
     for (const struct request *at = session->requests; stream != NULL && at != NULL;
          at = at->next) {
         if (at->id == stream->id) {
@@ -201,7 +124,8 @@ static const struct request *current_request(const struct session *session)
 
 void session_fail(struct session *session, uint32_t id, enum cap_error error, const char *message)
 {
-    if (session->phase >= SESSION_FAILED) {
+    struct output *output = &session->connection.output;
+    if (!is_open(session)) {
         return;
     }
     message = message == NULL ? cap_error_text(error) : message;
@@ -209,20 +133,18 @@ void session_fail(struct session *session, uint32_t id, enum cap_error error, co
         /* A client that is quiet has done nothing wrong. */
         session->shard->stats.connections_idle++;
         log_event(&session->context->log, LOG_LEVEL_DEBUG, log_name("session_idle"),
-                  log_number("session", session->number));
+                  log_number("session", session_number(session)));
     } else {
-        shard_refused(session->shard, session->number, &session->peer, "connection", error,
-                      message);
+        shard_refused(session->shard, session_number(session), session_peer(session), "connection",
+                      error, message);
     }
     send_error(session, id, error, message, 0);
-    session->phase = SESSION_FAILED;
-    session->deadline_us = now_of(session) + LINGER_US;
-    session->leftover.len = session->leftover_at = 0;
-    output_drop_streams(&session->output, true);
+    connection_end(&session->connection);
+    output_drop_streams(output, true);
     detach_requests(session, current_request(session));
     remainders_drop(&session->remainders, true);
-    if (session->output.current != NULL) {
-        output_end(&session->output, session->output.current, CAP_E_CANCELLED);
+    if (output->current != NULL) {
+        output_end(output, output->current, CAP_E_CANCELLED);
     }
 }
 
@@ -251,7 +173,7 @@ const struct verdict *session_reply_body(struct session *session, uint8_t type, 
                                          struct cap_bytes body)
 {
     send_message(session, type, id, encoded, payload);
-    check_sent(session, output_body(&session->output, id, body));
+    check_sent(session, output_body(&session->connection.output, id, body));
     return dealt_with(session);
 }
 
@@ -259,13 +181,13 @@ const struct verdict *session_reply_body(struct session *session, uint8_t type, 
 static void refuse(struct session *session, uint32_t id, uint8_t type, enum cap_error error,
                    const char *message, bool body_open, struct cap_buf *detail)
 {
-    if (session->phase >= SESSION_FAILED) {
+    if (!is_open(session)) {
         cap_buf_free(detail);
         return;
     }
     message = message == NULL ? cap_error_text(error) : message;
-    shard_refused(session->shard, session->number, &session->peer, proto_type_name(type), error,
-                  message);
+    shard_refused(session->shard, session_number(session), session_peer(session),
+                  proto_type_name(type), error, message);
     send_error(session, id, error, message, detail->len);
     if (remainder_add(&session->remainders, id, body_open, detail) != CAP_OK) {
         session_fail(session, 0, CAP_E_NO_MEMORY, NULL);
@@ -275,7 +197,7 @@ static void refuse(struct session *session, uint32_t id, uint8_t type, enum cap_
 const struct verdict *session_refuse(struct session *session, uint32_t id, uint8_t type,
                                      enum cap_error error, const char *message)
 {
-    const struct route *route = hub_route(session->hub, type);
+    const struct route *route = hub_route(session->connection.hub, type);
     bool has_body = route != NULL && route->has_body;
     struct cap_buf none = {0};
     if (has_body && session->remainders.open >= session->context->config.max_requests) {
@@ -341,7 +263,7 @@ void request_answer_body(struct request *request, uint8_t type, enum cap_error e
     must(!request->body_open);
     struct session *session = take_off(request);
     send_message(session, type, request->id, encoded, payload);
-    check_sent(session, output_body(&session->output, request->id, body));
+    check_sent(session, output_body(&session->connection.output, request->id, body));
     session_update(session);
 }
 
@@ -368,7 +290,7 @@ void request_stream(struct request *request, uint8_t type, enum cap_error encode
         return;
     }
     send_message(session, type, request->id, encoded, payload);
-    output_add(&session->output, stream);
+    output_add(&session->connection.output, stream);
     session_update(session);
 }
 
@@ -382,7 +304,7 @@ void request_end(struct request *request)
 void request_resume(struct request *request, struct stream *stream)
 {
     if (request->session != NULL) {
-        output_resume(&request->session->output, stream);
+        output_resume(&request->session->connection.output, stream);
         session_update(request->session);
     }
 }
@@ -391,7 +313,7 @@ void request_cut(struct request *request, struct stream *stream, enum cap_error 
 {
     struct session *session = request->session;
     if (session != NULL) {
-        output_end(&session->output, stream, error);
+        output_end(&session->connection.output, stream, error);
         session_update(session);
     }
 }
@@ -401,8 +323,109 @@ size_t session_requests(const struct session *session)
     return session->request_count + session->remainders.count;
 }
 
-/* --- Receiving
- * ------------------------------------------------------------------------------------ */
+/* --- Messages --------------------------------------------------------------------------------- */
+
+static void handle_hello(struct session *session, const struct proto_event *event)
+{
+    struct proto_hello hello;
+    if (event->frame.type != PROTO_HELLO || event->frame.id != 0) {
+        session_fail(session, 0, CAP_E_BAD_FRAME, "the first frame must be a HELLO with id 0");
+        return;
+    }
+    enum cap_error error = proto_hello_decode(event->bytes, &hello);
+    if (error != CAP_OK) {
+        session_fail(session, 0, error, NULL);
+        return;
+    }
+    snprintf(session->agent, sizeof(session->agent), "%.*s", (int)hello.agent.len,
+             (const char *)hello.agent.data);
+    session->shard->stats.requests[PROTO_HELLO]++;
+    if (hello.version_min > PROTO_VERSION || hello.version_max < PROTO_VERSION) {
+        session_fail(session, 0, CAP_E_UNSUPPORTED_VERSION, "this daemon speaks version 1");
+        return;
+    }
+    session->greeted = true;
+    struct cap_buf payload = {0};
+    error = reply_hello(session->context, &hello, &payload);
+    send_message(session, PROTO_HELLO_REPLY, 0, error, &payload);
+}
+
+/* What every request is checked for before it is looked at. */
+static enum cap_error check(const struct session *session, char ret_why[LEDGER_WHY_SIZE])
+{
+    size_t count = session_requests(session);
+    if (session->context->phase != PHASE_RUNNING) {
+        return CAP_E_DRAINING;
+    }
+    if (count >= session->context->config.max_requests) {
+        snprintf(ret_why, LEDGER_WHY_SIZE,
+                 "limit of %" PRIu64 " requests in flight of one connection reached (max-requests)",
+                 session->context->config.max_requests);
+        return CAP_E_TOO_MANY_REQUESTS;
+    }
+    if (count >= SESSION_REQUESTS_FLOOR &&
+        !ledger_may_request(session->context->ledger, session->account)) {
+        ledger_why(session->context->ledger, session->account, LEDGER_REQUESTS, 1, ret_why);
+        return CAP_E_TOO_MANY_REQUESTS;
+    }
+    return CAP_OK;
+}
+
+/* A request of a type, or with flags, that a later version may know. */
+static const struct verdict *refuse_unknown(struct session *session, uint32_t id, uint8_t type,
+                                            uint8_t flags)
+{
+    char message[64];
+    if (flags != 0) {
+        snprintf(message, sizeof(message), "unknown flags 0x%02x", flags);
+        return session_refuse(session, id, type, CAP_E_BAD_MESSAGE, message);
+    }
+    snprintf(message, sizeof(message), "this daemon does not know requests of type 0x%02x", type);
+    return session_refuse(session, id, type, CAP_E_UNSUPPORTED_REQUEST, message);
+}
+
+static const struct verdict *begin(struct session *session, const struct route *route, uint32_t id,
+                                   uint8_t type, struct cap_bytes payload)
+{
+    if (route == NULL) {
+        return refuse_unknown(session, id, type, 0);
+    }
+    session->shard->stats.requests[type]++;
+    session->asked_us = env_monotonic_us(session->context->env);
+    char why[LEDGER_WHY_SIZE] = "";
+    enum cap_error error = check(session, why);
+    if (error != CAP_OK) {
+        return session_refuse(session, id, type, error, why[0] == '\0' ? NULL : why);
+    }
+    uint8_t flags = proto_unknown_flags(type, payload);
+    if (flags != 0) {
+        return refuse_unknown(session, id, type, flags);
+    }
+    return route->begin(route->room, session, id, type, payload);
+}
+
+static void handle_request(struct session *session, const struct proto_event *event, bool id_used)
+{
+    uint32_t id = event->frame.id;
+    uint8_t type = event->frame.type;
+    const struct route *route = hub_route(session->connection.hub, type);
+    if (route == NULL && proto_type_is_known(type)) {
+        session_fail(session, id, CAP_E_BAD_FRAME,
+                     "a frame that only the daemon sends, or a second HELLO");
+        return;
+    }
+    if (id == 0) {
+        session_fail(session, 0, CAP_E_BAD_FRAME, "a request with id 0");
+        return;
+    }
+    if (id_used) {
+        session_fail(session, id, CAP_E_ID_IN_USE, NULL);
+        return;
+    }
+    session->verdicts = 0;
+    const struct verdict *verdict = begin(session, route, id, type, event->bytes);
+    must(verdict != NULL && session->verdicts == 1);
+}
 
 static struct request *request_find(const struct session *session, uint32_t id)
 {
@@ -419,7 +442,7 @@ static void handle_body(struct session *session, const struct proto_event *event
     struct remainder *remainder = remainder_find(&session->remainders, event->frame.id);
     if (request != NULL && request->body_open) {
         if (event->bytes.len > 0) {
-            request->moved_us = session->input_us;
+            request->moved_us = session->connection.input_us;
         }
         request->body_open = !event->end;
         request->class->body(request, event->bytes, event->end);
@@ -451,51 +474,27 @@ static void handle_cancel(struct session *session, const struct proto_event *eve
 
 static void handle_event(struct session *session, const struct proto_event *event)
 {
-    if (session->phase == SESSION_HELLO) {
-        dispatch_hello(session, event);
+    if (!session->greeted) {
+        handle_hello(session, event);
     } else if (event->frame.type == PROTO_BODY) {
         handle_body(session, event);
     } else if (event->frame.type == PROTO_CANCEL) {
         handle_cancel(session, event);
     } else {
         uint32_t id = event->frame.id;
-        dispatch_request(session, event,
-                         request_find(session, id) != NULL ||
-                             remainder_find(&session->remainders, id) != NULL);
+        handle_request(session, event,
+                       request_find(session, id) != NULL ||
+                           remainder_find(&session->remainders, id) != NULL);
     }
 }
 
-/*
- * Counts the memory that the session holds beyond its floor. Where there is no room for it, it is
- * counted all the same, but nothing more is read until there is (session_tick looks again): what a
- * session holds past its floor without room is what came of one piece of input. `leftover` is not
- * counted: it is one receive at most, and must be handled for the rest to be freed.
- */
-static void charge(struct session *session)
-{
-    struct ledger *ledger = session->context->ledger;
-    uint64_t bytes = session->reader.message.capacity + session->output.messages.capacity +
-                     session->request_bytes + session->remainders.bytes;
-    uint64_t over = bytes > SESSION_FLOOR ? bytes - SESSION_FLOOR : 0;
-    uint64_t wanted = (over + CHARGE_STEP - 1) / CHARGE_STEP * CHARGE_STEP;
-    bool starved = session->starved;
-    if (starved) {
-        (void)ledger_memory_hold(ledger, session->account, &session->held, 0);
-    }
-    session->starved = !ledger_memory_hold(ledger, session->account, &session->held, wanted);
-    if (session->starved) {
-        ledger_memory_count(ledger, session->account, &session->held, wanted);
-        session->starved_us = starved ? session->starved_us : now_of(session);
-    }
-}
+/* --- As a speaker ----------------------------------------------------------------------------- */
 
 /* How many bytes may be handled now: what every upload could take. */
-static size_t input_room(const struct session *session)
+static size_t on_room(const struct connection *connection)
 {
+    const struct session *session = of_const(connection);
     size_t room = SIZE_MAX;
-    if (session->starved) {
-        return 0;
-    }
     for (struct request *at = session->requests; at != NULL; at = at->next) {
         if (!at->body_open || at->class->room == NULL) {
             continue;
@@ -510,21 +509,26 @@ static size_t input_room(const struct session *session)
     return room;
 }
 
-/* Whether more may be handled: the phase, the answers that wait, the turn's time. */
-static bool may_handle(const struct session *session, uint64_t until)
+/* JSON text at the beginning is a client of the admin socket that has the wrong one. */
+static bool is_stray(const struct connection *connection, struct cap_bytes input)
 {
-    return session->phase <= SESSION_OPEN && !session->starved &&
-           output_waiting(&session->output) < session->context->config.max_output &&
-           now_of(session) < until;
+    return connection->bytes_in == input.len && stray_is_json(input);
 }
 
-/* Handles bytes from the front of *input as far as this turn goes. */
-static void handle_input(struct session *session, struct cap_bytes *input, uint64_t until)
+static void on_input(struct connection *connection, struct cap_bytes *input, uint64_t until_us)
 {
-    while (input->len > 0 && may_handle(session, until)) {
+    struct session *session = of(connection);
+    if (is_stray(connection, *input)) {
+        stray_refuse(connection->fd);
+        shard_refused(session->shard, session_number(session), session_peer(session), "connection",
+                      CAP_E_BAD_FRAME, STRAY_MESSAGE);
+        connection_close(connection);
+        return;
+    }
+    while (input->len > 0 && connection_may_handle(connection, until_us)) {
         struct proto_event event;
         bool have = false;
-        size_t room = input_room(session);
+        size_t room = on_room(connection);
         size_t len = room < input->len ? room : input->len;
         struct cap_bytes slice = {input->data, len};
         if (len == 0) {
@@ -537,81 +541,12 @@ static void handle_input(struct session *session, struct cap_bytes *input, uint6
         } else if (have) {
             handle_event(session, &event);
         }
-        if (session->phase <= SESSION_OPEN) {
-            charge(session);
-        }
     }
 }
 
-/* Keeps what a turn did not handle. False: there is no memory, and the session is closed. */
-static bool keep_leftover(struct session *session, struct cap_bytes rest)
+static void on_turn(struct connection *connection)
 {
-    if (session->phase > SESSION_OPEN || rest.len == 0) {
-        return true;
-    }
-    if (cap_buf_append(&session->leftover, rest.data, rest.len) != CAP_OK) {
-        session_close(session);
-        return false;
-    }
-    return true;
-}
-
-/* Handles leftover input. True when none is left. */
-static bool handle_leftover(struct session *session, uint64_t until)
-{
-    struct cap_buf *leftover = &session->leftover;
-    if (leftover->len == 0) {
-        return true;
-    }
-    struct cap_bytes rest = {leftover->data + session->leftover_at,
-                             leftover->len - session->leftover_at};
-    handle_input(session, &rest, until);
-    if (session->phase > SESSION_OPEN || rest.len == 0) {
-        leftover->len = session->leftover_at = 0;
-        if (leftover->capacity > LEFTOVER_KEEP) {
-            cap_buf_free(leftover);
-        }
-        return true;
-    }
-    session->leftover_at = leftover->len - rest.len;
-    return false;
-}
-
-/* One receive and what follows from it. False: nothing more this turn. */
-static bool receive(struct session *session, uint64_t until)
-{
-    size_t room = session->phase <= SESSION_OPEN ? input_room(session) : SESSION_INPUT;
-    size_t most = round_receive(&session->hub->round);
-    size_t len = room < most ? room : most;
-    if (len == 0) {
-        return false;
-    }
-    ssize_t n = recv(session->fd, session->hub->input, len, MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
-        return false;
-    }
-    if (n <= 0) {
-        session_close(session);
-        return false;
-    }
-    session->bytes_in += (uint64_t)n;
-    session->input_us = now_of(session);
-    session->shard->stats.bytes_in += (uint64_t)n;
-    struct cap_bytes input = {session->hub->input, (size_t)n};
-    if (session->bytes_in == (uint64_t)n && stray_is_json(input)) {
-        stray_refuse(session->fd);
-        shard_refused(session->shard, session->number, &session->peer, "connection",
-                      CAP_E_BAD_FRAME, STRAY_MESSAGE);
-        session_close(session);
-        return false;
-    }
-    handle_input(session, &input, until);
-    return keep_leftover(session, input) && session->phase != SESSION_CLOSED &&
-           session->leftover.len == 0 && (size_t)n == len && now_of(session) < until;
-}
-
-static void end_turn(struct session *session)
-{
+    struct session *session = of(connection);
     struct request *request = session->requests;
     while (request != NULL) {
         struct request *next = request->next;
@@ -622,143 +557,16 @@ static void end_turn(struct session *session)
     }
 }
 
-/* Reads and handles within the bounds of a turn. */
-static void read_turn(struct session *session)
+static uint64_t on_memory(const struct connection *connection)
 {
-    session->busy = true;
-    uint64_t until = round_turn_end(&session->hub->round);
-    if (handle_leftover(session, until)) {
-        for (int i = 0; i < TURN_RECEIVES && receive(session, until); i++) {
-        }
-    }
-    if (session->phase != SESSION_CLOSED) {
-        end_turn(session);
-    }
-    session->busy = false;
+    const struct session *session = of_const(connection);
+    return session->reader.message.capacity + session->request_bytes + session->remainders.bytes;
 }
 
-/* --- Polling
- * -------------------------------------------------------------------------------------- */
-
-/* Sends what the socket takes. */
-static void pump(struct session *session)
+static void on_fail(struct connection *connection, enum cap_error error, const char *message)
 {
-    uint64_t sent = 0;
-    if (!session->sending) {
-        session->output_us = now_of(session);
-    }
-    uint64_t most = round_send(&session->hub->round);
-    enum pump_result result = output_pump(&session->output, session->fd, most, &sent);
-    session->bytes_out += sent;
-    session->shard->stats.bytes_out += sent;
-    session->sending = output_wants(&session->output);
-    if (sent > 0) {
-        session->output_us = now_of(session);
-    }
-    if (result == PUMP_LOST) {
-        session_close(session);
-    }
+    session_fail(of(connection), 0, error, message);
 }
-
-/* A failed session whose last frames are out waits for the client to close. */
-static void maybe_linger(struct session *session)
-{
-    if (session->phase == SESSION_FAILED && !output_wants(&session->output) &&
-        !session->output.waits) {
-        session->phase = SESSION_LINGERING;
-        (void)shutdown(session->fd, SHUT_WR);
-    }
-}
-
-static int wanted_events(struct session *session)
-{
-    int events = output_wants(&session->output) ? UV_WRITABLE : 0;
-    bool full = output_waiting(&session->output) >= session->context->config.max_output;
-    session->paused = session->phase <= SESSION_OPEN && input_room(session) == 0;
-    if (session->phase >= SESSION_FAILED ||
-        (!full && !session->paused && session->leftover.len == 0)) {
-        events |= UV_READABLE;
-    }
-    return events;
-}
-
-/* Whether leftover input could be handled now. */
-static bool has_turn(const struct session *session)
-{
-    return session->phase <= SESSION_OPEN && session->leftover.len > 0 && !session->paused &&
-           output_waiting(&session->output) < session->context->config.max_output;
-}
-
-static void poll_for(struct session *session, int events)
-{
-    if (events == session->events) {
-        return;
-    }
-    session->events = events;
-    if (events == 0) {
-        (void)uv_poll_stop(&session->poll);
-    } else {
-        (void)uv_poll_start(&session->poll, events, on_poll);
-    }
-}
-
-static void update(struct session *session)
-{
-    if (output_wants(&session->output)) {
-        pump(session);
-    }
-    if (session->phase == SESSION_CLOSED) {
-        return;
-    }
-    charge(session);
-    maybe_linger(session);
-    if (session->context->phase == PHASE_DRAINING) {
-        session_drain(session);
-    }
-    int events = wanted_events(session);
-    if (has_turn(session)) {
-        hub_turn_soon(session->hub);
-    }
-    poll_for(session, events);
-}
-
-void session_update(struct session *session)
-{
-    if (session->phase == SESSION_CLOSED || session->busy) {
-        return;
-    }
-    session->busy = true;
-    update(session);
-    session->busy = false;
-}
-
-static void on_poll(uv_poll_t *poll, int status, int events)
-{
-    struct session *session = poll->data;
-    if (status < 0) {
-        session_close(session);
-        return;
-    }
-    round_turn(&session->hub->round);
-    if ((events & UV_READABLE) != 0) {
-        read_turn(session);
-    }
-    session_update(session);
-}
-
-bool session_turn(struct session *session)
-{
-    if (!has_turn(session)) {
-        return false;
-    }
-    round_turn(&session->hub->round);
-    read_turn(session);
-    session_update(session);
-    return has_turn(session);
-}
-
-/* --- Time
- * ----------------------------------------------------------------------------------------- */
 
 static void tick_requests(struct session *session, uint64_t now)
 {
@@ -766,7 +574,7 @@ static void tick_requests(struct session *session, uint64_t now)
     while (request != NULL) {
         struct request *next = request->next;
         if (request->class->tick != NULL) {
-            request->class->tick(request, now, session->paused || session->starved);
+            request->class->tick(request, now, session->connection.member.paused);
         }
         request = next;
     }
@@ -774,8 +582,8 @@ static void tick_requests(struct session *session, uint64_t now)
 
 static bool has_half_frame(const struct session *session)
 {
-    return session->reader.header_filled > 0 && !session->reader.delivered && !session->paused &&
-           session->leftover.len == 0;
+    return session->reader.header_filled > 0 && !session->reader.delivered &&
+           !session->connection.member.paused && session->connection.leftover.len == 0;
 }
 
 /* Where nothing is under way but bodies that were refused, the session is idle too. */
@@ -784,84 +592,105 @@ static bool is_idle(const struct session *session)
     return session->request_count == 0 && session->remainders.sending == 0;
 }
 
-/* How long ago `then` was; 0 where the tick itself has moved it. */
-static uint64_t passed(uint64_t now, uint64_t then)
-{
-    return now > then ? now - then : 0;
-}
-
 /* When a request last came or its answer last moved. */
 static uint64_t last_asked(const struct session *session)
 {
-    return session->asked_us > session->output_us ? session->asked_us : session->output_us;
+    uint64_t output_us = session->connection.output_us;
+    return session->asked_us > output_us ? session->asked_us : output_us;
 }
 
-static void tick_open(struct session *session, uint64_t now)
+static void on_tick(struct connection *connection, uint64_t now)
 {
+    struct session *session = of(connection);
     const struct config *config = &session->context->config;
+    uint64_t hello = config->hello_ms * 1000;
     uint64_t progress = config->progress_ms * 1000;
     uint64_t idle = config->idle_ms * 1000;
-    uint64_t hello = config->hello_ms * 1000;
     tick_requests(session, now);
-    if (session->phase == SESSION_HELLO && hello > 0 && passed(now, session->asked_us) > hello) {
+    if (!session->greeted && hello > 0 && passed_us(now, session->asked_us) > hello) {
         session_fail(session, 0, CAP_E_HELLO_TIMEOUT, NULL);
-    } else if (progress > 0 && session->starved && passed(now, session->starved_us) > progress) {
-        char why[LEDGER_WHY_SIZE];
-        ledger_why(session->context->ledger, session->account, LEDGER_MEMORY, 1, why);
-        session_fail(session, 0, CAP_E_MEMORY_LIMIT, why);
-    } else if (progress > 0 && session->sending && passed(now, session->output_us) > progress) {
-        session_fail(session, 0, CAP_E_PROGRESS_TIMEOUT, "the client takes no bytes");
     } else if (progress > 0 && has_half_frame(session) &&
-               passed(now, session->input_us) > progress) {
+               passed_us(now, connection->input_us) > progress) {
         session_fail(session, 0, CAP_E_PROGRESS_TIMEOUT, "a frame stayed incomplete for too long");
-    } else if (idle > 0 && is_idle(session) && passed(now, last_asked(session)) > idle) {
+    } else if (idle > 0 && is_idle(session) && passed_us(now, last_asked(session)) > idle) {
         session_fail(session, 0, CAP_E_IDLE_TIMEOUT, NULL);
     }
 }
 
-void session_tick(struct session *session, uint64_t now)
+static void on_drain(struct connection *connection)
 {
-    enum session_phase phase = session->phase;
-    size_t waiting = output_waiting(&session->output);
-    if (session->phase <= SESSION_OPEN) {
-        session->busy = true;
-        tick_open(session, now);
-        session->busy = false;
-    } else if (session->phase < SESSION_CLOSED && now >= session->deadline_us) {
-        session_close(session);
-    }
-    /* There may be many sessions: only those that the clock changed cost more than a look. */
-    if (session->phase != phase || output_waiting(&session->output) != waiting ||
-        session->starved) {
-        session_update(session);
-    }
-}
-
-void session_drain(struct session *session)
-{
-    if (session->phase <= SESSION_OPEN && is_idle(session) && !output_wants(&session->output)) {
+    struct session *session = of(connection);
+    if (is_idle(session) && !output_wants(&connection->output)) {
         session_fail(session, 0, CAP_E_DRAINING, NULL);
     }
 }
 
-void session_describe(const struct session *session, struct client *ret_client)
+static void on_closed(struct connection *connection)
 {
-    uint64_t now = now_of(session);
-    uint64_t moved =
-        session->input_us > session->output_us ? session->input_us : session->output_us;
-    struct client client = {
-        .session = session->number,
-        .peer = session->peer,
-        .connected_us = session->connected_us,
-        .idle_ms = (now - moved) / 1000,
-        .requests = session_requests(session),
-        .bytes_in = session->bytes_in,
-        .bytes_out = session->bytes_out,
-        .output_bytes = output_waiting(&session->output),
-    };
-    memcpy(client.agent, session->agent, sizeof(client.agent));
-    for (const struct request *at = session->requests; at != NULL; at = at->next) {
-        client.uploads += at->class->body != NULL;
-    }
-    *ret_client = client;
+    struct session *session = of(connection);
+    detach_requests(session, NULL);
+    remainders_drop(&session->remainders, false);
 }
+
+static void on_free(struct connection *connection)
+{
+    struct session *session = of(connection);
+    proto_reader_free(&session->reader);
+    free(session);
+}
+
+static size_t on_requests(const struct connection *connection)
+{
+    return session_requests(of_const(connection));
+}
+
+static void on_describe(const struct connection *connection, struct client *client)
+{
+    const struct session *session = of_const(connection);
+    memcpy(client->agent, session->agent, sizeof(client->agent));
+    client->requests = session_requests(session);
+    for (const struct request *at = session->requests; at != NULL; at = at->next) {
+        client->uploads += at->class->body != NULL;
+    }
+}
+
+static const struct speaker session_speaker = {
+    .input = on_input,
+    .turn = on_turn,
+    .room = on_room,
+    .memory = on_memory,
+    .fail = on_fail,
+    .tick = on_tick,
+    .drain = on_drain,
+    .closed = on_closed,
+    .free = on_free,
+    .requests = on_requests,
+    .describe = on_describe,
+};
+
+/* --- As a door -------------------------------------------------------------------------------- */
+
+static enum cap_error open_session(struct hub *hub, int fd, const struct peer *peer,
+                                   struct ledger_peer *account)
+{
+    struct session *session = calloc(1, sizeof(*session));
+    if (session == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    session->shard = hub->shard;
+    session->context = hub->shard->context;
+    session->account = account;
+    session->remainders.output = &session->connection.output;
+    session->asked_us = now_of(session);
+    proto_reader_init(&session->reader, PROTO_FRAME_MAX);
+    enum cap_error error =
+        connection_open(&session->connection, &session_speaker, hub, fd, peer, account);
+    if (error != CAP_OK) {
+        free(session);
+        return error;
+    }
+    session_update(session);
+    return CAP_OK;
+}
+
+const struct door session_door = {.open = open_session, .turn_away = reply_turn_away};

@@ -1,85 +1,45 @@
 /*
- * A session: one connected client. Loop thread only.
+ * A session: the speaker of our protocol (PROTOCOL.md) on a connection. Loop thread only.
  *
  * Words: a *message* is one frame; a *body* is the BODY frames that follow one; a *request* is a
- * message that gets an answer; a *turn* is one pass of the loop for one session. A session *fails*
- * when a connection error is sent: nothing more is read into requests, what must go out goes out,
- * then it *lingers* until the client closes, so that the error is not lost, and closes.
+ * message that gets an answer. A session *fails* when a connection error is sent: nothing more is
+ * read into requests, and its connection ends.
  */
 #ifndef DAEMON_NET_SESSION_H
 #define DAEMON_NET_SESSION_H
 
-#include "daemon/net/hub.h"
-#include "daemon/net/output.h"
+#include "daemon/net/connection.h"
+#include "daemon/net/door.h"
 #include "daemon/net/remainder.h"
 #include "daemon/net/request.h"
-
-struct ledger_peer;
-
-/*
- * Memory for buffers and requests that a session has whatever others hold: room for a HELLO and for
- * as many lookups and downloads in flight as max_requests allows by default, at 1 KiB each.
- */
-#define SESSION_FLOOR (64u << 10)
 
 /* Requests that a session may have in flight whatever the limits of its peer and of all. */
 #define SESSION_REQUESTS_FLOOR 4u
 
-enum session_phase {
-    SESSION_HELLO, /* waits for the HELLO */
-    SESSION_OPEN,
-    SESSION_FAILED,    /* the last frames go out */
-    SESSION_LINGERING, /* nothing goes out any more; input is thrown away */
-    SESSION_CLOSED,
-};
-
 struct session {
-    struct hub *hub;
-    struct shard *shard;
+    struct connection connection;
+    struct shard *shard; /* of the connection, as are the next two */
     struct context *context;
-    struct session *next; /* of the hub, newest first */
-    struct session *prev;
-    uint64_t number;
-    int fd;
-    uv_poll_t poll;
-    int events; /* polled for */
-    enum session_phase phase;
-    struct peer peer;
     struct ledger_peer *account;
+    bool greeted; /* the HELLO has come */
     char agent[65];
     struct proto_reader reader;
-    struct cap_buf leftover; /* received, not yet handled */
-    size_t leftover_at;
-    bool paused;  /* not read because of its uploads: hub_resume goes on */
-    bool starved; /* not read because there is no memory for it beyond its floor */
-    uint64_t starved_us;
-    struct output output;
-    bool sending; /* output was waiting after the last pump */
     struct request *requests;
     size_t request_count;
+    size_t request_bytes;         /* memory of these */
     struct remainders remainders; /* of refused requests */
     unsigned verdicts;            /* given for the message at hand */
-    bool busy;                    /* in a turn or a pump, whose end sends and polls */
-    size_t request_bytes;         /* memory of these */
-    uint64_t held;                /* memory counted in the ledger, beyond SESSION_FLOOR */
-    uint64_t connected_us;
-    uint64_t asked_us;    /* monotonic: when a request last came or ended */
-    uint64_t input_us;    /* when bytes last came */
-    uint64_t output_us;   /* when bytes last went out, or there was none to send */
-    uint64_t deadline_us; /* of a failed session */
-    uint64_t bytes_in;
-    uint64_t bytes_out;
+    uint64_t asked_us;            /* monotonic: when a request last came or ended */
 };
 
-/*
- * Takes over a connected nonblocking socket whose peer has been admitted to the ledger. On failure
- * both stay the caller's. CAP_E_NO_MEMORY.
- */
-enum cap_error session_new(struct hub *hub, int fd, const struct peer *peer,
-                           struct ledger_peer *account);
+/* By which listeners of our protocol let clients in. */
+extern const struct door session_door;
 
-/* Closes at once; requests are detached. Frees itself when the loop has let go. */
-void session_close(struct session *session);
+/* Who is connected, as the kernel attests it. */
+const struct peer *session_peer(const struct session *session);
+
+/* Its number; see struct member. */
+uint64_t session_number(const struct session *session);
 
 /* Sends an error of the connection and ends it (PROTOCOL.md section 3.6). */
 void session_fail(struct session *session, uint32_t id, enum cap_error error, const char *message);
@@ -146,27 +106,13 @@ void request_resume(struct request *request, struct stream *stream);
 /* Gives its stream up: `over` is called with `error`, at once or at the end of its frame. */
 void request_cut(struct request *request, struct stream *stream, enum cap_error error);
 
-/* --- The session ------------------------------------------------------------------------------ */
-
 /* Requests in flight: those without a complete answer, and the remainders. */
 size_t session_requests(const struct session *session);
 
 /*
  * Sends and polls as things now stand: for who changed what a request can take. Answers do it
- * themselves. Within a turn it does nothing, since the turn's end will.
+ * themselves.
  */
 void session_update(struct session *session);
-
-/* Looks at the clock: idle, progress, linger. `now` is monotonic. */
-void session_tick(struct session *session, uint64_t now);
-
-/* Handles input that was left over for fairness. Returns whether some is still left. */
-bool session_turn(struct session *session);
-
-/* Stops reading requests: those in flight finish, an idle session is told and closed. */
-void session_drain(struct session *session);
-
-/* Fills the client's row for the admin socket. */
-void session_describe(const struct session *session, struct client *ret_client);
 
 #endif

@@ -582,12 +582,12 @@ static struct upload *new_upload(struct publish *publish, struct session *sessio
         .body_open = true,
     };
     upload->publish = publish;
-    upload->session = session->number;
+    upload->session = session_number(session);
     upload->account = session->account;
     upload->pace.ticked_us = env_monotonic_us(session->context->env);
     upload->job = (struct job){
         .store = session->context->store,
-        .stamp.publisher = {session->peer.uid, session->peer.gid},
+        .stamp.publisher = {session_peer(session)->uid, session_peer(session)->gid},
         .early_min = SPOOL_SMALL,
         .limits = {config->max_slots, config->max_data, all < share ? all : share,
                    all < share ? "max-memory" : "max-peer-memory"},

@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
 #include "daemon/net/session.h"
 #include "daemon/publish/writer.h"
@@ -106,13 +107,19 @@ static void check_ledger(struct fixture *fixture)
     assert_int_equal(figures.uploads, 0);
 }
 
+struct session *fixture_session(struct fixture *fixture)
+{
+    struct member *member = TAILQ_FIRST(&fixture->server.hub.members);
+    return member == NULL ? NULL : CONTAINER_OF(member, struct session, connection.member);
+}
+
 void fixture_stop(struct fixture *fixture)
 {
     static const char *const names[] = {"lock", "store", "spool", "socket"};
     char path[128];
     if (!fixture->closed) {
-        while (fixture->server.hub.sessions != NULL) {
-            session_close(fixture->server.hub.sessions);
+        for (struct session *session; (session = fixture_session(fixture)) != NULL;) {
+            connection_close(&session->connection);
         }
         fixture_settle(fixture);
         check_ledger(fixture);
@@ -158,12 +165,8 @@ void fixture_set_disk(struct fixture *fixture, uint64_t bytes)
 
 void fixture_pass(struct fixture *fixture, uint64_t ms)
 {
-    struct session *next;
     fixture->now_us += ms * 1000;
-    for (struct session *session = fixture->server.hub.sessions; session != NULL; session = next) {
-        next = session->next;
-        session_tick(session, fixture->now_us);
-    }
+    hub_tick(&fixture->server.hub);
     fixture_turn(fixture);
 }
 

@@ -40,6 +40,9 @@ struct reply {
 void fixture_start(struct fixture *fixture, void (*change)(struct config *config));
 void fixture_stop(struct fixture *fixture);
 
+/* The session that was opened last; NULL: there is none. */
+struct session *fixture_session(struct fixture *fixture);
+
 /* cmocka's setup and teardown with the defaults. */
 int fixture_setup(void **state);
 int fixture_teardown(void **state);

@@ -29,14 +29,14 @@ static void test_open_requests_are_memory(void **state)
     fixture.server.context.config.max_all_requests = 1000;
     fixture.server.context.config.max_peer_requests = 1000;
     int fd = client_open(&fixture);
-    const struct session *session = fixture.server.hub.sessions;
-    for (uint32_t id = 1; !session->starved; id++) {
+    const struct session *session = fixture_session(&fixture);
+    for (uint32_t id = 1; !session->connection.starved; id++) {
         assert_true(id < 200);
         client_put_data(&fixture, fd, id, 100000); /* whose body never comes */
         fixture_turn(&fixture);
     }
-    assert_true(session->request_bytes > SESSION_FLOOR);
-    assert_true(session->request_bytes < SESSION_FLOOR + 8000);
+    assert_true(session->request_bytes > CONNECTION_FLOOR);
+    assert_true(session->request_bytes < CONNECTION_FLOOR + 8000);
     client_put_data(&fixture, fd, 1000, 100000);
     size_t count = session->request_count;
     fixture_turn(&fixture);
@@ -55,20 +55,20 @@ static void test_memory_comes_back(void **state)
     uint64_t others = 0;
     ledger_memory_count(ledger, NULL, &others, UINT64_C(1) << 40);
     int fd = client_open(fixture);
-    struct session *session = fixture->server.hub.sessions;
-    session->request_bytes += SESSION_FLOOR; /* as if requests held it */
+    struct session *session = fixture_session(fixture);
+    session->request_bytes += CONNECTION_FLOOR; /* as if requests held it */
     client_has(fixture, fd, 1, &absent, 1);
     fixture_turn(fixture);
-    assert_true(session->starved);
+    assert_true(session->connection.starved);
     client_has(fixture, fd, 2, &absent, 1);
     ledger_memory_count(ledger, NULL, &others, 0);
     fixture_pass(fixture, 100);
-    assert_false(session->starved);
+    assert_false(session->connection.starved);
     static struct reply reply;
     client_receive(fixture, fd, &reply);
     client_receive(fixture, fd, &reply);
     assert_int_equal(reply.frame.id, 2);
-    session->request_bytes -= SESSION_FLOOR;
+    session->request_bytes -= CONNECTION_FLOOR;
     close(fd);
 }
 
