@@ -391,6 +391,7 @@ enum cap_error connection_open(struct connection *connection, const struct speak
     connection->fd = fd;
     connection->peer = *peer;
     connection->account = account;
+    output_init(&connection->output, speaker->framing);
     connection->connected_us = env_real_us(connection->context->env);
     connection->input_us = connection->output_us = now_of(connection);
     hub_add(hub, &connection->member);

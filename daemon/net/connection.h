@@ -31,6 +31,7 @@ enum connection_phase {
 
 /* What speaks on a connection. */
 struct speaker {
+    const struct framing *framing; /* of bodies that it sends */
     /*
      * Takes bytes from the front of *input for as long as connection_may_handle; what it leaves
      * comes again in another turn.

@@ -1,14 +1,14 @@
 /*
  * The sending side of a connection.
  *
- * Happy path. A pump sends the rest of the frame that is under way, then all messages, then one
- * frame of the next stream, and so on until the socket is full or the turn's bound is reached. The
- * spans of a body come from its stream for each send, so nothing of the store is held while the
- * socket is full.
+ * Happy path. A pump sends the rest of the frame that is under way, then what messages wait
+ * together with one frame of the next stream, and so on until the socket is full or the turn's
+ * bound is reached. The spans of a body come from its stream for each send, so nothing of the store
+ * is held while the socket is full.
  *
  * Failure modes.
  *   - The stream cannot go on at a frame's beginning: it is over with its error, and its owner
- * sends an ERROR. In the middle of a frame that is not possible: the connection is lost.
+ *     sends an ERROR. In the middle of a frame that is not possible: the connection is lost.
  *   - The stream waits (cold pages) at a frame's beginning: the next one has its turn. In the
  *     middle of a frame everything waits.
  *   - The socket takes no byte of a page that cannot be read (EFAULT): as a stream that fails.
@@ -16,94 +16,160 @@
 #include "daemon/net/output.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
-#define MESSAGES_KEEP (16u << 10)
+#include "daemon/core/must.h"
+
+#define MESSAGE_ROOM 2048u /* of a message's memory: small answers share one */
+#define MESSAGES_IOV 16    /* sent at once */
+
+/* Bytes that go out as they are. */
+struct message {
+    STAILQ_ENTRY(message) link;
+    int fd; /* passed with the first byte; -1: none */
+    size_t len;
+    size_t sent;
+    size_t capacity;
+    uint8_t bytes[];
+};
+
+/* --- Messages --------------------------------------------------------------------------------- */
+
+void output_init(struct output *output, const struct framing *framing)
+{
+    *output = (struct output){.framing = framing};
+    STAILQ_INIT(&output->messages);
+    STAILQ_INIT(&output->streams);
+}
+
+static void append_bytes(struct output *output, struct message *message, struct cap_bytes bytes)
+{
+    if (bytes.len > 0) {
+        memcpy(message->bytes + message->len, bytes.data, bytes.len);
+        message->len += bytes.len;
+        output->waiting += bytes.len;
+    }
+}
+
+static struct message *new_message(struct output *output, size_t len)
+{
+    size_t capacity = len < MESSAGE_ROOM ? MESSAGE_ROOM : len;
+    struct message *message = malloc(sizeof(*message) + capacity);
+    if (message != NULL) {
+        *message = (struct message){.fd = -1, .capacity = capacity};
+        STAILQ_INSERT_TAIL(&output->messages, message, link);
+        output->last = message;
+        output->memory += sizeof(*message) + capacity;
+    }
+    return message;
+}
+
+enum cap_error output_append(struct output *output, struct cap_bytes head, struct cap_bytes rest)
+{
+    struct message *message = output->last;
+    size_t len = head.len + rest.len;
+    if (message == NULL || message->capacity - message->len < len) {
+        message = new_message(output, len);
+    }
+    if (message == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    append_bytes(output, message, head);
+    append_bytes(output, message, rest);
+    return CAP_OK;
+}
+
+enum cap_error output_append_fd(struct output *output, struct cap_bytes head, struct cap_bytes rest,
+                                int fd)
+{
+    struct message *message = new_message(output, head.len + rest.len);
+    must(head.len + rest.len > 0);
+    if (message == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    append_bytes(output, message, head);
+    append_bytes(output, message, rest);
+    message->fd = fd;
+    return CAP_OK;
+}
+
+static void free_first_message(struct output *output)
+{
+    struct message *message = STAILQ_FIRST(&output->messages);
+    STAILQ_REMOVE_HEAD(&output->messages, link);
+    output->last = STAILQ_EMPTY(&output->messages) ? NULL : output->last;
+    output->waiting -= message->len - message->sent;
+    output->memory -= sizeof(*message) + message->capacity;
+    if (message->fd >= 0) {
+        close(message->fd);
+    }
+    free(message);
+}
 
 /*
- * Gives the room of sent messages back, once it is half of all: a client that always leaves some
- * unread must not make the buffer grow.
+ * The messages that can go in one call; *ret_fd is what goes with them, *ret_all whether no others
+ * wait. Returns how many spans they are.
  */
-static void forget_sent(struct output *output)
+static int gather_messages(const struct output *output, struct iovec *ret_iov, int *ret_fd,
+                           bool *ret_all)
 {
-    struct cap_buf *messages = &output->messages;
-    size_t rest = messages->len - output->messages_sent;
-    if (output->messages_sent < rest || output->messages_sent == 0) {
-        return;
+    struct message *message;
+    int count = 0;
+    *ret_all = false;
+    STAILQ_FOREACH(message, &output->messages, link)
+    {
+        bool passes = message->fd >= 0;
+        if (count == MESSAGES_IOV || (passes && count > 0)) {
+            return count; /* a descriptor goes with the first byte of a call */
+        }
+        if (passes) {
+            *ret_fd = message->fd;
+        }
+        ret_iov[count].iov_base = message->bytes + message->sent;
+        ret_iov[count++].iov_len = message->len - message->sent;
     }
-    memmove(messages->data, messages->data + output->messages_sent, rest);
-    messages->len = rest;
-    output->messages_sent = 0;
+    *ret_all = true;
+    return count;
 }
 
-/* Appends a frame, whose header lacks only its length. */
-static enum cap_error append_frame(struct output *output, struct proto_frame frame,
-                                   struct cap_bytes payload)
+/* Books sent bytes to the messages; returns how many are not theirs. */
+static size_t book_messages(struct output *output, size_t n)
 {
-    uint8_t header[PROTO_FRAME_HEADER_SIZE];
-    frame.len = (uint32_t)payload.len;
-    forget_sent(output);
-    enum cap_error error = cap_buf_reserve(&output->messages, sizeof(header) + payload.len);
-    if (error != CAP_OK) {
-        return error;
+    while (n > 0 && !STAILQ_EMPTY(&output->messages)) {
+        struct message *message = STAILQ_FIRST(&output->messages);
+        size_t rest = message->len - message->sent;
+        size_t of_message = n < rest ? n : rest;
+        if (message->fd >= 0) {
+            close(message->fd);
+            message->fd = -1;
+        }
+        message->sent += of_message;
+        output->waiting -= of_message;
+        n -= of_message;
+        if (of_message == rest) {
+            free_first_message(output);
+        }
     }
-    proto_frame_encode(&frame, header);
-    error = cap_buf_append(&output->messages, header, sizeof(header));
-    if (error == CAP_OK && payload.len > 0) {
-        error = cap_buf_append(&output->messages, payload.data, payload.len);
-    }
-    return error;
-}
-
-enum cap_error output_message(struct output *output, uint8_t type, uint32_t id,
-                              struct cap_bytes payload)
-{
-    return append_frame(output, (struct proto_frame){.id = id, .type = type}, payload);
-}
-
-enum cap_error output_body(struct output *output, uint32_t id, struct cap_bytes body)
-{
-    return append_frame(
-        output, (struct proto_frame){.id = id, .type = PROTO_BODY, .flags = PROTO_FLAG_END}, body);
+    return n;
 }
 
 /* --- Streams ---------------------------------------------------------------------------------- */
 
 static void enqueue(struct output *output, struct stream *stream)
 {
-    stream->next = NULL;
     stream->queued = true;
-    if (output->last == NULL) {
-        output->first = stream;
-    } else {
-        output->last->next = stream;
-    }
-    output->last = stream;
+    STAILQ_INSERT_TAIL(&output->streams, stream, link);
 }
 
 static struct stream *dequeue(struct output *output)
 {
-    struct stream *stream = output->first;
-    output->first = stream->next;
-    output->last = stream->next == NULL ? NULL : output->last;
-    stream->next = NULL;
+    struct stream *stream = STAILQ_FIRST(&output->streams);
+    STAILQ_REMOVE_HEAD(&output->streams, link);
     stream->queued = false;
     return stream;
-}
-
-static void unlink_stream(struct output *output, struct stream *stream)
-{
-    struct stream *before = NULL;
-    for (struct stream *at = output->first; at != stream; at = at->next) {
-        before = at;
-    }
-    if (before == NULL) {
-        output->first = stream->next;
-    } else {
-        before->next = stream->next;
-    }
-    output->last = output->last == stream ? before : output->last;
-    stream->queued = false;
 }
 
 void output_add(struct output *output, struct stream *stream)
@@ -127,14 +193,15 @@ void output_end(struct output *output, struct stream *stream, enum cap_error err
         return;
     }
     if (stream->queued) {
-        unlink_stream(output, stream);
+        STAILQ_REMOVE(&output->streams, stream, stream, link);
+        stream->queued = false;
     }
     stream->class->over(stream, error);
 }
 
 void output_drop_streams(struct output *output, bool keep_current)
 {
-    while (output->first != NULL) {
+    while (!STAILQ_EMPTY(&output->streams)) {
         (void)dequeue(output);
     }
     if (!keep_current) {
@@ -147,17 +214,17 @@ void output_drop_streams(struct output *output, bool keep_current)
 
 static void begin_frame(struct output *output, struct stream *stream)
 {
-    uint64_t len = stream->left < PROTO_FRAME_MAX ? stream->left : PROTO_FRAME_MAX;
-    const struct proto_frame frame = {
-        .len = (uint32_t)len,
-        .id = stream->id,
-        .type = PROTO_BODY,
-        .flags = len == stream->left ? PROTO_FLAG_END : 0,
-    };
-    proto_frame_encode(&frame, output->header);
+    uint64_t most = output->framing->frame_max;
+    uint64_t len = stream->left < most ? stream->left : most;
+    output->header_len = output->framing->header(stream, len, len == stream->left, output->header);
     output->header_sent = 0;
-    output->frame_left = (uint32_t)len;
+    output->frame_left = len;
     output->current = stream;
+}
+
+static bool has_begun(const struct output *output)
+{
+    return output->current != NULL && output->header_sent > 0;
 }
 
 /* The frame under way is complete: the stream is over, or has its next turn after the others. */
@@ -177,7 +244,7 @@ static void end_frame(struct output *output)
 static enum pump_result fail_frame(struct output *output)
 {
     struct stream *stream = output->current;
-    bool begun = output->header_sent > 0;
+    bool begun = has_begun(output);
     output->current = NULL;
     stream->class->over(stream, stream->error);
     return begun ? PUMP_LOST : PUMP_IDLE;
@@ -187,128 +254,135 @@ static enum pump_result fail_frame(struct output *output)
 static void put_back(struct output *output)
 {
     struct stream *stream = output->current;
-    if (output->header_sent > 0) {
+    if (stream == NULL || has_begun(output)) {
         return;
     }
     output->current = NULL;
     stream->queued = true;
-    stream->next = output->first;
-    output->first = stream;
-    output->last = output->last == NULL ? stream : output->last;
+    STAILQ_INSERT_HEAD(&output->streams, stream, link);
 }
 
-static ssize_t send_iov(int fd, struct iovec *iov, int count)
+/* The spans of the frame under way, `most` bytes of its body; READY also without a frame. */
+static enum stream_answer gather_frame(struct output *output, uint64_t most, struct iovec *ret_iov,
+                                       int *ret_count)
 {
-    struct msghdr message = {.msg_iov = iov, .msg_iovlen = (size_t)count};
-    ssize_t n;
-    do {
-        n = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    } while (n < 0 && errno == EINTR);
-    return n;
+    struct stream *stream = output->current;
+    int count = 0;
+    *ret_count = 0;
+    if (stream == NULL) {
+        return STREAM_READY;
+    }
+    if (output->frame_left > 0) {
+        size_t len = output->frame_left < most ? (size_t)output->frame_left : (size_t)most;
+        enum stream_answer answer = stream->class->window(stream, len, ret_iov + 1, &count);
+        if (answer != STREAM_READY) {
+            return answer;
+        }
+    }
+    ret_iov[0].iov_base = output->header + output->header_sent;
+    ret_iov[0].iov_len = output->header_len - output->header_sent;
+    *ret_count = count + 1;
+    return STREAM_READY;
 }
 
-/* Books `n` sent bytes to the header, then to the body. */
-static void book(struct output *output, size_t n)
+/* Books sent bytes to the frame: its header, then its body. */
+static void book_frame(struct output *output, size_t n)
 {
-    size_t header_rest = PROTO_FRAME_HEADER_SIZE - output->header_sent;
+    size_t header_rest = output->header_len - output->header_sent;
     size_t of_header = n < header_rest ? n : header_rest;
     output->header_sent += of_header;
     n -= of_header;
     if (n > 0) {
-        output->frame_left -= (uint32_t)n;
+        output->frame_left -= n;
         output->current->left -= n;
         output->current->class->sent(output->current, n);
     }
+    if (output->header_sent == output->header_len && output->frame_left == 0) {
+        end_frame(output);
+    }
 }
 
-/*
- * Sends of the current frame what the socket takes, `most` bytes of its body. PUMP_IDLE: go on with
- * what comes next.
- */
-static enum pump_result send_frame(struct output *output, int fd, uint64_t most, uint64_t *sent)
+/* --- The pump --------------------------------------------------------------------------------- */
+
+static ssize_t send_iov(int socket, struct iovec *iov, int count, int passed)
 {
-    struct iovec iov[OUTPUT_IOV];
-    struct stream *stream = output->current;
-    int count = 0;
-    if (output->frame_left > 0) {
-        size_t len = output->frame_left < most ? output->frame_left : (size_t)most;
-        switch (stream->class->window(stream, len, iov + 1, &count)) {
-        case STREAM_READY:
-            break;
-        case STREAM_WAITS:
-            output->waits = output->header_sent > 0;
-            output->current = output->waits ? stream : NULL;
-            return PUMP_IDLE;
-        case STREAM_FAILED:
-            return fail_frame(output);
-        }
+    union {
+        struct cmsghdr align;
+        uint8_t bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr message = {.msg_iov = iov, .msg_iovlen = (size_t)count};
+    if (passed >= 0) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = sizeof(control.bytes);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(header), &passed, sizeof(int));
     }
-    iov[0].iov_base = output->header + output->header_sent;
-    iov[0].iov_len = PROTO_FRAME_HEADER_SIZE - output->header_sent;
-    ssize_t n = send_iov(fd, iov, count + 1);
-    int failed = errno;
-    if (count > 0 && stream->class->release != NULL) {
-        stream->class->release(stream);
-    }
-    errno = failed;
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+    ssize_t n;
+    do {
+        n = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    return n;
+}
+
+/* What a call that sent nothing means. `error` is its errno. */
+static enum pump_result not_sent(struct output *output, int error)
+{
+    if (error == EAGAIN || error == EWOULDBLOCK) {
         put_back(output);
         return PUMP_BLOCKED;
     }
-    if (n < 0 && errno == EFAULT) {
-        stream->error = CAP_E_IO;
+    if (error == EFAULT && output->current != NULL) {
+        output->current->error = CAP_E_IO;
         return fail_frame(output);
     }
-    if (n < 0) {
-        return PUMP_LOST;
-    }
-    *sent += (uint64_t)n;
-    book(output, (size_t)n);
-    if (output->header_sent == PROTO_FRAME_HEADER_SIZE && output->frame_left == 0) {
-        end_frame(output);
-    }
-    return PUMP_IDLE;
-}
-
-static enum pump_result send_messages(struct output *output, int fd, uint64_t *sent)
-{
-    struct iovec iov = {
-        .iov_base = output->messages.data + output->messages_sent,
-        .iov_len = output->messages.len - output->messages_sent,
-    };
-    ssize_t n = send_iov(fd, &iov, 1);
-    if (n < 0) {
-        return errno == EAGAIN || errno == EWOULDBLOCK ? PUMP_BLOCKED : PUMP_LOST;
-    }
-    *sent += (uint64_t)n;
-    output->messages_sent += (size_t)n;
-    if (output->messages_sent == output->messages.len) {
-        output->messages_sent = 0;
-        output->messages.len = 0;
-        if (output->messages.capacity > MESSAGES_KEEP) {
-            cap_buf_free(&output->messages);
-        }
-    }
-    return PUMP_IDLE;
+    return PUMP_LOST;
 }
 
 /* Sends one piece of whatever comes next. *ret_more: there was something. */
-static enum pump_result pump_once(struct output *output, int fd, uint64_t most, uint64_t *sent,
+static enum pump_result pump_once(struct output *output, int socket, uint64_t most, uint64_t *sent,
                                   bool *ret_more)
 {
-    *ret_more = true;
-    if (output->current != NULL) {
-        *ret_more = !output->waits;
-        return output->waits ? PUMP_IDLE : send_frame(output, fd, most, sent);
+    struct iovec iov[MESSAGES_IOV + 1 + CAP_STORE_WINDOW_IOV];
+    int passed = -1;
+    int frame_count = 0;
+    *ret_more = output_wants(output);
+    if (!*ret_more) {
+        return PUMP_IDLE;
     }
-    if (output->messages.len > 0) {
-        return send_messages(output, fd, sent);
-    }
-    if (output->first != NULL) {
+    bool all = true;
+    int message_count = has_begun(output) ? 0 : gather_messages(output, iov, &passed, &all);
+    /* The message that a stream follows may be among those that have to wait. */
+    if (output->current == NULL && all && !STAILQ_EMPTY(&output->streams)) {
         begin_frame(output, dequeue(output));
-        return send_frame(output, fd, most, sent);
     }
-    *ret_more = false;
+    switch (gather_frame(output, most, iov + message_count, &frame_count)) {
+    case STREAM_READY:
+        break;
+    case STREAM_WAITS:
+        output->waits = has_begun(output);
+        output->current = output->waits ? output->current : NULL;
+        return PUMP_IDLE; /* messages and other streams are next */
+    case STREAM_FAILED:
+        return fail_frame(output);
+    }
+    ssize_t n = send_iov(socket, iov, message_count + frame_count, passed);
+    int error = errno;
+    struct stream *stream = output->current;
+    if (frame_count > 1 && stream->class->release != NULL) {
+        stream->class->release(stream);
+    }
+    if (n < 0) {
+        return not_sent(output, error);
+    }
+    *sent += (uint64_t)n;
+    size_t of_frame = message_count > 0 ? book_messages(output, (size_t)n) : (size_t)n;
+    if (of_frame > 0) {
+        book_frame(output, of_frame);
+    }
+    put_back(output);
     return PUMP_IDLE;
 }
 
@@ -329,20 +403,22 @@ bool output_wants(const struct output *output)
     if (output->current != NULL) {
         return !output->waits;
     }
-    return output->messages.len > 0 || output->first != NULL;
+    return !STAILQ_EMPTY(&output->messages) || !STAILQ_EMPTY(&output->streams);
 }
 
 size_t output_waiting(const struct output *output)
 {
-    return output->messages.len - output->messages_sent;
+    return output->waiting;
 }
 
 size_t output_memory(const struct output *output)
 {
-    return output->messages.capacity;
+    return output->memory;
 }
 
 void output_free(struct output *output)
 {
-    cap_buf_free(&output->messages);
+    while (!STAILQ_EMPTY(&output->messages)) {
+        free_first_message(output);
+    }
 }

@@ -1,19 +1,23 @@
 /*
- * What goes out on a connection: messages, and bodies in frames that take turns.
+ * The sending side of a connection: messages in order, and bodies in frames that take turns.
  *
- * Messages wait in a bounded buffer and go first at every frame's end. Bodies are streams; each
- * gets one frame of at most PROTO_FRAME_MAX bytes, then the next has its turn.
+ * Messages wait in a queue and go first at every frame's end; one can carry a file descriptor.
+ * Bodies are streams; each gets one frame, then the next has its turn. What a frame looks like is
+ * the speaker's (framing.h has ours). Loop thread only.
  */
 #ifndef DAEMON_NET_OUTPUT_H
 #define DAEMON_NET_OUTPUT_H
 
+#include <stdbool.h>
+#include <sys/queue.h>
 #include <sys/uio.h>
 
+#include "lib/cap/bytes.h"
 #include "lib/store/store.h"
-#include "proto/frame.h"
 
-#define OUTPUT_IOV (CAP_STORE_WINDOW_IOV + 1)
+#define OUTPUT_HEADER_MAX 16u /* bytes of a frame's header */
 
+struct message;
 struct output;
 struct stream;
 
@@ -26,8 +30,8 @@ enum stream_answer {
 
 struct stream_class {
     /*
-     * The next bytes of the body, up to `len`, as spans that stay valid until `release`; at least
-     * one byte when READY.
+     * The next bytes of the body, up to `len`, as at most CAP_STORE_WINDOW_IOV spans that stay
+     * valid until `release`; at least one byte when READY.
      */
     enum stream_answer (*window)(struct stream *stream, size_t len, struct iovec *ret_iov,
                                  int *ret_count);
@@ -39,10 +43,10 @@ struct stream_class {
     void (*over)(struct stream *stream, enum cap_error error);
 };
 
-/* A body on its way out. Its owner keeps it until `over` or output_drop. */
+/* A body on its way out. Its owner keeps it until `over` or output_drop_streams. */
 struct stream {
     const struct stream_class *class;
-    struct stream *next;
+    STAILQ_ENTRY(stream) link;
     uint32_t id;
     uint64_t left;        /* bytes not yet sent */
     enum cap_error error; /* why `window` failed */
@@ -50,15 +54,27 @@ struct stream {
     enum cap_error ending; /* not CAP_OK: give it up with this at the end of its frame */
 };
 
+/* How bodies are cut into frames. */
+struct framing {
+    uint64_t frame_max; /* bytes of a body in one frame */
+    /* Writes the header of a frame of `len` bytes and returns its length. */
+    size_t (*header)(const struct stream *stream, uint64_t len, bool last,
+                     uint8_t ret_header[OUTPUT_HEADER_MAX]);
+};
+
+/* Zeroed but for `framing`: empty. */
 struct output {
-    struct cap_buf messages;
-    size_t messages_sent;
-    struct stream *first;
-    struct stream *last;
+    const struct framing *framing; /* NULL where there are no streams */
+    STAILQ_HEAD(message_list, message) messages;
+    struct message *last; /* of these */
+    size_t waiting;       /* bytes of these that have not been sent */
+    size_t memory;        /* that they take */
+    STAILQ_HEAD(stream_list, stream) streams;
     struct stream *current; /* its frame is under way */
-    uint8_t header[PROTO_FRAME_HEADER_SIZE];
+    uint8_t header[OUTPUT_HEADER_MAX];
+    size_t header_len;
     size_t header_sent;
-    uint32_t frame_left;
+    uint64_t frame_left;
     bool waits; /* current waits in the middle of its frame: nothing can be sent */
 };
 
@@ -69,12 +85,18 @@ enum pump_result {
     PUMP_LOST,    /* the connection is of no more use */
 };
 
-/* Appends a message frame. CAP_E_NO_MEMORY. */
-enum cap_error output_message(struct output *output, uint8_t type, uint32_t id,
-                              struct cap_bytes payload);
+/* Makes an empty output. `framing` outlives it. */
+void output_init(struct output *output, const struct framing *framing);
 
-/* Appends a whole body as one frame, a copy; at most PROTO_FRAME_MAX bytes. CAP_E_NO_MEMORY. */
-enum cap_error output_body(struct output *output, uint32_t id, struct cap_bytes body);
+/* Appends a copy of `head` and `rest` as one message. CAP_E_NO_MEMORY. */
+enum cap_error output_append(struct output *output, struct cap_bytes head, struct cap_bytes rest);
+
+/*
+ * As output_append, and passes `fd` with the first byte (SCM_RIGHTS; the socket must be a Unix
+ * one). The descriptor is taken over on success, and closed when it was sent or dropped.
+ */
+enum cap_error output_append_fd(struct output *output, struct cap_bytes head, struct cap_bytes rest,
+                                int fd);
 
 /* Adds a stream of `left` bytes, whose message has been appended. */
 void output_add(struct output *output, struct stream *stream);
@@ -103,7 +125,7 @@ size_t output_waiting(const struct output *output);
 /* Bytes of memory that messages hold. */
 size_t output_memory(const struct output *output);
 
-/* Frees the buffers; streams are their owners'. */
+/* Frees the messages; streams are their owners'. */
 void output_free(struct output *output);
 
 #endif

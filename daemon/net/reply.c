@@ -1,7 +1,7 @@
 /* HELLO_REPLY and ERROR. */
 #include "daemon/net/reply.h"
 
-#include "daemon/net/output.h"
+#include "daemon/net/framing.h"
 
 #define AGENT "capstored " CAPSTORE_VERSION
 
@@ -46,11 +46,12 @@ enum cap_error reply_error(enum cap_error error, const char *message, uint64_t d
 
 void reply_turn_away(int fd, enum cap_error error)
 {
-    struct output output = {0};
+    struct output output;
     struct cap_buf payload = {0};
     uint64_t sent = 0;
+    output_init(&output, NULL);
     if (reply_error(error, cap_error_text(error), 0, &payload) == CAP_OK &&
-        output_message(&output, PROTO_ERROR, 0, cap_buf_bytes(&payload)) == CAP_OK) {
+        framing_message(&output, PROTO_ERROR, 0, cap_buf_bytes(&payload)) == CAP_OK) {
         (void)output_pump(&output, fd, UINT64_MAX, &sent);
     }
     cap_buf_free(&payload);

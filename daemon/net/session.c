@@ -18,6 +18,7 @@
 #include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
 #include "daemon/core/must.h"
+#include "daemon/net/framing.h"
 #include "daemon/net/reply.h"
 #include "daemon/net/stray.h"
 #include "proto/message.h"
@@ -74,7 +75,7 @@ static void send_message(struct session *session, uint8_t type, uint32_t id, enu
 {
     enum cap_error error = encoded;
     if (error == CAP_OK) {
-        error = output_message(&session->connection.output, type, id, cap_buf_bytes(payload));
+        error = framing_message(&session->connection.output, type, id, cap_buf_bytes(payload));
     }
     cap_buf_free(payload);
     check_sent(session, error);
@@ -173,7 +174,7 @@ const struct verdict *session_reply_body(struct session *session, uint8_t type, 
                                          struct cap_bytes body)
 {
     send_message(session, type, id, encoded, payload);
-    check_sent(session, output_body(&session->connection.output, id, body));
+    check_sent(session, framing_body(&session->connection.output, id, body));
     return dealt_with(session);
 }
 
@@ -263,7 +264,7 @@ void request_answer_body(struct request *request, uint8_t type, enum cap_error e
     must(!request->body_open);
     struct session *session = take_off(request);
     send_message(session, type, request->id, encoded, payload);
-    check_sent(session, output_body(&session->connection.output, request->id, body));
+    check_sent(session, framing_body(&session->connection.output, request->id, body));
     session_update(session);
 }
 
@@ -655,6 +656,7 @@ static void on_describe(const struct connection *connection, struct client *clie
 }
 
 static const struct speaker session_speaker = {
+    .framing = &framing_proto,
     .input = on_input,
     .turn = on_turn,
     .room = on_room,

@@ -12,6 +12,7 @@
 #include "daemon/net/door.h"
 #include "daemon/net/remainder.h"
 #include "daemon/net/request.h"
+#include "proto/frame.h"
 
 /* Requests that a session may have in flight whatever the limits of its peer and of all. */
 #define SESSION_REQUESTS_FLOOR 4u

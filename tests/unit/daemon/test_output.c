@@ -4,12 +4,14 @@
 #include "tests/unit/support.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/net/output.h"
+#include "daemon/net/framing.h"
+#include "proto/frame.h"
 
 #define LONG_LEN ((size_t)PROTO_FRAME_MAX * 2 + 1000)
 
@@ -99,6 +101,7 @@ static int setup(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof(*fixture));
     int fds[2];
+    output_init(&fixture->output, &framing_proto);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
     fixture->ours = fds[0];
     fixture->theirs = fds[1];
@@ -228,7 +231,7 @@ static void test_message_overtakes(void **state)
     const uint8_t *payload;
     add(fixture, &a, 0, LONG_LEN);
     assert_int_equal(pump(fixture), PUMP_BLOCKED); /* within the first frame */
-    assert_cap_ok(output_message(&fixture->output, PROTO_HAS_REPLY, 9, (struct cap_bytes){0}));
+    assert_cap_ok(framing_message(&fixture->output, PROTO_HAS_REPLY, 9, (struct cap_bytes){0}));
     assert_int_equal(run(fixture), PUMP_IDLE);
     assert_int_equal(next_frame(fixture, &at, &payload).type, PROTO_BODY);
     assert_int_equal(next_frame(fixture, &at, &payload).type, PROTO_HAS_REPLY);
@@ -271,7 +274,7 @@ static void test_waiting_within_a_frame_holds_all(void **state)
     a.wait_at = 0;
     take(fixture);
     assert_int_equal(pump(fixture), PUMP_IDLE);
-    assert_cap_ok(output_message(&fixture->output, PROTO_HAS_REPLY, 9, (struct cap_bytes){0}));
+    assert_cap_ok(framing_message(&fixture->output, PROTO_HAS_REPLY, 9, (struct cap_bytes){0}));
     assert_false(output_wants(&fixture->output));
     assert_int_equal(pump(fixture), PUMP_IDLE);
     a.wait_at = UINT64_MAX;
@@ -382,21 +385,120 @@ static void test_messages_never_all_taken(void **state)
     for (unsigned round = 0; round < 1000; round++) {
         uint8_t bytes[2000];
         while (output_waiting(&fixture->output) < 32768) {
-            assert_cap_ok(output_message(&fixture->output, PROTO_STAT_REPLY, ++sent_id,
-                                         (struct cap_bytes){payload, sizeof(payload)}));
+            assert_cap_ok(framing_message(&fixture->output, PROTO_STAT_REPLY, ++sent_id,
+                                          (struct cap_bytes){payload, sizeof(payload)}));
         }
         assert_int_equal(pump(fixture), PUMP_BLOCKED);
         assert_true(output_waiting(&fixture->output) > 0);
         ssize_t n = recv(fixture->theirs, bytes, sizeof(bytes), 0);
         assert_true(n > 0);
         assert_cap_ok(cap_buf_append(&fixture->arrived, bytes, (size_t)n));
-        assert_true(fixture->output.messages.capacity <= (256u << 10));
+        assert_true(output_memory(&fixture->output) <= (64u << 10));
     }
     assert_int_equal(run(fixture), PUMP_IDLE);
     for (uint32_t id = 1; id <= sent_id; id++) {
         assert_int_equal(next_frame(fixture, &at, &got).id, id);
     }
     assert_int_equal(at, fixture->arrived.len);
+}
+
+/* --- Descriptors ------------------------------------------------------------------------------ */
+
+/* Receives up to `len` bytes; *ret_fd is what was passed with them, or -1. */
+static ssize_t receive_fd(int socket, uint8_t *bytes, size_t len, int *ret_fd)
+{
+    union {
+        struct cmsghdr align;
+        uint8_t bytes[CMSG_SPACE(4 * sizeof(int))];
+    } control;
+    struct iovec iov = {bytes, len};
+    struct msghdr message = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof(control.bytes),
+    };
+    ssize_t n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    struct cmsghdr *header = n < 0 ? NULL : CMSG_FIRSTHDR(&message);
+    *ret_fd = -1;
+    if (header != NULL) {
+        assert_int_equal(header->cmsg_type, SCM_RIGHTS);
+        assert_int_equal(header->cmsg_len, CMSG_LEN(sizeof(int)));
+        memcpy(ret_fd, CMSG_DATA(header), sizeof(int));
+    }
+    return n;
+}
+
+static int one_page(uint8_t first)
+{
+    int fd = memfd_create("page", MFD_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, &first, 1), 1);
+    return fd;
+}
+
+/* Each descriptor comes with the first byte of its message, whatever goes before and after. */
+static void test_descriptors(void **state)
+{
+    struct fixture *fixture = *state;
+    struct test_stream a;
+    static uint8_t bytes[LONG_LEN];
+    struct cap_bytes five = {(const uint8_t *)"12345", 5};
+    int fds[2] = {one_page(1), one_page(2)};
+    int received[3] = {-1, -1, -1};
+    add(fixture, &a, 0, 100);
+    assert_cap_ok(output_append(&fixture->output, five, five));
+    assert_cap_ok(output_append_fd(&fixture->output, five, five, fds[0]));
+    assert_cap_ok(output_append_fd(&fixture->output, five, five, fds[1]));
+    assert_cap_ok(output_append(&fixture->output, five, five));
+    assert_int_equal(output_waiting(&fixture->output), 40);
+    assert_int_equal(pump(fixture), PUMP_IDLE);
+    assert_int_equal(fcntl(fds[0], F_GETFD), -1); /* closed once it was sent */
+    assert_int_equal(receive_fd(fixture->theirs, bytes, 10, &received[0]), 10);
+    assert_int_equal(received[0], -1);
+    for (unsigned i = 0; i < 2; i++) {
+        uint8_t first = 0;
+        assert_int_equal(receive_fd(fixture->theirs, bytes, 10, &received[i]), 10);
+        assert_true(received[i] >= 0);
+        assert_int_equal(pread(received[i], &first, 1, 0), 1);
+        assert_int_equal(first, i + 1);
+        close(received[i]);
+    }
+    assert_int_equal(receive_fd(fixture->theirs, bytes, sizeof(bytes), &received[2]),
+                     10 + PROTO_FRAME_HEADER_SIZE + 100);
+    assert_int_equal(received[2], -1);
+}
+
+/* One that never went out is closed with the output. */
+static void test_descriptor_is_dropped(void **state)
+{
+    struct fixture *fixture = *state;
+    struct cap_bytes five = {(const uint8_t *)"12345", 5};
+    int fd = one_page(1);
+    assert_cap_ok(output_append_fd(&fixture->output, five, five, fd));
+    output_free(&fixture->output);
+    assert_int_equal(fcntl(fd, F_GETFD), -1);
+    assert_int_equal(output_memory(&fixture->output), 0);
+}
+
+/* A message and the first frame behind it go out in one call, so that a small GET is one packet. */
+static void test_message_and_frame_together(void **state)
+{
+    struct fixture *fixture = *state;
+    struct test_stream a;
+    uint8_t bytes[4096];
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fds), 0);
+    close(fixture->ours);
+    close(fixture->theirs);
+    fixture->ours = fds[0];
+    fixture->theirs = fds[1];
+    add(fixture, &a, 0, 100);
+    assert_cap_ok(framing_message(&fixture->output, PROTO_GET_REPLY, 0, (struct cap_bytes){0}));
+    assert_int_equal(pump(fixture), PUMP_IDLE);
+    assert_int_equal(recv(fixture->theirs, bytes, sizeof(bytes), 0),
+                     2 * PROTO_FRAME_HEADER_SIZE + 100);
+    assert_int_equal(a.over, 1);
 }
 
 static void test_closed_peer(void **state)
@@ -424,6 +526,9 @@ int main(void)
         TEST(test_unreadable_page),
         TEST(test_messages_never_all_taken),
         TEST(test_closed_peer),
+        TEST(test_descriptors),
+        TEST(test_descriptor_is_dropped),
+        TEST(test_message_and_frame_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,7 +56,7 @@ static void test_memory_comes_back(void **state)
     ledger_memory_count(ledger, NULL, &others, UINT64_C(1) << 40);
     int fd = client_open(fixture);
     struct session *session = fixture_session(fixture);
-    session->request_bytes += CONNECTION_FLOOR; /* as if requests held it */
+    session->request_bytes += CONNECTION_FLOOR + 1; /* as if requests held it */
     client_has(fixture, fd, 1, &absent, 1);
     fixture_turn(fixture);
     assert_true(session->connection.starved);
@@ -68,7 +68,7 @@ static void test_memory_comes_back(void **state)
     client_receive(fixture, fd, &reply);
     client_receive(fixture, fd, &reply);
     assert_int_equal(reply.frame.id, 2);
-    session->request_bytes -= CONNECTION_FLOOR;
+    session->request_bytes -= CONNECTION_FLOOR + 1;
     close(fd);
 }
 
