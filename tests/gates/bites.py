@@ -23,10 +23,24 @@ HERE = Path(__file__).resolve().parent
 Plant = namedtuple("Plant", "path text finding")
 
 PLANTS = {
+    "circles": [
+        Plant("lib/cap/bytes.c", '#include "lib/cap/ssz.h"\n', "lib/cap/bytes > lib/cap/ssz > lib/cap/bytes"),
+    ],
     "citations": [
         Plant("lib/cap/planted.c", "/* As in\n * FORMATS.md section 99. */\n",
               "lib/cap/planted.c:2: FORMATS.md has no section 99"),
         Plant("proto/planted.h", "/* PROTOCOL.md sections 1 and 98. */\n", "no section 98"),
+    ],
+    "dialect": [
+        Plant("lib/cap/planted.c", "int f(const char *a);\nint f(const char *a)\n{\n    return !a;\n}\n",
+              "planted.c:4: a pointer or an enumeration is tested bare"),
+        Plant("lib/cap/planted.c", "enum e { A, B };\nint f(enum e error);\nint f(enum e error)\n{\n"
+              "    if (error) {\n        return 1;\n    }\n    return 2;\n}\n", "planted.c:5: a pointer or"),
+        Plant("tests/planted.c", "int f(void *a, int b);\nint f(void *a, int b)\n{\n    return b == 1 && a ? 1 : 2;\n}\n",
+              "planted.c:4: a pointer or"),
+        Plant("daemon/planted.c", "int f(int a);\nint f(int a)\n{\n    return (int)sizeof a;\n}\n",
+              "planted.c:4: sizeof"),
+        Plant("proto/planted.h", "/* --- Title\n * ------------------------- */\n", "planted.h:1: a banner"),
     ],
     "errors": [
         Plant("lib/cap/error.h", '#define CAP_ERRORS(X) \\\n    /* The deblob. */ \\\n    X(SSZ, 1, ssz, "planted")\n\n',
