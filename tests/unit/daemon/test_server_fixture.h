@@ -17,7 +17,7 @@
 struct fixture {
     struct server server;
     struct env env;
-    uint64_t now_us;    /* monotonic */
+    atomic_uint_fast64_t now_us; /* monotonic; workers ask, too */
     uint64_t step_us;   /* by which the clock moves whenever it is asked; while no thread works */
     uint64_t disk_free; /* what the environment says */
     bool cold;          /* nothing is resident, whatever has been populated */
