@@ -571,7 +571,7 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
     server->loop_open = true;
     lag_open(&server->lag, &server->shard.loop, env, &server->shard.stats);
     error = pool_init(&server->shard.pool, &server->shard.loop, env, &server->shard.stats,
-                      config->workers);
+                      config->workers, uv_available_parallelism());
     if (error == CAP_OK) {
         error = refusals_init(&server->context.refusals, (size_t)config->refusals);
     }

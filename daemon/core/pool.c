@@ -21,9 +21,9 @@
 
 /*
  * Threads of long jobs give way to the loop, the writer and small jobs on the cores that they
- * share, and still have a quarter of a core beside other programs that compute.
+ * share, and still have a tenth of a core beside each other program that computes.
  */
-#define LONG_NICE 5
+#define LONG_NICE 10
 
 static void on_async(uv_async_t *async);
 
@@ -36,15 +36,22 @@ static void init_peer(struct pool_peer *peer, const void *account)
     TAILQ_INIT(&peer->large);
 }
 
+/* A worker and a core stay free of long jobs, as far as there are two. */
+static size_t long_max(uint64_t workers, uint64_t cores)
+{
+    uint64_t least = workers < cores ? workers : cores;
+    return least > 1 ? (size_t)least - 1 : 1;
+}
+
 enum cap_error pool_init(struct pool *pool, uv_loop_t *loop, const struct env *env,
-                         struct stats *stats, uint64_t workers)
+                         struct stats *stats, uint64_t workers, uint64_t cores)
 {
     *pool = (struct pool){
         .loop = loop,
         .env = env,
         .stats = stats,
         .small_max = workers > 0 ? (size_t)workers : 1,
-        .long_max = workers > 1 ? (size_t)workers - 1 : 1,
+        .long_max = long_max(workers, cores),
     };
     TAILQ_INIT(&pool->peers);
     TAILQ_INIT(&pool->resting);

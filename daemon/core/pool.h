@@ -92,9 +92,12 @@ struct pool {
     size_t long_max;
 };
 
-/* A pool on `loop`, which outlives it, of `workers` threads. CAP_E_NO_MEMORY. */
+/*
+ * A pool on `loop`, which outlives it, of `workers` threads on a machine of `cores`: one of each
+ * stays free of long jobs. CAP_E_NO_MEMORY.
+ */
 enum cap_error pool_init(struct pool *pool, uv_loop_t *loop, const struct env *env,
-                         struct stats *stats, uint64_t workers);
+                         struct stats *stats, uint64_t workers, uint64_t cores);
 
 /* Closes its handle when the last job is done; the loop must run until then. A zeroed one is fine.
  */

@@ -43,7 +43,8 @@ static void setup(struct bench *bench, uint64_t workers)
 {
     *bench = (struct bench){0};
     assert_int_equal(uv_loop_init(&bench->loop), 0);
-    assert_cap_ok(pool_init(&bench->pool, &bench->loop, env_system(), &bench->stats, workers));
+    assert_cap_ok(
+        pool_init(&bench->pool, &bench->loop, env_system(), &bench->stats, workers, workers));
 }
 
 static void teardown(struct bench *bench)
