@@ -66,10 +66,11 @@ struct cap_check_watch {
 };
 
 /*
- * Verifies the LMDB store in a directory, which nobody has open, completely: order of the indexes,
- * checksums, every body's CapHash, page roots, references in both directions, counts, and that
- * nothing lies there unowned. Changes nothing. CAP_OK when it came to its end: *ret_findings says
- * how much is wrong. CAP_E_IO: there is no such store, or it cannot be read. CAP_E_STORE_VERSION.
+ * Verifies the LMDB store in a directory, which nobody has open, completely: pages, order of the
+ * indexes, checksums, every body's CapHash, page roots, references in both directions, counts, and
+ * that nothing lies there unowned. Changes nothing. CAP_OK when it came to its end: *ret_findings
+ * says how much is wrong. CAP_E_IO: there is no such store, or it cannot be read.
+ * CAP_E_STORE_VERSION.
  *
  * The storage engine may crash over a damaged file: run this in a process of its own. Memory: 24
  * bytes for each cap, and the largest Image twice.
