@@ -63,6 +63,7 @@ struct member {
     uint64_t number; /* unique in the process, rising */
 };
 
+/* A list of members. */
 TAILQ_HEAD(member_list, member);
 
 struct hub {

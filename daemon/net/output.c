@@ -42,7 +42,7 @@ void output_init(struct output *output, const struct framing *framing)
 {
     *output = (struct output){.framing = framing};
     STAILQ_INIT(&output->messages);
-    STAILQ_INIT(&output->streams);
+    TAILQ_INIT(&output->streams);
 }
 
 static void append_bytes(struct output *output, struct message *message, struct cap_bytes bytes)
@@ -161,15 +161,13 @@ static size_t book_messages(struct output *output, size_t n)
 static void enqueue(struct output *output, struct stream *stream)
 {
     stream->queued = true;
-    STAILQ_INSERT_TAIL(&output->streams, stream, link);
+    TAILQ_INSERT_TAIL(&output->streams, stream, link);
 }
 
-static struct stream *dequeue(struct output *output)
+static void unqueue(struct output *output, struct stream *stream)
 {
-    struct stream *stream = STAILQ_FIRST(&output->streams);
-    STAILQ_REMOVE_HEAD(&output->streams, link);
+    TAILQ_REMOVE(&output->streams, stream, link);
     stream->queued = false;
-    return stream;
 }
 
 void output_add(struct output *output, struct stream *stream)
@@ -193,16 +191,15 @@ void output_end(struct output *output, struct stream *stream, enum cap_error err
         return;
     }
     if (stream->queued) {
-        STAILQ_REMOVE(&output->streams, stream, stream, link);
-        stream->queued = false;
+        unqueue(output, stream);
     }
     stream->class->over(stream, error);
 }
 
 void output_drop_streams(struct output *output, bool keep_current)
 {
-    while (!STAILQ_EMPTY(&output->streams)) {
-        (void)dequeue(output);
+    while (!TAILQ_EMPTY(&output->streams)) {
+        unqueue(output, TAILQ_FIRST(&output->streams));
     }
     if (!keep_current) {
         output->current = NULL;
@@ -259,7 +256,7 @@ static void put_back(struct output *output)
     }
     output->current = NULL;
     stream->queued = true;
-    STAILQ_INSERT_HEAD(&output->streams, stream, link);
+    TAILQ_INSERT_HEAD(&output->streams, stream, link);
 }
 
 /* The spans of the frame under way, `most` bytes of its body; READY also without a frame. */
@@ -288,6 +285,7 @@ static enum stream_answer gather_frame(struct output *output, uint64_t most, str
 /* Books sent bytes to the frame: its header, then its body. */
 static void book_frame(struct output *output, size_t n)
 {
+    must(output->current != NULL);
     size_t header_rest = output->header_len - output->header_sent;
     size_t of_header = n < header_rest ? n : header_rest;
     output->header_sent += of_header;
@@ -355,8 +353,10 @@ static enum pump_result pump_once(struct output *output, int socket, uint64_t mo
     bool all = true;
     int message_count = has_begun(output) ? 0 : gather_messages(output, iov, &passed, &all);
     /* The message that a stream follows may be among those that have to wait. */
-    if (output->current == NULL && all && !STAILQ_EMPTY(&output->streams)) {
-        begin_frame(output, dequeue(output));
+    struct stream *next = all ? TAILQ_FIRST(&output->streams) : NULL;
+    if (output->current == NULL && next != NULL) {
+        unqueue(output, next);
+        begin_frame(output, next);
     }
     switch (gather_frame(output, most, iov + message_count, &frame_count)) {
     case STREAM_READY:
@@ -403,7 +403,7 @@ bool output_wants(const struct output *output)
     if (output->current != NULL) {
         return !output->waits;
     }
-    return !STAILQ_EMPTY(&output->messages) || !STAILQ_EMPTY(&output->streams);
+    return !STAILQ_EMPTY(&output->messages) || !TAILQ_EMPTY(&output->streams);
 }
 
 size_t output_waiting(const struct output *output)

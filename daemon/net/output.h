@@ -46,7 +46,7 @@ struct stream_class {
 /* A body on its way out. Its owner keeps it until `over` or output_drop_streams. */
 struct stream {
     const struct stream_class *class;
-    STAILQ_ENTRY(stream) link;
+    TAILQ_ENTRY(stream) link;
     uint32_t id;
     uint64_t left;        /* bytes not yet sent */
     enum cap_error error; /* why `window` failed */
@@ -69,7 +69,7 @@ struct output {
     struct message *last; /* of these */
     size_t waiting;       /* bytes of these that have not been sent */
     size_t memory;        /* that they take */
-    STAILQ_HEAD(stream_list, stream) streams;
+    TAILQ_HEAD(stream_list, stream) streams;
     struct stream *current; /* its frame is under way */
     uint8_t header[OUTPUT_HEADER_MAX];
     size_t header_len;

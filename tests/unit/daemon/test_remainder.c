@@ -19,7 +19,7 @@ static struct cap_buf detail_of(const char *text)
 /* Ends the stream of the only detail, as the output does. */
 static void finish_detail(struct output *output)
 {
-    struct stream *stream = STAILQ_FIRST(&output->streams);
+    struct stream *stream = TAILQ_FIRST(&output->streams);
     output_drop_streams(output, false);
     stream->class->over(stream, CAP_OK);
 }
@@ -103,7 +103,7 @@ static void test_drop(void **state)
     setup(&output, &remainders);
     assert_cap_ok(remainder_add(&remainders, 1, true, &none));
     assert_cap_ok(remainder_add(&remainders, 2, true, &detail));
-    output.current = STAILQ_FIRST(&output.streams);
+    output.current = TAILQ_FIRST(&output.streams);
     remainders_drop(&remainders, true);
     assert_int_equal(remainders.count, 1);
     assert_non_null(remainder_find(&remainders, 2));

@@ -1,0 +1,201 @@
+/*
+ * Two loops in two threads over one context: what is per loop is, what is shared may be used by
+ * both. ThreadSanitizer is the judge; without it this shows that they serve and that sums are
+ * right.
+ */
+#include "tests/unit/support.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/core/ledger.h"
+#include "daemon/net/session.h"
+#include "proto/message.h"
+#include "tests/support/store_memory.h"
+
+#define LOOPS    2
+#define CLIENTS  4   /* per loop */
+#define REQUESTS 200 /* of each client; every other one is refused */
+
+struct loop {
+    struct shard shard;
+    struct hub hub;
+    int fds[CLIENTS]; /* the daemon's ends */
+    pthread_t thread;
+};
+
+static struct context context;
+static struct loop loops[LOOPS];
+
+static uint64_t fixed_us(void *ctx)
+{
+    (void)ctx;
+    return 1000000;
+}
+
+static enum cap_error fixed_random(void *ctx, void *dst, size_t len)
+{
+    (void)ctx;
+    memset(dst, 0x5a, len);
+    return CAP_OK;
+}
+
+static const struct env env = {
+    .monotonic_us = fixed_us,
+    .real_us = fixed_us,
+    .random = fixed_random,
+};
+
+/* A room that answers at once: refuses every other message, replies to the rest. */
+static const struct verdict *begin(void *room, struct session *session, uint32_t id, uint8_t type,
+                                   struct cap_bytes payload)
+{
+    struct cap_buf reply = {0};
+    (void)room;
+    (void)payload;
+    if (id % 2 == 0) {
+        return session_refuse(session, id, type, CAP_E_TOO_MANY_HASHES, NULL);
+    }
+    const struct proto_has_reply m = {0};
+    enum cap_error encoded = proto_has_reply_encode(&m, &reply);
+    return session_reply(session, PROTO_HAS_REPLY, id, encoded, &reply);
+}
+
+static const struct route routes[] = {{.type = PROTO_HAS, .begin = begin}, {.begin = NULL}};
+
+/* One loop's thread: takes its clients in and serves them until they have gone. */
+static void *run_loop(void *ctx)
+{
+    struct loop *loop = ctx;
+    for (size_t i = 0; i < CLIENTS; i++) {
+        struct peer peer;
+        struct ledger_peer *account = NULL;
+        assert_cap_ok(peer_of(loop->fds[i], 64, &peer));
+        assert_cap_ok(ledger_connect(context.ledger, peer.key, &account));
+        assert_cap_ok(session_door.open(&loop->hub, loop->fds[i], &peer, account));
+    }
+    while (loop->hub.session_count > 0) {
+        uv_run(&loop->shard.loop, UV_RUN_ONCE);
+        hub_tick(&loop->hub);
+        shard_publish_stats(&loop->shard);
+    }
+    hub_close(&loop->hub);
+    while (uv_run(&loop->shard.loop, UV_RUN_DEFAULT) != 0) {
+    }
+    shard_publish_stats(&loop->shard);
+    return NULL;
+}
+
+static void send_all(int fd, uint8_t type, uint32_t id, struct cap_buf *payload)
+{
+    uint8_t header[PROTO_FRAME_HEADER_SIZE];
+    const struct proto_frame frame = {.len = (uint32_t)payload->len, .id = id, .type = type};
+    proto_frame_encode(&frame, header);
+    assert_int_equal(send(fd, header, sizeof(header), 0), sizeof(header));
+    assert_int_equal(send(fd, payload->data, payload->len, 0), payload->len);
+    cap_buf_free(payload);
+}
+
+static uint8_t receive_type(int fd)
+{
+    uint8_t bytes[PROTO_MESSAGE_MAX];
+    struct proto_frame frame;
+    assert_int_equal(recv(fd, bytes, PROTO_FRAME_HEADER_SIZE, MSG_WAITALL),
+                     PROTO_FRAME_HEADER_SIZE);
+    assert_cap_ok(proto_frame_decode(bytes, PROTO_FRAME_MAX, &frame));
+    assert_int_equal(recv(fd, bytes, frame.len, MSG_WAITALL), frame.len);
+    return frame.type;
+}
+
+/* Both loops at the same time, from the test's thread. */
+static void talk(int (*clients)[CLIENTS])
+{
+    for (uint32_t id = 0; id <= REQUESTS; id++) {
+        for (size_t i = 0; i < LOOPS * CLIENTS; i++) {
+            int fd = clients[i / CLIENTS][i % CLIENTS];
+            struct cap_buf payload = {0};
+            const struct proto_hello hello = {.version_min = 1, .version_max = 1};
+            const struct proto_has has = {0};
+            assert_cap_ok(id == 0 ? proto_hello_encode(&hello, &payload)
+                                  : proto_has_encode(&has, &payload));
+            send_all(fd, id == 0 ? PROTO_HELLO : PROTO_HAS, id, &payload);
+        }
+        for (size_t i = 0; i < LOOPS * CLIENTS; i++) {
+            uint8_t type = receive_type(clients[i / CLIENTS][i % CLIENTS]);
+            assert_int_equal(type, id == 0       ? PROTO_HELLO_REPLY
+                                   : id % 2 == 0 ? PROTO_ERROR
+                                                 : PROTO_HAS_REPLY);
+        }
+    }
+}
+
+static void open_context(void)
+{
+    static const uint8_t id[CAP_STORE_ID_SIZE] = "two loops";
+    config_init(&context.config);
+    context.env = &env;
+    context.phase = PHASE_RUNNING;
+    context.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    log_init(&context.log, &env, open("/dev/null", O_WRONLY | O_CLOEXEC), false);
+    context.log.level = LOG_LEVEL_DEBUG;
+    assert_cap_ok(refusals_init(&context.refusals, 16));
+    assert_cap_ok(ledger_new(&context.config, &env, &context.ledger));
+    assert_cap_ok(cap_store_memory_new(id, 1 << 20, &context.store));
+    for (size_t i = 0; i < LOOPS; i++) {
+        loops[i].shard.context = &context;
+        assert_int_equal(uv_loop_init(&loops[i].shard.loop), 0);
+        assert_cap_ok(hub_open(&loops[i].hub, &loops[i].shard, routes));
+        context.shards[context.shard_count++] = &loops[i].shard;
+    }
+}
+
+static void test_two_loops(void **state)
+{
+    int clients[LOOPS][CLIENTS];
+    struct stats sum;
+    struct ledger_figures figures;
+    (void)state;
+    open_context();
+    for (size_t i = 0; i < LOOPS * CLIENTS; i++) {
+        int fds[2];
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+        assert_int_equal(fcntl(fds[1], F_SETFL, O_NONBLOCK), 0);
+        clients[i / CLIENTS][i % CLIENTS] = fds[0];
+        loops[i / CLIENTS].fds[i % CLIENTS] = fds[1];
+    }
+    for (size_t i = 0; i < LOOPS; i++) {
+        assert_int_equal(pthread_create(&loops[i].thread, NULL, run_loop, &loops[i]), 0);
+    }
+    talk(clients);
+    for (size_t i = 0; i < LOOPS * CLIENTS; i++) {
+        close(clients[i / CLIENTS][i % CLIENTS]);
+    }
+    for (size_t i = 0; i < LOOPS; i++) {
+        assert_int_equal(pthread_join(loops[i].thread, NULL), 0);
+    }
+    context_stats(&context, &loops[0].shard, &sum);
+    assert_int_equal(sum.connections, LOOPS * CLIENTS);
+    assert_int_equal(sum.requests[PROTO_HAS], LOOPS * CLIENTS * REQUESTS);
+    assert_int_equal(sum.refusals, LOOPS * CLIENTS * REQUESTS / 2);
+    assert_int_equal(refusals_total(&context.refusals), sum.refusals);
+    ledger_figures(context.ledger, &figures);
+    assert_int_equal(figures.connections, 0);
+    assert_int_equal(figures.peers, 0);
+    for (size_t i = 0; i < LOOPS; i++) {
+        assert_int_equal(uv_loop_close(&loops[i].shard.loop), 0);
+        hub_free(&loops[i].hub);
+    }
+    cap_store_close(context.store);
+    ledger_free(context.ledger);
+    refusals_free(&context.refusals);
+    config_free(&context.config);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_two_loops)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
