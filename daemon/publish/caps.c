@@ -44,6 +44,11 @@ void caps_free(struct caps *caps)
     *caps = (struct caps){0};
 }
 
+const char *judgement_text(const struct judgement *judgement)
+{
+    return judgement->message[0] == '\0' ? cap_error_text(judgement->error) : judgement->message;
+}
+
 enum cap_error judgement_set(struct judgement *judgement, enum cap_error error)
 {
     judgement->error = error;

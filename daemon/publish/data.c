@@ -1,6 +1,7 @@
 /* PUT_DATA: what can be judged early, and the cap. */
 #include "daemon/publish/data.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 enum cap_error data_check(const struct data_order *order)
@@ -41,6 +42,18 @@ enum cap_error data_front_take(struct data_front *front, struct cap_bytes piece,
 uint64_t data_make_memory(uint64_t pages)
 {
     return pages * CAPS_PAGE_MEMORY + cap_window_memo_size(pages);
+}
+
+enum cap_error data_check_memory(uint64_t pages, uint64_t max, const char *option,
+                                 struct judgement *ret_judgement)
+{
+    uint64_t memory = data_make_memory(pages);
+    if (memory <= max) {
+        return CAP_OK;
+    }
+    return judgement_say(ret_judgement, CAP_E_MEMORY_LIMIT,
+                         "hashing this upload takes %" PRIu64 " bytes of memory; %s is %" PRIu64,
+                         memory, option, max);
 }
 
 enum cap_error data_make(const struct data_order *order, const struct caps_source *source,

@@ -30,6 +30,13 @@ uint64_t data_pages(const struct data_order *order);
 enum cap_error data_front_take(struct data_front *front, struct cap_bytes piece, uint64_t total_len,
                                uint64_t *ret_pages);
 
+/*
+ * Whether a cap of so many pages could be made if nothing else had memory: CAP_E_MEMORY_LIMIT, and
+ * the judgement names `option`, whose figure `max` is.
+ */
+enum cap_error data_check_memory(uint64_t pages, uint64_t max, const char *option,
+                                 struct judgement *ret_judgement);
+
 /* Memory that making the cap takes, by its pages. */
 uint64_t data_make_memory(uint64_t pages);
 

@@ -65,9 +65,12 @@ struct upload {
     struct judgement outcome; /* of a failed upload */
 };
 
+/* What an action returns when nothing follows from it; else it returns the event that does. */
+#define NO_EVENT UPLOAD_EVENT_COUNT
+
 static bool drive(struct upload *upload, enum upload_event event);
 
-static struct context *context_of(const struct upload *upload)
+static struct context *conjudgement_text(const struct upload *upload)
 {
     return upload->request.shard->context;
 }
@@ -75,14 +78,14 @@ static struct context *context_of(const struct upload *upload)
 /* --- Failing ---------------------------------------------------------------------------------- */
 
 /* Ends the upload with an error whose text, or a message, says enough. */
-static bool fail(struct upload *upload, enum cap_error error, const char *message)
+static enum upload_event fail(struct upload *upload, enum cap_error error, const char *message)
 {
     if (message == NULL) {
         judgement_set(&upload->outcome, error);
     } else {
         judgement_say(&upload->outcome, error, "%s", message);
     }
-    return drive(upload, UPLOAD_EVENT_FAILED);
+    return UPLOAD_EVENT_FAILED;
 }
 
 /* What a job found becomes the upload's outcome. */
@@ -95,36 +98,31 @@ static void take_judgement(struct upload *upload, struct judgement *judgement)
 
 static bool hold_memory(struct upload *upload, uint64_t wanted)
 {
-    return ledger_memory_hold(context_of(upload)->ledger, upload->account, &upload->held, wanted);
+    return ledger_memory_hold(conjudgement_text(upload)->ledger, upload->account, &upload->held,
+                              wanted);
 }
 
 /* There is no memory now: the peer's share or the total is taken. */
-static bool fail_memory(struct upload *upload, uint64_t wanted)
+static enum upload_event fail_memory(struct upload *upload, uint64_t wanted)
 {
     upload->outcome.error = CAP_E_MEMORY_LIMIT;
-    ledger_why(context_of(upload)->ledger, upload->account, LEDGER_MEMORY, wanted - upload->held,
-               upload->outcome.message);
-    return drive(upload, UPLOAD_EVENT_FAILED);
+    ledger_why(conjudgement_text(upload)->ledger, upload->account, LEDGER_MEMORY,
+               wanted - upload->held, upload->outcome.message);
+    return UPLOAD_EVENT_FAILED;
 }
 
-/* Whether a PUT_DATA of so many pages could be hashed if nothing else had memory. */
 static enum cap_error check_pages(struct upload *upload)
 {
     const struct image_limits *limits = &upload->job.limits;
-    uint64_t memory = data_make_memory(upload->pages);
-    if (memory <= limits->max_memory) {
-        return CAP_OK;
-    }
-    return judgement_say(&upload->outcome, CAP_E_MEMORY_LIMIT,
-                         "hashing this upload takes %" PRIu64 " bytes of memory; %s is %" PRIu64,
-                         memory, limits->memory_option, limits->max_memory);
+    return data_check_memory(upload->pages, limits->max_memory, limits->memory_option,
+                             &upload->outcome);
 }
 
 /* --- The end ---------------------------------------------------------------------------------- */
 
 static void free_upload(struct upload *upload)
 {
-    struct ledger *ledger = context_of(upload)->ledger;
+    struct ledger *ledger = conjudgement_text(upload)->ledger;
     job_free(&upload->job);
     cap_buf_free(&upload->outcome.detail);
     head_free(&upload->head);
@@ -137,18 +135,18 @@ static void free_upload(struct upload *upload)
 }
 
 /* No answer is owed any more. Frees the upload, now or when its thread is done. */
-static bool over(struct upload *upload)
+static enum upload_event over(struct upload *upload)
 {
     atomic_store(&upload->writing.cancelled, true);
     if (!upload->busy) {
         free_upload(upload);
     }
-    return false;
+    return NO_EVENT;
 }
 
 static void log_aborted(const struct upload *upload, const char *why)
 {
-    const struct context *context = context_of(upload);
+    const struct context *context = conjudgement_text(upload);
     uint64_t us = env_monotonic_us(context->env) - upload->request.started_us;
     log_event(&upload->request.shard->context->log, LOG_LEVEL_INFO, log_name("upload_aborted"),
               log_number("session", upload->session), log_number("id", upload->request.id),
@@ -156,7 +154,7 @@ static void log_aborted(const struct upload *upload, const char *why)
               log_number("of", upload->total_len), log_number("ms", us / 1000));
 }
 
-static bool do_abandon(struct upload *upload)
+static enum upload_event do_abandon(struct upload *upload)
 {
     log_aborted(upload, "the connection is gone");
     return over(upload);
@@ -168,26 +166,21 @@ static bool is_trouble(enum cap_error error)
     return error == CAP_E_DISK_FULL || error == CAP_E_MAP_FULL || error == CAP_E_IO;
 }
 
-static const char *text_of(const struct judgement *outcome)
-{
-    return outcome->message[0] == '\0' ? cap_error_text(outcome->error) : outcome->message;
-}
-
-static bool do_refuse(struct upload *upload)
+static enum upload_event do_refuse(struct upload *upload)
 {
     struct judgement *outcome = &upload->outcome;
     if (outcome->error == CAP_E_CANCELLED) {
         log_aborted(upload, "cancelled");
     }
     if (is_trouble(outcome->error)) {
-        context_trouble(context_of(upload), outcome->error, text_of(outcome));
+        context_trouble(conjudgement_text(upload), outcome->error, judgement_text(outcome));
     }
     request_refuse(&upload->request, outcome->error,
                    outcome->message[0] == '\0' ? NULL : outcome->message, &outcome->detail);
     return over(upload);
 }
 
-static bool do_answer(struct upload *upload)
+static enum upload_event do_answer(struct upload *upload)
 {
     struct shard *shard = upload->request.shard;
     histogram_add(&shard->stats.upload_us,
@@ -235,12 +228,12 @@ static void on_written(struct writer_job *writing)
     drive(upload, UPLOAD_EVENT_WRITTEN);
 }
 
-static bool do_write(struct upload *upload)
+static enum upload_event do_write(struct upload *upload)
 {
     upload->busy = true;
     upload->writing.done = on_written;
     writer_submit(upload->publish->writer, &upload->writing);
-    return true;
+    return NO_EVENT;
 }
 
 /* --- Workers ---------------------------------------------------------------------------------- */
@@ -277,7 +270,7 @@ static void on_hashed(struct pool_job *pool_job)
     drive(upload, UPLOAD_EVENT_HASHED);
 }
 
-static bool do_hash(struct upload *upload)
+static enum upload_event do_hash(struct upload *upload)
 {
     struct job *job = &upload->job;
     uint64_t memory = upload->head.capacity + job_make_memory(job, upload->pages);
@@ -285,9 +278,9 @@ static bool do_hash(struct upload *upload)
         return fail_memory(upload, memory);
     }
     job->spool = spool_source(upload->spool, job->cancelled);
-    job->stamp.published_us = env_real_us(context_of(upload)->env);
+    job->stamp.published_us = env_real_us(conjudgement_text(upload)->env);
     start_job(upload, run_make, on_hashed, job_make_cost(job));
-    return true;
+    return NO_EVENT;
 }
 
 static void run_judge(struct pool_job *pool_job)
@@ -299,25 +292,25 @@ static void on_judged(struct pool_job *pool_job)
 {
     struct upload *upload = CONTAINER_OF(pool_job, struct upload, job.pool);
     upload->busy = false;
-    upload->request.moved_us = env_monotonic_us(context_of(upload)->env);
+    upload->request.moved_us = env_monotonic_us(conjudgement_text(upload)->env);
     (void)hold_memory(upload, upload->head.capacity);
     take_judgement(upload, &upload->job.judgement);
     drive(upload, UPLOAD_EVENT_JUDGED);
 }
 
-static bool do_judge(struct upload *upload)
+static enum upload_event do_judge(struct upload *upload)
 {
     struct job *job = &upload->job;
     job->head = (struct cap_bytes){upload->head.data, upload->head.len};
     if (job->head.len <= UPLOAD_JUDGE_INLINE &&
         (job_judge_rules(job) != CAP_OK || !job_looks_early(job))) {
         take_judgement(upload, &job->judgement);
-        return drive(upload, UPLOAD_EVENT_JUDGED);
+        return UPLOAD_EVENT_JUDGED;
     }
     uint64_t memory = job_judge_memory(job);
     job->look_memory = hold_memory(upload, upload->head.capacity + memory) ? memory : 0;
     start_job(upload, run_judge, on_judged, job->head.len);
-    return true;
+    return NO_EVENT;
 }
 
 /* --- The body --------------------------------------------------------------------------------- */
@@ -325,95 +318,95 @@ static bool do_judge(struct upload *upload)
 static void on_spooled(void *owner)
 {
     struct upload *upload = owner;
-    upload->request.moved_us = env_monotonic_us(context_of(upload)->env);
+    upload->request.moved_us = env_monotonic_us(conjudgement_text(upload)->env);
     enum cap_error error = spool_error(upload->spool);
     if (error != CAP_OK && upload->state != UPLOAD_OVER) {
-        fail(upload, error, NULL);
+        drive(upload, fail(upload, error, NULL));
     } else {
         drive(upload, UPLOAD_EVENT_SPOOLED);
     }
 }
 
-static bool make_spool(struct upload *upload, uint64_t len)
+static enum upload_event make_spool(struct upload *upload, uint64_t len)
 {
     enum cap_error error = spool_new(&upload->publish->spools, upload->account, len, on_spooled,
                                      upload, &upload->spool);
-    return error == CAP_OK || fail(upload, error, NULL);
+    return error == CAP_OK ? NO_EVENT : fail(upload, error, NULL);
 }
 
-static bool do_settle(struct upload *upload)
+static enum upload_event do_settle(struct upload *upload)
 {
     spool_flush(upload->spool);
-    return spool_settled(upload->spool) ? drive(upload, UPLOAD_EVENT_SPOOLED) : true;
+    return spool_settled(upload->spool) ? UPLOAD_EVENT_SPOOLED : NO_EVENT;
 }
 
-/* Takes the head from the piece; what follows it goes on as a piece. */
-static bool do_gather(struct upload *upload)
+/* Takes the head from the piece; what follows it is left in the piece. */
+static enum upload_event do_gather(struct upload *upload)
 {
     struct head *head = &upload->head;
     struct cap_bytes *piece = &upload->piece;
-    uint64_t max = context_of(upload)->config.max_structure;
+    uint64_t max = conjudgement_text(upload)->config.max_structure;
     do {
         size_t wanted = head_wants(head, upload->total_len, piece->len);
         if (!hold_memory(upload, wanted)) {
             return fail_memory(upload, wanted);
         }
         if (head_take(head, piece, upload->total_len, max, &upload->outcome) != CAP_OK) {
-            return drive(upload, UPLOAD_EVENT_FAILED);
+            return UPLOAD_EVENT_FAILED;
         }
     } while (piece->len > 0 && !head_is_complete(head));
     if (!head_is_complete(head)) {
-        return true;
+        return NO_EVENT;
     }
-    if (!make_spool(upload, upload->total_len - head->len) ||
-        !drive(upload, UPLOAD_EVENT_GATHERED)) {
-        return false;
-    }
-    return piece->len == 0 || drive(upload, UPLOAD_EVENT_PIECE);
+    enum upload_event event = make_spool(upload, upload->total_len - head->len);
+    return event == NO_EVENT ? UPLOAD_EVENT_GATHERED : event;
 }
 
 /* A canonical body tells in its front how many pages it has: whether there is memory for them. */
-static bool look_at_front(struct upload *upload)
+static enum upload_event look_at_front(struct upload *upload)
 {
     enum cap_error error =
         data_front_take(&upload->front, upload->piece, upload->total_len, &upload->pages);
     if (error != CAP_OK) {
         return fail(upload, error, NULL);
     }
-    return check_pages(upload) == CAP_OK || drive(upload, UPLOAD_EVENT_FAILED);
+    return check_pages(upload) == CAP_OK ? NO_EVENT : UPLOAD_EVENT_FAILED;
 }
 
-static bool do_spool(struct upload *upload)
+static enum upload_event do_spool(struct upload *upload)
 {
-    if (!upload->job.is_image && upload->job.data.canonical && !look_at_front(upload)) {
-        return false;
+    bool canonical = !upload->job.is_image && upload->job.data.canonical;
+    enum upload_event event = canonical ? look_at_front(upload) : NO_EVENT;
+    if (event != NO_EVENT) {
+        return event;
     }
     enum cap_error error = spool_append(upload->spool, upload->piece);
-    return error == CAP_OK || fail(upload, error, NULL);
+    upload->piece = (struct cap_bytes){0};
+    return error == CAP_OK ? NO_EVENT : fail(upload, error, NULL);
 }
 
-static bool do_measure(struct upload *upload)
+static enum upload_event do_measure(struct upload *upload)
 {
-    const struct config *config = &context_of(upload)->config;
+    const struct config *config = &conjudgement_text(upload)->config;
     uint64_t waited = upload->pace.waited_us;
     if (config->min_upload_rate == 0 || waited <= config->min_upload_grace_ms * 1000 ||
         upload->received >= config->min_upload_rate * (waited / 1000000)) {
-        return true;
+        return NO_EVENT;
     }
     judgement_say(&upload->outcome, CAP_E_UPLOAD_TOO_SLOW,
                   "the body comes at %" PRIu64 " bytes per second; min-upload-rate is %" PRIu64,
                   upload->received / (waited / 1000000), config->min_upload_rate);
-    return drive(upload, UPLOAD_EVENT_FAILED);
+    return UPLOAD_EVENT_FAILED;
 }
 
 /* --- The driver ------------------------------------------------------------------------------- */
 
-/* What the step says. Returns whether the upload goes on; if not, it may be freed. */
-static bool perform(struct upload *upload, enum upload_action action)
+/* Does what the step says. Where that ends the upload, it may be freed. */
+static enum upload_event perform(struct upload *upload, enum upload_action action)
 {
     switch (action) {
     case UPLOAD_DO_NOTHING:
-        return upload->state != UPLOAD_OVER;
+        return NO_EVENT;
     case UPLOAD_DO_GATHER:
         return do_gather(upload);
     case UPLOAD_DO_SPOOL:
@@ -430,7 +423,7 @@ static bool perform(struct upload *upload, enum upload_action action)
         return do_write(upload);
     case UPLOAD_DO_WITHDRAW:
         atomic_store(&upload->writing.cancelled, true);
-        return true;
+        return NO_EVENT;
     case UPLOAD_DO_ANSWER:
         return do_answer(upload);
     case UPLOAD_DO_REFUSE:
@@ -439,7 +432,7 @@ static bool perform(struct upload *upload, enum upload_action action)
         return do_abandon(upload);
     case UPLOAD_DO_RELEASE:
         free_upload(upload);
-        return false;
+        return NO_EVENT;
     case UPLOAD_ACTION_COUNT:
         break;
     }
@@ -449,23 +442,29 @@ static bool perform(struct upload *upload, enum upload_action action)
 /* The one place where an upload moves. Returns whether it goes on; if not, it may be freed. */
 static bool drive(struct upload *upload, enum upload_event event)
 {
-    const struct upload_facts facts = {
-        .failed = upload->outcome.error != CAP_OK,
-        .ended = upload->ended,
-        .settled = upload->spool != NULL && spool_settled(upload->spool),
-        .dry_run = upload->job.dry_run,
-    };
-    const struct upload_step step = upload_step(upload->state, event, facts);
-    must(step.next == upload->state || upload_may_move(upload->state, step.next));
-    if (step.next != upload->state) {
-        log_event(&context_of(upload)->log, LOG_LEVEL_DEBUG, log_name("upload_state"),
-                  log_number("session", upload->session), log_number("id", upload->request.id),
-                  log_text("event", upload_event_name(event)),
-                  log_text("from", upload_state_name(upload->state)),
-                  log_text("to", upload_state_name(step.next)));
-        upload->state = step.next;
+    while (event != NO_EVENT) {
+        const struct upload_facts facts = {
+            .failed = upload->outcome.error != CAP_OK,
+            .ended = upload->ended,
+            .settled = upload->spool != NULL && spool_settled(upload->spool),
+            .dry_run = upload->job.dry_run,
+        };
+        const struct upload_step step = upload_step(upload->state, event, facts);
+        must(step.next == upload->state || upload_may_move(upload->state, step.next));
+        if (step.next != upload->state) {
+            log_event(&conjudgement_text(upload)->log, LOG_LEVEL_DEBUG, log_name("upload_state"),
+                      log_number("session", upload->session), log_number("id", upload->request.id),
+                      log_text("event", upload_event_name(event)),
+                      log_text("from", upload_state_name(upload->state)),
+                      log_text("to", upload_state_name(step.next)));
+            upload->state = step.next;
+        }
+        event = perform(upload, step.action);
+        if (step.next == UPLOAD_OVER) {
+            return false;
+        }
     }
-    return perform(upload, step.action);
+    return true;
 }
 
 /* --- The session's side ----------------------------------------------------------------------- */
@@ -481,15 +480,20 @@ static void on_body(struct request *request, struct cap_bytes piece, bool end)
     upload->received += piece.len;
     upload->request.shard->stats.upload_bytes += piece.len;
     if (upload->received > upload->total_len) {
-        fail(upload, CAP_E_LENGTH_MISMATCH, "the body is longer than declared");
+        drive(upload, fail(upload, CAP_E_LENGTH_MISMATCH, "the body is longer than declared"));
         return;
     }
     upload->piece = piece;
-    if (!drive(upload, UPLOAD_EVENT_PIECE) || !end) {
+    do { /* of a piece, the head may take a part */
+        if (!drive(upload, UPLOAD_EVENT_PIECE)) {
+            return;
+        }
+    } while (upload->piece.len > 0);
+    if (!end) {
         return;
     }
     if (upload->received < upload->total_len) {
-        fail(upload, CAP_E_LENGTH_MISMATCH, "the body is shorter than declared");
+        drive(upload, fail(upload, CAP_E_LENGTH_MISMATCH, "the body is shorter than declared"));
         return;
     }
     upload->ended = true;
@@ -520,7 +524,7 @@ static void on_tick(struct request *request, uint64_t now, bool paused)
 {
     struct upload *upload = upload_of(request);
     struct pace *pace = &upload->pace;
-    uint64_t limit = context_of(upload)->config.progress_ms * 1000;
+    uint64_t limit = conjudgement_text(upload)->config.progress_ms * 1000;
     if (paused) {
         pace->ours = true;
     }
@@ -532,7 +536,8 @@ static void on_tick(struct request *request, uint64_t now, bool paused)
                    now - request->moved_us > limit;
     pace->ours = upload->state != UPLOAD_HEAD && upload->state != UPLOAD_BODY;
     if (stalled && upload->state < UPLOAD_SETTLING) {
-        fail(upload, CAP_E_PROGRESS_TIMEOUT, "nothing of the upload's body arrived for too long");
+        drive(upload, fail(upload, CAP_E_PROGRESS_TIMEOUT,
+                           "nothing of the upload's body arrived for too long"));
     } else {
         drive(upload, UPLOAD_EVENT_TICK);
     }
@@ -630,7 +635,7 @@ static enum cap_error decode(struct upload *upload, struct cap_bytes payload)
 /* Reserves room before a byte of the body is read. */
 static enum cap_error reserve(struct upload *upload)
 {
-    struct context *context = context_of(upload);
+    struct context *context = conjudgement_text(upload);
     const struct config *config = &context->config;
     struct judgement *outcome = &upload->outcome;
     struct ledger_figures figures;
@@ -687,7 +692,7 @@ const struct verdict *upload_begin(void *publish, struct session *session, uint3
     }
     upload->outcome.error = error;
     if (is_trouble(error)) {
-        context_trouble(session->context, error, text_of(&upload->outcome));
+        context_trouble(session->context, error, judgement_text(&upload->outcome));
     }
     const char *message = upload->outcome.message;
     const struct verdict *verdict =
