@@ -2,9 +2,9 @@
  * The writer thread.
  *
  * Happy path. The loop hands over jobs; the thread takes all that wait and works in rounds. In a
- * round, one job whose bodies are long writes one stage step (durable, invisible), one bounded
- * sweep gives back room of dropped stages, and the jobs that are ready are admitted together. So
- * many small admissions cost one sync, and none waits for more than one step of a large one and one
+ * round, the jobs that are ready are admitted together, one job whose bodies are long writes one
+ * stage step (durable, invisible), and one bounded sweep gives back room of dropped stages. So many
+ * small admissions cost one sync, and none waits for more than one step of a large one and one
  * sweep.
  *
  * Failure modes.
@@ -235,12 +235,13 @@ static void run_round(struct writer *writer)
 {
     const struct cap_admit_watch watch = {on_decided, on_commit_begins, on_committed, writer};
     sort_jobs(writer);
+    /* What is ready goes first: it has waited for one step of a large body already. */
+    cap_store_admit(writer->config.store, writer->ready, writer->ready_count, &watch);
+    beat(writer);
     run_stage(writer);
     beat(writer);
     /* Trouble is not the sweep's to tell: what is left stays marked, and a failure is latched. */
     (void)cap_store_sweep(writer->config.store, env_real_us(writer->config.env), &writer->sweeping);
-    beat(writer);
-    cap_store_admit(writer->config.store, writer->ready, writer->ready_count, &watch);
     STAILQ_CONCAT(&writer->active, &writer->staging);
     if (cap_store_failure(writer->config.store) != CAP_OK) {
         uv_async_send(&writer->async);
