@@ -23,7 +23,6 @@
 #include "daemon/publish/upload.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "daemon/core/container.h"
@@ -70,7 +69,7 @@ struct upload {
 
 static bool drive(struct upload *upload, enum upload_event event);
 
-static struct context *conjudgement_text(const struct upload *upload)
+static struct context *context_of(const struct upload *upload)
 {
     return upload->request.shard->context;
 }
@@ -98,16 +97,15 @@ static void take_judgement(struct upload *upload, struct judgement *judgement)
 
 static bool hold_memory(struct upload *upload, uint64_t wanted)
 {
-    return ledger_memory_hold(conjudgement_text(upload)->ledger, upload->account, &upload->held,
-                              wanted);
+    return ledger_memory_hold(context_of(upload)->ledger, upload->account, &upload->held, wanted);
 }
 
 /* There is no memory now: the peer's share or the total is taken. */
 static enum upload_event fail_memory(struct upload *upload, uint64_t wanted)
 {
     upload->outcome.error = CAP_E_MEMORY_LIMIT;
-    ledger_why(conjudgement_text(upload)->ledger, upload->account, LEDGER_MEMORY,
-               wanted - upload->held, upload->outcome.message);
+    ledger_why(context_of(upload)->ledger, upload->account, LEDGER_MEMORY, wanted - upload->held,
+               upload->outcome.message);
     return UPLOAD_EVENT_FAILED;
 }
 
@@ -122,14 +120,13 @@ static enum cap_error check_pages(struct upload *upload)
 
 static void free_upload(struct upload *upload)
 {
-    struct ledger *ledger = conjudgement_text(upload)->ledger;
     job_free(&upload->job);
     cap_buf_free(&upload->outcome.detail);
     head_free(&upload->head);
     spool_free(upload->spool);
     (void)hold_memory(upload, 0);
     if (upload->reserved) {
-        ledger_upload_end(ledger, upload->account, upload->total_len);
+        ledger_upload_end(context_of(upload)->ledger, upload->account, upload->total_len);
     }
     free(upload);
 }
@@ -146,7 +143,7 @@ static enum upload_event over(struct upload *upload)
 
 static void log_aborted(const struct upload *upload, const char *why)
 {
-    const struct context *context = conjudgement_text(upload);
+    const struct context *context = context_of(upload);
     uint64_t us = env_monotonic_us(context->env) - upload->request.started_us;
     log_event(&upload->request.shard->context->log, LOG_LEVEL_INFO, log_name("upload_aborted"),
               log_number("session", upload->session), log_number("id", upload->request.id),
@@ -173,7 +170,7 @@ static enum upload_event do_refuse(struct upload *upload)
         log_aborted(upload, "cancelled");
     }
     if (is_trouble(outcome->error)) {
-        context_trouble(conjudgement_text(upload), outcome->error, judgement_text(outcome));
+        context_trouble(context_of(upload), outcome->error, judgement_text(outcome));
     }
     request_refuse(&upload->request, outcome->error,
                    outcome->message[0] == '\0' ? NULL : outcome->message, &outcome->detail);
@@ -278,7 +275,7 @@ static enum upload_event do_hash(struct upload *upload)
         return fail_memory(upload, memory);
     }
     job->spool = spool_source(upload->spool, job->cancelled);
-    job->stamp.published_us = env_real_us(conjudgement_text(upload)->env);
+    job->stamp.published_us = env_real_us(context_of(upload)->env);
     start_job(upload, run_make, on_hashed, job_make_cost(job));
     return NO_EVENT;
 }
@@ -292,7 +289,7 @@ static void on_judged(struct pool_job *pool_job)
 {
     struct upload *upload = CONTAINER_OF(pool_job, struct upload, job.pool);
     upload->busy = false;
-    upload->request.moved_us = env_monotonic_us(conjudgement_text(upload)->env);
+    upload->request.moved_us = env_monotonic_us(context_of(upload)->env);
     (void)hold_memory(upload, upload->head.capacity);
     take_judgement(upload, &upload->job.judgement);
     drive(upload, UPLOAD_EVENT_JUDGED);
@@ -318,7 +315,7 @@ static enum upload_event do_judge(struct upload *upload)
 static void on_spooled(void *owner)
 {
     struct upload *upload = owner;
-    upload->request.moved_us = env_monotonic_us(conjudgement_text(upload)->env);
+    upload->request.moved_us = env_monotonic_us(context_of(upload)->env);
     enum cap_error error = spool_error(upload->spool);
     if (error != CAP_OK && upload->state != UPLOAD_OVER) {
         drive(upload, fail(upload, error, NULL));
@@ -345,7 +342,7 @@ static enum upload_event do_gather(struct upload *upload)
 {
     struct head *head = &upload->head;
     struct cap_bytes *piece = &upload->piece;
-    uint64_t max = conjudgement_text(upload)->config.max_structure;
+    uint64_t max = context_of(upload)->config.max_structure;
     do {
         size_t wanted = head_wants(head, upload->total_len, piece->len);
         if (!hold_memory(upload, wanted)) {
@@ -387,7 +384,7 @@ static enum upload_event do_spool(struct upload *upload)
 
 static enum upload_event do_measure(struct upload *upload)
 {
-    const struct config *config = &conjudgement_text(upload)->config;
+    const struct config *config = &context_of(upload)->config;
     uint64_t waited = upload->pace.waited_us;
     if (config->min_upload_rate == 0 || waited <= config->min_upload_grace_ms * 1000 ||
         upload->received >= config->min_upload_rate * (waited / 1000000)) {
@@ -452,7 +449,7 @@ static bool drive(struct upload *upload, enum upload_event event)
         const struct upload_step step = upload_step(upload->state, event, facts);
         must(step.next == upload->state || upload_may_move(upload->state, step.next));
         if (step.next != upload->state) {
-            log_event(&conjudgement_text(upload)->log, LOG_LEVEL_DEBUG, log_name("upload_state"),
+            log_event(&context_of(upload)->log, LOG_LEVEL_DEBUG, log_name("upload_state"),
                       log_number("session", upload->session), log_number("id", upload->request.id),
                       log_text("event", upload_event_name(event)),
                       log_text("from", upload_state_name(upload->state)),
@@ -524,7 +521,7 @@ static void on_tick(struct request *request, uint64_t now, bool paused)
 {
     struct upload *upload = upload_of(request);
     struct pace *pace = &upload->pace;
-    uint64_t limit = conjudgement_text(upload)->config.progress_ms * 1000;
+    uint64_t limit = context_of(upload)->config.progress_ms * 1000;
     if (paused) {
         pace->ours = true;
     }
@@ -635,7 +632,7 @@ static enum cap_error decode(struct upload *upload, struct cap_bytes payload)
 /* Reserves room before a byte of the body is read. */
 static enum cap_error reserve(struct upload *upload)
 {
-    struct context *context = conjudgement_text(upload);
+    struct context *context = context_of(upload);
     const struct config *config = &context->config;
     struct judgement *outcome = &upload->outcome;
     struct ledger_figures figures;
@@ -694,9 +691,8 @@ const struct verdict *upload_begin(void *publish, struct session *session, uint3
     if (is_trouble(error)) {
         context_trouble(session->context, error, judgement_text(&upload->outcome));
     }
-    const char *message = upload->outcome.message;
     const struct verdict *verdict =
-        session_refuse(session, id, type, error, message[0] == '\0' ? NULL : message);
+        session_refuse(session, id, type, error, judgement_text(&upload->outcome));
     free_upload(upload);
     return verdict;
 }
