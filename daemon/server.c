@@ -25,6 +25,7 @@
 #include "daemon/admin/admin.h"
 #include "daemon/admin/level.h"
 #include "daemon/admin/limits.h"
+#include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
 #include "daemon/core/oserror.h"
 #include "daemon/core/sd.h"
@@ -136,18 +137,15 @@ static void on_signal(uv_signal_t *signal, int number)
 
 /* --- Time ----------------------------------------------------------------------------------- */
 
-static void on_clear_readers(uv_work_t *work)
+static void run_clear_readers(struct pool_job *job)
 {
-    struct server *server = work->data;
+    struct server *server = CONTAINER_OF(job, struct server, clear_readers);
     (void)cap_store_clear_stale_readers(server->context.store);
 }
 
-static void on_readers_cleared(uv_work_t *work, int status)
+static void on_readers_cleared(struct pool_job *job)
 {
-    struct server *server = work->data;
-    (void)status;
-    server->clearing = false;
-    pool_work_done(&server->shard.pool);
+    CONTAINER_OF(job, struct server, clear_readers)->clearing = false;
 }
 
 /* Has a thread clear the store of readers that died, once a minute. */
@@ -158,8 +156,8 @@ static void maybe_clear_readers(struct server *server, uint64_t now)
     }
     server->clearing = true;
     server->cleared_us = now;
-    server->clear_readers.data = server;
-    pool_work(&server->shard.pool, &server->clear_readers, on_clear_readers, on_readers_cleared);
+    server->clear_readers = (struct pool_job){.run = run_clear_readers, .done = on_readers_cleared};
+    pool_submit(&server->shard.pool, &server->clear_readers);
 }
 
 static void on_tick(uv_timer_t *timer)

@@ -43,7 +43,7 @@ struct server {
     uv_signal_t signals[SERVER_SIGNALS];
     bool loop_open;
     bool handles_open; /* the timers and signals above */
-    uv_work_t clear_readers;
+    struct pool_job clear_readers;
     bool clearing;
     uint64_t cleared_us;
     uint64_t drain_deadline_us;

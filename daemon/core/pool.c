@@ -404,14 +404,3 @@ void pool_submit(struct pool *pool, struct pool_job *job)
     TAILQ_INSERT_TAIL(jobs, job, link);
     start_jobs(pool);
 }
-
-void pool_work(struct pool *pool, uv_work_t *work, uv_work_cb run_work, uv_after_work_cb after)
-{
-    pool->works++;
-    (void)uv_queue_work(pool->loop, work, run_work, after);
-}
-
-void pool_work_done(struct pool *pool)
-{
-    pool->works--;
-}

@@ -115,11 +115,4 @@ void pool_submit(struct pool *pool, struct pool_job *job);
  */
 void pool_hashed(struct pool_job *job, uint64_t bytes);
 
-/*
- * Work that only waits for the disk, at once. `work` has its callbacks' data; as uv_queue_work,
- * which cannot fail for a loop that runs. `after` calls pool_work_done first.
- */
-void pool_work(struct pool *pool, uv_work_t *work, uv_work_cb run, uv_after_work_cb after);
-void pool_work_done(struct pool *pool);
-
 #endif
