@@ -39,7 +39,7 @@ bool stats_in_seconds(const struct stats_row *row)
     return len >= sizeof(ending) && strcmp(row->series + len - (sizeof(ending) - 1), ending) == 0;
 }
 
-static void add_histogram(struct histogram *sum, const struct histogram *other)
+void histogram_merge(struct histogram *sum, const struct histogram *other)
 {
     sum->count += other->count;
     sum->sum += other->sum;
@@ -53,10 +53,10 @@ void stats_add(struct stats *sum, const struct stats *other)
 #define ADD(field, series, help) sum->field += other->field;
     STATS_COUNTERS(ADD)
 #undef ADD
-#define ADD(field, series, help) add_histogram(&sum->field, &other->field);
+#define ADD(field, series, help) histogram_merge(&sum->field, &other->field);
     STATS_HISTOGRAMS(ADD)
 #undef ADD
-    add_histogram(&sum->commit_admissions, &other->commit_admissions);
+    histogram_merge(&sum->commit_admissions, &other->commit_admissions);
     if (other->stall_max_us > sum->stall_max_us) {
         sum->stall_max_us = other->stall_max_us;
     }

@@ -129,6 +129,9 @@ void stats_add(struct stats *sum, const struct stats *other);
 /* Adds one observation. */
 void histogram_add(struct histogram *histogram, uint64_t value);
 
+/* Adds the observations of `other`. */
+void histogram_merge(struct histogram *sum, const struct histogram *other);
+
 /* The upper bound (inclusive) of bucket `index`; UINT64_MAX for the last one. */
 uint64_t histogram_bound(unsigned index);
 

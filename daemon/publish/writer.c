@@ -276,15 +276,6 @@ static void writer_main(void *arg)
 
 /* --- The loop's side -------------------------------------------------------------------------- */
 
-static void histogram_merge(struct histogram *to, const struct histogram *from)
-{
-    to->count += from->count;
-    to->sum += from->sum;
-    for (unsigned i = 0; i < STATS_BUCKETS; i++) {
-        to->buckets[i] += from->buckets[i];
-    }
-}
-
 static void merge_figures(struct stats *stats, const struct figures *figures)
 {
     stats->commits += figures->commits;
