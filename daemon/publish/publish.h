@@ -16,7 +16,6 @@ struct publish {
     struct spools spools;
     struct pool_job refresh; /* of the room */
     bool refreshing;
-    uint64_t warned_us; /* monotonic: when the disk's trouble was last logged */
 };
 
 /* Fills `publish`; everything outlives it. Nothing has to be released. */

@@ -263,7 +263,6 @@ static void on_hashed(struct pool_job *pool_job)
     histogram_add(&stats->hash_us, pool_job->took_us);
     take_judgement(upload, &upload->job.judgement);
     upload->writing.admission = upload->job.caps.admission;
-    upload->writing.admission.cancelled = &upload->writing.cancelled;
     drive(upload, UPLOAD_EVENT_HASHED);
 }
 
