@@ -6,7 +6,7 @@
  * output.
  *
  * Failure modes.
- *   - The client breaks the protocol, or is idle, or makes no progress: session_fail.
+ *   - The client breaks the protocol, or is idle, or makes no progress: fail().
  *   - The connection goes: its requests are detached and end by themselves.
  */
 #include "daemon/net/session.h"
@@ -55,7 +55,8 @@ uint64_t session_number(const struct session *session)
     return session->connection.member.number;
 }
 
-void session_update(struct session *session)
+/* Sends and polls as things now stand. */
+static void update(struct session *session)
 {
     connection_update(&session->connection);
 }
@@ -123,7 +124,8 @@ static const struct request *current_request(const struct session *session)
     return NULL;
 }
 
-void session_fail(struct session *session, uint32_t id, enum cap_error error, const char *message)
+/* Sends an error of the connection and ends it (PROTOCOL.md section 3.6). */
+static void fail(struct session *session, uint32_t id, enum cap_error error, const char *message)
 {
     struct output *output = &session->connection.output;
     if (!is_open(session)) {
@@ -191,7 +193,7 @@ static void refuse(struct session *session, uint32_t id, uint8_t type, enum cap_
                   proto_type_name(type), error, message);
     send_error(session, id, error, message, detail->len);
     if (remainder_add(&session->remainders, id, body_open, detail) != CAP_OK) {
-        session_fail(session, 0, CAP_E_NO_MEMORY, NULL);
+        fail(session, 0, CAP_E_NO_MEMORY, NULL);
     }
 }
 
@@ -202,7 +204,7 @@ const struct verdict *session_refuse(struct session *session, uint32_t id, uint8
     bool has_body = route != NULL && route->has_body;
     struct cap_buf none = {0};
     if (has_body && session->remainders.open >= session->context->config.max_requests) {
-        session_fail(session, 0, CAP_E_TOO_MANY_REQUESTS, "too many refused uploads are left open");
+        fail(session, 0, CAP_E_TOO_MANY_REQUESTS, "too many refused uploads are left open");
     } else {
         refuse(session, id, type, error, message, has_body, &none);
     }
@@ -251,7 +253,7 @@ void request_answer(struct request *request, uint8_t type, enum cap_error encode
     must(!request->body_open);
     struct session *session = take_off(request);
     send_message(session, type, request->id, encoded, payload);
-    session_update(session);
+    update(session);
 }
 
 void request_answer_body(struct request *request, uint8_t type, enum cap_error encoded,
@@ -265,7 +267,7 @@ void request_answer_body(struct request *request, uint8_t type, enum cap_error e
     struct session *session = take_off(request);
     send_message(session, type, request->id, encoded, payload);
     check_sent(session, framing_body(&session->connection.output, request->id, body));
-    session_update(session);
+    update(session);
 }
 
 void request_refuse(struct request *request, enum cap_error error, const char *message,
@@ -279,7 +281,7 @@ void request_refuse(struct request *request, enum cap_error error, const char *m
     }
     struct session *session = take_off(request);
     refuse(session, request->id, request->type, error, message, request->body_open, detail);
-    session_update(session);
+    update(session);
 }
 
 void request_stream(struct request *request, uint8_t type, enum cap_error encoded,
@@ -292,13 +294,13 @@ void request_stream(struct request *request, uint8_t type, enum cap_error encode
     }
     send_message(session, type, request->id, encoded, payload);
     output_add(&session->connection.output, stream);
-    session_update(session);
+    update(session);
 }
 
 void request_end(struct request *request)
 {
     if (request->session != NULL) {
-        session_update(take_off(request));
+        update(take_off(request));
     }
 }
 
@@ -306,7 +308,7 @@ void request_resume(struct request *request, struct stream *stream)
 {
     if (request->session != NULL) {
         output_resume(&request->session->connection.output, stream);
-        session_update(request->session);
+        update(request->session);
     }
 }
 
@@ -315,11 +317,12 @@ void request_cut(struct request *request, struct stream *stream, enum cap_error 
     struct session *session = request->session;
     if (session != NULL) {
         output_end(&session->connection.output, stream, error);
-        session_update(session);
+        update(session);
     }
 }
 
-size_t session_requests(const struct session *session)
+/* Those in flight: without a complete answer, and the remainders. */
+static size_t count_requests(const struct session *session)
 {
     return session->request_count + session->remainders.count;
 }
@@ -330,19 +333,19 @@ static void handle_hello(struct session *session, const struct proto_event *even
 {
     struct proto_hello hello;
     if (event->frame.type != PROTO_HELLO || event->frame.id != 0) {
-        session_fail(session, 0, CAP_E_BAD_FRAME, "the first frame must be a HELLO with id 0");
+        fail(session, 0, CAP_E_BAD_FRAME, "the first frame must be a HELLO with id 0");
         return;
     }
     enum cap_error error = proto_hello_decode(event->bytes, &hello);
     if (error != CAP_OK) {
-        session_fail(session, 0, error, NULL);
+        fail(session, 0, error, NULL);
         return;
     }
     snprintf(session->agent, sizeof(session->agent), "%.*s", (int)hello.agent.len,
              (const char *)hello.agent.data);
     session->shard->stats.requests[PROTO_HELLO]++;
     if (hello.version_min > PROTO_VERSION || hello.version_max < PROTO_VERSION) {
-        session_fail(session, 0, CAP_E_UNSUPPORTED_VERSION, "this daemon speaks version 1");
+        fail(session, 0, CAP_E_UNSUPPORTED_VERSION, "this daemon speaks version 1");
         return;
     }
     session->greeted = true;
@@ -354,7 +357,7 @@ static void handle_hello(struct session *session, const struct proto_event *even
 /* What every request is checked for before it is looked at. */
 static enum cap_error check(const struct session *session, char ret_why[LEDGER_WHY_SIZE])
 {
-    size_t count = session_requests(session);
+    size_t count = count_requests(session);
     if (session->context->phase != PHASE_RUNNING) {
         return CAP_E_DRAINING;
     }
@@ -411,16 +414,15 @@ static void handle_request(struct session *session, const struct proto_event *ev
     uint8_t type = event->frame.type;
     const struct route *route = hub_route(session->connection.hub, type);
     if (route == NULL && proto_type_is_known(type)) {
-        session_fail(session, id, CAP_E_BAD_FRAME,
-                     "a frame that only the daemon sends, or a second HELLO");
+        fail(session, id, CAP_E_BAD_FRAME, "a frame that only the daemon sends, or a second HELLO");
         return;
     }
     if (id == 0) {
-        session_fail(session, 0, CAP_E_BAD_FRAME, "a request with id 0");
+        fail(session, 0, CAP_E_BAD_FRAME, "a request with id 0");
         return;
     }
     if (id_used) {
-        session_fail(session, id, CAP_E_ID_IN_USE, NULL);
+        fail(session, id, CAP_E_ID_IN_USE, NULL);
         return;
     }
     session->verdicts = 0;
@@ -448,8 +450,8 @@ static void handle_body(struct session *session, const struct proto_event *event
         request->body_open = !event->end;
         request->class->body(request, event->bytes, event->end);
     } else if (remainder == NULL || !remainder_body(remainder, event->end)) {
-        session_fail(session, event->frame.id, CAP_E_BAD_FRAME,
-                     "a BODY frame for a request that expects none");
+        fail(session, event->frame.id, CAP_E_BAD_FRAME,
+             "a BODY frame for a request that expects none");
     } else if (event->end) {
         session->asked_us = now_of(session);
     }
@@ -460,7 +462,7 @@ static void handle_cancel(struct session *session, const struct proto_event *eve
     struct request *request = request_find(session, event->frame.id);
     struct remainder *remainder = remainder_find(&session->remainders, event->frame.id);
     if (event->bytes.len > 0 || event->frame.id == 0) {
-        session_fail(session, event->frame.id, CAP_E_BAD_FRAME, "a CANCEL with a payload or id 0");
+        fail(session, event->frame.id, CAP_E_BAD_FRAME, "a CANCEL with a payload or id 0");
         return;
     }
     session->shard->stats.requests[PROTO_CANCEL]++;
@@ -538,7 +540,7 @@ static void on_input(struct connection *connection, struct cap_bytes *input, uin
         enum cap_error error = proto_reader_next(&session->reader, &slice, &event, &have);
         *input = cap_bytes_slice(*input, len - slice.len, input->len - (len - slice.len));
         if (error != CAP_OK) {
-            session_fail(session, session->reader.frame.id, error, NULL);
+            fail(session, session->reader.frame.id, error, NULL);
         } else if (have) {
             handle_event(session, &event);
         }
@@ -566,7 +568,7 @@ static uint64_t on_memory(const struct connection *connection)
 
 static void on_fail(struct connection *connection, enum cap_error error, const char *message)
 {
-    session_fail(of(connection), 0, error, message);
+    fail(of(connection), 0, error, message);
 }
 
 static void tick_requests(struct session *session, uint64_t now)
@@ -609,12 +611,12 @@ static void on_tick(struct connection *connection, uint64_t now)
     uint64_t idle = config->idle_ms * 1000;
     tick_requests(session, now);
     if (!session->greeted && hello > 0 && passed_us(now, session->asked_us) > hello) {
-        session_fail(session, 0, CAP_E_HELLO_TIMEOUT, NULL);
+        fail(session, 0, CAP_E_HELLO_TIMEOUT, NULL);
     } else if (progress > 0 && has_half_frame(session) &&
                passed_us(now, connection->input_us) > progress) {
-        session_fail(session, 0, CAP_E_PROGRESS_TIMEOUT, "a frame stayed incomplete for too long");
+        fail(session, 0, CAP_E_PROGRESS_TIMEOUT, "a frame stayed incomplete for too long");
     } else if (idle > 0 && is_idle(session) && passed_us(now, last_asked(session)) > idle) {
-        session_fail(session, 0, CAP_E_IDLE_TIMEOUT, NULL);
+        fail(session, 0, CAP_E_IDLE_TIMEOUT, NULL);
     }
 }
 
@@ -622,7 +624,7 @@ static void on_drain(struct connection *connection)
 {
     struct session *session = of(connection);
     if (is_idle(session) && !output_wants(&connection->output)) {
-        session_fail(session, 0, CAP_E_DRAINING, NULL);
+        fail(session, 0, CAP_E_DRAINING, NULL);
     }
 }
 
@@ -642,14 +644,14 @@ static void on_free(struct connection *connection)
 
 static size_t on_requests(const struct connection *connection)
 {
-    return session_requests(of_const(connection));
+    return count_requests(of_const(connection));
 }
 
 static void on_describe(const struct connection *connection, struct client *client)
 {
     const struct session *session = of_const(connection);
     memcpy(client->agent, session->agent, sizeof(client->agent));
-    client->requests = session_requests(session);
+    client->requests = count_requests(session);
     for (const struct request *at = session->requests; at != NULL; at = at->next) {
         client->uploads += at->class->body != NULL;
     }
@@ -691,7 +693,7 @@ static enum cap_error open_session(struct hub *hub, int fd, const struct peer *p
         free(session);
         return error;
     }
-    session_update(session);
+    update(session);
     return CAP_OK;
 }
 

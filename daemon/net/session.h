@@ -42,9 +42,6 @@ const struct peer *session_peer(const struct session *session);
 /* Its number; see struct member. */
 uint64_t session_number(const struct session *session);
 
-/* Sends an error of the connection and ends it (PROTOCOL.md section 3.6). */
-void session_fail(struct session *session, uint32_t id, enum cap_error error, const char *message);
-
 /* --- Messages: each gets one of these verdicts ------------------------------------------------ */
 
 /*
@@ -106,14 +103,5 @@ void request_resume(struct request *request, struct stream *stream);
 
 /* Gives its stream up: `over` is called with `error`, at once or at the end of its frame. */
 void request_cut(struct request *request, struct stream *stream, enum cap_error error);
-
-/* Requests in flight: those without a complete answer, and the remainders. */
-size_t session_requests(const struct session *session);
-
-/*
- * Sends and polls as things now stand: for who changed what a request can take. Answers do it
- * themselves.
- */
-void session_update(struct session *session);
 
 #endif
