@@ -535,8 +535,9 @@ enum cap_error proto_has_decode(struct cap_bytes in, struct proto_has *ret)
     return error;
 }
 
-enum cap_error proto_unresolved_len(const struct proto_unresolved *slots, size_t count,
-                                    uint64_t *ret_len)
+/* Length of the encoded list, or the error that encoding it would meet. */
+static enum cap_error unresolved_len(const struct proto_unresolved *slots, size_t count,
+                                     uint64_t *ret_len)
 {
     uint64_t len = (uint64_t)count * CAP_SSZ_OFFSET_SIZE;
     for (size_t i = 0; i < count; i++) {
@@ -556,7 +557,7 @@ enum cap_error proto_unresolved_encode(const struct proto_unresolved *slots, siz
                                        struct cap_buf *buf)
 {
     uint64_t len;
-    enum cap_error error = proto_unresolved_len(slots, count, &len);
+    enum cap_error error = unresolved_len(slots, count, &len);
     if (error == CAP_OK) {
         error = cap_buf_reserve(buf, (size_t)len);
     }

@@ -196,9 +196,6 @@ uint8_t proto_unknown_flags(uint8_t type, struct cap_bytes payload);
  * The list of unresolved slots, a detail body rather than a message: encode all of it at once,
  * decode by index. It may be longer than a frame; its errors are those of messages otherwise.
  */
-/* Length of the encoded list, or the error that encoding it would meet. */
-enum cap_error proto_unresolved_len(const struct proto_unresolved *slots, size_t count,
-                                    uint64_t *ret_len);
 enum cap_error proto_unresolved_encode(const struct proto_unresolved *slots, size_t count,
                                        struct cap_buf *buf);
 enum cap_error proto_unresolved_decode(struct cap_bytes in, struct cap_ssz_list *ret_list);

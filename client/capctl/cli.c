@@ -100,7 +100,8 @@ bool cli_is_refusal(enum capstore_error error)
            error == CAPSTORE_E_BODY_NOT_CANONICAL || error == CAPSTORE_E_INVALID_ARGUMENT;
 }
 
-enum cli_exit cli_exit_of(enum capstore_error error)
+/* The exit status that an error of the library means. */
+static enum cli_exit exit_of(enum capstore_error error)
 {
     if (error == CAPSTORE_OK) {
         return CLI_DONE;
@@ -119,7 +120,7 @@ enum cli_exit cli_fail_error(struct cli *cli, enum capstore_error error, const c
     if (message == NULL || message[0] == '\0') {
         message = capstore_error_text(error);
     }
-    return cli_fail(cli, cli_exit_of(error), capstore_error_name(error), "%s%s%s: %s",
+    return cli_fail(cli, exit_of(error), capstore_error_name(error), "%s%s%s: %s",
                     what != NULL ? what : "", what != NULL ? ": " : "", capstore_error_name(error),
                     message);
 }
@@ -179,7 +180,7 @@ bool cli_parse_u64(const char *text, uint64_t *ret_value)
     return true;
 }
 
-bool cli_parse_size(const char *text, uint64_t *ret_value)
+static bool parse_size(const char *text, uint64_t *ret_value)
 {
     static const char units[] = "KMGT";
     size_t len = strlen(text);
@@ -207,7 +208,7 @@ bool cli_option_size(struct cli *cli, enum cli_option option, uint64_t fallback,
 {
     const char *text = cli->options[option];
     *ret_value = fallback;
-    if (text == NULL || (cli_parse_size(text, ret_value) && *ret_value <= CLI_MAX_SIZE)) {
+    if (text == NULL || (parse_size(text, ret_value) && *ret_value <= CLI_MAX_SIZE)) {
         return true;
     }
     (void)cli_fail(cli, CLI_USAGE, "usage",

@@ -106,19 +106,16 @@ enum cli_exit cli_fail_errno(struct cli *cli, const char *path, int code);
 /* Prints a remark on the standard error. */
 void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* The exit status that an error of the library means. */
-enum cli_exit cli_exit_of(enum capstore_error error);
-
 /* Whether an error is a refusal of what was uploaded or checked: the deblob's rules and limits. */
 bool cli_is_refusal(enum capstore_error error);
 
 /* Reads an unsigned integer, decimal or 0x. False for anything else, or what does not fit. */
 bool cli_parse_u64(const char *text, uint64_t *ret_value);
 
-/* Reads a number of bytes: an integer, or a decimal one with K, M, G or T for KiB to TiB. */
-bool cli_parse_size(const char *text, uint64_t *ret_value);
-
-/* An option that is a number of bytes, `fallback` when absent. False after saying what is wrong. */
+/*
+ * An option that is a number of bytes: an integer, or a decimal number with K, M, G or T for KiB to
+ * TiB. `fallback` when absent. False after saying what is wrong.
+ */
 bool cli_option_size(struct cli *cli, enum cli_option option, uint64_t fallback,
                      uint64_t *ret_value);
 

@@ -434,7 +434,8 @@ static enum cap_error unexpected(struct capstore *store, uint8_t type)
                       proto_type_name(type));
 }
 
-enum cap_error client_next(struct capstore *store, struct proto_event *ret_event)
+/* Waits for the next frame of the current id; an ERROR is taken in and returned as its error. */
+static enum cap_error next_frame(struct capstore *store, struct proto_event *ret_event)
 {
     bool have;
     enum cap_error error = client_step(store, false, ret_event, &have);
@@ -448,7 +449,7 @@ enum cap_error client_await(struct capstore *store, enum proto_type type,
                             struct cap_bytes *ret_payload)
 {
     struct proto_event event;
-    enum cap_error error = client_next(store, &event);
+    enum cap_error error = next_frame(store, &event);
     if (error != CAP_OK) {
         return error;
     }
@@ -465,7 +466,7 @@ enum cap_error client_receive(struct capstore *store, uint64_t len, bool report,
     uint64_t done = 0;
     for (bool end = false; !end;) {
         struct proto_event event;
-        enum cap_error error = client_next(store, &event);
+        enum cap_error error = next_frame(store, &event);
         if (error != CAP_OK) {
             return error;
         }

@@ -77,9 +77,6 @@ enum cap_error client_send(struct capstore *store, enum proto_type type, uint8_t
 enum cap_error client_step(struct capstore *store, bool until_sent, struct proto_event *ret_event,
                            bool *ret_have);
 
-/* Waits for the next frame of the current id; an ERROR is taken in and returned as its error. */
-enum cap_error client_next(struct capstore *store, struct proto_event *ret_event);
-
 /* Waits for a message of `type`. CAP_E_BAD_REPLY for another. */
 enum cap_error client_await(struct capstore *store, enum proto_type type,
                             struct cap_bytes *ret_payload);

@@ -76,9 +76,6 @@ json_t *admin_call_run(struct admin_call *call);
 /* Releases what the call holds, but not the call. */
 void admin_call_free(struct admin_call *call);
 
-/* How a method shows in `schema`, and in `help METHOD`; NULL without memory. */
-json_t *admin_method_schema(const struct admin_method *method);
-
 /* --- The methods themselves, by file ---------------------------------------------------------- */
 
 /* methods_meta.c */

@@ -104,7 +104,8 @@ static json_t *result_schema(const struct admin_field *fields)
     return json_pack("{s:s, s:o}", "type", "object", "properties", properties);
 }
 
-json_t *admin_method_schema(const struct admin_method *method)
+/* How a method shows in `schema`; NULL without memory. */
+static json_t *method_schema(const struct admin_method *method)
 {
     return json_pack("{s:s, s:s, s:o, s:o, s:o, s:s?}", "level", admin_level_name(method->level),
                      "doc", method->doc, "params", admin_params_schema(method->params), "result",
@@ -125,7 +126,7 @@ json_t *admin_schema(struct admin_call *call)
         if (one != NULL && one != &all[i]) {
             continue;
         }
-        if (json_object_set_new(methods, all[i].name, admin_method_schema(&all[i])) != 0) {
+        if (json_object_set_new(methods, all[i].name, method_schema(&all[i])) != 0) {
             json_decref(methods);
             methods = NULL;
         }

@@ -55,9 +55,11 @@ enum cap_error window_read(struct window *window, const struct cap_hash *hash, u
     return error;
 }
 
+static void on_timer(uv_timer_t *timer);
+
 static void start_timer(struct serve *serve)
 {
-    (void)uv_timer_start(&serve->timer, windows_on_timer, WINDOW_KEEP_MS, 0);
+    (void)uv_timer_start(&serve->timer, on_timer, WINDOW_KEEP_MS, 0);
 }
 
 void window_keep(struct window *window)
@@ -114,7 +116,8 @@ void window_drop(struct window *window)
     TAILQ_REMOVE(&window->serve->windows, window, link);
 }
 
-void windows_on_timer(uv_timer_t *timer)
+/* Drops those that have waited for too long. */
+static void on_timer(uv_timer_t *timer)
 {
     struct serve *serve = timer->data;
     uint64_t now = env_monotonic_us(serve->shard->context->env);

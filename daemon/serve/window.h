@@ -50,7 +50,4 @@ void window_sent(struct window *window, size_t len);
 /* Ends it. None is fine. */
 void window_drop(struct window *window);
 
-/* Drops those that have waited for too long; the room's timer. */
-void windows_on_timer(uv_timer_t *timer);
-
 #endif

@@ -219,7 +219,8 @@ static int sum_free_list(MDB_txn *txn, uint64_t *ret_pages)
     return 0;
 }
 
-enum cap_error lmdb_count_free(struct lmdb_store *store, uint64_t *ret_pages)
+/* Counts the pages in LMDB's free list, those that open readers pin included. Any thread. */
+static enum cap_error count_free(struct lmdb_store *store, uint64_t *ret_pages)
 {
     pthread_mutex_lock(&store->gauge_lock);
     int rc = mdb_txn_renew(store->gauge);
@@ -282,7 +283,7 @@ enum cap_error lmdb_check_room(struct lmdb_store *store, uint64_t bytes)
     }
     /* The committed list changes with a commit only: one walk, however many puts ask. */
     if (!store->knows_free) {
-        error = lmdb_count_free(store, &store->free_pages);
+        error = count_free(store, &store->free_pages);
         if (error != CAP_OK) {
             return error;
         }
@@ -300,7 +301,7 @@ enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)
     struct cap_space space = {0};
     struct tail tail;
     uint64_t free_pages;
-    enum cap_error error = lmdb_count_free(store, &free_pages);
+    enum cap_error error = count_free(store, &free_pages);
     if (error == CAP_OK) {
         error = measure_tail(store, &tail);
     }

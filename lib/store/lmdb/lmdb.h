@@ -167,9 +167,6 @@ enum cap_error lmdb_commit(struct lmdb_store *store, MDB_txn *txn);
  */
 enum cap_error lmdb_check_room(struct lmdb_store *store, uint64_t bytes);
 
-/* Counts the pages in LMDB's free list, those that open readers pin included. Any thread. */
-enum cap_error lmdb_count_free(struct lmdb_store *store, uint64_t *ret_pages);
-
 /* The operation space of engine.h. */
 enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space);
 
@@ -240,10 +237,6 @@ struct lmdb_bulk {
 enum cap_error lmdb_put_bulk(const struct lmdb_store *store, MDB_txn *txn,
                              const struct lmdb_bulk *bulk);
 
-/* Deletes at most `max` chunks of a body; *ret_done when none is left. */
-enum cap_error lmdb_drop_bulk(const struct lmdb_store *store, MDB_txn *txn, uint64_t body,
-                              size_t max, bool *ret_done);
-
 /* The stage of this life with that id, or NULL. */
 struct lmdb_stage *lmdb_stage_of(const struct lmdb_store *store, uint64_t body);
 
@@ -284,9 +277,6 @@ enum cap_error lmdb_open_tables(struct lmdb_store *store, MDB_txn *txn, unsigned
 /* Opens LMDB_META and reads the format record. CAP_E_CORRUPT, CAP_E_STORE_VERSION. */
 enum cap_error lmdb_load_format(struct lmdb_store *store, MDB_txn *txn,
                                 uint8_t ret_id[CAP_STORE_ID_SIZE]);
-
-/* Counts the pages from `first` on that LMDB's free list holds. LMDB's code. */
-int lmdb_count_free_from(MDB_txn *txn, uint64_t first, uint64_t *ret_count);
 
 /* Whether a statfs f_type is of a file system over a network, where LMDB's locks do not hold. */
 bool lmdb_is_network(long type);

@@ -317,7 +317,8 @@ static enum cap_error prepare(const struct cap_store_lmdb_config *config, int di
 
 /* --- The length of the file ------------------------------------------------------------------- */
 
-int lmdb_count_free_from(MDB_txn *txn, uint64_t first, uint64_t *ret_count)
+/* Counts the pages from `first` on that LMDB's free list holds. LMDB's code. */
+static int count_free_from(MDB_txn *txn, uint64_t first, uint64_t *ret_count)
 {
     MDB_cursor *cursor;
     MDB_val key, value;
@@ -368,7 +369,7 @@ static enum cap_error fill_gap(struct lmdb_store *store, uint64_t file_pages, ui
     }
     int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
     if (rc == 0) {
-        rc = lmdb_count_free_from(txn, file_pages, &free_pages);
+        rc = count_free_from(txn, file_pages, &free_pages);
         mdb_txn_abort(txn);
     }
     if (rc == 0 && free_pages == gap) {

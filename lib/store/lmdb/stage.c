@@ -64,8 +64,9 @@ static int delete_first(MDB_cursor *cursor, const uint8_t body_key[STORE_BODY_KE
     return mdb_cursor_del(cursor, 0);
 }
 
-enum cap_error lmdb_drop_bulk(const struct lmdb_store *store, MDB_txn *txn, uint64_t body,
-                              size_t max, bool *ret_done)
+/* Deletes at most `max` chunks of a body; *ret_done when none is left. */
+static enum cap_error drop_bulk(const struct lmdb_store *store, MDB_txn *txn, uint64_t body,
+                                size_t max, bool *ret_done)
 {
     uint8_t key[STORE_BODY_KEY];
     MDB_cursor *cursor;
@@ -247,7 +248,7 @@ static enum cap_error sweep_in(struct lmdb_store *store, MDB_txn *txn)
     bool done = false;
     enum cap_error error = find_dead(store, txn, &body);
     if (error == CAP_OK) {
-        error = lmdb_drop_bulk(store, txn, body, LMDB_DROP_CHUNKS, &done);
+        error = drop_bulk(store, txn, body, LMDB_DROP_CHUNKS, &done);
     }
     if (error != CAP_OK || !done) {
         return error;
