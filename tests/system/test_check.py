@@ -1,13 +1,15 @@
 """capstored --check: a sound store, a damaged one, one in use; and what a crash of the daemon says."""
 
 import os
+import random
 import signal
 import subprocess
 import time
 import unittest
 
 import harness
-from harness import START_SECONDS, SystemTest, content
+import wire
+from harness import LONG, SANITIZED, START_SECONDS, SystemTest, content
 
 SOUND, DAMAGED, USAGE, FAILED = 0, 1, 2, 3
 
@@ -15,6 +17,48 @@ SOUND, DAMAGED, USAGE, FAILED = 0, 1, 2, 3
 def check(state, *options):
     return subprocess.run([harness.CAPSTORED, "--check", "--state", str(state), *options], capture_output=True,
                           text=True, timeout=120, check=False)
+
+
+PAGE = 4096
+NO_PAGE = 2**64 - 1
+NOT_READ = {"header": range(8, 10), "run": range(8, 10)}  # bytes of a place: padding of pages
+
+
+def field(data, at, width):
+    return int.from_bytes(data[at:at + width], "little")
+
+
+def index_places(data):
+    """What LMDB trusts in a store's file: (kind, offset, length), by its data version 1."""
+    newer = max((0, PAGE), key=lambda at: field(data, at + 144, 8))
+    places = [("commit", newer + 144, 8), ("commit", PAGE - newer + 144, 8)]
+    todo = [field(data, newer + 80, 8), field(data, newer + 128, 8)]
+    while todo:
+        page = todo.pop() * PAGE
+        is_branch, lower = field(data, page + 10, 2) == 1, field(data, page + 12, 2)
+        places += [("header", page, 16), ("offsets", page + 16, lower - 16)]
+        for at in range(page + 16, page + lower, 2):
+            node = page + field(data, at, 2)
+            flags, key = field(data, node + 4, 2), field(data, node + 6, 2)
+            value = node + 8 + key
+            places.append(("node", node, 8))
+            if is_branch:
+                todo.append(field(data, node, 6))
+            elif flags & 1:
+                places += [("overflow", value, 8), ("run", field(data, value, 8) * PAGE, 16)]
+            elif flags & 2:
+                places.append(("tree", value + 4, 2))
+                todo += [root for root in [field(data, value + 40, 8)] if root != NO_PAGE]
+    return places
+
+
+def separators(data, places):
+    """The keys of branch pages, by which LMDB finds its way: (offset, length)."""
+    for _, page, _ in (place for place in places if place[0] == "header"):
+        if field(data, page + 10, 2) == 1:
+            for at in range(page + 18, page + field(data, page + 12, 2), 2):
+                node = page + field(data, at, 2)
+                yield node + 8, field(data, node + 6, 2)
 
 
 class Check(SystemTest):
@@ -97,6 +141,59 @@ class Check(SystemTest):
         self.assertEqual(result.returncode, DAMAGED, result)
         self.assertRegex(result.stdout, "store page [0-9]+ lies past the end of the file")
         self.assertIn("the storage engine crashed (SIGBUS) while reading", result.stdout)
+
+    def many(self):
+        """The file of a store whose indexes have branches, and its bytes."""
+        d = self.daemon()
+        c = self.connect(d)
+        for i in range(120):
+            c.put_data(content(i, 3000 if i % 8 == 0 else 10))
+        for i in range(4):
+            data = [(bytes([j]), content(100 * i + j, 20)) for j in range(30)]
+            c.put_image(wire.simple_image(bytes([i]), data=data))
+        c.close()
+        d.stop()
+        store = d.state / "store" / "store.lmdb"
+        return d, store, bytearray(store.read_bytes())
+
+    def assertFound(self, d, file, data, at, byte, what):
+        file.seek(at)
+        file.write(bytes([byte]))
+        file.flush()
+        result = check(d.state)
+        file.seek(at)
+        file.write(data[at:at + 1])
+        file.flush()
+        place = f"{what} at {at // PAGE}:{at % PAGE}: 0x{data[at]:02x} became 0x{byte:02x}: {result}"
+        self.assertEqual(result.returncode, DAMAGED, place)
+        self.assertTrue(result.stdout, place)
+
+    def test_indexes(self):
+        """Flips in what LMDB reads of its own, not in what it keeps for us."""
+        d, store, data = self.many()
+        places = {}
+        for kind, at, length in index_places(data):
+            places.setdefault(kind, []).extend(set(range(at, at + length)) -
+                                               {at + skipped for skipped in NOT_READ.get(kind, ())})
+        rounds = 200 if LONG else 5 if SANITIZED else 20
+        choose = random.Random(4)
+        with open(store, "r+b", buffering=0) as file:
+            for kind, ats in sorted(places.items()):
+                for _ in range(rounds):
+                    at = choose.choice(ats)
+                    self.assertFound(d, file, data, at, data[at] ^ 1 << choose.randrange(8), kind)
+        self.assertEqual(check(d.state).returncode, SOUND)
+
+    def test_separators(self):
+        """A branch that leads past a cap which is there: who asks for it would be told that it is not."""
+        d, store, data = self.many()
+        found = 0
+        with open(store, "r+b", buffering=0) as file:
+            for at, length in separators(data, index_places(data)):
+                if length == 32:
+                    self.assertFound(d, file, data, at, 0xff if data[at] < 0x80 else 0x00, "a separator")
+                    found += 1
+        self.assertGreater(found, 2)
 
     def test_what_cannot_be_checked(self):
         d = self.daemon()

@@ -64,6 +64,14 @@ static int compare_keys(const uint8_t *a, size_t a_len, const MDB_val *b)
     return order != 0 ? order : (a_len > b->mv_size) - (a_len < b->mv_size);
 }
 
+/* Whether the key that a cursor came to is found by itself: the branches above it lead there. */
+static bool is_found(struct check *check, enum lmdb_table table, MDB_val key, const MDB_val *value)
+{
+    MDB_val there;
+    return mdb_get(check->txn, check->store->tables[table], &key, &there) == 0 &&
+           there.mv_data == value->mv_data;
+}
+
 /*
  * Calls `visit` for every sound value of a table whose keys have `key_size` bytes. With `sealed`
  * false it does not look at the seals, and `visit` gets values whole.
@@ -97,6 +105,10 @@ static enum cap_error walk(struct check *check, enum lmdb_table table, size_t ke
         }
         if (entries > 1 && compare_keys(before, before_len, &key) >= 0) {
             lmdb_check_find(check, "the index %s is out of order", lmdb_table_name(table));
+        }
+        if (!is_found(check, table, key, &value)) {
+            lmdb_check_find(check, "in the index %s and not found there by its key",
+                            lmdb_table_name(table));
         }
         memcpy(before, key.mv_data, key_size);
         before_len = key_size;

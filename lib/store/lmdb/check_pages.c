@@ -3,9 +3,10 @@
  * on with, or crash over.
  *
  * The trees are walked from the last commit's meta page: every page says its own number and kind,
- * what it holds lies within it, no page is in use twice, none that is in use is in the free list,
- * and each tree has as many pages and entries as its root says. The file is read, not mapped: what
- * lies past its end is a finding and no SIGBUS.
+ * its nodes fill it from `upper` to its end, no page is in use twice, none that is in use is in the
+ * free list, and each tree has as many pages and entries as its root says. The file is read, not
+ * mapped: what lies past its end is a finding and no SIGBUS. Bytes that LMDB never reads (padding,
+ * the meta page that the next commit replaces) are not looked at.
  *
  * The layout is LMDB's data version 1, which all of 0.9 writes, on a machine of 64 bits: a page
  * begins with number u64, pad u16, kind u16, then either lower u16 and upper u16 or the length of
@@ -32,12 +33,14 @@
 #define KIND_OVERFLOW 4u
 #define NODE_OVERFLOW 1u /* the value lies in a run of pages */
 #define NODE_TREE     2u /* the value is a tree's root */
+#define NODE_FLAGS    (NODE_OVERFLOW | NODE_TREE)
 #define NO_PAGE       UINT64_MAX
 #define PAGE_MAX      65536u
 #define FINDINGS_MAX  16u
 #define TREES_MAX     (LMDB_TABLES + 2u)
 
 struct tree {
+    uint64_t flags; /* how its keys are compared; of the free list also the environment's */
     uint64_t branches;
     uint64_t leaves;
     uint64_t overflow;
@@ -60,6 +63,10 @@ struct pages {
     struct tree seen; /* of that tree */
     bool is_main;
     bool is_free;
+    uint64_t txn;        /* the last commit */
+    uint64_t freed_last; /* the last transaction that is in the free list */
+    uint64_t free_by;    /* the transaction of the free list's entry before, in this page */
+    size_t filled;       /* bytes of this page's nodes */
     uint8_t page[PAGE_MAX];
 };
 
@@ -87,8 +94,14 @@ static bool read_at(const struct pages *pages, uint64_t at, void *dst, size_t le
 
 static struct tree load_tree(const uint8_t *db)
 {
-    return (struct tree){cap_load64(db + 8), cap_load64(db + 16), cap_load64(db + 24),
-                         cap_load64(db + 32), cap_load64(db + 40)};
+    return (struct tree){cap_load16(db + 4),  cap_load64(db + 8),  cap_load64(db + 16),
+                         cap_load64(db + 24), cap_load64(db + 32), cap_load64(db + 40)};
+}
+
+/* Nodes begin at even offsets. */
+static size_t even(size_t len)
+{
+    return len + len % 2;
 }
 
 /* Takes a page for one use. */
@@ -175,6 +188,17 @@ static enum cap_error look_at_run(struct pages *pages, uint64_t number, uint64_t
     return CAP_OK;
 }
 
+/* An entry of the free list: pages that a transaction gave back. */
+static void look_at_free(struct pages *pages, struct cap_bytes key)
+{
+    uint64_t txn = key.len == sizeof(txn) ? cap_load64(key.data) : 0;
+    if (txn <= pages->free_by || txn > pages->txn) {
+        FIND(pages, "the free list is out of order");
+    }
+    pages->free_by = txn;
+    pages->freed_last = txn > pages->freed_last ? txn : pages->freed_last;
+}
+
 /* An entry of a leaf, whose `room` bytes reach to the page's end. */
 static enum cap_error look_at_entry(struct pages *pages, const uint8_t *node, size_t room)
 {
@@ -187,6 +211,13 @@ static enum cap_error look_at_entry(struct pages *pages, const uint8_t *node, si
     if (inline_len > room || key_len + NODE + inline_len > room) {
         FIND(pages, "an entry of an index leaves its page");
         return CAP_OK;
+    }
+    if ((flags & ~NODE_FLAGS) != 0) {
+        FIND(pages, "an entry of an index has unknown flags: 0x%x", flags);
+    }
+    pages->filled += even(NODE + key_len + inline_len);
+    if (pages->is_free) {
+        look_at_free(pages, (struct cap_bytes){node + NODE, key_len});
     }
     if ((flags & NODE_OVERFLOW) != 0) {
         return look_at_run(pages, cap_load64(value), len);
@@ -213,17 +244,17 @@ static bool is_index_page(const struct pages *pages, uint64_t number)
 }
 
 /* What lies at `offset` in the page that was read. */
-static enum cap_error look_at_node(struct pages *pages, uint16_t offset, uint16_t lower,
-                                   bool is_leaf)
+static enum cap_error look_at_node(struct pages *pages, uint16_t offset, bool is_leaf)
 {
     const uint8_t *node = pages->page + offset;
-    if (offset < lower || offset + NODE > pages->size) {
+    if (offset < cap_load16(pages->page + 14) || offset + NODE > pages->size) {
         FIND(pages, "page %" PRIu64 " of an index is damaged", cap_load64(pages->page));
         return CAP_OK;
     }
     if (is_leaf) {
         return look_at_entry(pages, node, pages->size - offset);
     }
+    pages->filled += even(NODE + cap_load16(node + 6));
     return push(pages, cap_load16(node) | (uint64_t)cap_load16(node + 2) << 16 |
                            (uint64_t)cap_load16(node + 4) << 32);
 }
@@ -244,8 +275,12 @@ static enum cap_error look_at_page(struct pages *pages, uint64_t number)
     uint16_t lower = cap_load16(page + 12);
     pages->seen.branches += !is_leaf;
     pages->seen.leaves += is_leaf;
+    pages->free_by = pages->filled = 0;
     for (uint16_t at = HEADER; error == CAP_OK && at < lower; at = (uint16_t)(at + 2)) {
-        error = look_at_node(pages, cap_load16(page + at), lower, is_leaf);
+        error = look_at_node(pages, cap_load16(page + at), is_leaf);
+    }
+    if (error == CAP_OK && pages->filled != pages->size - cap_load16(page + 14)) {
+        FIND(pages, "page %" PRIu64 " of an index does not hold what it says", number);
     }
     return error;
 }
@@ -253,7 +288,10 @@ static enum cap_error look_at_page(struct pages *pages, uint64_t number)
 static enum cap_error walk_tree(struct pages *pages, const struct tree *tree)
 {
     enum cap_error error = CAP_OK;
-    pages->seen = (struct tree){.root = tree->root};
+    pages->seen = (struct tree){.flags = tree->flags, .root = tree->root};
+    if (tree->flags != 0 && !pages->is_free) {
+        FIND(pages, "an index has unknown flags: 0x%" PRIx64, tree->flags);
+    }
     if (tree->root != NO_PAGE) {
         error = push(pages, tree->root);
     }
@@ -281,6 +319,11 @@ static enum cap_error walk_trees(struct pages *pages, const struct tree *free_li
         pages->is_free = true; /* last: what is free is in no tree */
         error = walk_tree(pages, free_list);
     }
+    /* Every commit but the first copies pages, and gives back those that it copied. */
+    if (error == CAP_OK && pages->txn > 1 && pages->freed_last != pages->txn) {
+        FIND(pages, "the last commit is %" PRIu64 ", and in the free list %" PRIu64, pages->txn,
+             pages->freed_last);
+    }
     return error;
 }
 
@@ -293,8 +336,13 @@ static bool load_meta(struct pages *pages, uint32_t page_size, uint8_t ret_meta[
         is_meta[i] = read_at(pages, (uint64_t)i * page_size, metas[i], sizeof(metas[i])) &&
                      cap_load32(metas[i] + HEADER) == META_MAGIC;
     }
-    unsigned newer = is_meta[1] && (!is_meta[0] || cap_load64(metas[1] + META_TXN) >
-                                                       cap_load64(metas[0] + META_TXN));
+    uint64_t txns[META_PAGES] = {cap_load64(metas[0] + META_TXN), cap_load64(metas[1] + META_TXN)};
+    uint64_t apart = txns[0] > txns[1] ? txns[0] - txns[1] : txns[1] - txns[0];
+    if (is_meta[0] && is_meta[1] && (txns[0] % 2 != 0 || apart != 1)) {
+        FIND(pages, "the two last commits are not one after the other: %" PRIu64 " and %" PRIu64,
+             txns[0], txns[1]);
+    }
+    unsigned newer = is_meta[1] && (!is_meta[0] || txns[1] > txns[0]);
     memcpy(ret_meta, metas[newer], sizeof(metas[newer]));
     return is_meta[newer];
 }
@@ -328,6 +376,7 @@ enum cap_error lmdb_check_pages(struct check *check, int fd, uint32_t page_size,
         goto end;
     }
     const struct tree free_list = load_tree(meta + META_DBS);
+    pages->txn = cap_load64(meta + META_TXN);
     pages->trees[pages->tree_count++] = load_tree(meta + META_DBS + DB_SIZE);
     error = walk_trees(pages, &free_list);
     if (pages->findings > FINDINGS_MAX) {
