@@ -81,7 +81,7 @@ static int check(const struct config *config)
         error = bind_check(config->listen[i], &clients, reason);
     }
     if (error == CAP_OK && config->admin != NULL) {
-        error = server_check_admin(config->admin, &operators, reason);
+        error = sockets_check_admin(config->admin, &operators, reason);
     }
     if (error != CAP_OK) {
         print_error(reason, NULL);

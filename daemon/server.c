@@ -17,7 +17,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -30,8 +29,6 @@
 #include "daemon/core/oserror.h"
 #include "daemon/core/sd.h"
 #include "daemon/core/statedir.h"
-#include "daemon/net/accept.h"
-#include "daemon/net/session.h"
 #include "daemon/publish/writer.h"
 
 #define TICK_MS          100                /* the bounds of time that it enforces are seconds */
@@ -50,14 +47,6 @@ static void on_store_failed(void *ctx, enum cap_error error)
 }
 
 /* --- Ends ----------------------------------------------------------------------------------- */
-
-static void close_listeners(struct server *server)
-{
-    for (size_t i = 0; i < server->listener_count; i++) {
-        listener_close(server->listeners[i]);
-    }
-    server->listener_count = 0;
-}
 
 static uint64_t uploads(const struct server *server)
 {
@@ -85,7 +74,7 @@ void server_drain(struct server *server)
               log_number("connections", server->hub.session_count),
               log_number("uploads", uploads(server)));
     sd_notify("STOPPING=1\nSTATUS=Finishing what is in flight");
-    close_listeners(server);
+    sockets_close_clients(&server->sockets);
     hub_drain(&server->hub);
 }
 
@@ -166,9 +155,7 @@ static void on_tick(uv_timer_t *timer)
     uint64_t now = env_monotonic_us(server->context.env);
     hub_tick(&server->hub);
     admin_tick(server->admin);
-    for (size_t i = 0; i < server->listener_count; i++) {
-        listener_resume(server->listeners[i]);
-    }
+    sockets_tick(&server->sockets);
     maybe_clear_readers(server, now);
     publish_tick(&server->publish);
     server->shard.stats.log_lines = server->context.log.lines;
@@ -277,104 +264,6 @@ static enum cap_error start_parts(struct server *server, char *reason)
                         server->context.statedir->store_dir, server->context.store);
 }
 
-/* Serves clients on a socket, which is taken over in every case. */
-static enum cap_error add_listener(struct server *server, struct bound *bound, char *reason)
-{
-    struct context *context = &server->context;
-    char address[BIND_ADDRESS_SIZE];
-    if (server->listener_count == SERVER_LISTENERS_MAX) {
-        snprintf(reason, CONFIG_REASON_SIZE, "more than %u sockets to listen on",
-                 SERVER_LISTENERS_MAX);
-        bound_release(bound, false);
-        return CAP_E_INVALID_ARGUMENT;
-    }
-    memcpy(address, bound->address, sizeof(address));
-    enum cap_error error = listener_start(&server->hub, &session_door, bound,
-                                          &server->listeners[server->listener_count]);
-    if (error != CAP_OK) {
-        bound_release(bound, false);
-        return error;
-    }
-    server->listener_count++;
-    memcpy(context->addresses[context->address_count++], address, sizeof(address));
-    return CAP_OK;
-}
-
-/* A second admin socket must not be served to clients. */
-static enum cap_error take_admin(struct server *server, struct bound *bound, char *reason)
-{
-    if (server->admin_bound.fd >= 0) {
-        snprintf(reason, CONFIG_REASON_SIZE, "more than one inherited socket is named admin");
-        bound_release(bound, false);
-        return CAP_E_INVALID_ARGUMENT;
-    }
-    server->admin_bound = *bound;
-    return CAP_OK;
-}
-
-/* Sockets that systemd passed: the one named "admin" is the admin socket, others serve clients. */
-static enum cap_error take_inherited(struct server *server, char *reason)
-{
-    int count = sd_listen_count();
-    if (count > (int)SERVER_LISTENERS_MAX + 1) {
-        snprintf(reason, CONFIG_REASON_SIZE, "LISTEN_FDS passes %d sockets; at most %u are served",
-                 count, SERVER_LISTENERS_MAX + 1);
-        return CAP_E_INVALID_ARGUMENT;
-    }
-    for (int i = 0; i < count; i++) {
-        char name[SD_NAME_SIZE];
-        struct bound bound;
-        sd_listen_name(i, name);
-        enum cap_error error = bind_inherit(SD_LISTEN_FDS_START + i, &bound, reason);
-        if (error == CAP_OK) {
-            error = strcmp(name, "admin") == 0 ? take_admin(server, &bound, reason)
-                                               : add_listener(server, &bound, reason);
-        }
-        if (error != CAP_OK) {
-            return error;
-        }
-    }
-    if (count > 0 && server->admin_bound.fd < 0) {
-        bool other = server->context.config.admin != NULL;
-        log_event(&server->context.log, other ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
-                  log_name("no_admin_socket_passed"), log_number("sockets", (uint64_t)count),
-                  log_text("message", "no socket passed by systemd is named admin "
-                                      "(FileDescriptorName=admin): all of them serve clients"));
-    }
-    return CAP_OK;
-}
-
-static enum cap_error open_listeners(struct server *server, char *reason)
-{
-    const struct bind_access access = {
-        .mode = server->context.config.listen_mode,
-        .group = BIND_OWN_GROUP,
-    };
-    enum cap_error error = take_inherited(server, reason);
-    for (size_t i = 0; error == CAP_OK && i < server->context.config.listen_count; i++) {
-        struct bound bound;
-        error = bind_address(server->context.config.listen[i], &access, &bound, reason);
-        if (error == CAP_OK) {
-            error = add_listener(server, &bound, reason);
-        }
-    }
-    if (error == CAP_OK && server->listener_count == 0) {
-        snprintf(reason, CONFIG_REASON_SIZE, "listen: no address given; see --help");
-        error = CAP_E_INVALID_ARGUMENT;
-    }
-    return error;
-}
-
-enum cap_error server_check_admin(const char *address, const struct bind_access *access,
-                                  char ret_reason[CONFIG_REASON_SIZE])
-{
-    if (strncmp(address, "unix:", 5) != 0) {
-        snprintf(ret_reason, CONFIG_REASON_SIZE, "admin: %.120s: expected unix:PATH", address);
-        return CAP_E_INVALID_ARGUMENT;
-    }
-    return bind_check(address, access, ret_reason);
-}
-
 /* The socket lets in the operators' group, if there is one, and our own user. */
 static struct bind_access admin_access(const struct admin_group *operators)
 {
@@ -395,23 +284,18 @@ static enum cap_error check_admin(const struct server *server, struct admin_grou
                  config->admin_group);
     } else if (config->admin != NULL) {
         const struct bind_access access = admin_access(ret_operators);
-        error = server_check_admin(config->admin, &access, reason);
+        error = sockets_check_admin(config->admin, &access, reason);
     }
     return error;
 }
 
 /* The admin socket opens last: operators that reach it find a daemon that serves. */
-static enum cap_error open_admin(struct server *server, const struct admin_group *operators,
-                                 char *reason)
+static enum cap_error start_admin(struct server *server, const struct admin_group *operators,
+                                  char *reason)
 {
-    struct bound *bound = &server->admin_bound;
-    enum cap_error error = CAP_OK;
-    if (bound->fd < 0 && server->context.config.admin != NULL) {
-        const struct bind_access access = admin_access(operators);
-        error = bind_address(server->context.config.admin, &access, bound, reason);
-    }
-    if (error != CAP_OK || bound->fd < 0) {
-        return error;
+    struct bound *bound = &server->sockets.admin;
+    if (bound->fd < 0) {
+        return CAP_OK;
     }
     snprintf(reason, CONFIG_REASON_SIZE, "cannot start the admin socket");
     const struct admin_rooms rooms = {
@@ -421,41 +305,11 @@ static enum cap_error open_admin(struct server *server, const struct admin_group
         .publish = &server->publish,
         .serve = &server->serve,
     };
-    error = admin_start(&rooms, bound->fd, operators, &server->admin);
+    enum cap_error error = admin_start(&rooms, bound->fd, operators, &server->admin);
     if (error == CAP_OK) {
         bound->fd = -1; /* the admin socket's now; the path stays ours */
     }
     return error;
-}
-
-/*
- * Writes the addresses in use, one per line, under another name first: a reader of the file finds
- * all of them or no file.
- */
-static enum cap_error write_addresses(const struct context *context, char *reason)
-{
-    const char *path = context->config.address_file;
-    char draft[CONFIG_TEXT_SIZE];
-    if (path == NULL) {
-        return CAP_OK;
-    }
-    int len = snprintf(draft, sizeof(draft), "%s.new", path);
-    FILE *file = len > 0 && len < (int)sizeof(draft) ? fopen(draft, "we") : NULL;
-    bool written = file != NULL;
-    for (size_t i = 0; written && i < context->address_count; i++) {
-        written = fprintf(file, "%s\n", context->addresses[i]) > 0;
-    }
-    if (file != NULL) {
-        written = fclose(file) == 0 && written;
-    }
-    if (written && rename(draft, path) == 0) {
-        return CAP_OK;
-    }
-    int number = errno;
-    (void)unlink(draft);
-    snprintf(reason, CONFIG_REASON_SIZE, "address-file: cannot write %.200s: %s", path,
-             strerror(number));
-    return error_of_errno(number);
 }
 
 /* How many descriptors the process may have, and whether that is enough to start at all. */
@@ -553,8 +407,8 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
                 .lock = PTHREAD_MUTEX_INITIALIZER,
             },
         .shard = {.context = &server->context},
-        .admin_bound = {.fd = -1},
     };
+    sockets_init(&server->sockets, &server->context, &server->hub);
     log_init(&server->context.log, env, 2, log_fd_is_journal(2));
     server->context.log.level = (enum log_level)config->log_level;
     server->context.started_us = env_real_us(env);
@@ -597,30 +451,17 @@ static enum cap_error open_all(struct server *server, struct cap_store *store, c
         error = start_parts(server, reason);
     }
     if (error == CAP_OK) {
+        const struct bind_access access = admin_access(&operators);
         start_handles(server);
-        error = open_listeners(server, reason);
+        error = sockets_open(&server->sockets, &access, reason);
     }
     if (error == CAP_OK) {
-        error = open_admin(server, &operators, reason);
+        error = start_admin(server, &operators, reason);
     }
     if (error == CAP_OK) {
         error = fit_descriptors(server, reason);
     }
-    return error == CAP_OK ? write_addresses(context, reason) : error;
-}
-
-/* Said only now: a start that fails has not listened. */
-static void log_addresses(struct server *server)
-{
-    struct context *context = &server->context;
-    for (size_t i = 0; i < context->address_count; i++) {
-        log_event(&context->log, LOG_LEVEL_INFO, log_name("listening"),
-                  log_text("address", context->addresses[i]));
-    }
-    if (server->admin != NULL) {
-        log_event(&context->log, LOG_LEVEL_INFO, log_name("admin_listening"),
-                  log_text("address", server->admin_bound.address));
-    }
+    return error == CAP_OK ? sockets_write_addresses(&server->sockets, reason) : error;
 }
 
 /* Memory that is short under a limit of address space is what the store's map leaves of it. */
@@ -659,7 +500,7 @@ enum cap_error server_start(struct server *server, const struct env *env, struct
     }
     *config = (struct config){0};
     context->phase = PHASE_RUNNING;
-    log_addresses(server);
+    sockets_log(&server->sockets); /* only now: a start that fails has not listened */
     log_event(&context->log, LOG_LEVEL_INFO, log_name("started"),
               log_text("version", CAPSTORE_VERSION), log_text("state", context->config.state));
     sd_notify("READY=1\nSTATUS=Serving");
@@ -695,11 +536,8 @@ static void close_handles(struct server *server)
 void server_close(struct server *server)
 {
     server->context.phase = PHASE_STOPPING;
-    if (server->context.address_count > 0 && server->context.config.address_file != NULL) {
-        (void)unlink(server->context.config.address_file);
-    }
+    sockets_close(&server->sockets);
     if (server->loop_open) {
-        close_listeners(server);
         admin_stop(server->admin);
         hub_close(&server->hub);
         serve_close(&server->serve);
@@ -714,7 +552,6 @@ void server_close(struct server *server)
         (void)uv_loop_close(&server->shard.loop);
     }
     pool_free(&server->shard.pool);
-    bound_release(&server->admin_bound, false);
     writer_free(server->writer);
     hub_free(&server->hub);
     cap_store_close(server->context.store);

@@ -12,16 +12,14 @@
 
 #include "daemon/core/context.h"
 #include "daemon/core/lag.h"
-#include "daemon/net/bind.h"
 #include "daemon/net/hub.h"
 #include "daemon/publish/publish.h"
 #include "daemon/routes.h"
+#include "daemon/sockets.h"
 
-#define SERVER_LISTENERS_MAX CONTEXT_ADDRESSES_MAX
-#define SERVER_SIGNALS       3u
+#define SERVER_SIGNALS 3u
 
 struct admin;
-struct listener;
 
 struct server {
     struct context context;
@@ -34,9 +32,7 @@ struct server {
     struct room room;
     struct route routes[ROUTES_MAX];
     struct admin *admin;
-    struct listener *listeners[SERVER_LISTENERS_MAX];
-    size_t listener_count;
-    struct bound admin_bound; /* the fd is -1 once the admin socket has taken it over */
+    struct sockets sockets;
     uv_timer_t tick;
     uv_timer_t watchdog;
     uv_async_t wake; /* ends the loop for whichever thread asks */
@@ -59,13 +55,6 @@ struct server {
  */
 enum cap_error server_start(struct server *server, const struct env *env, struct config *config,
                             struct cap_store *store, char ret_reason[CONFIG_REASON_SIZE]);
-
-/*
- * Whether an address can be the admin socket's; opens nothing. CAP_E_INVALID_ARGUMENT with a
- * sentence.
- */
-enum cap_error server_check_admin(const char *address, const struct bind_access *access,
-                                  char ret_reason[CONFIG_REASON_SIZE]);
 
 /* Turns the loop until the daemon is to end. Returns the exit status of the process. */
 int server_run(struct server *server);

@@ -121,5 +121,5 @@ void listener_close(struct listener *listener)
         return;
     }
     acceptor_close(&listener->acceptor, on_closed);
-    bound_release(&listener->bound, false);
+    bound_release(&listener->bound);
 }

@@ -344,7 +344,7 @@ enum cap_error bind_address(const char *address, const struct bind_access *acces
                     : bind_tcp(address + 4, &bound, ret_reason);
     }
     if (error != CAP_OK) {
-        bound_release(&bound, false);
+        bound_release(&bound);
         return error;
     }
     format_address(&bound);
@@ -368,7 +368,7 @@ enum cap_error bind_inherit(int fd, struct bound *ret_bound, char ret_reason[CON
     return CAP_OK;
 }
 
-void bound_release(struct bound *bound, bool keep_fd)
+void bound_release(struct bound *bound)
 {
     struct stat st;
     if (bound->path != NULL && lstat(bound->path, &st) == 0 && st.st_dev == bound->device &&
@@ -376,7 +376,7 @@ void bound_release(struct bound *bound, bool keep_fd)
         (void)unlink(bound->path);
     }
     free(bound->path);
-    if (bound->fd >= 0 && !keep_fd) {
+    if (bound->fd >= 0) {
         close(bound->fd);
     }
     *bound = (struct bound){.fd = -1};

@@ -48,7 +48,7 @@ enum cap_error bind_address(const char *address, const struct bind_access *acces
 /* Takes over an inherited fd. CAP_E_INVALID_ARGUMENT when it does not listen. */
 enum cap_error bind_inherit(int fd, struct bound *ret_bound, char ret_reason[CONFIG_REASON_SIZE]);
 
-/* Removes the path, if it is still ours, and forgets the fd after closing it unless `keep_fd`. */
-void bound_release(struct bound *bound, bool keep_fd);
+/* Removes the path, if it is still ours, and closes the fd. One that is empty is fine. */
+void bound_release(struct bound *bound);
 
 #endif

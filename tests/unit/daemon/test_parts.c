@@ -141,7 +141,7 @@ static void test_tcp_peer_is_nobody(void **state)
     assert_string_equal(peer.key, "127.0.0.1");
     assert_int_equal(strncmp(peer.text, "tcp:127.0.0.1:", 14), 0);
     close(client);
-    bound_release(&bound, false);
+    bound_release(&bound);
 }
 
 /* --- systemd -------------------------------------------------------------------------------- */

@@ -98,9 +98,9 @@ static void test_stale_socket_is_replaced_but_no_other_file(void **state)
     first = second;
     assert_int_equal(unlink(address + 5), 0);
     assert_cap_ok(bind_address(address, &anyhow, &second, reason));
-    bound_release(&first, false);
+    bound_release(&first);
     assert_int_equal(access(address + 5, F_OK), 0);
-    bound_release(&second, false);
+    bound_release(&second);
     assert_int_equal(access(address + 5, F_OK), -1);
     /* A file is left alone. */
     close(open(address + 5, O_CREAT | O_WRONLY, 0600));
@@ -135,7 +135,7 @@ static void test_socket_has_the_permissions_asked_for(void **state)
         assert_int_equal(stat(address + 5, &st), 0);
         assert_int_equal(st.st_mode & 0777, rows[i].mode);
         assert_int_equal(st.st_gid, getegid());
-        bound_release(&bound, false);
+        bound_release(&bound);
     }
     rmdir(dir);
 }
@@ -188,7 +188,7 @@ static void test_the_port_in_use_is_told(void **state)
         assert_string_equal(bound.address, told);
         assert_cap_ok(bind_inherit(bound.fd, &again, reason));
         assert_string_equal(again.address, told);
-        bound_release(&bound, false);
+        bound_release(&bound);
     }
 }
 
@@ -212,7 +212,7 @@ static void test_abstract_sockets(void **state)
     assert_int_equal(connect(fd, (struct sockaddr *)&address, size), 0);
     close(fd);
     assert_true(bind_address(name, &anyhow, &second, reason) != CAP_OK);
-    bound_release(&bound, false);
+    bound_release(&bound);
     assert_cap_error(bind_address(name, &with_mode, &bound, reason), CAP_E_INVALID_ARGUMENT);
     assert_non_null(strstr(reason, "permissions"));
     assert_cap_error(bind_address(name, &with_group, &bound, reason), CAP_E_INVALID_ARGUMENT);
@@ -252,7 +252,7 @@ static void test_a_socket_that_starts_is_not_stale(void **state)
     close(pipe_fds[0]);
     close(pipe_fds[1]);
     assert_cap_ok(bind_address(address, &anyhow, &bound, reason));
-    bound_release(&bound, false);
+    bound_release(&bound);
     rmdir(dir);
 }
 
@@ -324,7 +324,7 @@ static void test_accepting_pauses_without_descriptors(void **state)
         close(fd);
     }
     assert_int_equal(uv_loop_close(&loop), 0);
-    bound_release(&bound, false);
+    bound_release(&bound);
     rmdir(dir);
 }
 

@@ -1,0 +1,188 @@
+/*
+ * Listening.
+ *
+ * Happy path: sockets that systemd passed come first, then those of --listen, then that of --admin
+ * unless systemd passed one. Then the address file is written.
+ *
+ * Failure modes: any of them ends the start, with a sentence; what was opened is closed.
+ */
+#include "daemon/sockets.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/core/oserror.h"
+#include "daemon/core/sd.h"
+#include "daemon/net/accept.h"
+#include "daemon/net/session.h"
+
+void sockets_init(struct sockets *sockets, struct context *context, struct hub *hub)
+{
+    *sockets = (struct sockets){.context = context, .hub = hub, .admin = {.fd = -1}};
+}
+
+enum cap_error sockets_check_admin(const char *address, const struct bind_access *access,
+                                   char ret_reason[CONFIG_REASON_SIZE])
+{
+    if (strncmp(address, "unix:", 5) != 0) {
+        snprintf(ret_reason, CONFIG_REASON_SIZE, "admin: %.120s: expected unix:PATH", address);
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    return bind_check(address, access, ret_reason);
+}
+
+/* Serves clients on a socket, which is taken over in every case. */
+static enum cap_error add_listener(struct sockets *sockets, struct bound *bound, char *reason)
+{
+    struct context *context = sockets->context;
+    enum cap_error error = CAP_E_INVALID_ARGUMENT;
+    if (sockets->count == SOCKETS_MAX) {
+        snprintf(reason, CONFIG_REASON_SIZE, "more than %u sockets to listen on", SOCKETS_MAX);
+    } else {
+        error =
+            listener_start(sockets->hub, &session_door, bound, &sockets->listeners[sockets->count]);
+    }
+    if (error != CAP_OK) {
+        bound_release(bound);
+        return error;
+    }
+    sockets->count++;
+    memcpy(context->addresses[context->address_count++], bound->address, sizeof(bound->address));
+    return CAP_OK;
+}
+
+/* A second admin socket must not be served to clients. */
+static enum cap_error take_admin(struct sockets *sockets, struct bound *bound, char *reason)
+{
+    if (sockets->admin.fd >= 0) {
+        snprintf(reason, CONFIG_REASON_SIZE, "more than one inherited socket is named admin");
+        bound_release(bound);
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    sockets->admin = *bound;
+    return CAP_OK;
+}
+
+/* Sockets that systemd passed: the one named "admin" is the admin socket, others serve clients. */
+static enum cap_error take_inherited(struct sockets *sockets, char *reason)
+{
+    int count = sd_listen_count();
+    if (count > (int)SOCKETS_MAX + 1) {
+        snprintf(reason, CONFIG_REASON_SIZE, "LISTEN_FDS passes %d sockets; at most %u are served",
+                 count, SOCKETS_MAX + 1);
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    for (int i = 0; i < count; i++) {
+        char name[SD_NAME_SIZE];
+        struct bound bound;
+        sd_listen_name(i, name);
+        enum cap_error error = bind_inherit(SD_LISTEN_FDS_START + i, &bound, reason);
+        if (error == CAP_OK) {
+            error = strcmp(name, "admin") == 0 ? take_admin(sockets, &bound, reason)
+                                               : add_listener(sockets, &bound, reason);
+        }
+        if (error != CAP_OK) {
+            return error;
+        }
+    }
+    if (count > 0 && sockets->admin.fd < 0) {
+        bool other = sockets->context->config.admin != NULL;
+        log_event(&sockets->context->log, other ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
+                  log_name("no_admin_socket_passed"), log_number("sockets", (uint64_t)count),
+                  log_text("message", "no socket passed by systemd is named admin "
+                                      "(FileDescriptorName=admin): all of them serve clients"));
+    }
+    return CAP_OK;
+}
+
+enum cap_error sockets_open(struct sockets *sockets, const struct bind_access *admin,
+                            char ret_reason[CONFIG_REASON_SIZE])
+{
+    const struct config *config = &sockets->context->config;
+    const struct bind_access clients = {.mode = config->listen_mode, .group = BIND_OWN_GROUP};
+    enum cap_error error = take_inherited(sockets, ret_reason);
+    for (size_t i = 0; error == CAP_OK && i < config->listen_count; i++) {
+        struct bound bound;
+        error = bind_address(config->listen[i], &clients, &bound, ret_reason);
+        if (error == CAP_OK) {
+            error = add_listener(sockets, &bound, ret_reason);
+        }
+    }
+    if (error == CAP_OK && sockets->count == 0) {
+        snprintf(ret_reason, CONFIG_REASON_SIZE, "listen: no address given; see --help");
+        error = CAP_E_INVALID_ARGUMENT;
+    }
+    if (error == CAP_OK && sockets->admin.fd < 0 && config->admin != NULL) {
+        error = bind_address(config->admin, admin, &sockets->admin, ret_reason);
+    }
+    return error;
+}
+
+enum cap_error sockets_write_addresses(const struct sockets *sockets,
+                                       char ret_reason[CONFIG_REASON_SIZE])
+{
+    const struct context *context = sockets->context;
+    const char *path = context->config.address_file;
+    char draft[CONFIG_TEXT_SIZE];
+    if (path == NULL) {
+        return CAP_OK;
+    }
+    /* Under another name first. */
+    int len = snprintf(draft, sizeof(draft), "%s.new", path);
+    FILE *file = len > 0 && len < (int)sizeof(draft) ? fopen(draft, "we") : NULL;
+    bool written = file != NULL;
+    for (size_t i = 0; written && i < context->address_count; i++) {
+        written = fprintf(file, "%s\n", context->addresses[i]) > 0;
+    }
+    if (file != NULL) {
+        written = fclose(file) == 0 && written;
+    }
+    if (written && rename(draft, path) == 0) {
+        return CAP_OK;
+    }
+    int number = errno;
+    (void)unlink(draft);
+    snprintf(ret_reason, CONFIG_REASON_SIZE, "address-file: cannot write %.200s: %s", path,
+             strerror(number));
+    return error_of_errno(number);
+}
+
+void sockets_log(const struct sockets *sockets)
+{
+    struct context *context = sockets->context;
+    for (size_t i = 0; i < context->address_count; i++) {
+        log_event(&context->log, LOG_LEVEL_INFO, log_name("listening"),
+                  log_text("address", context->addresses[i]));
+    }
+    if (sockets->admin.address[0] != '\0') {
+        log_event(&context->log, LOG_LEVEL_INFO, log_name("admin_listening"),
+                  log_text("address", sockets->admin.address));
+    }
+}
+
+void sockets_tick(struct sockets *sockets)
+{
+    for (size_t i = 0; i < sockets->count; i++) {
+        listener_resume(sockets->listeners[i]);
+    }
+}
+
+void sockets_close_clients(struct sockets *sockets)
+{
+    for (size_t i = 0; i < sockets->count; i++) {
+        listener_close(sockets->listeners[i]);
+    }
+    sockets->count = 0;
+}
+
+void sockets_close(struct sockets *sockets)
+{
+    const struct context *context = sockets->context;
+    if (context->address_count > 0 && context->config.address_file != NULL) {
+        (void)unlink(context->config.address_file);
+    }
+    sockets_close_clients(sockets);
+    bound_release(&sockets->admin);
+}
