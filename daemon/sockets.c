@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/core/oserror.h"
@@ -120,14 +121,21 @@ enum cap_error sockets_open(struct sockets *sockets, const struct bind_access *a
     return error;
 }
 
-enum cap_error sockets_write_addresses(const struct sockets *sockets,
-                                       char ret_reason[CONFIG_REASON_SIZE])
+enum cap_error sockets_write_addresses(struct sockets *sockets, char ret_reason[CONFIG_REASON_SIZE])
 {
     const struct context *context = sockets->context;
     const char *path = context->config.address_file;
     char draft[CONFIG_TEXT_SIZE];
+    struct stat found;
     if (path == NULL) {
         return CAP_OK;
+    }
+    if (lstat(path, &found) == 0 && !S_ISREG(found.st_mode)) { /* /dev/null stays what it is */
+        snprintf(ret_reason, CONFIG_REASON_SIZE,
+                 "address-file: %.200s exists and is not a regular file; move it away, or give "
+                 "another path",
+                 path);
+        return CAP_E_IO;
     }
     /* Under another name first. */
     int len = snprintf(draft, sizeof(draft), "%s.new", path);
@@ -140,6 +148,7 @@ enum cap_error sockets_write_addresses(const struct sockets *sockets,
         written = fclose(file) == 0 && written;
     }
     if (written && rename(draft, path) == 0) {
+        sockets->address_file_written = true;
         return CAP_OK;
     }
     int number = errno;
@@ -180,7 +189,7 @@ void sockets_close_clients(struct sockets *sockets)
 void sockets_close(struct sockets *sockets)
 {
     const struct context *context = sockets->context;
-    if (context->address_count > 0 && context->config.address_file != NULL) {
+    if (sockets->address_file_written) {
         (void)unlink(context->config.address_file);
     }
     sockets_close_clients(sockets);

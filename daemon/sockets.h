@@ -18,6 +18,7 @@ struct sockets {
     struct listener *listeners[SOCKETS_MAX];
     size_t count;
     struct bound admin; /* the fd is -1 while there is none, and once the admin room has it */
+    bool address_file_written; /* by us: ours to remove */
 };
 
 /* No sockets. What it is given outlives it. */
@@ -40,9 +41,10 @@ enum cap_error sockets_open(struct sockets *sockets, const struct bind_access *a
 
 /*
  * Writes the addresses for clients to the file of --address-file, if there is one, one per line: a
- * reader of it finds all of them or no file. CAP_E_IO and others with a sentence.
+ * reader of it finds all of them or no file. CAP_E_IO, also if something else than a regular file
+ * has that path, and others with a sentence.
  */
-enum cap_error sockets_write_addresses(const struct sockets *sockets,
+enum cap_error sockets_write_addresses(struct sockets *sockets,
                                        char ret_reason[CONFIG_REASON_SIZE]);
 
 /* Logs the addresses. */

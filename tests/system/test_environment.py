@@ -146,6 +146,26 @@ class Addresses(Environment):
         self.assertIn("address-file: cannot write", line)
         self.assertIn("No such file", line)
 
+    def test_an_address_file_that_is_something_else(self):
+        kept = self.file("kept", b"kept")
+        (self.root / "link").symlink_to(kept)
+        (self.root / "dangling").symlink_to(self.root / "nothing")
+        (self.root / "folder").mkdir()
+        os.mkfifo(self.root / "fifo")
+        for name in ("link", "dangling", "folder", "fifo"):
+            path = self.root / name
+            before = os.lstat(path).st_ino
+            line = self.fails(self.daemon("--address-file", str(path), start=False))
+            self.assertIn("is not a regular file", line)
+            self.assertEqual(os.lstat(path).st_ino, before, "neither replaced nor removed")
+        self.assertEqual(pathlib.Path(kept).read_bytes(), b"kept")
+        # A start that fails does not remove the file of another daemon.
+        d = self.daemon("--address-file", str(kept), start=False)
+        d.listen = ["tcp:127.0.0.1:0"]
+        d.options += ["--admin", f"unix:{kept}"]
+        self.fails(d)
+        self.assertEqual(pathlib.Path(kept).read_bytes(), b"kept")
+
     def test_abstract_sockets(self):
         d = self.daemon(start=False)
         name = f"unix:@capstore-{os.getpid()}"
