@@ -370,10 +370,6 @@ static enum pump_result pump_once(struct output *output, int socket, uint64_t mo
     }
     ssize_t n = send_iov(socket, iov, message_count + frame_count, passed);
     int error = errno;
-    struct stream *stream = output->current;
-    if (frame_count > 1 && stream->class->release != NULL) {
-        stream->class->release(stream);
-    }
     if (n < 0) {
         return not_sent(output, error);
     }

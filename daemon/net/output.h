@@ -30,13 +30,11 @@ enum stream_answer {
 
 struct stream_class {
     /*
-     * The next bytes of the body, up to `len`, as at most CAP_STORE_WINDOW_IOV spans that stay
-     * valid until `release`; at least one byte when READY.
+     * The next bytes of the body, up to `len`, as at most CAP_STORE_WINDOW_IOV spans, which are
+     * used before the pump returns; at least one byte when READY.
      */
     enum stream_answer (*window)(struct stream *stream, size_t len, struct iovec *ret_iov,
                                  int *ret_count);
-    /* The spans of a window that was READY are not used any more. NULL: nothing to do. */
-    void (*release)(struct stream *stream);
     /* `len` bytes were handed to the socket. */
     void (*sent)(struct stream *stream, size_t len);
     /* The body is out (CAP_OK) or cannot be finished; the output has forgotten the stream. */
