@@ -10,7 +10,7 @@
 #define SO_PEERGROUPS 59
 #endif
 
-#define FIRST_GROUPS 64u
+#define FIRST_GROUPS 64u    /* enough for nearly everybody; else asked again */
 #define MAX_GROUPS   65536u /* the kernel's NGROUPS_MAX */
 
 enum cap_error admin_group_find(const char *name, struct admin_group *ret_group)

@@ -21,8 +21,8 @@
 #include "daemon/core/stats.h"
 #include "lib/store/store.h"
 
-#define CONTEXT_SHARDS_MAX    64u /* more loops than that do not help one store */
-#define CONTEXT_ADDRESSES_MAX 32u
+#define CONTEXT_SHARDS_MAX    64u  /* more loops than that do not help one store */
+#define CONTEXT_ADDRESSES_MAX 32u  /* CONFIG_LISTEN_MAX, and as many that systemd passed */
 #define CONTEXT_ADDRESS_SIZE  128u /* "unix:" and the longest path of a Unix socket */
 
 struct ledger;
@@ -90,12 +90,10 @@ struct shard {
 void shard_refused(struct shard *shard, uint64_t session, const struct peer *peer, const char *what,
                    enum cap_error error, const char *message);
 
-/* Records and logs a fault of the daemon; CAP_E_STORE_FAILED ends the daemon. Any
- * thread. */
+/* Records and logs a fault of the daemon; CAP_E_STORE_FAILED ends it. Any thread. */
 void context_fault(struct context *context, enum cap_error error, const char *message);
 
-/* Records trouble that an operator has to mend (the disk is full), and warns of it, not too often.
- */
+/* Records trouble that an operator has to mend (the disk is full); warns of it once in a while. */
 void context_trouble(struct context *context, enum cap_error error, const char *message);
 
 /* The last fault so far. Any thread. */

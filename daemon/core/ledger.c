@@ -261,9 +261,7 @@ void ledger_request_end(struct ledger *ledger, struct ledger_peer *peer)
 enum cap_error ledger_upload_begin(struct ledger *ledger, struct ledger_peer *peer, uint64_t bytes,
                                    char ret_why[LEDGER_WHY_SIZE])
 {
-    char why[LEDGER_WHY_SIZE];
     enum cap_error error = CAP_OK;
-    ret_why = ret_why == NULL ? why : ret_why;
     uv_mutex_lock(&ledger->lock);
     if (!has_room(ledger, peer, LEDGER_UPLOADS, 1)) {
         say_why(ledger, peer, LEDGER_UPLOADS, 1, ret_why);

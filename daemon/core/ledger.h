@@ -18,8 +18,7 @@ struct ledger;
 
 /*
  * One peer's account. It lives while anything is counted in it; giving nothing back does not touch
- * it. Calls that take an account also
- * take NULL: what the daemon itself holds, counted in all only.
+ * it. Calls that take an account also take NULL: what the daemon itself holds, counted in all only.
  */
 struct ledger_peer;
 
@@ -72,7 +71,7 @@ void ledger_request_end(struct ledger *ledger, struct ledger_peer *peer);
 
 /*
  * Counts an upload and reserves `bytes` of spool for it. CAP_E_SPOOL_FULL: too many uploads or
- * bytes, of this peer or in all; `ret_why` (may be NULL) says which, for the client.
+ * bytes, of this peer or in all; `ret_why` says which, for the client.
  */
 enum cap_error ledger_upload_begin(struct ledger *ledger, struct ledger_peer *peer, uint64_t bytes,
                                    char ret_why[LEDGER_WHY_SIZE]);

@@ -19,7 +19,7 @@
 #include "daemon/core/ledger.h"
 #include "daemon/net/acceptor.h"
 
-#define ACCEPTS_TURN 32
+#define ACCEPTS_TURN 32 /* a burst of new connections must not hold up those that are there */
 
 struct listener {
     struct hub *hub;

@@ -21,10 +21,10 @@
 #include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
 
-#define TURN_RECEIVES 4
-#define LINGER_US     UINT64_C(1000000)
-#define LEFTOVER_KEEP (4u << 10)
-#define CHARGE_STEP   (16u << 10) /* bytes: so that the ledger is not asked for every message */
+#define TURN_RECEIVES 4 /* then others have their turn: 256 KiB fill a spool block */
+#define LINGER_US     UINT64_C(1000000) /* a client that reads has the last bytes by then */
+#define LEFTOVER_KEEP (4u << 10)  /* bytes: a message at most, kept instead of freed each turn */
+#define CHARGE_STEP   (16u << 10) /* bytes: so that not every message asks the ledger */
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 

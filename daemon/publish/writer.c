@@ -21,7 +21,7 @@
 
 #include "daemon/core/container.h"
 
-#define HEARTBEAT_NS UINT64_C(1000000000)
+#define HEARTBEAT_NS UINT64_C(1000000000) /* well below WatchdogSec=30 of the unit */
 #define ROUND_JOBS   256u /* admissions of a round; as many as fit into a commit or more */
 
 STAILQ_HEAD(job_queue, writer_job);

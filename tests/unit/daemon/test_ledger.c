@@ -142,7 +142,7 @@ static void test_uploads_and_spool(void **state)
     assert_cap_error(ledger_upload_begin(ledger, b, 41, why), CAP_E_SPOOL_FULL);
     assert_string_equal(
         why, "limit of 100 bytes of uploads in flight reached, by all clients (max-spool)");
-    assert_cap_error(ledger_upload_begin(ledger, b, UINT64_MAX, NULL), CAP_E_SPOOL_FULL);
+    assert_cap_error(ledger_upload_begin(ledger, b, UINT64_MAX, why), CAP_E_SPOOL_FULL);
     assert_cap_ok(ledger_upload_begin(ledger, b, 40, why));
     assert_cap_ok(ledger_upload_begin(ledger, b, 0, why));
     assert_cap_ok(ledger_upload_begin(ledger, b, 0, why));
