@@ -7,10 +7,9 @@
 
 #define REFUSAL_LINES_MAX 20 /* log lines for refusals in one second: enough to see a pattern */
 
-/* Whether a refusal may have a log line in this second; logs how many had none before. */
-static bool may_log_refusal(struct context *context, uint64_t now_us)
+bool context_may_log_refusal(struct context *context)
 {
-    uint64_t second = now_us / 1000000;
+    uint64_t second = env_real_us(context->env) / 1000000;
     uint64_t skipped = 0;
     pthread_mutex_lock(&context->lock);
     if (second != context->refusal_second) {
@@ -44,7 +43,7 @@ void shard_refused(struct shard *shard, uint64_t session, const struct peer *pee
     refusals_add(&context->refusals, &refusal);
     shard->stats.refusals++;
     shard->stats.errors[(unsigned)-error % STATS_ERROR_CODES]++;
-    if (may_log_refusal(context, refusal.time_us)) {
+    if (context_may_log_refusal(context)) {
         log_event(&context->log, LOG_LEVEL_INFO, log_name("refused"),
                   log_number("session", refusal.session), log_text("peer", peer->text),
                   log_text("what", what), log_error(error), log_text("message", message));

@@ -84,6 +84,12 @@ struct shard {
 };
 
 /*
+ * Whether a refused or aborted request may have a log line now: a peer that makes many must not
+ * fill the disk with them. Logs, once a second, how many had none. Any thread.
+ */
+bool context_may_log_refusal(struct context *context);
+
+/*
  * Counts, records and logs a refusal. `what` is a request's name or "connection", `session` the
  * number of the session or 0. The shard's thread.
  */

@@ -1,8 +1,8 @@
 /* Shares of a round, by how many turns it has. */
 #include "daemon/net/round.h"
 
-#define ROUND_US      UINT64_C(20000) /* of handling input: less than half of the loop's 50 ms */
-#define TURN_US       UINT64_C(5000)
+#define ROUND_US      UINT64_C(2000) /* of handling input: what a small request may wait for others */
+#define TURN_US       UINT64_C(1000)
 #define TURN_US_MIN   UINT64_C(20)
 #define ROUND_RECEIVE (1u << 20) /* bytes of one receive of each turn */
 #define RECEIVE_MIN   (4u << 10)

@@ -143,9 +143,12 @@ static enum upload_event over(struct upload *upload)
 
 static void log_aborted(const struct upload *upload, const char *why)
 {
-    const struct context *context = context_of(upload);
+    struct context *context = context_of(upload);
     uint64_t us = env_monotonic_us(context->env) - upload->request.started_us;
-    log_event(&upload->request.shard->context->log, LOG_LEVEL_INFO, log_name("upload_aborted"),
+    if (!context_may_log_refusal(context)) {
+        return;
+    }
+    log_event(&context->log, LOG_LEVEL_INFO, log_name("upload_aborted"),
               log_number("session", upload->session), log_number("id", upload->request.id),
               log_text("why", why), log_number("received", upload->received),
               log_number("of", upload->total_len), log_number("ms", us / 1000));

@@ -12,7 +12,7 @@ import sys
 import time
 
 import wire
-from protocol import END, MAGIC, encode, frame
+from protocol import END, HEADER, MAGIC, TYPES, body_frames, encode, frame
 
 HELLO = frame("HELLO", 0, encode("HELLO", magic=MAGIC, version_min=1, version_max=1, agent="hostile"))
 MIB = 1 << 20
@@ -31,6 +31,8 @@ class Peer:
         self.sock.setblocking(False)
         self.alive = True
         self.unsent = bytearray()
+        self.unread = bytearray()
+        self.asked = self.answers = 0  # uploads of `uploads`
         if hello:
             self.send(HELLO)
 
@@ -49,8 +51,9 @@ class Peer:
             self.alive = False
         try:
             while self.alive:
-                if not self.sock.recv(1 << 16):
-                    self.alive = False
+                got = self.sock.recv(1 << 16)
+                self.alive = bool(got)
+                self.count(got)
         except BlockingIOError:
             pass
         except OSError:
@@ -58,6 +61,16 @@ class Peer:
         if not self.alive:
             self.sock.close()
         return self.alive
+
+    def count(self, got):
+        """Counts the answers; a HELLO's is none."""
+        self.unread += got
+        while len(self.unread) >= HEADER.size:
+            length, _, kind, _, _ = HEADER.unpack_from(self.unread)
+            if len(self.unread) < HEADER.size + length:
+                return
+            del self.unread[:HEADER.size + length]
+            self.answers += kind != TYPES["HELLO_REPLY"]
 
 
 def connect(target, source, count, hello=True):
@@ -120,21 +133,36 @@ def connections(target, source):
 
 
 def hashing(target, source):
-    """(d) Long hash jobs, one after another on every connection: dry runs, so that the disk stays free."""
+    """(d) Long hash jobs, one after another on every connection: few bytes that name many.
+
+    Dry runs of Images whose pages overlap in the arena, none like another: 65,536 of them in an
+    upload of two MiB.
+    """
+    arena = os.urandom(MIB)
+    pages = 65536
+    desc = wire.data_desc(pages * wire.PAGE, [(i, i * 15, wire.PAGE) for i in range(pages)])
+    image = wire.image(initial=[(b"a", desc)], arena=arena)
+    return uploads(target, source, image, 4)
+
+
+def bulk(target, source):
+    """Large uploads, one after another on every connection: what the disk and one thread can take."""
     code = os.urandom(MIB) * 32
-    image = wire.image(code=(0, len(code)), arena=code)
+    return uploads(target, source, wire.image(code=(0, len(code)), arena=code), 4)
+
+
+def uploads(target, source, image, count):
+    """Dry runs of `image`, so that the store stays free: each connection sends the next one when it is answered."""
     peers = []
     while True:
         peers = [peer for peer in peers if peer.pump()]
-        peers += connect(target, source, 4 - len(peers))
+        peers += connect(target, source, count - len(peers))
         for peer in peers:
-            if not peer.unsent:
-                peer.next_id = getattr(peer, "next_id", 0) + 1
-                peer.send(frame("PUT_IMAGE", peer.next_id, encode("PUT_IMAGE", flags=2, total_len=len(image))))
-                for at in range(0, len(image), 256 << 10):
-                    piece = image[at:at + (256 << 10)]
-                    end = END if at + len(piece) == len(image) else 0
-                    peer.unsent += frame("BODY", peer.next_id, piece, end)
+            if peer.asked <= peer.answers:
+                peer.asked += 1
+                peer.send(frame("PUT_IMAGE", peer.asked, encode("PUT_IMAGE", flags=2, total_len=len(image))))
+                for piece in body_frames(peer.asked, image, 256 << 10):
+                    peer.unsent += piece
         yield 0.002
 
 
@@ -156,7 +184,8 @@ def floods(target, source):
         yield 0.002
 
 
-ATTACKS = {"slots": slots, "memory": memory, "connections": connections, "hashing": hashing, "floods": floods}
+ATTACKS = {"slots": slots, "memory": memory, "connections": connections, "hashing": hashing, "bulk": bulk,
+           "floods": floods}
 
 
 def main(attack, host, port, source, seconds):

@@ -110,6 +110,9 @@ class Fairness(SystemTest):
     def test_long_hash_jobs(self):
         self.run_beside("hashing")
 
+    def test_bulk(self):
+        self.run_beside("bulk")
+
     def test_floods_of_cancelled_and_refused_uploads(self):
         self.run_beside("floods")
 

@@ -1,6 +1,7 @@
 """Every limit of the daemon, made small and hit: the error by its name, and life goes on."""
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -98,6 +99,20 @@ class Requests(SystemTest):
         self.assertRefuses("too_many_requests", c.has, [])
         c.request("PUT_DATA", flags=0, size=0, total_len=1)
         self.assertEqual(self.assertEnds(c, "too_many_requests")["id"], 0)
+
+    def test_log_of_aborted_uploads(self):
+        """A peer that cancels again and again does not fill the log: 20 lines in a second."""
+        d = self.daemon()
+        c = self.connect(d)
+        began = time.monotonic()
+        for _ in range(500):
+            request_id = c.request("PUT_DATA", flags=0, size=0, total_len=10)
+            c.cancel(request_id)
+            self.assertRefuses("cancelled", c.wait, request_id, "PUT_DATA_REPLY")
+        seconds = int(time.monotonic() - began) + 2
+        lines = len(re.findall(" (?:upload_aborted|refused) ", d.log()))
+        self.assertGreater(lines, 0)
+        self.assertLessEqual(lines, 20 * seconds)
 
     def test_hashes(self):
         d = self.daemon("--max-hashes", "10")
