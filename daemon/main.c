@@ -1,5 +1,4 @@
 /* capstored: arguments, process-wide settings, server, exit status. */
-#include <ctype.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
@@ -30,15 +29,18 @@ static void open_streams(void)
     }
 }
 
-/* Prints a sentence on one line, even if it quotes control characters of a file or an argument. */
+/*
+ * Prints a sentence on one line, even if it quotes control characters of a file or an argument;
+ * like these, what is not ASCII is shown as the log shows it, since it may be invisible.
+ */
 static void print_error(const char *sentence, const char *name)
 {
-    char line[CONFIG_REASON_SIZE];
-    snprintf(line, sizeof(line), "%s", sentence);
-    for (char *at = line; *at != '\0'; at++) {
-        if (iscntrl((unsigned char)*at)) {
-            *at = '?';
-        }
+    char line[4 * CONFIG_REASON_SIZE] = "";
+    size_t len = 0;
+    for (const char *at = sentence; *at != '\0' && len + sizeof("\\x00") <= sizeof(line); at++) {
+        unsigned char byte = (unsigned char)*at;
+        bool plain = byte >= ' ' && byte < 0x7f;
+        len += (size_t)snprintf(line + len, sizeof(line) - len, plain ? "%c" : "\\x%02x", byte);
     }
     /* The journal takes a line without a priority as information. */
     fprintf(stderr, "%scapstored: %s%s%s%s\n", log_fd_is_journal(STDERR_FILENO) ? "<3>" : "", line,

@@ -12,7 +12,7 @@
 #include "client/capctl/out.h"
 #include "client/capctl/progress.h"
 
-/* The code point of two or three bytes of UTF-8 at `at`, and their number in *ret_len; 0 for
+/* The code point of two to four bytes of UTF-8 at `at`, and their number in *ret_len; 0 for
  * anything else. */
 static unsigned code_point(const unsigned char *at, size_t *ret_len)
 {
@@ -24,16 +24,25 @@ static unsigned code_point(const unsigned char *at, size_t *ret_len)
         *ret_len = 3;
         return (at[0] & 0xfu) << 12 | (at[1] & 0x3fu) << 6 | (at[2] & 0x3fu);
     }
+    if ((at[0] & 0xf8) == 0xf0 && (at[1] & 0xc0) == 0x80 && (at[2] & 0xc0) == 0x80 &&
+        (at[3] & 0xc0) == 0x80) {
+        *ret_len = 4;
+        return (at[0] & 0x7u) << 18 | (at[1] & 0x3fu) << 12 | (at[2] & 0x3fu) << 6 |
+               (at[3] & 0x3fu);
+    }
     return 0;
 }
 
-/* Characters that a person does not see, or that change how others are shown: C1 controls, spaces
- * of other widths, joiners, marks of direction, the byte order mark. */
+/* Characters that a person does not see, or that change how others are shown: controls, spaces of
+ * other widths, joiners, marks of direction, variants, the byte order mark, tags. */
 static bool is_invisible(unsigned point)
 {
-    return (point >= 0x80 && point <= 0xa0) || point == 0xad || point == 0x61c ||
+    return point < 0x20 || (point >= 0x7f && point <= 0xa0) || point == 0xad || point == 0x34f ||
+           point == 0x61c || (point >= 0x180b && point <= 0x180f) ||
            (point >= 0x2000 && point <= 0x200f) || (point >= 0x2028 && point <= 0x202f) ||
-           (point >= 0x205f && point <= 0x206f) || point == 0x3000 || point == 0xfeff;
+           (point >= 0x205f && point <= 0x206f) || point == 0x3000 || point == 0x3164 ||
+           (point >= 0xfe00 && point <= 0xfe0f) || point == 0xfeff ||
+           (point >= 0xfff9 && point <= 0xfffb) || (point >= 0xe0000 && point <= 0xe0fff);
 }
 
 /* Control characters must not reach a terminal through a message; what nobody would see is named.
@@ -42,14 +51,14 @@ static void make_printable(const char *text, char *ret_text, size_t size)
 {
     const unsigned char *at = (const unsigned char *)text;
     size_t len = 0;
-    while (*at != '\0' && len + sizeof("<U+FFFF>") < size) {
+    while (*at != '\0' && len + sizeof("<U+10FFFF>") < size) {
         size_t taken = 1;
-        unsigned point = code_point(at, &taken);
+        unsigned point = *at < 0x80 ? *at : code_point(at, &taken);
         if (point != 0 && is_invisible(point)) {
             len += (size_t)snprintf(ret_text + len, size - len, "<U+%04X>", point);
             at += taken;
         } else {
-            ret_text[len++] = (char)(*at < ' ' || *at == 0x7f ? '?' : *at);
+            ret_text[len++] = (char)*at;
             at++;
         }
     }

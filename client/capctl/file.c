@@ -22,14 +22,17 @@ static bool fail_errno(struct cli *cli, const char *path, int code)
     return false;
 }
 
+static const char *spool_directory(void)
+{
+    const char *directory = getenv("TMPDIR");
+    return directory != NULL && directory[0] != '\0' ? directory : "/tmp";
+}
+
 /* A nameless file for what cannot be read twice. */
 static int open_spool(void)
 {
-    const char *directory = getenv("TMPDIR");
+    const char *directory = spool_directory();
     char path[PATH_MAX];
-    if (directory == NULL || directory[0] == '\0') {
-        directory = "/tmp";
-    }
     int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd >= 0) {
         return fd;
@@ -90,7 +93,11 @@ static bool spool(struct cli *cli, const char *path, int from, struct cli_input 
 {
     int fd = open_spool();
     if (fd < 0) {
-        return fail_errno(cli, "a temporary file", errno);
+        int number = errno;
+        char copy[1024];
+        snprintf(copy, sizeof(copy), "%.400s: no temporary copy in %.400s (TMPDIR)", path,
+                 spool_directory());
+        return fail_errno(cli, copy, number);
     }
     int code = copy_stream(from, fd, &input->len);
     if (code != 0) {

@@ -202,8 +202,12 @@ bool jsonrpc_request_parse(struct cap_bytes line, struct jsonrpc_request *ret_re
         enum admin_reason reason = reason_of(&error);
         admin_error_set(ret_error, reason);
         if (reason == ADMIN_PARSE_ERROR) {
+            size_t at = error.position > 0 ? (size_t)error.position : 0;
+            bool odd =
+                at > 0 && at <= line.len && (line.data[at - 1] < ' ' || line.data[at - 1] >= 0x7f);
             snprintf(ret_error->message, sizeof(ret_error->message),
-                     "the line is not one JSON object: wrong at byte %d", error.position);
+                     "the line is not one JSON object: wrong at byte %d%s", error.position,
+                     odd ? ", an invisible character or one outside ASCII" : "");
         }
         return false;
     }

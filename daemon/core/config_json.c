@@ -96,9 +96,9 @@ static bool name_odd_character(const char *text, size_t len, char *reason)
         } else if (!quoted && (byte >= 0x7f || (byte < ' ' && !isspace(byte)))) {
             snprintf(reason, CONFIG_REASON_SIZE, "line %u: unexpected byte 0x%02x%s", line, byte,
                      byte == 0 || byte >= 0xfe ? "; save the file as UTF-8"
-                     : byte >= 0x7f ? ", part of a character such as a no-break space or a "
-                                      "typographic quotation mark"
-                                    : ", a control character");
+                     : byte > 0x7f ? ", part of a character such as a no-break space or a "
+                                     "typographic quotation mark"
+                                   : ", a control character");
             return true;
         }
     }

@@ -66,6 +66,9 @@ class Subproject(unittest.TestCase):
     def test_shared_when_the_parent_says_so(self):
         self.check("gcc", "-DBUILD_SHARED_LIBS=ON", shared=True)
 
+    def test_with_a_unity_build(self):
+        self.check("gcc", "-DCMAKE_UNITY_BUILD=ON", shared=False)
+
     def test_every_way(self):
         for compiler in ("gcc", "clang") if LONG else ():
             self.check(compiler, shared=False)

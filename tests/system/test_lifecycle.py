@@ -328,8 +328,13 @@ class Options(SystemTest):
                           (b'{"max-upload": "1X"}', "max-upload"), (b'{"a":' * 3000, "config")):
             with self.subTest(text[:40]):
                 self.wrong("--config", self.file("config.json", text), say=say)
-        # What the file says is quoted in one line.
-        self.wrong("--config", self.file("config.json", b'{"x\\ny\\u001b": 1}'), say="x?y?: unknown setting")
+        # What the file says is quoted in one line, and nothing of it is invisible.
+        for text, say in (('{"x\\ny\\u001b": 1}', r"x\x0ay\x1b: unknown setting"),
+                          ('{"st\u200bate": "x"}', r"st\xe2\x80\x8bate: unknown setting"),
+                          ('{"max-upload": "1M\ufeff"}', r"'1M\xef\xbb\xbf' is not valid"),
+                          ('{\x7f}', "unexpected byte 0x7f, a control character")):
+            self.wrong("--config", self.file("config.json", text.encode()), say=say)
+        self.wrong("--max-upload", "1M\u00a0", say=r"'1M\xc2\xa0' is not valid")
         result = run("--config", self.root / "nowhere")
         self.assertNotEqual(result.returncode, 0)
         self.assertIn("nowhere", result.stderr)

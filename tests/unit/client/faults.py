@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 import unittest
+from unittest import mock
 
 from tool import HELLO, PAGE, TOOL, VECTORS, Daemon, Operator, Tool
 
@@ -146,9 +147,15 @@ class Input(Tool):
             refused = self.json("pack", self.file("m.json", text.encode(encoding)), "-o", self.root / "c", status=1)
             if encoding != "utf-16-be":
                 self.assertIn("UTF-8", refused["message"])
-        for character, name in (("\u200b", "U+200B"), ("\ufeff", "U+FEFF"), ("\u00a0", "U+00A0"), ("\u202e", "U+202E")):
+        for character, name in (("\u200b", "U+200B"), ("\ufeff", "U+FEFF"), ("\u00a0", "U+00A0"), ("\u202e", "U+202E"),
+                                ("\ufff9", "U+FFF9"), ("\ufe0f", "U+FE0F"), ("\U000e0041", "U+E0041"), ("\x0c", "U+000C"), ("\x7f", "U+007F")):
             refused = self.json("pack", self.file("m.json", '{"code": %s{}}' % character), "-o", self.root / "d", status=1)
             self.assertIn(name, refused["message"])
+
+    def test_a_folder_for_temporary_files_that_is_not_there(self):
+        with mock.patch.dict(os.environ, TMPDIR="/no/such"):
+            refused = self.json("hash", "-", stdin=b"x", status=3)
+        self.assertIn("/no/such (TMPDIR): No such file", refused["message"])
 
     def test_numbers_of_bytes(self):
         path = self.file("f", b"hello")

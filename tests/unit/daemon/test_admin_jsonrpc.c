@@ -160,6 +160,10 @@ static void an_invalid_request_is_told_why(void **state)
         const char *message;
     } rows[] = {
         {"{\"id\":1,\"method\":\"x\"}", "jsonrpc must be \"2.0\""},
+        {"\xef\xbb\xbf{}",
+         "the line is not one JSON object: wrong at byte 3, an invisible character "
+         "or one outside ASCII"},
+        {"{x}", "the line is not one JSON object: wrong at byte 2"},
         {"{\"jsonrpc\":\"1.0\",\"method\":\"x\"}", "jsonrpc must be \"2.0\""},
         {"{\"jsonrpc\":\"2.0\",\"id\":1.5,\"method\":\"x\"}",
          "id must be a string, an integer or null"},
