@@ -5,25 +5,24 @@
 
 #define TROUBLE_US UINT64_C(10000000) /* between two warnings: a full disk fails every upload */
 
-#define REFUSAL_LINES_MAX 20 /* log lines for refusals in one second: enough to see a pattern */
+#define LINES_MAX 20 /* of a kind in one second: enough to see a pattern */
 
-bool context_may_log_refusal(struct context *context)
+bool context_may_log(struct context *context, enum bounded_line kind)
 {
+    static const char *const names[BOUNDED_LINES] = {"refused", "published", "fault"};
     uint64_t second = env_real_us(context->env) / 1000000;
     uint64_t skipped = 0;
     pthread_mutex_lock(&context->lock);
-    if (second != context->refusal_second) {
-        if (context->refusal_lines > REFUSAL_LINES_MAX) {
-            skipped = context->refusal_lines - REFUSAL_LINES_MAX;
-        }
-        context->refusal_second = second;
-        context->refusal_lines = 0;
+    struct line_bound *bound = &context->line_bounds[kind];
+    if (second != bound->second) {
+        skipped = bound->lines > LINES_MAX ? bound->lines - LINES_MAX : 0;
+        *bound = (struct line_bound){.second = second};
     }
-    bool may = ++context->refusal_lines <= REFUSAL_LINES_MAX;
+    bool may = ++bound->lines <= LINES_MAX;
     pthread_mutex_unlock(&context->lock);
     if (skipped > 0) {
-        log_event(&context->log, LOG_LEVEL_WARNING, log_name("refusals_not_logged"),
-                  log_number("count", skipped));
+        log_event(&context->log, LOG_LEVEL_WARNING, log_name("lines_not_logged"),
+                  log_text("event", names[kind]), log_number("count", skipped));
     }
     return may;
 }
@@ -43,7 +42,7 @@ void shard_refused(struct shard *shard, uint64_t session, const struct peer *pee
     refusals_add(&context->refusals, &refusal);
     shard->stats.refusals++;
     shard->stats.errors[(unsigned)-error % STATS_ERROR_CODES]++;
-    if (context_may_log_refusal(context)) {
+    if (context_may_log(context, LINE_REFUSED)) {
         log_event(&context->log, LOG_LEVEL_INFO, log_name("refused"),
                   log_number("session", refusal.session), log_text("peer", peer->text),
                   log_text("what", what), log_error(error), log_text("message", message));
@@ -76,8 +75,10 @@ void context_trouble(struct context *context, enum cap_error error, const char *
 void context_fault(struct context *context, enum cap_error error, const char *message)
 {
     record_fault(context, error, message);
-    log_event(&context->log, LOG_LEVEL_ERROR, log_name("fault"), log_error(error),
-              log_text("message", message));
+    if (context_may_log(context, LINE_FAULT)) {
+        log_event(&context->log, LOG_LEVEL_ERROR, log_name("fault"), log_error(error),
+                  log_text("message", message));
+    }
     if (error == CAP_E_STORE_FAILED) {
         context->stop(context->owner, 1);
     }

@@ -43,6 +43,19 @@ struct fault {
     char message[REFUSAL_MESSAGE_SIZE];
 };
 
+/* Lines of the log that a client can cause as often as it likes, at no cost of its own. */
+enum bounded_line {
+    LINE_REFUSED, /* and aborted */
+    LINE_PRESENT, /* published again */
+    LINE_FAULT,   /* a damaged cap may be asked for again and again */
+    BOUNDED_LINES,
+};
+
+struct line_bound {
+    uint64_t second; /* real time; what `lines` counts */
+    uint64_t lines;
+};
+
 struct context {
     const struct env *env;
     struct config config; /* read only once the daemon runs */
@@ -61,8 +74,7 @@ struct context {
 
     pthread_mutex_t lock; /* of what follows, and of every shard's `published` */
     struct fault last_fault;
-    uint64_t refusal_second; /* the second that refusal_lines counts */
-    uint64_t refusal_lines;
+    struct line_bound line_bounds[BOUNDED_LINES];
     uint64_t warned_us; /* monotonic: when trouble was last logged; 0: never */
 
     /*
@@ -84,10 +96,10 @@ struct shard {
 };
 
 /*
- * Whether a refused or aborted request may have a log line now: a peer that makes many must not
- * fill the disk with them. Logs, once a second, how many had none. Any thread.
+ * Whether such a line may be logged in this second; logs how many were not in an earlier one. Any
+ * thread.
  */
-bool context_may_log_refusal(struct context *context);
+bool context_may_log(struct context *context, enum bounded_line kind);
 
 /*
  * Counts, records and logs a refusal. `what` is a request's name or "connection", `session` the

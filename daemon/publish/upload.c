@@ -145,7 +145,7 @@ static void log_aborted(const struct upload *upload, const char *why)
 {
     struct context *context = context_of(upload);
     uint64_t us = env_monotonic_us(context->env) - upload->request.started_us;
-    if (!context_may_log_refusal(context)) {
+    if (!context_may_log(context, LINE_REFUSED)) {
         return;
     }
     log_event(&context->log, LOG_LEVEL_INFO, log_name("upload_aborted"),
@@ -195,6 +195,7 @@ static enum upload_event do_answer(struct upload *upload)
 
 /* --- Writing ---------------------------------------------------------------------------------- */
 
+/* Counts and logs what was published. */
 static void count_admission(struct upload *upload)
 {
     struct stats *stats = &upload->request.shard->stats;
@@ -204,6 +205,9 @@ static void count_admission(struct upload *upload)
     for (size_t i = 0; i < admission->put_count; i++) {
         stats->caps_new += admission->puts[i].is_new ? 1 : 0;
         stats->caps_present += admission->puts[i].is_new ? 0 : 1;
+    }
+    if (!last->is_new && !context_may_log(context_of(upload), LINE_PRESENT)) {
+        return;
     }
     log_event(&upload->request.shard->context->log, LOG_LEVEL_INFO, log_name("published"),
               log_number("session", upload->session), log_hash("cap", &last->hash),

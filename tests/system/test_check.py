@@ -122,6 +122,10 @@ class Check(SystemTest):
         self.assertRefuses("corrupt", c.get, cap)
         harness.wait_until(lambda: d.admin("cap.stat", hash=cap.hex())["damaged"] is not None, "the fact to be kept")
         self.assertIn(cap.hex(), d.log())
+        began = time.time()
+        for _ in range(200):
+            self.assertRefuses("corrupt", c.get, cap)
+        self.assertLessEqual(d.log().count(" error fault "), 20 * (int(time.time()) - int(began) + 2))
 
     def test_engine_crash_is_a_finding(self):
         """Pages whose headers lie: LMDB crashes, or says so; either is a finding."""

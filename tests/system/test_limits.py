@@ -114,6 +114,21 @@ class Requests(SystemTest):
         self.assertGreater(lines, 0)
         self.assertLessEqual(lines, 20 * seconds)
 
+    def test_log_of_what_is_there(self):
+        """Nor does one that publishes the same thing again and again."""
+        d = self.daemon()
+        c = self.connect(d)
+        began = int(time.time())
+        for _ in range(500):
+            c.put_data(b"")
+        ended = int(time.time())
+        lines = d.log().count(" info published ")
+        self.assertGreater(lines, 1)
+        self.assertLessEqual(lines, 1 + 20 * (ended - began + 1))
+        wait_until(lambda: time.time() >= ended + 1, "another second")
+        c.put_data(b"")
+        self.assertIn(" lines_not_logged event=published count=", d.log())
+
     def test_hashes(self):
         d = self.daemon("--max-hashes", "10")
         c = self.connect(d)
