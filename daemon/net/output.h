@@ -80,7 +80,7 @@ struct output {
 enum pump_result {
     PUMP_IDLE,    /* nothing is left to send, or only streams that wait */
     PUMP_BLOCKED, /* the socket is full, or the turn is over: go on when it is writable */
-    PUMP_LOST,    /* the connection is of no more use */
+    PUMP_LOST,    /* the connection is unusable */
 };
 
 /* Makes an empty output. `framing` outlives it. */

@@ -1,4 +1,4 @@
-/* Payloads that a session sends by itself. Pure, but for reply_turn_away. */
+/* Payloads that a session sends of its own accord. Pure, but for reply_turn_away. */
 #ifndef DAEMON_NET_REPLY_H
 #define DAEMON_NET_REPLY_H
 

@@ -31,7 +31,7 @@ struct request_class {
     /* How many bytes of its body it can take now. NULL: any number. */
     size_t (*room)(struct request *request);
     /*
-     * About once a second: `now` is monotonic; `paused` when the session cannot be read from,
+     * About ten times a second: `now` is monotonic; `paused` when the session cannot be read from,
      * because the daemon is the slow side. NULL: nothing to do.
      */
     void (*tick)(struct request *request, uint64_t now, bool paused);

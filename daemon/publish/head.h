@@ -16,8 +16,7 @@ struct head {
 };
 
 /*
- * Memory that head_take will hold for at most `more` further bytes: the caller sees to it that they
- * may be had.
+ * Memory that head_take will hold for at most `more` further bytes: the caller reserves it first.
  */
 size_t head_wants(const struct head *head, uint64_t total_len, size_t more);
 

@@ -1,6 +1,6 @@
 /*
- * Room on the disk for uploads, by figures that a worker refreshes: asking the file system may take
- * long, and is nothing for a loop.
+ * Room on the disk for uploads, by figures that a worker refreshes: asking the file system may
+ * block, which a loop must not.
  *
  * An upload needs its bytes twice, in the spool and in the store. Of the uploads in flight, what
  * their spools have on the disk is counted there, and not once more; what is still to come is

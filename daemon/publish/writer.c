@@ -329,7 +329,7 @@ enum cap_error writer_new(uv_loop_t *loop, const struct writer_config *config,
     if (uv_cond_init(&writer->wake) != 0) {
         goto fail_lock;
     }
-    uv_mutex_lock(&writer->lock); /* holds the thread until there is what it answers by */
+    uv_mutex_lock(&writer->lock); /* the thread waits until it can wake the loop */
     if (uv_thread_create(&writer->thread, writer_main, writer) != 0) {
         uv_mutex_unlock(&writer->lock);
         goto fail_cond;

@@ -85,7 +85,8 @@ static enum cap_error read_stream(void *ctx, uint64_t offset, void *dst, size_t 
     return CAP_OK;
 }
 
-/* Sees every chunk of a stream: after that its length is no mere claim. Finds all that is wrong. */
+/* Sees every chunk of a stream: after that its length is known, not just claimed. Finds all that is
+ * wrong. */
 static bool see_stream(struct stream *stream)
 {
     uint32_t count = lmdb_chunk_count(stream->len, stream->chunk_size);

@@ -108,7 +108,7 @@ struct lmdb_store {
     struct lmdb_write write;
 };
 
-/* The engine behind a store that lmdb_open.c made. */
+/* The engine behind a store that open.c made. */
 static inline struct lmdb_store *lmdb_of(struct cap_store *store)
 {
     return STORE_CONTAINER_OF(store, struct lmdb_store, base);
