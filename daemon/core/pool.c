@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "daemon/core/container.h"
+#include "daemon/core/must.h"
 
 /*
  * Threads of long jobs give way to the loop, the writer and small jobs on the cores that they
@@ -342,6 +343,7 @@ static void start_jobs(struct pool *pool)
 static void finish(struct pool_job *job)
 {
     struct pool *pool = job->pool;
+    must(job->peer->jobs > 0 && pool->count > 0);
     if (--job->peer->jobs == 0) {
         peer_left(pool, job->peer);
     }

@@ -4,6 +4,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "daemon/core/must.h"
+
 /* Of the last connection of any loop. */
 static atomic_uint_fast64_t last_number;
 
@@ -74,6 +76,7 @@ void hub_add(struct hub *hub, struct member *member)
 
 void hub_remove(struct hub *hub, struct member *member)
 {
+    must(hub->session_count > 0);
     hub_pause(hub, member, false);
     TAILQ_REMOVE(&hub->members, member, link);
     hub->session_count--;

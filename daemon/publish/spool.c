@@ -21,6 +21,7 @@
 
 #include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
+#include "daemon/core/must.h"
 #include "daemon/core/oserror.h"
 
 /* Bytes gathered for one write. */
@@ -115,6 +116,7 @@ static void block_free(struct spool *spool, struct block *block)
 enum cap_error spool_append(struct spool *spool, struct cap_bytes bytes)
 {
     spool->appended += bytes.len;
+    must(spool->appended <= spool->len); /* or a block in memory overflows */
     if (spool->error != CAP_OK || bytes.len == 0) {
         return CAP_OK;
     }

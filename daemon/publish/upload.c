@@ -30,16 +30,10 @@
 #include "daemon/core/must.h"
 #include "daemon/publish/head.h"
 #include "daemon/publish/job.h"
+#include "daemon/publish/pace.h"
 #include "daemon/publish/upload_state.h"
 #include "daemon/publish/writer.h"
 #include "proto/message.h"
-
-/* How long the client has had to send, without the time in which we could take nothing. */
-struct pace {
-    uint64_t ticked_us; /* monotonic */
-    uint64_t waited_us;
-    bool ours; /* since the last tick the spool had no room */
-};
 
 struct upload {
     struct request request;
@@ -120,6 +114,7 @@ static enum cap_error check_pages(struct upload *upload)
 
 static void free_upload(struct upload *upload)
 {
+    must(!upload->busy);
     job_free(&upload->job);
     cap_buf_free(&upload->outcome.detail);
     head_free(&upload->head);
@@ -234,6 +229,7 @@ static void on_written(struct writer_job *writing)
 
 static enum upload_event do_write(struct upload *upload)
 {
+    must(!upload->busy);
     upload->busy = true;
     upload->writing.done = on_written;
     writer_submit(upload->publish->writer, &upload->writing);
@@ -245,6 +241,7 @@ static enum upload_event do_write(struct upload *upload)
 static void start_job(struct upload *upload, void (*run)(struct pool_job *job),
                       void (*done)(struct pool_job *job), uint64_t cost)
 {
+    must(!upload->busy);
     upload->busy = true;
     upload->job.pool =
         (struct pool_job){.account = upload->account, .cost = cost, .run = run, .done = done};
@@ -391,15 +388,8 @@ static enum upload_event do_spool(struct upload *upload)
 static enum upload_event do_measure(struct upload *upload)
 {
     const struct config *config = &context_of(upload)->config;
-    uint64_t waited = upload->pace.waited_us;
-    if (config->min_upload_rate == 0 || waited <= config->min_upload_grace_ms * 1000 ||
-        upload->received >= config->min_upload_rate * (waited / 1000000)) {
-        return NO_EVENT;
-    }
-    judgement_say(&upload->outcome, CAP_E_UPLOAD_TOO_SLOW,
-                  "the body comes at %" PRIu64 " bytes per second; min-upload-rate is %" PRIu64,
-                  upload->received / (waited / 1000000), config->min_upload_rate);
-    return UPLOAD_EVENT_FAILED;
+    enum cap_error error = pace_judge(&upload->pace, upload->received, config, &upload->outcome);
+    return error == CAP_OK ? NO_EVENT : UPLOAD_EVENT_FAILED;
 }
 
 /* --- The driver ------------------------------------------------------------------------------- */
@@ -519,25 +509,15 @@ static size_t on_room(struct request *request)
     return room;
 }
 
-/*
- * The time since the last tick is the client's unless we could not take its bytes at some moment
- * of it: then all of it is ours.
- */
 static void on_tick(struct request *request, uint64_t now, bool paused)
 {
     struct upload *upload = upload_of(request);
-    struct pace *pace = &upload->pace;
     uint64_t limit = context_of(upload)->config.progress_ms * 1000;
-    if (paused) {
-        pace->ours = true;
-    }
-    if (!pace->ours && now > pace->ticked_us) {
-        pace->waited_us += now - pace->ticked_us;
-    }
-    pace->ticked_us = now;
-    bool stalled = limit > 0 && request->body_open && !pace->ours && now > request->moved_us &&
+    upload->pace.ours |= paused;
+    bool waited = pace_tick(&upload->pace, now);
+    bool stalled = limit > 0 && request->body_open && waited && now > request->moved_us &&
                    now - request->moved_us > limit;
-    pace->ours = upload->state != UPLOAD_HEAD && upload->state != UPLOAD_BODY;
+    upload->pace.ours = upload->state != UPLOAD_HEAD && upload->state != UPLOAD_BODY;
     if (stalled && upload->state < UPLOAD_SETTLING) {
         drive(upload, fail(upload, CAP_E_PROGRESS_TIMEOUT,
                            "nothing of the upload's body arrived for too long"));

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 
 #include "daemon/core/container.h"
+#include "daemon/core/must.h"
 
 #define HEARTBEAT_NS UINT64_C(1000000000) /* well below WatchdogSec=30 of the unit */
 #define ROUND_JOBS   256u /* admissions of a round; as many as fit into a commit or more */
@@ -295,6 +296,7 @@ static void deliver(struct writer *writer)
     uv_mutex_unlock(&writer->lock);
     merge_figures(writer->config.stats, &figures);
     for (struct writer_job *job = pop(&finished); job != NULL; job = pop(&finished)) {
+        must(writer->queued > 0);
         writer->queued--;
         job->done(job);
     }

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 
 #include "daemon/core/container.h"
+#include "daemon/core/must.h"
 #include "daemon/serve/resolve.h"
 #include "daemon/serve/warm.h"
 #include "daemon/serve/window.h"
@@ -96,6 +97,7 @@ static void on_read_done(struct read_job *job)
 /* Has the next window read, from `offset`. */
 static enum stream_answer ask(struct fetch *fetch, uint64_t offset)
 {
+    must(!fetch->asked); /* a reader has `next` otherwise */
     window_drop(fetch->next);
     fetch->next->offset = offset;
     enum cap_error error = readers_submit(&fetch->serve->readers, &fetch->job);

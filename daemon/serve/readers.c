@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "daemon/core/must.h"
+
 /* --- Lanes: under the lock -------------------------------------------------------------------- */
 
 static unsigned bucket_of(const void *account)
@@ -165,6 +167,7 @@ static void on_async(uv_async_t *async)
     while (!TAILQ_EMPTY(&finished)) {
         struct read_job *job = TAILQ_FIRST(&finished);
         TAILQ_REMOVE(&finished, job, link);
+        must(readers->jobs > 0);
         readers->jobs--;
         job->done(job);
     }

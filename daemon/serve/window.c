@@ -1,6 +1,7 @@
 /* Windows that are read in, kept for a moment and sent. */
 #include "daemon/serve/window.h"
 
+#include "daemon/core/must.h"
 #include "daemon/serve/warm.h"
 
 /*
@@ -65,6 +66,7 @@ static void start_timer(struct serve *serve)
 void window_keep(struct window *window)
 {
     struct serve *serve = window->serve;
+    must(window->read != NULL);
     window->since_us = env_monotonic_us(serve->shard->context->env);
     if (serve->window_count == WINDOWS_MAX) {
         window_drop(TAILQ_FIRST(&serve->windows));

@@ -9,6 +9,7 @@
 
 #include "daemon/publish/head.h"
 #include "daemon/publish/job.h"
+#include "daemon/publish/pace.h"
 #include "daemon/publish/room.h"
 #include "lib/cap/pack.h"
 #include "tests/support/store_memory.h"
@@ -409,6 +410,31 @@ static void test_no_memory_for_data(void **state)
     }
 }
 
+/* --- Pace ------------------------------------------------------------------------------------- */
+
+/* Only time in which the client's bytes could be taken counts, and only after the grace. */
+static void test_pace(void **state)
+{
+    const struct config config = {.min_upload_rate = 1000, .min_upload_grace_ms = 2000};
+    const struct config any = {.min_upload_rate = 0};
+    struct pace pace = {.ticked_us = 5000000};
+    struct judgement judgement = {.error = CAP_OK};
+    (void)state;
+    assert_true(pace_tick(&pace, 7000000));
+    assert_cap_ok(pace_judge(&pace, 0, &config, &judgement));
+    pace.ours = true;
+    assert_false(pace_tick(&pace, 60000000));
+    assert_cap_ok(pace_judge(&pace, 0, &config, &judgement));
+    assert_true(pace_tick(&pace, 62000000));
+    assert_cap_ok(pace_judge(&pace, 4000, &config, &judgement));
+    assert_cap_ok(pace_judge(&pace, 0, &any, &judgement));
+    assert_cap_error(pace_judge(&pace, 3999, &config, &judgement), CAP_E_UPLOAD_TOO_SLOW);
+    assert_string_equal(judgement.message,
+                        "the body comes at 999 bytes per second; min-upload-rate is 1000");
+    assert_true(pace_tick(&pace, 61000000)); /* a clock that goes back takes nothing away */
+    assert_cap_ok(pace_judge(&pace, 4000, &config, &judgement));
+}
+
 /* --- Room ------------------------------------------------------------------------------------- */
 
 static void test_room(void **state)
@@ -458,6 +484,7 @@ int main(void)
         cmocka_unit_test(test_cancelled_job),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_no_memory_for_data),
+        cmocka_unit_test(test_pace),
         cmocka_unit_test(test_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
