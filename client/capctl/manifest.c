@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/capctl/result.h"
+
 #define MANIFEST_MAX  ((uint64_t)16 << 20) /* as much structure as a daemon takes by default */
 #define REGISTERS_MAX 256                  /* one per index; the check refuses those above 12 */
 #define MANIFEST_STEPS                                                                             \
@@ -600,10 +602,17 @@ static bool parse(struct manifest *manifest, char *text, size_t len)
     return good;
 }
 
+/* Whether a text may be JSON by its first byte, which may be one of a byte order mark. */
+static bool like_json(const char *text, size_t len)
+{
+    return len > 0 && strchr("{[ \t\r\n\xef\xfe\xff", text[0]) != NULL && text[0] != '\0';
+}
+
 /* The text of the manifest, or NULL after saying what is wrong. */
 static char *read_text(struct manifest *manifest, size_t *ret_len)
 {
     struct cli_input input;
+    char nature[CLI_NATURE_SIZE];
     char *text = NULL;
     if (!cli_input_open(manifest->describe->cli, manifest->path, &input)) {
         return NULL;
@@ -615,7 +624,8 @@ static char *read_text(struct manifest *manifest, size_t *ret_len)
         text = malloc(len + 1);
         enum capstore_error error =
             text == NULL ? CAPSTORE_E_NO_MEMORY : input.source.read(input.source.ctx, 0, text, len);
-        if (!packed(manifest, error)) {
+        if (!packed(manifest, error) || (!like_json(text, len) && cli_recognise(&input, nature) &&
+                                         !refuse(manifest, "%s", nature))) {
             free(text);
             text = NULL;
         }

@@ -207,6 +207,7 @@ struct level {
     size_t element; /* the next one of an array */
     int indent;     /* of its lines */
     bool line;      /* an array on one line */
+    bool bytes;     /* its name says that what is in it counts bytes */
     bool begun;     /* something of it is printed */
 };
 
@@ -257,7 +258,7 @@ static void print_lines(const json_t *object, FILE *file)
             depth--;
         } else if (is_scalar(value)) {
             fputs(element ? "" : " ", file);
-            print_scalar(name, value, file);
+            print_scalar(level->bytes ? "bytes" : name, value, file);
         } else if (json_object_size(value) == 0 && json_array_size(value) == 0) {
             fputs(element ? "none" : " none", file);
         } else if (depth == LEVELS_MAX || (element && json_is_array(value))) {
@@ -274,6 +275,7 @@ static void print_lines(const json_t *object, FILE *file)
                 .member = json_object_iter(value),
                 .indent = indent,
                 .line = json_is_array(value) && fits_a_line(value),
+                .bytes = name != NULL && counts_bytes(name),
             };
         }
     }

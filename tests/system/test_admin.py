@@ -192,10 +192,12 @@ class Tool(AdminTest):
     def test_for_a_person(self):
         d = self.daemon()
         self.publish(d)
+        self.ok(d.capctl("put", "-", stdin=os.urandom(8192)))
         address = f"unix:{d.admin_path}"
         shown = self.assertStatus(capctl("--admin", address, "status", json_output=False), 0).stdout.decode()
         for word in ("phase", "running", "sessions", "spool", "disk", "caps"):
             self.assertIn(word, shown)
+        self.assertRegex(shown, r"(?m)^body_bytes:\n(  .*\n)*  total: \d+ \(\d+\.\d KiB\)$")
         self.assertLess(len(shown.splitlines()), 60, "one screen")
         self.assertEqual(self.ok(capctl("status", env={"CAPSTORE_ADMIN": address}))["phase"], "running")
         result = capctl("--admin", address, "admin", "nope", json_output=False)

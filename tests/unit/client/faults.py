@@ -187,6 +187,12 @@ class Mistaken(Tool):
                 self.assertIn(words, self.json("show", path, status=1)["message"])
             self.assertIn(words.encode(), self.run_tool("check", path).stdout)
 
+    def test_what_is_no_manifest(self):
+        for content, words in ((b"", "the file is empty"), (self.ELF, "capctl pack --elf"), (self.DATA, "served body (kind: data)"),
+                               ((VECTORS / "typical.ssz").read_bytes(), "this is a wire Image"), (b"x", "'[' or '{' expected")):
+            refused = self.json("pack", self.file("f", content), "-o", self.root / "out", status=1)
+            self.assertIn(words, refused["message"])
+
     def test_manifests_name_the_place(self):
         for manifest, words in (('{"code": 5}', "code: expected an object or the name of a file, got an integer"),
                                 ('{"endpoints": {"00": {"entry_pc": "x"}}}', 'endpoints["00"].entry_pc: expected an integer from 0'),
