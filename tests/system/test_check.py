@@ -188,6 +188,19 @@ class Check(SystemTest):
                     self.assertFound(d, file, data, at, data[at] ^ 1 << choose.randrange(8), kind)
         self.assertEqual(check(d.state).returncode, SOUND)
 
+    def test_sizes(self):
+        """A file that says it has more pages than a process can map, or was made for a larger map."""
+        d, store, data = self.many()
+        newer = max((0, PAGE), key=lambda at: field(data, at + 144, 8))
+        with open(store, "r+b", buffering=0) as file:
+            for at in range(newer + 136, newer + 144):
+                if at >= newer + 138:  # less is a gap at the end, which may be
+                    self.assertFound(d, file, data, at, 0x10, "the number of pages")
+            for at in range(newer + 32, newer + 40):
+                file.seek(at)
+                file.write(b"\xff")
+            self.assertEqual(check(d.state).returncode, SOUND, "what it was made for does not matter")
+
     def test_separators(self):
         """A branch that leads past a cap which is there: who asks for it would be told that it is not."""
         d, store, data = self.many()

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "lib/store/lmdb/check.h"
 
@@ -427,27 +428,57 @@ static enum cap_error check_txn(struct check *check)
 }
 
 /* Opens it so that not even LMDB's lock file is made: nobody else has the store. */
-static enum cap_error check_env(struct check *check, const char *path)
+static int open_env(struct check *check, const char *path)
 {
-    int rc = mdb_env_set_maxdbs(check->store->env, LMDB_TABLES);
+    struct stat file;
+    size_t gap = LMDB_GAP_MAX * (size_t)sysconf(_SC_PAGESIZE);
+    int rc = stat(path, &file) == 0 ? 0 : errno;
+    if (rc == 0) { /* else it would be what the file says */
+        rc = mdb_env_set_mapsize(check->store->env, (size_t)file.st_size + gap);
+    }
+    if (rc == 0) {
+        rc = mdb_env_set_maxdbs(check->store->env, LMDB_TABLES);
+    }
     if (rc == 0) {
         rc = mdb_env_open(check->store->env, path, MDB_NOSUBDIR | MDB_RDONLY | MDB_NOLOCK, 0600);
     }
+    return rc == 0 ? mdb_txn_begin(check->store->env, NULL, MDB_RDONLY, &check->txn) : rc;
+}
+
+/*
+ * LMDB needs a larger map than there can be: `why`. Either memory is short, or the file says that
+ * it has more pages than it has: then that is found.
+ */
+static enum cap_error check_unopened(struct check *check, const char *path, enum cap_error why)
+{
+    struct stat file;
+    uint32_t page = (uint32_t)sysconf(_SC_PAGESIZE);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    enum cap_error error = fd >= 0 && fstat(fd, &file) == 0 ? CAP_OK : lmdb_error(-1, errno);
+    if (error == CAP_OK) {
+        error = lmdb_check_pages(check, fd, page, (uint64_t)file.st_size / page);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return error != CAP_OK || check->findings > 0 ? error : why;
+}
+
+static enum cap_error check_env(struct check *check, const char *path)
+{
+    int rc = open_env(check, path);
+    enum cap_error error = lmdb_error(-1, rc);
     if (rc == 0) {
-        rc = mdb_txn_begin(check->store->env, NULL, MDB_RDONLY, &check->txn);
+        error = check_txn(check);
+        mdb_txn_abort(check->txn);
+    } else if (error == CAP_E_NO_MEMORY || error == CAP_E_STORE_FAILED) {
+        error = check_unopened(check, path, error);
+    } else if (error == CAP_E_CORRUPT || error == CAP_E_STORE_VERSION ||
+               error == CAP_E_INVALID_ARGUMENT) {
+        lmdb_check_find(check, "%s is not a file of the storage engine: %s", path,
+                        mdb_strerror(rc));
+        error = CAP_OK;
     }
-    if (rc != 0) {
-        enum cap_error error = lmdb_error(-1, rc);
-        if (error == CAP_E_CORRUPT || error == CAP_E_STORE_VERSION ||
-            error == CAP_E_INVALID_ARGUMENT) {
-            lmdb_check_find(check, "%s is not a file of the storage engine: %s", path,
-                            mdb_strerror(rc));
-            error = CAP_OK;
-        }
-        return error;
-    }
-    enum cap_error error = check_txn(check);
-    mdb_txn_abort(check->txn);
     return error;
 }
 
