@@ -478,7 +478,8 @@ class DiskFull(Filling):
         self.assertEqual(wire.data_content(other.get(there)[1]).rstrip(b"\0"), b"there")
         d.unload()
         wait_until(lambda: d.admin("status")["spool"]["bytes"] == 0, "the spool to be given back")
-        wait_until(lambda: not self.is_refused("disk_full", c, wire.simple_image(b"code")), "a look at the disk")
+        image = wire.simple_image(b"code", [(b"a", content("as long", len(body)))])
+        wait_until(lambda: not self.is_refused("disk_full", c, image), "a look at the disk")
         self.assertEqual(wire.data_content(c.get(c.put_data(body)["cap_hash"])[1]), body)
 
     def test_full_to_the_last_page(self):
