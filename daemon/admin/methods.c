@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/admin/explain.h"
 
 /* --- Params ----------------------------------------------------------------------------------- */
 

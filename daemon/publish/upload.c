@@ -421,6 +421,9 @@ static enum upload_event perform(struct upload *upload, enum upload_action actio
         return do_answer(upload);
     case UPLOAD_DO_REFUSE:
         return do_refuse(upload);
+    case UPLOAD_DO_CANCEL:
+        judgement_set(&upload->outcome, CAP_E_CANCELLED);
+        return do_refuse(upload);
     case UPLOAD_DO_ABANDON:
         return do_abandon(upload);
     case UPLOAD_DO_RELEASE:
@@ -518,7 +521,7 @@ static void on_tick(struct request *request, uint64_t now, bool paused)
     bool stalled = limit > 0 && request->body_open && waited && now > request->moved_us &&
                    now - request->moved_us > limit;
     upload->pace.ours = upload->state != UPLOAD_HEAD && upload->state != UPLOAD_BODY;
-    if (stalled && upload->state < UPLOAD_SETTLING) {
+    if (stalled) {
         drive(upload, fail(upload, CAP_E_PROGRESS_TIMEOUT,
                            "nothing of the upload's body arrived for too long"));
     } else {
@@ -528,11 +531,7 @@ static void on_tick(struct request *request, uint64_t now, bool paused)
 
 static void on_cancel(struct request *request)
 {
-    struct upload *upload = upload_of(request);
-    if (upload->state != UPLOAD_WRITING) {
-        judgement_set(&upload->outcome, CAP_E_CANCELLED);
-    }
-    drive(upload, UPLOAD_EVENT_CANCELLED);
+    drive(upload_of(request), UPLOAD_EVENT_CANCELLED);
 }
 
 static void on_detach(struct request *request)

@@ -16,8 +16,9 @@ static struct upload_step end(enum upload_event event)
 {
     switch (event) {
     case UPLOAD_EVENT_FAILED:
-    case UPLOAD_EVENT_CANCELLED:
         return go(UPLOAD_OVER, UPLOAD_DO_REFUSE);
+    case UPLOAD_EVENT_CANCELLED:
+        return go(UPLOAD_OVER, UPLOAD_DO_CANCEL);
     case UPLOAD_EVENT_DETACHED:
         return go(UPLOAD_OVER, UPLOAD_DO_ABANDON);
     case UPLOAD_EVENT_PIECE:

@@ -53,6 +53,7 @@
     X(WITHDRAW, withdraw) /* ask the writer to leave it, if it still can */                        \
     X(ANSWER, answer)     /* send the reply; the upload ends */                                    \
     X(REFUSE, refuse)     /* send the error; the upload ends */                                    \
+    X(CANCEL, cancel)     /* send that it was cancelled; the upload ends */                        \
     X(ABANDON, abandon)   /* nobody waits for an answer; the upload ends */                        \
     X(RELEASE, release)   /* the thread that had the ended upload gives it back */
 
