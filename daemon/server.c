@@ -246,7 +246,8 @@ static enum cap_error start_parts(struct server *server, char *reason)
         .failed = on_store_failed,
         .ctx = server,
     };
-    snprintf(reason, CONFIG_REASON_SIZE, "out of memory");
+    snprintf(reason, CONFIG_REASON_SIZE,
+             "out of memory, or too many threads (ulimit -u, TasksMax=)");
     routes_fill(server->routes, &server->publish, &server->serve);
     enum cap_error error = hub_open(&server->hub, &server->shard, server->routes);
     if (error == CAP_OK) {

@@ -115,6 +115,14 @@ class FileSystems(Environment):
         self.assertEqual(d.stop(), 0)
 
     @unittest.skipUnless(os.getuid() == 0, "needs root")
+    def test_a_limit_of_threads(self):
+        d = self.daemon(start=False)
+        for folder in (self.root, d.root):
+            folder.chmod(0o777)
+        line = self.fails(d, "prlimit", "--nproc=1", "setpriv", "--reuid=54321", "--clear-groups")
+        self.assertIn("too many threads (ulimit -u, TasksMax=)", line)
+
+    @unittest.skipUnless(os.getuid() == 0, "needs root")
     def test_a_state_directory_of_somebody_else(self):
         d = self.daemon(start=False)
         d.state.mkdir()
