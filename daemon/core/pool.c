@@ -26,6 +26,13 @@
  */
 #define LONG_NICE 10
 
+/*
+ * What a job hashes of a structure it does not report, and some take a minute. A job that waits for
+ * so long takes a turn beside them: the machine shares its cores then. It is the time in which a
+ * full set of long jobs, each with its 10 ms, comes round.
+ */
+#define WAIT_NS UINT64_C(300000000)
+
 static void on_async(uv_async_t *async);
 
 /* --- Life ------------------------------------------------------------------------------------- */
@@ -53,6 +60,7 @@ enum cap_error pool_init(struct pool *pool, uv_loop_t *loop, const struct env *e
         .stats = stats,
         .small_max = workers > 0 ? (size_t)workers : 1,
         .long_max = long_max(workers, cores),
+        .wait_ns = WAIT_NS,
     };
     TAILQ_INIT(&pool->peers);
     TAILQ_INIT(&pool->resting);
@@ -201,22 +209,34 @@ static struct pool_job *next_turn(const struct pool *pool)
     return next;
 }
 
+static void give_turn(struct pool *pool, struct pool_job *job)
+{
+    TAILQ_REMOVE(&pool->resting, job, link);
+    job->its_turn = true;
+    pool->long_running++;
+}
+
 /* Lets resting jobs run while there is room for them. Under the lock. */
 static void hand_on(struct pool *pool)
 {
     struct pool_job *next;
     while (pool->long_running < pool->long_max && (next = next_turn(pool)) != NULL) {
-        TAILQ_REMOVE(&pool->resting, next, link);
-        next->its_turn = true;
-        pool->long_running++;
+        give_turn(pool, next);
     }
     uv_cond_broadcast(&pool->turn);
 }
 
-static void wait_for_turn(struct pool *pool, const struct pool_job *job)
+/* Of a resting job. Under the lock. */
+static void wait_for_turn(struct pool *pool, struct pool_job *job)
 {
+    uint64_t until = uv_hrtime() + pool->wait_ns;
     while (!job->its_turn) {
-        uv_cond_wait(&pool->turn, &pool->lock);
+        uint64_t now = uv_hrtime();
+        if (now < until) {
+            (void)uv_cond_timedwait(&pool->turn, &pool->lock, until - now);
+        } else {
+            give_turn(pool, job);
+        }
     }
 }
 

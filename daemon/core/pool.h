@@ -5,7 +5,8 @@
  * has been served the fewest bytes comes next, so that what one peer brings never makes another
  * wait for more than a turn. *Small* jobs run in libuv's threads. *Long* ones have a thread each,
  * for as long as they run, and take turns of POOL_TURN bytes: fewer of them hash at a time than
- * there are workers, the others rest. So a small job never waits for a long one, and a long one
+ * there are workers, the others rest. One that rests for long takes a turn beside them, since they
+ * may be hashing what they do not report. So a small job never waits for a long one, and a long one
  * never for the end of another peer's.
  *
  * Loop thread, but for `run` and pool_hashed.
@@ -90,6 +91,7 @@ struct pool {
     struct pool_jobs finished; /* under the lock */
     size_t long_running;       /* under the lock */
     size_t long_max;
+    uint64_t wait_ns; /* after which a resting job takes a turn beside those that do not hand on */
 };
 
 /*

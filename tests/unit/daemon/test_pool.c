@@ -36,6 +36,7 @@ struct job {
     atomic_int *meeting;     /* runs until two jobs are there */
     struct job *watch;       /* hashes beside it */
     uint64_t watched;        /* what that one hashed while this one ran */
+    bool silent;             /* does not say what it hashes */
     bool done;
 };
 
@@ -45,6 +46,7 @@ static void setup(struct bench *bench, uint64_t workers)
     assert_int_equal(uv_loop_init(&bench->loop), 0);
     assert_cap_ok(
         pool_init(&bench->pool, &bench->loop, env_system(), &bench->stats, workers, workers));
+    bench->pool.wait_ns = UINT64_C(3600000000000); /* a test's threads may be held up */
 }
 
 static void teardown(struct bench *bench)
@@ -71,8 +73,10 @@ static void run(struct pool_job *pool_job)
     }
     while (job->gate != NULL ? !atomic_load(job->gate) : atomic_load(&job->at) < job->bytes) {
         atomic_fetch_add(&job->at, PIECE);
-        pool_hashed(pool_job, PIECE);
-        if (pool_job->cost <= POOL_SMALL) {
+        if (!job->silent) {
+            pool_hashed(pool_job, PIECE);
+        }
+        if (pool_job->cost <= POOL_SMALL || job->silent) {
             uv_sleep(1);
         }
     }
@@ -207,6 +211,27 @@ static void test_long_jobs_take_turns(void **state)
     teardown(&bench);
 }
 
+/* One that hashes for long without a word does not make another peer wait for its end. */
+static void test_silent_jobs(void **state)
+{
+    struct bench bench;
+    atomic_bool gate = false;
+    struct job silent = {.mark = 's', .gate = &gate, .silent = true};
+    struct job other = {.mark = 'o', .bytes = 4 * POOL_TURN};
+    (void)state;
+    setup(&bench, 1);
+    bench.pool.wait_ns = 1000000;
+    submit(&bench, &silent, alice, LONG_COST);
+    wait_until_it_runs(&silent);
+    submit(&bench, &other, bob, LONG_COST);
+    wait_for(&bench, &other);
+    assert_false(silent.done);
+    atomic_store(&gate, true);
+    wait_for(&bench, &silent);
+    assert_string_equal(bench.order, "os");
+    teardown(&bench);
+}
+
 /* A peer that is alone has as many long jobs at a time as there are workers to spare. */
 static void test_alone_it_has_all(void **state)
 {
@@ -268,6 +293,7 @@ int main(void)
         cmocka_unit_test(test_turns_are_by_bytes),
         cmocka_unit_test(test_small_jobs_do_not_wait_for_long_ones),
         cmocka_unit_test(test_long_jobs_take_turns),
+        cmocka_unit_test(test_silent_jobs),
         cmocka_unit_test(test_alone_it_has_all),
         cmocka_unit_test(test_more_peers_than_threads),
         cmocka_unit_test(test_disk_and_closing),
