@@ -215,7 +215,8 @@ uint64_t image_make_memory(const struct cap_wire_image *wire)
 
 uint64_t image_make_cost(const struct cap_wire_image *wire)
 {
-    return wire->total_len + wire->code_len + cap_wire_image_data_len(wire);
+    return wire->total_len + wire->code_len + cap_wire_image_data_len(wire) +
+           wire->head.len * IMAGE_STRUCTURE_COST;
 }
 
 /* Root of the arena, read in pieces. */
