@@ -22,31 +22,31 @@ static const struct caps_stamp stamp = {{1, 2}, 3};
 /* Allocations of our own libraries go here; the one after `allowed` others fails, once. */
 static size_t allowed = SIZE_MAX;
 
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *memory, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *memory, size_t size);
+void *real_malloc(size_t size) __asm__("__real_malloc");
+void *real_calloc(size_t count, size_t size) __asm__("__real_calloc");
+void *real_realloc(void *memory, size_t size) __asm__("__real_realloc");
+void *wrap_malloc(size_t size) __asm__("__wrap_malloc");
+void *wrap_calloc(size_t count, size_t size) __asm__("__wrap_calloc");
+void *wrap_realloc(void *memory, size_t size) __asm__("__wrap_realloc");
 
 static bool fails(void)
 {
     return allowed-- == 0;
 }
 
-void *__wrap_malloc(size_t size)
+void *wrap_malloc(size_t size)
 {
-    return fails() ? NULL : __real_malloc(size);
+    return fails() ? NULL : real_malloc(size);
 }
 
-void *__wrap_calloc(size_t count, size_t size)
+void *wrap_calloc(size_t count, size_t size)
 {
-    return fails() ? NULL : __real_calloc(count, size);
+    return fails() ? NULL : real_calloc(count, size);
 }
 
-void *__wrap_realloc(void *memory, size_t size)
+void *wrap_realloc(void *memory, size_t size)
 {
-    return fails() ? NULL : __real_realloc(memory, size);
+    return fails() ? NULL : real_realloc(memory, size);
 }
 
 /* --- What is used below ----------------------------------------------------------------------- */
