@@ -229,12 +229,12 @@ static void hand_on(struct pool *pool)
 /* Of a resting job. Under the lock. */
 static void wait_for_turn(struct pool *pool, struct pool_job *job)
 {
-    uint64_t until = uv_hrtime() + pool->wait_ns;
+    uint64_t until = env_monotonic_us(pool->env) + pool->wait_ns / 1000;
     while (!job->its_turn) {
-        uint64_t now = uv_hrtime();
-        if (now < until) {
-            (void)uv_cond_timedwait(&pool->turn, &pool->lock, until - now);
-        } else {
+        uint64_t now = env_monotonic_us(pool->env);
+        bool waited = now >= until || uv_cond_timedwait(&pool->turn, &pool->lock,
+                                                        (until - now) * 1000) == UV_ETIMEDOUT;
+        if (waited && !job->its_turn) {
             give_turn(pool, job);
         }
     }
