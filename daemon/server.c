@@ -242,7 +242,6 @@ static enum cap_error start_parts(struct server *server, char *reason)
         .store_dir = server->context.statedir->store_dir,
         .disk_reserve = server->context.config.disk_reserve,
         .env = server->context.env,
-        .stats = &server->shard.stats,
         .failed = on_store_failed,
         .ctx = server,
     };
@@ -251,13 +250,14 @@ static enum cap_error start_parts(struct server *server, char *reason)
     routes_fill(server->routes, &server->publish, &server->serve);
     enum cap_error error = hub_open(&server->hub, &server->shard, server->routes);
     if (error == CAP_OK) {
-        error = writer_new(&server->shard.loop, &writer, &server->writer);
+        error = writer_new(&writer, &server->writer);
     }
-    if (error != CAP_OK) {
-        return error;
+    if (error == CAP_OK) {
+        error = publish_open(&server->publish, &server->hub, server->writer, &server->room);
     }
-    publish_init(&server->publish, &server->hub, server->writer, &server->room);
-    error = serve_open(&server->serve, &server->shard);
+    if (error == CAP_OK) {
+        error = serve_open(&server->serve, &server->shard);
+    }
     if (error != CAP_OK) {
         return error;
     }
@@ -544,6 +544,7 @@ void server_close(struct server *server)
         serve_close(&server->serve);
         lag_close(&server->lag);
         writer_stop(server->writer);
+        publish_close(&server->publish);
         close_handles(server);
         pool_close(&server->shard.pool);
         /* Workers come back, handles close, what they held is freed. */

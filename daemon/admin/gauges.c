@@ -23,7 +23,7 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .buffer_bytes = held.buffers,
         .jobs = rooms->shard->pool.count,
         .hash_peers = rooms->shard->pool.peer_count,
-        .writer_queue = writer_queued(rooms->publish->writer),
+        .writer_queue = writer_queued(rooms->publish->outlet.writer),
         .stall_max_us = stats.stall_max_us,
         .read_jobs = serve_jobs(rooms->serve),
         .record_bytes = rooms->serve->records.bytes,

@@ -9,14 +9,13 @@ static void on_drained(void *ctx)
     hub_resume(ctx);
 }
 
-void publish_init(struct publish *publish, struct hub *hub, struct writer *writer,
-                  struct room *room)
+enum cap_error publish_open(struct publish *publish, struct hub *hub, struct writer *writer,
+                            struct room *room)
 {
     struct context *context = hub->shard->context;
     *publish = (struct publish){
         .hub = hub,
         .shard = hub->shard,
-        .writer = writer,
         .room = room,
         .spools =
             {
@@ -29,6 +28,12 @@ void publish_init(struct publish *publish, struct hub *hub, struct writer *write
                 .ctx = hub,
             },
     };
+    return writer_outlet_open(&publish->outlet, writer, &hub->shard->loop, &hub->shard->stats);
+}
+
+void publish_close(struct publish *publish)
+{
+    writer_outlet_close(&publish->outlet);
 }
 
 static void run_refresh(struct pool_job *job)

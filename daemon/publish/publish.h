@@ -5,22 +5,24 @@
 #include "daemon/net/hub.h"
 #include "daemon/publish/room.h"
 #include "daemon/publish/spool.h"
-
-struct writer;
+#include "daemon/publish/writer.h"
 
 struct publish {
     struct hub *hub;
-    struct shard *shard;   /* of the hub */
-    struct writer *writer; /* shared by all loops */
-    struct room *room;     /* shared by all loops */
+    struct shard *shard; /* of the hub */
+    struct writer_outlet outlet;
+    struct room *room; /* shared by all loops */
     struct spools spools;
     struct pool_job refresh; /* of the room */
     bool refreshing;
 };
 
-/* Fills `publish`; everything outlives it. Nothing has to be released. */
-void publish_init(struct publish *publish, struct hub *hub, struct writer *writer,
-                  struct room *room);
+/* A room on the hub's loop; all that it is given outlives it. CAP_E_NO_MEMORY. */
+enum cap_error publish_open(struct publish *publish, struct hub *hub, struct writer *writer,
+                            struct room *room);
+
+/* After writer_stop; the loop must let go of a handle. A zeroed one is fine. */
+void publish_close(struct publish *publish);
 
 /* Has a worker look at the disk, for the uploads of all loops. */
 void publish_tick(struct publish *publish);

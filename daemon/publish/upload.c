@@ -232,7 +232,7 @@ static enum upload_event do_write(struct upload *upload)
     must(!upload->busy);
     upload->busy = true;
     upload->writing.done = on_written;
-    writer_submit(upload->publish->writer, &upload->writing);
+    writer_submit(&upload->publish->outlet, &upload->writing);
     return NO_EVENT;
 }
 

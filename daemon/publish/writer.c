@@ -25,8 +25,6 @@
 #define HEARTBEAT_NS UINT64_C(1000000000) /* well below WatchdogSec=30 of the unit */
 #define ROUND_JOBS   256u /* admissions of a round; as many as fit into a commit or more */
 
-STAILQ_HEAD(job_queue, writer_job);
-
 /* What the thread counts for the loop; under the lock. */
 struct figures {
     uint64_t commits;
@@ -39,27 +37,26 @@ struct figures {
 struct writer {
     struct writer_config config;
     uv_thread_t thread;
-    uv_async_t async;
 
     uv_mutex_t lock;
     uv_cond_t wake;
-    struct job_queue incoming; /* under the lock */
-    struct job_queue finished; /* under the lock */
-    struct figures figures;    /* under the lock */
-    bool stopping;             /* under the lock */
+    struct writer_jobs incoming;        /* under the lock */
+    struct figures figures;             /* under the lock */
+    bool stopping;                      /* under the lock */
+    LIST_HEAD(, writer_outlet) outlets; /* under the lock */
     atomic_uint_fast64_t heartbeat;
+    atomic_size_t queued;
+    atomic_bool failure_told;
 
-    struct job_queue active;  /* the thread's, as are the next five */
-    struct job_queue staging; /* of this round */
+    struct writer_jobs active;  /* the thread's, as are the next five */
+    struct writer_jobs staging; /* of this round */
     struct cap_admission *ready[ROUND_JOBS];
     size_t ready_count;
     bool sweeping; /* there is more to sweep */
     uint64_t commit_began_us;
-    size_t queued;     /* the loop's */
-    bool failure_told; /* the loop's */
 };
 
-static struct writer_job *pop(struct job_queue *queue)
+static struct writer_job *pop(struct writer_jobs *queue)
 {
     struct writer_job *job = STAILQ_FIRST(queue);
     if (job != NULL) {
@@ -75,7 +72,7 @@ static void beat(struct writer *writer)
 
 /* --- One job ---------------------------------------------------------------------------------- */
 
-/* Gives a job back to the loop. */
+/* Gives a job back to its loop. */
 static void finish(struct writer *writer, struct writer_job *job, enum cap_error error)
 {
     job->admission.error = error;
@@ -85,10 +82,11 @@ static void finish(struct writer *writer, struct writer_job *job, enum cap_error
             cap_store_stage_drop(writer->config.store, job->admission.puts[i].stage);
         }
     }
+    struct writer_outlet *outlet = job->outlet; /* the job is its owner's once it is delivered */
     uv_mutex_lock(&writer->lock);
-    STAILQ_INSERT_TAIL(&writer->finished, job, link);
+    STAILQ_INSERT_TAIL(&outlet->finished, job, link);
     uv_mutex_unlock(&writer->lock);
-    uv_async_send(&writer->async);
+    uv_async_send(&outlet->async);
 }
 
 /* Longer bodies of a job are staged, so that the others together fit into a transaction. */
@@ -164,7 +162,7 @@ static enum cap_error stage_step(struct writer *writer, struct writer_job *job)
 /* Sorts active jobs into those that stage, those that are ready, and those that are over. */
 static void sort_jobs(struct writer *writer)
 {
-    struct job_queue later = STAILQ_HEAD_INITIALIZER(later);
+    struct writer_jobs later = STAILQ_HEAD_INITIALIZER(later);
     writer->ready_count = 0;
     for (struct writer_job *job = pop(&writer->active); job != NULL; job = pop(&writer->active)) {
         enum cap_error error = CAP_OK;
@@ -232,6 +230,17 @@ static void on_committed(void *ctx, size_t count, enum cap_error error)
     beat(writer);
 }
 
+static void wake_loops(struct writer *writer)
+{
+    struct writer_outlet *outlet;
+    uv_mutex_lock(&writer->lock);
+    LIST_FOREACH(outlet, &writer->outlets, link)
+    {
+        uv_async_send(&outlet->async);
+    }
+    uv_mutex_unlock(&writer->lock);
+}
+
 static void run_round(struct writer *writer)
 {
     const struct cap_admit_watch watch = {on_decided, on_commit_begins, on_committed, writer};
@@ -245,7 +254,7 @@ static void run_round(struct writer *writer)
     (void)cap_store_sweep(writer->config.store, env_real_us(writer->config.env), &writer->sweeping);
     STAILQ_CONCAT(&writer->active, &writer->staging);
     if (cap_store_failure(writer->config.store) != CAP_OK) {
-        uv_async_send(&writer->async);
+        wake_loops(writer); /* one of them tells, also when no job of its was concerned */
     }
 }
 
@@ -286,23 +295,24 @@ static void merge_figures(struct stats *stats, const struct figures *figures)
     histogram_merge(&stats->commit_admissions, &figures->commit_admissions);
 }
 
-static void deliver(struct writer *writer)
+static void deliver(struct writer_outlet *outlet)
 {
-    struct job_queue finished = STAILQ_HEAD_INITIALIZER(finished);
+    struct writer *writer = outlet->writer;
+    struct writer_jobs finished = STAILQ_HEAD_INITIALIZER(finished);
     uv_mutex_lock(&writer->lock);
-    STAILQ_CONCAT(&finished, &writer->finished);
+    STAILQ_CONCAT(&finished, &outlet->finished);
     struct figures figures = writer->figures;
     writer->figures = (struct figures){0};
     uv_mutex_unlock(&writer->lock);
-    merge_figures(writer->config.stats, &figures);
+    merge_figures(outlet->stats, &figures);
     for (struct writer_job *job = pop(&finished); job != NULL; job = pop(&finished)) {
-        must(writer->queued > 0);
-        writer->queued--;
+        must(outlet->queued > 0);
+        outlet->queued--;
+        atomic_fetch_sub(&writer->queued, 1);
         job->done(job);
     }
     enum cap_error failure = cap_store_failure(writer->config.store);
-    if (failure != CAP_OK && !writer->failure_told) {
-        writer->failure_told = true;
+    if (failure != CAP_OK && !atomic_exchange(&writer->failure_told, true)) {
         writer->config.failed(writer->config.ctx, failure);
     }
 }
@@ -312,17 +322,14 @@ static void on_async(uv_async_t *async)
     deliver(async->data);
 }
 
-enum cap_error writer_new(uv_loop_t *loop, const struct writer_config *config,
-                          struct writer **ret_writer)
+enum cap_error writer_new(const struct writer_config *config, struct writer **ret_writer)
 {
     struct writer *writer = calloc(1, sizeof(*writer));
     if (writer == NULL) {
         return CAP_E_NO_MEMORY;
     }
     writer->config = *config;
-    writer->async.data = writer;
     STAILQ_INIT(&writer->incoming);
-    STAILQ_INIT(&writer->finished);
     STAILQ_INIT(&writer->active);
     STAILQ_INIT(&writer->staging);
     if (uv_mutex_init(&writer->lock) != 0) {
@@ -331,15 +338,7 @@ enum cap_error writer_new(uv_loop_t *loop, const struct writer_config *config,
     if (uv_cond_init(&writer->wake) != 0) {
         goto fail_lock;
     }
-    uv_mutex_lock(&writer->lock); /* the thread waits until it can wake the loop */
     if (uv_thread_create(&writer->thread, writer_main, writer) != 0) {
-        uv_mutex_unlock(&writer->lock);
-        goto fail_cond;
-    }
-    writer->stopping = uv_async_init(loop, &writer->async, on_async) != 0;
-    uv_mutex_unlock(&writer->lock);
-    if (writer->stopping) {
-        uv_thread_join(&writer->thread);
         goto fail_cond;
     }
     *ret_writer = writer;
@@ -353,10 +352,42 @@ fail:
     return CAP_E_NO_MEMORY;
 }
 
-void writer_submit(struct writer *writer, struct writer_job *job)
+enum cap_error writer_outlet_open(struct writer_outlet *outlet, struct writer *writer,
+                                  uv_loop_t *loop, struct stats *stats)
 {
+    *outlet = (struct writer_outlet){.writer = writer, .stats = stats};
+    STAILQ_INIT(&outlet->finished);
+    if (uv_async_init(loop, &outlet->async, on_async) != 0) {
+        *outlet = (struct writer_outlet){0};
+        return CAP_E_NO_MEMORY;
+    }
+    outlet->async.data = outlet;
+    uv_mutex_lock(&writer->lock);
+    LIST_INSERT_HEAD(&writer->outlets, outlet, link);
+    uv_mutex_unlock(&writer->lock);
+    return CAP_OK;
+}
+
+void writer_outlet_close(struct writer_outlet *outlet)
+{
+    if (outlet->writer != NULL) {
+        deliver(outlet);
+        must(outlet->queued == 0);
+        uv_mutex_lock(&outlet->writer->lock);
+        LIST_REMOVE(outlet, link);
+        uv_mutex_unlock(&outlet->writer->lock);
+        uv_close((uv_handle_t *)&outlet->async, NULL);
+        outlet->writer = NULL;
+    }
+}
+
+void writer_submit(struct writer_outlet *outlet, struct writer_job *job)
+{
+    struct writer *writer = outlet->writer;
     job->admission.cancelled = &job->cancelled;
-    writer->queued++;
+    job->outlet = outlet;
+    outlet->queued++;
+    atomic_fetch_add(&writer->queued, 1);
     uv_mutex_lock(&writer->lock);
     STAILQ_INSERT_TAIL(&writer->incoming, job, link);
     uv_cond_signal(&writer->wake);
@@ -365,7 +396,7 @@ void writer_submit(struct writer *writer, struct writer_job *job)
 
 size_t writer_queued(const struct writer *writer)
 {
-    return writer->queued;
+    return atomic_load(&writer->queued);
 }
 
 uint64_t writer_heartbeat(const struct writer *writer)
@@ -383,8 +414,6 @@ void writer_stop(struct writer *writer)
     uv_cond_signal(&writer->wake);
     uv_mutex_unlock(&writer->lock);
     uv_thread_join(&writer->thread);
-    deliver(writer);
-    uv_close((uv_handle_t *)&writer->async, NULL);
 }
 
 void writer_free(struct writer *writer)

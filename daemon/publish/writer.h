@@ -1,8 +1,8 @@
 /*
  * The writer: the one thread that writes to the store, with shared commits.
  *
- * A job is one admission. Jobs are handed over on the loop thread and come back there; in between
- * they belong to the writer.
+ * A job is one admission. Every loop has an outlet of its own: a job is handed over on a loop's
+ * thread and comes back there; in between it belongs to the writer.
  */
 #ifndef DAEMON_PUBLISH_WRITER_H
 #define DAEMON_PUBLISH_WRITER_H
@@ -22,6 +22,19 @@
 #define WRITER_STAGE_MIN (UINT64_C(1) << 20)
 
 struct writer;
+struct writer_job;
+
+STAILQ_HEAD(writer_jobs, writer_job);
+
+/* Where one loop hands over its jobs and gets them back. */
+struct writer_outlet {
+    struct writer *writer;
+    uv_async_t async;
+    struct stats *stats;            /* the loop's; the writer's figures are counted there */
+    LIST_ENTRY(writer_outlet) link; /* under the writer's lock, as is the next */
+    struct writer_jobs finished;
+    size_t queued; /* the loop's: jobs whose `done` has not been called */
+};
 
 /*
  * One admission. The owner fills `admission` but for stages and `cancelled`, says by is_new which
@@ -31,10 +44,11 @@ struct writer;
 struct writer_job {
     struct cap_admission admission;
     atomic_bool cancelled;                /* the owner may set it at any time */
-    void (*done)(struct writer_job *job); /* on the loop thread */
+    void (*done)(struct writer_job *job); /* on the thread of its outlet's loop */
     void *owner;
 
     /* The writer's own. */
+    struct writer_outlet *outlet;
     STAILQ_ENTRY(writer_job) link;
     bool prepared;
     uint64_t stage_min; /* longer bodies of this job are staged */
@@ -47,33 +61,40 @@ struct writer_config {
     const char *store_dir;
     uint64_t disk_reserve; /* bytes that stay free on its disk */
     const struct env *env;
-    struct stats *stats; /* the loop thread's; counted when results come back */
-    /* The store failed: nothing is acknowledged any more. On the loop thread, once. */
+    /* The store failed: nothing is acknowledged any more. On the thread of some loop, once. */
     void (*failed)(void *ctx, enum cap_error error);
     void *ctx;
 };
 
-/* Starts the thread; results come back on `loop`. CAP_E_NO_MEMORY. */
-enum cap_error writer_new(uv_loop_t *loop, const struct writer_config *config,
-                          struct writer **ret_writer);
+/* Starts the thread. CAP_E_NO_MEMORY. */
+enum cap_error writer_new(const struct writer_config *config, struct writer **ret_writer);
+
+/* An outlet on `loop`, which counts in `stats`; all of them outlive it. CAP_E_NO_MEMORY. */
+enum cap_error writer_outlet_open(struct writer_outlet *outlet, struct writer *writer,
+                                  uv_loop_t *loop, struct stats *stats);
+
+/*
+ * After writer_stop: calls `done` of the jobs that are left and closes the handle, of which the
+ * loop must let go. A zeroed outlet is fine. Loop thread.
+ */
+void writer_outlet_close(struct writer_outlet *outlet);
 
 /* Hands a zero-initialised and filled job over. Loop thread. */
-void writer_submit(struct writer *writer, struct writer_job *job);
+void writer_submit(struct writer_outlet *outlet, struct writer_job *job);
 
-/* Jobs handed over whose `done` has not been called. Loop thread. */
+/* Jobs of all loops that were handed over and whose `done` has not been called. Any thread. */
 size_t writer_queued(const struct writer *writer);
 
-/* A number that rises at least once a second while the thread is alive. Loop thread. */
+/* A number that rises at least once a second while the thread is alive. Any thread. */
 uint64_t writer_heartbeat(const struct writer *writer);
 
 /*
- * Finishes the transaction that is open, gives every other job back with CAP_E_CANCELLED (their
- * `done` is called from here), and joins the thread. The loop must turn once more before
- * writer_free. NULL is fine.
+ * Finishes the transaction that is open, gives every other job back with CAP_E_CANCELLED, which
+ * their outlets deliver when they close, and joins the thread. NULL is fine.
  */
 void writer_stop(struct writer *writer);
 
-/* Frees it, once the loop has turned after writer_stop. NULL is fine. */
+/* Frees it, stopped and without open outlets. NULL is fine. */
 void writer_free(struct writer *writer);
 
 #endif

@@ -20,6 +20,7 @@ struct fixture {
     struct cap_store *store;
     struct stats stats;
     struct writer *writer;
+    struct writer_outlet outlet;
     uv_sem_t gate;
     struct env env;
     uint64_t disk_free;
@@ -123,11 +124,12 @@ static int setup(void **state)
         .store = fixture->store,
         .disk_reserve = DISK_RESERVE,
         .env = &fixture->env,
-        .stats = &fixture->stats,
         .failed = on_failed,
         .ctx = fixture,
     };
-    assert_cap_ok(writer_new(&fixture->loop, &config, &fixture->writer));
+    assert_cap_ok(writer_new(&config, &fixture->writer));
+    assert_cap_ok(
+        writer_outlet_open(&fixture->outlet, fixture->writer, &fixture->loop, &fixture->stats));
     *state = fixture;
     return 0;
 }
@@ -136,6 +138,7 @@ static int teardown(void **state)
 {
     struct fixture *fixture = *state;
     writer_stop(fixture->writer);
+    writer_outlet_close(&fixture->outlet);
     uv_run(&fixture->loop, UV_RUN_DEFAULT);
     writer_free(fixture->writer);
     assert_int_equal(uv_loop_close(&fixture->loop), 0);
@@ -150,7 +153,7 @@ static void close_gate(struct fixture *fixture, struct test_job *blocker)
 {
     make_job(fixture, blocker, 200, 10);
     blocker->waits = true;
-    writer_submit(fixture->writer, &blocker->job);
+    writer_submit(&fixture->outlet, &blocker->job);
 }
 
 static void open_gate(struct fixture *fixture)
@@ -167,7 +170,7 @@ static void test_one_job(void **state)
     struct test_job test;
     for (int round = 0; round < 2; round++) {
         make_job(fixture, &test, 1, 100);
-        writer_submit(fixture->writer, &test.job);
+        writer_submit(&fixture->outlet, &test.job);
         finish_all(fixture);
         assert_true(test.finished);
         assert_cap_ok(test.job.admission.error);
@@ -185,7 +188,7 @@ static void test_waiting_jobs_share_a_commit(void **state)
     close_gate(fixture, &blocker);
     for (uint8_t i = 0; i < 20; i++) {
         make_job(fixture, &tests[i], i, 100);
-        writer_submit(fixture->writer, &tests[i].job);
+        writer_submit(&fixture->outlet, &tests[i].job);
     }
     assert_int_equal(writer_queued(fixture->writer), 21);
     open_gate(fixture);
@@ -208,9 +211,9 @@ static void fail_the_culprit(struct fixture *fixture, struct test_job *culprit,
     close_gate(fixture, &blocker);
     make_job(fixture, &before, 1, 100);
     make_job(fixture, &after, 3, 100);
-    writer_submit(fixture->writer, &before.job);
-    writer_submit(fixture->writer, &culprit->job);
-    writer_submit(fixture->writer, &after.job);
+    writer_submit(&fixture->outlet, &before.job);
+    writer_submit(&fixture->outlet, &culprit->job);
+    writer_submit(&fixture->outlet, &after.job);
     open_gate(fixture);
     assert_cap_ok(before.job.admission.error);
     assert_cap_ok(after.job.admission.error);
@@ -250,7 +253,7 @@ static void test_many_caps(void **state)
                  is_long ? WRITER_STAGE_MIN : CAP_ADMIT_LEN / COUNT);
     }
     test.job.admission = (struct cap_admission){.puts = puts, .put_count = COUNT};
-    writer_submit(fixture->writer, &test.job);
+    writer_submit(&fixture->outlet, &test.job);
     finish_all(fixture);
     assert_cap_ok(test.job.admission.error);
     assert_int_equal(fixture->stats.commits, 1);
@@ -272,7 +275,7 @@ static void test_batches_are_bounded(void **state)
     close_gate(fixture, &blocker);
     for (uint8_t i = 0; i < COUNT; i++) {
         make_job(fixture, &tests[i], i, WRITER_STAGE_MIN);
-        writer_submit(fixture->writer, &tests[i].job);
+        writer_submit(&fixture->outlet, &tests[i].job);
     }
     open_gate(fixture);
     for (uint8_t i = 0; i < COUNT; i++) {
@@ -294,7 +297,7 @@ static void test_large_body_is_staged(void **state)
     size_t len = 0;
     uint64_t body_len = CAP_STAGE_STEP + 12345;
     make_job(fixture, &test, 7, body_len);
-    writer_submit(fixture->writer, &test.job);
+    writer_submit(&fixture->outlet, &test.job);
     finish_all(fixture);
     assert_cap_ok(test.job.admission.error);
     assert_true(test.put.is_new);
@@ -308,7 +311,7 @@ static void test_large_body_is_staged(void **state)
     uint64_t steps = fixture->stats.stage_steps;
     make_job(fixture, &test, 7, body_len);
     assert_cap_ok(cap_store_dry_run(fixture->store, &test.job.admission));
-    writer_submit(fixture->writer, &test.job);
+    writer_submit(&fixture->outlet, &test.job);
     finish_all(fixture);
     assert_cap_ok(test.job.admission.error);
     assert_false(test.put.is_new);
@@ -324,8 +327,8 @@ static void test_two_stage_the_same_body(void **state)
     close_gate(fixture, &blocker);
     make_job(fixture, &a, 7, UINT64_C(3) << 20);
     make_job(fixture, &b, 7, UINT64_C(3) << 20);
-    writer_submit(fixture->writer, &a.job);
-    writer_submit(fixture->writer, &b.job);
+    writer_submit(&fixture->outlet, &a.job);
+    writer_submit(&fixture->outlet, &b.job);
     open_gate(fixture);
     assert_cap_ok(a.job.admission.error);
     assert_cap_ok(b.job.admission.error);
@@ -338,12 +341,12 @@ static void test_failed_stage_leaves_room(void **state)
     struct test_job test;
     make_job(fixture, &test, 1, UINT64_C(10) << 20);
     test.read_error = CAP_E_IO;
-    writer_submit(fixture->writer, &test.job);
+    writer_submit(&fixture->outlet, &test.job);
     finish_all(fixture);
     assert_cap_error(test.job.admission.error, CAP_E_IO);
     /* The stage was dropped: a body that would not fit beside it does. */
     make_job(fixture, &test, 2, UINT64_C(15) << 20);
-    writer_submit(fixture->writer, &test.job);
+    writer_submit(&fixture->outlet, &test.job);
     finish_all(fixture);
     assert_cap_ok(test.job.admission.error);
 }
@@ -355,7 +358,7 @@ static void three_jobs(struct fixture *fixture, struct test_job tests[3])
 {
     for (uint8_t i = 0; i < 3; i++) {
         make_job(fixture, &tests[i], (uint8_t)(i + 1), 100);
-        writer_submit(fixture->writer, &tests[i].job);
+        writer_submit(&fixture->outlet, &tests[i].job);
     }
     finish_all(fixture);
 }
@@ -377,7 +380,7 @@ static void test_full_disk_at_commit(void **state)
     assert_int_equal(fixture->failures, 0);
     assert_int_equal(fixture->stats.commits_failed, 1);
     make_job(fixture, &tests[0], 9, 100);
-    writer_submit(fixture->writer, &tests[0].job);
+    writer_submit(&fixture->outlet, &tests[0].job);
     finish_all(fixture);
     assert_cap_ok(tests[0].job.admission.error);
 }
@@ -395,7 +398,7 @@ static void fail_for_good(struct fixture *fixture, enum cap_error error)
     }
     assert_int_equal(fixture->failures, 1);
     make_job(fixture, &tests[0], 9, 100);
-    writer_submit(fixture->writer, &tests[0].job);
+    writer_submit(&fixture->outlet, &tests[0].job);
     finish_all(fixture);
     assert_cap_error(tests[0].job.admission.error, CAP_E_STORE_FAILED);
     assert_int_equal(fixture->failures, 1); /* told once */
@@ -441,8 +444,8 @@ static void test_cancelled_job_is_not_stored(void **state)
     close_gate(fixture, &blocker);
     make_job(fixture, &small, 1, 100);
     make_job(fixture, &large, 2, UINT64_C(3) << 20);
-    writer_submit(fixture->writer, &small.job);
-    writer_submit(fixture->writer, &large.job);
+    writer_submit(&fixture->outlet, &small.job);
+    writer_submit(&fixture->outlet, &large.job);
     atomic_store(&small.job.cancelled, true);
     atomic_store(&large.job.cancelled, true);
     open_gate(fixture);
@@ -459,19 +462,19 @@ static void test_no_room_on_the_disk(void **state)
     struct test_job test;
     fixture->disk_free = DISK_RESERVE + 99;
     make_job(fixture, &test, 1, 100);
-    writer_submit(fixture->writer, &test.job);
+    writer_submit(&fixture->outlet, &test.job);
     finish_all(fixture);
     assert_cap_error(test.job.admission.error, CAP_E_DISK_FULL);
     assert_false(is_stored(fixture, 1));
     fixture->disk_free = DISK_RESERVE + 100;
     make_job(fixture, &test, 1, 100);
-    writer_submit(fixture->writer, &test.job);
+    writer_submit(&fixture->outlet, &test.job);
     finish_all(fixture);
     assert_cap_ok(test.job.admission.error);
     fixture->disk_free = DISK_RESERVE;
     make_job(fixture, &test, 1, 100);
     assert_cap_ok(cap_store_dry_run(fixture->store, &test.job.admission));
-    writer_submit(fixture->writer, &test.job);
+    writer_submit(&fixture->outlet, &test.job);
     finish_all(fixture);
     assert_cap_ok(test.job.admission.error);
 }
@@ -483,32 +486,31 @@ static void test_io_error_in_a_stage(void **state)
     struct test_job test;
     cap_store_memory_fail_commits(fixture->store, 1, CAP_E_IO);
     make_job(fixture, &test, 1, UINT64_C(3) << 20);
-    writer_submit(fixture->writer, &test.job);
+    writer_submit(&fixture->outlet, &test.job);
     finish_all(fixture);
     assert_cap_error(test.job.admission.error, CAP_E_IO);
     assert_int_equal(fixture->failures, 1);
     make_job(fixture, &test, 2, 100);
-    writer_submit(fixture->writer, &test.job);
+    writer_submit(&fixture->outlet, &test.job);
     finish_all(fixture);
     assert_cap_error(test.job.admission.error, CAP_E_STORE_FAILED);
     assert_false(is_stored(fixture, 2));
     assert_int_equal(fixture->failures, 1);
 }
 
-/* A writer that cannot start touches no handle of the loop that it was given. */
+/* A writer that cannot start turns no loop. */
 static void test_start_fails(void **state)
 {
     struct fixture *fixture = *state;
     struct writer *second = NULL;
     unsigned ticks = 0;
     uv_timer_t timer;
-    const struct writer_config config = {
-        .store = fixture->store, .env = &fixture->env, .stats = &fixture->stats};
+    const struct writer_config config = {.store = fixture->store, .env = &fixture->env};
     assert_int_equal(uv_timer_init(&fixture->loop, &timer), 0);
     timer.data = &ticks;
     assert_int_equal(uv_timer_start(&timer, on_tick, 0, 1), 0);
     threads_to_fail = 1;
-    assert_cap_error(writer_new(&fixture->loop, &config, &second), CAP_E_NO_MEMORY);
+    assert_cap_error(writer_new(&config, &second), CAP_E_NO_MEMORY);
     assert_int_equal(threads_to_fail, 0);
     assert_int_equal(ticks, 0);
     uv_close((uv_handle_t *)&timer, NULL);
@@ -523,15 +525,46 @@ static void test_stop_gives_every_job_back(void **state)
     close_gate(fixture, &blocker);
     for (uint8_t i = 0; i < 5; i++) {
         make_job(fixture, &tests[i], i, 100);
-        writer_submit(fixture->writer, &tests[i].job);
+        writer_submit(&fixture->outlet, &tests[i].job);
     }
     uv_sem_post(&fixture->gate);
     writer_stop(fixture->writer);
+    writer_outlet_close(&fixture->outlet);
     assert_int_equal(writer_queued(fixture->writer), 0);
     for (uint8_t i = 0; i < 5; i++) {
         assert_true(tests[i].finished);
         assert_int_equal(is_stored(fixture, i), tests[i].job.admission.error == CAP_OK);
     }
+}
+
+/* Each job comes back on the loop that it was handed over on. */
+static void test_two_loops(void **state)
+{
+    struct fixture *fixture = *state;
+    struct test_job here;
+    struct test_job there;
+    struct stats stats = {0};
+    struct writer_outlet outlet;
+    uv_loop_t loop;
+    assert_int_equal(uv_loop_init(&loop), 0);
+    assert_cap_ok(writer_outlet_open(&outlet, fixture->writer, &loop, &stats));
+    make_job(fixture, &here, 1, 100);
+    make_job(fixture, &there, 2, 100);
+    writer_submit(&fixture->outlet, &here.job);
+    writer_submit(&outlet, &there.job);
+    while (!here.finished) {
+        uv_run(&fixture->loop, UV_RUN_ONCE);
+    }
+    assert_false(there.finished);
+    while (!there.finished) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    assert_true(is_stored(fixture, 1) && is_stored(fixture, 2));
+    assert_true(fixture->stats.commits + stats.commits > 0);
+    writer_stop(fixture->writer);
+    writer_outlet_close(&outlet);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
 }
 
 static void test_heartbeat_rises(void **state)
@@ -540,9 +573,10 @@ static void test_heartbeat_rises(void **state)
     struct test_job test;
     uint64_t before = writer_heartbeat(fixture->writer);
     make_job(fixture, &test, 1, 1);
-    writer_submit(fixture->writer, &test.job);
+    writer_submit(&fixture->outlet, &test.job);
     finish_all(fixture);
     writer_stop(fixture->writer);
+    writer_outlet_close(&fixture->outlet);
     assert_true(writer_heartbeat(fixture->writer) > before);
 }
 
@@ -567,6 +601,7 @@ int main(void)
         TEST(test_io_error_in_a_stage),
         TEST(test_start_fails),
         TEST(test_stop_gives_every_job_back),
+        TEST(test_two_loops),
         TEST(test_heartbeat_rises),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
