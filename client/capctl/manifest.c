@@ -624,8 +624,11 @@ static char *read_text(struct manifest *manifest, size_t *ret_len)
         text = malloc(len + 1);
         enum capstore_error error =
             text == NULL ? CAPSTORE_E_NO_MEMORY : input.source.read(input.source.ctx, 0, text, len);
-        if (!packed(manifest, error) || (!like_json(text, len) && cli_recognise(&input, nature) &&
-                                         !refuse(manifest, "%s", nature))) {
+        bool good = packed(manifest, error);
+        if (good && text != NULL && !like_json(text, len) && cli_recognise(&input, nature)) {
+            good = refuse(manifest, "%s", nature);
+        }
+        if (!good) {
             free(text);
             text = NULL;
         }
