@@ -223,6 +223,13 @@ static void on_written(struct writer_job *writing)
     if (admission->error == CAP_E_UNRESOLVED_SLOT) {
         (void)image_list_missing(&upload->job.wire, admission, upload->job.caps.needed_slots,
                                  &upload->outcome);
+    } else if (admission->error == CAP_E_CORRUPT) {
+        char hex[CAP_HASH_HEX_SIZE];
+        cap_hash_format(&admission->puts[admission->put_count - 1].hash, hex);
+        (void)judgement_say(&upload->outcome, CAP_E_CORRUPT,
+                            "%s: what the store has of it%s is damaged; publishing does not "
+                            "repair it",
+                            hex, admission->put_count > 1 ? " or its data" : "");
     }
     drive(upload, UPLOAD_EVENT_WRITTEN);
 }

@@ -138,7 +138,8 @@ struct cap_admission {
      * Results. CAP_OK: stored and synced, it survives power loss. CAP_E_UNRESOLVED_SLOT: as many as
      * missing_count of `needed` are not there, and are marked. CAP_E_CANCELLED.
      * CAP_E_INVALID_ARGUMENT for a put that contradicts itself or a stage that is not a whole one
-     * of that length. CAP_E_DISK_FULL, CAP_E_MAP_FULL, or as a body fails. After any error nothing
+     * of that length. CAP_E_CORRUPT: the store has one of the puts, and knows that it is
+     * damaged. CAP_E_DISK_FULL, CAP_E_MAP_FULL, or as a body fails. After any error nothing
      * of it is there, its stages are as before, and is_new means nothing.
      */
     enum cap_error error;

@@ -125,6 +125,8 @@ class Check(SystemTest):
         began = time.time()
         for _ in range(200):
             self.assertRefuses("corrupt", c.get, cap)
+        # Publishing it again is not acknowledged: nobody could fetch it.
+        self.assertIn(cap.hex(), self.assertRefuses("corrupt", c.put_data, big).message)
         self.assertLessEqual(d.log().count(" error fault "), 20 * (int(time.time()) - int(began) + 2))
 
     def test_engine_crash_is_a_finding(self):

@@ -253,6 +253,13 @@ enum cap_error lmdb_stage_step(struct cap_store *base, uint64_t id, const struct
 /* The operation stage_drop of engine.h. */
 void lmdb_stage_drop(struct cap_store *base, uint64_t id);
 
+/*
+ * In a write transaction: CAP_E_CORRUPT for a cap of which a read has found bytes damaged, CAP_OK,
+ * or the store's error.
+ */
+enum cap_error lmdb_check_damage(struct lmdb_store *store, MDB_txn *txn,
+                                 const struct cap_hash *hash);
+
 /* The operation sweep of engine.h. */
 enum cap_error lmdb_sweep(struct cap_store *base, uint64_t now_us, bool *ret_more);
 

@@ -259,6 +259,35 @@ static enum cap_error sweep_in(struct lmdb_store *store, MDB_txn *txn)
 
 /* --- Damage ----------------------------------------------------------------------------------- */
 
+static void damage_key(const struct cap_hash *hash, uint8_t ret_key[STORE_FACT_KEY])
+{
+    memcpy(ret_key, hash->bytes, CAP_HASH_SIZE);
+    ret_key[CAP_HASH_SIZE] = CAP_FACT_DAMAGED;
+}
+
+enum cap_error lmdb_check_damage(struct lmdb_store *store, MDB_txn *txn,
+                                 const struct cap_hash *hash)
+{
+    uint8_t key[STORE_FACT_KEY];
+    struct cap_bytes known;
+    bool found = false;
+    pthread_mutex_lock(&store->lock);
+    for (unsigned i = 0; i < store->damaged_count; i++) {
+        found = found || cap_hash_equal(&store->damaged[i], hash);
+    }
+    pthread_mutex_unlock(&store->lock);
+    if (found) {
+        return CAP_E_CORRUPT;
+    }
+    damage_key(hash, key);
+    enum cap_error error =
+        lmdb_get(store, txn, LMDB_FACTS, (struct cap_bytes){key, sizeof(key)}, &known);
+    if (error == CAP_OK) {
+        return CAP_E_CORRUPT;
+    }
+    return error == CAP_E_NOT_FOUND ? CAP_OK : error;
+}
+
 /* The first time counts. */
 static enum cap_error put_damaged(struct lmdb_store *store, MDB_txn *txn,
                                   const struct cap_hash *hash, uint64_t now_us)
@@ -266,8 +295,7 @@ static enum cap_error put_damaged(struct lmdb_store *store, MDB_txn *txn,
     uint8_t key[STORE_FACT_KEY];
     uint8_t value[STORE_FACT_SIZE];
     struct cap_bytes known;
-    memcpy(key, hash->bytes, CAP_HASH_SIZE);
-    key[CAP_HASH_SIZE] = CAP_FACT_DAMAGED;
+    damage_key(hash, key);
     enum cap_error error =
         lmdb_get(store, txn, LMDB_FACTS, (struct cap_bytes){key, sizeof(key)}, &known);
     if (error == CAP_OK) {

@@ -157,7 +157,8 @@ static enum cap_error put_new(struct lmdb_store *store, const struct cap_put *pu
 
 /*
  * Of a cap that is there nothing changes but that a new content hash is indexed. A stage of it is
- * given up with the commit, and swept.
+ * given up with the commit, and swept. One that is known to be damaged is not acknowledged: what
+ * is there could not be served.
  */
 static enum cap_error write_put(struct cap_store *base, const struct cap_put *put, bool *ret_new)
 {
@@ -176,7 +177,8 @@ static enum cap_error write_put(struct cap_store *base, const struct cap_put *pu
         return error;
     }
     bool is_new = error == CAP_E_NOT_FOUND;
-    error = is_new ? put_new(store, put, stage) : CAP_OK;
+    error = is_new ? put_new(store, put, stage)
+                   : lmdb_check_damage(store, store->write.txn, &put->hash);
     if (error == CAP_OK) {
         error = put_content(store, put);
     }

@@ -227,7 +227,10 @@ static void test_peek_and_facts(void **state)
     assert_cap_ok(cap_store_facts(read, &hash, 2, facts, &count));
     assert_int_equal(count, 0); /* not in this snapshot */
     cap_store_read_end(read);
+    assert_cap_error(put_data(fixture->store, 1, 200000), CAP_E_CORRUPT);
+    assert_cap_ok(put_data(fixture->store, 2, 200000));
     assert_cap_ok(cap_store_sweep(fixture->store, 1234, &more));
+    assert_cap_error(put_data(fixture->store, 1, 200000), CAP_E_CORRUPT);
     assert_cap_error(check_cap(fixture->store, 1, 200000), CAP_E_CORRUPT);
     assert_cap_ok(cap_store_sweep(fixture->store, 5678, &more)); /* the first time counts */
     fixture_close(fixture);
