@@ -202,35 +202,16 @@ static void test_wrong_kind_is_unresolved(void **state)
 static void test_long_head(void **state)
 {
     struct fixture *fixture = *state;
-    struct cap_pack *pack = NULL;
-    struct cap_body body = {0};
-    struct cap_buf wire = {0};
-    uint8_t *content = make_content(300000);
-    struct cap_bytes bytes = {content, 300000};
-    struct cap_source source = cap_source_memory(&bytes);
+    struct cap_buf wire = make_long_head();
     int fd = client_open(fixture);
-    assert_cap_ok(cap_pack_new(&pack));
-    cap_pack_code(pack, 0, 300000);
-    for (uint32_t i = 0; i < 5000; i++) {
-        uint8_t name[4];
-        cap_store32(name, i);
-        assert_cap_ok(cap_pack_endpoint(pack, (struct cap_bytes){name, 4}, i, 0, 0, NULL, 0));
-    }
-    assert_cap_ok(cap_pack_finish(pack, &source, &body));
-    assert_cap_ok(cap_buf_append_zeros(&wire, body.len));
-    assert_cap_ok(cap_body_read(&body, &source, 0, wire.data, body.len));
-    assert_true(wire.len - 300000 > UPLOAD_JUDGE_INLINE);
     accepted(upload_image(fixture, fd, 0, &wire));
     /* The same, broken in its last endpoint. */
-    wire.data[wire.len - 300000 - 4] ^= 0xff;
+    break_long_head(&wire);
     client_put_image(fixture, fd, 9, 0, wire.len);
     client_body(fixture, fd, 9, cap_buf_bytes(&wire), 200000);
     client_expect_error(fixture, fd, 9, CAP_E_SSZ);
     assert_false(client_is_there(fixture, fd, &absent));
-    cap_body_free(&body);
     cap_buf_free(&wire);
-    cap_pack_free(pack);
-    free(content);
     close(fd);
 }
 

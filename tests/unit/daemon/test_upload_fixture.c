@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "daemon/publish/upload.h"
 #include "lib/cap/pack.h"
 
 const struct cap_hash absent = {{0xee}};
@@ -19,6 +20,36 @@ uint8_t *make_content(size_t len)
         content[i] = (uint8_t)(1 + (i * 31 + i / 4096) % 255);
     }
     return content;
+}
+
+struct cap_buf make_long_head(void)
+{
+    struct cap_pack *pack = NULL;
+    struct cap_body body = {0};
+    struct cap_buf wire = {0};
+    uint8_t *content = make_content(LONG_HEAD_CODE);
+    struct cap_bytes bytes = {content, LONG_HEAD_CODE};
+    struct cap_source source = cap_source_memory(&bytes);
+    assert_cap_ok(cap_pack_new(&pack));
+    cap_pack_code(pack, 0, LONG_HEAD_CODE);
+    for (uint32_t i = 0; i < 5000; i++) {
+        uint8_t name[4];
+        cap_store32(name, i);
+        assert_cap_ok(cap_pack_endpoint(pack, (struct cap_bytes){name, 4}, i, 0, 0, NULL, 0));
+    }
+    assert_cap_ok(cap_pack_finish(pack, &source, &body));
+    assert_cap_ok(cap_buf_append_zeros(&wire, body.len));
+    assert_cap_ok(cap_body_read(&body, &source, 0, wire.data, body.len));
+    assert_true(wire.len - LONG_HEAD_CODE > UPLOAD_JUDGE_INLINE);
+    cap_body_free(&body);
+    cap_pack_free(pack);
+    free(content);
+    return wire;
+}
+
+void break_long_head(struct cap_buf *wire)
+{
+    wire->data[wire->len - LONG_HEAD_CODE - 4] ^= 0xff;
 }
 
 struct cap_buf make_image(size_t code_len, const struct cap_hash *pinned)

@@ -18,6 +18,15 @@ uint8_t *make_content(size_t len);
  */
 struct cap_buf make_image(size_t code_len, const struct cap_hash *pinned);
 
+/* The code of make_long_head; what comes before it is its head. */
+#define LONG_HEAD_CODE 300000u
+
+/* A wire Image whose head is longer than is judged on the loop: 5,000 endpoints, no slots. */
+struct cap_buf make_long_head(void);
+
+/* Breaks that Image in its last endpoint. */
+void break_long_head(struct cap_buf *wire);
+
 /* Uploads an Image with id 7 and returns the first frame of the answer, valid until the next call.
  */
 const struct reply *upload_image(struct fixture *fixture, int fd, uint8_t flags,

@@ -220,33 +220,6 @@ static void test_our_time_does_not_count(void **state)
 
 /* --- A long head ------------------------------------------------------------------------------ */
 
-/* An Image with a head longer than is judged on the loop, broken in its last endpoint. */
-static struct cap_buf make_broken(void)
-{
-    struct cap_pack *pack = NULL;
-    struct cap_body body = {0};
-    struct cap_buf wire = {0};
-    uint8_t *content = make_content(300000);
-    struct cap_bytes bytes = {content, 300000};
-    struct cap_source source = cap_source_memory(&bytes);
-    assert_cap_ok(cap_pack_new(&pack));
-    cap_pack_code(pack, 0, 300000);
-    for (uint32_t i = 0; i < 5000; i++) {
-        uint8_t name[4];
-        cap_store32(name, i);
-        assert_cap_ok(cap_pack_endpoint(pack, (struct cap_bytes){name, 4}, i, 0, 0, NULL, 0));
-    }
-    assert_cap_ok(cap_pack_finish(pack, &source, &body));
-    assert_cap_ok(cap_buf_append_zeros(&wire, body.len));
-    assert_cap_ok(cap_body_read(&body, &source, 0, wire.data, body.len));
-    assert_true(wire.len - 300000 > UPLOAD_JUDGE_INLINE);
-    wire.data[wire.len - 300000 - 4] ^= 0xff;
-    cap_body_free(&body);
-    cap_pack_free(pack);
-    free(content);
-    return wire;
-}
-
 /*
  * A worker finds a rule broken while the loop finds the body too long, too short, or is told to
  * forget it: one answer, whole. ThreadSanitizer sees that they share nothing.
@@ -254,10 +227,11 @@ static struct cap_buf make_broken(void)
 static void test_two_errors_at_once(void **state)
 {
     struct fixture *fixture = *state;
-    struct cap_buf wire = make_broken();
-    size_t head = wire.len - 300000;
+    struct cap_buf wire = make_long_head();
+    size_t head = wire.len - LONG_HEAD_CODE;
     static struct reply reply;
     struct proto_error m;
+    break_long_head(&wire);
     for (uint32_t i = 0; i < 32; i++) {
         int fd = client_open(fixture);
         client_put_image(fixture, fd, 1, 0, wire.len);
