@@ -261,8 +261,7 @@ static enum cap_error start_parts(struct server *server, char *reason)
     if (error != CAP_OK) {
         return error;
     }
-    return room_refresh(&server->room, server->context.env, server->context.statedir->spool_dir,
-                        server->context.statedir->store_dir, server->context.store);
+    return publish_look(&server->publish);
 }
 
 /* The socket lets in the operators' group, if there is one, and our own user. */

@@ -36,12 +36,24 @@ void publish_close(struct publish *publish)
     writer_outlet_close(&publish->outlet);
 }
 
+/* What one upload, and those that may be in flight beside it, can ask room_check for at most. */
+static uint64_t most_asked(const struct config *config)
+{
+    uint64_t uploads = config->max_upload + config->max_spool;
+    bool wraps = uploads < config->max_spool || uploads > (UINT64_MAX - config->disk_reserve) / 2;
+    return wraps ? UINT64_MAX : 2 * uploads + config->disk_reserve;
+}
+
+enum cap_error publish_look(const struct publish *publish)
+{
+    const struct context *context = publish->shard->context;
+    return room_refresh(publish->room, context->env, context->statedir->spool_dir,
+                        context->statedir->store_dir, context->store, most_asked(&context->config));
+}
+
 static void run_refresh(struct pool_job *job)
 {
-    struct publish *publish = CONTAINER_OF(job, struct publish, refresh);
-    struct context *context = publish->shard->context;
-    (void)room_refresh(publish->room, context->env, context->statedir->spool_dir,
-                       context->statedir->store_dir, context->store);
+    (void)publish_look(CONTAINER_OF(job, struct publish, refresh));
 }
 
 static void on_refreshed(struct pool_job *job)

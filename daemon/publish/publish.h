@@ -24,6 +24,9 @@ enum cap_error publish_open(struct publish *publish, struct hub *hub, struct wri
 /* After writer_stop; the loop must let go of a handle. A zeroed one is fine. */
 void publish_close(struct publish *publish);
 
+/* Looks at the disk, for the uploads of all loops; blocks. As room_refresh. */
+enum cap_error publish_look(const struct publish *publish);
+
 /* Has a worker look at the disk, for the uploads of all loops. */
 void publish_tick(struct publish *publish);
 

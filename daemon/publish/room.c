@@ -10,24 +10,25 @@ static uint64_t at_most(uint64_t value, uint64_t max)
 }
 
 enum cap_error room_refresh(struct room *room, const struct env *env, const char *spool_dir,
-                            const char *store_dir, struct cap_store *store)
+                            const char *store_dir, struct cap_store *store, uint64_t enough)
 {
     uint64_t spooled = atomic_load(&room->spooled);
     uint64_t spool_disk = 0;
     uint64_t store_disk = 0;
-    struct cap_space space;
+    struct cap_space space = {0};
     enum cap_error error = env->disk_free(env->ctx, spool_dir, &spool_disk);
     if (error == CAP_OK) {
         error = env->disk_free(env->ctx, store_dir, &store_disk);
     }
-    if (error == CAP_OK) {
+    /* One file system, as a rule; of two, the fuller one bounds both. */
+    uint64_t disk = at_most(spool_disk, store_disk);
+    if (error == CAP_OK && disk < enough) {
         error = cap_store_space(store, &space);
     }
     if (error != CAP_OK) {
         return error;
     }
-    /* One file system, as a rule; of two, the fuller one bounds both. */
-    atomic_store(&room->disk_free, at_most(spool_disk, store_disk));
+    atomic_store(&room->disk_free, disk);
     atomic_store(&room->store_free, space.free_bytes);
     atomic_store(&room->spooled_then, spooled);
     return CAP_OK;

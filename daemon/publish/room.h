@@ -17,7 +17,7 @@
 /* Shared by all loops. Any thread. */
 struct room {
     atomic_uint_fast64_t disk_free;    /* bytes, when last refreshed */
-    atomic_uint_fast64_t store_free;   /* bytes in free pages of the store, at that time */
+    atomic_uint_fast64_t store_free;   /* bytes in free pages of the store, at that time, or 0 */
     atomic_uint_fast64_t spooled_then; /* bytes in spool files, at that time */
     atomic_uint_fast64_t spooled;      /* bytes in spool files now */
 };
@@ -29,9 +29,13 @@ struct room_ask {
     uint64_t reserve;  /* bytes that stay free: option disk-reserve */
 };
 
-/* Asks the file systems and the store; blocks. The figures stay as they are if that fails. */
+/*
+ * Asks the file systems and the store; blocks. The figures stay as they are if that fails. The
+ * store's free pages, which take a walk of its free list, are counted only where less than `enough`
+ * bytes of disk are free: with so much no upload needs them.
+ */
 enum cap_error room_refresh(struct room *room, const struct env *env, const char *spool_dir,
-                            const char *store_dir, struct cap_store *store);
+                            const char *store_dir, struct cap_store *store, uint64_t enough);
 
 /* Whether the upload has room. CAP_E_DISK_FULL, and ret_message says why (`size` bytes). */
 enum cap_error room_check(const struct room *room, const struct room_ask *ask, char *ret_message,
