@@ -253,6 +253,9 @@ enum cap_error lmdb_stage_step(struct cap_store *base, uint64_t id, const struct
 /* The operation stage_drop of engine.h. */
 void lmdb_stage_drop(struct cap_store *base, uint64_t id);
 
+/* Whether a read has found the cap damaged and no sweep has written it down. Under the lock. */
+bool lmdb_is_noted(const struct lmdb_store *store, const struct cap_hash *hash);
+
 /*
  * In a write transaction: CAP_E_CORRUPT for a cap of which a read has found bytes damaged, CAP_OK,
  * or the store's error.

@@ -242,11 +242,7 @@ static enum cap_error chunks_get(struct chunks *chunks, uint64_t index, struct c
 static void note_damaged(struct lmdb_store *store, const struct cap_hash *hash)
 {
     pthread_mutex_lock(&store->lock);
-    bool known = false;
-    for (unsigned i = 0; i < store->damaged_count; i++) {
-        known |= cap_hash_equal(&store->damaged[i], hash);
-    }
-    if (!known && store->damaged_count < LMDB_DAMAGED) {
+    if (!lmdb_is_noted(store, hash) && store->damaged_count < LMDB_DAMAGED) {
         store->damaged[store->damaged_count++] = *hash;
     }
     pthread_mutex_unlock(&store->lock);

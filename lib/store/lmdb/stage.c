@@ -259,29 +259,34 @@ static enum cap_error sweep_in(struct lmdb_store *store, MDB_txn *txn)
 
 /* --- Damage ----------------------------------------------------------------------------------- */
 
-static void damage_key(const struct cap_hash *hash, uint8_t ret_key[STORE_FACT_KEY])
+bool lmdb_is_noted(const struct lmdb_store *store, const struct cap_hash *hash)
 {
+    for (unsigned i = 0; i < store->damaged_count; i++) {
+        if (cap_hash_equal(&store->damaged[i], hash)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The key of the fact that a cap is damaged, and CAP_OK if it is written down. */
+static enum cap_error find_damage(struct lmdb_store *store, MDB_txn *txn,
+                                  const struct cap_hash *hash, uint8_t ret_key[STORE_FACT_KEY])
+{
+    struct cap_bytes known;
     memcpy(ret_key, hash->bytes, CAP_HASH_SIZE);
     ret_key[CAP_HASH_SIZE] = CAP_FACT_DAMAGED;
+    return lmdb_get(store, txn, LMDB_FACTS, (struct cap_bytes){ret_key, STORE_FACT_KEY}, &known);
 }
 
 enum cap_error lmdb_check_damage(struct lmdb_store *store, MDB_txn *txn,
                                  const struct cap_hash *hash)
 {
     uint8_t key[STORE_FACT_KEY];
-    struct cap_bytes known;
-    bool found = false;
     pthread_mutex_lock(&store->lock);
-    for (unsigned i = 0; i < store->damaged_count; i++) {
-        found = found || cap_hash_equal(&store->damaged[i], hash);
-    }
+    bool noted = lmdb_is_noted(store, hash);
     pthread_mutex_unlock(&store->lock);
-    if (found) {
-        return CAP_E_CORRUPT;
-    }
-    damage_key(hash, key);
-    enum cap_error error =
-        lmdb_get(store, txn, LMDB_FACTS, (struct cap_bytes){key, sizeof(key)}, &known);
+    enum cap_error error = noted ? CAP_OK : find_damage(store, txn, hash, key);
     if (error == CAP_OK) {
         return CAP_E_CORRUPT;
     }
@@ -294,11 +299,7 @@ static enum cap_error put_damaged(struct lmdb_store *store, MDB_txn *txn,
 {
     uint8_t key[STORE_FACT_KEY];
     uint8_t value[STORE_FACT_SIZE];
-    struct cap_bytes known;
-    damage_key(hash, key);
-    enum cap_error error =
-        lmdb_get(store, txn, LMDB_FACTS, (struct cap_bytes){key, sizeof(key)}, &known);
-    if (error == CAP_OK) {
+    if (find_damage(store, txn, hash, key) == CAP_OK) {
         return CAP_OK;
     }
     cap_store64(value, now_us);
