@@ -11,7 +11,6 @@
 #include "daemon/net/session.h"
 #include "daemon/publish/upload.h"
 #include "lib/cap/data_cap.h"
-#include "lib/cap/pack.h"
 
 static struct proto_put_image_reply accepted(const struct reply *reply)
 {

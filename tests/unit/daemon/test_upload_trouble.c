@@ -8,7 +8,6 @@
 
 #include "daemon/core/ledger.h"
 #include "daemon/publish/upload.h"
-#include "lib/cap/pack.h"
 
 /* --- The disk --------------------------------------------------------------------------------- */
 
