@@ -422,8 +422,11 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
     }
     server->loop_open = true;
     lag_open(&server->lag, &server->shard.loop, env, &server->shard.stats);
-    error = pool_init(&server->shard.pool, &server->shard.loop, env, &server->shard.stats,
-                      config->workers, uv_available_parallelism());
+    error = pool_open(&server->context.pool, env, config->workers, uv_available_parallelism());
+    if (error == CAP_OK) {
+        error = pool_outlet_open(&server->shard.pool, &server->context.pool, &server->shard.loop,
+                                 &server->shard.stats);
+    }
     if (error == CAP_OK) {
         error = refusals_init(&server->context.refusals, (size_t)config->refusals);
     }
@@ -545,14 +548,14 @@ void server_close(struct server *server)
         writer_stop(server->writer);
         publish_close(&server->publish);
         close_handles(server);
-        pool_close(&server->shard.pool);
+        pool_outlet_close(&server->shard.pool);
         /* Workers come back, handles close, what they held is freed. */
         while (uv_run(&server->shard.loop, UV_RUN_DEFAULT) != 0) {
         }
         admin_free(server->admin);
         (void)uv_loop_close(&server->shard.loop);
     }
-    pool_free(&server->shard.pool);
+    pool_close(&server->context.pool);
     writer_free(server->writer);
     hub_free(&server->hub);
     cap_store_close(server->context.store);

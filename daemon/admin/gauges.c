@@ -12,6 +12,9 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
     struct stats stats;
     context_stats(rooms->context, rooms->shard, &stats);
     struct ledger_figures held = {0};
+    size_t jobs = 0;
+    size_t hash_peers = 0;
+    pool_figures(&context->pool, &jobs, &hash_peers);
     ledger_figures(context->ledger, &held);
     *ret_gauges = (struct gauges){
         .uptime_ms = (env_monotonic_us(context->env) - context->started_monotonic_us) / 1000,
@@ -21,8 +24,8 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .spool_bytes = held.spool,
         .memory_bytes = held.memory,
         .buffer_bytes = held.buffers,
-        .jobs = rooms->shard->pool.count,
-        .hash_peers = rooms->shard->pool.peer_count,
+        .jobs = jobs,
+        .hash_peers = hash_peers,
         .writer_queue = writer_queued(rooms->publish->outlet.writer),
         .stall_max_us = stats.stall_max_us,
         .read_jobs = serve_jobs(rooms->serve),

@@ -3,7 +3,7 @@
 #define DAEMON_ADMIN_LIMITS_H
 
 #define ADMIN_CONNECTIONS_MAX 16u /* a few operators and scrapers, each with one or two */
-#define ADMIN_JOBS_MAX        2u  /* of the pool's threads, so that uploads keep the others */
+#define ADMIN_JOBS_MAX        2u  /* in threads: they may wait for the disk */
 #define ADMIN_TURN_MAX        16u /* commands of one connection in one turn of the loop */
 
 #endif

@@ -64,6 +64,7 @@ struct context {
     struct log log;           /* any thread */
     struct refusals refusals; /* any thread */
     struct cap_store *store;  /* NULL before it is opened */
+    struct pool pool;         /* through each shard's outlet */
     struct ledger *ledger;
     struct statedir *statedir;
     _Atomic(enum phase) phase; /* the main thread changes it */
@@ -92,7 +93,7 @@ struct shard {
     uv_loop_t loop;
     struct stats stats;
     struct stats published; /* a copy for other threads; see shard_publish_stats */
-    struct pool pool;
+    struct pool_outlet pool;
 };
 
 /*

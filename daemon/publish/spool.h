@@ -28,7 +28,7 @@ struct spool_disk {
 
 /* What the spools of one loop share. */
 struct spools {
-    struct pool *pool;
+    struct pool_outlet *pool; /* of the loop */
     struct ledger *ledger;
     const char *dir;
     const struct spool_disk *disk;

@@ -23,6 +23,7 @@ struct bench {
     uv_loop_t loop;
     struct stats stats;
     struct pool pool;
+    struct pool_outlet outlet;
     char order[128]; /* marks of jobs that are done */
 };
 
@@ -37,6 +38,7 @@ struct job {
     struct job *watch;       /* hashes beside it */
     uint64_t watched;        /* what that one hashed while this one ran */
     bool silent;             /* does not say what it hashes */
+    atomic_bool *hold;       /* does not begin before it is open; NULL: at once */
     bool done;
 };
 
@@ -44,26 +46,45 @@ static void setup(struct bench *bench, uint64_t workers)
 {
     *bench = (struct bench){0};
     assert_int_equal(uv_loop_init(&bench->loop), 0);
-    assert_cap_ok(
-        pool_init(&bench->pool, &bench->loop, env_system(), &bench->stats, workers, workers));
+    assert_cap_ok(pool_open(&bench->pool, env_system(), workers, workers));
+    assert_cap_ok(pool_outlet_open(&bench->outlet, &bench->pool, &bench->loop, &bench->stats));
     bench->pool.wait_ns = UINT64_C(3600000000000); /* a test's threads may be held up */
+}
+
+static size_t jobs_of(struct bench *bench)
+{
+    size_t jobs = 0;
+    size_t peers = 0;
+    pool_figures(&bench->pool, &jobs, &peers);
+    return jobs;
+}
+
+static size_t peers_of(struct bench *bench)
+{
+    size_t jobs = 0;
+    size_t peers = 0;
+    pool_figures(&bench->pool, &jobs, &peers);
+    return peers;
 }
 
 static void teardown(struct bench *bench)
 {
-    pool_close(&bench->pool);
+    pool_outlet_close(&bench->outlet);
     assert_int_equal(uv_run(&bench->loop, UV_RUN_DEFAULT), 0);
-    assert_int_equal(bench->pool.works, 0);
-    assert_int_equal(bench->pool.count, 0);
-    assert_int_equal(bench->pool.peer_count, 0);
+    assert_int_equal(bench->outlet.jobs, 0);
+    assert_int_equal(jobs_of(bench), 0);
+    assert_int_equal(peers_of(bench), 0);
     assert_int_equal(uv_loop_close(&bench->loop), 0);
-    pool_free(&bench->pool);
+    pool_close(&bench->pool);
 }
 
 static void run(struct pool_job *pool_job)
 {
     struct job *job = CONTAINER_OF(pool_job, struct job, job);
     uint64_t before = job->watch == NULL ? 0 : atomic_load(&job->watch->at);
+    while (job->hold != NULL && !atomic_load(job->hold)) {
+        uv_sleep(1);
+    }
     if (job->meeting != NULL) {
         atomic_fetch_add(job->meeting, 1);
         while (atomic_load(job->meeting) < 2) {
@@ -97,7 +118,7 @@ static void submit(struct bench *bench, struct job *job, const char *account, ui
     job->job.cost = cost;
     job->job.run = run;
     job->job.done = done;
-    pool_submit(&bench->pool, &job->job);
+    pool_submit(&bench->outlet, &job->job);
 }
 
 static void wait_for(struct bench *bench, const struct job *job)
@@ -131,7 +152,7 @@ static void test_small_jobs_take_turns(void **state)
         jobs[i].mark = i < 6 ? 'a' : 'b';
         submit(&bench, &jobs[i], i < 6 ? alice : bob, PIECE);
     }
-    assert_int_equal(bench.pool.peer_count, 2);
+    assert_int_equal(peers_of(&bench), 2);
     atomic_store(&gate, true);
     wait_for(&bench, &jobs[5]);
     /* Bob comes where Alice stands, who has been charged for the first. */
@@ -252,15 +273,20 @@ static void test_more_peers_than_threads(void **state)
 {
     static const char names[2 * POOL_LONG_THREADS];
     struct bench bench;
+    atomic_bool hold = false;
     struct job jobs[2 * POOL_LONG_THREADS] = {0};
     (void)state;
     setup(&bench, 2);
     for (size_t i = 0; i < 2 * POOL_LONG_THREADS; i++) {
         jobs[i].bytes = 3 * POOL_TURN;
         jobs[i].mark = 'x';
+        jobs[i].hold = &hold;
         submit(&bench, &jobs[i], &names[i], LONG_COST);
     }
+    uv_mutex_lock(&bench.pool.lock);
     assert_int_equal(bench.pool.threads, POOL_LONG_THREADS);
+    uv_mutex_unlock(&bench.pool.lock);
+    atomic_store(&hold, true);
     for (size_t i = 0; i < 2 * POOL_LONG_THREADS; i++) {
         wait_for(&bench, &jobs[i]);
     }
@@ -273,15 +299,17 @@ static void test_disk_and_closing(void **state)
 {
     struct bench bench;
     struct job disk = {.mark = 'd'};
-    struct job large = {.mark = 'l', .bytes = 2 * POOL_TURN};
-    struct job small = {.mark = 's', .bytes = PIECE};
+    atomic_bool hold = false;
+    struct job large = {.mark = 'l', .bytes = 2 * POOL_TURN, .hold = &hold};
+    struct job small = {.mark = 's', .bytes = PIECE, .hold = &hold};
     (void)state;
     setup(&bench, 2);
     submit(&bench, &disk, alice, 0);
-    assert_int_equal(bench.pool.peer_count, 0);
+    assert_int_equal(peers_of(&bench), 0);
     submit(&bench, &large, NULL, LONG_COST);
     submit(&bench, &small, NULL, PIECE);
-    assert_int_equal(bench.pool.peer_count, 1);
+    assert_int_equal(peers_of(&bench), 1);
+    atomic_store(&hold, true);
     teardown(&bench);
     assert_true(disk.done && large.done && small.done);
 }
