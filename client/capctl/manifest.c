@@ -588,6 +588,29 @@ static bool skip_mark(struct manifest *manifest, char **text, size_t *len)
     return true;
 }
 
+/* Says where the text is not JSON. A NUL byte, which the parser takes for the end of the text, is
+ * named. */
+static bool refuse_syntax(struct manifest *manifest, const char *text, size_t len,
+                          const json_error_t *where)
+{
+    size_t read = (size_t)where->position + 1; /* in a string the byte at fault is put back */
+    const char *nul = memchr(text, '\0', read < len ? read : len);
+    if (nul == NULL) {
+        return describe_refuse(manifest->describe, "%s:%d:%d: %s", manifest->path, where->line,
+                               where->column, where->text);
+    }
+    int line = 1;
+    int column = 1;
+    for (const char *at = text; at < nul; at++) {
+        bool ends_line = *at == '\n';
+        bool continues = ((unsigned char)*at & 0xc0) == 0x80; /* a character of UTF-8 */
+        line += ends_line ? 1 : 0;
+        column = ends_line ? 1 : column + (continues ? 0 : 1);
+    }
+    return describe_refuse(manifest->describe, "%s:%d:%d: a NUL byte; a manifest is text, in UTF-8",
+                           manifest->path, line, column);
+}
+
 static bool parse(struct manifest *manifest, char *text, size_t len)
 {
     json_error_t where;
@@ -595,9 +618,8 @@ static bool parse(struct manifest *manifest, char *text, size_t len)
         return false;
     }
     json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
-    bool good = root != NULL ? read_root(manifest, root)
-                             : describe_refuse(manifest->describe, "%s:%d:%d: %s", manifest->path,
-                                               where.line, where.column, where.text);
+    bool good =
+        root != NULL ? read_root(manifest, root) : refuse_syntax(manifest, text, len, &where);
     json_decref(root);
     return good;
 }

@@ -441,6 +441,14 @@ class Manifest(Tool):
             self.assertEqual(refused["error"], "invalid_argument", f"{case[:80]} {refused}")
             self.assertFalse((self.root / "out").exists())
 
+    def test_a_nul_byte_is_named_with_its_place(self):
+        for text, place in (("{ \0}", "1:3"), ('{"a":\n "b\0c"}', "2:4"), ('{"\u00e9": \0 1}', "1:7"), ('{}\n\0', "2:1"),
+                            ('\ufeff{\0"\0c\0o', "1:2")):
+            message = self.pack(text, status=1)["message"]
+            self.assertIn(f"m.json:{place}: a NUL byte", message, text)
+        self.assertIn("m.json:1:1: string or '}' expected near end of file", self.pack("{", status=1)["message"])
+        self.assertNotIn("NUL", self.pack('{"code" 1, "\0"}', status=1)["message"])  # the first fault is another
+
     def test_refused_by_the_deblob(self):
         for manifest, error in (({"endpoints": {"00": {"initial_regs": {"13": 0}}}}, "register_index_out_of_range"),
                                 ({"mappings": [{"start": 0, "size": 0, "source": []}]}, "source_path_empty"),
