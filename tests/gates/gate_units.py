@@ -31,7 +31,7 @@ def unit_findings(configured, room):
         unit = (configured / name).read_text()
         if "@" in re.sub(r"@[a-z-]+", "", re.sub(r"(?m)^#.*$", "", unit)):
             return [f"systemd/{name}: a variable is not filled in"]
-        unit = re.sub(r"(?m)^ExecStart=(/\S*/)?capstored ", "ExecStart=/bin/true ", unit)
+        unit = re.sub(r'(?m)^ExecStart="?(/.*/)?capstored"? ', "ExecStart=/bin/true ", unit)
         (room / name).write_text(unit)
     units = [str(room / name) for name in (SERVICE, *SOCKETS)]
     return output_of(["systemd-analyze", "verify", "--man=no", *units]) + output_of(

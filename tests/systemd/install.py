@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,9 +26,10 @@ WANTED = [
 
 
 def started_by(prefix):
-    """The program that the installed unit starts."""
+    """The program that the installed unit starts, as systemd reads it: quoted, % doubled."""
     unit = (prefix / "lib/systemd/system/capstored.service").read_text()
-    return re.search(r"(?m)^ExecStart=(\S+)", unit).group(1)
+    quoted, plain = re.search(r'(?m)^ExecStart=(?:"([^"]+)"|(\S+)) --state ', unit).groups()
+    return (quoted or plain).replace("%%", "%")
 
 
 class Install(unittest.TestCase):
@@ -45,6 +47,17 @@ class Install(unittest.TestCase):
         with tempfile.TemporaryDirectory(prefix="capstore-install-") as folder:
             subprocess.run([CMAKE, "--install", BUILD, "--prefix", folder], check=True, stdout=subprocess.DEVNULL)
             self.assertEqual(started_by(Path(folder)), folder + "/bin/capstored")
+
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "needs systemd-analyze")
+    def test_systemd_finds_the_program_under_an_odd_prefix(self):
+        with tempfile.TemporaryDirectory(prefix="capstore-install-") as folder:
+            prefix = f"{folder}/a b %n $HOME ${{x}}"
+            subprocess.run([CMAKE, "--install", BUILD, "--prefix", prefix], check=True, stdout=subprocess.DEVNULL)
+            self.assertEqual(started_by(Path(prefix)), prefix + "/bin/capstored")
+            units = Path(prefix) / "lib/systemd/system"
+            done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units.iterdir()],
+                                  capture_output=True, text=True, check=False)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
 
     def test_the_root_is_a_prefix_too(self):
         for prefix, program in (("/", "/bin/capstored"), ("/opt/../srv/", "/srv/bin/capstored")):
