@@ -77,17 +77,8 @@ static void size_libuv_pool(void)
 /* Says what keeps a configuration from working, as far as it can be seen without starting. */
 static int check(const struct config *config)
 {
-    const struct bind_access clients = {config->listen_mode, BIND_OWN_GROUP};
-    const struct bind_access operators = {0600, BIND_OWN_GROUP};
     char reason[CONFIG_REASON_SIZE];
-    enum cap_error error = CAP_OK;
-    for (size_t i = 0; error == CAP_OK && i < config->listen_count; i++) {
-        error = bind_check(config->listen[i], &clients, reason);
-    }
-    if (error == CAP_OK && config->admin != NULL) {
-        error = sockets_check_admin(config->admin, &operators, reason);
-    }
-    if (error != CAP_OK) {
+    if (sockets_check(config, reason) != CAP_OK) {
         print_error(reason, NULL);
         return EXIT_USAGE;
     }

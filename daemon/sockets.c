@@ -24,6 +24,12 @@ void sockets_init(struct sockets *sockets, struct context *context, struct hub *
     *sockets = (struct sockets){.context = context, .hub = hub, .admin = {.fd = -1}};
 }
 
+static enum cap_error refuse_no_address(char *reason)
+{
+    snprintf(reason, CONFIG_REASON_SIZE, "listen: no address given; see --help");
+    return CAP_E_INVALID_ARGUMENT;
+}
+
 enum cap_error sockets_check_admin(const char *address, const struct bind_access *access,
                                    char ret_reason[CONFIG_REASON_SIZE])
 {
@@ -32,6 +38,23 @@ enum cap_error sockets_check_admin(const char *address, const struct bind_access
         return CAP_E_INVALID_ARGUMENT;
     }
     return bind_check(address, access, ret_reason);
+}
+
+enum cap_error sockets_check(const struct config *config, char ret_reason[CONFIG_REASON_SIZE])
+{
+    const struct bind_access clients = {config->listen_mode, BIND_OWN_GROUP};
+    const struct bind_access operators = {0600, BIND_OWN_GROUP};
+    enum cap_error error = CAP_OK;
+    if (config->admin != NULL) {
+        error = sockets_check_admin(config->admin, &operators, ret_reason);
+    }
+    for (size_t i = 0; error == CAP_OK && i < config->listen_count; i++) {
+        error = bind_check(config->listen[i], &clients, ret_reason);
+    }
+    if (error == CAP_OK && config->listen_count == 0 && sd_listen_count() == 0) {
+        error = refuse_no_address(ret_reason);
+    }
+    return error;
 }
 
 /* Serves clients on a socket, which is taken over in every case. */
@@ -112,8 +135,7 @@ enum cap_error sockets_open(struct sockets *sockets, const struct bind_access *a
         }
     }
     if (error == CAP_OK && sockets->count == 0) {
-        snprintf(ret_reason, CONFIG_REASON_SIZE, "listen: no address given; see --help");
-        error = CAP_E_INVALID_ARGUMENT;
+        error = refuse_no_address(ret_reason);
     }
     if (error == CAP_OK && sockets->admin.fd < 0 && config->admin != NULL) {
         error = bind_address(config->admin, admin, &sockets->admin, ret_reason);

@@ -32,6 +32,12 @@ enum cap_error sockets_check_admin(const char *address, const struct bind_access
                                    char ret_reason[CONFIG_REASON_SIZE]);
 
 /*
+ * Whether the addresses can be what they are configured to be, and whether there is one for
+ * clients, as far as it can be seen without opening them. CAP_E_INVALID_ARGUMENT with a sentence.
+ */
+enum cap_error sockets_check(const struct config *config, char ret_reason[CONFIG_REASON_SIZE]);
+
+/*
  * Opens all of them. Clients are accepted as soon as the loop turns; the admin socket, which has
  * `admin` as its access if we make it, is bound only. On failure sockets_close is to be called.
  * CAP_E_INVALID_ARGUMENT, CAP_E_IO, CAP_E_NO_MEMORY with a sentence.

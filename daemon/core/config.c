@@ -413,7 +413,7 @@ enum cap_error config_parse(struct config *config, int argc, char **argv,
     if (config->config != NULL) {
         error = config_read_file(&reader);
     }
-    if (error == CAP_OK && *ret_action != CONFIG_CHECK && config->state == NULL) {
+    if (error == CAP_OK && config->state == NULL) {
         snprintf(ret_reason, CONFIG_REASON_SIZE, "state: no directory given; see --help");
         error = CAP_E_INVALID_ARGUMENT;
     }

@@ -291,9 +291,17 @@ class CheckConfig(Environment):
     def test_what_is_wrong_is_said(self):
         for options, say in ((["--listen", "tcp:host"], "tcp:host"), (["--admin", "tcp:127.0.0.1:1"], "admin"),
                              (["--workers", "1"], "workers"), (["--listen", "unix:@x", "--listen-mode", "600"], "unix:@x")):
-            result = self.check(*options)
+            result = self.check("--state", self.root / "state", *options)
             self.assertEqual((result.returncode, result.stdout), (USAGE, ""), options)
             self.assertIn(say, result.stderr)
+
+    def test_what_a_start_misses_is_missed(self):
+        for options in (["--listen", "unix:/nowhere/s"], ["--state", self.root / "state"]):
+            start = subprocess.run([harness.CAPSTORED, *map(str, options)], capture_output=True, text=True, timeout=60,
+                                   check=False)
+            result = self.check(*options)
+            self.assertEqual((start.returncode, result.returncode, result.stdout), (USAGE, USAGE, ""), options)
+            self.assertEqual(start.stderr.splitlines()[-1].removesuffix(" (invalid_argument)"), result.stderr.strip())
 
 
 if __name__ == "__main__":

@@ -102,11 +102,13 @@ static void test_help_and_version(void **state)
     PARSE(&p, "--state", "/s", "--version");
     assert_int_equal(p.action, CONFIG_VERSION);
     config_free(&p.config);
-    PARSE(&p, "--check-config", "--workers", "7"); /* checks a part, too: a file, say */
+    PARSE(&p, "--check-config", "--state", "/s", "--workers", "7");
     assert_cap_ok(p.error);
     assert_int_equal(p.action, CONFIG_CHECK);
     assert_int_equal(p.config.workers, 7);
     config_free(&p.config);
+    PARSE(&p, "--check-config", "--workers", "7");
+    assert_refused("state", &p);
     PARSE(&p, "--check-config", "--workers", "1");
     assert_refused("workers", &p);
     PARSE(&p, "--check", "--state", "/s");
