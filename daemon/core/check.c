@@ -70,9 +70,10 @@ static void on_progress(void *ctx, const struct cap_check_progress *progress)
         return;
     }
     check->shown_us = now;
-    fprintf(stderr, "%schecked %" PRIu64 " of %" PRIu64 " caps, %" PRIu64 " of %" PRIu64 " MiB%s",
+    fprintf(stderr, "%schecked %" PRIu64 " of %" PRIu64 " %s, %" PRIu64 " of %" PRIu64 " MiB%s",
             check->terminal ? "\r" : "", progress->caps, progress->caps_total,
-            progress->bytes >> 20, progress->bytes_total >> 20, check->terminal ? "" : "\n");
+            progress->caps_total == 1 ? "cap" : "caps", progress->bytes >> 20,
+            progress->bytes_total >> 20, check->terminal ? "" : "\n");
 }
 
 static _Noreturn void run_child(const char *dir, struct note *note)
@@ -149,8 +150,8 @@ static enum check_status judge(const char *dir, struct note *note, int status, c
                 note->findings == 1 ? "finding" : "findings");
         return CHECK_DAMAGED;
     }
-    fprintf(stderr, "%s: sound, %" PRIu64 " caps, %" PRIu64 " bytes read\n", dir,
-            note->progress.caps, note->progress.bytes);
+    fprintf(stderr, "%s: sound, %" PRIu64 " %s, %" PRIu64 " bytes read\n", dir, note->progress.caps,
+            note->progress.caps == 1 ? "cap" : "caps", note->progress.bytes);
     return CHECK_SOUND;
 }
 

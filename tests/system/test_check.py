@@ -86,6 +86,12 @@ class Check(SystemTest):
         d.start()
         self.connect(d)
 
+    def test_one_cap_is_one_cap(self):
+        d = self.daemon()
+        self.connect(d).put_data(b"one")
+        d.stop()
+        self.assertIn(": sound, 1 cap, ", check(d.state).stderr)
+
     def test_sound_after_kills(self):
         """Whatever kill -9 interrupts, what it leaves is sound: commits, stages, sweeps, reused pages."""
         d = self.daemon(start=False)
