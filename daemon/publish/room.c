@@ -9,6 +9,19 @@ static uint64_t at_most(uint64_t value, uint64_t max)
     return value < max ? value : max;
 }
 
+bool room_fits(const struct room_claim *claim)
+{
+    return claim->free >= claim->needed + claim->promised + claim->reserve;
+}
+
+void room_say(const struct room_claim *claim, char *ret_message, size_t size)
+{
+    (void)snprintf(ret_message, size,
+                   "the upload needs %" PRIu64 " bytes of disk, %s; free are %" PRIu64
+                   ", of which disk-reserve keeps %" PRIu64 " and other uploads need %" PRIu64,
+                   claim->needed, claim->where, claim->free, claim->reserve, claim->promised);
+}
+
 enum cap_error room_refresh(struct room *room, const struct env *env, const char *spool_dir,
                             const char *store_dir, struct cap_store *store, uint64_t enough)
 {
@@ -40,15 +53,17 @@ enum cap_error room_check(const struct room *room, const struct room_ask *ask, c
     uint64_t disk = atomic_load(&room->disk_free);
     uint64_t in_store = ask->len + ask->reserved;
     uint64_t reused = at_most(atomic_load(&room->store_free), in_store);
-    uint64_t promised = 2 * ask->reserved;
-    promised -= at_most(atomic_load(&room->spooled_then), ask->reserved);
-    if (disk + reused >= 2 * ask->len + promised + ask->reserve) {
+    uint64_t counted = at_most(atomic_load(&room->spooled_then), ask->reserved);
+    const struct room_claim claim = {
+        .needed = 2 * ask->len,
+        .where = "in spool and store",
+        .free = disk + reused,
+        .reserve = ask->reserve,
+        .promised = 2 * ask->reserved - counted,
+    };
+    if (room_fits(&claim)) {
         return CAP_OK;
     }
-    (void)snprintf(ret_message, size,
-                   "the upload needs %" PRIu64 " bytes of disk, in spool and store; free are "
-                   "%" PRIu64 ", of which disk-reserve keeps %" PRIu64
-                   " and other uploads need %" PRIu64,
-                   2 * ask->len, disk + reused, ask->reserve, promised);
+    room_say(&claim, ret_message, size);
     return CAP_E_DISK_FULL;
 }

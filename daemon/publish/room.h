@@ -14,6 +14,21 @@
 #include "daemon/core/env.h"
 #include "lib/store/store.h"
 
+/* What is to be written and what there is for it, in bytes. */
+struct room_claim {
+    uint64_t needed;
+    const char *where; /* that is: "in the store" */
+    uint64_t free;     /* on the disk, and in the store's free pages */
+    uint64_t reserve;  /* stay free: option disk-reserve */
+    uint64_t promised; /* to other uploads */
+};
+
+/* Whether there is room for it. Any thread. */
+bool room_fits(const struct room_claim *claim);
+
+/* Says to the client, and to operators, why there is not (`size` bytes). */
+void room_say(const struct room_claim *claim, char *ret_message, size_t size);
+
 /* Shared by all loops. Any thread. */
 struct room {
     atomic_uint_fast64_t disk_free;    /* bytes, when last refreshed */

@@ -230,6 +230,8 @@ static void on_written(struct writer_job *writing)
                             "%s: what the store has of it%s is damaged; publishing does not "
                             "repair it",
                             hex, admission->put_count > 1 ? " or its data" : "");
+    } else if (admission->error == CAP_E_DISK_FULL && !room_fits(&writing->claim)) {
+        room_say(&writing->claim, upload->outcome.message, sizeof(upload->outcome.message));
     }
     drive(upload, UPLOAD_EVENT_WRITTEN);
 }

@@ -102,21 +102,27 @@ static uint64_t stage_min_of(const struct cap_admission *admission)
 
 /* Whether the disk has room for what is new, in the store's file or beside it, and keeps the
  * reserve. */
-static enum cap_error check_room(const struct writer *writer, const struct cap_admission *admission)
+static enum cap_error check_room(const struct writer *writer, struct writer_job *job)
 {
     const struct writer_config *config = &writer->config;
+    struct room_claim *claim = &job->claim;
     struct cap_space space;
-    uint64_t wanted = config->disk_reserve;
-    uint64_t disk = 0;
-    for (size_t i = 0; i < admission->put_count; i++) {
-        wanted += admission->puts[i].is_new ? admission->puts[i].info.body_len : 0;
+    *claim = (struct room_claim){.where = "in the store", .reserve = config->disk_reserve};
+    for (size_t i = 0; i < job->admission.put_count; i++) {
+        const struct cap_put *put = &job->admission.puts[i];
+        claim->needed += put->is_new ? put->info.body_len : 0;
     }
-    enum cap_error error = config->env->disk_free(config->env->ctx, config->store_dir, &disk);
-    if (error != CAP_OK || disk >= wanted) {
+    enum cap_error error =
+        config->env->disk_free(config->env->ctx, config->store_dir, &claim->free);
+    if (error != CAP_OK || room_fits(claim)) {
         return error;
     }
     error = cap_store_space(config->store, &space);
-    return error == CAP_OK && disk + space.free_bytes < wanted ? CAP_E_DISK_FULL : error;
+    if (error != CAP_OK) {
+        return error;
+    }
+    claim->free += space.free_bytes;
+    return room_fits(claim) ? CAP_OK : CAP_E_DISK_FULL;
 }
 
 /* Moves job->stage_at to the next put that has to be staged; false when there is none. */
@@ -171,7 +177,7 @@ static void sort_jobs(struct writer *writer)
         } else if (!job->prepared) {
             job->prepared = true;
             job->stage_min = stage_min_of(&job->admission);
-            error = check_room(writer, &job->admission);
+            error = check_room(writer, job);
         }
         if (error != CAP_OK) {
             finish(writer, job, error);

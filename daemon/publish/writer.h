@@ -13,6 +13,7 @@
 
 #include "daemon/core/env.h"
 #include "daemon/core/stats.h"
+#include "daemon/publish/room.h"
 #include "lib/store/store.h"
 
 /*
@@ -39,13 +40,15 @@ struct writer_outlet {
 /*
  * One admission. The owner fills `admission` but for stages and `cancelled`, says by is_new which
  * puts the store does not have (cap_store_dry_run does), and keeps it and all that it refers to
- * until `done` is called; the result is admission.error.
+ * until `done` is called; the result is admission.error, which `claim` explains
+ * if it is CAP_E_DISK_FULL and there is no room for that.
  */
 struct writer_job {
     struct cap_admission admission;
     atomic_bool cancelled;                /* the owner may set it at any time */
     void (*done)(struct writer_job *job); /* on the thread of its outlet's loop */
     void *owner;
+    struct room_claim claim; /* on the disk, for what is new */
 
     /* The writer's own. */
     struct writer_outlet *outlet;

@@ -98,6 +98,21 @@ static void test_full_disk_is_explained(void **state)
     close(fd);
 }
 
+/* So does the refusal of what the writer finds no room for, the disk having filled meanwhile. */
+static void test_a_disk_that_filled_meanwhile_is_explained(void **state)
+{
+    struct fixture *fixture = *state;
+    int fd = client_open(fixture);
+    client_put_data(fixture, fd, 1, 10);
+    fixture->disk_free = (UINT64_C(16) << 20) + 10;
+    client_frame(fixture, fd, PROTO_BODY, 1, PROTO_FLAG_END, key("0123456789"));
+    client_expect_error(fixture, fd, 1, CAP_E_DISK_FULL);
+    assert_string_equal(last_fault(fixture)->message,
+                        "the upload needs 39 bytes of disk, in the store; free are 16777226, of "
+                        "which disk-reserve keeps 16777216 and other uploads need 0");
+    close(fd);
+}
+
 /* The connection goes while a write of the spool is under way. */
 static void test_gone_during_a_write(void **state)
 {
@@ -274,6 +289,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_spool_errors),
         TEST(test_full_disk_is_explained),
+        TEST(test_a_disk_that_filled_meanwhile_is_explained),
         TEST(test_gone_during_a_write),
         cmocka_unit_test(test_too_slow),
         cmocka_unit_test(test_slow_but_steady),

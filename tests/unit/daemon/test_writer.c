@@ -465,6 +465,9 @@ static void test_no_room_on_the_disk(void **state)
     writer_submit(&fixture->outlet, &test.job);
     finish_all(fixture);
     assert_cap_error(test.job.admission.error, CAP_E_DISK_FULL);
+    assert_false(room_fits(&test.job.claim));
+    assert_int_equal(test.job.claim.needed, 100);
+    assert_int_equal(test.job.claim.reserve, DISK_RESERVE);
     assert_false(is_stored(fixture, 1));
     fixture->disk_free = DISK_RESERVE + 100;
     make_job(fixture, &test, 1, 100);
