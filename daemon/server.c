@@ -18,6 +18,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/param.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -189,8 +190,15 @@ static void on_watchdog(uv_timer_t *timer)
 /* --- Start ---------------------------------------------------------------------------------- */
 
 /* Why a store does not open and what to do, where its errors mean more than elsewhere. */
-static const char *store_problem(enum cap_error error)
+static const char *store_problem(const struct server *server, enum cap_error error,
+                                 char full[ROOM_FULL_SIZE])
 {
+    uint64_t disk_free = 0;
+    const struct env *env = server->context.env;
+    if (error == CAP_E_DISK_FULL) {
+        (void)env->disk_free(env->ctx, server->context.statedir->store_dir, &disk_free);
+        return room_full_text(disk_free, full);
+    }
     if (error == CAP_E_IO) {
         return "input or output error; its files must be readable and writable for the user that "
                "runs capstored, and the disk must be sound";
@@ -223,8 +231,9 @@ static enum cap_error open_store(struct server *server, char *reason)
     }
     error = cap_store_lmdb_open(&config, id, &server->context.store);
     if (error != CAP_OK) {
+        char full[ROOM_FULL_SIZE];
         snprintf(reason, CONFIG_REASON_SIZE, "cannot open the store in %.100s: %s", config.dir,
-                 store_problem(error));
+                 store_problem(server, error, full));
     }
     if (unsynced) {
         log_event(&server->context.log, LOG_LEVEL_WARNING, log_name("directory_not_synced"),
@@ -326,11 +335,6 @@ static enum cap_error check_descriptors(char *reason)
     return CAP_OK;
 }
 
-static uint64_t lower(uint64_t value, uint64_t most)
-{
-    return value < most ? value : most;
-}
-
 /*
  * Lowers the limits of clients to what the process may open: past it nobody could be told that
  * there are too many, and clients could lock the operators out. An upload holds its spool file.
@@ -359,8 +363,8 @@ static enum cap_error fit_descriptors(struct server *server, char *reason)
         return CAP_E_IO;
     }
     uint64_t uploads = room / 4 > 0 ? room / 4 : 1;
-    config->max_uploads = lower(config->max_uploads, uploads);
-    config->max_connections = lower(config->max_connections, room - uploads);
+    config->max_uploads = MIN(config->max_uploads, uploads);
+    config->max_connections = MIN(config->max_connections, room - uploads);
     log_event(&server->context.log, LOG_LEVEL_WARNING, log_name("too_few_file_descriptors"),
               log_number("limit", limit.rlim_cur), log_number("needed", needed),
               log_number("max_connections", config->max_connections),

@@ -3,11 +3,10 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/param.h>
+#include <sys/resource.h>
 
-static uint64_t at_most(uint64_t value, uint64_t max)
-{
-    return value < max ? value : max;
-}
+#define NEARLY_FULL (UINT64_C(16) << 20) /* below it the disk is to blame; as in lib/store/lmdb */
 
 bool room_fits(const struct room_claim *claim)
 {
@@ -22,6 +21,20 @@ void room_say(const struct room_claim *claim, char *ret_message, size_t size)
                    claim->needed, claim->where, claim->free, claim->reserve, claim->promised);
 }
 
+const char *room_full_text(uint64_t disk_free, char buffer[ROOM_FULL_SIZE])
+{
+    struct rlimit limit;
+    if (disk_free < NEARLY_FULL || getrlimit(RLIMIT_FSIZE, &limit) != 0 ||
+        limit.rlim_cur == RLIM_INFINITY) {
+        return cap_error_text(CAP_E_DISK_FULL);
+    }
+    (void)snprintf(buffer, ROOM_FULL_SIZE,
+                   "a file met the limit of %" PRIu64
+                   " bytes that the daemon has; raise it (ulimit -f, LimitFSIZE=)",
+                   (uint64_t)limit.rlim_cur);
+    return buffer;
+}
+
 enum cap_error room_refresh(struct room *room, const struct env *env, const char *spool_dir,
                             const char *store_dir, struct cap_store *store, uint64_t enough)
 {
@@ -34,7 +47,7 @@ enum cap_error room_refresh(struct room *room, const struct env *env, const char
         error = env->disk_free(env->ctx, store_dir, &store_disk);
     }
     /* One file system, as a rule; of two, the fuller one bounds both. */
-    uint64_t disk = at_most(spool_disk, store_disk);
+    uint64_t disk = MIN(spool_disk, store_disk);
     if (error == CAP_OK && disk < enough) {
         error = cap_store_space(store, &space);
     }
@@ -52,14 +65,15 @@ enum cap_error room_check(const struct room *room, const struct room_ask *ask, c
 {
     uint64_t disk = atomic_load(&room->disk_free);
     uint64_t in_store = ask->len + ask->reserved;
-    uint64_t reused = at_most(atomic_load(&room->store_free), in_store);
-    uint64_t counted = at_most(atomic_load(&room->spooled_then), ask->reserved);
+    uint64_t reusable = atomic_load(&room->store_free);
+    uint64_t reused = MIN(reusable, in_store);
+    uint64_t spooled = atomic_load(&room->spooled_then);
     const struct room_claim claim = {
         .needed = 2 * ask->len,
         .where = "in spool and store",
         .free = disk + reused,
         .reserve = ask->reserve,
-        .promised = 2 * ask->reserved - counted,
+        .promised = 2 * ask->reserved - MIN(spooled, ask->reserved),
     };
     if (room_fits(&claim)) {
         return CAP_OK;

@@ -29,6 +29,15 @@ bool room_fits(const struct room_claim *claim);
 /* Says to the client, and to operators, why there is not (`size` bytes). */
 void room_say(const struct room_claim *claim, char *ret_message, size_t size);
 
+#define ROOM_FULL_SIZE 160
+
+/*
+ * CAP_E_DISK_FULL in words, of a write that failed: with `disk_free` bytes free it may not be the
+ * disk that is full, but a file that met the limit of the process (`ulimit -f`). Returns the text,
+ * which may lie in the buffer. Any thread.
+ */
+const char *room_full_text(uint64_t disk_free, char buffer[ROOM_FULL_SIZE]);
+
 /* Shared by all loops. Any thread. */
 struct room {
     atomic_uint_fast64_t disk_free;    /* bytes, when last refreshed */

@@ -167,6 +167,11 @@ static enum upload_event do_refuse(struct upload *upload)
     if (outcome->error == CAP_E_CANCELLED) {
         log_aborted(upload, "cancelled");
     }
+    if (outcome->error == CAP_E_DISK_FULL && outcome->message[0] == '\0') {
+        char text[ROOM_FULL_SIZE];
+        uint64_t disk_free = atomic_load(&upload->publish->room->disk_free);
+        judgement_say(outcome, CAP_E_DISK_FULL, "%s", room_full_text(disk_free, text));
+    }
     if (is_trouble(outcome->error)) {
         context_trouble(context_of(upload), outcome->error, judgement_text(outcome));
     }

@@ -47,7 +47,9 @@ class Limits(Environment):
         d = self.starts(self.daemon(start=False), limits=[(resource.RLIMIT_FSIZE, 4096000)])
         c = self.connect(d)
         large, small = content("large", 8_000_000), content("small", 40_000)
-        self.assertRefuses("disk_full", c.put_data, large)
+        refused = self.assertRefuses("disk_full", c.put_data, large)
+        self.assertIn("4096000 bytes", refused.message)
+        self.assertIn("ulimit -f", refused.message)
         cap_hash = c.put_data(small)["cap_hash"]
         # Two parts, each within the limit as a spool file: the store's file is what grows past it.
         refused = 0
@@ -60,6 +62,11 @@ class Limits(Environment):
         self.assertGreater(refused, 0)
         self.assertEqual(c.has([cap_hash]), [2])
         self.assertEqual(d.stop(), 0)
+
+    def test_a_start_under_a_limit_of_file_size_names_it(self):
+        line = self.fails(self.daemon(start=False), limits=[(resource.RLIMIT_FSIZE, 20480)])
+        self.assertIn("20480 bytes", line)
+        self.assertIn("ulimit -f", line)
 
     def test_too_few_descriptors(self):
         for limit in (8, 12, 24):
