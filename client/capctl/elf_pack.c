@@ -9,10 +9,12 @@
  */
 #include "client/capctl/elf_pack.h"
 
+#include <elf.h>
 #include <inttypes.h>
 #include <string.h>
 
 #include "client/capctl/elf_read.h"
+#include "client/capctl/result.h"
 
 #define PAGE          ((uint64_t)CAPSTORE_PAGE_SIZE)
 #define FIRST_SLOT    1 /* key 00 is where arguments arrive */
@@ -353,6 +355,21 @@ static void report_changes(const struct layout *layout)
     }
 }
 
+/* Says why the file cannot be packed, and what it is if it is not an ELF file. */
+static bool refuse_file(struct describe *describe, const char *path,
+                        const struct capstore_source *file, const char *message)
+{
+    char magic[SELFMAG];
+    char nature[CLI_NATURE_SIZE];
+    const struct cli_input input = {.fd = -1, .len = file->len, .source = *file};
+    bool elf = file->len >= SELFMAG && file->read(file->ctx, 0, magic, SELFMAG) == CAPSTORE_OK &&
+               memcmp(magic, ELFMAG, SELFMAG) == 0;
+    if (!elf && cli_recognise(&input, nature)) {
+        return describe_refuse(describe, "%s: not an ELF file: %s", path, nature);
+    }
+    return describe_refuse(describe, "%s: %s", path, message);
+}
+
 bool elf_pack(struct describe *describe, const char *path, uint64_t stack_size)
 {
     struct capstore_source file;
@@ -364,7 +381,7 @@ bool elf_pack(struct describe *describe, const char *path, uint64_t stack_size)
     /* The descriptor is the source's own (capstore_source_fd). */
     const int *fd = (const int *)file.ctx;
     if (!elf_read(*fd, file.len, &program, message)) {
-        return describe_refuse(describe, "%s: %s", path, message);
+        return refuse_file(describe, path, &file, message);
     }
     struct layout layout = {
         .describe = describe,

@@ -238,7 +238,8 @@ static bool take_segments(struct reading *reading)
         }
     }
     if (reading->interpreter && !reading->dynamic) {
-        return refuse(reading, "dynamically linked; only static executables are supported");
+        return refuse(reading, "names an interpreter, but has no dynamic section to say which "
+                               "libraries it needs; only static executables are supported");
     }
     qsort(program->pieces, program->count, sizeof(program->pieces[0]), by_address);
     for (size_t i = 1; i < program->count; i++) {

@@ -162,7 +162,7 @@ class Programs(Tool):
         for program, words in (
                 (b"", "not an ELF"), (b"\x7fELF", "not an ELF"), (b"#!/bin/sh\n" * 20, "not an ELF"),
                 (elf([code], machine=62), "not a RISC-V"), (elf([code], kind=1), "link it first"),
-                (elf([code, (INTERP, 0, b"/lib/ld.so\0", 11)]), "dynamically"),
+                (elf([code, (INTERP, 0, b"/lib/ld.so\0", 11)]), "an interpreter, but has no dynamic section"),
                 (elf([code, (DYNAMIC, 0, struct.pack("<6Q", 10, 0, 1, 5, 0, 0), 48)], kind=3), "dynamically"),
                 (elf([]), "no program headers"), (elf([(R, CODE_BASE, b"x", 1)]), "no executable"),
                 (elf([code], entry=CODE_BASE + 4), "entry"), (elf([code], entry=0), "entry"),
@@ -184,6 +184,13 @@ class Programs(Tool):
         elf32 = bytearray(elf([code]))
         elf32[4] = 1
         self.pack(bytes(elf32), status=1)
+
+    def test_what_is_not_a_program_is_told(self):
+        self.pack(elf([(R | X, CODE_BASE, b"code", 4)]))
+        wire = (self.root / "out").read_bytes()
+        for content, words in ((wire, "this is a wire Image; use capctl publish"), (b"{}", "this is a JSON manifest"),
+                               (b"", "the file is empty")):
+            self.assertIn("program: not an ELF file: " + words, self.pack(content, status=1)["message"])
 
     def program(self):
         alloc, write, execute = 2, 1, 4
