@@ -7,7 +7,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "daemon/admin/limits.h"
 #include "daemon/core/check.h"
 #include "daemon/core/crash.h"
 #include "daemon/server.h"
@@ -66,14 +65,6 @@ static void bound_heap(void)
     (void)mallopt(M_TRIM_THRESHOLD, 1 << 20);
 }
 
-/* Only the admin socket uses libuv's threads. */
-static void size_libuv_pool(void)
-{
-    char count[24];
-    snprintf(count, sizeof(count), "%u", ADMIN_JOBS_MAX);
-    (void)setenv("UV_THREADPOOL_SIZE", count, 1);
-}
-
 /* Says what keeps a configuration from working, as far as it can be seen without starting. */
 static int check(const struct config *config)
 {
@@ -104,7 +95,6 @@ static int run(struct config *config)
     (void)signal(SIGXFSZ, SIG_IGN); /* a write past `ulimit -f` fails with EFBIG: disk_full */
     raise_descriptor_limit();
     bound_heap();
-    size_libuv_pool();
     enum cap_error error = server_start(&server, env_system(), config, NULL, reason);
     if (error != CAP_OK) {
         print_error(reason, cap_error_name(error));

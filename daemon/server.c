@@ -306,7 +306,9 @@ static enum cap_error start_admin(struct server *server, const struct admin_grou
     if (bound->fd < 0) {
         return CAP_OK;
     }
-    snprintf(reason, CONFIG_REASON_SIZE, "cannot start the admin socket");
+    snprintf(reason, CONFIG_REASON_SIZE,
+             "cannot start the admin socket: out of memory, or too many threads "
+             "(ulimit -u, TasksMax=)");
     const struct admin_rooms rooms = {
         .context = &server->context,
         .shard = &server->shard,

@@ -73,17 +73,21 @@ enum cap_error admin_start(const struct admin_rooms *rooms, int listen_fd,
     };
     admin->operators = *operators;
     LIST_INIT(&admin->connections);
-    admin_jobs_init(&admin->jobs, &rooms->shard->loop);
     admin->figures.connections_limit = ADMIN_CONNECTIONS_MAX;
     /* jansson seeds its tables on first use; that must not happen in two threads. */
     json_object_seed(0);
-    enum cap_error error = acceptor_open(&admin->acceptor, &rooms->shard->loop);
+    enum cap_error error = admin_jobs_open(&admin->jobs, rooms->context->env, rooms->shard);
     if (error != CAP_OK) {
         free(admin);
         return error;
     }
+    error = acceptor_open(&admin->acceptor, &rooms->shard->loop);
+    if (error != CAP_OK) {
+        admin->stopped = true;
+        admin_jobs_close(&admin->jobs);
+    }
     *ret_admin = admin;
-    return CAP_OK;
+    return error;
 }
 
 static void on_listener_closed(struct acceptor *acceptor)
@@ -101,6 +105,7 @@ void admin_stop(struct admin *admin)
     while (!LIST_EMPTY(&admin->connections)) {
         admin_connection_close(LIST_FIRST(&admin->connections));
     }
+    admin_jobs_close(&admin->jobs);
 }
 
 void admin_tick(struct admin *admin)
@@ -113,7 +118,10 @@ void admin_tick(struct admin *admin)
 
 void admin_free(struct admin *admin)
 {
-    free(admin);
+    if (admin != NULL) {
+        admin_jobs_free(&admin->jobs);
+        free(admin);
+    }
 }
 
 void admin_figures(const struct admin *admin, struct admin_figures *ret_figures)

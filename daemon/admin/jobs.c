@@ -4,11 +4,30 @@
 #include <stdlib.h>
 
 #include "daemon/admin/limits.h"
+#include "daemon/core/container.h"
 
-void admin_jobs_init(struct admin_jobs *jobs, uv_loop_t *loop)
+enum cap_error admin_jobs_open(struct admin_jobs *jobs, const struct env *env, struct shard *shard)
 {
-    *jobs = (struct admin_jobs){.loop = loop};
     STAILQ_INIT(&jobs->waiting);
+    jobs->running = 0;
+    enum cap_error error = pool_open(&jobs->pool, env, ADMIN_JOBS_MAX, ADMIN_JOBS_MAX);
+    if (error == CAP_OK) {
+        error = pool_outlet_open(&jobs->outlet, &jobs->pool, &shard->loop, &shard->stats);
+        if (error != CAP_OK) {
+            pool_close(&jobs->pool);
+        }
+    }
+    return error;
+}
+
+void admin_jobs_close(struct admin_jobs *jobs)
+{
+    pool_outlet_close(&jobs->outlet);
+}
+
+void admin_jobs_free(struct admin_jobs *jobs)
+{
+    pool_close(&jobs->pool);
 }
 
 void admin_job_free(struct admin_job *job)
@@ -43,20 +62,17 @@ void admin_job_refuse(struct admin_job *job)
 
 static void start_jobs(struct admin_jobs *jobs);
 
-static void on_work(uv_work_t *work)
+static void on_work(struct pool_job *work)
 {
-    admin_job_run(work->data);
+    admin_job_run(CONTAINER_OF(work, struct admin_job, work));
 }
 
-static void on_work_done(uv_work_t *work, int status)
+static void on_work_done(struct pool_job *work)
 {
-    struct admin_job *job = work->data;
+    struct admin_job *job = CONTAINER_OF(work, struct admin_job, work);
     struct admin_jobs *jobs = job->jobs;
     job->running = false;
     jobs->running--;
-    if (status != 0 && job->call.error.reason == NULL) {
-        admin_error_cap(&job->call.error, CAP_E_CANCELLED);
-    }
     job->done(job);
     start_jobs(jobs);
 }
@@ -66,14 +82,10 @@ static void start_jobs(struct admin_jobs *jobs)
     while (!STAILQ_EMPTY(&jobs->waiting) && jobs->running < ADMIN_JOBS_MAX) {
         struct admin_job *job = STAILQ_FIRST(&jobs->waiting);
         STAILQ_REMOVE_HEAD(&jobs->waiting, link);
-        job->work.data = job;
-        if (uv_queue_work(jobs->loop, &job->work, on_work, on_work_done) != 0) {
-            admin_error_cap(&job->call.error, CAP_E_NO_MEMORY);
-            job->done(job);
-            continue;
-        }
+        job->work = (struct pool_job){.run = on_work, .done = on_work_done};
         job->running = true;
         jobs->running++;
+        pool_submit(&jobs->outlet, &job->work);
     }
 }
 
@@ -90,7 +102,6 @@ void admin_job_abandon(struct admin_job *job)
 {
     job->connection = NULL;
     if (job->running) {
-        (void)uv_cancel((uv_req_t *)&job->work);
         return;
     }
     STAILQ_REMOVE(&job->jobs->waiting, job, admin_job, link);

@@ -1,8 +1,9 @@
 /*
  * Commands of the admin socket that work in threads.
  *
- * A job is one command from its line to its answer. At most ADMIN_JOBS_MAX are in threads at once,
- * the others wait in order. A job may outlive the connection that it came from.
+ * A job is one command from its line to its answer. The threads are ADMIN_JOBS_MAX of their own, so
+ * that operators are answered while the disk keeps uploads waiting; the other jobs wait in order. A
+ * job may outlive the connection that it came from.
  *
  * Loop thread only, but for admin_job_run, which touches the job alone.
  */
@@ -13,6 +14,7 @@
 
 #include "daemon/admin/jsonrpc.h"
 #include "daemon/admin/methods.h"
+#include "daemon/core/pool.h"
 
 struct admin;
 struct admin_connection;
@@ -31,20 +33,27 @@ struct admin_job {
     void (*done)(struct admin_job *job);
     struct admin_jobs *jobs;
     STAILQ_ENTRY(admin_job) link;
-    uv_work_t work;
+    struct pool_job work;
     bool running; /* in a thread; otherwise it waits */
 };
 
 STAILQ_HEAD(admin_job_queue, admin_job);
 
 struct admin_jobs {
-    uv_loop_t *loop;
+    struct pool pool;
+    struct pool_outlet outlet;
     struct admin_job_queue waiting; /* the oldest first */
     unsigned running;
 };
 
-/* An empty queue on a loop that outlives it. */
-void admin_jobs_init(struct admin_jobs *jobs, uv_loop_t *loop);
+/* Starts the threads, for the loop of `shard`, which outlives them. CAP_E_NO_MEMORY. */
+enum cap_error admin_jobs_open(struct admin_jobs *jobs, const struct env *env, struct shard *shard);
+
+/* When every job is abandoned. The loop must run until those in threads are done. */
+void admin_jobs_close(struct admin_jobs *jobs);
+
+/* After admin_jobs_close and the loop: ends the threads. */
+void admin_jobs_free(struct admin_jobs *jobs);
 
 /* Runs a job that admin_call_begin accepted, and writes its answer into its line. Any thread. */
 void admin_job_run(struct admin_job *job);
@@ -53,8 +62,8 @@ void admin_job_run(struct admin_job *job);
 void admin_job_refuse(struct admin_job *job);
 
 /*
- * Runs a job in a thread as soon as one is free for it. Then, or when that cannot be, calls `done`
- * on the loop, which takes the job over; it may be called before this returns.
+ * Runs a job in a thread as soon as one is free for it. Then calls `done` on the loop, which takes
+ * the job over.
  */
 void admin_job_submit(struct admin_jobs *jobs, struct admin_job *job,
                       void (*done)(struct admin_job *job));

@@ -130,6 +130,23 @@ class FileSystems(Environment):
         line = self.fails(d, "prlimit", "--nproc=1", "setpriv", "--reuid=54321", "--clear-groups")
         self.assertIn("too many threads (ulimit -u, TasksMax=)", line)
 
+    @unittest.skipUnless(os.getuid() == 0 and not harness.SANITIZED,
+                         "needs root, and no threads but the daemon's")
+    def test_with_no_thread_to_spare_all_is_served(self):
+        """A daemon that has started has every thread that it will need for operators."""
+        self.root.chmod(0o777)
+        for limit in range(3, 40):
+            d = self.daemon("--workers", "2", "--readers", "2", name=f"n{limit}", start=False)
+            d.root.chmod(0o777)
+            self.start(d, "prlimit", f"--nproc={limit}", "setpriv", "--reuid=54321", "--clear-groups")
+            wait_until(lambda: d.process.poll() is not None or d.ready(), "the daemon to answer or to end")
+            if d.process.poll() is None:
+                break
+            self.assertIn("too many threads (ulimit -u, TasksMax=)", d.log().splitlines()[-1])
+            d.process = None
+        self.assertEqual(d.admin("cap.list")["caps"], [])
+        self.assertEqual(d.stop(), 0)
+
     @unittest.skipUnless(os.getuid() == 0, "needs root")
     def test_a_state_directory_of_somebody_else(self):
         d = self.daemon(start=False)

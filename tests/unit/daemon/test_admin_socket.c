@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "daemon/admin/admin.h"
+#include "daemon/admin/connection.h"
 #include "daemon/admin/jsonrpc.h"
 #include "daemon/admin/limits.h"
 #include "proto/frame.h"
@@ -349,36 +350,33 @@ static void a_line_of_the_bound_is_taken(void **state)
 /* --- Threads that are busy ------------------------------------------------------------------- */
 
 static uv_sem_t workers_free;
-static unsigned workers_held;
 
-static void on_hold(uv_work_t *work)
+static void on_hold(struct pool_job *work)
 {
     (void)work;
     uv_sem_wait(&workers_free);
 }
 
-static void on_held(uv_work_t *work, int status)
+static void on_held(struct pool_job *work)
 {
-    (void)status;
     free(work);
 }
 
-/* Keeps every thread of libuv's pool busy until release_workers. */
+/* Keeps every thread of the admin socket busy until release_workers. */
 static void hold_workers(struct fixture *fixture)
 {
-    const char *size = getenv("UV_THREADPOOL_SIZE");
-    workers_held = size != NULL ? (unsigned)strtoul(size, NULL, 10) : 4;
     assert_int_equal(uv_sem_init(&workers_free, 0), 0);
-    for (unsigned i = 0; i < workers_held; i++) {
-        uv_work_t *work = calloc(1, sizeof(*work));
+    for (unsigned i = 0; i < ADMIN_JOBS_MAX; i++) {
+        struct pool_job *work = calloc(1, sizeof(*work));
         assert_non_null(work);
-        assert_int_equal(uv_queue_work(&fixture->shard.loop, work, on_hold, on_held), 0);
+        *work = (struct pool_job){.run = on_hold, .done = on_held};
+        pool_submit(&fixture->admin->jobs.outlet, work);
     }
 }
 
 static void release_workers(void)
 {
-    for (unsigned i = 0; i < workers_held; i++) {
+    for (unsigned i = 0; i < ADMIN_JOBS_MAX; i++) {
         uv_sem_post(&workers_free);
     }
 }
