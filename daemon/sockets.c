@@ -17,7 +17,7 @@
 #include "daemon/core/oserror.h"
 #include "daemon/core/sd.h"
 #include "daemon/net/accept.h"
-#include "daemon/net/session.h"
+#include "daemon/net/speaker.h"
 
 void sockets_init(struct sockets *sockets, struct context *context, struct hub *hub)
 {

@@ -1,6 +1,6 @@
 /*
  * A connection: bytes in and out on one socket, within turns and bounds. It knows neither frames
- * nor requests; what is said on it is its speaker's (session.h speaks our protocol). Loop thread
+ * nor requests; what is said on it is its speaker's (speaker.h speaks our protocol). Loop thread
  * only.
  *
  * Words: a *turn* is one pass of the loop for one connection. A connection *ends*: what must go out

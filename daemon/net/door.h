@@ -1,5 +1,5 @@
 /*
- * How accepted sockets come to speak: each listener has a door. Ours is session_door (session.h);
+ * How accepted sockets come to speak: each listener has a door. Ours is session_door (speaker.h);
  * another protocol comes through another one. Loop thread only.
  */
 #ifndef DAEMON_NET_DOOR_H

@@ -1,5 +1,6 @@
 /*
- * A session: the speaker of our protocol (PROTOCOL.md) on a connection. Loop thread only.
+ * A session: what a client of our protocol (PROTOCOL.md) asks on a connection, and the answers.
+ * What comes in is its speaker's (speaker.h). Loop thread only.
  *
  * Words: a *message* is one frame; a *body* is the BODY frames that follow one; a *request* is a
  * message that gets an answer. A session *fails* when a connection error is sent: nothing more is
@@ -9,7 +10,6 @@
 #define DAEMON_NET_SESSION_H
 
 #include "daemon/net/connection.h"
-#include "daemon/net/door.h"
 #include "daemon/net/remainder.h"
 #include "daemon/net/request.h"
 #include "proto/frame.h"
@@ -33,9 +33,6 @@ struct session {
     uint64_t asked_us;            /* monotonic: when a request last came or ended */
 };
 
-/* By which listeners of our protocol let clients in. */
-extern const struct door session_door;
-
 /* Who is connected, as the kernel attests it. */
 const struct peer *session_peer(const struct session *session);
 
@@ -45,16 +42,13 @@ uint64_t session_number(const struct session *session);
 /* --- Messages: each gets one of these verdicts ------------------------------------------------ */
 
 /*
- * Answers a message at once and frees the payload. `encoded` is what encoding it said: a client
- * that cannot be answered must not wait, so any failure ends the session, at the next tick.
+ * Answers a message at once and frees the payload; `body`, of at most PROTO_FRAME_MAX bytes, is
+ * copied, and NULL if the reply has none. `encoded` is what encoding it said: a client that cannot
+ * be answered must not wait, so any failure ends the session, at the next tick.
  */
 const struct verdict *session_reply(struct session *session, uint8_t type, uint32_t id,
-                                    enum cap_error encoded, struct cap_buf *payload);
-
-/* As session_reply, and a body of at most PROTO_FRAME_MAX bytes with it, which is copied. */
-const struct verdict *session_reply_body(struct session *session, uint8_t type, uint32_t id,
-                                         enum cap_error encoded, struct cap_buf *payload,
-                                         struct cap_bytes body);
+                                    enum cap_error encoded, struct cap_buf *payload,
+                                    const struct cap_bytes *body);
 
 /*
  * Refuses a message at once with an ERROR: counted, logged, sent. `message` may be NULL: the
@@ -72,17 +66,13 @@ const struct verdict *session_pending(struct session *session, struct request *r
 /* --- Requests: their one answer --------------------------------------------------------------- */
 
 /*
- * Each of these sends, now or at the end of the turn, and the first three and request_end take the
+ * Each of these sends, now or at the end of the turn, and the first two and request_end take the
  * request off its session. If the connection is gone they do nothing but free what they are given.
  */
 
 /* The reply, all of it. As session_reply. */
 void request_answer(struct request *request, uint8_t type, enum cap_error encoded,
-                    struct cap_buf *payload);
-
-/* As request_answer, and a body with it, as session_reply_body. */
-void request_answer_body(struct request *request, uint8_t type, enum cap_error encoded,
-                         struct cap_buf *payload, struct cap_bytes body);
+                    struct cap_buf *payload, const struct cap_bytes *body);
 
 /*
  * The refusal: as session_refuse, with `detail` (NULL or empty: none) as the detail of the ERROR;
@@ -103,5 +93,26 @@ void request_resume(struct request *request, struct stream *stream);
 
 /* Gives its stream up: `over` is called with `error`, at once or at the end of its frame. */
 void request_cut(struct request *request, struct stream *stream, enum cap_error error);
+
+/* --- For the speaker -------------------------------------------------------------------------- */
+
+/* The monotonic clock. */
+uint64_t session_now(const struct session *session);
+
+/* Requests in flight: those without a complete answer, and the remainders. */
+size_t session_requests(const struct session *session);
+
+/* Sends a message and frees its payload. As session_reply. */
+void session_send(struct session *session, uint8_t type, uint32_t id, enum cap_error encoded,
+                  struct cap_buf *payload);
+
+/*
+ * Sends an error of the connection and ends it (PROTOCOL.md section 3.6). `message` may be NULL:
+ * the error's own sentence.
+ */
+void session_fail(struct session *session, uint32_t id, enum cap_error error, const char *message);
+
+/* The connection is gone: no request and no remainder is left. */
+void session_detach(struct session *session);
 
 #endif

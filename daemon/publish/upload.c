@@ -189,7 +189,7 @@ static enum upload_event do_answer(struct upload *upload)
     enum cap_error encoded = job_encode_reply(&upload->job, &upload->writing.admission, &payload);
     request_answer(&upload->request,
                    upload->job.is_image ? PROTO_PUT_IMAGE_REPLY : PROTO_PUT_DATA_REPLY, encoded,
-                   &payload);
+                   &payload, NULL);
     return over(upload);
 }
 

@@ -299,8 +299,8 @@ static void answer(struct fetch *fetch, const struct record *record)
     }
     serve->shard->stats.body_bytes_out += reply.len;
     count_fetch(serve, fetch->request.started_us);
-    request_answer_body(&fetch->request, PROTO_GET_REPLY, encoded, &payload,
-                        part_of(record, &reply));
+    const struct cap_bytes body = part_of(record, &reply);
+    request_answer(&fetch->request, PROTO_GET_REPLY, encoded, &payload, &body);
     fetch_free(fetch, &fetch->resolve.job);
 }
 
@@ -354,8 +354,8 @@ static const struct verdict *answer_at_once(struct serve *serve, struct session 
     serve->shard->stats.body_bytes_out += reply.len;
     count_fetch(serve, env_monotonic_us(session->context->env));
     enum cap_error encoded = proto_get_reply_encode(&reply, &payload);
-    return session_reply_body(session, PROTO_GET_REPLY, id, encoded, &payload,
-                              part_of(record, &reply));
+    const struct cap_bytes body = part_of(record, &reply);
+    return session_reply(session, PROTO_GET_REPLY, id, encoded, &payload, &body);
 }
 
 const struct verdict *fetch_begin(void *room, struct session *session, uint32_t id, uint8_t type,

@@ -106,7 +106,7 @@ static void on_has_done(struct read_job *job)
     } else if (has->request.session != NULL) {
         count_lookup(has->serve, has->request.started_us);
         enum cap_error encoded = encode_kinds(has->kinds, has->count, &payload);
-        request_answer(&has->request, PROTO_HAS_REPLY, encoded, &payload);
+        request_answer(&has->request, PROTO_HAS_REPLY, encoded, &payload, NULL);
     }
     has_free(has);
 }
@@ -198,7 +198,7 @@ const struct verdict *lookup_has(void *room, struct session *session, uint32_t i
     if (missed == 0) {
         error = encode_kinds(kinds, asked.count, &reply);
         count_lookup(serve, started);
-        return session_reply(session, PROTO_HAS_REPLY, id, error, &reply);
+        return session_reply(session, PROTO_HAS_REPLY, id, error, &reply, NULL);
     }
     struct has_request *has = NULL;
     error = has_new(serve, session, &asked, &has);
@@ -255,7 +255,7 @@ static void on_stat_done(struct read_job *job)
     } else if (stat->request.session != NULL) {
         count_lookup(serve, stat->request.started_us);
         enum cap_error encoded = encode_stat(resolve->record, &payload);
-        request_answer(&stat->request, PROTO_STAT_REPLY, encoded, &payload);
+        request_answer(&stat->request, PROTO_STAT_REPLY, encoded, &payload, NULL);
     }
     records_add(&serve->records, resolve->record);
     free(stat);
@@ -297,7 +297,7 @@ const struct verdict *lookup_stat(void *room, struct session *session, uint32_t 
         serve->shard->stats.records_used++;
         error = encode_stat(record, &reply);
         count_lookup(serve, started);
-        return session_reply(session, PROTO_STAT_REPLY, id, error, &reply);
+        return session_reply(session, PROTO_STAT_REPLY, id, error, &reply, NULL);
     }
     serve->shard->stats.records_missed++;
     struct stat_request *stat = calloc(1, sizeof(*stat));

@@ -13,6 +13,7 @@
 
 #include "daemon/core/ledger.h"
 #include "daemon/net/session.h"
+#include "daemon/net/speaker.h"
 #include "proto/message.h"
 #include "tests/support/store_memory.h"
 
@@ -61,7 +62,7 @@ static const struct verdict *begin(void *room, struct session *session, uint32_t
     }
     const struct proto_has_reply m = {0};
     enum cap_error encoded = proto_has_reply_encode(&m, &reply);
-    return session_reply(session, PROTO_HAS_REPLY, id, encoded, &reply);
+    return session_reply(session, PROTO_HAS_REPLY, id, encoded, &reply, NULL);
 }
 
 static const struct route routes[] = {{.type = PROTO_HAS, .begin = begin}, {.begin = NULL}};

@@ -179,8 +179,8 @@ void fixture_settle(struct fixture *fixture)
         fixture_turn(fixture);
         ledger_figures(server->context.ledger, &figures);
         assert_true(turns++ < TURNS_MAX);
-    } while (figures.uploads > 0 || server->shard.pool.jobs > 0 ||
-             serve_jobs(&server->serve) > 0 || writer_queued(server->writer) > 0);
+    } while (figures.uploads > 0 || server->shard.pool.jobs > 0 || serve_jobs(&server->serve) > 0 ||
+             writer_queued(server->writer) > 0);
 }
 
 /* --- Bytes ---------------------------------------------------------------------------------- */
