@@ -12,9 +12,9 @@ enum cap_error cap_store_memory_new(const uint8_t id[CAP_STORE_ID_SIZE], uint64_
                                     struct cap_store **ret_store);
 
 /*
- * The next `count` commits, of admissions and of stage steps, fail with `error`, as a disk's would:
- * CAP_E_IO and CAP_E_STORE_FAILED for good. Before the writer has something to do.
+ * The next commit, of an admission or of a step of a stage, fails with `error` as a disk's would:
+ * with CAP_E_IO and CAP_E_STORE_FAILED for good. Call it before the writer has something to do.
  */
-void cap_store_memory_fail_commits(struct cap_store *store, unsigned count, enum cap_error error);
+void cap_store_memory_fail_commit(struct cap_store *store, enum cap_error error);
 
 #endif

@@ -280,7 +280,7 @@ static void test_failed_commit_ends_the_daemon(void **state)
 {
     struct fixture *fixture = *state;
     int fd = client_open(fixture);
-    cap_store_memory_fail_commits(fixture->server.context.store, 1, CAP_E_IO);
+    cap_store_memory_fail_commit(fixture->server.context.store, CAP_E_IO);
     client_put_data(fixture, fd, 5, 5);
     client_body(fixture, fd, 5, (struct cap_bytes){(const uint8_t *)"hello", 5}, 5);
     client_expect_error(fixture, fd, 5, CAP_E_IO);

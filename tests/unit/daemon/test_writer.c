@@ -368,7 +368,7 @@ static void test_full_disk_at_commit(void **state)
 {
     struct fixture *fixture = *state;
     struct test_job tests[3];
-    cap_store_memory_fail_commits(fixture->store, 1, CAP_E_DISK_FULL);
+    cap_store_memory_fail_commit(fixture->store, CAP_E_DISK_FULL);
     three_jobs(fixture, tests);
     unsigned stored = 0;
     for (uint8_t i = 0; i < 3; i++) {
@@ -389,7 +389,7 @@ static void test_full_disk_at_commit(void **state)
 static void fail_for_good(struct fixture *fixture, enum cap_error error)
 {
     struct test_job tests[3];
-    cap_store_memory_fail_commits(fixture->store, 1, error);
+    cap_store_memory_fail_commit(fixture->store, error);
     three_jobs(fixture, tests);
     for (uint8_t i = 0; i < 3; i++) {
         assert_true(tests[i].job.admission.error == error ||
@@ -487,7 +487,7 @@ static void test_io_error_in_a_stage(void **state)
 {
     struct fixture *fixture = *state;
     struct test_job test;
-    cap_store_memory_fail_commits(fixture->store, 1, CAP_E_IO);
+    cap_store_memory_fail_commit(fixture->store, CAP_E_IO);
     make_job(fixture, &test, 1, UINT64_C(3) << 20);
     writer_submit(&fixture->outlet, &test.job);
     finish_all(fixture);
