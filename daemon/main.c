@@ -136,5 +136,5 @@ int main(int argc, char **argv)
         break;
     }
     config_free(&config);
-    return fflush(stdout) == 0 ? status : EXIT_FAILURE;
+    return fflush(stdout) == 0 && ferror(stdout) == 0 ? status : EXIT_FAILURE;
 }

@@ -1,9 +1,10 @@
 /*
  * The daemon as a whole.
  *
- * Happy path. Start: state directory and its lock, store, threads, sockets, admin socket, READY.
- * SIGTERM: listeners close, sessions finish what is in flight, and when the last one is gone the
- * loop ends; the writer has committed by then.
+ * Happy path. Start: state directory and its lock, store, loops, sockets, admin socket, threads,
+ * READY. SIGTERM: listeners close, sessions of every loop finish what is in flight, and when the
+ * last one is gone the main loop ends; the writer has committed by then. The main thread joins the
+ * others and closes their loops as its own.
  *
  * Failure modes.
  *   - Anything at start: what was opened is closed, a sentence says why.
@@ -17,6 +18,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/param.h>
 #include <sys/resource.h>
@@ -32,10 +34,19 @@
 #include "daemon/core/statedir.h"
 #include "daemon/publish/writer.h"
 
-#define TICK_MS          100                /* the bounds of time that it enforces are seconds */
-#define STALE_READERS_US UINT64_C(60000000) /* a reader that died holds back the reuse of pages */
-#define DESCRIPTORS_MIN  40 /* streams, loop, store, lock: about 20; sockets; admin connections */
-#define DESCRIPTORS_NEW  4  /* opened for a moment: a spool file, a socket that is turned away */
+#define TICK_MS            100                /* the bounds of time that it enforces are seconds */
+#define STALE_READERS_US   UINT64_C(60000000) /* a reader that died holds back the reuse of pages */
+#define DESCRIPTORS_MIN    40 /* streams, loop, store, lock: about 20; sockets; admin connections */
+#define DESCRIPTORS_LOOP   5  /* of each loop but the first */
+#define STORE_READERS_LOOP 256u /* half of the store's default; see store_readers */
+#define DESCRIPTORS_NEW    4 /* opened for a moment: a spool file, a socket that is turned away */
+
+static struct shard *main_shard(struct server *server)
+{
+    return &server->loops[0].shard;
+}
+
+static const char no_threads[] = "out of memory, or too many threads (ulimit -u, TasksMax=)";
 
 /* A commit failed in a way that leaves open what is on the disk. */
 static void on_store_failed(void *ctx, enum cap_error error)
@@ -49,18 +60,18 @@ static void on_store_failed(void *ctx, enum cap_error error)
 
 /* --- Ends ----------------------------------------------------------------------------------- */
 
-static uint64_t uploads(const struct server *server)
+static struct ledger_figures held(const struct server *server)
 {
     struct ledger_figures figures;
     ledger_figures(server->context.ledger, &figures);
-    return figures.uploads;
+    return figures;
 }
 
 /* Whether nothing is in flight any more. */
 static bool is_quiet(const struct server *server)
 {
-    return server->hub.session_count == 0 && uploads(server) == 0 &&
-           writer_queued(server->writer) == 0;
+    const struct ledger_figures figures = held(server);
+    return figures.connections == 0 && figures.uploads == 0 && writer_queued(server->writer) == 0;
 }
 
 void server_drain(struct server *server)
@@ -71,12 +82,15 @@ void server_drain(struct server *server)
     server->context.phase = PHASE_DRAINING;
     server->drain_deadline_us =
         env_monotonic_us(server->context.env) + server->context.config.drain_ms * 1000;
+    const struct ledger_figures figures = held(server);
     log_event(&server->context.log, LOG_LEVEL_INFO, log_name("draining"),
-              log_number("connections", server->hub.session_count),
-              log_number("uploads", uploads(server)));
+              log_number("connections", figures.connections),
+              log_number("uploads", figures.uploads));
     sd_notify("STOPPING=1\nSTATUS=Finishing what is in flight");
     sockets_close_clients(&server->sockets);
-    hub_drain(&server->hub);
+    for (size_t i = 0; i < server->loop_count; i++) {
+        loop_drain(&server->loops[i]);
+    }
 }
 
 void server_stop(struct server *server)
@@ -91,7 +105,7 @@ static void on_wake(uv_async_t *wake)
 {
     struct server *server = wake->data;
     if (server->context.phase == PHASE_STOPPING) {
-        uv_stop(&server->shard.loop);
+        uv_stop(&main_shard(server)->loop);
     }
 }
 
@@ -147,21 +161,19 @@ static void maybe_clear_readers(struct server *server, uint64_t now)
     server->clearing = true;
     server->cleared_us = now;
     server->clear_readers = (struct pool_job){.run = run_clear_readers, .done = on_readers_cleared};
-    pool_submit(&server->shard.pool, &server->clear_readers);
+    pool_submit(&main_shard(server)->pool, &server->clear_readers);
 }
 
 static void on_tick(uv_timer_t *timer)
 {
     struct server *server = timer->data;
     uint64_t now = env_monotonic_us(server->context.env);
-    hub_tick(&server->hub);
     admin_tick(server->admin);
     sockets_tick(&server->sockets);
     maybe_clear_readers(server, now);
-    publish_tick(&server->publish);
-    server->shard.stats.log_lines = server->context.log.lines;
-    server->shard.stats.log_lost = server->context.log.lost;
-    shard_publish_stats(&server->shard);
+    publish_tick(&server->loops[0].publish); /* for all loops */
+    main_shard(server)->stats.log_lines = server->context.log.lines;
+    main_shard(server)->stats.log_lost = server->context.log.lost;
     if (server->context.phase != PHASE_DRAINING) {
         return;
     }
@@ -169,20 +181,25 @@ static void on_tick(uv_timer_t *timer)
         log_event(&server->context.log, LOG_LEVEL_INFO, log_name("drained"));
         server_stop(server);
     } else if (now >= server->drain_deadline_us) {
+        const struct ledger_figures figures = held(server);
         log_event(&server->context.log, LOG_LEVEL_WARNING, log_name("drain_incomplete"),
-                  log_number("connections", server->hub.session_count),
-                  log_number("uploads", uploads(server)));
+                  log_number("connections", figures.connections),
+                  log_number("uploads", figures.uploads));
         server_stop(server);
     }
 }
 
-/* The watchdog is fed by the loop, and only while the writer's thread ticks. */
+/* The watchdog is fed by the main loop, and only while the other loops and the writer tick. */
 static void on_watchdog(uv_timer_t *timer)
 {
     struct server *server = timer->data;
     uint64_t beat = writer_heartbeat(server->writer);
-    if (beat != server->watchdog_beat) {
-        server->watchdog_beat = beat;
+    bool all = beat != server->watchdog_beat;
+    server->watchdog_beat = beat;
+    for (size_t i = 1; i < server->loop_count; i++) {
+        all = loop_beats(&server->loops[i]) && all;
+    }
+    if (all) {
         sd_notify("WATCHDOG=1");
     }
 }
@@ -215,6 +232,12 @@ static const char *store_problem(const struct server *server, enum cap_error err
     return cap_error_text(error);
 }
 
+/* Snapshots that the loops may have open: windows, and what readers have finished; see serve/. */
+static uint32_t store_readers(size_t loops)
+{
+    return loops > 2 ? (uint32_t)loops * STORE_READERS_LOOP : 0;
+}
+
 static enum cap_error open_store(struct server *server, char *reason)
 {
     uint8_t id[CAP_STORE_ID_SIZE];
@@ -222,6 +245,7 @@ static enum cap_error open_store(struct server *server, char *reason)
     struct cap_store_lmdb_config config = {
         .dir = server->context.statedir->store_dir,
         .map_bytes = server->context.config.map_size,
+        .max_readers = store_readers(server->loop_count),
         .ret_unsynced = &unsynced,
     };
     snprintf(reason, CONFIG_REASON_SIZE, "no random bytes");
@@ -254,23 +278,26 @@ static enum cap_error start_parts(struct server *server, char *reason)
         .failed = on_store_failed,
         .ctx = server,
     };
-    snprintf(reason, CONFIG_REASON_SIZE,
-             "out of memory, or too many threads (ulimit -u, TasksMax=)");
-    routes_fill(server->routes, &server->publish, &server->serve);
-    enum cap_error error = hub_open(&server->hub, &server->shard, server->routes);
-    if (error == CAP_OK) {
-        error = writer_new(&writer, &server->writer);
-    }
-    if (error == CAP_OK) {
-        error = publish_open(&server->publish, &server->hub, server->writer, &server->room);
-    }
-    if (error == CAP_OK) {
-        error = serve_open(&server->serve, &server->shard);
+    snprintf(reason, CONFIG_REASON_SIZE, "%s", no_threads);
+    enum cap_error error = writer_new(&writer, &server->writer);
+    for (size_t i = 0; error == CAP_OK && i < server->loop_count; i++) {
+        error = loop_open(&server->loops[i], &server->hubs, server->writer, &server->room);
     }
     if (error != CAP_OK) {
         return error;
     }
-    return publish_look(&server->publish);
+    return publish_look(&server->loops[0].publish);
+}
+
+/* Everything that the threads look at is there. */
+static enum cap_error start_threads(struct server *server, char *reason)
+{
+    enum cap_error error = CAP_OK;
+    snprintf(reason, CONFIG_REASON_SIZE, "%s", no_threads);
+    for (size_t i = 1; error == CAP_OK && i < server->loop_count; i++) {
+        error = loop_start(&server->loops[i]);
+    }
+    return error;
 }
 
 /* The socket lets in the operators' group, if there is one, and our own user. */
@@ -311,10 +338,8 @@ static enum cap_error start_admin(struct server *server, const struct admin_grou
              "(ulimit -u, TasksMax=)");
     const struct admin_rooms rooms = {
         .context = &server->context,
-        .shard = &server->shard,
-        .hub = &server->hub,
-        .publish = &server->publish,
-        .serve = &server->serve,
+        .hubs = &server->hubs,
+        .writer = server->writer,
     };
     enum cap_error error = admin_start(&rooms, bound->fd, operators, &server->admin);
     if (error == CAP_OK) {
@@ -324,14 +349,15 @@ static enum cap_error start_admin(struct server *server, const struct admin_grou
 }
 
 /* How many descriptors the process may have, and whether that is enough to start at all. */
-static enum cap_error check_descriptors(char *reason)
+static enum cap_error check_descriptors(size_t loops, char *reason)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < DESCRIPTORS_MIN) {
+    size_t least = DESCRIPTORS_MIN + (loops - 1) * DESCRIPTORS_LOOP;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < least) {
         snprintf(reason, CONFIG_REASON_SIZE,
-                 "too many open files: the limit is %" PRIu64 " file descriptors, and at least %d "
+                 "too many open files: the limit is %" PRIu64 " file descriptors, and at least %zu "
                  "are needed; raise it (ulimit -n, LimitNOFILE=)",
-                 (uint64_t)limit.rlim_cur, DESCRIPTORS_MIN);
+                 (uint64_t)limit.rlim_cur, least);
         return CAP_E_IO;
     }
     return CAP_OK;
@@ -381,20 +407,40 @@ static void start_handles(struct server *server)
 {
     static const int numbers[SERVER_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
     uint64_t watchdog_ms = sd_watchdog_us() / 2000;
-    uv_timer_init(&server->shard.loop, &server->tick);
-    uv_timer_init(&server->shard.loop, &server->watchdog);
-    uv_async_init(&server->shard.loop, &server->wake, on_wake);
+    uv_loop_t *loop = &main_shard(server)->loop;
+    uv_timer_init(loop, &server->tick);
+    uv_timer_init(loop, &server->watchdog);
+    uv_async_init(loop, &server->wake, on_wake);
     server->tick.data = server->watchdog.data = server->wake.data = server;
     uv_timer_start(&server->tick, on_tick, TICK_MS, TICK_MS);
     if (watchdog_ms > 0) {
         uv_timer_start(&server->watchdog, on_watchdog, 0, watchdog_ms);
     }
     for (size_t i = 0; i < SERVER_SIGNALS; i++) {
-        uv_signal_init(&server->shard.loop, &server->signals[i]);
+        uv_signal_init(loop, &server->signals[i]);
         server->signals[i].data = server;
         uv_signal_start(&server->signals[i], on_signal, numbers[i]);
     }
     server->handles_open = true;
+}
+
+static size_t cores(void)
+{
+    size_t count = uv_available_parallelism();
+    return count < CONFIG_THREADS_MAX ? count : CONFIG_THREADS_MAX;
+}
+
+static enum cap_error make_loops(struct server *server, size_t count)
+{
+    enum cap_error error = CAP_OK;
+    server->loops = calloc(count, sizeof(*server->loops));
+    if (server->loops == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    while (error == CAP_OK && server->loop_count < count) {
+        error = loop_init(&server->loops[server->loop_count++], &server->context);
+    }
+    return error;
 }
 
 static enum cap_error init(struct server *server, const struct env *env, struct config *config,
@@ -408,30 +454,22 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
                 .drain = on_drain_asked,
                 .stop = on_stop_asked,
                 .owner = server,
-                .shards = {&server->shard},
-                .shard_count = 1,
                 .lock = PTHREAD_MUTEX_INITIALIZER,
             },
-        .shard = {.context = &server->context},
     };
-    sockets_init(&server->sockets, &server->context, &server->hub);
+    sockets_init(&server->sockets, &server->context);
     log_init(&server->context.log, env, 2, log_fd_is_journal(2));
     server->context.log.level = (enum log_level)config->log_level;
     server->context.started_us = env_real_us(env);
     server->context.started_monotonic_us = server->cleared_us = env_monotonic_us(env);
-    enum cap_error error = check_descriptors(reason);
-    if (error != CAP_OK) {
-        return error;
-    }
-    if (uv_loop_init(&server->shard.loop) != 0) {
-        return CAP_E_NO_MEMORY;
-    }
-    server->loop_open = true;
-    lag_open(&server->lag, &server->shard.loop, env, &server->shard.stats);
-    error = pool_open(&server->context.pool, env, config->workers, uv_available_parallelism());
+    size_t loops = config->threads > 0 ? (size_t)config->threads : cores();
+    enum cap_error error = check_descriptors(loops, reason);
     if (error == CAP_OK) {
-        error = pool_outlet_open(&server->shard.pool, &server->context.pool, &server->shard.loop,
-                                 &server->shard.stats);
+        snprintf(reason, CONFIG_REASON_SIZE, "%s", no_threads);
+        error = pool_open(&server->context.pool, env, config->workers, uv_available_parallelism());
+    }
+    if (error == CAP_OK) {
+        error = make_loops(server, loops);
     }
     if (error == CAP_OK) {
         error = refusals_init(&server->context.refusals, (size_t)config->refusals);
@@ -462,7 +500,7 @@ static enum cap_error open_all(struct server *server, struct cap_store *store, c
     if (error == CAP_OK) {
         const struct bind_access access = admin_access(&operators);
         start_handles(server);
-        error = sockets_open(&server->sockets, &access, reason);
+        error = sockets_open(&server->sockets, &server->loops[0].hub, &access, reason);
     }
     if (error == CAP_OK) {
         error = start_admin(server, &operators, reason);
@@ -470,7 +508,10 @@ static enum cap_error open_all(struct server *server, struct cap_store *store, c
     if (error == CAP_OK) {
         error = fit_descriptors(server, reason);
     }
-    return error == CAP_OK ? sockets_write_addresses(&server->sockets, reason) : error;
+    if (error == CAP_OK) {
+        error = sockets_write_addresses(&server->sockets, reason);
+    }
+    return error == CAP_OK ? start_threads(server, reason) : error;
 }
 
 /* Memory that is short under a limit of address space is what the store's map leaves of it. */
@@ -521,7 +562,7 @@ enum cap_error server_start(struct server *server, const struct env *env, struct
 int server_run(struct server *server)
 {
     while (server->context.phase != PHASE_STOPPING) {
-        uv_run(&server->shard.loop, UV_RUN_DEFAULT);
+        uv_run(&main_shard(server)->loop, UV_RUN_DEFAULT);
     }
     log_event(&server->context.log, LOG_LEVEL_INFO, log_name("stopped"),
               log_number("status", (uint64_t)server->exit_code));
@@ -542,28 +583,35 @@ static void close_handles(struct server *server)
     }
 }
 
+/* The loops, and what they have in flight. */
+static void close_loops(struct server *server)
+{
+    for (size_t i = 0; i < server->loop_count; i++) {
+        loop_join(&server->loops[i]);
+    }
+    for (size_t i = 0; i < server->loop_count; i++) {
+        loop_close(&server->loops[i]);
+    }
+    writer_stop(server->writer);
+    for (size_t i = 0; i < server->loop_count; i++) {
+        loop_settle(&server->loops[i]);
+    }
+    close_handles(server);
+    for (size_t i = 0; i < server->loop_count; i++) {
+        loop_free(&server->loops[i]);
+    }
+    free(server->loops);
+}
+
 void server_close(struct server *server)
 {
     server->context.phase = PHASE_STOPPING;
     sockets_close(&server->sockets);
-    if (server->loop_open) {
-        admin_stop(server->admin);
-        hub_close(&server->hub);
-        serve_close(&server->serve);
-        lag_close(&server->lag);
-        writer_stop(server->writer);
-        publish_close(&server->publish);
-        close_handles(server);
-        pool_outlet_close(&server->shard.pool);
-        /* Workers come back, handles close, what they held is freed. */
-        while (uv_run(&server->shard.loop, UV_RUN_DEFAULT) != 0) {
-        }
-        admin_free(server->admin);
-        (void)uv_loop_close(&server->shard.loop);
-    }
+    admin_stop(server->admin);
+    close_loops(server);
+    admin_free(server->admin);
     pool_close(&server->context.pool);
     writer_free(server->writer);
-    hub_free(&server->hub);
     cap_store_close(server->context.store);
     statedir_close(server->context.statedir);
     ledger_free(server->context.ledger);

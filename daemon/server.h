@@ -1,7 +1,8 @@
 /*
  * The daemon's life: start, signals, drain, end. It composes the rooms and is known to main only.
  *
- * server_start opens everything and says READY; server_run turns the loop until a drain or a stop
+ * server_start opens everything, starts the threads and says READY; server_run turns the main loop,
+ * which accepts, serves clients as the others do, and has the admin socket, until a drain or a stop
  * is complete; server_close releases. SIGTERM and SIGINT drain; a second one stops at once; SIGHUP
  * does nothing. The admin socket still answers while the daemon drains and is stopped last.
  *
@@ -11,10 +12,7 @@
 #define DAEMON_SERVER_H
 
 #include "daemon/core/context.h"
-#include "daemon/core/lag.h"
-#include "daemon/net/hub.h"
-#include "daemon/publish/publish.h"
-#include "daemon/routes.h"
+#include "daemon/loop.h"
 #include "daemon/sockets.h"
 
 #define SERVER_SIGNALS 3u
@@ -23,21 +21,17 @@ struct admin;
 
 struct server {
     struct context context;
-    struct shard shard;
-    struct hub hub;
-    struct publish publish;
-    struct serve serve;
-    struct lag lag;
+    struct loop *loops; /* the first is the main thread's */
+    size_t loop_count;
+    struct hub_set hubs;
     struct writer *writer;
     struct room room;
-    struct route routes[ROUTES_MAX];
     struct admin *admin;
     struct sockets sockets;
     uv_timer_t tick;
     uv_timer_t watchdog;
-    uv_async_t wake; /* ends the loop for whichever thread asks */
+    uv_async_t wake; /* ends the main loop for whichever thread asks */
     uv_signal_t signals[SERVER_SIGNALS];
-    bool loop_open;
     bool handles_open; /* the timers and signals above */
     struct pool_job clear_readers;
     bool clearing;
@@ -56,7 +50,7 @@ struct server {
 enum cap_error server_start(struct server *server, const struct env *env, struct config *config,
                             struct cap_store *store, char ret_reason[CONFIG_REASON_SIZE]);
 
-/* Turns the loop until the daemon is to end. Returns the exit status of the process. */
+/* Turns the main loop until the daemon is to end. Returns the exit status of the process. */
 int server_run(struct server *server);
 
 /* Releases everything; after server_run, or instead of it. */

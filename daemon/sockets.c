@@ -19,9 +19,9 @@
 #include "daemon/net/accept.h"
 #include "daemon/net/speaker.h"
 
-void sockets_init(struct sockets *sockets, struct context *context, struct hub *hub)
+void sockets_init(struct sockets *sockets, struct context *context)
 {
-    *sockets = (struct sockets){.context = context, .hub = hub, .admin = {.fd = -1}};
+    *sockets = (struct sockets){.context = context, .admin = {.fd = -1}};
 }
 
 static enum cap_error refuse_no_address(char *reason)
@@ -58,15 +58,15 @@ enum cap_error sockets_check(const struct config *config, char ret_reason[CONFIG
 }
 
 /* Serves clients on a socket, which is taken over in every case. */
-static enum cap_error add_listener(struct sockets *sockets, struct bound *bound, char *reason)
+static enum cap_error add_listener(struct sockets *sockets, struct hub *hub, struct bound *bound,
+                                   char *reason)
 {
     struct context *context = sockets->context;
     enum cap_error error = CAP_E_INVALID_ARGUMENT;
     if (sockets->count == SOCKETS_MAX) {
         snprintf(reason, CONFIG_REASON_SIZE, "more than %u sockets to listen on", SOCKETS_MAX);
     } else {
-        error =
-            listener_start(sockets->hub, &session_door, bound, &sockets->listeners[sockets->count]);
+        error = listener_start(hub, &session_door, bound, &sockets->listeners[sockets->count]);
     }
     if (error != CAP_OK) {
         bound_release(bound);
@@ -90,7 +90,7 @@ static enum cap_error take_admin(struct sockets *sockets, struct bound *bound, c
 }
 
 /* Sockets that systemd passed: the one named "admin" is the admin socket, others serve clients. */
-static enum cap_error take_inherited(struct sockets *sockets, char *reason)
+static enum cap_error take_inherited(struct sockets *sockets, struct hub *hub, char *reason)
 {
     int count = sd_listen_count();
     if (count > (int)SOCKETS_MAX + 1) {
@@ -105,7 +105,7 @@ static enum cap_error take_inherited(struct sockets *sockets, char *reason)
         enum cap_error error = bind_inherit(SD_LISTEN_FDS_START + i, &bound, reason);
         if (error == CAP_OK) {
             error = strcmp(name, "admin") == 0 ? take_admin(sockets, &bound, reason)
-                                               : add_listener(sockets, &bound, reason);
+                                               : add_listener(sockets, hub, &bound, reason);
         }
         if (error != CAP_OK) {
             return error;
@@ -121,17 +121,17 @@ static enum cap_error take_inherited(struct sockets *sockets, char *reason)
     return CAP_OK;
 }
 
-enum cap_error sockets_open(struct sockets *sockets, const struct bind_access *admin,
-                            char ret_reason[CONFIG_REASON_SIZE])
+enum cap_error sockets_open(struct sockets *sockets, struct hub *hub,
+                            const struct bind_access *admin, char ret_reason[CONFIG_REASON_SIZE])
 {
     const struct config *config = &sockets->context->config;
     const struct bind_access clients = {.mode = config->listen_mode, .group = BIND_OWN_GROUP};
-    enum cap_error error = take_inherited(sockets, ret_reason);
+    enum cap_error error = take_inherited(sockets, hub, ret_reason);
     for (size_t i = 0; error == CAP_OK && i < config->listen_count; i++) {
         struct bound bound;
         error = bind_address(config->listen[i], &clients, &bound, ret_reason);
         if (error == CAP_OK) {
-            error = add_listener(sockets, &bound, ret_reason);
+            error = add_listener(sockets, hub, &bound, ret_reason);
         }
     }
     if (error == CAP_OK && sockets->count == 0) {

@@ -14,15 +14,14 @@ struct listener;
 
 struct sockets {
     struct context *context;
-    struct hub *hub; /* of the loop that accepts */
     struct listener *listeners[SOCKETS_MAX];
     size_t count;
     struct bound admin; /* the fd is -1 while there is none, and once the admin room has it */
     bool address_file_written; /* by us: ours to remove */
 };
 
-/* No sockets. What it is given outlives it. */
-void sockets_init(struct sockets *sockets, struct context *context, struct hub *hub);
+/* No sockets. The context outlives it. */
+void sockets_init(struct sockets *sockets, struct context *context);
 
 /*
  * Whether an address can be the admin socket's; opens nothing. CAP_E_INVALID_ARGUMENT with a
@@ -38,12 +37,12 @@ enum cap_error sockets_check_admin(const char *address, const struct bind_access
 enum cap_error sockets_check(const struct config *config, char ret_reason[CONFIG_REASON_SIZE]);
 
 /*
- * Opens all of them. Clients are accepted as soon as the loop turns; the admin socket, which has
- * `admin` as its access if we make it, is bound only. On failure sockets_close is to be called.
- * CAP_E_INVALID_ARGUMENT, CAP_E_IO, CAP_E_NO_MEMORY with a sentence.
+ * Opens all of them. Clients are accepted as soon as the loop of `hub` turns; the admin socket,
+ * which has `admin` as its access if we make it, is bound only. On failure sockets_close is to be
+ * called. CAP_E_INVALID_ARGUMENT, CAP_E_IO, CAP_E_NO_MEMORY with a sentence.
  */
-enum cap_error sockets_open(struct sockets *sockets, const struct bind_access *admin,
-                            char ret_reason[CONFIG_REASON_SIZE]);
+enum cap_error sockets_open(struct sockets *sockets, struct hub *hub,
+                            const struct bind_access *admin, char ret_reason[CONFIG_REASON_SIZE]);
 
 /*
  * Writes the addresses for clients to the file of --address-file, if there is one, one per line: a

@@ -73,15 +73,16 @@ enum cap_error admin_start(const struct admin_rooms *rooms, int listen_fd,
     };
     admin->operators = *operators;
     LIST_INIT(&admin->connections);
+    struct shard *shard = rooms->hubs->hubs[0]->shard;
     admin->figures.connections_limit = ADMIN_CONNECTIONS_MAX;
     /* jansson seeds its tables on first use; that must not happen in two threads. */
     json_object_seed(0);
-    enum cap_error error = admin_jobs_open(&admin->jobs, rooms->context->env, rooms->shard);
+    enum cap_error error = admin_jobs_open(&admin->jobs, rooms->context->env, shard);
     if (error != CAP_OK) {
         free(admin);
         return error;
     }
-    error = acceptor_open(&admin->acceptor, &rooms->shard->loop);
+    error = acceptor_open(&admin->acceptor, &shard->loop);
     if (error != CAP_OK) {
         admin->stopped = true;
         admin_jobs_close(&admin->jobs);

@@ -16,10 +16,10 @@ struct admin_figures;
 struct admin_group;
 
 /*
- * Takes over a bound, listening, nonblocking, close-on-exec Unix socket and serves on the loop of
- * `rooms`. Members of the group `operators` may operate. On failure the fd stays the caller's,
- * and *ret_admin, unless it is NULL, is to be freed after the loop. CAP_E_NO_MEMORY, also when
- * there are too many threads.
+ * Takes over a bound, listening, nonblocking, close-on-exec Unix socket and serves on the first
+ * loop of `rooms`. Members of the group `operators` may operate. On failure the fd stays the
+ * caller's, and *ret_admin, unless it is NULL, is to be freed after the loop. CAP_E_NO_MEMORY, also
+ * when there are too many threads.
  */
 enum cap_error admin_start(const struct admin_rooms *rooms, int listen_fd,
                            const struct admin_group *operators, struct admin **ret_admin);

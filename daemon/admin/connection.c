@@ -252,7 +252,7 @@ static void take_line(struct admin_connection *connection, struct cap_bytes line
     job->admin = admin;
     job->connection = connection;
     job->call.rooms = &admin->rooms;
-    job->call.figures = &admin->figures;
+    job->call.figures = admin->figures;
     job->call.store = admin->rooms.context->store;
     job->call.peer = connection->peer;
     job->call.level = connection->level;
@@ -458,7 +458,7 @@ enum cap_error admin_connection_open(struct admin *admin, int fd)
         close(fd);
         return error;
     }
-    uv_loop_t *loop = &admin->rooms.shard->loop;
+    uv_loop_t *loop = &admin->rooms.hubs->hubs[0]->shard->loop;
     uv_timer_init(loop, &connection->turn);
     uv_pipe_init(loop, &connection->pipe, 0);
     connection->turn.data = connection;

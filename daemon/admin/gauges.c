@@ -3,14 +3,13 @@
 
 #include "daemon/core/ledger.h"
 #include "daemon/publish/writer.h"
-#include "daemon/serve/serve.h"
 
 void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
 {
     struct context *context = rooms->context;
     const struct config *config = &context->config;
     struct stats stats;
-    context_stats(rooms->context, rooms->shard, &stats);
+    context_stats(rooms->context, &stats);
     struct ledger_figures held = {0};
     size_t jobs = 0;
     size_t hash_peers = 0;
@@ -18,18 +17,18 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
     ledger_figures(context->ledger, &held);
     *ret_gauges = (struct gauges){
         .uptime_ms = (env_monotonic_us(context->env) - context->started_monotonic_us) / 1000,
-        .connections = rooms->hub->session_count,
-        .requests = hub_requests(rooms->hub),
+        .connections = held.connections,
+        .requests = stats.now.requests,
         .uploads = held.uploads,
         .spool_bytes = held.spool,
         .memory_bytes = held.memory,
         .buffer_bytes = held.buffers,
         .jobs = jobs,
         .hash_peers = hash_peers,
-        .writer_queue = writer_queued(rooms->publish->outlet.writer),
+        .writer_queue = writer_queued(rooms->writer),
         .stall_max_us = stats.stall_max_us,
-        .read_jobs = serve_jobs(rooms->serve),
-        .record_bytes = rooms->serve->records.bytes,
+        .read_jobs = stats.now.read_jobs,
+        .record_bytes = stats.now.record_bytes,
         .max_record_bytes = config->record_cache,
         .draining = context->phase == PHASE_DRAINING ? 1 : 0,
         .max_connections = config->max_connections,

@@ -1,21 +1,20 @@
-/* The present values of the daemon, gathered from its rooms. Loop thread only. */
+/* The present values of the daemon, gathered from its rooms. Any thread. */
 #ifndef DAEMON_ADMIN_GAUGES_H
 #define DAEMON_ADMIN_GAUGES_H
 
 #include "daemon/core/context.h"
 #include "daemon/net/hub.h"
-#include "daemon/publish/publish.h"
+
+struct writer;
 
 /* What the admin socket looks at; server.c's, and outlives it. */
 struct admin_rooms {
     struct context *context;
-    struct shard *shard;
-    struct hub *hub;
-    struct publish *publish;
-    struct serve *serve;
+    const struct hub_set *hubs; /* the first is that of the loop of the admin socket */
+    const struct writer *writer;
 };
 
-/* The present values; walks the sessions. */
+/* The present values; of the loops, as last published. */
 void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges);
 
 #endif

@@ -182,7 +182,10 @@ static const struct admin_field status_result[] = {
     {"memory", "object", "bytes, limit_bytes and peer_limit_bytes: memory held for requests"},
     {"record_cache", "object", "bytes and limit_bytes: records of caps looked up lately"},
     {"read_jobs", "integer", "reads of the store under way or waiting"},
-    {"stall_max_us", "integer", "longest turn of the loop since start, in microseconds"},
+    {"stall_max_us", "integer", "longest turn of any loop since start, in microseconds"},
+    {"loops", "array",
+     "of each thread that serves clients: sessions, requests_in_flight, stall_max_us, and whether "
+     "it responds; if not, figures are those of a moment ago"},
     {"writer_queue", "integer", "admissions being written or waiting for it"},
     {"refusals", "integer", "refusals since start; see refusals.list"},
     {"last_error", "object or null", "time, reason, message: the last fault of the daemon itself"},
@@ -294,7 +297,7 @@ static const struct admin_method methods[] = {
      .doc = "Shows the state of the daemon and its store. File sizes are physical, not sums of "
             "bodies.",
      .example = "{}",
-     .prepare = admin_status_prepare,
+     .prepare = admin_publish,
      .run = admin_status},
     {.name = "metrics",
      .in_worker = true,
@@ -302,7 +305,7 @@ static const struct admin_method methods[] = {
      .result = metrics_result,
      .doc = "Returns every metric as text. Each limit is a gauge next to the figure it bounds.",
      .example = "{}",
-     .prepare = admin_metrics_prepare,
+     .prepare = admin_publish,
      .run = admin_metrics},
     {.name = "cap.stat",
      .in_worker = true,
@@ -353,10 +356,12 @@ static const struct admin_method methods[] = {
      .example = "{\"limit\":10}",
      .run = admin_refusals_list},
     {.name = "clients.list",
+     .in_worker = true,
      .params = clients_params,
      .result = clients_result,
      .doc = "Lists the connected clients, oldest first.",
      .example = "{\"limit\":10}",
+     .prepare = admin_clients_prepare,
      .run = admin_clients_list},
     {.name = "log.set",
      .level = ADMIN_OPERATE,
@@ -435,7 +440,6 @@ json_t *admin_call_run(struct admin_call *call)
 
 void admin_call_free(struct admin_call *call)
 {
-    json_decref(call->draft);
-    call->draft = NULL;
-    cap_buf_free(&call->text);
+    free(call->clients);
+    call->clients = NULL;
 }

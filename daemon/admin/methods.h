@@ -7,11 +7,12 @@
 
 #include "daemon/admin/gauges.h"
 #include "daemon/admin/level.h"
+#include "daemon/admin/metrics.h"
 #include "daemon/admin/params.h"
 
 #define ADMIN_API_VERSION 1 /* rises when a method or a member goes away or changes meaning */
 
-struct admin_figures;
+struct admin_clients;
 struct admin_method;
 
 /*
@@ -20,14 +21,13 @@ struct admin_method;
  */
 struct admin_call {
     const struct admin_method *method;
-    const struct admin_rooms *rooms;     /* loop only, but for context->refusals */
-    const struct admin_figures *figures; /* of the admin socket; loop only */
-    struct cap_store *store;             /* for threads */
+    const struct admin_rooms *rooms;
+    struct admin_figures figures; /* of the admin socket, as the call began */
+    struct cap_store *store;      /* for threads */
     struct peer peer;
     enum admin_level level;
     struct admin_arg args[ADMIN_MAX_PARAMS]; /* by the rows of method->params */
-    json_t *draft;                           /* what `prepare` began */
-    struct cap_buf text;                     /* as `draft`, for text */
+    struct admin_clients *clients;           /* what `prepare` found on the loop */
     struct admin_error error;
 };
 
@@ -91,11 +91,11 @@ json_t *admin_cap_explain(struct admin_call *call);
 json_t *admin_refs_list(struct admin_call *call);
 
 /* methods_server.c */
-void admin_status_prepare(struct admin_call *call);
+void admin_publish(struct admin_call *call);
 json_t *admin_status(struct admin_call *call);
-void admin_metrics_prepare(struct admin_call *call);
 json_t *admin_metrics(struct admin_call *call);
 json_t *admin_refusals_list(struct admin_call *call);
+void admin_clients_prepare(struct admin_call *call);
 json_t *admin_clients_list(struct admin_call *call);
 json_t *admin_log_set(struct admin_call *call);
 json_t *admin_drain(struct admin_call *call);

@@ -1,7 +1,10 @@
 /*
- * Methods about the daemon. What only the loop may touch is taken by a prepare function into the
- * call's draft or text; the worker adds what the store knows.
+ * Methods about the daemon. What only the admin socket's own loop may touch is published, or taken
+ * into the call, by a prepare function; the worker asks the other loops, and the store.
  */
+#include <stdlib.h>
+
+#include "daemon/admin/ask.h"
 #include "daemon/admin/methods.h"
 #include "daemon/admin/metrics.h"
 #include "daemon/admin/value.h"
@@ -64,14 +67,42 @@ static json_t *addresses_json(const struct context *context)
     return array;
 }
 
-void admin_status_prepare(struct admin_call *call)
+/* Of its own loop: the others are asked by the worker. */
+void admin_publish(struct admin_call *call)
 {
-    struct context *context = call->rooms->context;
+    shard_publish_stats(call->rooms->hubs->hubs[0]->shard);
+}
+
+static json_t *loop_json(struct shard *shard, bool responds)
+{
+    struct stats stats;
+    shard_stats(shard, &stats);
+    return json_pack("{s:o, s:o, s:o, s:b}", "sessions", admin_value_u64(stats.now.connections),
+                     "requests_in_flight", admin_value_u64(stats.now.requests), "stall_max_us",
+                     admin_value_u64(stats.stall_max_us), "responds", responds ? 1 : 0);
+}
+
+static json_t *loops_json(const struct hub_set *hubs, const struct admin_ask *ask)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; array != NULL && i < hubs->count; i++) {
+        if (!admin_append(array, loop_json(hubs->hubs[i]->shard, admin_ask_answered(ask, i)))) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
+static json_t *daemon_json(const struct admin_rooms *rooms, const struct admin_ask *ask)
+{
+    struct context *context = rooms->context;
     const struct fault fault = context_last_fault(context);
     struct gauges gauges = {0};
-    admin_gauges(call->rooms, &gauges);
-    call->draft = json_pack(
-        "{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+    admin_gauges(rooms, &gauges);
+    return json_pack(
+        "{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+        "s:o}",
         "version", CAPSTORE_VERSION, "phase", phase_name(context->phase), "listening",
         addresses_json(context), "time", admin_value_time(env_real_us(context->env)), "started",
         admin_value_time(context->started_us), "uptime_ms", admin_value_u64(gauges.uptime_ms),
@@ -89,9 +120,9 @@ void admin_status_prepare(struct admin_call *call)
                gauges.peer_memory),
         "record_cache", pair("bytes", gauges.record_bytes, "limit_bytes", gauges.max_record_bytes),
         "read_jobs", admin_value_u64(gauges.read_jobs), "stall_max_us",
-        admin_value_u64(gauges.stall_max_us), "writer_queue", admin_value_u64(gauges.writer_queue),
-        "refusals", admin_value_u64(refusals_total(&context->refusals)), "last_error",
-        fault_json(&fault));
+        admin_value_u64(gauges.stall_max_us), "loops", loops_json(rooms->hubs, ask), "writer_queue",
+        admin_value_u64(gauges.writer_queue), "refusals",
+        admin_value_u64(refusals_total(&context->refusals)), "last_error", fault_json(&fault));
 }
 
 static json_t *by_kind(const uint64_t values[CAP_STORE_KINDS])
@@ -131,11 +162,16 @@ json_t *admin_status(struct admin_call *call)
     if (error != CAP_OK) {
         return fail(call, error);
     }
+    struct admin_ask *ask = admin_ask(call->rooms, 0, 0);
+    json_t *status = ask == NULL ? NULL : daemon_json(call->rooms, ask);
     json_t *store = store_json(call->store, &counts, &space);
-    int failed =
-        store == NULL || call->draft == NULL || json_object_update(call->draft, store) != 0;
+    admin_ask_free(ask);
+    if (status != NULL && (store == NULL || json_object_update(status, store) != 0)) {
+        json_decref(status);
+        status = NULL;
+    }
     json_decref(store);
-    return failed ? NULL : json_incref(call->draft);
+    return status;
 }
 
 /* --- metrics ---------------------------------------------------------------------------------- */
@@ -146,26 +182,25 @@ static enum admin_metrics_format metrics_format(const struct admin_call *call)
                                                         : ADMIN_METRICS_OPENMETRICS;
 }
 
-void admin_metrics_prepare(struct admin_call *call)
-{
-    enum cap_error error =
-        admin_metrics_daemon(call->rooms, call->figures, metrics_format(call), &call->text);
-    if (error != CAP_OK) {
-        admin_error_cap(&call->error, error);
-    }
-}
-
 json_t *admin_metrics(struct admin_call *call)
 {
-    if (call->error.reason != NULL) {
-        return NULL;
+    enum admin_metrics_format format = metrics_format(call);
+    struct cap_buf text = {0};
+    struct admin_ask *ask = admin_ask(call->rooms, 0, 0);
+    enum cap_error error = ask == NULL ? CAP_E_NO_MEMORY : CAP_OK;
+    admin_ask_free(ask);
+    if (error == CAP_OK) {
+        error = admin_metrics_daemon(call->rooms, &call->figures, format, &text);
     }
-    enum cap_error error = admin_metrics_store(call->store, metrics_format(call), &call->text);
-    if (error != CAP_OK) {
-        return fail(call, error);
+    if (error == CAP_OK) {
+        error = admin_metrics_store(call->store, format, &text);
     }
-    return json_pack("{s:s, s:s%}", "content_type", admin_metrics_type(metrics_format(call)),
-                     "text", (const char *)call->text.data, call->text.len);
+    json_t *result = error != CAP_OK
+                         ? fail(call, error)
+                         : json_pack("{s:s, s:s%}", "content_type", admin_metrics_type(format),
+                                     "text", (const char *)text.data, text.len);
+    cap_buf_free(&text);
+    return result;
 }
 
 /* --- Lists ------------------------------------------------------------------------------------ */
@@ -220,30 +255,87 @@ static json_t *client_json(const struct client *client)
         admin_value_u64(client->output_bytes));
 }
 
-#define CLIENTS_STEP 16u /* on the stack at a time: some 5 KiB */
-
-json_t *admin_clients_list(struct admin_call *call)
+static size_t page_limit(const struct admin_call *call)
 {
-    uint64_t after = (uint64_t)call->args[ADMIN_PAGE_CURSOR].integer;
-    size_t left = (size_t)call->args[ADMIN_PAGE_LIMIT].integer;
-    bool more = true;
-    json_t *list = json_array();
-    while (list != NULL && left > 0 && more) {
-        struct client clients[CLIENTS_STEP];
-        size_t max = left < CLIENTS_STEP ? left : CLIENTS_STEP;
-        size_t count = hub_clients(call->rooms->hub, after, clients, max, &more);
-        for (size_t i = 0; i < count; i++) {
-            if (!admin_append(list, client_json(&clients[i]))) {
-                json_decref(list);
-                return NULL;
-            }
-            after = clients[i].session;
+    return (size_t)call->args[ADMIN_PAGE_LIMIT].integer;
+}
+
+static uint64_t page_cursor(const struct admin_call *call)
+{
+    return (uint64_t)call->args[ADMIN_PAGE_CURSOR].integer;
+}
+
+/* Of its own loop. */
+void admin_clients_prepare(struct admin_call *call)
+{
+    struct admin_clients *clients = admin_clients_new(page_limit(call));
+    if (clients != NULL) {
+        clients->count = hub_clients(call->rooms->hubs->hubs[0], page_cursor(call),
+                                     clients->clients, page_limit(call), &clients->more);
+    }
+    call->clients = clients;
+}
+
+/* The clients of one loop that are not in the page yet. */
+struct lane {
+    const struct admin_clients *clients;
+    size_t next;
+};
+
+/* The lane with the lowest number next, or NULL. */
+static struct lane *lowest(struct lane *lanes, size_t count)
+{
+    struct lane *least = NULL;
+    for (size_t i = 0; i < count; i++) {
+        struct lane *lane = &lanes[i];
+        if (lane->next < lane->clients->count &&
+            (least == NULL || lane->clients->clients[lane->next].session <
+                                  least->clients->clients[least->next].session)) {
+            least = lane;
         }
-        left -= count;
-        more = more && count > 0;
+    }
+    return least;
+}
+
+/* Each lane has its own lowest numbers, as many as the page may have: so has their merger. */
+static json_t *merge(struct lane *lanes, size_t count, size_t left, uint64_t after)
+{
+    json_t *list = json_array();
+    bool more = false;
+    for (struct lane *lane; list != NULL && left > 0 && (lane = lowest(lanes, count)) != NULL;
+         left--) {
+        const struct client *client = &lane->clients->clients[lane->next++];
+        after = client->session;
+        if (!admin_append(list, client_json(client))) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        more = more || lanes[i].clients->more || lanes[i].next < lanes[i].clients->count;
     }
     return json_pack("{s:o, s:o}", "clients", list, "cursor",
                      more ? admin_value_u64(after) : json_null());
+}
+
+json_t *admin_clients_list(struct admin_call *call)
+{
+    struct lane lanes[CONTEXT_SHARDS_MAX];
+    size_t count = 0;
+    struct admin_ask *ask =
+        call->clients == NULL ? NULL : admin_ask(call->rooms, page_cursor(call), page_limit(call));
+    if (ask == NULL) {
+        return NULL;
+    }
+    lanes[count++] = (struct lane){.clients = call->clients};
+    for (size_t i = 1; i < call->rooms->hubs->count; i++) {
+        if (admin_ask_answered(ask, i)) {
+            lanes[count++] = (struct lane){.clients = admin_ask_clients(ask, i)};
+        }
+    }
+    json_t *result = merge(lanes, count, page_limit(call), page_cursor(call));
+    admin_ask_free(ask);
+    return result;
 }
 
 /* --- Changes ---------------------------------------------------------------------------------- */

@@ -175,7 +175,7 @@ enum cap_error admin_metrics_daemon(const struct admin_rooms *rooms,
 {
     struct exposition to = {.text = {.buf = buf}, .format = format};
     struct stats stats;
-    context_stats(rooms->context, rooms->shard, &stats);
+    context_stats(rooms->context, &stats);
     /* A gauge, as everywhere: checkers of the older format do not know the type `info`. */
     family(&to, "capstore_build_info", "gauge", "The version that runs, as a label; always 1");
     admin_print(&to.text, "capstore_build_info{version=\"%s\"} 1\n", CAPSTORE_VERSION);

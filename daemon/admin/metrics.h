@@ -26,7 +26,7 @@ struct admin_figures {
 /* The media type of a format. Static. */
 const char *admin_metrics_type(enum admin_metrics_format format);
 
-/* Appends the families of the daemon: counters, gauges, histograms, settings. Loop only. */
+/* Appends the families of the daemon: counters, gauges, histograms, settings. Any thread. */
 enum cap_error admin_metrics_daemon(const struct admin_rooms *rooms,
                                     const struct admin_figures *figures,
                                     enum admin_metrics_format format, struct cap_buf *buf);

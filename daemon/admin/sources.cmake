@@ -1,6 +1,7 @@
 # The admin socket, included from daemon/CMakeLists.txt.
 target_sources(capstore_daemon PRIVATE
     admin/admin.c
+    admin/ask.c
     admin/body_reader.c
     admin/connection.c
     admin/error.c

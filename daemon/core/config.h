@@ -36,6 +36,7 @@ struct config {
 
     uint64_t map_size; /* 0: the store's default */
     uint64_t workers;
+    uint64_t threads;      /* loops; 0: as many as there are cores */
     uint64_t readers;      /* threads */
     uint64_t record_cache; /* bytes */
 
@@ -68,7 +69,8 @@ struct config {
     uint64_t refusals;
 };
 
-#define CONFIG_HASHES_MAX 8000u /* the most that max_hashes may be */
+#define CONFIG_THREADS_MAX 64u   /* loops; more do not help one store */
+#define CONFIG_HASHES_MAX  8000u /* the most that max_hashes may be */
 
 enum config_type {
     CONFIG_TEXT,  /* char * */

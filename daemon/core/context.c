@@ -94,19 +94,27 @@ struct fault context_last_fault(struct context *context)
 
 void shard_publish_stats(struct shard *shard)
 {
+    if (shard->look != NULL) {
+        shard->look(shard);
+    }
     pthread_mutex_lock(&shard->context->lock);
     shard->published = shard->stats;
     pthread_mutex_unlock(&shard->context->lock);
 }
 
-void context_stats(struct context *context, const struct shard *here, struct stats *ret_sum)
+void shard_stats(struct shard *shard, struct stats *ret_stats)
 {
-    *ret_sum = here->stats;
+    pthread_mutex_lock(&shard->context->lock);
+    *ret_stats = shard->published;
+    pthread_mutex_unlock(&shard->context->lock);
+}
+
+void context_stats(struct context *context, struct stats *ret_sum)
+{
+    *ret_sum = (struct stats){0};
     pthread_mutex_lock(&context->lock);
     for (size_t i = 0; i < context->shard_count; i++) {
-        if (context->shards[i] != here) {
-            stats_add(ret_sum, &context->shards[i]->published);
-        }
+        stats_add(ret_sum, &context->shards[i]->published);
     }
     pthread_mutex_unlock(&context->lock);
 }

@@ -15,13 +15,14 @@
 #include "daemon/core/config.h"
 #include "daemon/core/env.h"
 #include "daemon/core/log.h"
+#include "daemon/core/mailbox.h"
 #include "daemon/core/peer.h"
 #include "daemon/core/pool.h"
 #include "daemon/core/refusals.h"
 #include "daemon/core/stats.h"
 #include "lib/store/store.h"
 
-#define CONTEXT_SHARDS_MAX    64u  /* more loops than that do not help one store */
+#define CONTEXT_SHARDS_MAX    CONFIG_THREADS_MAX
 #define CONTEXT_ADDRESSES_MAX 32u  /* CONFIG_LISTEN_MAX, and as many that systemd passed */
 #define CONTEXT_ADDRESS_SIZE  128u /* "unix:" and the longest path of a Unix socket */
 
@@ -92,8 +93,10 @@ struct shard {
     struct context *context;
     uv_loop_t loop;
     struct stats stats;
-    struct stats published; /* a copy for other threads; see shard_publish_stats */
+    struct stats published;            /* a copy for other threads; see shard_publish_stats */
+    void (*look)(struct shard *shard); /* fills stats.now in; NULL: nothing does */
     struct pool_outlet pool;
+    struct mailbox mailbox; /* any thread may post */
 };
 
 /*
@@ -118,13 +121,16 @@ void context_trouble(struct context *context, enum cap_error error, const char *
 /* The last fault so far. Any thread. */
 struct fault context_last_fault(struct context *context);
 
-/* Shows a shard's stats, as they are now, to other threads. The shard's thread, at its tick. */
+/*
+ * Shows a shard's stats, as they are now, to other threads. The shard's thread, at its tick and
+ * when it is asked to.
+ */
 void shard_publish_stats(struct shard *shard);
 
-/*
- * The sum of the stats of all shards: those of `here`, whose thread this is, as they are now, and
- * of the others as last published.
- */
-void context_stats(struct context *context, const struct shard *here, struct stats *ret_sum);
+/* The stats of one shard, as last published. Any thread. */
+void shard_stats(struct shard *shard, struct stats *ret_stats);
+
+/* The sum of the stats of all shards, as last published. Any thread. */
+void context_stats(struct context *context, struct stats *ret_sum);
 
 #endif

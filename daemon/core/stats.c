@@ -60,6 +60,10 @@ void stats_add(struct stats *sum, const struct stats *other)
     if (other->stall_max_us > sum->stall_max_us) {
         sum->stall_max_us = other->stall_max_us;
     }
+    sum->now.connections += other->now.connections;
+    sum->now.requests += other->now.requests;
+    sum->now.read_jobs += other->now.read_jobs;
+    sum->now.record_bytes += other->now.record_bytes;
     for (unsigned i = 0; i < STATS_TYPES; i++) {
         sum->requests[i] += other->requests[i];
     }

@@ -49,7 +49,7 @@
     X(jobs, "capstore_hash_jobs_in_flight", "Uploads being hashed or waiting for it")              \
     X(hash_peers, "capstore_hash_peers", "Peers whose uploads are being hashed or wait for it")    \
     X(writer_queue, "capstore_writer_queue", "Admissions being written or waiting for it")         \
-    X(stall_max_us, "capstore_loop_stall_max_seconds", "Longest turn of the loop since start")     \
+    X(stall_max_us, "capstore_loop_stall_max_seconds", "Longest turn of any loop since start")     \
     X(read_jobs, "capstore_read_jobs_in_flight", "Reads of the store under way or waiting")        \
     X(record_bytes, "capstore_record_cache_bytes", "Memory taken by records of caps")              \
     X(max_record_bytes, "capstore_record_cache_limit_bytes",                                       \
@@ -87,6 +87,14 @@ struct histogram {
     uint64_t buckets[STATS_BUCKETS]; /* not cumulative */
 };
 
+/* What a loop holds at the moment. */
+struct stats_now {
+    uint64_t connections;
+    uint64_t requests; /* in flight */
+    uint64_t read_jobs;
+    uint64_t record_bytes;
+};
+
 struct stats {
 #define STATS_FIELD(field, series, help) uint64_t field;
     STATS_COUNTERS(STATS_FIELD)
@@ -98,6 +106,7 @@ struct stats {
     struct histogram commit_admissions; /* admissions per commit */
     uint64_t requests[STATS_TYPES];     /* by enum proto_type */
     uint64_t errors[STATS_ERROR_CODES]; /* refusals by magnitude of the error */
+    struct stats_now now;
 };
 
 struct gauges {

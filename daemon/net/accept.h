@@ -1,4 +1,7 @@
-/* Accepting clients on a listening socket. Loop thread. */
+/*
+ * Accepting clients on a listening socket. One loop accepts, and hands each connection to the loop
+ * that has the fewest: so they are spread evenly, on every kind of socket.
+ */
 #ifndef DAEMON_NET_ACCEPT_H
 #define DAEMON_NET_ACCEPT_H
 
@@ -8,8 +11,8 @@
 struct listener;
 
 /*
- * Accepts connections of `hub` on a socket, which it takes over on success, and lets them in by
- * `door`, which outlives it. CAP_E_NO_MEMORY.
+ * Accepts connections of the set of `hub`, on whose loop it does so, on a socket, which it takes
+ * over on success, and lets them in by `door`, which outlives it. CAP_E_NO_MEMORY.
  */
 enum cap_error listener_start(struct hub *hub, const struct door *door, const struct bound *bound,
                               struct listener **ret_listener);

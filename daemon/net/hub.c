@@ -1,9 +1,9 @@
 /* All connections of a loop. */
 #include "daemon/net/hub.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 
+#include "daemon/core/container.h"
 #include "daemon/core/must.h"
 
 /* Of the last connection of any loop. */
@@ -29,9 +29,18 @@ static void on_round_over(uv_prepare_t *prepare)
     round_over(&hub->round);
 }
 
+static void resume_own(struct hub *hub);
+
+static void on_resume(struct letter *letter)
+{
+    struct hub *hub = CONTAINER_OF(letter, struct hub, resume);
+    atomic_store(&hub->resuming, false);
+    resume_own(hub);
+}
+
 enum cap_error hub_open(struct hub *hub, struct shard *shard, const struct route *routes)
 {
-    *hub = (struct hub){.shard = shard, .routes = routes};
+    *hub = (struct hub){.shard = shard, .routes = routes, .resume = {.run = on_resume}};
     TAILQ_INIT(&hub->members);
     TAILQ_INIT(&hub->paused);
     hub->input = malloc(SESSION_INPUT);
@@ -45,6 +54,29 @@ enum cap_error hub_open(struct hub *hub, struct shard *shard, const struct route
     uv_prepare_start(&hub->round_over, on_round_over);
     hub->open = true;
     return CAP_OK;
+}
+
+void hub_join(struct hub *hub, struct hub_set *set)
+{
+    must(set->count < CONTEXT_SHARDS_MAX);
+    hub->set = set;
+    set->hubs[set->count++] = hub;
+}
+
+static size_t load_of(const struct hub *hub)
+{
+    return hub->session_count + hub->arriving;
+}
+
+struct hub *hub_least(struct hub *hub)
+{
+    struct hub *least = hub;
+    for (size_t i = 0; hub->set != NULL && i < hub->set->count; i++) {
+        if (load_of(hub->set->hubs[i]) < load_of(least)) {
+            least = hub->set->hubs[i];
+        }
+    }
+    return least;
 }
 
 void hub_close(struct hub *hub)
@@ -86,25 +118,33 @@ void hub_pause(struct hub *hub, struct member *member, bool paused)
 {
     if (paused && !member->paused) {
         TAILQ_INSERT_TAIL(&hub->paused, member, pause_link);
+        hub->paused_count++;
     } else if (!paused && member->paused) {
         TAILQ_REMOVE(&hub->paused, member, pause_link);
+        hub->paused_count--;
     }
     member->paused = paused;
 }
 
-void hub_resume(struct hub *hub)
+static void resume_own(struct hub *hub)
 {
-    size_t count = 0;
     struct member *member;
-    TAILQ_FOREACH(member, &hub->paused, pause_link)
-    {
-        count++;
-    }
     /* Those that still have no room go to the end, so each is looked at once. */
-    for (; count > 0 && !TAILQ_EMPTY(&hub->paused); count--) {
+    for (size_t count = hub->paused_count; count > 0 && !TAILQ_EMPTY(&hub->paused); count--) {
         member = TAILQ_FIRST(&hub->paused);
         hub_pause(hub, member, false);
         member->class->update(member);
+    }
+}
+
+void hub_resume(struct hub *hub)
+{
+    resume_own(hub);
+    for (size_t i = 0; hub->set != NULL && i < hub->set->count; i++) {
+        struct hub *other = hub->set->hubs[i];
+        if (other != hub && other->paused_count > 0 && !atomic_exchange(&other->resuming, true)) {
+            (void)mailbox_post(&other->shard->mailbox, &other->resume);
+        }
     }
 }
 
@@ -131,6 +171,7 @@ void hub_tick(struct hub *hub)
         next = TAILQ_NEXT(at, link);
         at->class->tick(at, now);
     }
+    resume_own(hub); /* another loop's buffers may have gone just before one of these was paused */
 }
 
 void hub_drain(struct hub *hub)

@@ -1,11 +1,12 @@
 /*
  * The connections of one loop, and what they share: the receive buffer, the round, and the routes
  * by which messages reach the rooms. It knows a connection by the calls in struct member_class
- * only. Loop thread only; each loop has its own.
+ * only. Loop thread only; each loop has its own, and a set joins them.
  */
 #ifndef DAEMON_NET_HUB_H
 #define DAEMON_NET_HUB_H
 
+#include <stdatomic.h>
 #include <sys/queue.h>
 
 #include "daemon/core/context.h"
@@ -66,13 +67,24 @@ struct member {
 /* A list of members. */
 TAILQ_HEAD(member_list, member);
 
+/* The hubs of all loops; the first is that of the loop that accepts. */
+struct hub_set {
+    struct hub *hubs[CONTEXT_SHARDS_MAX];
+    size_t count;
+};
+
 struct hub {
     struct shard *shard;
+    const struct hub_set *set; /* NULL: it is alone */
     const struct route *routes;
     struct member_list members; /* newest first */
     struct member_list paused;
-    size_t session_count;
-    uint8_t *input; /* one receive buffer for all */
+    atomic_size_t session_count; /* any thread may look, as at the next two */
+    atomic_size_t arriving;      /* connections on their way from the loop that accepts */
+    atomic_size_t paused_count;
+    struct letter resume;
+    atomic_bool resuming; /* the letter is on its way */
+    uint8_t *input;       /* one receive buffer for all */
     struct round round;
     uv_idle_t turn;          /* runs while connections have input left over */
     uv_prepare_t round_over; /* the loop looks at sockets again */
@@ -81,6 +93,12 @@ struct hub {
 
 /* An empty hub on the shard's loop; both `shard` and `routes` outlive it. CAP_E_NO_MEMORY. */
 enum cap_error hub_open(struct hub *hub, struct shard *shard, const struct route *routes);
+
+/* Enters it in a set, which outlives it; before a second loop runs. */
+void hub_join(struct hub *hub, struct hub_set *set);
+
+/* The hub of the set that has the fewest connections, with those that are on their way to it. */
+struct hub *hub_least(struct hub *hub);
 
 /* Closes every connection and the handles; the loop must run until it has let go of them. */
 void hub_close(struct hub *hub);
@@ -97,7 +115,10 @@ void hub_remove(struct hub *hub, struct member *member);
 /* Enters it in the list of those that hub_resume looks at, or takes it from there. */
 void hub_pause(struct hub *hub, struct member *member, bool paused);
 
-/* Looks again at those whose uploads had no room: after buffers went to the disk. */
+/*
+ * Looks again at those whose uploads had no room, on every loop: after buffers went to the disk.
+ * The other loops do so soon.
+ */
 void hub_resume(struct hub *hub);
 
 /* The row of a type; NULL if clients may not send it. */
@@ -106,7 +127,7 @@ const struct route *hub_route(const struct hub *hub, uint8_t type);
 /* Has connections handle the input that they left over, in the next turn of the loop. */
 void hub_turn_soon(struct hub *hub);
 
-/* Looks at the clock of every connection. */
+/* Looks at the clock of every connection, and again at those that had no room. */
 void hub_tick(struct hub *hub);
 
 /* Has idle connections close, and the others when they are done: the daemon drains. */

@@ -2,10 +2,10 @@
  * Reading from the store where waiting is allowed: threads that look caps up and read pages in, so
  * that the loop never does.
  *
- * Peers take turns, job by job, and no peer has more than half of the threads, so that what one
- * peer asks for, cold or not there at all, delays another by one job. One thread is kept for *hot*
- * jobs, which are not expected to wait: a body whose pages are in memory goes out at its pace while
- * every other thread waits for the device.
+ * Each loop has its own. Peers take turns, job by job, and no peer has more than half of the
+ * threads, so that what one peer asks for, cold or not there at all, delays another by one job. One
+ * thread is kept for *hot* jobs, which are not expected to wait: a body whose pages are in memory
+ * goes out at its pace while every other thread waits for the device.
  *
  * Loop thread, but for `run`.
  */

@@ -6,12 +6,14 @@
 enum cap_error serve_open(struct serve *serve, struct shard *shard)
 {
     const struct context *context = shard->context;
+    const struct config *config = &context->config;
+    uint64_t readers = config->readers / context->shard_count;
     *serve = (struct serve){.shard = shard};
     TAILQ_INIT(&serve->windows);
     enum cap_error error =
-        records_open(&serve->records, context->env, context->config.record_cache);
+        records_open(&serve->records, context->env, config->record_cache / context->shard_count);
     if (error == CAP_OK) {
-        error = readers_open(&serve->readers, &shard->loop, (size_t)context->config.readers);
+        error = readers_open(&serve->readers, &shard->loop, readers < 2 ? 2 : (size_t)readers);
     }
     if (error != CAP_OK) {
         records_close(&serve->records);

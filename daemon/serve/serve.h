@@ -28,7 +28,10 @@ struct serve {
     bool open;
 };
 
-/* Opens the room on the shard's loop, which outlives it, with the context's config and store. */
+/*
+ * Opens the room on the shard's loop, which outlives it, with the context's config and store. What
+ * the config allows is shared out evenly among the context's shards.
+ */
 enum cap_error serve_open(struct serve *serve, struct shard *shard);
 
 /* When every session is closed, before the loop's last turns. A zeroed one is fine. */

@@ -21,6 +21,7 @@ CAPCTL = os.environ.get("CAPSTORE_TOOL", "build/client/capctl")
 VECTORS = pathlib.Path(__file__).parent.parent / "conformance" / "vectors"
 LONG = bool(os.environ.get("CAPSTORE_TEST_LONG"))
 PAGE = 4096
+THREADS = os.environ.get("CAPSTORE_TEST_THREADS")  # of every daemon that no test gives a number; None: its default
 SANITIZED = bool(os.environ.get("CAPSTORE_SANITIZED"))  # its own memory then says nothing
 START_SECONDS = 30  # generous: sanitizer builds on a busy machine
 
@@ -69,8 +70,10 @@ class Daemon:
 
     def command(self):
         listen = [word for address in self.listen for word in ("--listen", address)]
+        given = {"--threads", "--config"} & set(self.options)
+        threads = ["--threads", THREADS] if THREADS and not given else []
         return [CAPSTORED, "--state", str(self.state), *listen,
-                "--admin", f"unix:{self.admin_path}", *self.options]
+                "--admin", f"unix:{self.admin_path}", *threads, *self.options]
 
     def start(self, wait=True):
         with open(self.log_path, "ab") as log:

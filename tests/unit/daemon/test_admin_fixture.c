@@ -13,7 +13,7 @@
 
 void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
 {
-    *ret_gauges = CONTAINER_OF(rooms->hub, struct fixture, hub)->gauges;
+    *ret_gauges = CONTAINER_OF(rooms->hubs->hubs[0], struct fixture, hub)->gauges;
 }
 
 size_t hub_clients(const struct hub *hub, uint64_t after, struct client *ret_clients, size_t max,
@@ -221,9 +221,10 @@ int fixture_setup(void **state)
     fixture->context.stop = on_stop;
     fixture->context.owner = fixture;
     fixture->shard.context = &fixture->context;
+    fixture->context.shards[fixture->context.shard_count++] = &fixture->shard;
     fixture->hub.shard = &fixture->shard;
-    fixture->rooms = (struct admin_rooms){
-        .context = &fixture->context, .shard = &fixture->shard, .hub = &fixture->hub};
+    fixture->hubs = (struct hub_set){.hubs = {&fixture->hub}, .count = 1};
+    fixture->rooms = (struct admin_rooms){.context = &fixture->context, .hubs = &fixture->hubs};
     publish_all(fixture);
     find_names(fixture);
     *state = fixture;
@@ -259,11 +260,8 @@ json_t *fixture_call(struct fixture *fixture, enum admin_level level, const char
 {
     json_t *object = params != NULL ? json_loads(params, 0, NULL) : NULL;
     assert_true(!params || json_is_object(object));
-    static const struct admin_figures none;
-    struct admin_call call = {.rooms = &fixture->rooms,
-                              .figures = &none,
-                              .store = fixture->context.store,
-                              .level = level};
+    struct admin_call call = {
+        .rooms = &fixture->rooms, .store = fixture->context.store, .level = level};
     call.peer.uid = 1000;
     call.peer.gid = 100;
     json_t *result = admin_call_begin(&call, method, object) ? admin_call_run(&call) : NULL;

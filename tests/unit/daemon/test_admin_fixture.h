@@ -20,6 +20,7 @@ struct fixture {
     struct context context;
     struct shard shard;
     struct hub hub;
+    struct hub_set hubs;
     struct admin_rooms rooms;
     struct admin *admin;
     struct env env;

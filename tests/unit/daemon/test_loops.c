@@ -3,7 +3,7 @@
  * both. ThreadSanitizer is the judge; without it this shows that they serve and that sums are
  * right.
  */
-#include "tests/unit/support.h"
+#include "tests/unit/daemon/test_server_fixture.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -11,6 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/admin/ask.h"
+#include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
 #include "daemon/net/session.h"
 #include "daemon/net/speaker.h"
@@ -21,7 +23,7 @@
 #define CLIENTS  4   /* per loop */
 #define REQUESTS 200 /* of each client; every other one is refused */
 
-struct loop {
+struct bench_loop {
     struct shard shard;
     struct hub hub;
     int fds[CLIENTS]; /* the daemon's ends */
@@ -29,7 +31,7 @@ struct loop {
 };
 
 static struct context context;
-static struct loop loops[LOOPS];
+static struct bench_loop loops[LOOPS];
 
 static uint64_t fixed_us(void *ctx)
 {
@@ -70,7 +72,7 @@ static const struct route routes[] = {{.type = PROTO_HAS, .begin = begin}, {.beg
 /* One loop's thread: takes its clients in and serves them until they have gone. */
 static void *run_loop(void *ctx)
 {
-    struct loop *loop = ctx;
+    struct bench_loop *loop = ctx;
     for (size_t i = 0; i < CLIENTS; i++) {
         struct peer peer;
         struct ledger_peer *account = NULL;
@@ -177,7 +179,7 @@ static void test_two_loops(void **state)
     for (size_t i = 0; i < LOOPS; i++) {
         assert_int_equal(pthread_join(loops[i].thread, NULL), 0);
     }
-    context_stats(&context, &loops[0].shard, &sum);
+    context_stats(&context, &sum);
     assert_int_equal(sum.connections, LOOPS * CLIENTS);
     assert_int_equal(sum.requests[PROTO_HAS], LOOPS * CLIENTS * REQUESTS);
     assert_int_equal(sum.refusals, LOOPS * CLIENTS * REQUESTS / 2);
@@ -195,8 +197,118 @@ static void test_two_loops(void **state)
     config_free(&context.config);
 }
 
+/* --- Letters ---------------------------------------------------------------------------------- */
+
+struct note {
+    struct letter letter;
+    char mark;
+    char *read; /* marks of those that were read */
+};
+
+static void on_note(struct letter *letter)
+{
+    const struct note *note = CONTAINER_OF(letter, struct note, letter);
+    note->read[strlen(note->read)] = note->mark;
+}
+
+/* In order, by the loop's thread; closing reads those that are there, and no more are taken. */
+static void test_letters(void **state)
+{
+    uv_loop_t loop;
+    struct mailbox mailbox;
+    char read[8] = "";
+    struct note notes[4];
+    (void)state;
+    assert_int_equal(uv_loop_init(&loop), 0);
+    assert_cap_ok(mailbox_open(&mailbox, &loop));
+    for (size_t i = 0; i < 4; i++) {
+        notes[i] = (struct note){.letter = {.run = on_note}, .mark = (char)('a' + i), .read = read};
+    }
+    assert_true(mailbox_post(&mailbox, &notes[0].letter));
+    assert_true(mailbox_post(&mailbox, &notes[1].letter));
+    assert_string_equal(read, "");
+    uv_run(&loop, UV_RUN_NOWAIT);
+    assert_string_equal(read, "ab");
+    assert_true(mailbox_post(&mailbox, &notes[2].letter));
+    mailbox_close(&mailbox);
+    assert_string_equal(read, "abc");
+    assert_false(mailbox_post(&mailbox, &notes[3].letter));
+    assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    mailbox_free(&mailbox);
+}
+
+/* --- A server of two -------------------------------------------------------------------------- */
+
+/* Keeps a loop's thread in one place. */
+struct hold {
+    struct letter letter;
+    uv_sem_t reached;
+    uv_sem_t release;
+};
+
+static void on_hold(struct letter *letter)
+{
+    struct hold *hold = CONTAINER_OF(letter, struct hold, letter);
+    uv_sem_post(&hold->reached);
+    uv_sem_wait(&hold->release);
+}
+
+static void two_threads(struct config *config)
+{
+    config->threads = 2;
+}
+
+static void wait_for_beat(struct loop *loop)
+{
+    for (int turns = 0; !loop_beats(loop); turns++) {
+        assert_true(turns < 2000);
+        uv_sleep(10);
+    }
+}
+
+/* The watchdog and an operator notice a loop that is stuck, and neither waits for it for long. */
+static void test_a_stuck_loop(void **state)
+{
+    static struct fixture fixture;
+    struct hold hold = {.letter = {.run = on_hold}};
+    struct server *server = &fixture.server;
+    (void)state;
+    fixture_start(&fixture, two_threads);
+    assert_int_equal(server->loop_count, 2);
+    const struct admin_rooms rooms = {&server->context, &server->hubs, server->writer};
+    wait_for_beat(&server->loops[1]);
+    struct admin_ask *ask = admin_ask(&rooms, 0, 4);
+    assert_non_null(ask);
+    assert_true(admin_ask_answered(ask, 0));
+    assert_true(admin_ask_answered(ask, 1));
+    assert_int_equal(admin_ask_clients(ask, 1)->count, 0);
+    admin_ask_free(ask);
+
+    assert_int_equal(uv_sem_init(&hold.reached, 0), 0);
+    assert_int_equal(uv_sem_init(&hold.release, 0), 0);
+    assert_true(mailbox_post(&server->loops[1].shard.mailbox, &hold.letter));
+    uv_sem_wait(&hold.reached);
+    (void)loop_beats(&server->loops[1]);
+    uv_sleep(300);
+    assert_false(loop_beats(&server->loops[1]));
+    ask = admin_ask(&rooms, 0, 4);
+    assert_non_null(ask);
+    assert_false(admin_ask_answered(ask, 1));
+    admin_ask_free(ask); /* the letter is still there */
+    uv_sem_post(&hold.release);
+    wait_for_beat(&server->loops[1]);
+    fixture_stop(&fixture);
+    uv_sem_destroy(&hold.reached);
+    uv_sem_destroy(&hold.release);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_two_loops)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_two_loops),
+        cmocka_unit_test(test_letters),
+        cmocka_unit_test(test_a_stuck_loop),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -65,7 +65,7 @@ static void test_cold_body_is_read_in_first(void **state)
     uint64_t len = read_body(fixture, fd, 5);
     assert_true(len >= CONTENT_LEN);
     assert_true(atomic_load(&fixture->populated) >= len);
-    assert_true(fixture->server.shard.stats.cold_windows >= len / CAP_STORE_WINDOW);
+    assert_true(fixture->server.loops[0].shard.stats.cold_windows >= len / CAP_STORE_WINDOW);
     close(fd);
 }
 
@@ -92,13 +92,14 @@ static void test_no_more_is_sent_than_was_read_in(void **state)
     int fd = client_open(fixture);
     struct cap_hash hash = publish(fixture, fd, CONTENT_LEN);
     fixture_settle(fixture);
-    uint64_t before = fixture->server.shard.stats.body_bytes_out;
+    uint64_t before = fixture->server.loops[0].shard.stats.body_bytes_out;
     fixture->cold = true;
     send_get(fd, 5, &hash);
-    fixture->server.hub.round.turns = 1000; /* a crowd: the next turn's share is the least */
+    fixture->server.loops[0].hub.round.turns =
+        1000; /* a crowd: the next turn's share is the least */
     for (int turns = 0; turns < 50; turns++) {
         fixture_turn(fixture);
-        assert_true(fixture->server.shard.stats.body_bytes_out - before <=
+        assert_true(fixture->server.loops[0].shard.stats.body_bytes_out - before <=
                     atomic_load(&fixture->populated));
     }
     assert_true(read_body(fixture, fd, 5) >= CONTENT_LEN);
@@ -160,7 +161,7 @@ static void test_connection_gone_while_it_is_read_in(void **state)
     get_and_hold(fixture, fd, &hash);
     close(fd);
     fixture_turn(fixture);
-    assert_int_equal(fixture->server.hub.session_count, 0);
+    assert_int_equal(fixture->server.loops[0].hub.session_count, 0);
     atomic_store(&fixture->hold, false);
     fixture_settle(fixture);
     fd = client_open(fixture);
@@ -423,7 +424,7 @@ static void test_without_a_cache(void **state)
         assert_true(read_body(&fixture, fd, 8) >= 1000);
         assert_true(client_is_there(&fixture, fd, &small));
     }
-    assert_int_equal(fixture.server.serve.records.bytes, 0);
+    assert_int_equal(fixture.server.loops[0].serve.records.bytes, 0);
     close(fd);
     fixture_stop(&fixture);
 }
@@ -461,10 +462,10 @@ static void test_lookups_that_hang(void **state)
         client_frame(fixture, fd, PROTO_CANCEL, id, 0, (struct cap_bytes){0});
         client_expect_error(fixture, fd, id, CAP_E_CANCELLED);
     }
-    assert_int_equal(serve_jobs(&fixture->server.serve), 10);
+    assert_int_equal(serve_jobs(&fixture->server.loops[0].serve), 10);
     close(fd);
     fixture_turn(fixture);
-    assert_int_equal(serve_jobs(&fixture->server.serve), 4);
+    assert_int_equal(serve_jobs(&fixture->server.loops[0].serve), 4);
     atomic_store(&hold_finds, false);
 }
 
@@ -502,9 +503,9 @@ static void test_windows_do_not_wait_for_long(void **state)
         client_get(fixture, fd, id, &large, 0, PROTO_TO_END);
     }
     fixture_settle(fixture);
-    assert_in_range(fixture->server.serve.window_count, 1, WINDOWS_MAX);
+    assert_in_range(fixture->server.loops[0].serve.window_count, 1, WINDOWS_MAX);
     fixture->now_us += 1000 * (WINDOW_KEEP_MS + 1);
-    for (int turns = 0; fixture->server.serve.window_count > 0; turns++) {
+    for (int turns = 0; fixture->server.loops[0].serve.window_count > 0; turns++) {
         assert_true(turns < 10000);
         fixture_turn(fixture);
     }

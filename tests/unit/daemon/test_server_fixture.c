@@ -109,7 +109,7 @@ static void check_ledger(struct fixture *fixture)
 
 struct session *fixture_session(struct fixture *fixture)
 {
-    struct member *member = TAILQ_FIRST(&fixture->server.hub.members);
+    struct member *member = TAILQ_FIRST(&fixture->server.loops[0].hub.members);
     return member == NULL ? NULL : CONTAINER_OF(member, struct session, connection.member);
 }
 
@@ -150,15 +150,15 @@ int fixture_teardown(void **state)
 
 void fixture_turn(struct fixture *fixture)
 {
-    uv_run(&fixture->server.shard.loop, UV_RUN_NOWAIT);
+    uv_run(&fixture->server.loops[0].shard.loop, UV_RUN_NOWAIT);
     usleep(500);
 }
 
 void fixture_set_disk(struct fixture *fixture, uint64_t bytes)
 {
     fixture->disk_free = bytes;
-    publish_tick(&fixture->server.publish);
-    while (fixture->server.publish.refreshing) {
+    publish_tick(&fixture->server.loops[0].publish);
+    while (fixture->server.loops[0].publish.refreshing) {
         fixture_turn(fixture);
     }
 }
@@ -166,7 +166,7 @@ void fixture_set_disk(struct fixture *fixture, uint64_t bytes)
 void fixture_pass(struct fixture *fixture, uint64_t ms)
 {
     fixture->now_us += ms * 1000;
-    hub_tick(&fixture->server.hub);
+    hub_tick(&fixture->server.loops[0].hub);
     fixture_turn(fixture);
 }
 
@@ -179,8 +179,8 @@ void fixture_settle(struct fixture *fixture)
         fixture_turn(fixture);
         ledger_figures(server->context.ledger, &figures);
         assert_true(turns++ < TURNS_MAX);
-    } while (figures.uploads > 0 || server->shard.pool.jobs > 0 || serve_jobs(&server->serve) > 0 ||
-             writer_queued(server->writer) > 0);
+    } while (figures.uploads > 0 || server->loops[0].shard.pool.jobs > 0 ||
+             serve_jobs(&server->loops[0].serve) > 0 || writer_queued(server->writer) > 0);
 }
 
 /* --- Bytes ---------------------------------------------------------------------------------- */
@@ -205,7 +205,7 @@ void client_send(struct fixture *fixture, int fd, const void *data, size_t len)
         if (n > 0) {
             at += n;
             len -= (size_t)n;
-            uv_run(&fixture->server.shard.loop, UV_RUN_NOWAIT);
+            uv_run(&fixture->server.loops[0].shard.loop, UV_RUN_NOWAIT);
         } else {
             fixture_turn(fixture); /* the disk may be slow */
         }

@@ -324,7 +324,8 @@ static void test_breaches_end_the_connection(void **state)
         client_expect_end(fixture, fd);
         close(fd);
     }
-    assert_int_equal(fixture->server.shard.stats.refusals, sizeof(breaches) / sizeof(breaches[0]));
+    assert_int_equal(fixture->server.loops[0].shard.stats.refusals,
+                     sizeof(breaches) / sizeof(breaches[0]));
 }
 
 static void test_bad_message_leaves_the_connection(void **state)
@@ -504,7 +505,7 @@ static void test_reset_while_fetching(void **state)
         fixture_turn(fixture);
     }
     fixture_settle(fixture);
-    assert_int_equal(fixture->server.hub.session_count, 0);
+    assert_int_equal(fixture->server.loops[0].hub.session_count, 0);
 }
 
 /* --- Time ----------------------------------------------------------------------------------- */
@@ -513,7 +514,7 @@ static void test_idle_connection_is_closed(void **state)
 {
     struct fixture *fixture = *state;
     uint64_t idle = fixture->server.context.config.idle_ms;
-    uint64_t refused = fixture->server.shard.stats.refusals;
+    uint64_t refused = fixture->server.loops[0].shard.stats.refusals;
     fixture->server.context.config.hello_ms = 0;
     int fd = client_open(fixture);
     int asks = client_open(fixture);
@@ -530,8 +531,8 @@ static void test_idle_connection_is_closed(void **state)
     client_expect_error(fixture, fd, 0, CAP_E_IDLE_TIMEOUT);
     client_expect_end(fixture, fd);
     /* A client that is quiet has done nothing wrong. */
-    assert_int_equal(fixture->server.shard.stats.connections_idle, 3);
-    assert_int_equal(fixture->server.shard.stats.refusals, refused + 1); /* not_found */
+    assert_int_equal(fixture->server.loops[0].shard.stats.connections_idle, 3);
+    assert_int_equal(fixture->server.loops[0].shard.stats.refusals, refused + 1); /* not_found */
     close(fd);
     close(asks);
     close(silent);
@@ -567,7 +568,7 @@ static void test_many_busy_clients_share_a_round(void **state)
     fixture->step_us = 0;
     static struct client clients[200];
     bool more;
-    assert_int_equal(hub_clients(&fixture->server.hub, 0, clients, 200, &more), 200);
+    assert_int_equal(hub_clients(&fixture->server.loops[0].hub, 0, clients, 200, &more), 200);
     assert_false(more);
     for (size_t i = 0; i < 200; i++) {
         assert_true(clients[i].bytes_in > 1000);
@@ -601,11 +602,11 @@ static void test_reader_that_stops(void **state)
     for (int i = 0; i < 20; i++) {
         fixture_turn(fixture);
     }
-    assert_int_equal(fixture->server.hub.session_count, 1);
+    assert_int_equal(fixture->server.loops[0].hub.session_count, 1);
     fixture_pass(fixture, fixture->server.context.config.progress_ms + 1);
     fixture_pass(fixture, 2000); /* it does not read the error either */
     fixture_turn(fixture);
-    assert_int_equal(fixture->server.hub.session_count, 0);
+    assert_int_equal(fixture->server.loops[0].hub.session_count, 0);
     close(fd);
 }
 

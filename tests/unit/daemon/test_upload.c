@@ -325,7 +325,7 @@ static void test_cancel_in_every_state(void **state)
         client_put_image(fixture, fd, 4, 0, wire.len);
         client_body(fixture, fd, 4, cap_buf_bytes(&wire), 100000);
         for (int i = 0; i < turns; i++) {
-            uv_run(&fixture->server.shard.loop, UV_RUN_NOWAIT);
+            uv_run(&fixture->server.loops[0].shard.loop, UV_RUN_NOWAIT);
         }
         client_frame(fixture, fd, PROTO_CANCEL, 4, 0, (struct cap_bytes){0});
         client_receive(fixture, fd, &reply);
@@ -350,7 +350,7 @@ static void test_reset_in_every_state(void **state)
         client_frame(fixture, fd, PROTO_BODY, 4, len == wire.len ? PROTO_FLAG_END : 0,
                      (struct cap_bytes){wire.data, len});
         for (size_t i = 12; i < step; i++) {
-            uv_run(&fixture->server.shard.loop, UV_RUN_NOWAIT);
+            uv_run(&fixture->server.loops[0].shard.loop, UV_RUN_NOWAIT);
         }
         close(fd);
         fixture_turn(fixture);
@@ -403,7 +403,7 @@ static void test_concurrent_publishers(void **state)
         client_receive(fixture, fds[i % 16], &reply);
         assert_int_equal(reply.frame.type, PROTO_PUT_DATA_REPLY);
     }
-    assert_int_equal(fixture->server.shard.stats.admissions, 64);
+    assert_int_equal(fixture->server.loops[0].shard.stats.admissions, 64);
     for (size_t i = 0; i < 16; i++) {
         close(fds[i]);
     }

@@ -171,7 +171,7 @@ static void test_early_look_interrupted(void **state)
         client_put_image(fixture, fd, 3, 0, wire.len);
         client_frame(fixture, fd, PROTO_BODY, 3, 0, (struct cap_bytes){wire.data, 1000});
         for (unsigned i = 0; i < turns / 2; i++) {
-            uv_run(&fixture->server.shard.loop, UV_RUN_NOWAIT);
+            uv_run(&fixture->server.loops[0].shard.loop, UV_RUN_NOWAIT);
         }
         if (turns % 2 == 0) {
             client_frame(fixture, fd, PROTO_CANCEL, 3, 0, (struct cap_bytes){0});

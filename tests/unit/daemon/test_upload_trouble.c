@@ -49,7 +49,7 @@ static void replace_disk(struct fixture *fixture)
     atomic_store(&open_errno, 0);
     atomic_store(&writes_pause, false);
     atomic_store(&write_begun, false);
-    fixture->server.publish.spools.disk = &fake_disk;
+    fixture->server.loops[0].publish.spools.disk = &fake_disk;
 }
 
 static const struct fault *last_fault(const struct fixture *fixture)
@@ -251,7 +251,7 @@ static void test_two_errors_at_once(void **state)
         client_put_image(fixture, fd, 1, 0, wire.len);
         client_frame(fixture, fd, PROTO_BODY, 1, 0, (struct cap_bytes){wire.data, head});
         for (uint32_t turn = 0; turn < i / 8; turn++) {
-            uv_run(&fixture->server.shard.loop, UV_RUN_NOWAIT);
+            uv_run(&fixture->server.loops[0].shard.loop, UV_RUN_NOWAIT);
         }
         if (i % 4 == 0) {
             client_body(fixture, fd, 1, cap_buf_bytes(&wire), 100000);
