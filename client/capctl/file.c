@@ -4,12 +4,14 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define STEP ((size_t)256 << 10) /* copied at a time */
@@ -204,25 +206,23 @@ static bool output_fail(struct cli *cli, const struct cli_output *output, int co
     return fail_errno(cli, standard ? "standard output" : output->path, code);
 }
 
-/* The temporary file that is being written, and the directory it lies in; there is one at a time.
- */
-static const char *volatile unfinished;
-static volatile int unfinished_directory = -1;
+/* Outputs that have a temporary file, the newest first. */
+static struct cli_output *volatile unfinished;
 
-/* A signal that ends the run takes the temporary file with it. */
+/* A signal that ends the run takes the temporary files with it. */
 static void remove_unfinished(int number)
 {
-    if (unfinished != NULL) {
-        (void)unlinkat(unfinished_directory, (const char *)unfinished, 0);
+    for (struct cli_output *output = unfinished; output != NULL; output = output->older) {
+        (void)unlinkat(output->directory, output->temporary, 0);
     }
     (void)raise(number); /* the handler is reset: this ends the run as the signal does */
 }
 
-static void watch(const struct cli_output *output)
+static void watch(struct cli_output *output)
 {
     static const int numbers[] = {SIGHUP, SIGINT, SIGTERM, SIGXCPU};
-    unfinished_directory = output->directory;
-    unfinished = output->temporary;
+    output->older = unfinished;
+    unfinished = output;
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         struct sigaction action = {.sa_handler = remove_unfinished, .sa_flags = (int)SA_RESETHAND};
         struct sigaction before;
@@ -230,6 +230,21 @@ static void watch(const struct cli_output *output)
             (void)sigaction(numbers[i], &action, NULL);
         }
     }
+}
+
+/* Its temporary file is there no more. */
+static void unwatch(struct cli_output *output)
+{
+    if (unfinished == output) {
+        unfinished = output->older;
+    } else {
+        struct cli_output *at = unfinished;
+        while (at->older != output) {
+            at = at->older;
+        }
+        at->older = output->older;
+    }
+    output->temporary[0] = '\0';
 }
 
 /* The file at the end of a chain of links, existing or not; owned by the caller. NULL
@@ -317,8 +332,9 @@ static int open_beside(struct cli_output *output, const struct stat *before)
         fd = openat(output->directory, output->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
                     0600);
         if (fd < 0) {
-            unfinished = NULL;
-            output->temporary[0] = '\0';
+            int code = errno;
+            unwatch(output);
+            errno = code;
         }
     } while (fd < 0 && errno == EEXIST);
     if (fd >= 0) {
@@ -470,25 +486,37 @@ static int sync_fd(int fd)
     return errno;
 }
 
-bool cli_output_commit(struct cli *cli, struct cli_output *output)
+/* Gives an output its name; the bytes are synced first, unless they are already. */
+static bool put_in_place(struct cli *cli, struct cli_output *output, bool synced)
 {
     bool whole = output->temporary[0] != '\0';
     int fd = output->fd;
     output->fd = -1;
-    int code = whole ? sync_fd(fd) : 0;
+    int code = whole && !synced ? sync_fd(fd) : 0;
     /* Some file systems report a full disk only now. */
     if (close(fd) < 0 && code == 0) {
         code = errno;
     }
     if (code == 0 && whole) {
         if (renameat(output->directory, output->temporary, output->directory, output->name) < 0) {
-            return output_fail(cli, output, errno);
+            code = errno;
+        } else {
+            unwatch(output);
         }
-        unfinished = NULL;
-        output->temporary[0] = '\0';
-        code = sync_fd(output->directory);
     }
     return code == 0 || output_fail(cli, output, code);
+}
+
+/* Makes the name last. */
+static bool sync_name(struct cli *cli, const struct cli_output *output)
+{
+    int code = output->directory >= 0 ? sync_fd(output->directory) : 0;
+    return code == 0 || output_fail(cli, output, code);
+}
+
+bool cli_output_commit(struct cli *cli, struct cli_output *output)
+{
+    return put_in_place(cli, output, false) && sync_name(cli, output);
 }
 
 void cli_output_close(struct cli_output *output)
@@ -498,12 +526,89 @@ void cli_output_close(struct cli_output *output)
     }
     if (output->temporary[0] != '\0') {
         (void)unlinkat(output->directory, output->temporary, 0);
+        unwatch(output);
     }
-    unfinished = NULL;
     if (output->directory >= 0) {
         close(output->directory);
     }
     free(output->final);
     free(output->path);
     *output = (struct cli_output){.fd = -1, .directory = -1};
+}
+
+/* ---- many results ---- */
+
+/*
+ * Syncs the bytes of all by one call for each file system. False where that is not certain: FUSE
+ * hands the call on to few of its servers, and what fails may be somebody else's file.
+ */
+static bool sync_together(const struct cli_batch *batch)
+{
+    struct stat info;
+    struct statfs fs;
+    bool any = false;
+    dev_t synced = 0;
+    for (size_t i = 0; i < batch->count; i++) {
+        int fd = batch->outputs[i].fd;
+        if (batch->outputs[i].temporary[0] == '\0') {
+            continue;
+        }
+        if (fstat(fd, &info) < 0) {
+            return false;
+        }
+        if (any && info.st_dev == synced) {
+            continue;
+        }
+        if (fstatfs(fd, &fs) < 0 || fs.f_type == FUSE_SUPER_MAGIC || syncfs(fd) < 0) {
+            return false;
+        }
+        any = true;
+        synced = info.st_dev;
+    }
+    return true;
+}
+
+/* Whether two outputs lie in one directory. */
+static bool are_neighbours(const struct cli_output *one, const struct cli_output *other)
+{
+    struct stat a;
+    struct stat b;
+    return fstat(one->directory, &a) == 0 && fstat(other->directory, &b) == 0 &&
+           a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+bool cli_batch_commit(struct cli *cli, struct cli_batch *batch)
+{
+    bool good = true;
+    bool synced = sync_together(batch);
+    for (size_t i = 0; good && i < batch->count; i++) {
+        good = put_in_place(cli, &batch->outputs[i], synced);
+    }
+    for (size_t i = 0; good && i < batch->count; i++) {
+        if (i == 0 || !are_neighbours(&batch->outputs[i - 1], &batch->outputs[i])) {
+            good = sync_name(cli, &batch->outputs[i]);
+        }
+    }
+    cli_batch_close(batch);
+    return good;
+}
+
+struct cli_output *cli_batch_open(struct cli *cli, struct cli_batch *batch, const char *path)
+{
+    if (batch->count == CLI_BATCH && !cli_batch_commit(cli, batch)) {
+        return NULL;
+    }
+    struct cli_output *output = &batch->outputs[batch->count];
+    if (!cli_output_open(cli, path, output)) {
+        return NULL;
+    }
+    batch->count++;
+    return output;
+}
+
+void cli_batch_close(struct cli_batch *batch)
+{
+    while (batch->count > 0) {
+        cli_output_close(&batch->outputs[--batch->count]);
+    }
 }

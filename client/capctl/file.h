@@ -36,12 +36,13 @@ struct cli_output {
     int directory;
     const char *name;                   /* of the final file in `directory`; inside `final` */
     char temporary[CLI_TEMPORARY_SIZE]; /* what is written until then, in `directory`; "": none */
+    struct cli_output *older;           /* of those with a temporary file */
 };
 
 /*
  * Opens `path` for writing ("-": the standard output). A regular file is written beside its final
  * place and appears whole with cli_output_commit; a link is followed, also to what is not there
- * yet. False after saying what is wrong.
+ * yet. It stays where it is until cli_output_close. False after saying what is wrong.
  */
 bool cli_output_open(struct cli *cli, const char *path, struct cli_output *ret_output);
 
@@ -65,5 +66,24 @@ bool cli_output_commit(struct cli *cli, struct cli_output *output);
 
 /* Releases it; what was not committed is removed. */
 void cli_output_close(struct cli_output *output);
+
+#define CLI_BATCH 64 /* each has two descriptors; a limit of 256 is the least that is usual */
+
+/* Outputs that are put in place together, with one sync for all. Zeroed: empty. It stays where it
+ * is until cli_batch_close. */
+struct cli_batch {
+    struct cli_output outputs[CLI_BATCH];
+    size_t count;
+};
+
+/* Opens the next output; those before it are committed if there is no room. NULL after saying what
+ * is wrong. */
+struct cli_output *cli_batch_open(struct cli *cli, struct cli_batch *batch, const char *path);
+
+/* Puts all in place, as cli_output_commit does. False after saying what is wrong. */
+bool cli_batch_commit(struct cli *cli, struct cli_batch *batch);
+
+/* Releases all; what was not committed is removed. */
+void cli_batch_close(struct cli_batch *batch);
 
 #endif

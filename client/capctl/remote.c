@@ -319,6 +319,7 @@ struct closure {
     struct cli *cli;
     const char *directory;
     json_t *caps;
+    struct cli_batch batch; /* of files in the directory */
 };
 
 static enum capstore_error visit(void *ctx, const struct capstore_closure_entry *entry)
@@ -339,13 +340,9 @@ static enum capstore_error visit(void *ctx, const struct capstore_closure_entry 
     if (asprintf(&path, "%s/%s", closure->directory, hex) < 0) {
         return CAPSTORE_E_NO_MEMORY;
     }
-    struct cli_output output;
-    bool good = cli_output_open(closure->cli, path, &output);
-    if (good) {
-        good = cli_output_write(closure->cli, &output, capstore_cap_body(entry->cap)) &&
-               cli_output_commit(closure->cli, &output);
-        cli_output_close(&output);
-    }
+    struct cli_output *output = cli_batch_open(closure->cli, &closure->batch, path);
+    bool good =
+        output != NULL && cli_output_write(closure->cli, output, capstore_cap_body(entry->cap));
     free(path);
     return good ? CAPSTORE_OK : CAPSTORE_E_IO;
 }
@@ -370,8 +367,11 @@ enum cli_exit cli_closure(struct cli *cli)
     cli_meter_begin(cli, &meter, "fetching", "verifying");
     enum capstore_error error = capstore_closure(
         store, &root, directory != NULL ? CAPSTORE_CLOSURE_BODIES : 0, visit, &closure);
+    /* What came before the daemon failed stays. */
+    bool good = !cli->failed && cli_batch_commit(cli, &closure.batch);
+    cli_batch_close(&closure.batch);
     cli_meter_end(cli);
-    if (error == CAPSTORE_OK) {
+    if (good && error == CAPSTORE_OK) {
         exit = cli_print(cli, json_pack("{s:o}", "caps", closure.caps), CLI_DONE);
     } else {
         json_decref(closure.caps);

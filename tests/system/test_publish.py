@@ -1,8 +1,15 @@
 """Publish, fetch, refuse: the way through the house with the real tool."""
 
 import hashlib
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
 import unittest
 
+import harness
 import wire
 from harness import PAGE, SystemTest, capctl, content, free_port
 
@@ -105,6 +112,47 @@ class Publish(SystemTest):
             self.assertEqual(kinds[image["cap_hash"]], "image")
         self.assertEqual(sorted(kinds.values()), ["data", "image", "image", "image"])
         self.assertEqual(len(list(directory.iterdir())), 4)
+
+    def closure_of(self, d, count):
+        """A published Image with so many Data caps."""
+        path = self.image("wide", data=[(index.to_bytes(2, "big"), b"content %d" % index) for index in range(count)])
+        return self.ok(d.capctl("publish", path))["cap_hash"]
+
+    @unittest.skipUnless(shutil.which("strace") and not harness.SANITIZED,
+                         "strace is not installed, or in the way of a sanitizer")
+    def test_a_closure_is_synced_together_and_outlasts_a_power_cut(self):
+        """The bytes of many files are synced before their names are given, and the names after that."""
+        d = self.daemon()
+        wide, directory, log = self.closure_of(d, 150), self.root / "closure", self.root / "trace"
+        for inject in ((), ("-e", "inject=syncfs:error=EIO")):
+            done = subprocess.run(
+                ["strace", "-f", "-qq", "-o", log, "-e", "trace=openat,syncfs,fsync,renameat,renameat2", *inject,
+                 harness.CAPCTL, "-s", d.address, "closure", wide, "-d", directory],
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60, check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            calls = "".join("o" if ".capctl." in line and "openat" in line else
+                            {"syncfs": "S", "fsync": "F", "rename": "r"}.get(re.sub(r"at2?$", "", call), "")
+                            for line in log.read_text().splitlines()
+                            for call in re.findall(r"^\d+ +(\w+)\(", line))
+            if not calls:
+                self.skipTest("this system does not let strace trace")
+            if inject:  # each by itself then
+                self.assertRegex(calls, "^(o{1,64}S(Fr){1,64}F)+$")
+            else:
+                self.assertRegex(calls, "^(o{1,64}Sr{1,64}F)+$")
+            self.assertEqual(calls.count("r"), 151)
+            self.assertEqual(len(list(directory.iterdir())), 151)
+
+    def test_a_closure_that_fails_leaves_only_whole_files(self):
+        d = self.daemon()
+        big = self.image("big", code=b"big", data=[(b"\x00\x00", b"small"), (b"\x00\x01", os.urandom(100000))])
+        cap_hash, directory = self.ok(d.capctl("publish", big))["cap_hash"], self.root / "closure"
+        done = subprocess.run([harness.CAPCTL, "--json", "-s", d.address, "closure", cap_hash, "-d", directory],
+                              capture_output=True, timeout=60, check=False,
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20480, 20480)))
+        self.assertEqual((done.returncode, json.loads(done.stdout)["error"]), (3, "disk_full"))
+        for path in directory.iterdir():
+            self.assertRegex(path.name, "^[0-9a-f]{64}$")
 
     def test_put_sizes(self):
         d = self.daemon()
