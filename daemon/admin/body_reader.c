@@ -15,10 +15,11 @@ enum cap_error admin_body_copy(struct cap_read *read, const struct cap_hash *has
         if (got == 0 || got > len) {
             return CAP_E_RANGE_OUT_OF_BODY;
         }
-        for (int i = 0; i < count; i++) {
-            memcpy(to, spans[i].iov_base, spans[i].iov_len);
-            to += spans[i].iov_len;
+        error = cap_store_copy(read, spans, count, to);
+        if (error != CAP_OK) {
+            return error;
         }
+        to += got;
         offset += got;
         len -= got;
     }

@@ -12,10 +12,28 @@
 #define SCAN_MAX   4096u /* entries of the store looked at under one snapshot: milliseconds */
 #define SCAN_STEPS 16u   /* snapshots of one cap.list */
 
+/* The store's error. What it cannot read is a fault, as it is for clients; `hash`: of what, or
+ * NULL.
+ */
+static json_t *fail_at(struct admin_call *call, const struct cap_hash *hash, enum cap_error error)
+{
+    char message[CAP_HASH_HEX_SIZE + 120];
+    char hex[CAP_HASH_HEX_SIZE];
+    admin_error_cap(&call->error, error);
+    if (error == CAP_E_IO || error == CAP_E_CORRUPT) {
+        if (hash != NULL) {
+            cap_hash_format(hash, hex);
+        }
+        snprintf(message, sizeof(message), "%s: %s", hash != NULL ? hex : call->method->name,
+                 cap_error_text(error));
+        context_fault(call->rooms->context, error, message);
+    }
+    return NULL;
+}
+
 static json_t *fail(struct admin_call *call, enum cap_error error)
 {
-    admin_error_cap(&call->error, error);
-    return NULL;
+    return fail_at(call, NULL, error);
 }
 
 /* --- cap.stat, cap.find, cap.list ----------------------------------------------------------- */
@@ -89,7 +107,7 @@ static json_t *stat_cap(struct admin_call *call, struct cap_read *read, const st
         error = cap_store_facts(read, hash, 1, &damaged, &facts);
     }
     return error == CAP_OK ? stat_json(hash, &info, facts > 0 ? &damaged : NULL)
-                           : fail(call, error);
+                           : fail_at(call, hash, error);
 }
 
 json_t *admin_cap_stat(struct admin_call *call)
@@ -114,14 +132,14 @@ static const struct cap_hash *find_hash(struct admin_call *call, struct cap_read
         enum cap_error error =
             cap_store_find_content(read, &call->args[ADMIN_FIND_CONTENT].hash, hash);
         if (error != CAP_OK) {
-            admin_error_cap(&call->error, error);
+            (void)fail(call, error);
             return NULL;
         }
         return hash;
     }
     enum cap_error error = cap_store_find_prefix(read, &prefix->hash, prefix->bits, hash, &count);
     if (error != CAP_OK || count == 0) {
-        admin_error_cap(&call->error, error != CAP_OK ? error : CAP_E_NOT_FOUND);
+        (void)fail(call, error != CAP_OK ? error : CAP_E_NOT_FOUND);
         return NULL;
     }
     if (count > 1) {
@@ -244,7 +262,7 @@ json_t *admin_cap_explain(struct admin_call *call)
         error = admin_explain(read, &call->args[ADMIN_ARG_HASH].hash, &page, &object);
     }
     cap_store_read_end(read);
-    return error == CAP_OK ? object : fail(call, error);
+    return error == CAP_OK ? object : fail_at(call, &call->args[ADMIN_ARG_HASH].hash, error);
 }
 
 static json_t *tables_json(uint8_t tables)
@@ -316,7 +334,8 @@ json_t *admin_refs_list(struct admin_call *call)
     if (error == CAP_E_NOT_FOUND) {
         result = fail_absent(call, &call->args[ADMIN_ARG_HASH].hash);
     } else {
-        result = error == CAP_OK ? refs_json(refs, count, more) : fail(call, error);
+        result = error == CAP_OK ? refs_json(refs, count, more)
+                                 : fail_at(call, &call->args[ADMIN_ARG_HASH].hash, error);
     }
     free(refs);
     return result;

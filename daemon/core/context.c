@@ -76,8 +76,12 @@ void context_fault(struct context *context, enum cap_error error, const char *me
 {
     record_fault(context, error, message);
     if (context_may_log(context, LINE_FAULT)) {
-        log_event(&context->log, LOG_LEVEL_ERROR, log_name("fault"), log_error(error),
-                  log_text("message", message));
+        char check[CONFIG_TEXT_SIZE + 40];
+        snprintf(check, sizeof(check), "capstored --check --state %s", context->config.state);
+        const struct log_field fields[] = {log_name("fault"), log_error(error),
+                                           log_text("message", message), log_text("check", check)};
+        bool is_data = error == CAP_E_IO || error == CAP_E_CORRUPT;
+        log_write(&context->log, LOG_LEVEL_ERROR, fields, is_data ? 4 : 3);
     }
     if (error == CAP_E_STORE_FAILED) {
         context->stop(context->owner, 1);

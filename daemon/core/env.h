@@ -27,7 +27,10 @@ struct env {
      * system does not tell. Never blocks.
      */
     bool (*resident)(void *ctx, const void *addr, size_t len);
-    /* Reads these bytes of a mapped file into memory; blocks. CAP_E_IO: the device cannot. */
+    /*
+     * Reads these bytes of a mapped file into memory; blocks. CAP_E_IO: the device cannot. Where
+     * the system has no call for it (Linux before 5.14) nothing is read: the first load waits.
+     */
     enum cap_error (*populate)(void *ctx, const void *addr, size_t len);
     void *ctx;
 };

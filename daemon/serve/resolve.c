@@ -1,8 +1,6 @@
 /* One cap looked up, and its body copied if that is small. */
 #include "daemon/serve/resolve.h"
 
-#include <string.h>
-
 #include "daemon/core/container.h"
 #include "daemon/serve/window.h"
 
@@ -21,11 +19,9 @@ static enum cap_error read_body(struct resolve *resolve, const struct cap_info *
         error = CAP_E_CORRUPT;
     }
     if (error == CAP_OK) {
-        uint8_t *at = resolve->record->body;
-        for (int i = 0; i < window.count; i++) {
-            memcpy(at, window.iov[i].iov_base, window.iov[i].iov_len);
-            at += window.iov[i].iov_len;
-        }
+        error = cap_store_copy(window.read, window.iov, window.count, resolve->record->body);
+    }
+    if (error == CAP_OK) {
         resolve->record->has_body = true;
     }
     cap_store_read_end(window.read);

@@ -6,7 +6,8 @@
 
 /*
  * Adds the store's next window, read in, and checked by the store unless it is in memory and was
- * checked. Read in first: a page that the device cannot give is CAP_E_IO then, not a SIGBUS.
+ * checked. Read in first, so that the loop does not wait, and a page that the device cannot give
+ * is CAP_E_IO here rather than at the socket.
  */
 static enum cap_error add_part(struct window *window, struct cap_read *read,
                                const struct cap_hash *hash, uint64_t offset, uint64_t len)

@@ -25,6 +25,7 @@ struct cap_store_ops {
     enum cap_error (*peek)(struct cap_read *read, const struct cap_hash *hash, uint64_t offset,
                            uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len,
                            bool *ret_checked);
+    enum cap_error (*copy)(struct cap_read *read, const struct iovec *iov, int count, void *dst);
     enum cap_error (*facts)(struct cap_read *read, const struct cap_hash *hash, size_t max,
                             struct cap_fact *ret_facts, size_t *ret_count);
     enum cap_error (*page_roots)(struct cap_read *read, const struct cap_hash *hash, uint64_t first,
@@ -107,6 +108,9 @@ bool store_scan_offer(struct store_scan *scan, const struct cap_hash *hash,
 
 /* Adds one stored cap to the counts. Pure. */
 void store_counts_add(struct cap_counts *counts, const struct cap_info *info);
+
+/* What the spans hold, copied to `dst`; no load of it can fail, or the caller has a guard. */
+void store_copy_spans(const struct iovec *iov, int count, void *dst);
 
 /* Copies `len` bytes of a source; `dst` has room. Fails as the source does. */
 enum cap_error store_source_read(const struct cap_source *source, uint64_t offset, void *dst,

@@ -92,6 +92,11 @@ enum cap_error cap_store_peek(struct cap_read *read, const struct cap_hash *hash
                                   ret_checked);
 }
 
+enum cap_error cap_store_copy(struct cap_read *read, const struct iovec *iov, int count, void *dst)
+{
+    return read->store->ops->copy(read, iov, count, dst);
+}
+
 enum cap_error cap_store_page_roots(struct cap_read *read, const struct cap_hash *hash,
                                     uint64_t first, size_t count, struct cap_hash *ret_roots)
 {
@@ -277,6 +282,15 @@ void store_counts_add(struct cap_counts *counts, const struct cap_info *info)
     counts->caps[info->kind]++;
     counts->body_bytes[info->kind] += info->body_len;
     counts->refs += info->ref_count;
+}
+
+void store_copy_spans(const struct iovec *iov, int count, void *dst)
+{
+    uint8_t *at = dst;
+    for (int i = 0; i < count; i++) {
+        memcpy(at, iov[i].iov_base, iov[i].iov_len);
+        at += iov[i].iov_len;
+    }
 }
 
 enum cap_error store_source_read(const struct cap_source *source, uint64_t offset, void *dst,

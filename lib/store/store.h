@@ -17,6 +17,13 @@
  * CAP_E_STORE_FAILED. After CAP_E_DISK_FULL, CAP_E_MAP_FULL and CAP_E_READERS_FULL the store is
  * intact and reads go on.
  *
+ * Reading where the device cannot give a page, or past the end of a file that somebody has cut, is
+ * CAP_E_IO, also where the file is mapped and that means SIGBUS: opening an LMDB store puts a
+ * handler in front of the process's, which ends the read and leaves every other fault to the one
+ * that was there. The snapshot and the rest of the store stay usable, and nothing is noted as
+ * damaged, for the device may give the page the next time. In a write transaction, and while a
+ * store is opened, such a fault is left to the process.
+ *
  * A commit that fails with CAP_E_IO or CAP_E_STORE_FAILED, be it of an admission, of a step of a
  * stage or of a sweep, is the last: every later write says CAP_E_STORE_FAILED until the store is
  * opened again. What the device lost it may tell only once, so a retry could seem to succeed.
@@ -124,6 +131,13 @@ enum cap_error cap_store_window(struct cap_read *read, const struct cap_hash *ha
 enum cap_error cap_store_peek(struct cap_read *read, const struct cap_hash *hash, uint64_t offset,
                               uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len,
                               bool *ret_checked);
+
+/*
+ * Copies what spans of this snapshot hold, in their order, to `dst`, which has room for all of it.
+ * CAP_E_IO for a page that the device cannot give; a load of the caller's own would be SIGBUS
+ * there, and a system call that is handed the page fails with EFAULT.
+ */
+enum cap_error cap_store_copy(struct cap_read *read, const struct iovec *iov, int count, void *dst);
 
 /*
  * Copies page roots [first, first + count): of a Data cap those of its pages that are not zero, of

@@ -179,6 +179,14 @@ static enum cap_error memory_peek(struct cap_read *base, const struct cap_hash *
     return memory_window(base, hash, offset, len, ret_iov, ret_count, ret_len);
 }
 
+static enum cap_error memory_copy(struct cap_read *base, const struct iovec *iov, int count,
+                                  void *dst)
+{
+    (void)base;
+    store_copy_spans(iov, count, dst);
+    return CAP_OK;
+}
+
 /* Memory does not get damaged. */
 static enum cap_error memory_facts(struct cap_read *base, const struct cap_hash *hash, size_t max,
                                    struct cap_fact *ret_facts, size_t *ret_count)
@@ -561,6 +569,7 @@ enum cap_error cap_store_memory_new(const uint8_t id[CAP_STORE_ID_SIZE], uint64_
         .find = memory_find,
         .window = memory_window,
         .peek = memory_peek,
+        .copy = memory_copy,
         .facts = memory_facts,
         .page_roots = memory_page_roots,
         .list = memory_list,

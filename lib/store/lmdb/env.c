@@ -193,43 +193,45 @@ enum cap_error lmdb_commit(struct lmdb_store *store, MDB_txn *txn)
 
 /* --- Room ------------------------------------------------------------------------------------- */
 
-static int sum_free_list(MDB_txn *txn, uint64_t *ret_pages)
+static enum cap_error sum_free_list(struct lmdb_read *gauge, uint64_t *ret_pages)
 {
-    MDB_cursor *cursor;
+    const struct lmdb_store *store = lmdb_of(gauge->base.store);
     MDB_val key, value;
     uint64_t pages = 0;
     size_t count;
-    int rc = mdb_cursor_open(txn, FREE_LIST, &cursor);
-    if (rc != 0) {
-        return rc;
+    enum cap_error error = lmdb_error(store->fd, mdb_txn_renew(gauge->txn));
+    if (error == CAP_OK) {
+        error = lmdb_cursor_open(gauge, FREE_LIST);
     }
+    if (error != CAP_OK) {
+        return error;
+    }
+    int rc = 0;
     for (unsigned i = 0; i < FREE_RECORDS_MAX; i++) {
-        rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+        rc = mdb_cursor_get(gauge->cursor, &key, &value, MDB_NEXT);
         if (rc != 0 || value.mv_size < sizeof(count)) {
             break;
         }
         memcpy(&count, value.mv_data, sizeof(count)); /* a list begins with its length */
         pages += count;
     }
-    mdb_cursor_close(cursor);
     if (rc != 0 && rc != MDB_NOTFOUND) {
-        return rc;
+        return lmdb_error(store->fd, rc);
     }
     *ret_pages = pages;
-    return 0;
+    return CAP_OK;
 }
 
 /* Counts the pages in LMDB's free list, those that open readers pin included. Any thread. */
 static enum cap_error count_free(struct lmdb_store *store, uint64_t *ret_pages)
 {
+    enum cap_error error;
     pthread_mutex_lock(&store->gauge_lock);
-    int rc = mdb_txn_renew(store->gauge);
-    if (rc == 0) {
-        rc = sum_free_list(store->gauge, ret_pages);
-        mdb_txn_reset(store->gauge);
-    }
+    LMDB_GUARDED(&store->map, error, sum_free_list(&store->gauge, ret_pages));
+    error = lmdb_cursor_close(&store->gauge, error);
+    mdb_txn_reset(store->gauge.txn); /* fine if it is */
     pthread_mutex_unlock(&store->gauge_lock);
-    return lmdb_error(store->fd, rc);
+    return error;
 }
 
 /* Where the store ends: pages of the map and of the file that come after the last one in use. */
@@ -244,7 +246,11 @@ static enum cap_error measure_tail(const struct lmdb_store *store, struct tail *
     MDB_envinfo info;
     struct stat st;
     uint64_t used, file;
-    (void)mdb_env_info(store->env, &info); /* fails on NULL only */
+    enum cap_error error;
+    LMDB_GUARDED(&store->map, error, lmdb_error(store->fd, mdb_env_info(store->env, &info)));
+    if (error != CAP_OK) {
+        return error;
+    }
     if (fstat(store->fd, &st) != 0) {
         return lmdb_error(store->fd, errno);
     }

@@ -27,6 +27,7 @@
 #include <pthread.h>
 
 #include "lib/store/engine.h"
+#include "lib/store/lmdb/guard.h"
 #include "lib/store/record.h"
 
 #define LMDB_BODY_CHUNK  65512u                  /* 16 pages less header and seal */
@@ -52,6 +53,8 @@ enum lmdb_table {
 struct lmdb_read {
     struct cap_read base;
     MDB_txn *txn;
+    MDB_cursor *cursor;     /* of the operation that runs; NULL: none */
+    bool failed;            /* an operation met CAP_E_IO: not kept for reuse */
     struct lmdb_read *next; /* in the store's idle list */
 };
 
@@ -86,6 +89,7 @@ struct lmdb_store {
     int fd; /* LMDB's own, never closed by us: closing any fd of the file drops LMDB's locks */
     uint64_t page_size;
     uint64_t map_bytes;
+    struct lmdb_map map;
     uint32_t max_readers;
 
     pthread_mutex_t lock; /* of the next five */
@@ -98,7 +102,7 @@ struct lmdb_store {
     atomic_uint_fast64_t *checked; /* LMDB_CHECKED seeds of chunks, by their low bits; 0: none */
 
     pthread_mutex_t gauge_lock;
-    MDB_txn *gauge; /* a reader of our own, reset between uses: figures when readers are full */
+    struct lmdb_read gauge; /* of our own, reset between uses: figures when readers are full */
 
     struct lmdb_stage *stages; /* from here on: the writer's thread only */
     uint64_t next_body;
@@ -173,7 +177,16 @@ enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space);
 /* The operation clear_stale_readers of engine.h. */
 enum cap_error lmdb_clear_stale_readers(struct cap_store *base);
 
-/* --- lmdb/read.c ---------------------------------------------------------------------------- */
+/* --- lmdb/read.c ----------------------------------------------------------------------------
+
+   Each operation, and what env.c does with the gauge, loads from the map under a guard (guard.h).
+*/
+
+/* Opens read->cursor on a table. */
+enum cap_error lmdb_cursor_open(struct lmdb_read *read, MDB_dbi table);
+
+/* Ends an operation, guarded or not, that ended with `error`: closes read->cursor. */
+enum cap_error lmdb_cursor_close(struct lmdb_read *read, enum cap_error error);
 
 /* The operation read_begin of engine.h. */
 enum cap_error lmdb_read_begin(struct cap_store *base, struct cap_read **ret_read);
@@ -196,6 +209,9 @@ enum cap_error lmdb_window(struct cap_read *base, const struct cap_hash *hash, u
 enum cap_error lmdb_peek(struct cap_read *base, const struct cap_hash *hash, uint64_t offset,
                          uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len,
                          bool *ret_checked);
+
+/* The operation copy of engine.h. */
+enum cap_error lmdb_copy(struct cap_read *base, const struct iovec *iov, int count, void *dst);
 
 /* The operation facts of engine.h. */
 enum cap_error lmdb_facts(struct cap_read *base, const struct cap_hash *hash, size_t max,

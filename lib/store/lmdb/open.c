@@ -414,6 +414,29 @@ enum cap_error lmdb_load_format(struct lmdb_store *store, MDB_txn *txn,
                                ret_id);
 }
 
+/*
+ * Where LMDB has mapped the file, which it does not tell: the format record lies in its leaf page,
+ * and a page begins with its number. Pages of a file from a machine with larger ones need not lie
+ * at multiples of their size; then there is no guard.
+ */
+static void find_map(struct lmdb_store *store, MDB_txn *txn)
+{
+    MDB_val key = {format_key.len, format_name};
+    MDB_val value;
+    size_t number;
+    if (store->page_size > (uint64_t)sysconf(_SC_PAGESIZE) ||
+        mdb_get(txn, store->tables[LMDB_META], &key, &value) != 0) {
+        return;
+    }
+    const uint8_t *at = value.mv_data;
+    const uint8_t *page = at - (uintptr_t)at % store->page_size;
+    memcpy(&number, page, sizeof(number));
+    if (number < store->map_bytes / store->page_size) {
+        store->map.from = (uintptr_t)page - number * (uintptr_t)store->page_size;
+        store->map.to = store->map.from + (uintptr_t)store->map_bytes;
+    }
+}
+
 static enum cap_error load_in(struct lmdb_store *store, MDB_txn *txn)
 {
     struct store_state state;
@@ -426,6 +449,7 @@ static enum cap_error load_in(struct lmdb_store *store, MDB_txn *txn)
     }
     if (error == CAP_OK) {
         store->next_body = state.next_body;
+        find_map(store, txn);
     }
     return error;
 }
@@ -448,11 +472,12 @@ static enum cap_error load(struct lmdb_store *store)
 
 static enum cap_error open_gauge(struct lmdb_store *store)
 {
-    int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &store->gauge);
+    int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &store->gauge.txn);
     if (rc != 0) {
         return lmdb_error(store->fd, rc);
     }
-    mdb_txn_reset(store->gauge);
+    mdb_txn_reset(store->gauge.txn);
+    store->gauge.base.store = &store->base;
     return CAP_OK;
 }
 
@@ -505,8 +530,8 @@ static void lmdb_close(struct cap_store *base)
     while (store->stages != NULL) {
         lmdb_stage_forget(store, store->stages);
     }
-    if (store->gauge != NULL) {
-        mdb_txn_abort(store->gauge);
+    if (store->gauge.txn != NULL) {
+        mdb_txn_abort(store->gauge.txn);
     }
     if (store->env != NULL) {
         mdb_env_close(store->env);
@@ -527,6 +552,7 @@ static const struct cap_store_ops lmdb_ops = {
     .find = lmdb_find,
     .window = lmdb_window,
     .peek = lmdb_peek,
+    .copy = lmdb_copy,
     .facts = lmdb_facts,
     .page_roots = lmdb_page_roots,
     .list = lmdb_list,
@@ -579,6 +605,7 @@ static enum cap_error open_in(const struct cap_store_lmdb_config *config, int di
         lmdb_close(&store->base);
         return error;
     }
+    lmdb_guard_install();
     *ret_store = &store->base;
     return CAP_OK;
 }

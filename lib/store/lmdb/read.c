@@ -5,6 +5,9 @@
  * a bound. Windows point into the map: no byte is copied. A chunk that is absent, of another length
  * than the cap's record says, or not what its seal says is CAP_E_CORRUPT, and its cap is noted as
  * damaged.
+ *
+ * Whatever loads from the map runs under a guard (guard.h), in a function of its own that keeps
+ * what has to be released, a cursor, in the read: so a jump out of it loses nothing.
  */
 #include <stdlib.h>
 
@@ -24,7 +27,9 @@ static struct lmdb_read *read_of(struct cap_read *base)
 
 void lmdb_read_free(struct lmdb_read *read)
 {
-    mdb_txn_abort(read->txn);
+    if (read->txn != NULL) {
+        mdb_txn_abort(read->txn);
+    }
     free(read);
 }
 
@@ -67,20 +72,21 @@ static int begin_txn(struct lmdb_store *store, MDB_txn **ret_txn)
     return rc != 0 ? rc : mdb_txn_begin(store->env, NULL, MDB_RDONLY, ret_txn);
 }
 
-static enum cap_error new_read(struct lmdb_store *store, struct lmdb_read **ret_read)
+/*
+ * Starts the snapshot, anew in a read that was kept. A new transaction is LMDB's until it has read
+ * a meta page, and would be lost with its slot if that failed: so both are tried first.
+ */
+static enum cap_error start(struct lmdb_store *store, struct lmdb_read *read)
 {
-    struct lmdb_read *read = calloc(1, sizeof(*read));
-    if (read == NULL) {
-        return CAP_E_NO_MEMORY;
+    if (read->txn != NULL) {
+        return lmdb_error(store->fd, mdb_txn_renew(read->txn));
     }
-    int rc = begin_txn(store, &read->txn);
-    if (rc != 0) {
-        free(read);
-        return lmdb_error(store->fd, rc);
+    for (uintptr_t meta = store->map.from;
+         meta < store->map.to && meta < store->map.from + 2 * (uintptr_t)store->page_size;
+         meta += (uintptr_t)store->page_size) {
+        (void)*(const volatile uint8_t *)meta;
     }
-    read->base.store = &store->base;
-    *ret_read = read;
-    return CAP_OK;
+    return lmdb_error(store->fd, begin_txn(store, &read->txn));
 }
 
 enum cap_error lmdb_read_begin(struct cap_store *base, struct cap_read **ret_read)
@@ -91,15 +97,17 @@ enum cap_error lmdb_read_begin(struct cap_store *base, struct cap_read **ret_rea
     if (error != CAP_OK) {
         return error;
     }
-    if (read != NULL) {
-        error = lmdb_error(store->fd, mdb_txn_renew(read->txn));
-        if (error != CAP_OK) {
-            lmdb_read_free(read);
-        }
-    } else {
-        error = new_read(store, &read);
+    if (read == NULL) {
+        read = calloc(1, sizeof(*read));
     }
+    if (read == NULL) {
+        release_slot(store);
+        return CAP_E_NO_MEMORY;
+    }
+    read->base.store = base;
+    LMDB_GUARDED(&store->map, error, start(store, read));
     if (error != CAP_OK) {
+        lmdb_read_free(read);
         release_slot(store);
         return error;
     }
@@ -114,7 +122,7 @@ void lmdb_read_end(struct cap_read *base)
     mdb_txn_reset(read->txn);
     pthread_mutex_lock(&store->lock);
     store->open_reads--;
-    if (store->idle_count < LMDB_IDLE_READS) {
+    if (!read->failed && store->idle_count < LMDB_IDLE_READS) {
         read->next = store->idle;
         store->idle = read;
         store->idle_count++;
@@ -126,12 +134,28 @@ void lmdb_read_end(struct cap_read *base)
     }
 }
 
+/* --- Operations ------------------------------------------------------------------------------- */
+
+enum cap_error lmdb_cursor_open(struct lmdb_read *read, MDB_dbi table)
+{
+    return lmdb_error(store_of(read)->fd, mdb_cursor_open(read->txn, table, &read->cursor));
+}
+
+enum cap_error lmdb_cursor_close(struct lmdb_read *read, enum cap_error error)
+{
+    if (read->cursor != NULL) {
+        mdb_cursor_close(read->cursor);
+        read->cursor = NULL;
+    }
+    read->failed = read->failed || error == CAP_E_IO;
+    return error;
+}
+
 /* --- Records ---------------------------------------------------------------------------------- */
 
-enum cap_error lmdb_find(struct cap_read *base, const struct cap_hash *hash,
-                         struct cap_info *ret_info)
+static enum cap_error find(struct lmdb_read *read, const struct cap_hash *hash,
+                           struct cap_info *ret_info)
 {
-    struct lmdb_read *read = read_of(base);
     struct store_cap cap;
     enum cap_error error = lmdb_find_cap(store_of(read), read->txn, hash, &cap);
     if (error == CAP_OK) {
@@ -140,10 +164,18 @@ enum cap_error lmdb_find(struct cap_read *base, const struct cap_hash *hash,
     return error;
 }
 
-enum cap_error lmdb_find_content(struct cap_read *base, const struct cap_hash *content_hash,
-                                 struct cap_hash *ret_hash)
+enum cap_error lmdb_find(struct cap_read *base, const struct cap_hash *hash,
+                         struct cap_info *ret_info)
 {
     struct lmdb_read *read = read_of(base);
+    enum cap_error error;
+    LMDB_GUARDED(&store_of(read)->map, error, find(read, hash, ret_info));
+    return lmdb_cursor_close(read, error);
+}
+
+static enum cap_error find_content(struct lmdb_read *read, const struct cap_hash *content_hash,
+                                   struct cap_hash *ret_hash)
+{
     struct cap_bytes key = {content_hash->bytes, CAP_HASH_SIZE};
     struct cap_bytes value;
     enum cap_error error = lmdb_get(store_of(read), read->txn, LMDB_CONTENTS, key, &value);
@@ -154,15 +186,31 @@ enum cap_error lmdb_find_content(struct cap_read *base, const struct cap_hash *c
     return CAP_OK;
 }
 
-enum cap_error lmdb_counts(struct cap_read *base, struct cap_counts *ret_counts)
+enum cap_error lmdb_find_content(struct cap_read *base, const struct cap_hash *content_hash,
+                                 struct cap_hash *ret_hash)
 {
     struct lmdb_read *read = read_of(base);
+    enum cap_error error;
+    LMDB_GUARDED(&store_of(read)->map, error, find_content(read, content_hash, ret_hash));
+    return lmdb_cursor_close(read, error);
+}
+
+static enum cap_error counts(struct lmdb_read *read, struct cap_counts *ret_counts)
+{
     struct store_state state;
     enum cap_error error = lmdb_state_get(store_of(read), read->txn, &state);
     if (error == CAP_OK) {
         *ret_counts = state.counts;
     }
     return error;
+}
+
+enum cap_error lmdb_counts(struct cap_read *base, struct cap_counts *ret_counts)
+{
+    struct lmdb_read *read = read_of(base);
+    enum cap_error error;
+    LMDB_GUARDED(&store_of(read)->map, error, counts(read, ret_counts));
+    return lmdb_cursor_close(read, error);
 }
 
 /* --- Bulk ------------------------------------------------------------------------------------- */
@@ -175,8 +223,7 @@ enum checking {
 
 /* A walk over the chunks of one stream; `len` is the stream's whole length. */
 struct chunks {
-    struct lmdb_store *store;
-    MDB_cursor *cursor;
+    struct lmdb_read *read;
     uint64_t body;
     enum store_stream stream;
     enum checking checking;
@@ -188,12 +235,10 @@ struct chunks {
 
 static enum cap_error chunks_open(struct lmdb_read *read, struct chunks *chunks)
 {
-    chunks->store = store_of(read);
+    chunks->read = read;
     chunks->size = chunks->stream == STORE_STREAM_BODY ? LMDB_BODY_CHUNK : LMDB_ROOTS_CHUNK;
     chunks->checked = true;
-    return lmdb_error(
-        chunks->store->fd,
-        mdb_cursor_open(read->txn, chunks->store->tables[LMDB_BULK], &chunks->cursor));
+    return lmdb_cursor_open(read, store_of(read)->tables[LMDB_BULK]);
 }
 
 /* Compares a chunk with its seal, or remembers that it was. */
@@ -202,7 +247,7 @@ static enum cap_error check_chunk(struct chunks *chunks, struct cap_bytes key,
 {
     struct cap_bytes value;
     uint64_t seed = store_seed(key);
-    atomic_uint_fast64_t *mark = &chunks->store->checked[seed % LMDB_CHECKED];
+    atomic_uint_fast64_t *mark = &store_of(chunks->read)->checked[seed % LMDB_CHECKED];
     if (chunks->checking == CHECK_REMEMBERED && sealed.len > LMDB_INLINE) {
         chunks->checked &= atomic_load_explicit(mark, memory_order_relaxed) == seed;
         return CAP_OK;
@@ -224,9 +269,10 @@ static enum cap_error chunks_get(struct chunks *chunks, uint64_t index, struct c
     MDB_val key = {sizeof(wanted), wanted};
     MDB_val value;
     store_chunk_key(chunks->body, chunks->stream, (uint32_t)index, wanted);
-    int rc = mdb_cursor_get(chunks->cursor, &key, &value, chunks->moving ? MDB_NEXT : MDB_SET);
+    int rc =
+        mdb_cursor_get(chunks->read->cursor, &key, &value, chunks->moving ? MDB_NEXT : MDB_SET);
     if (rc != 0) {
-        return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(chunks->store->fd, rc);
+        return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(store_of(chunks->read)->fd, rc);
     }
     if (key.mv_size != sizeof(wanted) || memcmp(key.mv_data, wanted, sizeof(wanted)) != 0 ||
         value.mv_size != len + STORE_SEAL_SIZE) {
@@ -293,7 +339,6 @@ static enum cap_error window(struct lmdb_read *read, struct chunks *chunks,
     chunks->body = cap.body;
     chunks->len = cap.info.body_len;
     error = fill_spans(chunks, offset, len, ret_iov, ret_count);
-    mdb_cursor_close(chunks->cursor);
     if (error == CAP_E_CORRUPT) {
         note_damaged(store_of(read), hash);
     }
@@ -304,19 +349,39 @@ static enum cap_error window(struct lmdb_read *read, struct chunks *chunks,
 enum cap_error lmdb_window(struct cap_read *base, const struct cap_hash *hash, uint64_t offset,
                            uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len)
 {
+    struct lmdb_read *read = read_of(base);
     struct chunks chunks = {.stream = STORE_STREAM_BODY, .checking = CHECK_NOW};
-    return window(read_of(base), &chunks, hash, offset, len, ret_iov, ret_count, ret_len);
+    enum cap_error error;
+    LMDB_GUARDED(&store_of(read)->map, error,
+                 window(read, &chunks, hash, offset, len, ret_iov, ret_count, ret_len));
+    return lmdb_cursor_close(read, error);
 }
 
 enum cap_error lmdb_peek(struct cap_read *base, const struct cap_hash *hash, uint64_t offset,
                          uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len,
                          bool *ret_checked)
 {
+    struct lmdb_read *read = read_of(base);
     struct chunks chunks = {.stream = STORE_STREAM_BODY, .checking = CHECK_REMEMBERED};
-    enum cap_error error =
-        window(read_of(base), &chunks, hash, offset, len, ret_iov, ret_count, ret_len);
-    *ret_checked = chunks.checked;
-    return error;
+    enum cap_error error;
+    LMDB_GUARDED(&store_of(read)->map, error,
+                 window(read, &chunks, hash, offset, len, ret_iov, ret_count, ret_len));
+    *ret_checked = error == CAP_OK && chunks.checked;
+    return lmdb_cursor_close(read, error);
+}
+
+static enum cap_error copy(const struct iovec *iov, int count, void *dst)
+{
+    store_copy_spans(iov, count, dst);
+    return CAP_OK;
+}
+
+enum cap_error lmdb_copy(struct cap_read *base, const struct iovec *iov, int count, void *dst)
+{
+    struct lmdb_read *read = read_of(base);
+    enum cap_error error;
+    LMDB_GUARDED(&store_of(read)->map, error, copy(iov, count, dst));
+    return lmdb_cursor_close(read, error);
 }
 
 static enum cap_error copy_bulk(struct chunks *chunks, uint64_t offset, uint8_t *dst, size_t len)
@@ -338,10 +403,9 @@ static enum cap_error copy_bulk(struct chunks *chunks, uint64_t offset, uint8_t 
     return CAP_OK;
 }
 
-enum cap_error lmdb_page_roots(struct cap_read *base, const struct cap_hash *hash, uint64_t first,
-                               size_t count, struct cap_hash *ret_roots)
+static enum cap_error page_roots(struct lmdb_read *read, const struct cap_hash *hash,
+                                 uint64_t first, size_t count, struct cap_hash *ret_roots)
 {
-    struct lmdb_read *read = read_of(base);
     struct chunks chunks = {.stream = STORE_STREAM_ROOTS, .checking = CHECK_NOW};
     struct store_cap cap;
     enum cap_error error = lmdb_find_cap(store_of(read), read->txn, hash, &cap);
@@ -359,34 +423,40 @@ enum cap_error lmdb_page_roots(struct cap_read *base, const struct cap_hash *has
     chunks.body = cap.body;
     chunks.len = roots * CAP_HASH_SIZE;
     error = copy_bulk(&chunks, first * CAP_HASH_SIZE, (uint8_t *)ret_roots, count * CAP_HASH_SIZE);
-    mdb_cursor_close(chunks.cursor);
     if (error == CAP_E_CORRUPT) {
         note_damaged(store_of(read), hash);
     }
     return error;
 }
 
-/* --- Facts ------------------------------------------------------------------------------------ */
-
-enum cap_error lmdb_facts(struct cap_read *base, const struct cap_hash *hash, size_t max,
-                          struct cap_fact *ret_facts, size_t *ret_count)
+enum cap_error lmdb_page_roots(struct cap_read *base, const struct cap_hash *hash, uint64_t first,
+                               size_t count, struct cap_hash *ret_roots)
 {
     struct lmdb_read *read = read_of(base);
+    enum cap_error error;
+    LMDB_GUARDED(&store_of(read)->map, error, page_roots(read, hash, first, count, ret_roots));
+    return lmdb_cursor_close(read, error);
+}
+
+/* --- Facts ------------------------------------------------------------------------------------ */
+
+static enum cap_error facts(struct lmdb_read *read, const struct cap_hash *hash, size_t max,
+                            struct cap_fact *ret_facts, size_t *ret_count)
+{
     struct lmdb_store *store = store_of(read);
     uint8_t start[STORE_FACT_KEY] = {0};
     MDB_val key = {sizeof(start), start};
     MDB_val value;
-    MDB_cursor *cursor;
     memcpy(start, hash->bytes, CAP_HASH_SIZE);
-    int rc = mdb_cursor_open(read->txn, store->tables[LMDB_FACTS], &cursor);
-    if (rc != 0) {
-        return lmdb_error(store->fd, rc);
+    enum cap_error error = lmdb_cursor_open(read, store->tables[LMDB_FACTS]);
+    if (error != CAP_OK) {
+        return error;
     }
-    enum cap_error error = CAP_OK;
+    int rc;
     *ret_count = 0;
-    for (rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    for (rc = mdb_cursor_get(read->cursor, &key, &value, MDB_SET_RANGE);
          rc == 0 && error == CAP_OK && *ret_count < max;
-         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+         rc = mdb_cursor_get(read->cursor, &key, &value, MDB_NEXT)) {
         struct cap_bytes bytes;
         const uint8_t *name = key.mv_data;
         if (key.mv_size != STORE_FACT_KEY || !lmdb_unseal(&key, &value, &bytes)) {
@@ -397,26 +467,36 @@ enum cap_error lmdb_facts(struct cap_read *base, const struct cap_hash *hash, si
             ret_facts[(*ret_count)++] = (struct cap_fact){CAP_FACT_DAMAGED, cap_load64(bytes.data)};
         }
     }
-    mdb_cursor_close(cursor);
     return rc == 0 || rc == MDB_NOTFOUND ? error : lmdb_error(store->fd, rc);
+}
+
+enum cap_error lmdb_facts(struct cap_read *base, const struct cap_hash *hash, size_t max,
+                          struct cap_fact *ret_facts, size_t *ret_count)
+{
+    struct lmdb_read *read = read_of(base);
+    enum cap_error error;
+    LMDB_GUARDED(&store_of(read)->map, error, facts(read, hash, max, ret_facts, ret_count));
+    return lmdb_cursor_close(read, error);
 }
 
 /* --- Walks ------------------------------------------------------------------------------------ */
 
-/* Offers caps from the cursor's position on until the listing has enough. */
-static enum cap_error list_from(struct lmdb_store *store, MDB_cursor *cursor,
-                                struct store_scan *scan)
+/* Offers caps from the start of the query on until the listing has enough. */
+static enum cap_error list(struct lmdb_read *read, struct store_scan *scan)
 {
+    const struct lmdb_store *store = store_of(read);
     struct cap_hash start = store_scan_start(scan->query);
     MDB_val key = {CAP_HASH_SIZE, start.bytes};
     MDB_val value;
+    enum cap_error error = lmdb_cursor_open(read, store->tables[LMDB_CAPS]);
+    if (error != CAP_OK) {
+        return error;
+    }
     int rc;
-    for (rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE); rc == 0;
-         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+    for (rc = mdb_cursor_get(read->cursor, &key, &value, MDB_SET_RANGE); rc == 0;
+         rc = mdb_cursor_get(read->cursor, &key, &value, MDB_NEXT)) {
         struct cap_hash hash;
         struct store_cap cap;
-        enum cap_error error;
-
         if (key.mv_size != CAP_HASH_SIZE) {
             return CAP_E_CORRUPT;
         }
@@ -438,17 +518,11 @@ enum cap_error lmdb_list(struct cap_read *base, const struct cap_list_query *que
                          bool *ret_more)
 {
     struct lmdb_read *read = read_of(base);
-    struct lmdb_store *store = store_of(read);
     struct store_scan scan = {.query = query, .items = ret_items};
-    MDB_cursor *cursor;
-    enum cap_error error =
-        lmdb_error(store->fd, mdb_cursor_open(read->txn, store->tables[LMDB_CAPS], &cursor));
-    if (error != CAP_OK) {
-        return error;
-    }
+    enum cap_error error;
     scan.last = store_scan_start(query);
-    error = list_from(store, cursor, &scan);
-    mdb_cursor_close(cursor);
+    LMDB_GUARDED(&store_of(read)->map, error, list(read, &scan));
+    (void)lmdb_cursor_close(read, error);
     if (error != CAP_OK) {
         return error;
     }
@@ -488,20 +562,22 @@ static enum cap_error take_ref(struct ref_walk *walk, const MDB_val *key, const 
     return CAP_OK;
 }
 
-static enum cap_error walk_refs(struct lmdb_store *store, MDB_cursor *cursor, struct ref_walk *walk)
+static enum cap_error walk_refs(struct lmdb_read *read, MDB_dbi table, struct ref_walk *walk)
 {
     uint8_t start[STORE_PAIR_KEY] = {0};
     MDB_val key = {sizeof(start), start};
     MDB_val value;
+    enum cap_error error = lmdb_cursor_open(read, table);
+    if (error != CAP_OK) {
+        return error;
+    }
     int rc;
     memcpy(start, walk->hash->bytes, CAP_HASH_SIZE);
     if (walk->after != NULL) {
         memcpy(start + CAP_HASH_SIZE, walk->after->bytes, CAP_HASH_SIZE);
     }
-    for (rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE); rc == 0 && !walk->more;
-         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
-        enum cap_error error;
-
+    for (rc = mdb_cursor_get(read->cursor, &key, &value, MDB_SET_RANGE); rc == 0 && !walk->more;
+         rc = mdb_cursor_get(read->cursor, &key, &value, MDB_NEXT)) {
         if (key.mv_size < CAP_HASH_SIZE || memcmp(key.mv_data, start, CAP_HASH_SIZE) != 0) {
             return CAP_OK;
         }
@@ -510,7 +586,7 @@ static enum cap_error walk_refs(struct lmdb_store *store, MDB_cursor *cursor, st
             return error;
         }
     }
-    return rc == MDB_NOTFOUND ? CAP_OK : lmdb_error(store->fd, rc);
+    return rc == MDB_NOTFOUND ? CAP_OK : lmdb_error(store_of(read)->fd, rc);
 }
 
 enum cap_error lmdb_refs(struct cap_read *base, const struct cap_hash *hash,
@@ -518,16 +594,12 @@ enum cap_error lmdb_refs(struct cap_read *base, const struct cap_hash *hash,
                          struct cap_ref *ret_refs, size_t *ret_count, bool *ret_more)
 {
     struct lmdb_read *read = read_of(base);
-    struct lmdb_store *store = store_of(read);
+    const struct lmdb_store *store = store_of(read);
     struct ref_walk walk = {.hash = hash, .after = after, .max = max, .refs = ret_refs};
     MDB_dbi table = store->tables[direction == CAP_REFS_OUT ? LMDB_REFS : LMDB_REVS];
-    MDB_cursor *cursor;
-    enum cap_error error = lmdb_error(store->fd, mdb_cursor_open(read->txn, table, &cursor));
-    if (error != CAP_OK) {
-        return error;
-    }
-    error = walk_refs(store, cursor, &walk);
-    mdb_cursor_close(cursor);
+    enum cap_error error;
+    LMDB_GUARDED(&store->map, error, walk_refs(read, table, &walk));
+    (void)lmdb_cursor_close(read, error);
     if (error != CAP_OK) {
         return error;
     }

@@ -1,0 +1,69 @@
+/*
+ * The handler of SIGBUS. It does only what POSIX allows in one: looks at the thread's guard, and
+ * jumps or steps aside.
+ */
+#include "lib/store/lmdb/guard.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of `previous`, but for the handler */
+static struct sigaction previous;
+
+static _Thread_local struct lmdb_guard *volatile current;
+
+/* Whether the signal says that a load of this thread's failed, rather than that somebody sent it.
+ */
+static bool is_load(const siginfo_t *info)
+{
+#ifdef BUS_MCEERR_AR
+    if (info->si_code == BUS_MCEERR_AR) { /* bad memory under the page cache */
+        return true;
+    }
+#endif
+    return info->si_code == BUS_ADRERR;
+}
+
+static void on_bus(int number, siginfo_t *info, void *context)
+{
+    struct lmdb_guard *guard = current;
+    uintptr_t at = (uintptr_t)info->si_addr;
+    (void)context;
+    if (guard != NULL && is_load(info) && at >= guard->map.from && at < guard->map.to) {
+        current = NULL;
+        siglongjmp(guard->jump, 1);
+    }
+    /* The load is tried again and meets the one before us, with its own flags and stack. */
+    (void)sigaction(SIGBUS, &previous, NULL);
+    if (info->si_code <= 0) {
+        (void)raise(number); /* nothing will be tried again: it was sent */
+    }
+}
+
+void lmdb_guard_install(void)
+{
+    struct sigaction now;
+    struct sigaction action = {.sa_sigaction = on_bus};
+    /* SA_NODEFER: SIGBUS is not blocked after the jump. */
+    action.sa_flags = (int)(SA_SIGINFO | SA_NODEFER);
+    (void)sigemptyset(&action.sa_mask);
+    pthread_mutex_lock(&lock);
+    (void)sigaction(SIGBUS, NULL, &now); /* these two fail on no signal that there is */
+    if ((now.sa_flags & SA_SIGINFO) == 0 || now.sa_sigaction != on_bus) {
+        previous = now;
+        (void)sigaction(SIGBUS, &action, NULL);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+void lmdb_guard_begin(struct lmdb_guard *guard, const struct lmdb_map *map)
+{
+    guard->map = *map;
+    current = guard;
+}
+
+void lmdb_guard_end(void)
+{
+    current = NULL;
+}

@@ -1,0 +1,63 @@
+/*
+ * Loads from LMDB's map that may fail.
+ *
+ * The map is the file: where the device cannot give a page, or somebody has cut the file, a load
+ * raises SIGBUS. Work that runs under a guard ends there with CAP_E_IO; a fault anywhere else is
+ * left to the handler that was there before, by default the end of the process.
+ *
+ * Only reading is guarded. A reader's walk holds no lock of LMDB's and its transaction can be
+ * ended after a jump out of it; a write transaction holds LMDB's lock and pages half changed.
+ *
+ * Why a handler: reading in first (MADV_POPULATE_READ) covers bodies, whose place is known, but
+ * not the index pages that LMDB finds as it walks, nor a page that is evicted between the two; and
+ * it costs a system call where the guard costs a few stores.
+ */
+#ifndef LIB_STORE_LMDB_GUARD_H
+#define LIB_STORE_LMDB_GUARD_H
+
+#include <setjmp.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/cap/error.h"
+
+/* Addresses of a map. None: nothing is guarded. */
+struct lmdb_map {
+    uintptr_t from;
+    uintptr_t to;
+};
+
+struct lmdb_guard {
+    sigjmp_buf jump;
+    struct lmdb_map map;
+};
+
+/*
+ * Puts the process's handler of SIGBUS in place, in front of the one that is there. At every
+ * opening of a store: a handler that was installed since then comes second again.
+ */
+void lmdb_guard_install(void);
+
+/* From here to lmdb_guard_end the calling thread's faults within `map` jump to guard->jump. Not
+ * nested. */
+void lmdb_guard_begin(struct lmdb_guard *guard, const struct lmdb_map *map);
+void lmdb_guard_end(void);
+
+/*
+ * error = call, or CAP_E_IO if a load from the map failed in it. `call` is one call of a function
+ * that loads nothing from the map while it holds a lock or memory that only its own variables name.
+ * No signal mask is saved, since the handler changes none.
+ */
+#define LMDB_GUARDED(map, error, call)                                                             \
+    do {                                                                                           \
+        struct lmdb_guard guard_;                                                                  \
+        lmdb_guard_begin(&guard_, (map));                                                          \
+        if (sigsetjmp(guard_.jump, 0) == 0) {                                                      \
+            (error) = (call);                                                                      \
+            lmdb_guard_end();                                                                      \
+        } else {                                                                                   \
+            (error) = CAP_E_IO;                                                                    \
+        }                                                                                          \
+    } while (false)
+
+#endif
