@@ -66,8 +66,8 @@ enum cap_error loop_init(struct loop *loop, struct context *context)
     return error;
 }
 
-enum cap_error loop_open(struct loop *loop, struct hub_set *hubs, struct writer *writer,
-                         struct room *room)
+enum cap_error loop_open(struct loop *loop, struct hub_set *hubs, struct serve_set *serves,
+                         struct writer *writer, struct room *room)
 {
     struct shard *shard = &loop->shard;
     routes_fill(loop->routes, &loop->publish, &loop->serve);
@@ -77,7 +77,7 @@ enum cap_error loop_open(struct loop *loop, struct hub_set *hubs, struct writer 
         error = publish_open(&loop->publish, &loop->hub, writer, room);
     }
     if (error == CAP_OK) {
-        error = serve_open(&loop->serve, shard);
+        error = serve_open(&loop->serve, shard, serves);
     }
     if (error == CAP_OK) {
         (void)uv_timer_init(&shard->loop, &loop->tick);

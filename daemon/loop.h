@@ -39,11 +39,11 @@ struct loop {
 enum cap_error loop_init(struct loop *loop, struct context *context);
 
 /*
- * Opens the rooms, with what they share: `hubs`, in which this loop's is entered, `writer` and
- * `room`. CAP_E_NO_MEMORY, also when there are too many threads.
+ * Opens the rooms, with what they share: `hubs` and `serves`, in which this loop's are entered,
+ * `writer` and `room`. CAP_E_NO_MEMORY, also when there are too many threads.
  */
-enum cap_error loop_open(struct loop *loop, struct hub_set *hubs, struct writer *writer,
-                         struct room *room);
+enum cap_error loop_open(struct loop *loop, struct hub_set *hubs, struct serve_set *serves,
+                         struct writer *writer, struct room *room);
 
 /* Has a thread of its own run it. CAP_E_NO_MEMORY. */
 enum cap_error loop_start(struct loop *loop);

@@ -281,7 +281,8 @@ static enum cap_error start_parts(struct server *server, char *reason)
     snprintf(reason, CONFIG_REASON_SIZE, "%s", no_threads);
     enum cap_error error = writer_new(&writer, &server->writer);
     for (size_t i = 0; error == CAP_OK && i < server->loop_count; i++) {
-        error = loop_open(&server->loops[i], &server->hubs, server->writer, &server->room);
+        error = loop_open(&server->loops[i], &server->hubs, &server->serves, server->writer,
+                          &server->room);
     }
     if (error != CAP_OK) {
         return error;

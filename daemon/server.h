@@ -24,6 +24,7 @@ struct server {
     struct loop *loops; /* the first is the main thread's */
     size_t loop_count;
     struct hub_set hubs;
+    struct serve_set serves;
     struct writer *writer;
     struct room room;
     struct admin *admin;

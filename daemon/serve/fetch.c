@@ -81,7 +81,7 @@ static void on_read_done(struct read_job *job)
     if (fetch->next_error == CAP_OK) {
         struct record *record = records_find(&serve->records, &fetch->get.hash);
         if (record != NULL) {
-            record->in_memory = fetch->next->was_in_memory;
+            records_note(&serve->records, record, fetch->next->was_in_memory);
         }
         fetch->job.hot = fetch->next->was_in_memory;
         serve->shard->stats.cold_windows += fetch->next->was_in_memory ? 0 : 1;
@@ -367,7 +367,7 @@ const struct verdict *fetch_begin(void *room, struct session *session, uint32_t 
     if (error != CAP_OK) {
         return session_refuse(session, id, type, error, NULL);
     }
-    const struct record *record = records_find(&serve->records, &get.hash);
+    const struct record *record = serve_find(serve, &get.hash);
     if (record != NULL && is_whole(record)) {
         serve->shard->stats.records_used++;
         return answer_at_once(serve, session, id, &get, record);

@@ -163,14 +163,19 @@ static enum cap_error has_new(struct serve *serve, const struct session *session
     return CAP_OK;
 }
 
-/* What the records know; returns how many hashes they do not. */
+/*
+ * What the records know, those of other loops only where few are asked for; returns how many hashes
+ * they do not.
+ */
 static size_t find_kinds(struct serve *serve, const struct proto_has *asked, uint8_t *ret_kinds)
 {
     size_t missed = 0;
     for (size_t i = 0; i < asked->count; i++) {
         struct cap_hash hash;
         memcpy(hash.bytes, asked->hashes.data + i * CAP_HASH_SIZE, CAP_HASH_SIZE);
-        const struct record *record = records_find(&serve->records, &hash);
+        const struct record *record = asked->count <= HAS_SMALL
+                                          ? serve_find(serve, &hash)
+                                          : records_find(&serve->records, &hash);
         ret_kinds[i] = record == NULL ? 0 : (uint8_t)record->info.kind;
         missed += record == NULL ? 1 : 0;
     }
@@ -292,7 +297,7 @@ const struct verdict *lookup_stat(void *room, struct session *session, uint32_t 
     if (error != CAP_OK) {
         return session_refuse(session, id, type, error, NULL);
     }
-    const struct record *record = records_find(&serve->records, &asked.hash);
+    const struct record *record = serve_find(serve, &asked.hash);
     if (record != NULL) {
         serve->shard->stats.records_used++;
         error = encode_stat(record, &reply);

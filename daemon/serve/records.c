@@ -30,18 +30,22 @@ enum cap_error records_open(struct records *records, const struct env *env, uint
     size_t buckets = 1;
     *records = (struct records){.max = max};
     STAILQ_INIT(&records->clock);
+    if (uv_mutex_init(&records->lock) != 0) {
+        return CAP_E_NO_MEMORY;
+    }
     while (buckets < max / RECORD_TYPICAL) {
         buckets *= 2;
     }
     records->buckets = calloc(buckets, sizeof(*records->buckets));
     if (records->buckets == NULL) {
+        uv_mutex_destroy(&records->lock);
         return CAP_E_NO_MEMORY;
     }
     records->mask = buckets - 1;
     return env->random(env->ctx, records->keys, sizeof(records->keys));
 }
 
-/* Drops the record that comes up next. */
+/* Drops the record that comes up next. Under the lock, or when nobody else looks any more. */
 static void drop_first(struct records *records)
 {
     struct record *record = STAILQ_FIRST(&records->clock);
@@ -54,11 +58,15 @@ static void drop_first(struct records *records)
 
 void records_close(struct records *records)
 {
+    if (records->buckets == NULL) {
+        return;
+    }
     while (records->count > 0) {
         drop_first(records);
     }
     free(records->buckets);
     records->buckets = NULL;
+    uv_mutex_destroy(&records->lock);
 }
 
 struct record *record_new(const struct cap_hash *hash, const struct cap_info *info, size_t body_len)
@@ -75,20 +83,55 @@ void record_free(struct record *record)
     free(record);
 }
 
-struct record *records_find(struct records *records, const struct cap_hash *hash)
+static struct record *look_up(struct records *records, const struct cap_hash *hash)
 {
     struct record *record;
     LIST_FOREACH(record, bucket_of(records, hash), find)
     {
         if (cap_hash_equal(&record->hash, hash)) {
-            record->touched = true;
             return record;
         }
     }
     return NULL;
 }
 
-/* Turns the clock until `bytes` more have room. */
+struct record *records_find(struct records *records, const struct cap_hash *hash)
+{
+    struct record *record = look_up(records, hash);
+    if (record != NULL) {
+        record->touched = true;
+    }
+    return record;
+}
+
+struct record *records_copy(struct records *records, const struct cap_hash *hash)
+{
+    struct record *copy = NULL;
+    uv_mutex_lock(&records->lock);
+    const struct record *record = look_up(records, hash);
+    if (record != NULL) {
+        size_t len = record->has_body ? (size_t)record->info.body_len : 0;
+        copy = record_new(hash, &record->info, len);
+        if (copy != NULL) {
+            copy->has_body = record->has_body;
+            copy->in_memory = record->in_memory;
+            memcpy(copy->body, record->body, len);
+        }
+    }
+    uv_mutex_unlock(&records->lock);
+    return copy;
+}
+
+void records_note(struct records *records, struct record *record, bool in_memory)
+{
+    if (record->in_memory != in_memory) {
+        uv_mutex_lock(&records->lock);
+        record->in_memory = in_memory;
+        uv_mutex_unlock(&records->lock);
+    }
+}
+
+/* Turns the clock until `bytes` more have room. Under the lock. */
 static void make_room(struct records *records, uint64_t bytes)
 {
     while (records->bytes + bytes > records->max) {
@@ -116,9 +159,11 @@ void records_add(struct records *records, struct record *record)
     if (known != NULL) {
         known->touched = false; /* it is found no more, and goes when it comes up */
     }
+    uv_mutex_lock(&records->lock);
     make_room(records, size_of(record));
     LIST_INSERT_HEAD(bucket_of(records, &record->hash), record, find);
     STAILQ_INSERT_TAIL(&records->clock, record, clock);
     records->bytes += size_of(record);
     records->count++;
+    uv_mutex_unlock(&records->lock);
 }

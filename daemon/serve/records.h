@@ -4,12 +4,17 @@
  *
  * A record is a copy, so that using it touches no page of the store. Caps do not change, so it
  * stays true; that a cap is not there is never kept. Bounded in bytes; what has not been asked for
- * since it last came up goes first (a clock). Loop thread only, but for record_new and record_free.
+ * since it last came up goes first (a clock).
+ *
+ * Each loop has its own. Its thread finds without a lock, and takes one to change what other loops
+ * may see, which they do when they miss (records_copy). Loop thread only, but for that, record_new
+ * and record_free.
  */
 #ifndef DAEMON_SERVE_RECORDS_H
 #define DAEMON_SERVE_RECORDS_H
 
 #include <sys/queue.h>
+#include <uv.h>
 
 #include "daemon/core/env.h"
 #include "lib/store/store.h"
@@ -39,6 +44,7 @@ struct records {
     uint64_t bytes;
     uint64_t max;
     uint64_t count;
+    uv_mutex_t lock; /* of the table and of what its records say, but for `touched` */
 };
 
 /* An empty cache of at most `max` bytes; 0: it keeps nothing. CAP_E_NO_MEMORY, or as `env`. */
@@ -55,7 +61,13 @@ void record_free(struct record *record);
 /* What is known of a cap; NULL: nothing. Valid until the next records_add. */
 struct record *records_find(struct records *records, const struct cap_hash *hash);
 
+/* A copy, the caller's, of what another loop knows of a cap; NULL: nothing, or no memory. */
+struct record *records_copy(struct records *records, const struct cap_hash *hash);
+
 /* Takes a record over; it may be freed at once. NULL is fine. */
 void records_add(struct records *records, struct record *record);
+
+/* Notes whether the pages of a record of `records` were in memory when they were last read. */
+void records_note(struct records *records, struct record *record, bool in_memory);
 
 #endif

@@ -3,12 +3,12 @@
 
 #include <stdio.h>
 
-enum cap_error serve_open(struct serve *serve, struct shard *shard)
+enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve_set *set)
 {
     const struct context *context = shard->context;
     const struct config *config = &context->config;
     uint64_t readers = config->readers / context->shard_count;
-    *serve = (struct serve){.shard = shard};
+    *serve = (struct serve){.shard = shard, .set = set};
     TAILQ_INIT(&serve->windows);
     enum cap_error error =
         records_open(&serve->records, context->env, config->record_cache / context->shard_count);
@@ -23,7 +23,22 @@ enum cap_error serve_open(struct serve *serve, struct shard *shard)
     serve->timer.data = serve;
     uv_unref((uv_handle_t *)&serve->timer);
     serve->open = true;
+    set->rooms[set->count++] = serve;
     return CAP_OK;
+}
+
+struct record *serve_find(struct serve *serve, const struct cap_hash *hash)
+{
+    struct record *record = records_find(&serve->records, hash);
+    for (size_t i = 0; record == NULL && i < serve->set->count; i++) {
+        struct serve *other = serve->set->rooms[i];
+        struct record *copy = other == serve ? NULL : records_copy(&other->records, hash);
+        if (copy != NULL) {
+            records_add(&serve->records, copy);
+            record = records_find(&serve->records, hash);
+        }
+    }
+    return record;
 }
 
 void serve_close(struct serve *serve)

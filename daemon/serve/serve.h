@@ -18,8 +18,15 @@ struct window;
 
 TAILQ_HEAD(windows, window);
 
+/* The reading rooms of all loops. */
+struct serve_set {
+    struct serve *rooms[CONTEXT_SHARDS_MAX];
+    size_t count;
+};
+
 struct serve {
     struct shard *shard;
+    const struct serve_set *set;
     struct readers readers;
     struct records records;
     struct windows windows; /* that wait for their sockets, oldest first */
@@ -29,10 +36,16 @@ struct serve {
 };
 
 /*
- * Opens the room on the shard's loop, which outlives it, with the context's config and store. What
- * the config allows is shared out evenly among the context's shards.
+ * Opens the room on the shard's loop, with the context's config and store, and enters it in `set`;
+ * all of these outlive it. What the config allows is shared out evenly among the context's shards.
  */
-enum cap_error serve_open(struct serve *serve, struct shard *shard);
+enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve_set *set);
+
+/*
+ * What is known of a cap without the store, on this loop or on another; NULL: nothing. Valid until
+ * the records change.
+ */
+struct record *serve_find(struct serve *serve, const struct cap_hash *hash);
 
 /* When every session is closed, before the loop's last turns. A zeroed one is fine. */
 void serve_close(struct serve *serve);

@@ -61,6 +61,16 @@ class Loops(SystemTest):
         self.assertTrue(all(loop["responds"] for loop in self.d.admin("status")["loops"]))
         self.assertEqual(self.d.stop(), 0)
 
+    def test_what_one_knows_the_others_need_not_look_up(self):
+        self.start()
+        clients = self.connect_all()
+        known = clients[0].put_data(content("known", 5000))["cap_hash"]
+        for client in clients:
+            client.get(known)
+        figures = self.d.figures()
+        self.assertEqual((figures["capstore_records_missed_total"], figures["capstore_records_used_total"]),
+                         (1, CLIENTS - 1))
+
     def test_new_connections_go_where_there_are_fewest(self):
         self.start()
         clients = self.connect_all()

@@ -645,6 +645,28 @@ static void test_records_are_bounded(void **state)
     records_close(&records);
 }
 
+/* What one loop knows another may have, whole, also when the first has dropped it. */
+static void test_records_of_another_loop(void **state)
+{
+    struct fixture *fixture = *state;
+    struct records records;
+    assert_cap_ok(records_open(&records, &fixture->env, 100000));
+    struct record *record = make_record(7);
+    struct cap_hash hash = record->hash;
+    assert_null(records_copy(&records, &hash));
+    memset(record->body, 0x5a, 1000);
+    records_add(&records, record);
+    records_note(&records, record, true);
+    record = records_copy(&records, &hash);
+    records_close(&records);
+    assert_non_null(record);
+    assert_true(record->has_body && record->in_memory);
+    assert_int_equal(record->info.body_len, 1000);
+    assert_int_equal(record->body[0], 0x5a);
+    assert_int_equal(record->body[999], 0x5a);
+    record_free(record);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -665,6 +687,7 @@ int main(void)
         TEST(test_windows_do_not_wait_for_long),
         cmocka_unit_test(test_peers_take_turns),
         TEST(test_records_are_bounded),
+        TEST(test_records_of_another_loop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
