@@ -38,22 +38,23 @@ struct limit {
     size_t peer;
     const char *all_name;
     const char *peer_name;
-    const char *what;
+    const char *one; /* "upload in flight" */
+    const char *many;
 };
 
 #define AT(field) offsetof(struct config, field)
 
 static const struct limit limits[LEDGER_KINDS] = {
     [LEDGER_CONNECTIONS] = {AT(max_connections), AT(max_peer_connections), "max-connections",
-                            "max-peer-connections", "connections"},
+                            "max-peer-connections", "connection", "connections"},
     [LEDGER_REQUESTS] = {AT(max_all_requests), AT(max_peer_requests), "max-all-requests",
-                         "max-peer-requests", "requests in flight"},
+                         "max-peer-requests", "request in flight", "requests in flight"},
     [LEDGER_UPLOADS] = {AT(max_uploads), AT(max_peer_uploads), "max-uploads", "max-peer-uploads",
-                        "uploads in flight"},
+                        "upload in flight", "uploads in flight"},
     [LEDGER_SPOOL] = {AT(max_spool), AT(max_peer_spool), "max-spool", "max-peer-spool",
-                      "bytes of uploads in flight"},
+                      "byte of uploads in flight", "bytes of uploads in flight"},
     [LEDGER_MEMORY] = {AT(max_memory), AT(max_peer_memory), "max-memory", "max-peer-memory",
-                       "bytes of memory for requests"},
+                       "byte of memory for requests", "bytes of memory for requests"},
 };
 
 static uint64_t option(const struct config *config, size_t offset)
@@ -96,13 +97,12 @@ static void say_why(const struct ledger *ledger, const struct ledger_peer *peer,
                     enum ledger_kind kind, uint64_t more, char *ret_why)
 {
     const struct limit *limit = &limits[kind];
-    if (fits_share(ledger, peer, kind, more)) {
-        snprintf(ret_why, LEDGER_WHY_SIZE, "limit of %" PRIu64 " %s reached, by all clients (%s)",
-                 ledger_limit(ledger->config, kind), limit->what, limit->all_name);
-    } else {
-        snprintf(ret_why, LEDGER_WHY_SIZE, "limit of %" PRIu64 " %s of one peer reached (%s)",
-                 ledger_share(ledger->config, kind), limit->what, limit->peer_name);
-    }
+    bool all = fits_share(ledger, peer, kind, more);
+    uint64_t most = all ? ledger_limit(ledger->config, kind) : ledger_share(ledger->config, kind);
+    snprintf(ret_why, LEDGER_WHY_SIZE, "limit of %" PRIu64 " %s%s (%s)", most,
+             most == 1 ? limit->one : limit->many,
+             all ? " reached, by all clients" : " of one peer reached",
+             all ? limit->all_name : limit->peer_name);
 }
 
 void ledger_why(struct ledger *ledger, const struct ledger_peer *peer, enum ledger_kind kind,

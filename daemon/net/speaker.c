@@ -70,9 +70,10 @@ static enum cap_error check(const struct session *session, char ret_why[LEDGER_W
         return CAP_E_DRAINING;
     }
     if (count >= session->context->config.max_requests) {
+        uint64_t most = session->context->config.max_requests;
         snprintf(ret_why, LEDGER_WHY_SIZE,
-                 "limit of %" PRIu64 " requests in flight of one connection reached (max-requests)",
-                 session->context->config.max_requests);
+                 "limit of %" PRIu64 " %s in flight of one connection reached (max-requests)", most,
+                 most == 1 ? "request" : "requests");
         return CAP_E_TOO_MANY_REQUESTS;
     }
     if (count >= SESSION_REQUESTS_FLOOR &&

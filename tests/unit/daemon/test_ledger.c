@@ -150,6 +150,10 @@ static void test_uploads_and_spool(void **state)
     assert_string_equal(why, "limit of 3 uploads in flight of one peer reached (max-peer-uploads)");
     assert_cap_error(ledger_upload_begin(ledger, a, 0, why), CAP_E_SPOOL_FULL);
     assert_string_equal(why, "limit of 4 uploads in flight reached, by all clients (max-uploads)");
+    config.max_peer_uploads = 1; /* the ledger has its limits from there */
+    ledger_why(ledger, b, LEDGER_UPLOADS, 1, why);
+    assert_string_equal(why, "limit of 1 upload in flight of one peer reached (max-peer-uploads)");
+    config.max_peer_uploads = 3;
     /* An account outlives its connections while uploads hold it. */
     ledger_disconnect(ledger, a);
     ledger_upload_end(ledger, a, 60);
