@@ -7,6 +7,8 @@
  */
 #include "proto/frame.h"
 
+#include "lib/cap/must.h"
+
 const char *proto_type_name(uint8_t type)
 {
     switch (type) {
@@ -147,6 +149,7 @@ static enum cap_error read_message(struct proto_reader *reader, struct cap_bytes
     size_t missing = reader->frame.len - reader->taken;
     size_t len = at_most(missing, input->len);
     bool whole = reader->taken == 0 && len == missing;
+    must(reader->message.len == reader->taken && reader->taken <= reader->frame.len);
     if (!whole && len > 0) {
         enum cap_error error = cap_buf_append(&reader->message, input->data, len);
         if (error != CAP_OK) {

@@ -7,6 +7,8 @@
  */
 #include "proto/message.h"
 
+#include "lib/cap/must.h"
+
 enum field_kind {
     FIELD_INTEGER, /* of 1, 2, 4 or 8 bytes */
     FIELD_RAW,     /* bytes as they are: hashes, identifiers */
@@ -344,6 +346,8 @@ static void write_fields(const struct layout *layout, const uint8_t *message, ui
         }
         fixed += field->size;
     }
+    must(fixed == out + layout->fixed_size);
+    expect(end == encoded_len(layout, message));
 }
 
 static enum cap_error encode(const struct layout *layout, const void *message, uint64_t max_len,
@@ -572,6 +576,7 @@ enum cap_error proto_unresolved_encode(const struct proto_unresolved *slots, siz
         write_fields(&unresolved_layout, (const uint8_t *)&slots[i], list + end);
         end += (size_t)encoded_len(&unresolved_layout, &slots[i]);
     }
+    must(end == len);
     buf->len += end;
     return CAP_OK;
 }

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "client/lib/link.h"
+#include "lib/cap/must.h"
 
 /* ---- the handle ---- */
 
@@ -194,6 +195,7 @@ enum cap_error client_send(struct capstore *store, enum proto_type type, uint8_t
     uint8_t header[PROTO_FRAME_HEADER_SIZE];
     proto_frame_encode(&frame, header);
     size_t before = store->out.len;
+    must(payload.len <= UINT32_MAX);
     enum cap_error error = cap_buf_append(&store->out, header, sizeof(header));
     if (error == CAP_OK && payload.len > 0) {
         error = cap_buf_append(&store->out, payload.data, payload.len);
@@ -214,11 +216,13 @@ static bool out_pending(const struct capstore *store)
 static void write_some(struct capstore *store, bool *ret_progress)
 {
     size_t n;
+    must(store->out_sent < store->out.len);
     if (client_link_write(store->fd, store->out.data + store->out_sent,
                           store->out.len - store->out_sent, &n) != CAP_OK) {
         store->write_closed = true; /* reading will say why */
         return;
     }
+    must(n <= store->out.len - store->out_sent);
     store->out_sent += n;
     *ret_progress = *ret_progress || n > 0;
     if (store->out_sent == store->out.len) {
@@ -230,6 +234,7 @@ static void write_some(struct capstore *store, bool *ret_progress)
 static enum cap_error read_some(struct capstore *store, bool *ret_progress)
 {
     size_t n;
+    must(store->input.len == 0); /* what was received is parsed */
     enum cap_error error = client_link_read(store->fd, store->in, sizeof(store->in), &n);
     if (error != CAP_OK) {
         return error;
@@ -482,6 +487,7 @@ enum cap_error client_receive(struct capstore *store, uint64_t len, bool report,
         }
         client_moved(store, event.bytes.len);
         done += event.bytes.len;
+        expect(done <= len);
         end = event.end;
         if (error == CAP_OK && report) {
             error = client_report(store, false, done, len);
@@ -512,6 +518,7 @@ static enum cap_error take_detail(struct capstore *store, uint64_t len)
         if (event.frame.type != PROTO_BODY) {
             return unexpected(store, event.frame.type);
         }
+        expect(store->detail.len <= len);
         uint64_t left = len - store->detail.len;
         if (event.bytes.len > left || (event.end && event.bytes.len != left)) {
             store->broken = true;

@@ -7,6 +7,7 @@
  * cancels (the daemon is told to drop the request).
  */
 #include "client/lib/conn.h"
+#include "lib/cap/must.h"
 #include "lib/cap/wire_image.h"
 
 /* After the last byte the daemon hashes and commits without sending anything. These are what a slow
@@ -19,6 +20,7 @@
 static enum cap_error queue_piece(struct capstore *store, const struct capstore_source *source,
                                   uint64_t at, size_t len)
 {
+    must(at <= source->len && len <= source->len - at && len <= PROTO_FRAME_MAX);
     struct proto_frame frame = {
         .len = (uint32_t)len,
         .id = store->id,

@@ -8,8 +8,8 @@
 #include <sys/queue.h>
 #include <uv.h>
 
-#include "daemon/core/must.h"
 #include "daemon/core/peer.h"
+#include "lib/cap/must.h"
 
 #define BUCKETS 4096u /* 32 KiB; 65,536 connections of as many peers make lists of 16 */
 

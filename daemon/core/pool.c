@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "daemon/core/container.h"
-#include "daemon/core/must.h"
+#include "lib/cap/must.h"
 
 /*
  * Threads of long jobs give way to the loop, the writer and small jobs on the cores that they

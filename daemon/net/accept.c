@@ -18,8 +18,8 @@
 
 #include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
-#include "daemon/core/must.h"
 #include "daemon/net/acceptor.h"
+#include "lib/cap/must.h"
 
 #define ACCEPTS_TURN 32 /* a burst of new connections must not hold up those that are there */
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "daemon/core/container.h"
-#include "daemon/core/must.h"
+#include "lib/cap/must.h"
 
 /* Of the last connection of any loop. */
 static atomic_uint_fast64_t last_number;

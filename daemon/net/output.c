@@ -21,7 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/core/must.h"
+#include "lib/cap/must.h"
 
 #define MESSAGE_ROOM 2048u /* of a message's memory: small answers share one */
 #define MESSAGES_IOV 16    /* sent at once */

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "daemon/core/container.h"
-#include "daemon/core/must.h"
+#include "lib/cap/must.h"
 
 struct remainder {
     LIST_ENTRY(remainder) link;

@@ -11,9 +11,9 @@
 #include "daemon/net/session.h"
 
 #include "daemon/core/ledger.h"
-#include "daemon/core/must.h"
 #include "daemon/net/framing.h"
 #include "daemon/net/reply.h"
+#include "lib/cap/must.h"
 #include "proto/message.h"
 
 uint64_t session_now(const struct session *session)

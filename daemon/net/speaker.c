@@ -16,11 +16,11 @@
 
 #include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
-#include "daemon/core/must.h"
 #include "daemon/net/framing.h"
 #include "daemon/net/reply.h"
 #include "daemon/net/session.h"
 #include "daemon/net/stray.h"
+#include "lib/cap/must.h"
 #include "proto/message.h"
 
 static struct session *of(struct connection *connection)

@@ -21,8 +21,8 @@
 
 #include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
-#include "daemon/core/must.h"
 #include "daemon/core/oserror.h"
+#include "lib/cap/must.h"
 
 /* Bytes gathered for one write. */
 struct block {

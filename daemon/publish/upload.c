@@ -27,12 +27,12 @@
 
 #include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
-#include "daemon/core/must.h"
 #include "daemon/publish/head.h"
 #include "daemon/publish/job.h"
 #include "daemon/publish/pace.h"
 #include "daemon/publish/upload_state.h"
 #include "daemon/publish/writer.h"
+#include "lib/cap/must.h"
 #include "proto/message.h"
 
 struct upload {

@@ -20,7 +20,7 @@
 #include <stdlib.h>
 
 #include "daemon/core/container.h"
-#include "daemon/core/must.h"
+#include "lib/cap/must.h"
 
 #define HEARTBEAT_NS UINT64_C(1000000000) /* well below WatchdogSec=30 of the unit */
 #define ROUND_JOBS   256u /* admissions of a round; as many as fit into a commit or more */

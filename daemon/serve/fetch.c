@@ -20,10 +20,10 @@
 #include <stdlib.h>
 
 #include "daemon/core/container.h"
-#include "daemon/core/must.h"
 #include "daemon/serve/resolve.h"
 #include "daemon/serve/warm.h"
 #include "daemon/serve/window.h"
+#include "lib/cap/must.h"
 #include "proto/message.h"
 
 struct fetch {

@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "daemon/core/must.h"
+#include "lib/cap/must.h"
 
 /* --- Lanes: under the lock -------------------------------------------------------------------- */
 

@@ -1,8 +1,8 @@
 /* Windows that are read in, kept for a moment and sent. */
 #include "daemon/serve/window.h"
 
-#include "daemon/core/must.h"
 #include "daemon/serve/warm.h"
+#include "lib/cap/must.h"
 
 /*
  * Adds the store's next window, read in, and checked by the store unless it is in memory and was

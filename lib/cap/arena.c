@@ -6,6 +6,7 @@
 
 #include "lib/cap/constants.h"
 #include "lib/cap/merkle.h"
+#include "lib/cap/must.h"
 
 struct window {
     uint32_t at;
@@ -30,6 +31,7 @@ static const struct cap_hash *roots(const struct cap_arena *arena)
 static struct window window_at(const struct cap_arena *arena, size_t index)
 {
     struct window window;
+    expect((index + 1) * sizeof(window) <= arena->windows.len);
     memcpy(&window, arena->windows.data + index * sizeof(window), sizeof(window));
     return window;
 }
@@ -43,6 +45,7 @@ static enum cap_error append_window(struct cap_arena *arena, const struct page *
     }
     struct window window = {(uint32_t)arena->body.len, (uint32_t)len};
     size_t ordinal = arena->roots.len / sizeof(*root);
+    expect(ordinal == arena->windows.len / sizeof(window));
     enum cap_error error = cap_buf_append(&arena->roots, root, sizeof(*root));
     if (error == CAP_OK) {
         error = cap_buf_append(&arena->windows, &window, sizeof(window));

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "lib/cap/must.h"
+
 /* Room for one more segment, after the last one; NULL when there is no memory for it. */
 static struct cap_segment *reserve_segment(struct cap_body *body)
 {
@@ -88,6 +90,7 @@ static enum cap_error read_segment(const struct cap_body *body, const struct cap
 {
     size_t wanted = out->capacity - out->len;
     uint64_t there = segment->len - skip;
+    expect(skip < segment->len);
     size_t len = there < wanted ? (size_t)there : wanted;
     uint8_t *to = out->data + out->len;
     out->len += len;

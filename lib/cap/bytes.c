@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "lib/cap/must.h"
+
 #define BUF_MIN_CAPACITY 64u
 
 int cap_bytes_compare(struct cap_bytes a, struct cap_bytes b)
@@ -93,6 +95,7 @@ enum cap_error cap_hex_parse(const char *text, size_t text_len, struct cap_buf *
 
 enum cap_error cap_buf_reserve(struct cap_buf *buf, size_t more)
 {
+    expect(buf->len <= buf->capacity);
     if (more <= buf->capacity - buf->len) {
         return CAP_OK;
     }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "lib/cap/hash_set.h"
+#include "lib/cap/must.h"
 #include "lib/cap/ssz_writer.h"
 
 #define FIXED_PART    16u           /* size and two offsets, without the selector */
@@ -140,6 +141,7 @@ static enum cap_error add_page(struct cap_data_builder *builder, uint64_t index,
     if (builder->refs.error != CAP_OK) {
         return builder->refs.error;
     }
+    expect(builder->windows.len == builder->arena_len);
     builder->page_count++;
     cap_tree_add(&builder->tree, index, root);
     return CAP_OK;
@@ -226,6 +228,9 @@ enum cap_error cap_data_builder_finish(struct cap_data_builder *builder, struct 
         cap_data_free(&data);
         return error;
     }
+    must(builder->refs.buf.len == builder->page_count * CAP_PAGE_REF_SIZE);
+    must(data.body.len == 1 + FIXED_PART + builder->refs.buf.len + builder->arena_len);
+    must(builder->page_count == 0 || builder->roots != NULL); /* finished once */
     compute_hash(builder, &data.hash);
     data.page_roots = builder->roots;
     builder->roots = NULL;

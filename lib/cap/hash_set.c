@@ -10,6 +10,8 @@
 
 #include <stdlib.h>
 
+#include "lib/cap/must.h"
+
 #define FIRST_CAPACITY 64u /* 256 bytes: most caps have fewer pages */
 
 /* The finalizer of splitmix64: every bit of the result depends on every bit of `x`. */
@@ -80,7 +82,9 @@ enum cap_error cap_hash_set_insert(struct cap_hash_set *set, const struct cap_ha
             return error;
         }
     }
-    set->slots[probe(set, hashes, &hashes[ordinal])] = (uint32_t)(ordinal + 1);
+    size_t at = probe(set, hashes, &hashes[ordinal]);
+    must(set->slots[at] == 0);
+    set->slots[at] = (uint32_t)(ordinal + 1);
     set->used++;
     return CAP_OK;
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "lib/cap/data_cap.h"
+#include "lib/cap/must.h"
 #include "lib/cap/ssz_writer.h"
 
 #define FIELD_COUNT    8u
@@ -256,6 +257,8 @@ static enum cap_error hash_code(const struct cap_source *source, uint64_t code_o
     }
     free(scratch);
     if (error == CAP_OK) {
+        must(tree.len == code_len);
+        must(tree.blocks.next + (tree.filled > 0) == image->code_page_count);
         cap_byte_tree_list_root(&tree, ret_root);
     }
     return error;

@@ -9,6 +9,7 @@
 #include "lib/cap/merkle.h"
 
 #include "lib/cap/constants.h"
+#include "lib/cap/must.h"
 #include "lib/cap/sha256.h"
 
 #define PAIR_SIZE (2 * CAP_CHUNK_SIZE)
@@ -218,6 +219,7 @@ static const struct cap_hash zero_nodes[CAP_MAX_DEPTH + 1] = {
 
 const struct cap_hash *cap_zero_node(unsigned depth)
 {
+    expect(depth <= CAP_MAX_DEPTH);
     return &zero_nodes[depth];
 }
 
@@ -256,6 +258,7 @@ static void push(struct cap_tree *tree, unsigned level, const struct cap_hash *r
 {
     struct cap_hash node = *root;
     unsigned at = level;
+    expect(level < CAP_MAX_DEPTH && (tree->next & ((UINT64_C(1) << level) - 1)) == 0);
     /* `next` is below 2^64 - 1, so a clear bit ends the carry. */
     while ((tree->next >> at & 1) != 0) {
         cap_hash_pair(&tree->pending[at], &node, &node);
@@ -281,6 +284,7 @@ static void skip_to(struct cap_tree *tree, uint64_t index)
 
 void cap_tree_add(struct cap_tree *tree, uint64_t index, const struct cap_hash *node)
 {
+    must(index >= tree->next && index < UINT64_MAX);
     skip_to(tree, index);
     push(tree, 0, node);
 }
@@ -289,6 +293,7 @@ void cap_tree_root(const struct cap_tree *tree, unsigned depth, struct cap_hash 
 {
     struct cap_hash node = {{0}}; /* root of the nodes below `level`, once there are any */
     bool any = false;
+    must(depth + tree->height <= CAP_MAX_DEPTH);
 
     for (unsigned level = 0; level < depth; level++) {
         bool left = (tree->next >> level & 1) != 0;
@@ -330,6 +335,7 @@ static void block_root(const uint8_t *data, size_t len, struct cap_hash *ret_roo
     uint8_t nodes[CAP_BLOCK_SIZE / 2];
     size_t count = len / PAIR_SIZE;
     size_t tail = len % PAIR_SIZE;
+    expect(len <= CAP_BLOCK_SIZE);
     if (len == 0) {
         *ret_root = *cap_zero_node(CAP_BLOCK_DEPTH);
         return;
@@ -366,6 +372,7 @@ static void add_block(const struct cap_byte_tree *tree, struct cap_tree *blocks,
 
 void cap_byte_tree_update(struct cap_byte_tree *tree, const uint8_t *data, size_t len)
 {
+    expect(tree->filled < CAP_BLOCK_SIZE);
     tree->len += len;
     if (tree->filled > 0) {
         size_t room = CAP_BLOCK_SIZE - tree->filled;
@@ -420,6 +427,7 @@ void cap_merkleize_few(const struct cap_hash *chunks, size_t count, unsigned dep
                        struct cap_hash *ret_root)
 {
     struct cap_tree tree;
+    expect(count <= UINT64_C(1) << depth);
     cap_tree_init(&tree, 0);
     for (size_t i = 0; i < count; i++) {
         cap_tree_add(&tree, i, &chunks[i]);

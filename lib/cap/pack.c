@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "lib/cap/arena.h"
+#include "lib/cap/must.h"
 #include "lib/cap/ssz_writer.h"
 
 #define MAX_SIZE       (UINT64_MAX - (CAP_PAGE_SIZE - 1)) /* the largest multiple of a page */
@@ -375,6 +376,7 @@ static enum cap_error pack_slot(struct packing *packing, struct packed_slot *slo
                                                pieces + slot->first_piece, slot->piece_count)
                                : CAP_OK;
     slot->refs_len = packing->arena.refs.buf.len - slot->refs_at;
+    expect(error != CAP_OK || slot->refs_len % CAP_PAGE_REF_SIZE == 0);
     return error;
 }
 
@@ -544,6 +546,7 @@ static enum cap_error write_wire(const struct packing *packing, const struct cap
     if (error == CAP_OK) {
         error = cap_body_append_source(wire, packing->pack->code_offset, packing->pack->code_len);
     }
+    must(error != CAP_OK || wire->len == head->buf.len + arena->len + packing->pack->code_len);
     return error;
 }
 

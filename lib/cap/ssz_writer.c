@@ -1,5 +1,7 @@
 #include "lib/cap/ssz_writer.h"
 
+#include "lib/cap/must.h"
+
 void cap_writer_bytes(struct cap_writer *writer, struct cap_bytes bytes)
 {
     if (writer->error == CAP_OK && bytes.len > 0) {
@@ -45,5 +47,7 @@ void cap_writer_begin(struct cap_writer *writer, size_t base, size_t offset_at)
         writer->error = CAP_E_BODY_TOO_LARGE;
         return;
     }
+    must(offset_at + sizeof(uint32_t) <= writer->buf.len);
+    expect(cap_load32(writer->buf.data + offset_at) == 0);
     cap_store32(writer->buf.data + offset_at, (uint32_t)offset);
 }

@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#include "lib/cap/must.h"
+
 #define WAYS     4u
 #define MAX_SETS 16384u /* 65,536 windows: all pages of a 256 MiB arena */
 
@@ -81,6 +83,7 @@ void cap_window_memo_keep(struct cap_window_memo *memo, uint32_t arena_off, uint
 {
     struct place *set = &memo->places[set_of(memo, arena_off, len)];
     size_t at = 0;
+    must(len > 0);
     while (at < WAYS && set[at].len != 0) {
         at++;
     }

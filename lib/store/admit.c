@@ -13,6 +13,7 @@
  */
 #include <stdlib.h>
 
+#include "lib/cap/must.h"
 #include "lib/store/engine.h"
 #include "lib/store/record.h"
 
@@ -20,6 +21,7 @@ struct admit {
     struct cap_store *store;
     const struct store_transactions *transactions;
     const struct cap_admit_watch *watch;
+    size_t decided;
 };
 
 /* --- One admission ---------------------------------------------------------------------------- */
@@ -96,6 +98,7 @@ static enum cap_error put_merged(const struct admit *admit, struct cap_put *put)
         }
         merged.refs = refs;
     }
+    expect(merged.ref_count <= put->ref_count);
     merged.info.ref_count = merged.ref_count;
     enum cap_error error = admit->transactions->put(admit->store, &merged, &put->is_new);
     free(refs);
@@ -198,17 +201,23 @@ static enum cap_error try_together(const struct admit *admit,
     return error;
 }
 
-static void admit_alone(const struct admit *admit, struct cap_admission *admission)
+static void decide(struct admit *admit, struct cap_admission *admission)
+{
+    admit->decided++;
+    admit->watch->decided(admit->watch->ctx, admission);
+}
+
+static void admit_alone(struct admit *admit, struct cap_admission *admission)
 {
     size_t tried = 0;
     enum cap_error error = try_together(admit, &admission, 1, &tried);
     if (error != CAP_OK) {
         admission->error = error;
     }
-    admit->watch->decided(admit->watch->ctx, admission);
+    decide(admit, admission);
 }
 
-static void admit_together(const struct admit *admit, struct cap_admission *const *admissions,
+static void admit_together(struct admit *admit, struct cap_admission *const *admissions,
                            size_t count)
 {
     size_t tried = 0;
@@ -216,7 +225,7 @@ static void admit_together(const struct admit *admit, struct cap_admission *cons
     for (size_t i = 0; i < count; i++) {
         struct cap_admission *admission = admissions[i];
         if (error == CAP_OK || (i < tried && admission->error != CAP_OK)) {
-            admit->watch->decided(admit->watch->ctx, admission);
+            decide(admit, admission);
         } else {
             admit_alone(admit, admission);
         }
@@ -247,13 +256,15 @@ void store_admit(struct cap_store *store, const struct store_transactions *trans
                  struct cap_admission *const *admissions, size_t count,
                  const struct cap_admit_watch *watch)
 {
-    const struct admit admit = {store, transactions, watch};
+    struct admit admit = {store, transactions, watch, 0};
     for (size_t at = 0, n = 0; at < count; at += n) {
         n = fitting(admissions + at, count - at);
+        must(n > 0);
         if (n == 1) {
             admit_alone(&admit, admissions[at]);
         } else {
             admit_together(&admit, admissions + at, n);
         }
+        must(admit.decided == at + n);
     }
 }

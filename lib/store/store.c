@@ -6,6 +6,7 @@
  */
 #include "lib/store/store.h"
 
+#include "lib/cap/must.h"
 #include "lib/store/engine.h"
 #include "lib/store/record.h"
 
@@ -269,6 +270,7 @@ bool store_scan_offer(struct store_scan *scan, const struct cap_hash *hash,
         scan->more = true;
         return false;
     }
+    expect(scan->count <= scan->scanned);
     scan->scanned++;
     scan->last = *hash;
     if (query->kind == 0 || query->kind == (int)info->kind) {

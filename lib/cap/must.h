@@ -1,14 +1,16 @@
 /*
- * Assertions, in two grades, for what must hold inside the daemon whatever a peer sends. Never on
- * input: a peer's mistake is refused, not asserted.
+ * Assertions, in two grades, for what must hold inside whatever a peer, a caller or a disk says.
+ * Never on input: a mistake there is an error that is returned.
  *
- *     must(x)    in every build. A daemon that goes on would answer or store something wrong.
+ *     must(x)    in every build. A program that goes on would answer or store something wrong.
  *     expect(x)  in debug and sanitizer builds only: costs time, or its failure does little harm.
  *
- * Both write the expression and its place to standard error and abort. Any thread.
+ * Both write the program's name, the place and the expression to standard error and abort, as
+ * assert does. A program with libcapstore sees that only when the library itself is at fault. Any
+ * thread.
  */
-#ifndef DAEMON_CORE_MUST_H
-#define DAEMON_CORE_MUST_H
+#ifndef LIB_CAP_MUST_H
+#define LIB_CAP_MUST_H
 
 #if !defined(NDEBUG) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define MUST_EXPECT 1
