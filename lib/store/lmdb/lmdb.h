@@ -177,10 +177,10 @@ enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space);
 /* The operation clear_stale_readers of engine.h. */
 enum cap_error lmdb_clear_stale_readers(struct cap_store *base);
 
-/* --- lmdb/read.c ----------------------------------------------------------------------------
+/* --- lmdb/read.c ------------------------------------------------------------------------------ */
 
-   Each operation, and what env.c does with the gauge, loads from the map under a guard (guard.h).
-*/
+/* Each operation, and what env.c does with the gauge, loads from the map under a guard (guard.h).
+ */
 
 /* Opens read->cursor on a table. */
 enum cap_error lmdb_cursor_open(struct lmdb_read *read, MDB_dbi table);
