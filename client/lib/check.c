@@ -73,8 +73,10 @@ static enum cap_error content_hash(struct check *check, const struct capstore_so
         struct cap_hash root;
         struct cap_hash hash;
         cap_byte_tree_list_root(tree, &root);
-        cap_wire_image_content_hash(image, &root, &hash);
-        check->public.content_hash = client_hash(&hash);
+        error = cap_wire_image_content_hash(image, &root, NULL, &hash);
+        if (error == CAP_OK) {
+            check->public.content_hash = client_hash(&hash);
+        }
     }
     free(step);
     free(tree);

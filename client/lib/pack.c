@@ -62,7 +62,7 @@ enum capstore_error capstore_pack_new(struct capstore_pack **ret_pack)
         free(pack);
         return client_public(error);
     }
-    pack->source = (struct cap_source){range_read, pack, NULL, NULL};
+    pack->source = (struct cap_source){.read = range_read, .ctx = pack};
     *ret_pack = pack;
     return CAPSTORE_OK;
 }

@@ -84,8 +84,11 @@ static uint64_t window_next_data(void *ctx, uint64_t offset)
 
 struct cap_source client_window_source(struct client_window *window)
 {
-    return (struct cap_source){window_read, window, NULL,
-                               window->source.next_data != NULL ? window_next_data : NULL};
+    return (struct cap_source){
+        .read = window_read,
+        .ctx = window,
+        .next_data = window->source.next_data != NULL ? window_next_data : NULL,
+    };
 }
 
 const char *capstore_kind_name(enum capstore_kind kind)

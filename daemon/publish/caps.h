@@ -26,7 +26,7 @@ struct judgement {
 
 /* The bytes of an upload, twice. */
 struct caps_source {
-    struct cap_source hashed; /* read while the caps are made; may wait for others' turns */
+    struct cap_source hashed; /* read while the caps are made; it and its `work` may wait */
     struct cap_source stored; /* what the bodies of the caps refer to; outlives them */
 };
 

@@ -387,8 +387,10 @@ enum cap_error image_make(const struct cap_wire_image *wire, bool resolve_only,
     if (error != CAP_OK) {
         return error;
     }
-    cap_wire_image_content_hash(wire, &root, &ret_caps->content_hash);
-    error = make_tables(&making);
+    error = cap_wire_image_content_hash(wire, &root, source->hashed.work, &ret_caps->content_hash);
+    if (error == CAP_OK) {
+        error = make_tables(&making);
+    }
     if (error == CAP_OK) {
         error = make_slots(&making);
     }

@@ -195,7 +195,8 @@ static enum cap_error memory_read(void *ctx, uint64_t offset, void *dst, size_t 
 struct cap_source cap_source_memory(const struct cap_bytes *bytes)
 {
     /* `ctx` serves writable sources too; this one only reads through it. */
-    return (struct cap_source){memory_read, (void *)(uintptr_t)bytes, bytes->data, NULL};
+    return (struct cap_source){
+        .read = memory_read, .ctx = (void *)(uintptr_t)bytes, .memory = bytes->data};
 }
 
 enum cap_error cap_source_get(const struct cap_source *source, uint64_t offset, size_t len,

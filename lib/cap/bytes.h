@@ -139,13 +139,19 @@ void cap_buf_free(struct cap_buf *buf);
  * `next_data`, if not NULL, returns the first offset at or after `offset` where bytes may be other
  * than zero, or anything past the source's length when none are. A reader that skips zeros need not
  * read what lies before it.
+ *
+ * `work`, if not NULL, is told by whatever makes a cap of the source what it hashes beside the
+ * bytes that it reads (lib/cap/work.h).
  */
+struct cap_work;
+
 struct cap_source {
     enum cap_error (*read)(void *ctx, uint64_t offset, void *dst, size_t len);
     void *ctx;
     const uint8_t
         *memory; /* when not NULL, byte i of the source is memory[i]: readers may skip `read` */
     uint64_t (*next_data)(void *ctx, uint64_t offset); /* NULL: holes are unknown */
+    const struct cap_work *work;
 };
 
 /* A source over bytes in memory, which the caller keeps alive and unchanged. Any thread may read

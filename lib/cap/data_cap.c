@@ -13,6 +13,7 @@
 #include "lib/cap/hash_set.h"
 #include "lib/cap/must.h"
 #include "lib/cap/ssz_writer.h"
+#include "lib/cap/work.h"
 
 #define FIXED_PART    16u           /* size and two offsets, without the selector */
 #define CONTENT_PIECE (256u * 1024) /* bytes of raw content per read */
@@ -257,6 +258,24 @@ static enum cap_error read_window(const struct cap_source *source, uint64_t at,
     return CAP_OK;
 }
 
+/* Adds the page of a reference whose window begins at `at` in the source. */
+static enum cap_error add_named_page(struct cap_data_builder *builder,
+                                     const struct cap_source *source, uint64_t at,
+                                     struct cap_page_ref ref, struct cap_window_memo *memo)
+{
+    struct cap_window window;
+    enum cap_error error = read_window(source, at, ref, memo, &window);
+    /* A gap before the page takes two hashes a level, and may be there before every page. */
+    uint64_t hashes = builder->tree.next == ref.page_index ? 1 : CAP_MAX_DEPTH;
+    if (error == CAP_OK) {
+        error = add_window_page(builder, ref.page_index, &window, at);
+    }
+    if (error == CAP_OK && !cap_work_done(source->work, hashes * CAP_WORK_HASH)) {
+        error = CAP_E_CANCELLED;
+    }
+    return error;
+}
+
 static enum cap_error add_described_pages(struct cap_data_builder *builder,
                                           const struct cap_data_desc *desc,
                                           const struct cap_source *arena,
@@ -267,11 +286,7 @@ static enum cap_error add_described_pages(struct cap_data_builder *builder,
         if (ref.len == 0 || ref.len > CAP_PAGE_SIZE) {
             return CAP_E_DATA_BAD_LEN;
         }
-        struct cap_window window;
-        enum cap_error error = read_window(arena, ref.arena_off, ref, memo, &window);
-        if (error == CAP_OK) {
-            error = add_window_page(builder, ref.page_index, &window, ref.arena_off);
-        }
+        enum cap_error error = add_named_page(builder, arena, ref.arena_off, ref, memo);
         if (error != CAP_OK) {
             return error;
         }
@@ -492,15 +507,11 @@ static enum cap_error rebuild_page(struct rebuild *rebuild, struct cap_bytes enc
     if (!check_ref(&rebuild->view, &rebuild->check, ref)) {
         return CAP_E_BODY_NOT_CANONICAL;
     }
-    struct cap_window window;
     uint64_t at = rebuild->view.arena_start + ref.arena_off;
-    enum cap_error error = read_window(rebuild->source, at, ref, rebuild->memo, &window);
-    if (error != CAP_OK) {
-        return error;
-    }
     const struct cap_buf *refs = &rebuild->builder->refs.buf;
     size_t before = refs->len;
-    error = add_window_page(rebuild->builder, ref.page_index, &window, at);
+    enum cap_error error =
+        add_named_page(rebuild->builder, rebuild->source, at, ref, rebuild->memo);
     if (error != CAP_OK) {
         return error;
     }

@@ -58,7 +58,8 @@ void cap_data_builder_free(struct cap_data_builder *builder);
 
 /*
  * The Data cap of a DataDesc that the deblob accepted; `arena` is the source of the arena's bytes.
- * The body's windows are offsets into `arena`. Fails as the source does, or as the builder.
+ * The body's windows are offsets into `arena`. Fails as the source does, as the builder, or with
+ * CAP_E_CANCELLED when the source's `work` says stop.
  *
  * A window that is named many times is read and hashed once. `memo` remembers the windows: that of
  * the arena, which the slots of one Image share, or NULL for one of the function's own, which takes
@@ -108,7 +109,8 @@ enum cap_error cap_data_view_decode(struct cap_bytes front, uint64_t body_len,
 /*
  * Rebuilds a Data cap from a served body and so verifies it completely: strictly decoded, canonical
  * to the byte, its CapHash computed. `source` reads the whole body. The caller compares
- * ret_data->hash. CAP_E_BODY_NOT_CANONICAL, CAP_E_NO_MEMORY, or as the source fails. The rebuilt
+ * ret_data->hash. CAP_E_BODY_NOT_CANONICAL, CAP_E_NO_MEMORY, CAP_E_CANCELLED as above, or as the
+ * source fails. The rebuilt
  * body's windows refer to `source`. A window that is named many times is read and hashed once, as
  * in cap_data_from_desc.
  */

@@ -20,6 +20,10 @@
 #define STACK_REGISTER 1u
 #define CODE_PIECE     (256u * 1024) /* bytes of code per read */
 
+/* Hashes of an entry, the root of its key apart, and of its place in the list. */
+#define ENDPOINT_HASHES 15u
+#define SLOT_HASHES     2u
+
 _Static_assert(ENDPOINT_FIXED == 125, "the fixed part of a CapEndpoint");
 
 static const uint8_t arg_slot_key[1] = {0}; /* the slot of every endpoint's argument CNode */
@@ -45,8 +49,8 @@ static void registers_root(const uint64_t regs[CAP_NUM_REGS], struct cap_hash *r
     cap_merkleize_few(chunks, 4, 2, ret_root);
 }
 
-static void endpoint_root(const struct cap_endpoint *endpoint, const struct cap_hash *arg_slot_root,
-                          struct cap_hash *ret_root)
+static bool endpoint_root(const struct cap_endpoint *endpoint, const struct cap_hash *arg_slot_root,
+                          const struct cap_work *work, struct cap_hash *ret_root)
 {
     struct cap_hash fields[5] = {
         cap_chunk64(endpoint->entry_pc),
@@ -56,9 +60,12 @@ static void endpoint_root(const struct cap_endpoint *endpoint, const struct cap_
     };
     registers_root(endpoint->initial_regs, &fields[4]);
     struct cap_hash entry[2];
-    cap_byte_list_root(endpoint->key, &entry[0]);
+    if (!cap_key_root(endpoint->key, work, &entry[0])) {
+        return false;
+    }
     cap_merkleize_few(fields, 5, 3, &entry[1]);
     cap_hash_pair(&entry[0], &entry[1], ret_root);
+    return cap_work_done(work, ENDPOINT_HASHES * CAP_WORK_HASH);
 }
 
 static void list_root(const struct cap_tree *elements, size_t count, struct cap_hash *ret_root)
@@ -68,7 +75,8 @@ static void list_root(const struct cap_tree *elements, size_t count, struct cap_
     cap_mix_in(&root, count, ret_root);
 }
 
-static void endpoint_list_root(const struct cap_image_view *view, struct cap_hash *ret_root)
+static bool endpoint_list_root(const struct cap_image_view *view, const struct cap_work *work,
+                               struct cap_hash *ret_root)
 {
     /* A key takes some thirty hashes, and this one is the same in every endpoint. */
     struct cap_hash arg_slot_root;
@@ -79,13 +87,17 @@ static void endpoint_list_root(const struct cap_image_view *view, struct cap_has
         struct cap_endpoint endpoint;
         struct cap_hash root;
         cap_image_endpoint_at(view, i, &endpoint);
-        endpoint_root(&endpoint, &arg_slot_root, &root);
+        if (!endpoint_root(&endpoint, &arg_slot_root, work, &root)) {
+            return false;
+        }
         cap_tree_add(&tree, i, &root);
     }
     list_root(&tree, view->endpoints.count, ret_root);
+    return true;
 }
 
-static void slot_list_root(const struct cap_ssz_list *slots, struct cap_hash *ret_root)
+static bool slot_list_root(const struct cap_ssz_list *slots, const struct cap_work *work,
+                           struct cap_hash *ret_root)
 {
     struct cap_tree tree;
     cap_tree_init(&tree, 0);
@@ -94,28 +106,36 @@ static void slot_list_root(const struct cap_ssz_list *slots, struct cap_hash *re
         struct cap_hash key_root;
         struct cap_hash root;
         cap_image_slot_at(slots, i, &slot);
-        cap_byte_list_root(slot.key, &key_root);
+        if (!cap_key_root(slot.key, work, &key_root) ||
+            !cap_work_done(work, SLOT_HASHES * CAP_WORK_HASH)) {
+            return false;
+        }
         cap_hash_pair(&key_root, &slot.cap_hash, &root);
         cap_tree_add(&tree, i, &root);
     }
     list_root(&tree, slots->count, ret_root);
+    return true;
 }
 
-/* The CapHash, given the code's root; view->code itself is not looked at. */
-static void hash_view(const struct cap_image_view *view, const struct cap_hash *code_root,
-                      struct cap_hash *ret_hash)
+/* The CapHash, given the code's root; view->code itself is not looked at. CAP_E_CANCELLED. */
+static enum cap_error hash_view(const struct cap_image_view *view, const struct cap_hash *code_root,
+                                const struct cap_work *work, struct cap_hash *ret_hash)
 {
     struct cap_hash fields[FIELD_COUNT] = {*code_root};
-    endpoint_list_root(view, &fields[1]);
-    cap_mapping_list_root(&view->mappings, &fields[2]);
-    slot_list_root(&view->pinned, &fields[3]);
-    slot_list_root(&view->initial, &fields[4]);
-    cap_option_key_root(view->has_yield_receiver, view->yield_receiver_slot, &fields[5]);
-    cap_key_list_root(&view->gas_slots, &fields[6]);
-    cap_key_list_root(&view->quota_slots, &fields[7]);
+    if (!endpoint_list_root(view, work, &fields[1]) ||
+        !cap_mapping_list_root(&view->mappings, work, &fields[2]) ||
+        !slot_list_root(&view->pinned, work, &fields[3]) ||
+        !slot_list_root(&view->initial, work, &fields[4]) ||
+        !cap_option_key_root(view->has_yield_receiver, view->yield_receiver_slot, work,
+                             &fields[5]) ||
+        !cap_key_list_root(&view->gas_slots, work, &fields[6]) ||
+        !cap_key_list_root(&view->quota_slots, work, &fields[7])) {
+        return CAP_E_CANCELLED;
+    }
     struct cap_hash root;
     cap_merkleize_few(fields, FIELD_COUNT, FIELDS_DEPTH, &root);
     cap_mix_in(&root, CAP_KIND_IMAGE, ret_hash);
+    return CAP_OK;
 }
 
 /* --- Conversion ------------------------------------------------------------------------------- */
@@ -306,7 +326,9 @@ enum cap_error cap_image_from_wire(const struct cap_wire_image *wire,
         error = hash_code(arena, wire->code_off, wire->code_len, &image, &code_root);
     }
     if (error == CAP_OK) {
-        hash_view(&view, &code_root, &image.hash);
+        error = hash_view(&view, &code_root, arena->work, &image.hash);
+    }
+    if (error == CAP_OK) {
         *ret_image = image;
     } else {
         cap_image_free(&image);
@@ -557,11 +579,13 @@ enum cap_error cap_image_from_body(struct cap_bytes body, struct cap_image *ret_
     if (error == CAP_OK) {
         error = cap_body_append_source(&image.body, 0, body.len);
     }
+    if (error == CAP_OK) {
+        error = hash_view(&view, &code_root, NULL, &image.hash);
+    }
     if (error != CAP_OK) {
         cap_image_free(&image);
         return error;
     }
-    hash_view(&view, &code_root, &image.hash);
     *ret_image = image;
     return CAP_OK;
 }
@@ -596,7 +620,6 @@ enum cap_error cap_body_hash(struct cap_bytes body, enum cap_kind *ret_kind,
     }
     struct cap_hash code_root;
     cap_byte_list_root(view.code, &code_root);
-    hash_view(&view, &code_root, ret_hash);
     *ret_kind = CAP_KIND_IMAGE;
-    return CAP_OK;
+    return hash_view(&view, &code_root, NULL, ret_hash);
 }

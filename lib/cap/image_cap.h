@@ -30,9 +30,10 @@ void cap_image_free(struct cap_image *image);
 
 /*
  * Converts a wire Image that cap_deblob accepted. `slot_hashes[i]` is the resolved CapHash of
- * cap_wire_slot_at(image, i); `arena` reads the arena's bytes. CAP_E_NO_MEMORY,
- * CAP_E_BODY_TOO_LARGE (an offset that does not fit 32 bits), or as the source fails. Cost:
- * O(structure + code); memory besides the body: 32 bytes per page of code.
+ * cap_wire_slot_at(image, i); `arena` reads the arena's bytes, and its `work` hears of the
+ * structure. CAP_E_NO_MEMORY, CAP_E_BODY_TOO_LARGE (an offset that does not fit 32 bits),
+ * CAP_E_CANCELLED, or as the source fails. Cost: O(structure + code); memory besides the body: 32
+ * bytes per page of code.
  */
 enum cap_error cap_image_from_wire(const struct cap_wire_image *wire,
                                    const struct cap_hash *slot_hashes,

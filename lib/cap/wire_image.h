@@ -12,6 +12,7 @@
 
 #include "lib/cap/constants.h"
 #include "lib/cap/ssz.h"
+#include "lib/cap/work.h"
 
 #define CAP_WIRE_FIXED_SIZE 40u /* the fixed part of an Image */
 #define CAP_PAGE_REF_SIZE   12u
@@ -139,18 +140,23 @@ uint64_t cap_wire_image_data_len(const struct cap_wire_image *image);
 
 /*
  * image_content_hash = root(Image), given the root of the arena (cap_byte_tree_list_root over all
- * of its bytes). Cost: O(head).
+ * of its bytes). Cost: O(head), of which `work` hears, or nobody when it is NULL. CAP_E_CANCELLED.
  */
-void cap_wire_image_content_hash(const struct cap_wire_image *image,
-                                 const struct cap_hash *arena_root, struct cap_hash *ret_hash);
+enum cap_error cap_wire_image_content_hash(const struct cap_wire_image *image,
+                                           const struct cap_hash *arena_root,
+                                           const struct cap_work *work, struct cap_hash *ret_hash);
 
 /*
- * Parts of roots that a wire Image and an Image cap share: a list of Keys, an Option[Key], a list
- * of MemoryMapping.
+ * Parts of roots that a wire Image and an Image cap share: a Key, a list of Keys, an Option[Key], a
+ * list of MemoryMapping. False when `work` says stop, then *ret_root is not set.
  */
-void cap_key_list_root(const struct cap_ssz_list *keys, struct cap_hash *ret_root);
-void cap_option_key_root(bool present, struct cap_bytes key, struct cap_hash *ret_root);
-void cap_mapping_list_root(const struct cap_ssz_list *mappings, struct cap_hash *ret_root);
+bool cap_key_root(struct cap_bytes key, const struct cap_work *work, struct cap_hash *ret_root);
+bool cap_key_list_root(const struct cap_ssz_list *keys, const struct cap_work *work,
+                       struct cap_hash *ret_root);
+bool cap_option_key_root(bool present, struct cap_bytes key, const struct cap_work *work,
+                         struct cap_hash *ret_root);
+bool cap_mapping_list_root(const struct cap_ssz_list *mappings, const struct cap_work *work,
+                           struct cap_hash *ret_root);
 
 /* Strict decoders that both share, too; `in` is the encoded field. */
 enum cap_error cap_key_list_decode(struct cap_bytes in, struct cap_ssz_list *ret_keys);

@@ -88,7 +88,7 @@ static void print_accepted(const struct cap_wire_image *wire, struct cap_bytes u
     struct cap_hash root;
     struct cap_hash content;
     cap_byte_list_root(arena_bytes, &root);
-    cap_wire_image_content_hash(wire, &root, &content);
+    check("content", cap_wire_image_content_hash(wire, &root, NULL, &content));
     struct cap_image image;
     check("image", cap_image_from_wire(wire, hashes, &arena, &image));
 

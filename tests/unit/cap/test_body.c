@@ -33,7 +33,7 @@ static void assert_body(const struct cap_body *body, const char *text)
     struct cap_bytes bytes = {source_bytes, sizeof(source_bytes) - 1};
     struct cap_source memory = cap_source_memory(&bytes);
     struct counted counted = {0};
-    struct cap_source stream = {counted_read, &counted, NULL, NULL};
+    struct cap_source stream = {.read = counted_read, .ctx = &counted};
     size_t len = strlen(text);
     assert_int_equal(body->len, len);
     for (size_t from = 0; from <= len; from++) {
@@ -136,7 +136,7 @@ static void test_source_fails(void **state)
     assert_cap_ok(cap_body_append_source(&body, 20, 4));
     uint8_t read[9];
     struct counted counted = {.fail_at = 2};
-    struct cap_source stream = {counted_read, &counted, NULL, NULL};
+    struct cap_source stream = {.read = counted_read, .ctx = &counted};
     assert_cap_error(cap_body_read(&body, &stream, 0, read, sizeof(read)), CAP_E_IO);
     assert_int_equal(counted.reads, 2);
     assert_cap_ok(cap_body_read(&body, &stream, 4, read, 3));

@@ -191,7 +191,7 @@ static enum cap_error counting_read(void *ctx, uint64_t offset, void *dst, size_
 static void other_sources_are_read_to_scratch(void **state)
 {
     int reads = 0;
-    struct cap_source source = {counting_read, &reads, NULL, NULL};
+    struct cap_source source = {.read = counting_read, .ctx = &reads};
     uint8_t scratch[4];
     const uint8_t *data = NULL;
     (void)state;

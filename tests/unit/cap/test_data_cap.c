@@ -376,7 +376,7 @@ static void test_content_lengths(void **state)
     for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
         struct cap_bytes bytes = {content.data, lengths[i]};
         struct stream stream = {.bytes = bytes};
-        struct cap_source source = {stream_read, &stream, NULL, NULL};
+        struct cap_source source = {.read = stream_read, .ctx = &stream};
         struct cap_data streamed;
         struct cap_data data = from_bytes(bytes, 0);
         assert_cap_ok(cap_data_from_content(&source, bytes.len, 0, UINT64_MAX, &streamed));
@@ -427,7 +427,7 @@ static void test_source_fails(void **state)
     struct cap_buf body = read_all(&data.body, &memory);
     struct cap_data none = {0};
     struct stream stream = {.bytes = bytes, .fail_at = 1};
-    struct cap_source source = {stream_read, &stream, NULL, NULL};
+    struct cap_source source = {.read = stream_read, .ctx = &stream};
     assert_cap_error(cap_data_from_content(&source, bytes.len, 0, UINT64_MAX, &none), CAP_E_IO);
 
     /* Fail at the fixed part, the references, each of three windows, then nowhere. */
@@ -470,7 +470,7 @@ static void test_from_desc(void **state)
     uint64_t bound = body.len - 1;
     assert_cap_error(cap_data_from_desc(&desc, &source, bound, NULL, &data), CAP_E_BODY_TOO_LARGE);
     struct stream stream = {bytes, 0, 3};
-    source = (struct cap_source){stream_read, &stream, NULL, NULL};
+    source = (struct cap_source){.read = stream_read, .ctx = &stream};
     assert_cap_error(cap_data_from_desc(&desc, &source, UINT64_MAX, NULL, &data), CAP_E_IO);
     cap_buf_free(&wanted);
     cap_buf_free(&body);

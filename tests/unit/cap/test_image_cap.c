@@ -145,7 +145,7 @@ static void test_full(void **state)
     struct cap_wire_image wire = accept(cap_buf_bytes(&upload), &arena);
     struct cap_source memory = cap_source_memory(&arena);
     struct stream stream = {.bytes = arena};
-    struct cap_source source = {stream_read, &stream, NULL, NULL};
+    struct cap_source source = {.read = stream_read, .ctx = &stream};
     convert_full(&wire, &memory);
     convert_full(&wire, &source);
 
@@ -193,7 +193,7 @@ static void test_long_code(void **state)
     struct cap_bytes no_arena;
     struct cap_wire_image wire = accept(cap_buf_bytes(&upload), &no_arena);
     struct stream stream = {.bytes = cap_buf_bytes(&code)};
-    struct cap_source source = {stream_read, &stream, NULL, NULL};
+    struct cap_source source = {.read = stream_read, .ctx = &stream};
     struct cap_source memory = cap_source_memory(&stream.bytes);
     for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
         struct cap_image image;

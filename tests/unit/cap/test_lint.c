@@ -60,7 +60,7 @@ static enum cap_error size_of(void *ctx, const struct cap_hash *hash, bool *ret_
 static void lint_cap(const struct cap_wire_image *wire, const struct report *wanted)
 {
     struct cap_hash hashes[16] = {{{0}}};
-    struct cap_source zeros = {read_zeros, NULL, NULL, NULL};
+    struct cap_source zeros = {.read = read_zeros};
     struct cap_image image;
     struct cap_image_view view;
     struct cap_buf body = {0};

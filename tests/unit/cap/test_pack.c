@@ -447,7 +447,7 @@ static void test_source_fails(void **state)
     (void)state;
     for (unsigned reads = 0; reads <= 3; reads++) {
         unsigned left = reads;
-        struct cap_source source = {failing_read, &left, NULL, NULL};
+        struct cap_source source = {.read = failing_read, .ctx = &left};
         struct cap_body wire = {0};
         struct cap_pack *pack = new_pack();
         assert_cap_ok(cap_pack_data(pack, CAP_TABLE_INITIAL, bytes_of("d"), 0));

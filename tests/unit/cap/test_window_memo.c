@@ -98,7 +98,7 @@ static void test_windows_are_read_once(void **state)
     (void)state;
     uint8_t arena[2 * 4096] = {[5] = 1, [4095] = 2};
     struct stream stream = {.bytes = {arena, sizeof(arena)}};
-    struct cap_source source = {stream_read, &stream, NULL, NULL};
+    struct cap_source source = {.read = stream_read, .ctx = &stream};
     struct cap_buf refs = refs_to_two_windows();
     struct cap_data_desc desc = {.size = MANY * CAP_PAGE_SIZE, cap_buf_bytes(&refs), MANY};
     struct cap_data data;
@@ -111,7 +111,7 @@ static void test_windows_are_read_once(void **state)
     assert_cap_ok(cap_buf_append_zeros(&body, (size_t)data.body.len));
     assert_cap_ok(cap_body_read(&data.body, &source, 0, body.data, body.len));
     struct stream served = {.bytes = cap_buf_bytes(&body)};
-    struct cap_source body_source = {stream_read, &served, NULL, NULL};
+    struct cap_source body_source = {.read = stream_read, .ctx = &served};
     struct cap_data again;
     assert_cap_ok(cap_data_from_body(&body_source, body.len, &again));
     assert_hash_equal(&again.hash, &data.hash);
@@ -128,7 +128,7 @@ static void test_slots_share_a_memo(void **state)
     (void)state;
     uint8_t arena[2 * 4096] = {[5] = 1, [4095] = 2};
     struct stream stream = {.bytes = {arena, sizeof(arena)}};
-    struct cap_source source = {stream_read, &stream, NULL, NULL};
+    struct cap_source source = {.read = stream_read, .ctx = &stream};
     struct cap_buf refs = refs_to_two_windows();
     struct cap_data_desc desc = {.size = MANY * CAP_PAGE_SIZE, cap_buf_bytes(&refs), MANY};
     struct cap_window_memo *memo;
