@@ -467,7 +467,9 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
     enum cap_error error = check_descriptors(loops, reason);
     if (error == CAP_OK) {
         snprintf(reason, CONFIG_REASON_SIZE, "%s", no_threads);
-        error = pool_open(&server->context.pool, env, config->workers, uv_available_parallelism());
+        error = pool_open(&server->context.pool, env,
+                          &(struct pool_size){config->workers, uv_available_parallelism(),
+                                              config->max_peer_hashing});
     }
     if (error == CAP_OK) {
         error = make_loops(server, loops);

@@ -43,5 +43,6 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .peer_uploads = ledger_share(config, LEDGER_UPLOADS),
         .peer_spool = ledger_share(config, LEDGER_SPOOL),
         .peer_memory = ledger_share(config, LEDGER_MEMORY),
+        .peer_hashing = config->max_peer_hashing,
     };
 }

@@ -10,7 +10,8 @@ enum cap_error admin_jobs_open(struct admin_jobs *jobs, const struct env *env, s
 {
     STAILQ_INIT(&jobs->waiting);
     jobs->running = 0;
-    enum cap_error error = pool_open(&jobs->pool, env, ADMIN_JOBS_MAX, ADMIN_JOBS_MAX);
+    enum cap_error error =
+        pool_open(&jobs->pool, env, &(struct pool_size){ADMIN_JOBS_MAX, ADMIN_JOBS_MAX, 100});
     if (error == CAP_OK) {
         error = pool_outlet_open(&jobs->outlet, &jobs->pool, &shard->loop, &shard->stats);
         if (error != CAP_OK) {

@@ -180,6 +180,8 @@ static const struct admin_field status_result[] = {
     {"uploads", "object", "in_flight, limit and peer_limit"},
     {"spool", "object", "bytes, limit_bytes and peer_limit_bytes: uploads in flight"},
     {"memory", "object", "bytes, limit_bytes and peer_limit_bytes: memory held for requests"},
+    {"hashing", "object",
+     "jobs, their peers, and peer_limit_percent: uploads being hashed or waiting"},
     {"record_cache", "object", "bytes and limit_bytes: records of caps looked up lately"},
     {"read_jobs", "integer", "reads of the store under way or waiting"},
     {"stall_max_us", "integer", "longest turn of any loop since start, in microseconds"},

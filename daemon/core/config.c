@@ -76,6 +76,8 @@ static const struct config_option options[] = {
      "uploads in flight in total"},
     {"max-peer-uploads", CONFIG_COUNT, AT(max_peer_uploads), 0, 0, 16384, "N",
      "uploads in flight of one peer; 0: a quarter"},
+    {"max-peer-hashing", CONFIG_COUNT, AT(max_peer_hashing), 25, 1, 100, "PERCENT",
+     "hashing for one peer while others wait"},
     {"max-structure", CONFIG_SIZE, AT(max_structure), 16 * MIB, KIB, 256 * MIB, "BYTES",
      "an Image's bytes before its arena"},
     {"max-slots", CONFIG_COUNT, AT(max_slots), 4095, 1, 65535, "N",

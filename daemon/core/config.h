@@ -50,6 +50,7 @@ struct config {
     uint64_t max_upload;
     uint64_t max_uploads;
     uint64_t max_peer_uploads;
+    uint64_t max_peer_hashing; /* percent of hashing and of the workers */
     uint64_t max_structure;
     uint64_t max_slots;
     uint64_t max_data;

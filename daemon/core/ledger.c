@@ -16,6 +16,7 @@
 struct ledger_peer {
     LIST_ENTRY(ledger_peer) link; /* of its bucket */
     char key[PEER_KEY_SIZE];
+    uint64_t id; /* the hash of `key`, not 0 */
     uint64_t used[LEDGER_KINDS];
     uint64_t buffers;
 };
@@ -141,21 +142,26 @@ void ledger_free(struct ledger *ledger)
 }
 
 /* FNV-1a from a secret start; the multiplication at the end mixes the high bits down. */
-static struct bucket *bucket_of(struct ledger *ledger, const char *key)
+static uint64_t hash_of(const struct ledger *ledger, const char *key)
 {
     uint64_t hash = UINT64_C(14695981039346656037) ^ ledger->seed;
     for (const char *at = key; *at != '\0'; at++) {
         hash = (hash ^ (unsigned char)*at) * UINT64_C(1099511628211);
     }
-    hash = (hash ^ hash >> 32) * UINT64_C(0x9e3779b97f4a7c15);
-    return &ledger->table[hash >> 52];
+    return (hash ^ hash >> 32) * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+uint64_t ledger_peer_id(const struct ledger_peer *peer)
+{
+    return peer == NULL ? 0 : peer->id;
 }
 
 _Static_assert(BUCKETS == 1u << (64 - 52), "the top bits of the hash choose a bucket");
 
 static struct ledger_peer *find_or_add(struct ledger *ledger, const char *key)
 {
-    struct bucket *bucket = bucket_of(ledger, key);
+    uint64_t hash = hash_of(ledger, key);
+    struct bucket *bucket = &ledger->table[hash >> 52];
     struct ledger_peer *peer;
     LIST_FOREACH(peer, bucket, link)
     {
@@ -168,6 +174,7 @@ static struct ledger_peer *find_or_add(struct ledger *ledger, const char *key)
         return NULL;
     }
     snprintf(peer->key, sizeof(peer->key), "%s", key);
+    peer->id = hash > 0 ? hash : 1;
     LIST_INSERT_HEAD(bucket, peer, link);
     ledger->peer_count++;
     return peer;

@@ -22,6 +22,10 @@ struct ledger;
  */
 struct ledger_peer;
 
+/* A number that is the peer's as long as the ledger lives, with an account or without; 0 for NULL.
+ */
+uint64_t ledger_peer_id(const struct ledger_peer *peer);
+
 /* What is counted. */
 enum ledger_kind {
     LEDGER_CONNECTIONS,

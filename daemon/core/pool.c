@@ -3,14 +3,15 @@
  *
  * Happy path: a job that waits for the disk is ready for a worker at once, a small one when fewer
  * than `workers` small ones are, by peers. A long one gets a thread: at once for a peer that has
- * none, else while there are workers to spare. All threads but `long_max` of them rest; one that
- * has hashed POOL_TURN bytes hands on to a peer that was served less, if one rests. What ran goes
- * to its outlet, and the thread that ran it starts what comes next: no loop waits for another.
+ * none, else while there are threads to spare. All threads but `long_max` of them rest; one that
+ * has hashed POOL_TURN bytes hands on to a peer that comes before its own, if one rests. What ran
+ * goes to its outlet, and the thread that ran it starts what comes next: no loop waits for another.
  *
  * Failure modes.
  *   - A thread cannot be made: the long job runs in a worker, without turns.
  *   - No memory for a peer's queue: its jobs wait in the daemon's own.
- *   - A job is cancelled: it runs, finds its flag and returns early; `done` is always called.
+ *   - A job is cancelled: it runs, beside the others if need be, finds its flag and returns early;
+ *     `done` is always called.
  */
 #include "daemon/core/pool.h"
 
@@ -27,21 +28,7 @@
  */
 #define LONG_NICE 10
 
-/*
- * What a job hashes of a structure it does not report, and some take a minute. A job that waits for
- * so long takes a turn beside them: the machine shares its cores then. It is the time in which a
- * full set of long jobs, each with its 10 ms, comes round.
- */
-#define WAIT_NS UINT64_C(300000000)
-
 /* --- Peers: under the lock -------------------------------------------------------------------- */
-
-static void init_peer(struct pool_peer *peer, const void *account)
-{
-    *peer = (struct pool_peer){.account = account};
-    TAILQ_INIT(&peer->small);
-    TAILQ_INIT(&peer->large);
-}
 
 /* Where the least served peer stands: a newcomer is owed nothing from before. */
 static uint64_t least_served(const struct pool *pool)
@@ -50,100 +37,168 @@ static uint64_t least_served(const struct pool *pool)
     uint64_t least = UINT64_MAX;
     TAILQ_FOREACH(peer, &pool->peers, link)
     {
-        least = peer->served < least ? peer->served : least;
+        least = peer->jobs > 0 && peer->served < least ? peer->served : least;
     }
     return least == UINT64_MAX ? 0 : least;
 }
 
-/* The queue of an account, made if it has none. */
-static struct pool_peer *peer_of(struct pool *pool, const void *account)
+static void add_peer(struct pool *pool, struct pool_peer *peer, uint64_t id)
+{
+    *peer = (struct pool_peer){.id = id};
+    TAILQ_INIT(&peer->small);
+    TAILQ_INIT(&peer->large);
+    TAILQ_INSERT_TAIL(&pool->peers, peer, link);
+}
+
+/* The peer of an id, added if it is not known. */
+static struct pool_peer *peer_of(struct pool *pool, uint64_t id)
 {
     struct pool_peer *peer;
     TAILQ_FOREACH(peer, &pool->peers, link)
     {
-        if (peer->account == account) {
+        if (peer->id == id) {
             return peer;
         }
     }
-    peer = account == NULL ? NULL : malloc(sizeof(*peer));
+    peer = malloc(sizeof(*peer));
     if (peer == NULL) {
-        peer = &pool->daemon;
-        if (peer->jobs > 0) {
-            return peer;
-        }
+        return &pool->daemon;
     }
-    init_peer(peer, account);
-    peer->served = least_served(pool);
-    TAILQ_INSERT_TAIL(&pool->peers, peer, link);
-    pool->peer_count++;
+    add_peer(pool, peer, id);
     return peer;
 }
 
-static void peer_left(struct pool *pool, struct pool_peer *peer)
+/* One more job for a peer, which may be its first. */
+static void join(struct pool *pool, struct pool_peer *peer)
 {
-    TAILQ_REMOVE(&pool->peers, peer, link);
-    pool->peer_count--;
-    if (peer != &pool->daemon) {
-        free(peer);
+    if (peer->jobs == 0) {
+        peer->served = least_served(pool);
+        pool->peer_count++;
+    }
+    peer->jobs++;
+}
+
+/* Forgets peers without jobs that have hashed less than `bytes` of late. */
+static void forget(struct pool *pool, uint64_t bytes)
+{
+    struct pool_peer *next;
+    for (struct pool_peer *peer = TAILQ_FIRST(&pool->peers); peer != NULL; peer = next) {
+        next = TAILQ_NEXT(peer, link);
+        if (peer != &pool->daemon && peer->jobs == 0 && peer->recent < bytes) {
+            TAILQ_REMOVE(&pool->peers, peer, link);
+            free(peer);
+        }
     }
 }
 
-/* The least served peer with small jobs, or NULL. */
+/* --- Order: under the lock -------------------------------------------------------------------- */
+
+/* Counts what a peer hashes. The window moves on in eighths. */
+static void charge(struct pool *pool, struct pool_peer *peer, uint64_t bytes)
+{
+    peer->served += bytes;
+    peer->recent += bytes;
+    pool->recent += bytes;
+    while (pool->recent > POOL_WINDOW) {
+        pool->recent = 0;
+        TAILQ_FOREACH(peer, &pool->peers, link)
+        {
+            peer->recent -= (peer->recent + 7) / 8;
+            pool->recent += peer->recent;
+        }
+    }
+}
+
+static bool past_share(const struct pool *pool, const struct pool_peer *peer)
+{
+    return peer->recent > pool->share_recent || peer->running >= pool->share_running;
+}
+
+/* Whether the next turn is rather the one's than the other's. */
+static bool comes_before(const struct pool *pool, const struct pool_peer *one,
+                         const struct pool_peer *other)
+{
+    bool past = past_share(pool, one);
+    return past == past_share(pool, other) ? one->served < other->served : !past;
+}
+
+/* The first peer with small jobs, or NULL. */
 static struct pool_peer *next_small(const struct pool *pool)
 {
     struct pool_peer *peer;
     struct pool_peer *next = NULL;
     TAILQ_FOREACH(peer, &pool->peers, link)
     {
-        if (!TAILQ_EMPTY(&peer->small) && (next == NULL || peer->served < next->served)) {
+        if (!TAILQ_EMPTY(&peer->small) && (next == NULL || comes_before(pool, peer, next))) {
             next = peer;
         }
     }
     return next;
 }
 
-/*
- * The least served peer with a long job that may have a thread, or NULL: first those that have
- * none, the others while there are workers for them.
- */
+/* Whether a peer may have a thread: a second one only while half of them are free for others. */
+static bool may_have_thread(const struct pool *pool, const struct pool_peer *peer)
+{
+    return pool->threads < POOL_LONG_THREADS &&
+           (peer->threads == 0 ||
+            (peer->threads < pool->long_max && pool->threads < POOL_LONG_THREADS / 2));
+}
+
+/* The first peer with a long job that may have a thread, or NULL. */
 static struct pool_peer *next_long(const struct pool *pool)
 {
     struct pool_peer *peer;
     struct pool_peer *next = NULL;
     TAILQ_FOREACH(peer, &pool->peers, link)
     {
-        if (TAILQ_EMPTY(&peer->large) || (peer->threads > 0 && pool->threads >= pool->long_max)) {
+        if (TAILQ_EMPTY(&peer->large) || !may_have_thread(pool, peer)) {
             continue;
         }
         if (next == NULL || peer->threads < next->threads ||
-            (peer->threads == next->threads && peer->served < next->served)) {
+            (peer->threads == next->threads && comes_before(pool, peer, next))) {
             next = peer;
         }
     }
-    return pool->threads < POOL_LONG_THREADS ? next : NULL;
+    return next;
 }
 
 /* --- Turns: under the lock -------------------------------------------------------------------- */
 
-/* The resting job of the least served peer, or NULL. */
+static bool is_cancelled(const struct pool_job *job)
+{
+    return job->cancelled != NULL && atomic_load(job->cancelled);
+}
+
+/* The resting job of the first peer, or NULL. */
 static struct pool_job *next_turn(const struct pool *pool)
 {
     struct pool_job *job;
     struct pool_job *next = NULL;
     TAILQ_FOREACH(job, &pool->resting, link)
     {
-        if (next == NULL || job->peer->served < next->peer->served) {
+        if (next == NULL || comes_before(pool, job->peer, next->peer)) {
             next = job;
         }
     }
     return next;
 }
 
+static void set_turn(struct pool *pool, struct pool_job *job, bool its_turn)
+{
+    job->its_turn = its_turn;
+    if (its_turn) {
+        pool->long_running++;
+        job->peer->running++;
+    } else {
+        pool->long_running--;
+        job->peer->running--;
+    }
+}
+
 static void give_turn(struct pool *pool, struct pool_job *job)
 {
     TAILQ_REMOVE(&pool->resting, job, link);
-    job->its_turn = true;
-    pool->long_running++;
+    set_turn(pool, job, true);
 }
 
 /* Lets resting jobs run while there is room for them. */
@@ -159,40 +214,54 @@ static void hand_on(struct pool *pool)
 /* Of a resting job. */
 static void wait_for_turn(struct pool *pool, struct pool_job *job)
 {
-    uint64_t until = env_monotonic_us(pool->env) + pool->wait_ns / 1000;
     while (!job->its_turn) {
-        uint64_t now = env_monotonic_us(pool->env);
-        bool waited = now >= until || uv_cond_timedwait(&pool->turn, &pool->lock,
-                                                        (until - now) * 1000) == UV_ETIMEDOUT;
-        if (waited && !job->its_turn) {
-            give_turn(pool, job);
-        }
+        uv_cond_wait(&pool->turn, &pool->lock);
     }
 }
 
-static void charge(struct pool_job *job)
+/* Charges its peer for what it has hashed, and ends its turn. */
+static void end_turn(struct pool *pool, struct pool_job *job)
 {
-    job->peer->served += job->hashed - job->reported;
+    charge(pool, job->peer, job->hashed - job->reported);
     job->reported = job->hashed;
+    if (job->its_turn) {
+        set_turn(pool, job, false);
+    }
 }
 
 void pool_hashed(struct pool_job *job, uint64_t bytes)
 {
     job->hashed += bytes;
-    if (!job->threaded || job->hashed - job->reported < POOL_TURN) {
+    if (!job->threaded || (job->has_turn && job->hashed - job->reported < POOL_TURN)) {
         return;
     }
     struct pool *pool = job->outlet->pool;
     uv_mutex_lock(&pool->lock);
-    charge(job);
+    end_turn(pool, job);
     const struct pool_job *next = next_turn(pool);
-    if (next != NULL && next->peer->served < job->peer->served) {
-        job->its_turn = false;
-        pool->long_running--;
+    bool room = pool->long_running < pool->long_max;
+    bool first = next == NULL || !comes_before(pool, next->peer, job->peer);
+    if (is_cancelled(job) || (room && first)) {
+        set_turn(pool, job, true);
+    } else {
         hand_on(pool);
         TAILQ_INSERT_TAIL(&pool->resting, job, link);
         wait_for_turn(pool, job);
     }
+    job->has_turn = true;
+    uv_mutex_unlock(&pool->lock);
+}
+
+void pool_rest(struct pool_job *job)
+{
+    if (!job->threaded) {
+        return;
+    }
+    struct pool *pool = job->outlet->pool;
+    uv_mutex_lock(&pool->lock);
+    end_turn(pool, job);
+    hand_on(pool);
+    job->has_turn = false;
     uv_mutex_unlock(&pool->lock);
 }
 
@@ -212,6 +281,14 @@ static void make_ready(struct pool *pool, struct pool_job *job)
     uv_cond_signal(&pool->work);
 }
 
+/* A hash job for a worker. */
+static void start_small(struct pool *pool, struct pool_job *job)
+{
+    pool->small_running++;
+    job->peer->running++;
+    make_ready(pool, job);
+}
+
 static void long_main(void *arg);
 
 /* Gives a long job a thread. Under the lock, which its thread waits for. */
@@ -220,8 +297,7 @@ static void start_long(struct pool *pool, struct pool_job *job)
     job->threaded = true;
     if (uv_thread_create(&job->thread, long_main, job) != 0) {
         job->threaded = false;
-        pool->small_running++;
-        make_ready(pool, job);
+        start_small(pool, job);
         return;
     }
     pool->threads++;
@@ -237,9 +313,8 @@ static void start_jobs(struct pool *pool)
     while (pool->small_running < pool->worker_count && (peer = next_small(pool)) != NULL) {
         struct pool_job *job = TAILQ_FIRST(&peer->small);
         TAILQ_REMOVE(&peer->small, job, link);
-        peer->served += job->cost;
-        pool->small_running++;
-        make_ready(pool, job);
+        charge(pool, peer, job->cost);
+        start_small(pool, job);
     }
     while ((peer = next_long(pool)) != NULL) {
         struct pool_job *job = TAILQ_FIRST(&peer->large);
@@ -256,7 +331,8 @@ static void finish(struct pool *pool, struct pool_job *job)
         must(job->peer->jobs > 0 && pool->count > 0);
         pool->count--;
         if (--job->peer->jobs == 0) {
-            peer_left(pool, job->peer);
+            pool->peer_count--;
+            forget(pool, POOL_TURN); /* so that at most POOL_WINDOW / POOL_TURN are remembered */
         }
         start_jobs(pool);
     }
@@ -274,12 +350,12 @@ static void long_main(void *arg)
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), LONG_NICE); /* of this thread alone */
     uv_mutex_lock(&pool->lock);
     wait_for_turn(pool, job);
+    job->has_turn = true;
     uv_mutex_unlock(&pool->lock);
     run(job);
     uv_mutex_lock(&pool->lock);
-    job->peer->served += job->hashed == 0 ? job->cost : 0; /* it has not said */
-    charge(job);
-    pool->long_running--;
+    charge(pool, job->peer, job->hashed == 0 ? job->cost : 0); /* it has not said */
+    end_turn(pool, job);
     pool->threads--;
     job->peer->threads--;
     hand_on(pool);
@@ -301,7 +377,10 @@ static void worker_main(void *arg)
         uv_mutex_unlock(&pool->lock);
         run(job);
         uv_mutex_lock(&pool->lock);
-        pool->small_running -= job->peer != NULL ? 1 : 0;
+        if (job->peer != NULL) {
+            pool->small_running--;
+            job->peer->running--;
+        }
         finish(pool, job);
     }
     uv_mutex_unlock(&pool->lock);
@@ -366,7 +445,7 @@ void pool_submit(struct pool_outlet *outlet, struct pool_job *job)
     must(!uv_is_closing((uv_handle_t *)&outlet->async));
     job->outlet = outlet;
     job->peer = NULL;
-    job->threaded = job->its_turn = false;
+    job->threaded = job->its_turn = job->has_turn = false;
     job->hashed = job->reported = job->took_us = 0;
     if (outlet->jobs++ == 0) {
         uv_ref((uv_handle_t *)&outlet->async);
@@ -376,11 +455,45 @@ void pool_submit(struct pool_outlet *outlet, struct pool_job *job)
         make_ready(pool, job);
     } else {
         pool->count++;
-        job->peer = peer_of(pool, job->account);
-        job->peer->jobs++;
+        job->peer = peer_of(pool, job->peer_id);
+        join(pool, job->peer);
         struct pool_jobs *jobs = job->cost > POOL_SMALL ? &job->peer->large : &job->peer->small;
         TAILQ_INSERT_TAIL(jobs, job, link);
         start_jobs(pool);
+    }
+    uv_mutex_unlock(&pool->lock);
+}
+
+/* Those of a queue that are cancelled return at once: they need no thread of their own. Under the
+ * lock. */
+static void start_cancelled(struct pool *pool, struct pool_jobs *jobs)
+{
+    struct pool_job *next;
+    for (struct pool_job *job = TAILQ_FIRST(jobs); job != NULL; job = next) {
+        next = TAILQ_NEXT(job, link);
+        if (is_cancelled(job)) {
+            TAILQ_REMOVE(jobs, job, link);
+            start_small(pool, job);
+        }
+    }
+}
+
+void pool_cancelled(struct pool *pool)
+{
+    struct pool_job *next;
+    uv_mutex_lock(&pool->lock);
+    for (struct pool_job *job = TAILQ_FIRST(&pool->resting); job != NULL; job = next) {
+        next = TAILQ_NEXT(job, link);
+        if (is_cancelled(job)) {
+            give_turn(pool, job);
+        }
+    }
+    uv_cond_broadcast(&pool->turn);
+    struct pool_peer *peer;
+    TAILQ_FOREACH(peer, &pool->peers, link)
+    {
+        start_cancelled(pool, &peer->small);
+        start_cancelled(pool, &peer->large);
     }
     uv_mutex_unlock(&pool->lock);
 }
@@ -414,17 +527,20 @@ static enum cap_error start_workers(struct pool *pool, size_t count)
     return error;
 }
 
-enum cap_error pool_open(struct pool *pool, const struct env *env, uint64_t workers, uint64_t cores)
+enum cap_error pool_open(struct pool *pool, const struct env *env, const struct pool_size *size)
 {
+    size_t workers = size->workers > 0 ? (size_t)size->workers : 1;
+    size_t share = (size_t)(workers * size->share / 100);
     *pool = (struct pool){
         .env = env,
-        .long_max = long_max(workers, cores),
-        .wait_ns = WAIT_NS,
+        .long_max = long_max(workers, size->cores),
+        .share_running = share > 0 ? share : 1,
+        .share_recent = POOL_WINDOW / 100 * size->share,
     };
     TAILQ_INIT(&pool->ready);
     TAILQ_INIT(&pool->peers);
     TAILQ_INIT(&pool->resting);
-    init_peer(&pool->daemon, NULL);
+    add_peer(pool, &pool->daemon, 0);
     if (uv_mutex_init(&pool->lock) != 0) {
         return CAP_E_NO_MEMORY;
     }
@@ -435,7 +551,7 @@ enum cap_error pool_open(struct pool *pool, const struct env *env, uint64_t work
         goto fail_work;
     }
     pool->open = true;
-    enum cap_error error = start_workers(pool, workers > 0 ? (size_t)workers : 1);
+    enum cap_error error = start_workers(pool, workers);
     if (error != CAP_OK) {
         pool_close(pool);
     }
@@ -462,6 +578,7 @@ void pool_close(struct pool *pool)
         uv_thread_join(&pool->workers[i]);
     }
     free(pool->workers);
+    forget(pool, UINT64_MAX);
     uv_cond_destroy(&pool->turn);
     uv_cond_destroy(&pool->work);
     uv_mutex_destroy(&pool->lock);

@@ -2,19 +2,24 @@
  * Work beside the loops: hashing, which is fair between peers, and waits for the disk. All loops
  * share the pool; each has an outlet, at which it hands jobs over and gets them back.
  *
- * A job that hashes takes the turn of the peer that it is for. Of the peers that wait, the one that
- * has been served the fewest bytes comes next, so that what one peer brings never makes another
- * wait for more than a turn. *Small* jobs run in the workers. *Long* ones have a thread each, for
- * as long as they run, and take turns of POOL_TURN bytes: fewer of them hash at a time than
- * there are workers, the others rest. One that rests for long takes a turn beside them, since they
- * may be hashing what they do not report. So a small job never waits for a long one, and a long one
- * never for the end of another peer's.
+ * A job that hashes takes the turn of the peer that it is for. Peers that are within their share
+ * come first, and of these the one that has been served the fewest bytes; then the others, in the
+ * same order. A peer is past its share while it has hashed more than that of the last POOL_WINDOW
+ * bytes, or has that many of the workers. So what one peer brings never makes another wait for more
+ * than a turn, and one that brings little does not wait for those that bring much; a peer that is
+ * alone may have everything.
  *
- * Outlets belong to their loops' threads; `run` and pool_hashed to the job's.
+ * *Small* jobs run in the workers. *Long* ones have a thread each, for as long as they run, and
+ * take turns of POOL_TURN bytes: fewer of them hash at a time than there are workers, the others
+ * rest. So a small job never waits for a long one, and a long one never for the end of another
+ * peer's. They must say what they hash, and when they are about to wait for something else.
+ *
+ * Outlets belong to their loops' threads; `run`, pool_hashed and pool_rest to the job's.
  */
 #ifndef DAEMON_CORE_POOL_H
 #define DAEMON_CORE_POOL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/queue.h>
 #include <uv.h>
@@ -29,6 +34,10 @@
 /* Bytes that a long job hashes before it looks whether another peer waits: about 10 ms. */
 #define POOL_TURN (UINT64_C(1) << 20)
 
+/* How far back a peer's share is looked at: some seconds of hashing at that pace. A peer that comes
+ * while others hash has its share of this before they go on. */
+#define POOL_WINDOW (UINT64_C(256) << 20)
+
 /* Long jobs that have a thread. Past it, a peer waits for a job to end. */
 #define POOL_LONG_THREADS 32u
 
@@ -37,8 +46,9 @@ struct pool_peer;
 
 /* One job. It belongs to the caller that submits it, and stays where it is until `done`. */
 struct pool_job {
-    const void *account; /* the peer that it is for; only compared. NULL: the daemon itself */
-    uint64_t cost;       /* bytes that it hashes, at most; 0: it only waits for the disk */
+    uint64_t peer_id;             /* the peer that it is for; 0: the daemon itself */
+    uint64_t cost;                /* bytes that it hashes, about; 0: it only waits for the disk */
+    const atomic_bool *cancelled; /* NULL: never; else `run` returns soon once it is set */
     void (*run)(struct pool_job *job);  /* in a thread */
     void (*done)(struct pool_job *job); /* on the loop that submitted it, exactly once */
 
@@ -49,6 +59,7 @@ struct pool_job {
     uv_thread_t thread;
     bool threaded;     /* `thread` runs it, and it takes turns */
     bool its_turn;     /* under the lock */
+    bool has_turn;     /* the thread's copy */
     uint64_t hashed;   /* the thread's */
     uint64_t reported; /* the thread's: of these, what its peer has been charged */
     uint64_t took_us;
@@ -56,15 +67,17 @@ struct pool_job {
 
 TAILQ_HEAD(pool_jobs, pool_job);
 
-/* A peer that has jobs. Under the lock. */
+/* A peer that has jobs, or had some not long ago. Under the lock. */
 struct pool_peer {
     TAILQ_ENTRY(pool_peer) link;
-    const void *account;
+    uint64_t id;
     struct pool_jobs small; /* that wait for a worker */
     struct pool_jobs large; /* that wait for a thread */
     size_t jobs;            /* that have not run to their end */
     size_t threads;         /* of its long jobs */
+    size_t running;         /* in a worker, and long jobs that have their turn */
     uint64_t served;        /* bytes, from where the least served peer then stood */
+    uint64_t recent;        /* bytes, of the pool's */
 };
 
 TAILQ_HEAD(pool_peers, pool_peer);
@@ -83,8 +96,9 @@ struct pool {
     const struct env *env;
     uv_thread_t *workers;
     size_t worker_count;
-    size_t long_max;  /* long jobs that hash at a time, the impatient not counted */
-    uint64_t wait_ns; /* after which a resting job takes a turn beside those that do not hand on */
+    size_t long_max;      /* long jobs that hash at a time, the cancelled not counted */
+    size_t share_running; /* of a peer */
+    uint64_t share_recent;
     bool open;
 
     uv_mutex_t lock; /* of what follows */
@@ -92,22 +106,27 @@ struct pool {
     uv_cond_t turn;
     struct pool_jobs ready; /* for the workers, in order */
     struct pool_peers peers;
-    struct pool_peer daemon; /* of jobs without an account, and of those whose peer has no memory */
-    size_t peer_count;
-    size_t count;         /* hash jobs that have not run to their end */
-    size_t small_running; /* in a worker, or ready for one */
-    size_t threads;       /* of long jobs */
+    struct pool_peer daemon; /* of its own jobs, and of those whose peer has no memory */
+    size_t peer_count;       /* that have jobs */
+    uint64_t recent;         /* bytes, of the last POOL_WINDOW, about */
+    size_t count;            /* hash jobs that have not run to their end */
+    size_t small_running;    /* in a worker, or ready for one */
+    size_t threads;          /* of long jobs */
     size_t long_running;
     struct pool_jobs resting; /* long jobs that wait for their turn */
     bool stopping;
 };
 
-/*
- * A pool of `workers` threads on a machine of `cores`: one of each stays free of long jobs.
- * CAP_E_NO_MEMORY, also when there are too many threads.
- */
-enum cap_error pool_open(struct pool *pool, const struct env *env, uint64_t workers,
-                         uint64_t cores);
+/* Threads, on a machine of so many cores: one of each stays free of long jobs. */
+struct pool_size {
+    uint64_t workers;
+    uint64_t cores;
+    uint64_t
+        share; /* of a peer, in percent of the window and of the workers; at least one worker */
+};
+
+/* A pool of that size. CAP_E_NO_MEMORY, also when there are too many threads. */
+enum cap_error pool_open(struct pool *pool, const struct env *env, const struct pool_size *size);
 
 /* Ends the threads, when every outlet is closed. A zeroed one is fine. */
 void pool_close(struct pool *pool);
@@ -132,5 +151,12 @@ void pool_submit(struct pool_outlet *outlet, struct pool_job *job);
  * other peers' turns if it had its own.
  */
 void pool_hashed(struct pool_job *job, uint64_t bytes);
+
+/* In the job's thread: it is about to wait for the disk, and leaves its turn to others. */
+void pool_rest(struct pool_job *job);
+
+/* Some job was cancelled, in any loop: if it waits, for a thread or its turn, it does not wait any
+ * longer. */
+void pool_cancelled(struct pool *pool);
 
 #endif

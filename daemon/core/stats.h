@@ -28,7 +28,7 @@
     X(uploads, "capstore_uploads_total", "Uploads begun")                                          \
     X(upload_bytes, "capstore_upload_bytes_total", "Bytes of uploads received")                    \
     X(hash_jobs, "capstore_hash_jobs_total", "Uploads hashed")                                     \
-    X(hashed_bytes, "capstore_hashed_bytes_total", "Bytes read to hash uploads")                   \
+    X(hashed_bytes, "capstore_hashed_bytes_total", "Bytes of uploads hashed")                      \
     X(admissions, "capstore_admissions_total", "Admissions committed")                             \
     X(caps_new, "capstore_caps_published_total", "Caps stored for the first time")                 \
     X(caps_present, "capstore_caps_present_total", "Caps published that were already stored")      \
@@ -66,7 +66,9 @@
     X(peer_requests, "capstore_peer_requests_limit", "A peer's share of requests in flight")       \
     X(peer_uploads, "capstore_peer_uploads_limit", "A peer's share of uploads in flight")          \
     X(peer_spool, "capstore_peer_spool_limit_bytes", "A peer's share of bytes in the spool")       \
-    X(peer_memory, "capstore_peer_request_memory_limit_bytes", "A peer's share of that memory")
+    X(peer_memory, "capstore_peer_request_memory_limit_bytes", "A peer's share of that memory")    \
+    X(peer_hashing, "capstore_peer_hashing_limit_percent",                                         \
+      "A peer's share of hashing while others wait, in percent")
 
 /* X(field, series, help): microseconds, shown in seconds. */
 #define STATS_HISTOGRAMS(X)                                                                        \

@@ -51,7 +51,7 @@ uint64_t image_make_memory(const struct cap_wire_image *wire);
 #define IMAGE_STRUCTURE_COST 64u
 
 /*
- * Bytes that image_make hashes, at most: all of them for the arena's root, then the code, then
+ * Bytes that image_make hashes, about: all of them for the arena's root, then the code, then
  * every window; and the structure, by its cost. Windows that are named again cost nothing as long
  * as the memo has them, but they may overlap in more ways than it has room for.
  */

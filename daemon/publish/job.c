@@ -16,10 +16,15 @@ bool job_looks_early(const struct job *job)
 
 void job_judge(struct job *job)
 {
+    if (atomic_load(job->cancelled)) {
+        judgement_set(&job->judgement, CAP_E_CANCELLED);
+        return;
+    }
     if (!job->judged && job_judge_rules(job) != CAP_OK) {
         return;
     }
     if (job_looks_early(job) && job_judge_memory(job) <= job->look_memory) {
+        pool_rest(&job->pool);
         job->resolved = image_resolve(&job->wire, job->store, &job->judgement) == CAP_OK &&
                         job->judgement.error == CAP_OK;
     }
@@ -39,6 +44,14 @@ uint64_t job_make_memory(const struct job *job, uint64_t pages)
 uint64_t job_make_cost(const struct job *job)
 {
     return job->is_image ? image_make_cost(&job->wire) : job->total_len;
+}
+
+/* For what is hashed beside the bytes read. */
+static bool go_on(void *ctx, uint64_t bytes)
+{
+    struct job *job = ctx;
+    pool_hashed(&job->pool, bytes);
+    return !atomic_load(job->cancelled);
 }
 
 static enum cap_error read_to_hash(void *ctx, uint64_t offset, void *dst, size_t len)
@@ -71,7 +84,9 @@ static void look(struct job *job)
 
 void job_make(struct job *job)
 {
-    const struct caps_source source = {{.read = read_to_hash, .ctx = job}, job->spool};
+    const struct cap_work work = {go_on, job};
+    const struct caps_source source = {{.read = read_to_hash, .ctx = job, .work = &work},
+                                       job->spool};
     enum cap_error error = CAP_E_CANCELLED;
     if (!atomic_load(job->cancelled)) {
         error = job->is_image
@@ -80,6 +95,7 @@ void job_make(struct job *job)
     }
     judgement_set(&job->judgement, error);
     if (error == CAP_OK) {
+        pool_rest(&job->pool);
         look(job);
     }
 }

@@ -42,14 +42,15 @@ bool job_looks_early(const struct job *job);
 /* Rules and limits unless they are decided, then the look if there is one. Sets `judgement`. */
 void job_judge(struct job *job);
 
-/* Memory beyond the head that the two steps take; bytes that the second one hashes, at most. */
+/* Memory beyond the head that the two steps take; bytes that the second one hashes, about. */
 uint64_t job_judge_memory(const struct job *job);
 uint64_t job_make_memory(const struct job *job, uint64_t pages);
 uint64_t job_make_cost(const struct job *job);
 
 /*
- * Makes the caps, and looks what of them is there. Sets `caps` and `judgement`. What it reads of
- * the spool counts as hashed, and may have to wait for others' turns.
+ * Makes the caps, and looks what of them is there. Sets `caps` and `judgement`. It waits for
+ * others' turns by what it hashes: what it reads of the spool, and the structure. Once *cancelled
+ * is set it ends with CAP_E_CANCELLED, within some milliseconds.
  */
 void job_make(struct job *job);
 

@@ -126,11 +126,19 @@ static void free_upload(struct upload *upload)
     free(upload);
 }
 
+/* Has what works for it end soon. */
+static void withdraw(struct upload *upload)
+{
+    atomic_store(&upload->writing.cancelled, true);
+    pool_cancelled(&context_of(upload)->pool);
+}
+
 /* No answer is owed any more. Frees the upload, now or when its thread is done. */
 static enum upload_event over(struct upload *upload)
 {
-    atomic_store(&upload->writing.cancelled, true);
-    if (!upload->busy) {
+    if (upload->busy) {
+        withdraw(upload);
+    } else {
         free_upload(upload);
     }
     return NO_EVENT;
@@ -257,19 +265,14 @@ static void start_job(struct upload *upload, void (*run)(struct pool_job *job),
 {
     must(!upload->busy);
     upload->busy = true;
-    upload->job.pool =
-        (struct pool_job){.account = upload->account, .cost = cost, .run = run, .done = done};
+    upload->job.pool = (struct pool_job){ledger_peer_id(upload->account), cost,
+                                         upload->job.cancelled, .run = run, .done = done};
     pool_submit(&upload->request.shard->pool, &upload->job.pool);
-}
-
-static struct job *job_of(struct pool_job *pool_job)
-{
-    return CONTAINER_OF(pool_job, struct job, pool);
 }
 
 static void run_make(struct pool_job *pool_job)
 {
-    job_make(job_of(pool_job));
+    job_make(CONTAINER_OF(pool_job, struct job, pool));
 }
 
 static void on_hashed(struct pool_job *pool_job)
@@ -299,7 +302,7 @@ static enum upload_event do_hash(struct upload *upload)
 
 static void run_judge(struct pool_job *pool_job)
 {
-    job_judge(job_of(pool_job));
+    job_judge(CONTAINER_OF(pool_job, struct job, pool));
 }
 
 static void on_judged(struct pool_job *pool_job)
@@ -429,7 +432,7 @@ static enum upload_event perform(struct upload *upload, enum upload_action actio
     case UPLOAD_DO_WRITE:
         return do_write(upload);
     case UPLOAD_DO_WITHDRAW:
-        atomic_store(&upload->writing.cancelled, true);
+        withdraw(upload);
         return NO_EVENT;
     case UPLOAD_DO_ANSWER:
         return do_answer(upload);

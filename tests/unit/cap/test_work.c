@@ -1,4 +1,4 @@
-/* What hashes for long tells of it, and can be stopped at each step. */
+/* What hashes for long reports each step, and can be stopped there. */
 #include "tests/unit/support.h"
 
 #include "lib/cap/data_cap.h"

@@ -40,6 +40,9 @@ static void status_shows_the_figures(void **state)
                                       .max_spool = 10,
                                       .record_bytes = 12,
                                       .max_record_bytes = 13,
+                                      .jobs = 16,
+                                      .hash_peers = 17,
+                                      .peer_hashing = 18,
                                       .read_jobs = 14,
                                       .stall_max_us = 15,
                                       .writer_queue = 11};
@@ -56,6 +59,9 @@ static void status_shows_the_figures(void **state)
     assert_int_equal(number(get(status, "spool"), "limit_bytes"), 10);
     assert_int_equal(number(get(status, "record_cache"), "bytes"), 12);
     assert_int_equal(number(get(status, "record_cache"), "limit_bytes"), 13);
+    assert_int_equal(number(get(status, "hashing"), "jobs"), 16);
+    assert_int_equal(number(get(status, "hashing"), "peers"), 17);
+    assert_int_equal(number(get(status, "hashing"), "peer_limit_percent"), 18);
     assert_int_equal(number(status, "read_jobs"), 14);
     assert_int_equal(number(status, "stall_max_us"), 15);
     assert_int_equal(number(status, "writer_queue"), 11);

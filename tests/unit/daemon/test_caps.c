@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/core/container.h"
 #include "daemon/publish/head.h"
 #include "daemon/publish/job.h"
 #include "daemon/publish/pace.h"
@@ -327,6 +328,132 @@ static void test_cancelled_job(void **state)
     cap_buf_free(&wire);
 }
 
+/* --- Turns ------------------------------------------------------------------------------------ */
+
+#define MANY_KEYS 40000u /* each counts as a KiB, twice */
+
+/* An Image that is all structure: its gas slots are keys of one byte. */
+static struct cap_buf make_structure(void)
+{
+    struct cap_pack *pack = NULL;
+    struct cap_body body = {0};
+    struct cap_buf wire = {0};
+    struct cap_bytes nothing = {(const uint8_t *)"", 0};
+    struct cap_source source = cap_source_memory(&nothing);
+    assert_cap_ok(cap_pack_new(&pack));
+    for (size_t i = 0; i < MANY_KEYS; i++) {
+        assert_cap_ok(cap_pack_gas_slot(pack, (struct cap_bytes){(const uint8_t *)"g", 1}));
+    }
+    assert_cap_ok(cap_pack_finish(pack, &source, &body));
+    assert_cap_ok(cap_buf_append_zeros(&wire, body.len));
+    assert_cap_ok(cap_body_read(&body, &source, 0, wire.data, body.len));
+    cap_body_free(&body);
+    cap_pack_free(pack);
+    return wire;
+}
+
+/* Where one long job hashes at a time: a structure, and another peer's job beside it. */
+struct turns {
+    struct pool pool;
+    struct pool_outlet outlet;
+    struct job job;
+    struct pool_job other;
+    atomic_bool begun;
+    atomic_bool cancelled;
+    bool cancels; /* the other one does */
+    uint64_t hashed_then;
+    char order[3];
+};
+
+static void run_structure(struct pool_job *pool_job)
+{
+    struct turns *turns = CONTAINER_OF(pool_job, struct turns, job.pool);
+    while (!atomic_load(&turns->begun)) {
+        uv_sleep(1);
+    }
+    job_make(&turns->job);
+}
+
+static void run_other(struct pool_job *pool_job)
+{
+    struct turns *turns = CONTAINER_OF(pool_job, struct turns, other);
+    turns->hashed_then = turns->job.pool.hashed; /* it rests */
+    atomic_store(&turns->cancelled, turns->cancels);
+}
+
+static void on_structure(struct pool_job *pool_job)
+{
+    struct turns *turns = CONTAINER_OF(pool_job, struct turns, job.pool);
+    turns->order[strlen(turns->order)] = 's';
+}
+
+static void on_other(struct pool_job *pool_job)
+{
+    struct turns *turns = CONTAINER_OF(pool_job, struct turns, other);
+    turns->order[strlen(turns->order)] = 'o';
+}
+
+static void run_turns(struct turns *turns, struct cap_store *store, const struct cap_buf *wire)
+{
+    const struct pool_size size = {1, 1, 100};
+    struct stats stats = {0};
+    uv_loop_t loop;
+    struct cap_bytes arena;
+    assert_int_equal(uv_loop_init(&loop), 0);
+    assert_cap_ok(pool_open(&turns->pool, env_system(), &size));
+    assert_cap_ok(pool_outlet_open(&turns->outlet, &turns->pool, &loop, &stats));
+    turns->job = job_for(wire, store, &arena);
+    turns->job.cancelled = &turns->cancelled;
+    assert_cap_ok(job_judge_rules(&turns->job));
+    assert_true(job_make_cost(&turns->job) > POOL_SMALL);
+    turns->job.pool = (struct pool_job){.peer_id = 1,
+                                        .cost = job_make_cost(&turns->job),
+                                        .cancelled = &turns->cancelled,
+                                        .run = run_structure,
+                                        .done = on_structure};
+    turns->other =
+        (struct pool_job){.peer_id = 2, .cost = POOL_SMALL + 1, .run = run_other, .done = on_other};
+    pool_submit(&turns->outlet, &turns->job.pool);
+    pool_submit(&turns->outlet, &turns->other);
+    atomic_store(&turns->begun, true);
+    pool_outlet_close(&turns->outlet);
+    assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    pool_close(&turns->pool);
+    job_free(&turns->job);
+}
+
+/* Hashing a structure, of which nothing is read, gives way after a turn. */
+static void test_structure_takes_turns(void **state)
+{
+    struct cap_store *store = new_store();
+    struct cap_buf wire = make_structure();
+    struct turns turns = {.cancels = false};
+    (void)state;
+    run_turns(&turns, store, &wire);
+    assert_cap_ok(turns.job.judgement.error);
+    assert_string_equal(turns.order, "os");
+    assert_in_range(turns.hashed_then, POOL_TURN, 2 * POOL_TURN);
+    assert_in_range(turns.job.pool.hashed, 2 * 1024 * MANY_KEYS, 3 * 1024 * MANY_KEYS);
+    cap_buf_free(&wire);
+    cap_store_close(store);
+}
+
+/* And ends when it is cancelled. */
+static void test_structure_is_cancelled(void **state)
+{
+    struct cap_buf wire = make_structure();
+    struct turns turns = {.cancels = true};
+    (void)state;
+    run_turns(&turns, NULL, &wire);
+    assert_cap_error(turns.job.judgement.error, CAP_E_CANCELLED);
+    assert_string_equal(turns.order, "os");
+    assert_in_range(turns.job.pool.hashed, POOL_TURN, 2 * POOL_TURN);
+    cap_buf_free(&wire);
+}
+
+/* --- No memory -------------------------------------------------------------------------------- */
+
 /*
  * Every allocation of a whole upload fails once: gathering, judging with a look at the store,
  * making. The outcome is CAP_E_NO_MEMORY, or, where trouble may be left to a later step, that of
@@ -483,6 +610,8 @@ int main(void)
         cmocka_unit_test(test_cost_is_what_is_named),
         cmocka_unit_test(test_admission_of_an_image),
         cmocka_unit_test(test_cancelled_job),
+        cmocka_unit_test(test_structure_takes_turns),
+        cmocka_unit_test(test_structure_is_cancelled),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_no_memory_for_data),
         cmocka_unit_test(test_pace),

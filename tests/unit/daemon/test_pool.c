@@ -15,9 +15,7 @@
 #define LONG_COST (UINT64_C(1) << 40)
 #define TURNS_MAX 20000 /* of the loop, half a millisecond each, before a test is taken to hang */
 
-static const char alice[] = "alice";
-static const char bob[] = "bob";
-static const char carol[] = "carol";
+enum { ALICE = 1, BOB, CAROL };
 
 struct bench {
     uv_loop_t loop;
@@ -37,18 +35,25 @@ struct job {
     atomic_int *meeting;     /* runs until two jobs are there */
     struct job *watch;       /* hashes beside it */
     uint64_t watched;        /* what that one hashed while this one ran */
+    bool rests;              /* at its gate, and then hashes its bytes */
     bool silent;             /* does not say what it hashes */
-    atomic_bool *hold;       /* does not begin before it is open; NULL: at once */
+    atomic_bool cancelled;
+    atomic_bool *hold; /* does not begin before it is open; NULL: at once */
     bool done;
 };
 
-static void setup(struct bench *bench, uint64_t workers)
+static void setup_share(struct bench *bench, uint64_t workers, uint64_t share)
 {
+    const struct pool_size size = {workers, workers, share};
     *bench = (struct bench){0};
     assert_int_equal(uv_loop_init(&bench->loop), 0);
-    assert_cap_ok(pool_open(&bench->pool, env_system(), workers, workers));
+    assert_cap_ok(pool_open(&bench->pool, env_system(), &size));
     assert_cap_ok(pool_outlet_open(&bench->outlet, &bench->pool, &bench->loop, &bench->stats));
-    bench->pool.wait_ns = UINT64_C(3600000000000); /* a test's threads may be held up */
+}
+
+static void setup(struct bench *bench, uint64_t workers)
+{
+    setup_share(bench, workers, 25);
 }
 
 static size_t jobs_of(struct bench *bench)
@@ -92,7 +97,15 @@ static void run(struct pool_job *pool_job)
             uv_sleep(1);
         }
     }
-    while (job->gate != NULL ? !atomic_load(job->gate) : atomic_load(&job->at) < job->bytes) {
+    if (job->rests) {
+        pool_rest(pool_job);
+        while (!atomic_load(job->gate)) {
+            uv_sleep(1);
+        }
+    }
+    bool until_open = job->gate != NULL && !job->rests;
+    while (!atomic_load(&job->cancelled) &&
+           (until_open ? !atomic_load(job->gate) : atomic_load(&job->at) < job->bytes)) {
         atomic_fetch_add(&job->at, PIECE);
         if (!job->silent) {
             pool_hashed(pool_job, PIECE);
@@ -111,10 +124,11 @@ static void done(struct pool_job *pool_job)
     job->bench->order[strlen(job->bench->order)] = job->mark;
 }
 
-static void submit(struct bench *bench, struct job *job, const char *account, uint64_t cost)
+static void submit(struct bench *bench, struct job *job, uint64_t peer_id, uint64_t cost)
 {
     job->bench = bench;
-    job->job.account = account;
+    job->job.peer_id = peer_id;
+    job->job.cancelled = &job->cancelled;
     job->job.cost = cost;
     job->job.run = run;
     job->job.done = done;
@@ -147,10 +161,10 @@ static void test_small_jobs_take_turns(void **state)
     struct job jobs[8] = {0};
     (void)state;
     setup(&bench, 1);
-    submit(&bench, &first, alice, PIECE);
+    submit(&bench, &first, ALICE, PIECE);
     for (size_t i = 0; i < 8; i++) {
         jobs[i].mark = i < 6 ? 'a' : 'b';
-        submit(&bench, &jobs[i], i < 6 ? alice : bob, PIECE);
+        submit(&bench, &jobs[i], i < 6 ? ALICE : BOB, PIECE);
     }
     assert_int_equal(peers_of(&bench), 2);
     atomic_store(&gate, true);
@@ -169,10 +183,10 @@ static void test_turns_are_by_bytes(void **state)
     struct job jobs[8] = {0};
     (void)state;
     setup(&bench, 1);
-    submit(&bench, &first, carol, PIECE);
+    submit(&bench, &first, CAROL, PIECE);
     for (size_t i = 0; i < 8; i++) {
         jobs[i].mark = i < 2 ? 'a' : 'b';
-        submit(&bench, &jobs[i], i < 2 ? alice : bob, i < 2 ? 3 * PIECE : PIECE);
+        submit(&bench, &jobs[i], i < 2 ? ALICE : BOB, i < 2 ? 3 * PIECE : PIECE);
     }
     atomic_store(&gate, true);
     wait_for(&bench, &jobs[7]);
@@ -191,9 +205,9 @@ static void test_small_jobs_do_not_wait_for_long_ones(void **state)
     setup(&bench, 2);
     for (size_t i = 0; i < 10; i++) {
         jobs[i].gate = &gate;
-        submit(&bench, &jobs[i], alice, LONG_COST);
+        submit(&bench, &jobs[i], ALICE, LONG_COST);
     }
-    submit(&bench, &small, alice, PIECE);
+    submit(&bench, &small, ALICE, PIECE);
     wait_for(&bench, &small);
     atomic_store(&gate, true);
     for (size_t i = 0; i < 10; i++) {
@@ -213,13 +227,13 @@ static void test_long_jobs_take_turns(void **state)
     struct job jobs[4] = {0};
     struct job innocent = {.mark = 'i', .bytes = 16 * POOL_TURN, .watch = &jobs[0]};
     (void)state;
-    setup(&bench, 2);
+    setup_share(&bench, 2, 100);
     for (size_t i = 0; i < 4; i++) {
         jobs[i].gate = &gate;
-        submit(&bench, &jobs[i], alice, LONG_COST);
+        submit(&bench, &jobs[i], ALICE, LONG_COST);
     }
     wait_until_it_runs(&jobs[0]);
-    submit(&bench, &innocent, bob, LONG_COST);
+    submit(&bench, &innocent, BOB, LONG_COST);
     wait_for(&bench, &innocent);
     assert_true(innocent.watched > 0);
     assert_true(innocent.watched <= 17 * POOL_TURN);
@@ -232,26 +246,175 @@ static void test_long_jobs_take_turns(void **state)
     teardown(&bench);
 }
 
-/* One that hashes for long without a word does not make another peer wait for its end. */
-static void test_silent_jobs(void **state)
+/* One that waits for something else does not make another peer wait. */
+static void test_rest(void **state)
+{
+    struct bench bench;
+    atomic_bool gate = false;
+    struct job resting = {.mark = 'r', .gate = &gate, .rests = true, .bytes = 3 * POOL_TURN};
+    struct job other = {.mark = 'o', .bytes = 4 * POOL_TURN};
+    (void)state;
+    setup(&bench, 1);
+    submit(&bench, &resting, ALICE, LONG_COST);
+    submit(&bench, &other, BOB, LONG_COST);
+    wait_for(&bench, &other);
+    assert_false(resting.done);
+    atomic_store(&gate, true);
+    wait_for(&bench, &resting);
+    assert_int_equal(resting.job.hashed, 3 * POOL_TURN);
+    assert_string_equal(bench.order, "or");
+    teardown(&bench);
+}
+
+/* What is cancelled ends, whatever it waits for: its turn, or a thread. */
+static void test_cancelled(void **state)
 {
     struct bench bench;
     atomic_bool gate = false;
     struct job silent = {.mark = 's', .gate = &gate, .silent = true};
-    struct job other = {.mark = 'o', .bytes = 4 * POOL_TURN};
+    struct job queued = {.mark = 'q', .bytes = 4 * POOL_TURN};
+    struct job rests = {.mark = 'r', .bytes = 4 * POOL_TURN};
     (void)state;
     setup(&bench, 1);
-    bench.pool.wait_ns = 1000000;
-    submit(&bench, &silent, alice, LONG_COST);
+    submit(&bench, &silent, ALICE, LONG_COST);
     wait_until_it_runs(&silent);
-    submit(&bench, &other, bob, LONG_COST);
-    wait_for(&bench, &other);
-    assert_false(silent.done);
+    submit(&bench, &queued, ALICE, LONG_COST);
+    submit(&bench, &rests, BOB, LONG_COST);
+    atomic_store(&queued.cancelled, true);
+    pool_cancelled(&bench.pool);
+    wait_for(&bench, &queued);
+    atomic_store(&rests.cancelled, true);
+    pool_cancelled(&bench.pool);
+    wait_for(&bench, &rests);
+    assert_int_equal(queued.job.hashed, 0);
+    assert_int_equal(rests.job.hashed, 0);
     atomic_store(&gate, true);
     wait_for(&bench, &silent);
-    assert_string_equal(bench.order, "os");
+    assert_string_equal(bench.order, "qrs");
     teardown(&bench);
 }
+
+/* --- Shares ----------------------------------------------------------------------------------- */
+
+/* Alice fills the window, comes again beside Bob, and their small jobs wait for Carol's. */
+static void order_of_small_jobs(uint64_t share, const char *wanted)
+{
+    struct bench bench;
+    atomic_bool gate = false;
+    struct job filling = {.mark = 'f', .bytes = POOL_WINDOW};
+    struct job first = {.mark = '0', .gate = &gate};
+    struct job jobs[4] = {0};
+    setup_share(&bench, 1, share);
+    submit(&bench, &filling, ALICE, LONG_COST);
+    wait_for(&bench, &filling);
+    submit(&bench, &first, CAROL, PIECE);
+    for (size_t i = 0; i < 4; i++) {
+        jobs[i].mark = i < 2 ? 'a' : 'b';
+        submit(&bench, &jobs[i], i < 2 ? ALICE : BOB, PIECE);
+    }
+    atomic_store(&gate, true);
+    for (size_t i = 0; i < 4; i++) {
+        wait_for(&bench, &jobs[i]);
+    }
+    assert_string_equal(bench.order, wanted);
+    teardown(&bench);
+}
+
+/* Who has had more than its share comes after who has not, although its jobs were done. */
+static void test_share_of_small_jobs(void **state)
+{
+    (void)state;
+    order_of_small_jobs(25, "f0bbaa");
+    order_of_small_jobs(100, "f0abab");
+}
+
+/*
+ * Beside a peer that has filled the window and goes on, another has its share first, and then no
+ * more than the other.
+ */
+static void test_share_of_long_jobs(void **state)
+{
+    struct bench bench;
+    atomic_bool gate = false;
+    struct job bulk = {.mark = 'a', .gate = &gate};
+    struct job within = {.mark = 'b', .bytes = POOL_WINDOW / 4 - 2 * POOL_TURN, .watch = &bulk};
+    struct job beyond = {.mark = 'c', .bytes = 2 * POOL_WINDOW, .watch = &bulk};
+    (void)state;
+    setup(&bench, 1);
+    submit(&bench, &bulk, ALICE, LONG_COST);
+    while (atomic_load(&bulk.at) < POOL_WINDOW) {
+        usleep(500);
+    }
+    submit(&bench, &within, BOB, LONG_COST);
+    wait_for(&bench, &within);
+    assert_true(within.watched <= 2 * POOL_TURN);
+    submit(&bench, &beyond, BOB, LONG_COST);
+    wait_for(&bench, &beyond);
+    assert_true(beyond.watched >= POOL_WINDOW);
+    assert_true(beyond.watched <= 2 * POOL_WINDOW + 2 * POOL_TURN);
+    atomic_store(&gate, true);
+    wait_for(&bench, &bulk);
+    assert_string_equal(bench.order, "bca");
+    teardown(&bench);
+}
+
+/* Alice has one of two workers and has been served less than Bob, who has none and waits. */
+static void order_of_workers(uint64_t share, const char *wanted)
+{
+    struct bench bench;
+    atomic_bool gate = false;
+    atomic_bool first_gate = false;
+    struct job held = {.mark = 'A', .gate = &gate};
+    struct job first = {.mark = 'B', .gate = &first_gate};
+    struct job jobs[2] = {{.mark = 'a'}, {.mark = 'b'}};
+    setup_share(&bench, 2, share);
+    submit(&bench, &held, ALICE, PIECE);
+    submit(&bench, &first, BOB, POOL_SMALL);
+    submit(&bench, &jobs[0], ALICE, PIECE);
+    submit(&bench, &jobs[1], BOB, PIECE);
+    atomic_store(&first_gate, true);
+    wait_for(&bench, &jobs[0]);
+    wait_for(&bench, &jobs[1]);
+    atomic_store(&gate, true);
+    wait_for(&bench, &held);
+    assert_string_equal(bench.order, wanted);
+    teardown(&bench);
+}
+
+static void test_share_of_workers(void **state)
+{
+    (void)state;
+    order_of_workers(50, "BbaA");
+    order_of_workers(100, "BabA");
+}
+
+/* The share is remembered for those that have had much of the window, and for no others. */
+static void test_peers_are_forgotten(void **state)
+{
+    struct bench bench;
+    struct job much = {.mark = 'm', .bytes = 8 * POOL_TURN};
+    struct job little = {.mark = 'l', .bytes = PIECE};
+    (void)state;
+    setup(&bench, 1);
+    submit(&bench, &much, ALICE, LONG_COST);
+    wait_for(&bench, &much);
+    for (uint64_t peer = BOB; peer < BOB + 3; peer++) {
+        little.done = false;
+        submit(&bench, &little, peer, PIECE);
+        wait_for(&bench, &little);
+    }
+    size_t known = 0;
+    const struct pool_peer *peer;
+    TAILQ_FOREACH(peer, &bench.pool.peers, link)
+    {
+        known++;
+    }
+    assert_int_equal(known, 2); /* Alice, and the daemon itself */
+    assert_int_equal(peers_of(&bench), 0);
+    teardown(&bench);
+}
+
+/* --- Threads ---------------------------------------------------------------------------------- */
 
 /* A peer that is alone has as many long jobs at a time as there are workers to spare. */
 static void test_alone_it_has_all(void **state)
@@ -261,8 +424,8 @@ static void test_alone_it_has_all(void **state)
     struct job jobs[2] = {{.mark = 'a', .meeting = &meeting}, {.mark = 'b', .meeting = &meeting}};
     (void)state;
     setup(&bench, 3);
-    submit(&bench, &jobs[0], alice, LONG_COST);
-    submit(&bench, &jobs[1], alice, LONG_COST);
+    submit(&bench, &jobs[0], ALICE, LONG_COST);
+    submit(&bench, &jobs[1], ALICE, LONG_COST);
     wait_for(&bench, &jobs[0]);
     wait_for(&bench, &jobs[1]);
     teardown(&bench);
@@ -271,7 +434,6 @@ static void test_alone_it_has_all(void **state)
 /* More peers with long jobs than threads for them: all have their turn. */
 static void test_more_peers_than_threads(void **state)
 {
-    static const char names[2 * POOL_LONG_THREADS];
     struct bench bench;
     atomic_bool hold = false;
     struct job jobs[2 * POOL_LONG_THREADS] = {0};
@@ -281,7 +443,7 @@ static void test_more_peers_than_threads(void **state)
         jobs[i].bytes = 3 * POOL_TURN;
         jobs[i].mark = 'x';
         jobs[i].hold = &hold;
-        submit(&bench, &jobs[i], &names[i], LONG_COST);
+        submit(&bench, &jobs[i], i + 1, LONG_COST);
     }
     uv_mutex_lock(&bench.pool.lock);
     assert_int_equal(bench.pool.threads, POOL_LONG_THREADS);
@@ -304,10 +466,10 @@ static void test_disk_and_closing(void **state)
     struct job small = {.mark = 's', .bytes = PIECE, .hold = &hold};
     (void)state;
     setup(&bench, 2);
-    submit(&bench, &disk, alice, 0);
+    submit(&bench, &disk, ALICE, 0);
     assert_int_equal(peers_of(&bench), 0);
-    submit(&bench, &large, NULL, LONG_COST);
-    submit(&bench, &small, NULL, PIECE);
+    submit(&bench, &large, 0, LONG_COST);
+    submit(&bench, &small, 0, PIECE);
     assert_int_equal(peers_of(&bench), 1);
     atomic_store(&hold, true);
     teardown(&bench);
@@ -321,7 +483,12 @@ int main(void)
         cmocka_unit_test(test_turns_are_by_bytes),
         cmocka_unit_test(test_small_jobs_do_not_wait_for_long_ones),
         cmocka_unit_test(test_long_jobs_take_turns),
-        cmocka_unit_test(test_silent_jobs),
+        cmocka_unit_test(test_rest),
+        cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_share_of_small_jobs),
+        cmocka_unit_test(test_share_of_long_jobs),
+        cmocka_unit_test(test_share_of_workers),
+        cmocka_unit_test(test_peers_are_forgotten),
         cmocka_unit_test(test_alone_it_has_all),
         cmocka_unit_test(test_more_peers_than_threads),
         cmocka_unit_test(test_disk_and_closing),
