@@ -26,7 +26,7 @@ static json_t *fail_at(struct admin_call *call, const struct cap_hash *hash, enu
         }
         snprintf(message, sizeof(message), "%s: %s", hash != NULL ? hex : call->method->name,
                  cap_error_text(error));
-        context_fault(call->rooms->context, error, message);
+        context_store_fault(call->rooms->context, error, message);
     }
     return NULL;
 }

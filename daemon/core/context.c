@@ -72,20 +72,31 @@ void context_trouble(struct context *context, enum cap_error error, const char *
     }
 }
 
-void context_fault(struct context *context, enum cap_error error, const char *message)
+/* `check`: also names the check of the store. */
+static void fault(struct context *context, enum cap_error error, const char *message, bool check)
 {
+    char command[CONFIG_TEXT_SIZE + 40];
     record_fault(context, error, message);
     if (context_may_log(context, LINE_FAULT)) {
-        char check[CONFIG_TEXT_SIZE + 40];
-        snprintf(check, sizeof(check), "capstored --check --state %s", context->config.state);
+        snprintf(command, sizeof(command), "capstored --check --state %s", context->config.state);
         const struct log_field fields[] = {log_name("fault"), log_error(error),
-                                           log_text("message", message), log_text("check", check)};
-        bool is_data = error == CAP_E_IO || error == CAP_E_CORRUPT;
-        log_write(&context->log, LOG_LEVEL_ERROR, fields, is_data ? 4 : 3);
+                                           log_text("message", message),
+                                           log_text("check", command)};
+        log_write(&context->log, LOG_LEVEL_ERROR, fields, check ? 4 : 3);
     }
     if (error == CAP_E_STORE_FAILED) {
         context->stop(context->owner, 1);
     }
+}
+
+void context_fault(struct context *context, enum cap_error error, const char *message)
+{
+    fault(context, error, message, false);
+}
+
+void context_store_fault(struct context *context, enum cap_error error, const char *message)
+{
+    fault(context, error, message, error == CAP_E_IO || error == CAP_E_CORRUPT);
 }
 
 struct fault context_last_fault(struct context *context)

@@ -112,11 +112,14 @@ bool context_may_log(struct context *context, enum bounded_line kind);
 void shard_refused(struct shard *shard, uint64_t session, const struct peer *peer, const char *what,
                    enum cap_error error, const char *message);
 
-/*
- * Records and logs a fault of the daemon; CAP_E_STORE_FAILED ends it. Of CAP_E_IO and CAP_E_CORRUPT
- * the line names the check of the store. Any thread.
- */
+/* Records and logs a fault of the daemon; CAP_E_STORE_FAILED ends it. Any thread. */
 void context_fault(struct context *context, enum cap_error error, const char *message);
+
+/*
+ * The same of a read of the store: where it cannot be read, or is damaged, the line names the
+ * command that checks it.
+ */
+void context_store_fault(struct context *context, enum cap_error error, const char *message);
 
 /* Records trouble that an operator has to mend (the disk is full); warns of it once in a while. */
 void context_trouble(struct context *context, enum cap_error error, const char *message);

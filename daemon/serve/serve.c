@@ -80,6 +80,6 @@ void serve_failed(struct serve *serve, const struct cap_hash *hash, enum cap_err
     cap_hash_format(hash, hex);
     snprintf(ret_message, SERVE_MESSAGE_SIZE, "%s: %s", hex, cap_error_text(error));
     if (is_fault(error)) {
-        context_fault(serve->shard->context, error, ret_message);
+        context_store_fault(serve->shard->context, error, ret_message);
     }
 }

@@ -8,6 +8,7 @@ import time
 import unittest
 
 import harness
+import protocol
 import wire
 from harness import LONG, SANITIZED, START_SECONDS, SystemTest, content
 
@@ -248,6 +249,63 @@ class Check(SystemTest):
             self.assertIn(f"signal={name} ", line[0])
             self.assertIn(f"capstored --check --state {d.state}", line[0])
             self.assertEqual(check(d.state).returncode, SOUND)
+
+
+class CutWhileOpen(SystemTest):
+    """A file that is cut under a running daemon, as a bad sector would show: reads fail, the daemon lives on."""
+
+    def answers(self, d, c, bodies):
+        """The hashes of which a GET was answered; everything else that reads is asked, too."""
+        alive = set()
+        for cap, body in bodies.items():
+            for call in (c.get, c.stat, lambda cap: c.has([cap])):
+                try:
+                    reply = call(cap)
+                    if call == c.get:
+                        self.assertEqual(reply[1], body)
+                        alive.add(cap)
+                except protocol.Refused as refused:
+                    self.assertEqual(refused.name, "io")
+                    self.assertIn(cap.hex(), refused.message)
+        calls = [("cap.list", {}), ("status", {}), ("metrics", {})]
+        for cap in bodies:
+            calls += [("cap.stat", {"hash": cap.hex()}), ("cap.explain", {"hash": cap.hex()}),
+                      ("refs.list", {"hash": cap.hex(), "direction": "in"})]
+        for method, params in calls:
+            try:
+                d.admin(method, **params)
+            except harness.AdminError as error:
+                self.assertEqual(error.reason, "io")
+        return alive
+
+    def test_reads_fail_and_the_daemon_lives(self):
+        d = self.daemon("--record-cache", "0")
+        c = self.connect(d)
+        bodies = {}
+        for i in range(40):
+            reply = c.put_data(content(i, 3000 * i + 1))
+            bodies[reply["cap_hash"]] = c.get(reply["cap_hash"])[1]
+        store = d.state / "store" / "store.lmdb"
+        whole = store.read_bytes()
+        self.assertEqual(self.answers(d, c, bodies), set(bodies))
+        seen = set()
+        for part in (0.9, 0.7, 0.5, 0.3, 0.1, 0):
+            os.truncate(store, int(len(whole) * part) // PAGE * PAGE)
+            alive = self.answers(d, c, bodies)
+            seen.add(len(alive))
+        self.assertEqual(alive, set())
+        self.assertRefuses("io", c.put_data, content(99, 1000))
+        self.assertTrue(any(0 < count < len(bodies) for count in seen), seen)
+        self.assertIsNone(d.process.poll(), d.log())
+        line = next(line for line in d.log().splitlines() if " error fault error=io " in line)
+        self.assertIn(f"capstored --check --state {d.state}", line)
+        with open(store, "r+b") as file:
+            file.write(whole)
+        self.assertEqual(self.answers(d, c, bodies), set(bodies))
+        self.assertTrue(all(d.admin("cap.stat", hash=cap.hex())["damaged"] is None for cap in bodies))
+        self.assertEqual(d.admin("status")["last_error"]["reason"], "io")
+        d.stop()
+        self.assertEqual(check(d.state).returncode, SOUND)
 
 
 if __name__ == "__main__":

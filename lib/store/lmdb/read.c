@@ -138,7 +138,13 @@ void lmdb_read_end(struct cap_read *base)
 
 enum cap_error lmdb_cursor_open(struct lmdb_read *read, MDB_dbi table)
 {
-    return lmdb_error(store_of(read)->fd, mdb_cursor_open(read->txn, table, &read->cursor));
+    /* Reads the table's root, which mdb_cursor_open would do with the cursor in its hands. */
+    MDB_stat stat;
+    int rc = mdb_stat(read->txn, table, &stat);
+    if (rc == 0) {
+        rc = mdb_cursor_open(read->txn, table, &read->cursor);
+    }
+    return lmdb_error(store_of(read)->fd, rc);
 }
 
 enum cap_error lmdb_cursor_close(struct lmdb_read *read, enum cap_error error)
