@@ -9,8 +9,9 @@
 
 #include "lib/cap/must.h"
 
-#define WAYS     4u
-#define MAX_SETS 16384u /* 65,536 windows: all pages of a 256 MiB arena */
+#define WAYS      4u
+#define FULL_SETS 16384u     /* up to 65,536 windows, all pages of 256 MiB, none is forgotten */
+#define MAX_SETS  (1u << 21) /* past what the largest structure allowed can name twice */
 
 struct place {
     uint32_t arena_off;
@@ -26,10 +27,14 @@ struct cap_window_memo {
 
 _Static_assert(sizeof(struct place) == 44, "cap_window_memo_size says about 48 bytes each");
 
+/*
+ * A place for every reference, as far as that takes little memory, then for every other one: where
+ * these do not do, a window is named less than twice on the average.
+ */
 static size_t sets_for(uint64_t refs)
 {
     size_t sets = 1;
-    while (sets < MAX_SETS && 2 * sets * WAYS <= refs) {
+    while (sets < MAX_SETS && (sets < FULL_SETS ? 2 : 4) * sets * WAYS <= refs) {
         sets *= 2;
     }
     return sets;

@@ -2,8 +2,9 @@
  * What the windows of an arena hold, so that a window named many times is read and hashed once:
  * otherwise 12 bytes of page reference buy 4 KiB of hashing, again and again.
  *
- * A memo is a cache of bounded size, not a record of everything: it may forget. It belongs to one
- * arena, whose bytes do not change, and to one thread at a time.
+ * A memo is a cache, in proportion to the references: it may forget, but where windows are named
+ * many times, few of them. It belongs to one arena, whose bytes do not change, and to one thread at
+ * a time.
  */
 #ifndef LIB_CAP_WINDOW_MEMO_H
 #define LIB_CAP_WINDOW_MEMO_H
@@ -19,7 +20,7 @@ struct cap_window {
     uint32_t used;        /* bytes up to the last one that is not zero */
 };
 
-/* Heap bytes of a memo for `refs` page references: about 48 each, and at most 3 MiB in all. */
+/* Heap bytes of a memo for `refs` page references: about 48 each up to 3 MiB, then half of that. */
 size_t cap_window_memo_size(uint64_t refs);
 
 /* A memo for about `refs` page references (real ones: memory is taken for them). CAP_E_NO_MEMORY.

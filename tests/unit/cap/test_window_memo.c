@@ -51,6 +51,25 @@ static void test_forgets_rather_than_grow(void **state)
     cap_window_memo_free(memo);
 }
 
+/* 100,000 windows that are named 13 times in turn: nearly all of them are remembered. */
+static void test_many_windows(void **state)
+{
+    (void)state;
+    struct cap_window_memo *memo;
+    struct cap_window got;
+    size_t found = 0;
+    assert_cap_ok(cap_window_memo_new(1300000, &memo));
+    for (uint32_t i = 0; i < 100000; i++) {
+        struct cap_window window = numbered(i);
+        cap_window_memo_keep(memo, i * 40, 4096, &window);
+    }
+    for (uint32_t i = 0; i < 100000; i++) {
+        found += cap_window_memo_find(memo, i * 40, 4096, &got) ? 1 : 0;
+    }
+    assert_true(found >= 99000);
+    cap_window_memo_free(memo);
+}
+
 static void test_size(void **state)
 {
     (void)state;
@@ -58,7 +77,11 @@ static void test_size(void **state)
     for (uint64_t refs = 4; refs < 1000; refs++) {
         assert_true(cap_window_memo_size(refs) <= 16 + 48 * refs);
     }
-    assert_true(cap_window_memo_size(UINT64_MAX) <= 3u << 20);
+    assert_true(cap_window_memo_size(131072) <= 3u << 20);
+    for (uint64_t refs = 131072; refs < UINT64_MAX / 8; refs *= 2) {
+        assert_true(cap_window_memo_size(refs) <= 16 + 24 * refs);
+    }
+    assert_true(cap_window_memo_size(UINT64_MAX) <= 369u << 20);
 }
 
 /* --- Where it is used ------------------------------------------------------------------------- */
@@ -149,6 +172,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_remembers),
         cmocka_unit_test(test_forgets_rather_than_grow),
+        cmocka_unit_test(test_many_windows),
         cmocka_unit_test(test_size),
         cmocka_unit_test(test_windows_are_read_once),
         cmocka_unit_test(test_slots_share_a_memo),
