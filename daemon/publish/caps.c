@@ -24,9 +24,11 @@ void caps_put_data(struct caps *caps, size_t index, const struct caps_stamp *sta
                 .page_count = cap->data.page_count,
                 .publisher = stamp->publisher,
                 .published_us = stamp->published_us,
+                .node_counts = cap->data.nodes.counts,
             },
         .body = {.read = read_data_body, .ctx = cap},
         .page_roots = cap->data.page_roots,
+        .nodes = cap->data.nodes.all,
     };
 }
 

@@ -15,7 +15,7 @@
 
 /* Heap that one page of a Data cap costs while it is made: see cap_data_builder_add, doubled since
  * tables grow by doubling. */
-#define CAPS_PAGE_MEMORY 128u
+#define CAPS_PAGE_MEMORY 168u
 
 /* Why an upload is refused, or that it is not. */
 struct judgement {

@@ -25,8 +25,9 @@ struct cap_data_builder {
     uint64_t next_index; /* the least index that may come */
     uint64_t arena_len;
     struct cap_tree tree;
-    struct cap_writer refs; /* encoded page references, one per page */
-    struct cap_hash *roots; /* one per page */
+    struct cap_node_list nodes; /* of `tree` */
+    struct cap_writer refs;     /* encoded page references, one per page */
+    struct cap_hash *roots;     /* one per page */
     size_t page_count;
     size_t root_capacity;
     struct cap_hash_set seen; /* pages that got a window of their own */
@@ -39,6 +40,7 @@ void cap_data_free(struct cap_data *data)
         return;
     }
     free(data->page_roots);
+    free(data->nodes.all);
     cap_body_free(&data->body);
     *data = (struct cap_data){0};
 }
@@ -56,6 +58,7 @@ enum cap_error cap_data_builder_new(uint64_t size, uint64_t max_body_len,
     builder->size = size > 0 ? size : CAP_PAGE_SIZE;
     builder->max_body_len = max_body_len;
     cap_tree_init(&builder->tree, 0);
+    builder->tree.ret_nodes = &builder->nodes;
     *ret_builder = builder;
     return CAP_OK;
 }
@@ -67,6 +70,7 @@ void cap_data_builder_free(struct cap_data_builder *builder)
     }
     cap_buf_free(&builder->refs.buf);
     free(builder->roots);
+    cap_node_list_free(&builder->nodes);
     cap_hash_set_free(&builder->seen);
     cap_body_free(&builder->windows);
     free(builder);
@@ -225,6 +229,10 @@ enum cap_error cap_data_builder_finish(struct cap_data_builder *builder, struct 
     }
     struct cap_data data = {.size = builder->size, .page_count = builder->page_count};
     enum cap_error error = write_body(builder, &data.body);
+    if (error == CAP_OK) {
+        cap_tree_end_nodes(&builder->tree);
+        error = cap_node_list_finish(&builder->nodes, &data.nodes);
+    }
     if (error != CAP_OK) {
         cap_data_free(&data);
         return error;

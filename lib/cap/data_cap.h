@@ -21,6 +21,7 @@ struct cap_data {
     uint64_t size;               /* logical bytes, a multiple of the page size, at least one page */
     size_t page_count;           /* pages that are not zero */
     struct cap_hash *page_roots; /* one per such page, in page order */
+    struct cap_nodes nodes;      /* above them */
     struct cap_body body;        /* windows refer to the source that the pages were read from */
 };
 
@@ -44,7 +45,8 @@ enum cap_error cap_data_builder_new(uint64_t size, uint64_t max_body_len,
  * of the source. Indexes ascend strictly and lie below 2^32 and size / CAP_PAGE_SIZE. `bytes` is
  * not kept. CAP_E_DATA_BAD_LEN, CAP_E_DATA_PAGE_INDEX_OUT_OF_RANGE, CAP_E_DATA_NOT_CANONICAL,
  * CAP_E_BODY_TOO_LARGE, CAP_E_NO_MEMORY. After a failure the builder can only be freed. Cost: one
- * page root and O(1) table steps; about 60 bytes of memory for a page that is not zero.
+ * page root and O(1) table steps; about 60 bytes of memory for a page that is not zero, and up to
+ * 22 for the nodes above it.
  */
 enum cap_error cap_data_builder_add(struct cap_data_builder *builder, uint64_t index,
                                     const uint8_t *bytes, size_t len, uint64_t source_offset);

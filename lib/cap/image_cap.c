@@ -35,6 +35,7 @@ void cap_image_free(struct cap_image *image)
     }
     cap_body_free(&image->body);
     free(image->code_roots);
+    free(image->nodes.all);
     *image = (struct cap_image){0};
 }
 
@@ -264,9 +265,11 @@ static enum cap_error hash_code(const struct cap_source *source, uint64_t code_o
             return CAP_E_NO_MEMORY;
         }
     }
+    struct cap_node_list nodes = {0};
     struct cap_byte_tree tree;
     cap_byte_tree_init(&tree);
     tree.ret_block_roots = image->code_roots;
+    tree.blocks.ret_nodes = &nodes;
     for (size_t done = 0, len; error == CAP_OK && done < code_len; done += len) {
         const uint8_t *bytes;
         len = code_len - done < CODE_PIECE ? code_len - done : CODE_PIECE;
@@ -280,7 +283,9 @@ static enum cap_error hash_code(const struct cap_source *source, uint64_t code_o
         must(tree.len == code_len);
         must(tree.blocks.next + (tree.filled > 0) == image->code_page_count);
         cap_byte_tree_list_root(&tree, ret_root);
+        error = cap_node_list_finish(&nodes, &image->nodes);
     }
+    cap_node_list_free(&nodes);
     return error;
 }
 

@@ -5,6 +5,7 @@
 #define LIB_CAP_IMAGE_CAP_H
 
 #include "lib/cap/body.h"
+#include "lib/cap/nodes.h"
 #include "lib/cap/wire_image.h"
 
 /*
@@ -23,6 +24,7 @@ struct cap_image {
     struct cap_body body; /* of a conversion, the code is a window of the arena's source */
     struct cap_hash *code_roots;
     size_t code_page_count;
+    struct cap_nodes nodes; /* above code_roots */
 };
 
 /* Releases what the cap owns. NULL and a zeroed one are fine. */

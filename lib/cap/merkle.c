@@ -251,6 +251,7 @@ void cap_tree_init(struct cap_tree *tree, unsigned height)
     /* Of `pending` only what `next` names is ever read. */
     tree->next = 0;
     tree->height = height;
+    tree->ret_nodes = NULL;
 }
 
 /* Adds a full subtree of 2^level nodes at tree->next, a multiple of 2^level. */
@@ -263,6 +264,9 @@ static void push(struct cap_tree *tree, unsigned level, const struct cap_hash *r
     while ((tree->next >> at & 1) != 0) {
         cap_hash_pair(&tree->pending[at], &node, &node);
         at++;
+        if (tree->ret_nodes != NULL) {
+            cap_node_list_add(tree->ret_nodes, at, tree->next >> at, &node);
+        }
     }
     tree->pending[at] = node;
     tree->next += UINT64_C(1) << level;
@@ -286,6 +290,9 @@ void cap_tree_add(struct cap_tree *tree, uint64_t index, const struct cap_hash *
 {
     must(index >= tree->next && index < UINT64_MAX);
     skip_to(tree, index);
+    if (tree->ret_nodes != NULL) {
+        tree->ret_nodes->roots++;
+    }
     push(tree, 0, node);
 }
 
@@ -311,6 +318,21 @@ void cap_tree_root(const struct cap_tree *tree, unsigned depth, struct cap_hash 
         *ret_root = tree->pending[depth];
     } else {
         *ret_root = *cap_zero_node(depth + tree->height);
+    }
+}
+
+void cap_tree_end_nodes(const struct cap_tree *tree)
+{
+    if (tree->ret_nodes == NULL) {
+        return;
+    }
+    for (unsigned i = 1; i <= CAP_NODE_LEVELS; i++) {
+        unsigned level = CAP_NODE_STEP * i;
+        if ((tree->next & ((UINT64_C(1) << level) - 1)) != 0) {
+            struct cap_hash node;
+            cap_tree_root(tree, level, &node);
+            cap_node_list_add(tree->ret_nodes, level, tree->next >> level, &node);
+        }
     }
 }
 
@@ -405,6 +427,7 @@ void cap_byte_tree_list_root(const struct cap_byte_tree *tree, struct cap_hash *
     if (tree->filled > 0) {
         add_block(tree, &blocks, tree->block, tree->filled);
     }
+    cap_tree_end_nodes(&blocks);
     cap_tree_root(&blocks, CAP_BYTE_LIST_DEPTH - CAP_BLOCK_DEPTH, &root);
     cap_mix_in(&root, tree->len, ret_root);
 }

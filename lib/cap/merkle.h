@@ -11,7 +11,7 @@
 #ifndef LIB_CAP_MERKLE_H
 #define LIB_CAP_MERKLE_H
 
-#include "lib/cap/bytes.h"
+#include "lib/cap/nodes.h"
 
 #define CAP_CHUNK_SIZE      32u
 #define CAP_MAX_DEPTH       64u
@@ -35,13 +35,17 @@ unsigned cap_depth_of(uint64_t count);
 
 /* Nodes of one height, added at ascending indexes. */
 struct cap_tree {
-    uint64_t next;   /* index after the last node added */
-    unsigned height; /* of the nodes, above chunks */
+    uint64_t next;                   /* index after the last node added */
+    unsigned height;                 /* of the nodes, above chunks */
+    struct cap_node_list *ret_nodes; /* NULL, or where subtrees go once they are complete */
     struct cap_hash pending[CAP_MAX_DEPTH +
                             1]; /* pending[i]: full left subtree of 2^i nodes, if bit i of next */
 };
 
-/* An empty tree whose nodes are roots of 2^height chunks (0: the nodes are chunks). */
+/*
+ * An empty tree whose nodes are roots of 2^height chunks (0: the nodes are chunks). For a tree of
+ * pages whose interior nodes are kept, set tree->ret_nodes next, to an empty list.
+ */
 void cap_tree_init(struct cap_tree *tree, unsigned height);
 
 /*
@@ -56,6 +60,12 @@ void cap_tree_add(struct cap_tree *tree, uint64_t index, const struct cap_hash *
  */
 void cap_tree_root(const struct cap_tree *tree, unsigned depth, struct cap_hash *ret_root);
 
+/*
+ * Gives tree->ret_nodes, if there is one, the subtrees that the last nodes begin, padded with zero
+ * subtrees: then the list has all of them. No node may be added after that.
+ */
+void cap_tree_end_nodes(const struct cap_tree *tree);
+
 /* A byte string in chunks, the last one padded with zeros. */
 struct cap_byte_tree {
     struct cap_tree blocks;
@@ -68,7 +78,8 @@ struct cap_byte_tree {
 /*
  * The empty byte string. To get the roots of its blocks as well, set tree->ret_block_roots next, to
  * an array with room for one root per CAP_BLOCK_SIZE bytes begun. Roots of whole blocks are written
- * as these fill, that of an incomplete last one by cap_byte_tree_list_root.
+ * as these fill, that of an incomplete last one by cap_byte_tree_list_root. So with
+ * tree->blocks.ret_nodes, which cap_byte_tree_list_root ends: it is the last call then.
  */
 void cap_byte_tree_init(struct cap_byte_tree *tree);
 /* Appends `len` bytes; in all at most 2^32. */

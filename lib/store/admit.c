@@ -34,7 +34,11 @@ static bool is_put_valid(const struct cap_put *put)
         return false;
     }
     uint64_t roots = cap_info_root_count(info);
-    if (roots > STORE_PAGE_MAX || roots > SIZE_MAX / CAP_HASH_SIZE) {
+    if (roots > STORE_PAGE_MAX || roots > SIZE_MAX / sizeof(struct cap_node)) {
+        return false;
+    }
+    if (!cap_info_nodes_fit(info) ||
+        (cap_node_total(&info->node_counts) > 0 && put->nodes == NULL)) {
         return false;
     }
     if ((roots > 0 && put->page_roots == NULL) ||

@@ -30,6 +30,8 @@ struct cap_store_ops {
                             struct cap_fact *ret_facts, size_t *ret_count);
     enum cap_error (*page_roots)(struct cap_read *read, const struct cap_hash *hash, uint64_t first,
                                  size_t count, struct cap_hash *ret_roots);
+    enum cap_error (*nodes)(struct cap_read *read, const struct cap_hash *hash, uint64_t first,
+                            size_t count, struct cap_node *ret_nodes);
     enum cap_error (*list)(struct cap_read *read, const struct cap_list_query *query,
                            struct cap_listed *ret_items, size_t *ret_count,
                            struct cap_hash *ret_last, bool *ret_more);

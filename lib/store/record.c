@@ -1,10 +1,11 @@
 /*
  * Records of the store, format version 2.
  *
- * cap     0 kind u8, 1 zero, 2 critical flags u16, 4 other flags u16, 6 zero, 8 uid u32, 12 gid
- * u32, 16 body_len, 24 size, 32 page_count, 40 ref_count, 48 published_us, 56 body, 64 content
- * hash, 96 zero u64 state   0 next_body, 8 refs, 16 caps[3], 40 body_bytes[3] format  0 version
- * u32, 4 zero u32, 8 id
+ *   cap      0 kind u8, 1 zero, 2 critical flags u16, 4 other flags u16, 6 zero, 8 uid u32,
+ *            12 gid u32, 16 body_len, 24 size, 32 page_count, 40 ref_count, 48 published_us,
+ *            56 body, 64 content hash, 96 node_counts u32[5], 116 zero u32
+ *   state    0 next_body, 8 refs, 16 caps[3], 40 body_bytes[3]
+ *   format   0 version u32, 4 zero u32, 8 id
  *
  * Behind each lies its seal.
  */
@@ -53,6 +54,9 @@ void store_cap_encode(const struct store_cap *cap, uint8_t ret_bytes[STORE_CAP_S
     if (info->has_content_hash) {
         memcpy(ret_bytes + 64, info->content_hash.bytes, CAP_HASH_SIZE);
     }
+    for (size_t i = 0; i < CAP_NODE_LEVELS; i++) {
+        cap_store32(ret_bytes + 96 + 4 * i, info->node_counts.of[i]);
+    }
 }
 
 enum cap_error store_cap_decode(struct cap_bytes bytes, struct store_cap *ret_cap)
@@ -81,7 +85,11 @@ enum cap_error store_cap_decode(struct cap_bytes bytes, struct store_cap *ret_ca
     cap.info.ref_count = cap_load64(p + 40);
     cap.info.published_us = cap_load64(p + 48);
     cap.body = cap_load64(p + 56);
-    if (cap.info.body_len > STORE_BODY_MAX || cap_info_root_count(&cap.info) > STORE_PAGE_MAX) {
+    for (size_t i = 0; i < CAP_NODE_LEVELS; i++) {
+        cap.info.node_counts.of[i] = cap_load32(p + 96 + 4 * i);
+    }
+    if (cap.info.body_len > STORE_BODY_MAX || cap_info_root_count(&cap.info) > STORE_PAGE_MAX ||
+        !cap_info_nodes_fit(&cap.info)) {
         return CAP_E_CORRUPT;
     }
     memcpy(cap.info.content_hash.bytes, p + 64, CAP_HASH_SIZE);

@@ -12,7 +12,7 @@
 #define STORE_FORMAT_VERSION 2u
 
 /* Without their seals. */
-#define STORE_CAP_SIZE    104u
+#define STORE_CAP_SIZE    120u
 #define STORE_STATE_SIZE  64u
 #define STORE_FORMAT_SIZE (8u + CAP_STORE_ID_SIZE)
 #define STORE_STAGE_SIZE  16u
@@ -96,10 +96,12 @@ enum cap_error store_format_decode(struct cap_bytes key, struct cap_bytes sealed
 
 /* --- Keys ------------------------------------------------------------------------------------- */
 
-/* The two streams of bulk that a cap can have. */
+/* The streams of bulk that a cap can have. */
 enum store_stream {
     STORE_STREAM_BODY = 0,
     STORE_STREAM_ROOTS = 1,
+    STORE_STREAM_NODES = 2,
+    STORE_STREAMS
 };
 
 /* The key under which a stage is listed, and with which its chunks begin. */

@@ -104,6 +104,12 @@ enum cap_error cap_store_page_roots(struct cap_read *read, const struct cap_hash
     return read->store->ops->page_roots(read, hash, first, count, ret_roots);
 }
 
+enum cap_error cap_store_nodes(struct cap_read *read, const struct cap_hash *hash, uint64_t first,
+                               size_t count, struct cap_node *ret_nodes)
+{
+    return read->store->ops->nodes(read, hash, first, count, ret_nodes);
+}
+
 enum cap_error cap_store_list(struct cap_read *read, const struct cap_list_query *query,
                               struct cap_listed *ret_items, size_t *ret_count,
                               struct cap_hash *ret_last, bool *ret_more)

@@ -143,11 +143,18 @@ enum cap_error cap_store_copy(struct cap_read *read, const struct iovec *iov, in
  * Copies page roots [first, first + count): of a Data cap those of its pages that are not zero, of
  * an Image those of its code's pages (struct cap_image). They are kept so that a page can be proven
  * to a reader, or a damaged one named, without hashing the rest; cap_store_lmdb_check compares them
- * with the body. The nodes above them are not kept: they cost one pair a page, where hashing a page
- * costs 127, and nobody reads them yet. CAP_E_NOT_FOUND, CAP_E_RANGE_OUT_OF_BODY.
+ * with the body. CAP_E_NOT_FOUND, CAP_E_RANGE_OUT_OF_BODY.
  */
 enum cap_error cap_store_page_roots(struct cap_read *read, const struct cap_hash *hash,
                                     uint64_t first, size_t count, struct cap_hash *ret_roots);
+
+/*
+ * Copies nodes [first, first + count) of those that are kept above the page roots, in the order of
+ * struct cap_nodes; info.node_counts says how many there are of each level. They spare a proof the
+ * hashing of all roots but a few. CAP_E_NOT_FOUND, CAP_E_RANGE_OUT_OF_BODY.
+ */
+enum cap_error cap_store_nodes(struct cap_read *read, const struct cap_hash *hash, uint64_t first,
+                               size_t count, struct cap_node *ret_nodes);
 
 /*
  * Lists caps in an order that is the engine's own and stays the same: the first query->max after

@@ -10,6 +10,7 @@
 
 #include "lib/cap/bytes.h"
 #include "lib/cap/constants.h"
+#include "lib/cap/nodes.h"
 #include "lib/cap/wire_image.h"
 
 #define CAP_STORE_ID_SIZE 16
@@ -49,6 +50,7 @@ struct cap_info {
     uint64_t published_us;          /* microseconds since 1970, UTC */
     bool has_content_hash; /* Image: the image_content_hash that it was first published with */
     struct cap_hash content_hash;
+    struct cap_node_counts node_counts; /* interior nodes that are kept */
 };
 
 /* How many page roots are kept with a cap: of Data its pages that are not zero, of an Image its
@@ -59,6 +61,16 @@ static inline uint64_t cap_info_root_count(const struct cap_info *info)
     return info->kind == CAP_KIND_DATA
                ? info->page_count
                : info->size / CAP_PAGE_SIZE + (info->size % CAP_PAGE_SIZE != 0);
+}
+
+/* Whether a cap with so many page roots can have so many nodes: then their total is bounded. */
+static inline bool cap_info_nodes_fit(const struct cap_info *info)
+{
+    bool fit = true;
+    for (size_t i = 0; i < CAP_NODE_LEVELS; i++) {
+        fit &= info->node_counts.of[i] <= cap_info_root_count(info) / CAP_NODE_PAGES;
+    }
+    return fit;
 }
 
 /* What can be learnt of a cap after it was stored. */
@@ -109,6 +121,7 @@ struct cap_put {
     struct cap_source body; /* reads info.body_len bytes; not looked at when `stage` is not 0 */
     uint64_t stage;         /* a completely written stage of this body, or 0 */
     const struct cap_hash *page_roots; /* cap_info_root_count of them */
+    const struct cap_node *nodes;      /* as many as info.node_counts has in all */
     const struct cap_ref *refs;        /* may repeat a target; tables are merged */
     size_t ref_count;
 

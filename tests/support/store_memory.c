@@ -22,9 +22,10 @@ struct memory_cap {
     struct cap_info info;
     bool is_alias; /* of a cap that is there: only its content hash counts */
     struct cap_hash *roots;
+    struct cap_node *nodes;
     struct cap_ref *refs;
     uint8_t *body;
-    uint8_t bytes[]; /* of these three */
+    uint8_t bytes[]; /* of these four */
 };
 
 struct memory_stage {
@@ -212,6 +213,23 @@ static enum cap_error memory_page_roots(struct cap_read *base, const struct cap_
     }
     if (count > 0) {
         memcpy(ret_roots, cap->roots + first, count * sizeof(*ret_roots));
+    }
+    return CAP_OK;
+}
+
+static enum cap_error memory_nodes(struct cap_read *base, const struct cap_hash *hash,
+                                   uint64_t first, size_t count, struct cap_node *ret_nodes)
+{
+    const struct memory_cap *cap = find_cap(base, hash);
+    if (cap == NULL) {
+        return CAP_E_NOT_FOUND;
+    }
+    uint64_t nodes = cap_node_total(&cap->info.node_counts);
+    if (first > nodes || count > nodes - first) {
+        return CAP_E_RANGE_OUT_OF_BODY;
+    }
+    if (count > 0) {
+        memcpy(ret_nodes, cap->nodes + first, count * sizeof(*ret_nodes));
     }
     return CAP_OK;
 }
@@ -440,13 +458,15 @@ static enum cap_error append(struct memory_store *store, const struct cap_put *p
                              const struct memory_stage *stage, bool is_alias)
 {
     size_t roots = (size_t)cap_info_root_count(&put->info) * sizeof(struct cap_hash);
+    size_t nodes = (size_t)cap_node_total(&put->info.node_counts) * sizeof(struct cap_node);
     size_t refs = put->ref_count * sizeof(struct cap_ref);
     size_t len = (size_t)put->info.body_len;
-    struct memory_cap *cap = allocate(sizeof(*cap) + roots + refs + len);
+    struct memory_cap *cap = allocate(sizeof(*cap) + roots + nodes + refs + len);
     *cap = (struct memory_cap){.hash = put->hash, .info = put->info, .is_alias = is_alias};
     cap->roots = copy(cap->bytes, put->page_roots, roots);
-    cap->refs = copy(cap->bytes + roots, put->refs, refs);
-    cap->body = cap->bytes + roots + refs;
+    cap->nodes = copy(cap->bytes + roots, put->nodes, nodes);
+    cap->refs = copy(cap->bytes + roots + nodes, put->refs, refs);
+    cap->body = cap->bytes + roots + nodes + refs;
     enum cap_error error = CAP_OK;
     if (stage != NULL) {
         copy(cap->body, stage->body, len);
@@ -572,6 +592,7 @@ enum cap_error cap_store_memory_new(const uint8_t id[CAP_STORE_ID_SIZE], uint64_
         .copy = memory_copy,
         .facts = memory_facts,
         .page_roots = memory_page_roots,
+        .nodes = memory_nodes,
         .list = memory_list,
         .refs = memory_refs,
         .find_content = memory_find_content,

@@ -190,12 +190,12 @@ static enum cap_error visit_cap(struct check *check, const MDB_val *key, struct 
     if (cap.body >= check->state.next_body) {
         lmdb_check_find(check, "its body %" PRIu64 " is one that is still to come", cap.body);
     }
-    const struct owner owner = {
-        .body = cap.body,
-        .chunks = {lmdb_chunk_count(cap.info.body_len, LMDB_BODY_CHUNK),
-                   lmdb_chunk_count(cap_info_root_count(&cap.info) * CAP_HASH_SIZE,
-                                    LMDB_ROOTS_CHUNK)},
-    };
+    struct owner owner = {.body = cap.body};
+    for (int i = 0; i < STORE_STREAMS; i++) {
+        enum store_stream stream = (enum store_stream)i;
+        owner.chunks[i] =
+            lmdb_chunk_count(lmdb_stream_len(&cap.info, stream), lmdb_chunk_size(stream));
+    }
     store_counts_add(&check->counts, &cap.info);
     check_content(check, &cap);
     lmdb_check_cap(check, &cap);
@@ -310,7 +310,7 @@ static enum cap_error visit_chunk(struct check *check, const MDB_val *key, struc
         owner = bsearch(&wanted, check->owners, check->owner_count, sizeof(wanted), compare_owners);
     }
     uint8_t stream = name[8];
-    if (owner == NULL || stream > STORE_STREAM_ROOTS ||
+    if (owner == NULL || stream >= STORE_STREAMS ||
         (!owner->is_stage && chunk >= owner->chunks[stream])) {
         lmdb_check_find(check, "chunk %" PRIu32 " of body %" PRIu64 " belongs to nothing", chunk,
                         wanted.body);

@@ -10,7 +10,7 @@
 /* The chunks that a cap or a stage owns. */
 struct owner {
     uint64_t body;
-    uint32_t chunks[2]; /* by enum store_stream */
+    uint32_t chunks[STORE_STREAMS]; /* by enum store_stream */
     bool is_stage;
 };
 

@@ -28,7 +28,8 @@ struct stream {
 
 static const char *stream_name(enum store_stream stream)
 {
-    return stream == STORE_STREAM_BODY ? "body" : "page roots";
+    static const char *const names[STORE_STREAMS] = {"body", "page roots", "nodes"};
+    return names[stream];
 }
 
 /* Chunk `index`, compared with its seal. */
@@ -107,13 +108,12 @@ static bool see_stream(struct stream *stream)
 static struct stream stream_of(struct check *check, const struct store_cap *cap,
                                enum store_stream which)
 {
-    bool is_body = which == STORE_STREAM_BODY;
     return (struct stream){
         .check = check,
         .body = cap->body,
         .stream = which,
-        .chunk_size = is_body ? LMDB_BODY_CHUNK : LMDB_ROOTS_CHUNK,
-        .len = is_body ? cap->info.body_len : cap_info_root_count(&cap->info) * CAP_HASH_SIZE,
+        .chunk_size = lmdb_chunk_size(which),
+        .len = lmdb_stream_len(&cap->info, which),
         .chunk_at = UINT64_MAX,
     };
 }
@@ -127,6 +127,14 @@ struct rebuilt {
     uint64_t page_count;
     const struct cap_hash *roots;
     uint64_t root_count;
+    const struct cap_nodes *nodes;
+};
+
+/* The streams of a cap. */
+struct streams {
+    struct stream body;
+    struct stream roots;
+    struct stream nodes;
 };
 
 static void compare_roots(struct check *check, struct stream *roots, const struct rebuilt *rebuilt)
@@ -143,7 +151,29 @@ static void compare_roots(struct check *check, struct stream *roots, const struc
     }
 }
 
-static void compare(struct check *check, const struct store_cap *cap, struct stream *roots,
+static void compare_nodes(struct check *check, const struct store_cap *cap, struct stream *nodes,
+                          const struct rebuilt *rebuilt)
+{
+    const struct cap_node_counts *counts = &rebuilt->nodes->counts;
+    if (memcmp(counts, &cap->info.node_counts, sizeof(*counts)) != 0) {
+        lmdb_check_find(check,
+                        "the record says %" PRIu64 " nodes above its pages, there are %" PRIu64,
+                        cap_node_total(&cap->info.node_counts), cap_node_total(counts));
+        return;
+    }
+    for (uint64_t i = 0; i < cap_node_total(counts); i++) {
+        struct cap_node stored;
+        if (read_stream(nodes, i * sizeof(stored), &stored, sizeof(stored)) != CAP_OK) {
+            return; /* it has been found */
+        }
+        if (memcmp(&stored, &rebuilt->nodes->all[i], sizeof(stored)) != 0) {
+            lmdb_check_find(check, "node %" PRIu64 " is not that of the pages below it", i);
+            return;
+        }
+    }
+}
+
+static void compare(struct check *check, const struct store_cap *cap, struct streams *streams,
                     const struct rebuilt *rebuilt)
 {
     if (!cap_hash_equal(&rebuilt->hash, check->hash)) {
@@ -157,22 +187,22 @@ static void compare(struct check *check, const struct store_cap *cap, struct str
                         cap->info.size, cap->info.page_count, rebuilt->size, rebuilt->page_count);
         return;
     }
-    compare_roots(check, roots, rebuilt);
+    compare_roots(check, &streams->roots, rebuilt);
+    compare_nodes(check, cap, &streams->nodes, rebuilt);
 }
 
-static void check_data(struct check *check, const struct store_cap *cap, struct stream *body,
-                       struct stream *roots)
+static void check_data(struct check *check, const struct store_cap *cap, struct streams *streams)
 {
-    const struct cap_source source = {.read = read_stream, .ctx = body};
+    const struct cap_source source = {.read = read_stream, .ctx = &streams->body};
     struct cap_data data = {0};
-    enum cap_error error = cap_data_from_body(&source, body->len, &data);
+    enum cap_error error = cap_data_from_body(&source, streams->body.len, &data);
     if (error != CAP_OK) {
         lmdb_check_find(check, "the body cannot be read as a Data cap: %s", cap_error_text(error));
         return;
     }
-    const struct rebuilt rebuilt = {data.hash, data.size, data.page_count, data.page_roots,
-                                    data.page_count};
-    compare(check, cap, roots, &rebuilt);
+    const struct rebuilt rebuilt = {data.hash,       data.size,       data.page_count,
+                                    data.page_roots, data.page_count, &data.nodes};
+    compare(check, cap, streams, &rebuilt);
     cap_data_free(&data);
 }
 
@@ -229,9 +259,9 @@ static void compare_refs_of(struct check *check, const struct store_cap *cap,
     free(refs);
 }
 
-static void check_image(struct check *check, const struct store_cap *cap, struct stream *body,
-                        struct stream *roots)
+static void check_image(struct check *check, const struct store_cap *cap, struct streams *streams)
 {
+    struct stream *body = &streams->body;
     struct cap_image image = {0};
     struct cap_image_view view;
     uint8_t *bytes = malloc((size_t)body->len + 1); /* so many have been seen */
@@ -245,9 +275,9 @@ static void check_image(struct check *check, const struct store_cap *cap, struct
         error = cap_image_from_body(whole, &image);
     }
     if (error == CAP_OK) {
-        const struct rebuilt rebuilt = {image.hash, view.code.len, 0, image.code_roots,
-                                        image.code_page_count};
-        compare(check, cap, roots, &rebuilt);
+        const struct rebuilt rebuilt = {image.hash,       view.code.len,         0,
+                                        image.code_roots, image.code_page_count, &image.nodes};
+        compare(check, cap, streams, &rebuilt);
         compare_refs_of(check, cap, &view);
     } else {
         lmdb_check_find(check, "the body cannot be read as an Image cap: %s",
@@ -259,15 +289,19 @@ static void check_image(struct check *check, const struct store_cap *cap, struct
 
 void lmdb_check_cap(struct check *check, const struct store_cap *cap)
 {
-    struct stream body = stream_of(check, cap, STORE_STREAM_BODY);
-    struct stream roots = stream_of(check, cap, STORE_STREAM_ROOTS);
-    bool roots_sound = see_stream(&roots);
-    if (!see_stream(&body) || !roots_sound) {
+    struct streams streams = {
+        .body = stream_of(check, cap, STORE_STREAM_BODY),
+        .roots = stream_of(check, cap, STORE_STREAM_ROOTS),
+        .nodes = stream_of(check, cap, STORE_STREAM_NODES),
+    };
+    bool roots_sound = see_stream(&streams.roots);
+    bool nodes_sound = see_stream(&streams.nodes);
+    if (!see_stream(&streams.body) || !roots_sound || !nodes_sound) {
         return;
     }
     if (cap->info.kind == CAP_KIND_DATA) {
-        check_data(check, cap, &body, &roots);
+        check_data(check, cap, &streams);
     } else {
-        check_image(check, cap, &body, &roots);
+        check_image(check, cap, &streams);
     }
 }

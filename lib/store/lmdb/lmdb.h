@@ -5,7 +5,7 @@
  *
  *   meta      "format" -> version and store id; "state" -> next body id and counts
  *   caps      CapHash -> cap record (record.h)
- *   bulk      body id, stream, chunk number -> bytes of a body or of its page roots
+ *   bulk      body id, stream, chunk number -> bytes of a body, its page roots or its nodes
  *   stages    body id -> length and what is written: bulk that no cap names yet
  *   refs      source CapHash, target CapHash -> tables
  *   revs      target CapHash, source CapHash -> tables
@@ -32,11 +32,12 @@
 
 #define LMDB_BODY_CHUNK  65512u                  /* 16 pages less header and seal */
 #define LMDB_ROOTS_CHUNK (2047u * CAP_HASH_SIZE) /* the same, in whole roots */
-#define LMDB_CHECKED     262144u                 /* checked chunks remembered: 16 GiB in 2 MiB */
-#define LMDB_INLINE      2000u                   /* values up to this lie in their leaf page */
-#define LMDB_DAMAGED     16u                     /* damaged caps not yet written down */
-#define LMDB_IDLE_READS  16u                     /* reset read transactions kept for reuse */
-#define LMDB_DROP_CHUNKS 512u                    /* chunks deleted per transaction */
+#define LMDB_NODES_CHUNK (1488u * sizeof(struct cap_node))
+#define LMDB_CHECKED     262144u /* checked chunks remembered: 16 GiB in 2 MiB */
+#define LMDB_INLINE      2000u   /* values up to this lie in their leaf page */
+#define LMDB_DAMAGED     16u     /* damaged caps not yet written down */
+#define LMDB_IDLE_READS  16u     /* reset read transactions kept for reuse */
+#define LMDB_DROP_CHUNKS 512u    /* chunks deleted per transaction */
 
 enum lmdb_table {
     LMDB_META,
@@ -221,6 +222,10 @@ enum cap_error lmdb_facts(struct cap_read *base, const struct cap_hash *hash, si
 enum cap_error lmdb_page_roots(struct cap_read *base, const struct cap_hash *hash, uint64_t first,
                                size_t count, struct cap_hash *ret_roots);
 
+/* The operation nodes of engine.h. */
+enum cap_error lmdb_nodes(struct cap_read *base, const struct cap_hash *hash, uint64_t first,
+                          size_t count, struct cap_node *ret_nodes);
+
 /* The operation list of engine.h. */
 enum cap_error lmdb_list(struct cap_read *base, const struct cap_list_query *query,
                          struct cap_listed *ret_items, size_t *ret_count, struct cap_hash *ret_last,
@@ -239,6 +244,25 @@ enum cap_error lmdb_find_content(struct cap_read *base, const struct cap_hash *c
 enum cap_error lmdb_counts(struct cap_read *base, struct cap_counts *ret_counts);
 
 /* --- lmdb/stage.c --------------------------------------------------------------------------- */
+
+/* How many bytes each chunk of a stream has, but for the last. */
+static inline uint32_t lmdb_chunk_size(enum store_stream stream)
+{
+    static const uint32_t sizes[STORE_STREAMS] = {LMDB_BODY_CHUNK, LMDB_ROOTS_CHUNK,
+                                                  LMDB_NODES_CHUNK};
+    return sizes[stream];
+}
+
+/* How many bytes a stream of a cap has. */
+static inline uint64_t lmdb_stream_len(const struct cap_info *info, enum store_stream stream)
+{
+    const uint64_t lens[STORE_STREAMS] = {
+        info->body_len,
+        cap_info_root_count(info) * CAP_HASH_SIZE,
+        cap_node_total(&info->node_counts) * sizeof(struct cap_node),
+    };
+    return lens[stream];
+}
 
 /* A run of one stream of bulk: bytes [from, to) of `source`, `from` at the start of a chunk. */
 struct lmdb_bulk {

@@ -555,6 +555,7 @@ static const struct cap_store_ops lmdb_ops = {
     .copy = lmdb_copy,
     .facts = lmdb_facts,
     .page_roots = lmdb_page_roots,
+    .nodes = lmdb_nodes,
     .list = lmdb_list,
     .refs = lmdb_refs,
     .find_content = lmdb_find_content,

@@ -242,7 +242,7 @@ struct chunks {
 static enum cap_error chunks_open(struct lmdb_read *read, struct chunks *chunks)
 {
     chunks->read = read;
-    chunks->size = chunks->stream == STORE_STREAM_BODY ? LMDB_BODY_CHUNK : LMDB_ROOTS_CHUNK;
+    chunks->size = lmdb_chunk_size(chunks->stream);
     chunks->checked = true;
     return lmdb_cursor_open(read, store_of(read)->tables[LMDB_BULK]);
 }
@@ -409,17 +409,19 @@ static enum cap_error copy_bulk(struct chunks *chunks, uint64_t offset, uint8_t 
     return CAP_OK;
 }
 
-static enum cap_error page_roots(struct lmdb_read *read, const struct cap_hash *hash,
-                                 uint64_t first, size_t count, struct cap_hash *ret_roots)
+/* Copies entries [first, first + count), of `size` bytes each, of a stream. */
+static enum cap_error copy_entries(struct lmdb_read *read, const struct cap_hash *hash,
+                                   enum store_stream stream, size_t size, uint64_t first,
+                                   size_t count, void *ret_entries)
 {
-    struct chunks chunks = {.stream = STORE_STREAM_ROOTS, .checking = CHECK_NOW};
+    struct chunks chunks = {.stream = stream, .checking = CHECK_NOW};
     struct store_cap cap;
     enum cap_error error = lmdb_find_cap(store_of(read), read->txn, hash, &cap);
     if (error != CAP_OK) {
         return error;
     }
-    uint64_t roots = cap_info_root_count(&cap.info);
-    if (first > roots || count > roots - first) {
+    uint64_t entries = lmdb_stream_len(&cap.info, stream) / size;
+    if (first > entries || count > entries - first) {
         return CAP_E_RANGE_OUT_OF_BODY;
     }
     error = chunks_open(read, &chunks);
@@ -427,8 +429,8 @@ static enum cap_error page_roots(struct lmdb_read *read, const struct cap_hash *
         return error;
     }
     chunks.body = cap.body;
-    chunks.len = roots * CAP_HASH_SIZE;
-    error = copy_bulk(&chunks, first * CAP_HASH_SIZE, (uint8_t *)ret_roots, count * CAP_HASH_SIZE);
+    chunks.len = entries * size;
+    error = copy_bulk(&chunks, first * size, ret_entries, count * size);
     if (error == CAP_E_CORRUPT) {
         note_damaged(store_of(read), hash);
     }
@@ -440,7 +442,20 @@ enum cap_error lmdb_page_roots(struct cap_read *base, const struct cap_hash *has
 {
     struct lmdb_read *read = read_of(base);
     enum cap_error error;
-    LMDB_GUARDED(&store_of(read)->map, error, page_roots(read, hash, first, count, ret_roots));
+    LMDB_GUARDED(
+        &store_of(read)->map, error,
+        copy_entries(read, hash, STORE_STREAM_ROOTS, sizeof(*ret_roots), first, count, ret_roots));
+    return lmdb_cursor_close(read, error);
+}
+
+enum cap_error lmdb_nodes(struct cap_read *base, const struct cap_hash *hash, uint64_t first,
+                          size_t count, struct cap_node *ret_nodes)
+{
+    struct lmdb_read *read = read_of(base);
+    enum cap_error error;
+    LMDB_GUARDED(
+        &store_of(read)->map, error,
+        copy_entries(read, hash, STORE_STREAM_NODES, sizeof(*ret_nodes), first, count, ret_nodes));
     return lmdb_cursor_close(read, error);
 }
 

@@ -37,7 +37,7 @@ static enum cap_error put_chunk(const struct lmdb_store *store, MDB_txn *txn,
 enum cap_error lmdb_put_bulk(const struct lmdb_store *store, MDB_txn *txn,
                              const struct lmdb_bulk *bulk)
 {
-    uint32_t size = bulk->stream == STORE_STREAM_BODY ? LMDB_BODY_CHUNK : LMDB_ROOTS_CHUNK;
+    uint32_t size = lmdb_chunk_size(bulk->stream);
     for (uint64_t from = bulk->from; from < bulk->to; from += size) {
         enum cap_error error = put_chunk(store, txn, bulk, size, from);
         if (error != CAP_OK) {

@@ -69,7 +69,8 @@ static enum cap_error unlist_stage(struct lmdb_store *store, const struct lmdb_s
 static enum cap_error check_room(struct lmdb_store *store, const struct cap_put *put)
 {
     struct lmdb_write *write = &store->write;
-    write->bytes += PUT_OVERHEAD + cap_info_root_count(&put->info) * CAP_HASH_SIZE;
+    write->bytes += PUT_OVERHEAD + lmdb_stream_len(&put->info, STORE_STREAM_ROOTS) +
+                    lmdb_stream_len(&put->info, STORE_STREAM_NODES);
     write->bytes += (uint64_t)put->ref_count * REF_OVERHEAD;
     if (put->stage == 0) {
         write->bytes += put->info.body_len;
@@ -79,22 +80,21 @@ static enum cap_error check_room(struct lmdb_store *store, const struct cap_put 
 
 static enum cap_error put_bulk(struct lmdb_store *store, const struct cap_put *put, uint64_t body)
 {
-    MDB_txn *txn = store->write.txn;
     const struct cap_source roots = {.memory = (const uint8_t *)put->page_roots};
-    struct lmdb_bulk bulk = {
-        .body = body,
-        .stream = STORE_STREAM_ROOTS,
-        .source = &roots,
-        .to = cap_info_root_count(&put->info) * CAP_HASH_SIZE,
-    };
-    enum cap_error error = lmdb_put_bulk(store, txn, &bulk);
-    if (error != CAP_OK || put->stage != 0) {
-        return error;
+    const struct cap_source nodes = {.memory = (const uint8_t *)put->nodes};
+    const struct cap_source *sources[STORE_STREAMS] = {&put->body, &roots, &nodes};
+    enum cap_error error = CAP_OK;
+    int stream = put->stage == 0 ? STORE_STREAM_BODY : STORE_STREAM_ROOTS;
+    for (; error == CAP_OK && stream < STORE_STREAMS; stream++) {
+        const struct lmdb_bulk bulk = {
+            .body = body,
+            .stream = (enum store_stream)stream,
+            .source = sources[stream],
+            .to = lmdb_stream_len(&put->info, (enum store_stream)stream),
+        };
+        error = lmdb_put_bulk(store, store->write.txn, &bulk);
     }
-    bulk.stream = STORE_STREAM_BODY;
-    bulk.source = &put->body;
-    bulk.to = put->info.body_len;
-    return lmdb_put_bulk(store, txn, &bulk);
+    return error;
 }
 
 static enum cap_error put_pair(struct lmdb_store *store, enum lmdb_table table,

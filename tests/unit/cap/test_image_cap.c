@@ -68,18 +68,32 @@ static struct cap_wire_image accept(struct cap_bytes upload, struct cap_bytes *r
     return wire;
 }
 
-/* The roots of the pages of code must be the leaves of the tree that has the code's root. */
+/* The roots of the pages of code must be the leaves of the tree that has the code's root, and the
+ * nodes that are kept be those of that tree.
+ */
 static void assert_code_roots(const struct cap_image *image, size_t code_len,
                               const struct cap_hash *code_root)
 {
+    struct cap_node_list list = {0};
+    struct cap_nodes nodes;
     struct cap_tree tree;
     struct cap_hash root;
     assert_int_equal(image->code_page_count, (code_len + 4095) / 4096);
     assert_true((image->code_roots == NULL) == (code_len == 0));
     cap_tree_init(&tree, CAP_BLOCK_DEPTH);
+    tree.ret_nodes = &list;
     for (size_t i = 0; i < image->code_page_count; i++) {
         cap_tree_add(&tree, i, &image->code_roots[i]);
     }
+    cap_tree_end_nodes(&tree);
+    assert_cap_ok(cap_node_list_finish(&list, &nodes));
+    assert_memory_equal(&nodes.counts, &image->nodes.counts, sizeof(nodes.counts));
+    assert_int_equal(nodes.counts.of[0], image->code_page_count > 256 ? 5 : 0);
+    if (nodes.all != NULL) {
+        assert_memory_equal(nodes.all, image->nodes.all,
+                            (size_t)cap_node_total(&nodes.counts) * sizeof(*nodes.all));
+    }
+    free(nodes.all);
     cap_tree_root(&tree, 20, &root);
     cap_mix_in(&root, code_len, &root);
     assert_hash_equal(&root, code_root);
@@ -182,9 +196,10 @@ static void test_empty(void **state)
 static void test_long_code(void **state)
 {
     (void)state;
-    static const uint32_t lengths[] = {1, 4095, 4096, 4097, 262143, 262144, 262145, 524288, 600001};
+    static const uint32_t lengths[] = {1,      4095,   4096,   4097,   262143,
+                                       262144, 262145, 524288, 600001, 1100001};
     struct cap_buf code = {0};
-    assert_cap_ok(cap_buf_append_zeros(&code, 600003));
+    assert_cap_ok(cap_buf_append_zeros(&code, 1100003));
     for (size_t i = 0; i < code.len; i++) {
         code.data[i] = (uint8_t)(i * 2654435761u >> 13);
     }

@@ -22,6 +22,7 @@
 
 #define FLIPS       1000u /* seven to twenty seconds */
 #define FLIPS_LONG  10000u
+#define NODE_PAGES  300u
 #define FINDINGS    4096u /* bytes of text kept */
 #define CHILD_LIMIT 60u   /* seconds; LMDB may never end over a damaged file */
 
@@ -50,14 +51,10 @@ static enum cap_error admit(struct cap_store *store, struct cap_put *put,
     return error;
 }
 
-/* A Data cap of `len` bytes; every third page is zero. */
-static struct cap_hash add_data(struct cap_store *store, uint64_t seed, size_t len)
+static struct cap_hash add_content(struct cap_store *store, uint64_t seed, const uint8_t *content,
+                                   size_t len)
 {
-    uint8_t *content = calloc(1, len + 1);
     struct cap_data data;
-    for (size_t i = 0; i < len; i++) {
-        content[i] = i / 4096 % 3 == 2 ? 0 : fake_byte(seed, i);
-    }
     struct cap_bytes bytes = {content, len};
     struct cap_source source = cap_source_memory(&bytes);
     assert_cap_ok(cap_data_from_content(&source, len, 0, UINT64_MAX, &data));
@@ -66,9 +63,34 @@ static struct cap_hash add_data(struct cap_store *store, uint64_t seed, size_t l
     put.info.size = data.size;
     put.info.page_count = data.page_count;
     put.info.published_us = seed;
+    put.info.node_counts = data.nodes.counts;
+    put.nodes = data.nodes.all;
     assert_cap_ok(admit(store, &put, &data.body, &source));
     struct cap_hash hash = data.hash;
     cap_data_free(&data);
+    return hash;
+}
+
+/* A Data cap of `len` bytes; every third page is zero. */
+static struct cap_hash add_data(struct cap_store *store, uint64_t seed, size_t len)
+{
+    uint8_t *content = calloc(1, len + 1);
+    for (size_t i = 0; i < len; i++) {
+        content[i] = i / 4096 % 3 == 2 ? 0 : fake_byte(seed, i);
+    }
+    struct cap_hash hash = add_content(store, seed, content, len);
+    free(content);
+    return hash;
+}
+
+/* A Data cap of so many pages of one byte each. Above 256 it has nodes. */
+static struct cap_hash add_pages(struct cap_store *store, size_t count)
+{
+    uint8_t *content = calloc(count, CAP_PAGE_SIZE);
+    for (size_t i = 0; i < count; i++) {
+        content[i * CAP_PAGE_SIZE] = (uint8_t)(i % 255 + 1);
+    }
+    struct cap_hash hash = add_content(store, count, content, count * CAP_PAGE_SIZE);
     free(content);
     return hash;
 }
@@ -174,6 +196,7 @@ static struct cap_hash fill_store(struct fixture *fixture)
         (void)add_data(store, seed, 300 * seed);
     }
     struct cap_hash data = add_data(store, 100, 300000);
+    (void)add_pages(store, NODE_PAGES);
     struct cap_hash inner = add_image(store, 200, 5000, NULL);
     (void)add_image(store, 300, 100000, &inner);
     (void)add_image(store, 400, 2000, &inner);
@@ -363,6 +386,37 @@ static void test_wrong_body_and_roots(void **state)
     expect_finding(fixture, NULL, "belongs to nothing");
 }
 
+static void test_wrong_nodes(void **state)
+{
+    struct fixture *fixture = *state;
+    (void)fill_store(fixture);
+    assert_cap_ok(fixture_open(fixture));
+    struct cap_hash hash = add_pages(fixture->store, NODE_PAGES + 1);
+    fixture_close(fixture);
+    expect_sound(fixture);
+    uint8_t record[200], chunk[1000];
+    uint8_t name[STORE_CHUNK_KEY];
+    store_chunk_key(body_of(fixture, &hash), STORE_STREAM_NODES, 0, name);
+    size_t len = raw_get(fixture, "bulk", name, sizeof(name), chunk, sizeof(chunk));
+    assert_int_equal(len, 5 * sizeof(struct cap_node));
+    for (size_t at = 0; at < sizeof(struct cap_node); at += CAP_HASH_SIZE) { /* hash and index */
+        chunk[3 * sizeof(struct cap_node) + at] ^= 1;
+        raw_set(fixture, "bulk", name, sizeof(name), chunk, len);
+        expect_finding(fixture, &hash, "node 3 is not that of the pages below it");
+        chunk[3 * sizeof(struct cap_node) + at] ^= 1;
+    }
+    raw_set(fixture, "bulk", name, sizeof(name), NULL, 0);
+    expect_finding(fixture, &hash, "nodes: chunk 0 cannot be read: it is missing");
+    size_t record_len = raw_get(fixture, "caps", hash.bytes, CAP_HASH_SIZE, record, sizeof(record));
+    memset(record + 96, 0, sizeof(struct cap_node_counts)); /* a record of a cap without nodes */
+    raw_set(fixture, "caps", hash.bytes, CAP_HASH_SIZE, record, record_len);
+    expect_finding(fixture, &hash, "the record says 0 nodes above its pages, there are 5");
+    cap_store32(record + 96, 5);
+    raw_set(fixture, "caps", hash.bytes, CAP_HASH_SIZE, record, record_len);
+    raw_set(fixture, "bulk", name, sizeof(name), chunk, len);
+    expect_sound(fixture);
+}
+
 static void test_wrong_record(void **state)
 {
     struct fixture *fixture = *state;
@@ -522,7 +576,7 @@ static void flip(const struct fixture *fixture, off_t at, unsigned bit)
     close(fd);
 }
 
-/* Every bit that flips in bodies, page roots, records and their keys is found. */
+/* Every bit that flips in bodies, page roots, nodes, records and their keys is found. */
 static void test_flips(void **state)
 {
     static const struct {
@@ -530,6 +584,7 @@ static void test_flips(void **state)
         int stream;
     } places[] = {{"bulk", STORE_STREAM_BODY},
                   {"bulk", STORE_STREAM_ROOTS},
+                  {"bulk", STORE_STREAM_NODES},
                   {"caps", -1},
                   {"refs", -1},
                   {"revs", -1},
@@ -610,6 +665,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH(test_sound),
         WITH(test_wrong_body_and_roots),
+        WITH(test_wrong_nodes),
         WITH(test_wrong_record),
         WITH(test_wrong_references),
         WITH(test_wrong_counts_and_contents),

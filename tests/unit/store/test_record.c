@@ -12,7 +12,8 @@ static struct store_cap sample(void)
                  .ref_count = 8,
                  .publisher = {9, UINT32_MAX},
                  .published_us = UINT64_C(0x1112131415161718),
-                 .has_content_hash = true},
+                 .has_content_hash = true,
+                 .node_counts = {{500, 7, 0, 0, 1}}},
         .body = UINT64_C(0x2122232425262728),
     };
     memset(cap.info.content_hash.bytes, 0xab, CAP_HASH_SIZE);
@@ -36,6 +37,7 @@ static void test_cap_round_trip(void **state)
     assert_int_equal(got.info.published_us, cap.info.published_us);
     assert_true(got.info.has_content_hash);
     assert_hash_equal(&got.info.content_hash, &cap.info.content_hash);
+    assert_memory_equal(&got.info.node_counts, &cap.info.node_counts, sizeof(cap.info.node_counts));
     assert_int_equal(got.body, cap.body);
     store_cap_encode(&got, again);
     assert_memory_equal(again, bytes, sizeof(bytes));
@@ -53,7 +55,9 @@ static void test_cap_layout(void **state)
     assert_int_equal(cap_load64(bytes + 16), cap.info.body_len);
     assert_int_equal(cap_load64(bytes + 56), cap.body);
     assert_int_equal(bytes[64], 0xab);
-    assert_int_equal(bytes[96], 0);
+    assert_int_equal(cap_load32(bytes + 96), 500);
+    assert_int_equal(cap_load32(bytes + 112), 1);
+    assert_int_equal(cap_load32(bytes + 116), 0);
 }
 
 /* A flag that may be ignored is kept; one that may not makes the record useless, and is named. */
@@ -112,6 +116,11 @@ static void test_cap_impossible(void **state)
     cap = sample();
     cap.info.kind = CAP_KIND_DATA;
     cap.info.page_count = STORE_PAGE_MAX + 1;
+    store_cap_encode(&cap, bytes);
+    assert_cap_error(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
+                     CAP_E_CORRUPT);
+    cap = sample();
+    cap.info.node_counts.of[4] = UINT32_MAX;
     store_cap_encode(&cap, bytes);
     assert_cap_error(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
                      CAP_E_CORRUPT);

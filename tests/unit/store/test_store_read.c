@@ -254,6 +254,50 @@ static void test_page_roots_of_code(void **state)
     cap_store_read_end(read);
 }
 
+/* --- Nodes ------------------------------------------------------------------------------------ */
+
+static void test_nodes(void **state)
+{
+    enum { NODES = 1850 };
+    static const size_t firsts[] = {0, 1, 1487, 1488, 1489, NODES};
+    struct cap_store *store = store_of(state);
+    struct cap_hash *roots = calloc(ROOTS, sizeof(*roots));
+    struct cap_node *nodes = calloc(NODES, sizeof(*nodes));
+    struct cap_node *got = calloc(NODES, sizeof(*got));
+    struct cap_info info;
+    uint64_t seed = 3;
+    struct cap_put put = fake_data(&seed, 20);
+    for (size_t i = 0; i < NODES; i++) {
+        nodes[i].hash = fake_hash(i);
+        cap_store32(nodes[i].count, (uint32_t)i);
+    }
+    put.info.page_count = ROOTS;
+    put.info.node_counts = (struct cap_node_counts){{ROOTS / 4 + 1}};
+    put.page_roots = roots;
+    put.nodes = nodes;
+    assert_cap_error(put_one(store, &put, NULL), CAP_E_INVALID_ARGUMENT);
+    put.info.node_counts = (struct cap_node_counts){{ROOTS / 4, 500, 100}};
+    put.nodes = NULL;
+    assert_cap_error(put_one(store, &put, NULL), CAP_E_INVALID_ARGUMENT);
+    put.nodes = nodes;
+    assert_cap_ok(put_one(store, &put, NULL));
+    struct cap_read *read = begin_read(store);
+    assert_cap_ok(cap_store_find(read, &put.hash, &info));
+    assert_memory_equal(&info.node_counts, &put.info.node_counts, sizeof(info.node_counts));
+    for (size_t i = 0; i < sizeof(firsts) / sizeof(firsts[0]); i++) {
+        size_t first = firsts[i];
+        assert_cap_ok(cap_store_nodes(read, &put.hash, first, NODES - first, got));
+        assert_memory_equal(got, nodes + first, (NODES - first) * sizeof(*got));
+        assert_cap_error(cap_store_nodes(read, &put.hash, first, NODES - first + 1, got),
+                         CAP_E_RANGE_OUT_OF_BODY);
+    }
+    assert_cap_error(cap_store_nodes(read, &nodes[1].hash, 0, 0, got), CAP_E_NOT_FOUND);
+    cap_store_read_end(read);
+    free(roots);
+    free(nodes);
+    free(got);
+}
+
 /* --- Prefixes --------------------------------------------------------------------------------- */
 
 static void test_find_prefix(void **state)
@@ -509,6 +553,7 @@ int main(void)
         BOTH(test_window_out_of_body),
         BOTH(test_page_roots),
         BOTH(test_page_roots_of_code),
+        BOTH(test_nodes),
         BOTH(test_find_prefix),
         BOTH(test_list),
         BOTH(test_list_prefix),
