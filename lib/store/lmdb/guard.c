@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+#include <ucontext.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of `previous`, but for the handler */
 static struct sigaction previous;
@@ -29,9 +30,11 @@ static void on_bus(int number, siginfo_t *info, void *context)
 {
     struct lmdb_guard *guard = current;
     uintptr_t at = (uintptr_t)info->si_addr;
-    (void)context;
     if (guard != NULL && is_load(info) && at >= guard->map.from && at < guard->map.to) {
+        const ucontext_t *at_load = context;
         current = NULL;
+        /* What the handler blocks, or a sanitizer's around it, must not stay blocked. */
+        (void)pthread_sigmask(SIG_SETMASK, &at_load->uc_sigmask, NULL);
         siglongjmp(guard->jump, 1);
     }
     /* The load is tried again and meets the one before us, with its own flags and stack. */
@@ -45,8 +48,7 @@ void lmdb_guard_install(void)
 {
     struct sigaction now;
     struct sigaction action = {.sa_sigaction = on_bus};
-    /* SA_NODEFER: SIGBUS is not blocked after the jump. */
-    action.sa_flags = (int)(SA_SIGINFO | SA_NODEFER);
+    action.sa_flags = SA_SIGINFO;
     (void)sigemptyset(&action.sa_mask);
     pthread_mutex_lock(&lock);
     (void)sigaction(SIGBUS, NULL, &now); /* these two fail on no signal that there is */

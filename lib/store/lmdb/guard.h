@@ -46,7 +46,7 @@ void lmdb_guard_end(void);
 /*
  * error = call, or CAP_E_IO if a load from the map failed in it. `call` is one call of a function
  * that loads nothing from the map while it holds a lock or memory that only its own variables name.
- * No signal mask is saved, since the handler changes none.
+ * No signal mask is saved: the handler puts back that of the load.
  */
 #define LMDB_GUARDED(map, error, call)                                                             \
     do {                                                                                           \
