@@ -32,7 +32,7 @@ _capctl()
 {
     local commands="check hash pack put publish get has show closure admin status help version"
     local methods="hello help schema status metrics cap.stat cap.list cap.explain refs.list \
-        refusals.list clients.list log.set drain shutdown"
+        refusals.list loops.list clients.list log.set drain shutdown"
     local globals="-s --socket --admin --json --timeout -h --help -V --version"
     local cur prev="" command="" options="" count=0 i
     local -a words

@@ -185,9 +185,7 @@ static const struct admin_field status_result[] = {
     {"record_cache", "object", "bytes and limit_bytes: records of caps looked up lately"},
     {"read_jobs", "integer", "reads of the store under way or waiting"},
     {"stall_max_us", "integer", "longest turn of any loop since start, in microseconds"},
-    {"loops", "array",
-     "of each thread that serves clients: sessions, requests_in_flight, stall_max_us, and whether "
-     "it responds; if not, figures are those of a moment ago"},
+    {"threads", "object", "count and responding: those that serve clients; see loops.list"},
     {"writer_queue", "integer", "admissions being written or waiting for it"},
     {"refusals", "integer", "refusals since start; see refusals.list"},
     {"last_error", "object or null", "time, reason, message: the last fault of the daemon itself"},
@@ -247,6 +245,14 @@ static const struct admin_field refusals_result[] = {
      "objects with seq, time, peer, session, what, reason and message, newest first"},
     {"total", "integer", "refusals since start; only the latest are kept"},
     {"cursor", "integer or null", "pass it to get older ones; null: no more"},
+    END_FIELD,
+};
+
+static const struct admin_field loops_result[] = {
+    {"loops", "array",
+     "of each thread that serves clients, that of the admin socket first: sessions, "
+     "requests_in_flight, read_jobs, record_bytes, stall_max_us, and whether it responds; if not, "
+     "the figures are those that it last gave"},
     END_FIELD,
 };
 
@@ -357,6 +363,14 @@ static const struct admin_method methods[] = {
      .doc = "Lists recent refusals, with peer and error, newest first.",
      .example = "{\"limit\":10}",
      .run = admin_refusals_list},
+    {.name = "loops.list",
+     .in_worker = true,
+     .params = no_params,
+     .result = loops_result,
+     .doc = "Lists the threads that serve clients, each with its loop's figures.",
+     .example = "{}",
+     .prepare = admin_publish,
+     .run = admin_loops_list},
     {.name = "clients.list",
      .in_worker = true,
      .params = clients_params,

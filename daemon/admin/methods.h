@@ -95,6 +95,7 @@ void admin_publish(struct admin_call *call);
 json_t *admin_status(struct admin_call *call);
 json_t *admin_metrics(struct admin_call *call);
 json_t *admin_refusals_list(struct admin_call *call);
+json_t *admin_loops_list(struct admin_call *call);
 void admin_clients_prepare(struct admin_call *call);
 json_t *admin_clients_list(struct admin_call *call);
 json_t *admin_log_set(struct admin_call *call);

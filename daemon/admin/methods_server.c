@@ -73,25 +73,14 @@ void admin_publish(struct admin_call *call)
     shard_publish_stats(call->rooms->hubs->hubs[0]->shard);
 }
 
-static json_t *loop_json(struct shard *shard, bool responds)
+static json_t *threads_json(const struct hub_set *hubs, const struct admin_ask *ask)
 {
-    struct stats stats;
-    shard_stats(shard, &stats);
-    return json_pack("{s:o, s:o, s:o, s:b}", "sessions", admin_value_u64(stats.now.connections),
-                     "requests_in_flight", admin_value_u64(stats.now.requests), "stall_max_us",
-                     admin_value_u64(stats.stall_max_us), "responds", responds ? 1 : 0);
-}
-
-static json_t *loops_json(const struct hub_set *hubs, const struct admin_ask *ask)
-{
-    json_t *array = json_array();
-    for (size_t i = 0; array != NULL && i < hubs->count; i++) {
-        if (!admin_append(array, loop_json(hubs->hubs[i]->shard, admin_ask_answered(ask, i)))) {
-            json_decref(array);
-            return NULL;
-        }
+    size_t responding = 0;
+    for (size_t i = 0; i < hubs->count; i++) {
+        responding += admin_ask_answered(ask, i) ? 1 : 0;
     }
-    return array;
+    return json_pack("{s:o, s:o}", "count", admin_value_u64(hubs->count), "responding",
+                     admin_value_u64(responding));
 }
 
 static json_t *daemon_json(const struct admin_rooms *rooms, const struct admin_ask *ask)
@@ -123,8 +112,8 @@ static json_t *daemon_json(const struct admin_rooms *rooms, const struct admin_a
                gauges.peer_hashing),
         "record_cache", pair("bytes", gauges.record_bytes, "limit_bytes", gauges.max_record_bytes),
         "read_jobs", admin_value_u64(gauges.read_jobs), "stall_max_us",
-        admin_value_u64(gauges.stall_max_us), "loops", loops_json(rooms->hubs, ask), "writer_queue",
-        admin_value_u64(gauges.writer_queue), "refusals",
+        admin_value_u64(gauges.stall_max_us), "threads", threads_json(rooms->hubs, ask),
+        "writer_queue", admin_value_u64(gauges.writer_queue), "refusals",
         admin_value_u64(refusals_total(&context->refusals)), "last_error", fault_json(&fault));
 }
 
@@ -256,6 +245,33 @@ static json_t *client_json(const struct client *client)
         admin_value_u64(client->uploads), "bytes_in", admin_value_u64(client->bytes_in),
         "bytes_out", admin_value_u64(client->bytes_out), "output_bytes",
         admin_value_u64(client->output_bytes));
+}
+
+static json_t *loop_json(struct shard *shard, bool responds)
+{
+    struct stats stats;
+    shard_stats(shard, &stats);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:b}", "sessions",
+                     admin_value_u64(stats.now.connections), "requests_in_flight",
+                     admin_value_u64(stats.now.requests), "read_jobs",
+                     admin_value_u64(stats.now.read_jobs), "record_bytes",
+                     admin_value_u64(stats.now.record_bytes), "stall_max_us",
+                     admin_value_u64(stats.stall_max_us), "responds", responds ? 1 : 0);
+}
+
+json_t *admin_loops_list(struct admin_call *call)
+{
+    const struct hub_set *hubs = call->rooms->hubs;
+    struct admin_ask *ask = admin_ask(call->rooms, 0, 0);
+    json_t *list = ask == NULL ? NULL : json_array();
+    for (size_t i = 0; list != NULL && i < hubs->count; i++) {
+        if (!admin_append(list, loop_json(hubs->hubs[i]->shard, admin_ask_answered(ask, i)))) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    admin_ask_free(ask);
+    return list == NULL ? NULL : json_pack("{s:o}", "loops", list);
 }
 
 static size_t page_limit(const struct admin_call *call)
