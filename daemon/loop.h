@@ -33,8 +33,9 @@ struct loop {
 };
 
 /*
- * Makes a loop without rooms and enters it in the context, which outlives it. CAP_E_NO_MEMORY. As
- * for the next two, loop_close and loop_free release what there is after a failure.
+ * Makes a loop without rooms and enters it in the context, which outlives it. CAP_E_NO_MEMORY.
+ * After a failure here, in loop_open or in loop_start, loop_close and loop_free release what there
+ * is.
  */
 enum cap_error loop_init(struct loop *loop, struct context *context);
 
@@ -57,8 +58,8 @@ void loop_drain(struct loop *loop);
 /* Whether it has turned since this was last asked. */
 bool loop_beats(struct loop *loop);
 
-/* Closes every connection; the rooms look nothing up any more. After loop_join; a zeroed loop is
- * fine, as for the next two. */
+/* Closes every connection; the rooms look nothing up any more. After loop_join. Here, in
+ * loop_settle and in loop_free a zeroed loop is fine. */
 void loop_close(struct loop *loop);
 
 /* After writer_stop: takes back what is with the writer and the pool. */

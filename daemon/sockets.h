@@ -58,7 +58,7 @@ void sockets_log(const struct sockets *sockets);
 /* Goes on accepting after descriptors had run out; about ten times a second. */
 void sockets_tick(struct sockets *sockets);
 
-/* Accepts no client any more. The loop must let go of the handles. */
+/* Accepts no client any more. Run the loop until the handles are closed. */
 void sockets_close_clients(struct sockets *sockets);
 
 /* As sockets_close_clients; the address file and the admin socket's path go as well. */

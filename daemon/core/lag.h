@@ -22,7 +22,7 @@ struct lag {
 /* Measures `loop` into `stats` (turn_us, stall_max_us) from now on; all of these outlive it. */
 void lag_open(struct lag *lag, uv_loop_t *loop, const struct env *env, struct stats *stats);
 
-/* Closes its handle, of which the loop must let go. A zeroed one is fine. */
+/* Closes its handle; run the loop until that is done. A zeroed one is fine. */
 void lag_close(struct lag *lag);
 
 #endif

@@ -8,7 +8,8 @@
  * goes to its outlet, and the thread that ran it starts what comes next: no loop waits for another.
  *
  * Failure modes.
- *   - A thread cannot be made: the long job runs in a worker, without turns.
+ *   - A thread cannot be made: while others have one, the job waits for theirs; else it runs in a
+ *     worker, without turns, one at a time.
  *   - No memory for a peer's queue: its jobs wait in the daemon's own.
  *   - A job is cancelled: it runs, beside the others if need be, finds its flag and returns early;
  *     `done` is always called.
@@ -94,10 +95,11 @@ static void forget(struct pool *pool, uint64_t bytes)
 /* --- Order: under the lock -------------------------------------------------------------------- */
 
 /* Counts what a peer hashes. The window moves on in eighths. */
-static void charge(struct pool *pool, struct pool_peer *peer, uint64_t bytes)
+static void charge(struct pool *pool, struct pool_peer *charged, uint64_t bytes)
 {
-    peer->served += bytes;
-    peer->recent += bytes;
+    struct pool_peer *peer;
+    charged->served += bytes;
+    charged->recent += bytes;
     pool->recent += bytes;
     while (pool->recent > POOL_WINDOW) {
         pool->recent = 0;
@@ -114,7 +116,7 @@ static bool past_share(const struct pool *pool, const struct pool_peer *peer)
     return peer->recent > pool->share_recent || peer->running >= pool->share_running;
 }
 
-/* Whether the next turn is rather the one's than the other's. */
+/* Whether the next turn is `one`'s rather than `other`'s. */
 static bool comes_before(const struct pool *pool, const struct pool_peer *one,
                          const struct pool_peer *other)
 {
@@ -291,19 +293,21 @@ static void start_small(struct pool *pool, struct pool_job *job)
 
 static void long_main(void *arg);
 
-/* Gives a long job a thread. Under the lock, which its thread waits for. */
-static void start_long(struct pool *pool, struct pool_job *job)
+/* Gives a long job a thread, if there is one to be had. Under the lock, which its thread waits for.
+ */
+static bool start_long(struct pool *pool, struct pool_job *job)
 {
     job->threaded = true;
     if (uv_thread_create(&job->thread, long_main, job) != 0) {
         job->threaded = false;
-        start_small(pool, job);
-        return;
+        return false;
     }
+    TAILQ_REMOVE(&job->peer->large, job, link);
     pool->threads++;
     job->peer->threads++;
     TAILQ_INSERT_TAIL(&pool->resting, job, link);
     hand_on(pool);
+    return true;
 }
 
 /* Starts what may start. Under the lock. */
@@ -318,8 +322,16 @@ static void start_jobs(struct pool *pool)
     }
     while ((peer = next_long(pool)) != NULL) {
         struct pool_job *job = TAILQ_FIRST(&peer->large);
+        if (start_long(pool, job)) {
+            continue;
+        }
+        /* No thread: a worker has it, one at a time. What ends starts others. */
+        if (pool->threads > 0 || pool->small_running > 0) {
+            return;
+        }
         TAILQ_REMOVE(&peer->large, job, link);
-        start_long(pool, job);
+        charge(pool, peer, job->cost);
+        start_small(pool, job);
     }
 }
 

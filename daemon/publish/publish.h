@@ -21,7 +21,7 @@ struct publish {
 enum cap_error publish_open(struct publish *publish, struct hub *hub, struct writer *writer,
                             struct room *room);
 
-/* After writer_stop; the loop must let go of a handle. A zeroed one is fine. */
+/* After writer_stop; run the loop until its handle is closed. A zeroed one is fine. */
 void publish_close(struct publish *publish);
 
 /* Looks at the disk, for the uploads of all loops; blocks. As room_refresh. */

@@ -13,21 +13,20 @@
 /* Bytes that one hash counts as: content of n bytes takes about n / 32 hashes. */
 #define CAP_WORK_HASH 32u
 
-/* A list's root, a Key's too, whatever its length: it has the depth of its limit, some 30 levels.
- */
+/* The root of a list or Key of any length: its limit makes it some 30 levels deep. */
 #define CAP_WORK_LIST (32u * CAP_WORK_HASH)
 
 struct cap_work {
     /*
-     * So many more bytes have been hashed, beside those read from a source. False: stop; then the
-     * function that was working fails with CAP_E_CANCELLED. It may block. Called in the thread that
-     * works, after at most some 256 KiB, and often after much less: it must be cheap.
+     * Tells that `bytes` more have been hashed, not counting those read from a source. Returns
+     * false to stop the work, which then fails with CAP_E_CANCELLED. May block. Called in the
+     * thread that works, at least every 256 KiB and often sooner, so it must be cheap.
      */
     bool (*go_on)(void *ctx, uint64_t bytes);
     void *ctx;
 };
 
-/* Says it to `work`, if there is anyone to tell. */
+/* Tells `work`, unless it is NULL. */
 static inline bool cap_work_done(const struct cap_work *work, uint64_t bytes)
 {
     return work == NULL || work->go_on(work->ctx, bytes);

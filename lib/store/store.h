@@ -20,9 +20,10 @@
  * Reading where the device cannot give a page, or past the end of a file that somebody has cut, is
  * CAP_E_IO, also where the file is mapped and that means SIGBUS: opening an LMDB store puts a
  * handler in front of the process's, which ends the read and leaves every other fault to the one
- * that was there. The snapshot and the rest of the store stay usable, and nothing is noted as
- * damaged, for the device may give the page the next time. In a write transaction, and while a
- * store is opened, such a fault is left to the process.
+ * that was there. Snapshots stay usable, and nothing is noted as damaged, for the device may give
+ * the page the next time; but writing ends until the store is opened again, each write with
+ * CAP_E_IO: it could rest on such a page. A page that first fails in a write transaction, or while
+ * a store is opened, is left to the process.
  *
  * A commit that fails with CAP_E_IO or CAP_E_STORE_FAILED, be it of an admission, of a step of a
  * stage or of a sweep, is the last: every later write says CAP_E_STORE_FAILED until the store is

@@ -163,6 +163,9 @@ enum cap_error lmdb_begin(struct lmdb_store *store, MDB_txn **ret_txn)
     if (atomic_load(&store->base.failure) != CAP_OK) {
         return CAP_E_STORE_FAILED;
     }
+    if (atomic_load(&store->map.bad)) {
+        return CAP_E_IO;
+    }
     return lmdb_error(store->fd, mdb_txn_begin(store->env, NULL, 0, ret_txn));
 }
 

@@ -30,7 +30,7 @@ static void on_bus(int number, siginfo_t *info, void *context)
 {
     struct lmdb_guard *guard = current;
     uintptr_t at = (uintptr_t)info->si_addr;
-    if (guard != NULL && is_load(info) && at >= guard->map.from && at < guard->map.to) {
+    if (guard != NULL && is_load(info) && at >= guard->map->from && at < guard->map->to) {
         const ucontext_t *at_load = context;
         current = NULL;
         /* What the handler blocks, or a sanitizer's around it, must not stay blocked. */
@@ -51,7 +51,7 @@ void lmdb_guard_install(void)
     action.sa_flags = SA_SIGINFO;
     (void)sigemptyset(&action.sa_mask);
     pthread_mutex_lock(&lock);
-    (void)sigaction(SIGBUS, NULL, &now); /* these two fail on no signal that there is */
+    (void)sigaction(SIGBUS, NULL, &now);
     if ((now.sa_flags & SA_SIGINFO) == 0 || now.sa_sigaction != on_bus) {
         previous = now;
         (void)sigaction(SIGBUS, &action, NULL);
@@ -61,7 +61,7 @@ void lmdb_guard_install(void)
 
 void lmdb_guard_begin(struct lmdb_guard *guard, const struct lmdb_map *map)
 {
-    guard->map = *map;
+    guard->map = map;
     current = guard;
 }
 

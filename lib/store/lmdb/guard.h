@@ -16,25 +16,26 @@
 #define LIB_STORE_LMDB_GUARD_H
 
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/cap/error.h"
 
-/* Addresses of a map. None: nothing is guarded. */
 struct lmdb_map {
-    uintptr_t from;
+    uintptr_t from; /* addresses; none: nothing is guarded */
     uintptr_t to;
+    atomic_bool bad; /* a guarded load has failed: nothing is to be written next to it */
 };
 
 struct lmdb_guard {
     sigjmp_buf jump;
-    struct lmdb_map map;
+    const struct lmdb_map *map;
 };
 
 /*
  * Puts the process's handler of SIGBUS in place, in front of the one that is there. At every
- * opening of a store: a handler that was installed since then comes second again.
+ * opening of a store, so that it is also in front of one that came in between.
  */
 void lmdb_guard_install(void);
 
@@ -44,9 +45,9 @@ void lmdb_guard_begin(struct lmdb_guard *guard, const struct lmdb_map *map);
 void lmdb_guard_end(void);
 
 /*
- * error = call, or CAP_E_IO if a load from the map failed in it. `call` is one call of a function
- * that loads nothing from the map while it holds a lock or memory that only its own variables name.
- * No signal mask is saved: the handler puts back that of the load.
+ * error = call, or CAP_E_IO, and the map is bad, if a load from it failed there. `call` is one call
+ * of a function that loads nothing from the map while it holds a lock or memory that only its own
+ * variables name. No signal mask is saved: the handler puts back that of the load.
  */
 #define LMDB_GUARDED(map, error, call)                                                             \
     do {                                                                                           \
@@ -56,6 +57,7 @@ void lmdb_guard_end(void);
             (error) = (call);                                                                      \
             lmdb_guard_end();                                                                      \
         } else {                                                                                   \
+            atomic_store(&(map)->bad, true);                                                       \
             (error) = CAP_E_IO;                                                                    \
         }                                                                                          \
     } while (false)

@@ -17,6 +17,16 @@
 
 enum { ALICE = 1, BOB, CAROL };
 
+static bool no_threads; /* none can be made */
+
+int __wrap_uv_thread_create(uv_thread_t *thread, uv_thread_cb entry, void *arg);
+int __real_uv_thread_create(uv_thread_t *thread, uv_thread_cb entry, void *arg);
+
+int __wrap_uv_thread_create(uv_thread_t *thread, uv_thread_cb entry, void *arg)
+{
+    return no_threads ? UV_EAGAIN : __real_uv_thread_create(thread, entry, arg);
+}
+
 struct bench {
     uv_loop_t loop;
     struct stats stats;
@@ -456,6 +466,33 @@ static void test_more_peers_than_threads(void **state)
     teardown(&bench);
 }
 
+/* Without a thread of its own a long job has a worker, and leaves one to the others. */
+static void test_no_threads(void **state)
+{
+    struct bench bench;
+    atomic_bool hold = false;
+    struct job jobs[3] = {0};
+    struct job small = {.bytes = PIECE, .mark = 's'};
+    (void)state;
+    setup(&bench, 2);
+    no_threads = true;
+    for (size_t i = 0; i < 3; i++) {
+        jobs[i].bytes = POOL_TURN;
+        jobs[i].mark = 'x';
+        jobs[i].hold = &hold;
+        submit(&bench, &jobs[i], ALICE, LONG_COST);
+    }
+    submit(&bench, &small, BOB, PIECE);
+    wait_for(&bench, &small);
+    assert_string_equal(bench.order, "s");
+    atomic_store(&hold, true);
+    for (size_t i = 0; i < 3; i++) {
+        wait_for(&bench, &jobs[i]);
+    }
+    no_threads = false;
+    teardown(&bench);
+}
+
 /* What only waits for the disk takes no turn. Closing waits for what is under way. */
 static void test_disk_and_closing(void **state)
 {
@@ -491,6 +528,7 @@ int main(void)
         cmocka_unit_test(test_peers_are_forgotten),
         cmocka_unit_test(test_alone_it_has_all),
         cmocka_unit_test(test_more_peers_than_threads),
+        cmocka_unit_test(test_no_threads),
         cmocka_unit_test(test_disk_and_closing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

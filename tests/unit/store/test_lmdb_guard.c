@@ -152,6 +152,15 @@ static void restore_file(const char *path, const uint8_t *bytes, size_t len)
     close(fd);
 }
 
+static void assert_file_is(const char *path, const uint8_t *bytes, size_t len)
+{
+    size_t now;
+    uint8_t *there = load_file(path, &now);
+    assert_int_equal(now, len);
+    assert_memory_equal(there, bytes, len);
+    free(there);
+}
+
 /* Cut shorter page by page, down to nothing, and whole again: the store lives on. */
 static void test_cut(void **state)
 {
@@ -179,11 +188,15 @@ static void test_cut(void **state)
     assert_int_equal(caps, 0);
     assert_int_equal(read_all(fixture->store), 0);
     restore_file(path, bytes, len);
+    /* Reads are served as before; nothing is written over what could not be read. */
+    assert_cap_error(put_data(fixture->store, 3000, 100000), CAP_E_IO);
+    assert_file_is(path, bytes, len);
     free(bytes);
     assert_int_equal(read_caps(fixture->store), CAPS);
     assert_int_equal(read_all(fixture->store), 8);
     assert_cap_ok(cap_store_space(fixture->store, &space));
     assert_int_equal(space.readers, 0);
+    reopen(fixture);
     assert_cap_ok(put_data(fixture->store, 3000, 100000)); /* nothing was noted as damaged */
     assert_cap_ok(put_data(fixture->store, 4, len_of(4)));
     assert_cap_ok(check_cap(fixture->store, 3000, 100000));
