@@ -10,6 +10,7 @@
 #include "daemon/core/check.h"
 #include "daemon/core/crash.h"
 #include "daemon/server.h"
+#include "lib/cap/sha256.h"
 
 /* Exit statuses: sysexits' EX_USAGE for a wrong command line, 1 for other failures. */
 #define EXIT_USAGE 64
@@ -105,6 +106,21 @@ static int run(struct config *config)
     return status;
 }
 
+/* Obeys CAPSTORE_SHA256; false after saying why it cannot. */
+static bool choose_sha256(void)
+{
+    const char *name = getenv("CAPSTORE_SHA256");
+    enum cap_error error = name != NULL && name[0] != '\0' ? cap_sha256_use_kernel(name) : CAP_OK;
+    if (error != CAP_OK) {
+        char reason[CONFIG_REASON_SIZE];
+        snprintf(reason, sizeof(reason), "CAPSTORE_SHA256: %.64s %s", name,
+                 error == CAP_E_NOT_FOUND ? "does not run on this CPU"
+                                          : "is not a name in capctl(1)");
+        print_error(reason, NULL);
+    }
+    return error == CAP_OK;
+}
+
 int main(int argc, char **argv)
 {
     struct config config;
@@ -112,6 +128,9 @@ int main(int argc, char **argv)
     char reason[CONFIG_REASON_SIZE];
     int status = EXIT_SUCCESS;
     open_streams();
+    if (!choose_sha256()) {
+        return EXIT_USAGE;
+    }
     config_init(&config);
     if (config_parse(&config, argc, argv, &action, reason) != CAP_OK) {
         print_error(reason, NULL);
@@ -132,7 +151,7 @@ int main(int argc, char **argv)
         config_help(stdout);
         break;
     case CONFIG_VERSION:
-        puts("capstored " CAPSTORE_VERSION);
+        printf("capstored %s\nsha256: %s\n", CAPSTORE_VERSION, cap_sha256_kernel_name());
         break;
     }
     config_free(&config);

@@ -33,6 +33,7 @@
 #include "daemon/core/sd.h"
 #include "daemon/core/statedir.h"
 #include "daemon/publish/writer.h"
+#include "lib/cap/sha256.h"
 
 #define TICK_MS            100                /* the bounds of time that it enforces are seconds */
 #define STALE_READERS_US   UINT64_C(60000000) /* a reader that died holds back the reuse of pages */
@@ -555,7 +556,8 @@ enum cap_error server_start(struct server *server, const struct env *env, struct
     context->phase = PHASE_RUNNING;
     sockets_log(&server->sockets); /* only now: a start that fails has not listened */
     log_event(&context->log, LOG_LEVEL_INFO, log_name("started"),
-              log_text("version", CAPSTORE_VERSION), log_text("state", context->config.state));
+              log_text("version", CAPSTORE_VERSION), log_text("hashing", cap_sha256_kernel_name()),
+              log_text("state", context->config.state));
     sd_notify("READY=1\nSTATUS=Serving");
     return CAP_OK;
 }

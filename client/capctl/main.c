@@ -62,7 +62,7 @@ static const char global_help[] =
     "      --json            print one JSON object\n"
     "      --timeout SECONDS longest wait without progress (default 30)\n"
     "  -h, --help            print this help, or that of a command\n"
-    "  -V, --version         print the version\n";
+    "  -V, --version         print the version, and which SHA-256 code runs\n";
 
 static const char exit_help[] =
     "\nHashes are 64 hex digits, optionally after 0x; integers are decimal or 0x; a number of "
@@ -120,9 +120,10 @@ static enum cli_exit print_command_help(struct cli *cli)
 static enum cli_exit print_version(struct cli *cli)
 {
     if (cli->json) {
-        printf("{\"version\": \"%s\"}\n", capstore_version());
+        printf("{\"version\": \"%s\", \"sha256\": \"%s\"}\n", capstore_version(),
+               capstore_sha256());
     } else {
-        printf("capctl %s\n", capstore_version());
+        printf("capctl %s\nsha256: %s\n", capstore_version(), capstore_sha256());
     }
     return printed(cli);
 }
@@ -303,6 +304,19 @@ static const char *setting(const char *variable, const char *fallback)
     return value != NULL && value[0] != '\0' ? value : fallback;
 }
 
+/* Obeys CAPSTORE_SHA256; false after saying why it cannot. */
+static bool choose_sha256(struct cli *cli)
+{
+    const char *name = setting("CAPSTORE_SHA256", NULL);
+    enum capstore_error error = name != NULL ? capstore_sha256_use(name) : CAPSTORE_OK;
+    if (error != CAPSTORE_OK) {
+        (void)cli_fail(cli, CLI_USAGE, "usage", "CAPSTORE_SHA256: %s %s", name,
+                       error == CAPSTORE_E_NOT_FOUND ? "does not run on this CPU"
+                                                     : "is not a name in capctl(1)");
+    }
+    return error == CAPSTORE_OK;
+}
+
 /*
  * A standard stream that was closed when we started is occupied, with the wrong access mode so that
  * using it fails: otherwise the next file or socket would get its number and receive our results.
@@ -333,5 +347,8 @@ int main(int argc, char **argv)
     }
     /* A write past the file size limit fails with EFBIG and is reported like a full disk. */
     (void)signal(SIGXFSZ, SIG_IGN);
+    if (!choose_sha256(&cli)) {
+        return CLI_USAGE;
+    }
     return (int)run(&cli, argc, argv);
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "client/lib/internal.h"
+#include "lib/cap/sha256.h"
 
 _Static_assert((int)CAPSTORE_KIND_IMAGE == (int)CAP_KIND_IMAGE, "one enum, two names");
 _Static_assert((int)CAPSTORE_KIND_DATA == (int)CAP_KIND_DATA, "one enum, two names");
@@ -137,4 +138,14 @@ bool capstore_hash_equal(const struct capstore_hash *a, const struct capstore_ha
 const char *capstore_version(void)
 {
     return CAPSTORE_VERSION;
+}
+
+const char *capstore_sha256(void)
+{
+    return cap_sha256_kernel_name();
+}
+
+enum capstore_error capstore_sha256_use(const char *name)
+{
+    return client_public(cap_sha256_use_kernel(name));
 }

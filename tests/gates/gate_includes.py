@@ -21,7 +21,7 @@ TOP = re.compile(r"^ *((?:[a-z]+ > )+[a-z]+)", re.M)
 FOREIGN = {
     r"uv\.h|uv/.*": r"daemon/",
     r"lmdb\.h": r"lib/store/lmdb/",
-    r"sodium\.h|sodium/.*": r"lib/cap/sha256[a-z0-9_]*\.[ch]$",
+    r"sodium\.h|sodium/.*": r"lib/cap/sha256/sodium\.c$",
     r"xxhash\.h": r"lib/store/",
     r"jansson\.h": r"daemon/|client/capctl/",
     r"libelf\.h|gelf\.h|libelf/.*|elf\.h": r"client/capctl/",

@@ -247,7 +247,14 @@ class Options(SystemTest):
         self.assertLessEqual(max(map(len, result.stdout.splitlines())), 120)
         result = run("--version")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
-        self.assertRegex(result.stdout, r"^capstored \d+\.\d+\.\d+\n$")
+        self.assertRegex(result.stdout, r"^capstored \d+\.\d+\.\d+\nsha256: [a-z0-9-]+\n$")
+
+    def test_sha256_by_name(self):
+        result = run("--version", env={**os.environ, "CAPSTORE_SHA256": "sodium"})
+        self.assertEqual((result.returncode, result.stdout.splitlines()[1:]), (0, ["sha256: sodium"]))
+        result = run("--version", env={**os.environ, "CAPSTORE_SHA256": "rot13"})
+        self.assertEqual((result.returncode, result.stdout), (USAGE, ""))
+        self.assertIn("CAPSTORE_SHA256: rot13 is not a name", result.stderr)
 
     def test_help_that_nobody_gets(self):
         for option in ("--help", "--version"):

@@ -97,6 +97,19 @@ bool capstore_hash_equal(const struct capstore_hash *a, const struct capstore_ha
 /* The version of the library, such as "0.1.0". Static. */
 const char *capstore_version(void);
 
+/*
+ * The name of the SHA-256 code in use: "avx512-shani", "avx512", "shani", "avx2", "armv8" or
+ * "sodium", unless told otherwise the fastest that this CPU runs. Static.
+ */
+const char *capstore_sha256(void);
+
+/*
+ * Uses the SHA-256 code of that name from now on, in the whole process: for tests and measurements,
+ * since all compute the same. CAPSTORE_E_INVALID_ARGUMENT for a name that this build does not have,
+ * CAPSTORE_E_NOT_FOUND for code that this CPU does not run; then nothing changes.
+ */
+enum capstore_error capstore_sha256_use(const char *name);
+
 #ifdef __cplusplus
 }
 #endif

@@ -124,6 +124,18 @@ class Usage(Tool):
             self.assertIn(f"\n  {command} ", listed)
             self.assertIn(command, self.run_tool(command, "--help").stdout.decode())
 
+    def test_sha256_by_name(self):
+        one = self.file("one", b"one")
+        said = {self.run_tool("hash", one, env={"CAPSTORE_SHA256": name}).stdout for name in ("", "sodium")}
+        self.assertEqual(len(said), 1)
+        done = self.run_tool("--version", env={"CAPSTORE_SHA256": "sodium"})
+        self.assertRegex(done.stdout.decode(), r"^capctl [0-9.]+\nsha256: sodium\n$")
+        done = self.run_tool("--version", "--json")
+        self.assertIn("sha256", json.loads(done.stdout))
+        done = self.run_tool("--version", env={"CAPSTORE_SHA256": "rot13"})
+        self.assertEqual((done.returncode, done.stdout), (2, b""))
+        self.assertIn(b"CAPSTORE_SHA256: rot13 is not a name", done.stderr)
+
     def test_wrong_usage(self):
         for words in ([], ["frobnicate"], ["check"], ["check", "a", "b"], ["--nonsense"], ["check", "--size", "1", "x"],
                       ["hash", "x", "--size", "12z"], ["hash", "x", "--size"], ["hash", "x", "--size", "0x"],
