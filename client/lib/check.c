@@ -2,7 +2,8 @@
  * The deblob, offline: a daemon's verdict on a wire Image and the hashes it would yield.
  *
  * Only the structure before the arena is held in memory; the arena is read from the source, once
- * for the content hash and once more by the slots that name it.
+ * for the content hash and once more by the slots that name it. The roots of its blocks, 32 bytes
+ * for 4 KiB, are kept in between: what code and slots share with them is hashed once.
  */
 #include <capstore/publish.h>
 
@@ -25,6 +26,7 @@ struct check {
     struct capstore_check_data *data;
     struct capstore_check_image *images;
     struct capstore_warning *warnings;
+    struct cap_hash *block_roots; /* of the arena */
     size_t warning_capacity;
     enum cap_error lint_error;
 };
@@ -57,9 +59,12 @@ static enum cap_error content_hash(struct check *check, const struct capstore_so
 {
     struct cap_byte_tree *tree = malloc(sizeof(*tree));
     uint8_t *step = malloc(STEP);
-    enum cap_error error = tree != NULL && step != NULL ? CAP_OK : CAP_E_NO_MEMORY;
+    check->block_roots = malloc((cap_block_count(image->arena_len) + 1) * sizeof(struct cap_hash));
+    bool memory = tree != NULL && step != NULL && check->block_roots != NULL;
+    enum cap_error error = memory ? CAP_OK : CAP_E_NO_MEMORY;
     if (error == CAP_OK) {
         cap_byte_tree_init(tree);
+        tree->ret_block_roots = check->block_roots;
     }
     for (uint64_t at = image->head.len; error == CAP_OK && at < wire->len;) {
         size_t len = wire->len - at < STEP ? (size_t)(wire->len - at) : STEP;
@@ -198,8 +203,12 @@ static enum cap_error run(struct check *check, const struct capstore_source *wir
     check->public.code_len = image.code_len;
     error = content_hash(check, wire, &image);
     if (error == CAP_OK) {
+        arena.block_roots = check->block_roots;
+        arena.block_count = (size_t)(image.arena_len / CAP_BLOCK_SIZE);
         error = convert(check, &image, &arena);
     }
+    free(check->block_roots);
+    check->block_roots = NULL;
     if (error == CAP_OK) {
         error = cap_lint(&image, add_warning, check);
     }

@@ -213,24 +213,26 @@ uint64_t image_make_memory(const struct cap_wire_image *wire)
     return image_resolve_memory(slots, wire->head.len) + wire->head.len +
            wire->endpoints.count * ENDPOINT_MEMORY + slots * per_slot + pages * CAPS_PAGE_MEMORY +
            cap_window_memo_size(pages) + wire->code_len / CAP_PAGE_SIZE * sizeof(struct cap_hash) +
-           ARENA_PIECE;
+           cap_block_count(wire->arena_len) * sizeof(struct cap_hash) + ARENA_PIECE;
 }
 
 uint64_t image_make_cost(const struct cap_wire_image *wire)
 {
-    return wire->total_len + wire->code_len + cap_wire_image_data_len(wire) +
+    bool code_shared = wire->code_off % CAP_BLOCK_SIZE == 0;
+    return wire->total_len + (code_shared ? 0 : wire->code_len) + cap_wire_image_data_len(wire) +
            wire->head.len * IMAGE_STRUCTURE_COST;
 }
 
-/* Root of the arena, read in pieces. */
+/* Root of the arena, read in pieces, and of each of its blocks. */
 static enum cap_error arena_root(const struct cap_source *arena, uint64_t len,
-                                 struct cap_hash *ret_root)
+                                 struct cap_hash *ret_block_roots, struct cap_hash *ret_root)
 {
     uint8_t *scratch = malloc(ARENA_PIECE);
     struct cap_byte_tree *tree = malloc(sizeof(*tree));
     enum cap_error error = scratch == NULL || tree == NULL ? CAP_E_NO_MEMORY : CAP_OK;
     if (error == CAP_OK) {
         cap_byte_tree_init(tree);
+        tree->ret_block_roots = ret_block_roots;
     }
     for (uint64_t at = 0; error == CAP_OK && at < len;) {
         size_t n = len - at < ARENA_PIECE ? (size_t)(len - at) : ARENA_PIECE;
@@ -254,12 +256,29 @@ struct making {
     const struct cap_wire_image *wire;
     bool resolve_only;
     const struct caps_source *source;
+    struct cap_source arena;      /* source->hashed, with the roots of its blocks */
+    struct cap_hash *block_roots; /* what code and slots share with them is hashed once */
     struct caps *caps;
     struct cap_hash *hashes;      /* one per slot */
     bool *own;                    /* one per slot: resolved by a cap of this upload */
     struct cap_hash_set distinct; /* of `hashes`, the first slot of each Data cap */
     struct cap_window_memo *memo; /* of the arena */
 };
+
+/* The arena's root, and its blocks' for whatever is made of them. */
+static enum cap_error hash_arena(struct making *making, struct cap_hash *ret_root)
+{
+    uint64_t len = making->wire->arena_len;
+    making->arena = making->source->hashed;
+    making->block_roots = calloc(cap_block_count(len) + 1, sizeof(*making->block_roots));
+    if (making->block_roots == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    enum cap_error error = arena_root(&making->arena, len, making->block_roots, ret_root);
+    making->arena.block_roots = making->block_roots;
+    making->arena.block_count = (size_t)(len / CAP_BLOCK_SIZE);
+    return error;
+}
 
 /* Makes a slot's Data cap, and keeps it if it comes along and is not there yet. */
 static enum cap_error make_data_slot(struct making *making, const struct cap_wire_slot *slot,
@@ -268,7 +287,7 @@ static enum cap_error make_data_slot(struct making *making, const struct cap_wir
     struct caps *caps = making->caps;
     struct cap_data data = {0};
     enum cap_error error =
-        cap_data_from_desc(&slot->desc, &making->source->hashed, UINT64_MAX, making->memo, &data);
+        cap_data_from_desc(&slot->desc, &making->arena, UINT64_MAX, making->memo, &data);
     if (error != CAP_OK) {
         return error;
     }
@@ -385,11 +404,11 @@ enum cap_error image_make(const struct cap_wire_image *wire, bool resolve_only,
         .wire = wire, .resolve_only = resolve_only, .source = source, .caps = ret_caps};
     struct cap_hash root;
     *ret_caps = (struct caps){.image_bytes = source->stored};
-    enum cap_error error = arena_root(&source->hashed, wire->arena_len, &root);
-    if (error != CAP_OK) {
-        return error;
+    enum cap_error error = hash_arena(&making, &root);
+    if (error == CAP_OK) {
+        error =
+            cap_wire_image_content_hash(wire, &root, making.arena.work, &ret_caps->content_hash);
     }
-    error = cap_wire_image_content_hash(wire, &root, source->hashed.work, &ret_caps->content_hash);
     if (error == CAP_OK) {
         error = make_tables(&making);
     }
@@ -397,7 +416,7 @@ enum cap_error image_make(const struct cap_wire_image *wire, bool resolve_only,
         error = make_slots(&making);
     }
     if (error == CAP_OK) {
-        error = cap_image_from_wire(wire, making.hashes, &source->hashed, &ret_caps->image);
+        error = cap_image_from_wire(wire, making.hashes, &making.arena, &ret_caps->image);
     }
     if (error == CAP_OK) {
         error = make_admission(&making, stamp);
@@ -406,5 +425,6 @@ enum cap_error image_make(const struct cap_wire_image *wire, bool resolve_only,
     free(making.own);
     cap_hash_set_free(&making.distinct);
     cap_window_memo_free(making.memo);
+    free(making.block_roots);
     return error;
 }

@@ -45,15 +45,16 @@ uint64_t image_make_memory(const struct cap_wire_image *wire);
 
 /*
  * A byte of structure counts as so many of content: short lists in lists have a tree each. The
- * worst, steps of source paths, take 2 us a byte, where content takes 0.01; with this a structure
- * of 4 KiB is a long job, and a small one takes no longer than some milliseconds.
+ * worst, steps of source paths, take some 200 times as long as content; with this a structure of
+ * 4 KiB is a long job, and a small one takes no longer than some milliseconds, whatever the CPU.
  */
 #define IMAGE_STRUCTURE_COST 64u
 
 /*
- * Bytes that image_make hashes, about: all of them for the arena's root, then the code, then
- * every window; and the structure, by its cost. Windows that are named again cost nothing as long
- * as the memo has them, but they may overlap in more ways than it has room for.
+ * Bytes that image_make hashes, about: all of them for the arena's root, then the code unless it
+ * begins at a page of the arena, then every window; and the structure, by its cost. Windows that
+ * are named again cost nothing as long as the memo has them, but they may overlap in more ways than
+ * it has room for.
  */
 uint64_t image_make_cost(const struct cap_wire_image *wire);
 

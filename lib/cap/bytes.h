@@ -142,6 +142,9 @@ void cap_buf_free(struct cap_buf *buf);
  *
  * `work`, if not NULL, is told by whatever makes a cap of the source what it hashes beside the
  * bytes that it reads (lib/cap/work.h).
+ *
+ * `block_roots`, if not NULL, are those of the first `block_count` whole blocks of the source, as
+ * cap_block_roots has them: such a block is not hashed again.
  */
 struct cap_work;
 
@@ -152,6 +155,8 @@ struct cap_source {
         *memory; /* when not NULL, byte i of the source is memory[i]: readers may skip `read` */
     uint64_t (*next_data)(void *ctx, uint64_t offset); /* NULL: holes are unknown */
     const struct cap_work *work;
+    const struct cap_hash *block_roots;
+    size_t block_count;
 };
 
 /* A source over bytes in memory, which the caller keeps alive and unchanged. Any thread may read

@@ -1,7 +1,6 @@
 /*
  * Data caps are built page by page: each page is hashed, looked up among the roots seen before, and
- * either shares that window or gets the next one. The page roots feed the tree as they come, so
- * that the gaps between pages cost nothing, however large the cap claims to be.
+ * either shares that window or gets the next one. Pages are hashed many at a time.
  *
  * A served body is checked the same way: it is rebuilt from what it names, and every reference that
  * the builder makes must be the one that was read.
@@ -13,6 +12,7 @@
 #include "lib/cap/hash_set.h"
 #include "lib/cap/must.h"
 #include "lib/cap/ssz_writer.h"
+#include "lib/cap/window_reader.h"
 #include "lib/cap/work.h"
 
 #define FIXED_PART    16u           /* size and two offsets, without the selector */
@@ -24,7 +24,8 @@ struct cap_data_builder {
     uint64_t max_body_len;
     uint64_t next_index; /* the least index that may come */
     uint64_t arena_len;
-    struct cap_tree tree;
+    struct cap_tree tree; /* of the first `tree_count` pages */
+    size_t tree_count;
     struct cap_node_list nodes; /* of `tree` */
     struct cap_writer refs;     /* encoded page references, one per page */
     struct cap_hash *roots;     /* one per page */
@@ -148,8 +149,29 @@ static enum cap_error add_page(struct cap_data_builder *builder, uint64_t index,
     }
     expect(builder->windows.len == builder->arena_len);
     builder->page_count++;
-    cap_tree_add(&builder->tree, index, root);
     return CAP_OK;
+}
+
+/*
+ * Adds to the tree the pages that are not in it yet, neighbours together. Returns about how many
+ * hashes it took: a gap costs no more than two a level, however wide.
+ */
+static uint64_t grow_tree(struct cap_data_builder *builder)
+{
+    struct cap_bytes refs = cap_buf_bytes(&builder->refs.buf);
+    uint64_t hashes = 0;
+    for (size_t i = builder->tree_count, n; i < builder->page_count; i += n) {
+        uint32_t first = cap_page_ref_at(refs, i).page_index;
+        for (n = 1; i + n < builder->page_count; n++) {
+            if (cap_page_ref_at(refs, i + n).page_index - first != n) {
+                break;
+            }
+        }
+        hashes += n + (builder->tree.next == first ? 0 : CAP_MAX_DEPTH);
+        cap_tree_add_many(&builder->tree, first, &builder->roots[i], n);
+    }
+    builder->tree_count = builder->page_count;
+    return hashes;
 }
 
 /* Adds page `index`, whose content is known. */
@@ -172,20 +194,14 @@ static enum cap_error add_window_page(struct cap_data_builder *builder, uint64_t
     return CAP_OK;
 }
 
-static struct cap_window window_of(const uint8_t *bytes, size_t len)
-{
-    struct cap_window window;
-    window.used = (uint32_t)cap_page_root(bytes, len, &window.root);
-    return window;
-}
-
 enum cap_error cap_data_builder_add(struct cap_data_builder *builder, uint64_t index,
                                     const uint8_t *bytes, size_t len, uint64_t source_offset)
 {
     if (len > CAP_PAGE_SIZE) {
         return CAP_E_DATA_BAD_LEN;
     }
-    struct cap_window window = window_of(bytes, len);
+    struct cap_window window;
+    window.used = (uint32_t)cap_page_root(bytes, len, &window.root);
     return add_window_page(builder, index, &window, source_offset);
 }
 
@@ -227,6 +243,7 @@ enum cap_error cap_data_builder_finish(struct cap_data_builder *builder, struct 
     if (!body_fits(builder, builder->page_count, builder->arena_len)) {
         return CAP_E_BODY_TOO_LARGE;
     }
+    (void)grow_tree(builder);
     struct cap_data data = {.size = builder->size, .page_count = builder->page_count};
     enum cap_error error = write_body(builder, &data.body);
     if (error == CAP_OK) {
@@ -247,59 +264,43 @@ enum cap_error cap_data_builder_finish(struct cap_data_builder *builder, struct 
     return CAP_OK;
 }
 
-/* What the window of a reference holds; `at` is where its bytes begin in the source. */
-static enum cap_error read_window(const struct cap_source *source, uint64_t at,
-                                  struct cap_page_ref ref, struct cap_window_memo *memo,
-                                  struct cap_window *ret_window)
+/* Adds the pages of up to CAP_BLOCKS_TOGETHER references. */
+static enum cap_error add_described_pages(struct cap_data_builder *builder,
+                                          const struct cap_window_reader *reader,
+                                          const struct cap_page_ref *refs, size_t count)
 {
-    if (cap_window_memo_find(memo, ref.arena_off, ref.len, ret_window)) {
-        return CAP_OK;
+    struct cap_window windows[CAP_BLOCKS_TOGETHER];
+    for (size_t i = 0; i < count; i++) {
+        if (refs[i].len == 0 || refs[i].len > CAP_PAGE_SIZE) {
+            return CAP_E_DATA_BAD_LEN;
+        }
     }
-    uint8_t scratch[CAP_PAGE_SIZE];
-    const uint8_t *bytes;
-    enum cap_error error = cap_source_get(source, at, ref.len, scratch, &bytes);
-    if (error != CAP_OK) {
-        return error;
+    enum cap_error error = cap_window_reader_read(reader, refs, count, windows);
+    for (size_t i = 0; error == CAP_OK && i < count; i++) {
+        error = add_window_page(builder, refs[i].page_index, &windows[i],
+                                reader->base + refs[i].arena_off);
     }
-    *ret_window = window_of(bytes, ref.len);
-    cap_window_memo_keep(memo, ref.arena_off, ref.len, ret_window);
-    return CAP_OK;
-}
-
-/* Adds the page of a reference whose window begins at `at` in the source. */
-static enum cap_error add_named_page(struct cap_data_builder *builder,
-                                     const struct cap_source *source, uint64_t at,
-                                     struct cap_page_ref ref, struct cap_window_memo *memo)
-{
-    struct cap_window window;
-    enum cap_error error = read_window(source, at, ref, memo, &window);
-    /* A gap before the page takes two hashes a level, and may be there before every page. */
-    uint64_t hashes = builder->tree.next == ref.page_index ? 1 : CAP_MAX_DEPTH;
-    if (error == CAP_OK) {
-        error = add_window_page(builder, ref.page_index, &window, at);
-    }
-    if (error == CAP_OK && !cap_work_done(source->work, hashes * CAP_WORK_HASH)) {
+    if (error == CAP_OK &&
+        !cap_work_done(reader->source->work, grow_tree(builder) * CAP_WORK_HASH)) {
         error = CAP_E_CANCELLED;
     }
     return error;
 }
 
-static enum cap_error add_described_pages(struct cap_data_builder *builder,
-                                          const struct cap_data_desc *desc,
-                                          const struct cap_source *arena,
-                                          struct cap_window_memo *memo)
+static enum cap_error add_desc(struct cap_data_builder *builder, const struct cap_data_desc *desc,
+                               const struct cap_window_reader *reader)
 {
-    for (size_t i = 0; i < desc->page_count; i++) {
-        struct cap_page_ref ref = cap_page_ref_at(desc->pages, i);
-        if (ref.len == 0 || ref.len > CAP_PAGE_SIZE) {
-            return CAP_E_DATA_BAD_LEN;
-        }
-        enum cap_error error = add_named_page(builder, arena, ref.arena_off, ref, memo);
-        if (error != CAP_OK) {
-            return error;
+    struct cap_page_ref refs[CAP_BLOCKS_TOGETHER];
+    size_t count = 0;
+    enum cap_error error = CAP_OK;
+    for (size_t i = 0; error == CAP_OK && i < desc->page_count; i++) {
+        refs[count++] = cap_page_ref_at(desc->pages, i);
+        if (count == CAP_BLOCKS_TOGETHER || i + 1 == desc->page_count) {
+            error = add_described_pages(builder, reader, refs, count);
+            count = 0;
         }
     }
-    return CAP_OK;
+    return error;
 }
 
 enum cap_error cap_data_from_desc(const struct cap_data_desc *desc, const struct cap_source *arena,
@@ -308,19 +309,24 @@ enum cap_error cap_data_from_desc(const struct cap_data_desc *desc, const struct
 {
     struct cap_window_memo *own = NULL;
     struct cap_data_builder *builder = NULL;
+    struct cap_window_reader reader = {.source = arena, .memo = memo};
     enum cap_error error = cap_data_builder_new(desc->size, max_body_len, &builder);
     if (error == CAP_OK && memo == NULL) {
         error = cap_window_memo_new(desc->page_count, &own);
-        memo = own;
+        reader.memo = own;
     }
     if (error == CAP_OK) {
-        error = add_described_pages(builder, desc, arena, memo);
+        error = cap_window_reader_open(&reader);
+    }
+    if (error == CAP_OK) {
+        error = add_desc(builder, desc, &reader);
     }
     if (error == CAP_OK) {
         error = cap_data_builder_finish(builder, ret_data);
     }
     cap_data_builder_free(builder);
     cap_window_memo_free(own);
+    cap_window_reader_close(&reader);
     return error;
 }
 
@@ -330,22 +336,45 @@ static bool is_zero(const uint8_t *bytes, size_t len)
     return bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
 }
 
+/* Adds up to CAP_BLOCKS_TOGETHER pages; page i begins at offsets[i]. */
+static enum cap_error add_pages(struct cap_data_builder *builder, const struct cap_bytes *pages,
+                                const uint64_t *offsets, size_t count)
+{
+    struct cap_hash roots[CAP_BLOCKS_TOGETHER];
+    uint32_t used[CAP_BLOCKS_TOGETHER];
+    enum cap_error error = CAP_OK;
+    cap_page_roots(pages, count, roots, used);
+    for (size_t i = 0; error == CAP_OK && i < count; i++) {
+        struct cap_window window = {roots[i], used[i]};
+        error = add_window_page(builder, offsets[i] / CAP_PAGE_SIZE, &window, offsets[i]);
+    }
+    (void)grow_tree(builder);
+    return error;
+}
+
 /* Adds the pages of one piece of raw content, which begins at a page. */
 static enum cap_error add_piece(struct cap_data_builder *builder, const uint8_t *bytes, size_t len,
                                 uint64_t at)
 {
+    struct cap_bytes pages[CAP_BLOCKS_TOGETHER];
+    uint64_t offsets[CAP_BLOCKS_TOGETHER];
+    size_t count = 0;
     for (size_t done = 0; done < len; done += CAP_PAGE_SIZE) {
         size_t page_len = len - done < CAP_PAGE_SIZE ? len - done : CAP_PAGE_SIZE;
         if (is_zero(bytes + done, page_len)) {
             continue;
         }
-        enum cap_error error = cap_data_builder_add(builder, (at + done) / CAP_PAGE_SIZE,
-                                                    bytes + done, page_len, at + done);
-        if (error != CAP_OK) {
-            return error;
+        pages[count] = (struct cap_bytes){bytes + done, page_len};
+        offsets[count++] = at + done;
+        if (count == CAP_BLOCKS_TOGETHER) {
+            enum cap_error error = add_pages(builder, pages, offsets, count);
+            if (error != CAP_OK) {
+                return error;
+            }
+            count = 0;
         }
     }
-    return CAP_OK;
+    return add_pages(builder, pages, offsets, count);
 }
 
 /* The first page at or after the one that begins at `at` that may not be a hole. */
@@ -501,51 +530,53 @@ enum cap_error cap_data_view_decode(struct cap_bytes front, uint64_t body_len,
 
 /* A body that is rebuilt: the builder must make the very same bytes. */
 struct rebuild {
-    const struct cap_source *source;
     struct cap_data_view view;
     struct ref_check check;
-    struct cap_window_memo *memo;
+    struct cap_window_reader reader;
     struct cap_data_builder *builder;
 };
 
-/* Adds the page of one reference; the builder must answer with the same reference. */
-static enum cap_error rebuild_page(struct rebuild *rebuild, struct cap_bytes encoded)
+/* Adds the pages of up to CAP_BLOCKS_TOGETHER references; the builder must answer with the same
+ * references. */
+static enum cap_error rebuild_pages(struct rebuild *rebuild, const uint8_t *encoded, size_t count)
 {
-    struct cap_page_ref ref = cap_page_ref_at(encoded, 0);
-    if (!check_ref(&rebuild->view, &rebuild->check, ref)) {
-        return CAP_E_BODY_NOT_CANONICAL;
+    struct cap_page_ref refs[CAP_BLOCKS_TOGETHER];
+    for (size_t i = 0; i < count; i++) {
+        refs[i] = cap_page_ref_at((struct cap_bytes){encoded, count * CAP_PAGE_REF_SIZE}, i);
+        if (!check_ref(&rebuild->view, &rebuild->check, refs[i])) {
+            return CAP_E_BODY_NOT_CANONICAL;
+        }
     }
-    uint64_t at = rebuild->view.arena_start + ref.arena_off;
-    const struct cap_buf *refs = &rebuild->builder->refs.buf;
-    size_t before = refs->len;
-    enum cap_error error =
-        add_named_page(rebuild->builder, rebuild->source, at, ref, rebuild->memo);
+    const struct cap_buf *made = &rebuild->builder->refs.buf;
+    size_t before = made->len;
+    enum cap_error error = add_described_pages(rebuild->builder, &rebuild->reader, refs, count);
     if (error != CAP_OK) {
         return error;
     }
-    if (refs->len == before || memcmp(refs->data + before, encoded.data, CAP_PAGE_REF_SIZE) != 0) {
-        return CAP_E_BODY_NOT_CANONICAL;
-    }
-    return CAP_OK;
+    size_t len = count * CAP_PAGE_REF_SIZE;
+    bool same = made->len - before == len && memcmp(made->data + before, encoded, len) == 0;
+    return same ? CAP_OK : CAP_E_BODY_NOT_CANONICAL;
 }
 
-static enum cap_error rebuild_pages(struct rebuild *rebuild)
+static enum cap_error rebuild_body(struct rebuild *rebuild)
 {
     uint8_t scratch[REFS_PIECE * CAP_PAGE_REF_SIZE];
-    for (size_t done = 0; done < rebuild->view.page_count; done += REFS_PIECE) {
+    enum cap_error error = CAP_OK;
+    for (size_t done = 0, count; error == CAP_OK && done < rebuild->view.page_count;
+         done += count) {
         size_t left = rebuild->view.page_count - done;
-        size_t count = left < REFS_PIECE ? left : REFS_PIECE;
+        count = left < REFS_PIECE ? left : REFS_PIECE;
         const uint8_t *refs;
         uint64_t at = CAP_DATA_BODY_FIXED + (uint64_t)done * CAP_PAGE_REF_SIZE;
-        enum cap_error error =
-            cap_source_get(rebuild->source, at, count * CAP_PAGE_REF_SIZE, scratch, &refs);
-        for (size_t i = 0; error == CAP_OK && i < count; i++) {
-            error = rebuild_page(
-                rebuild, (struct cap_bytes){refs + i * CAP_PAGE_REF_SIZE, CAP_PAGE_REF_SIZE});
+        error =
+            cap_source_get(rebuild->reader.source, at, count * CAP_PAGE_REF_SIZE, scratch, &refs);
+        for (size_t i = 0, n; error == CAP_OK && i < count; i += n) {
+            n = count - i < CAP_BLOCKS_TOGETHER ? count - i : CAP_BLOCKS_TOGETHER;
+            error = rebuild_pages(rebuild, refs + i * CAP_PAGE_REF_SIZE, n);
         }
-        if (error != CAP_OK) {
-            return error;
-        }
+    }
+    if (error != CAP_OK) {
+        return error;
     }
     return rebuild->check.packed == rebuild->view.arena_len ? CAP_OK : CAP_E_BODY_NOT_CANONICAL;
 }
@@ -562,23 +593,28 @@ enum cap_error cap_data_from_body(const struct cap_source *source, uint64_t body
     if (error != CAP_OK) {
         return error;
     }
-    struct rebuild rebuild = {.source = source};
+    struct rebuild rebuild = {.reader = {.source = source}};
     error = decode_fixed(front, body_len, &rebuild.view);
     if (error != CAP_OK) {
         return error;
     }
-    error = cap_window_memo_new(rebuild.view.page_count, &rebuild.memo);
+    rebuild.reader.base = rebuild.view.arena_start;
+    error = cap_window_memo_new(rebuild.view.page_count, &rebuild.reader.memo);
+    if (error == CAP_OK) {
+        error = cap_window_reader_open(&rebuild.reader);
+    }
     if (error == CAP_OK) {
         error = cap_data_builder_new(rebuild.view.size, UINT64_MAX, &rebuild.builder);
     }
     if (error == CAP_OK) {
-        error = rebuild_pages(&rebuild);
+        error = rebuild_body(&rebuild);
     }
     if (error == CAP_OK) {
         error = cap_data_builder_finish(rebuild.builder, ret_data);
     }
     cap_data_builder_free(rebuild.builder);
-    cap_window_memo_free(rebuild.memo);
+    cap_window_memo_free(rebuild.reader.memo);
+    cap_window_reader_close(&rebuild.reader);
     /* What the format cannot hold is not what a builder made. */
     return error == CAP_E_BODY_TOO_LARGE ? CAP_E_BODY_NOT_CANONICAL : error;
 }

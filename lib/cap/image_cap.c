@@ -20,9 +20,7 @@
 #define STACK_REGISTER 1u
 #define CODE_PIECE     (256u * 1024) /* bytes of code per read */
 
-/* Hashes of an entry, the root of its key apart, and of its place in the list. */
-#define ENDPOINT_HASHES 15u
-#define SLOT_HASHES     2u
+#define ENDPOINT_HASHES 10u /* of an endpoint's value */
 
 _Static_assert(ENDPOINT_FIXED == 125, "the fixed part of a CapEndpoint");
 
@@ -39,83 +37,91 @@ void cap_image_free(struct cap_image *image)
     *image = (struct cap_image){0};
 }
 
+/* --- Elements --------------------------------------------------------------------------------- */
+
+static const size_t entry_sizes[2] = {CAP_SSZ_VARIABLE, CAP_SSZ_VARIABLE};
+static const size_t endpoint_sizes[5] = {8, 8, CAP_SSZ_VARIABLE, 1, REGS_SIZE};
+static const size_t slot_sizes[2] = {CAP_SSZ_VARIABLE, CAP_HASH_SIZE};
+
+static enum cap_error decode_endpoint(struct cap_bytes in, struct cap_endpoint *ret_endpoint)
+{
+    struct cap_bytes entry[2];
+    struct cap_bytes fields[5];
+    enum cap_error error = cap_ssz_container(in, in.len, entry_sizes, 2, entry);
+    if (error == CAP_OK) {
+        error = cap_ssz_container(entry[1], entry[1].len, endpoint_sizes, 5, fields);
+    }
+    if (error != CAP_OK) {
+        return error;
+    }
+    *ret_endpoint = (struct cap_endpoint){
+        .key = entry[0],
+        .entry_pc = cap_load64(fields[0].data),
+        .stack_top = cap_load64(fields[1].data),
+        .arg_cnode_slot = fields[2],
+        .arg_cnode_size = fields[3].data[0],
+    };
+    for (size_t i = 0; i < CAP_NUM_REGS; i++) {
+        ret_endpoint->initial_regs[i] = cap_load64(fields[4].data + 8 * i);
+    }
+    return CAP_OK;
+}
+
+static enum cap_error decode_slot(struct cap_bytes in, struct cap_slot *ret_slot)
+{
+    struct cap_bytes fields[2];
+    enum cap_error error = cap_ssz_container(in, in.len, slot_sizes, 2, fields);
+    if (error != CAP_OK) {
+        return error;
+    }
+    ret_slot->key = fields[0];
+    memcpy(ret_slot->cap_hash.bytes, fields[1].data, CAP_HASH_SIZE);
+    return CAP_OK;
+}
+
 /* --- Roots ------------------------------------------------------------------------------------ */
 
-static void registers_root(const uint64_t regs[CAP_NUM_REGS], struct cap_hash *ret_root)
-{
-    struct cap_hash chunks[4] = {0};
-    for (size_t i = 0; i < CAP_NUM_REGS; i++) {
-        cap_store64(chunks[i / 4].bytes + i % 4 * 8, regs[i]);
-    }
-    cap_merkleize_few(chunks, 4, 2, ret_root);
-}
-
-static bool endpoint_root(const struct cap_endpoint *endpoint, const struct cap_hash *arg_slot_root,
-                          const struct cap_work *work, struct cap_hash *ret_root)
-{
-    struct cap_hash fields[5] = {
-        cap_chunk64(endpoint->entry_pc),
-        cap_chunk64(endpoint->stack_top),
-        *arg_slot_root,
-        cap_chunk64(endpoint->arg_cnode_size),
-    };
-    registers_root(endpoint->initial_regs, &fields[4]);
-    struct cap_hash entry[2];
-    if (!cap_key_root(endpoint->key, work, &entry[0])) {
-        return false;
-    }
-    cap_merkleize_few(fields, 5, 3, &entry[1]);
-    cap_hash_pair(&entry[0], &entry[1], ret_root);
-    return cap_work_done(work, ENDPOINT_HASHES * CAP_WORK_HASH);
-}
-
-static void list_root(const struct cap_tree *elements, size_t count, struct cap_hash *ret_root)
-{
-    struct cap_hash root;
-    cap_tree_root(elements, CAP_LIST_DEPTH, &root);
-    cap_mix_in(&root, count, ret_root);
-}
-
-static bool endpoint_list_root(const struct cap_image_view *view, const struct cap_work *work,
-                               struct cap_hash *ret_root)
+static bool endpoint_roots(const void *list, size_t first, size_t count,
+                           const struct cap_work *work, struct cap_hash *ret_roots)
 {
     /* A key takes some thirty hashes, and this one is the same in every endpoint. */
     struct cap_hash arg_slot_root;
     cap_byte_list_root((struct cap_bytes){arg_slot_key, sizeof(arg_slot_key)}, &arg_slot_root);
-    struct cap_tree tree;
-    cap_tree_init(&tree, 0);
-    for (size_t i = 0; i < view->endpoints.count; i++) {
+    struct cap_bytes keys[CAP_LISTS_TOGETHER];
+    struct cap_hash registers[CAP_LISTS_TOGETHER][4] = {0};
+    struct cap_hash fields[CAP_LISTS_TOGETHER][8] = {0};
+    for (size_t i = 0; i < count; i++) {
         struct cap_endpoint endpoint;
-        struct cap_hash root;
-        cap_image_endpoint_at(view, i, &endpoint);
-        if (!endpoint_root(&endpoint, &arg_slot_root, work, &root)) {
-            return false;
+        (void)decode_endpoint(cap_ssz_list_at(list, first + i), &endpoint);
+        keys[i] = endpoint.key;
+        fields[i][0] = cap_chunk64(endpoint.entry_pc);
+        fields[i][1] = cap_chunk64(endpoint.stack_top);
+        fields[i][2] = arg_slot_root;
+        fields[i][3] = cap_chunk64(endpoint.arg_cnode_size);
+        for (size_t r = 0; r < CAP_NUM_REGS; r++) {
+            cap_store64(registers[i][r / 4].bytes + r % 4 * 8, endpoint.initial_regs[r]);
         }
-        cap_tree_add(&tree, i, &root);
     }
-    list_root(&tree, view->endpoints.count, ret_root);
-    return true;
+    cap_merkleize_many(registers[0], count, 2, ret_roots);
+    for (size_t i = 0; i < count; i++) {
+        fields[i][4] = ret_roots[i];
+    }
+    cap_merkleize_many(fields[0], count, 3, ret_roots);
+    return cap_work_done(work, count * ENDPOINT_HASHES * CAP_WORK_HASH) &&
+           cap_entry_roots(keys, count, work, ret_roots);
 }
 
-static bool slot_list_root(const struct cap_ssz_list *slots, const struct cap_work *work,
-                           struct cap_hash *ret_root)
+static bool slot_roots(const void *list, size_t first, size_t count, const struct cap_work *work,
+                       struct cap_hash *ret_roots)
 {
-    struct cap_tree tree;
-    cap_tree_init(&tree, 0);
-    for (size_t i = 0; i < slots->count; i++) {
+    struct cap_bytes keys[CAP_LISTS_TOGETHER];
+    for (size_t i = 0; i < count; i++) {
         struct cap_slot slot;
-        struct cap_hash key_root;
-        struct cap_hash root;
-        cap_image_slot_at(slots, i, &slot);
-        if (!cap_key_root(slot.key, work, &key_root) ||
-            !cap_work_done(work, SLOT_HASHES * CAP_WORK_HASH)) {
-            return false;
-        }
-        cap_hash_pair(&key_root, &slot.cap_hash, &root);
-        cap_tree_add(&tree, i, &root);
+        cap_image_slot_at(list, first + i, &slot);
+        keys[i] = slot.key;
+        ret_roots[i] = slot.cap_hash;
     }
-    list_root(&tree, slots->count, ret_root);
-    return true;
+    return cap_entry_roots(keys, count, work, ret_roots);
 }
 
 /* The CapHash, given the code's root; view->code itself is not looked at. CAP_E_CANCELLED. */
@@ -123,10 +129,10 @@ static enum cap_error hash_view(const struct cap_image_view *view, const struct 
                                 const struct cap_work *work, struct cap_hash *ret_hash)
 {
     struct cap_hash fields[FIELD_COUNT] = {*code_root};
-    if (!endpoint_list_root(view, work, &fields[1]) ||
+    if (!cap_list_root(endpoint_roots, &view->endpoints, view->endpoints.count, work, &fields[1]) ||
         !cap_mapping_list_root(&view->mappings, work, &fields[2]) ||
-        !slot_list_root(&view->pinned, work, &fields[3]) ||
-        !slot_list_root(&view->initial, work, &fields[4]) ||
+        !cap_list_root(slot_roots, &view->pinned, view->pinned.count, work, &fields[3]) ||
+        !cap_list_root(slot_roots, &view->initial, view->initial.count, work, &fields[4]) ||
         !cap_option_key_root(view->has_yield_receiver, view->yield_receiver_slot, work,
                              &fields[5]) ||
         !cap_key_list_root(&view->gas_slots, work, &fields[6]) ||
@@ -250,6 +256,17 @@ static enum cap_error reserve_code_roots(struct cap_image *image, size_t code_le
     return image->code_roots != NULL ? CAP_OK : CAP_E_NO_MEMORY;
 }
 
+/* How many pages of the code are whole blocks of the source whose roots are known. */
+static size_t known_pages(const struct cap_source *source, uint64_t code_off, size_t code_len)
+{
+    uint64_t first = code_off / CAP_BLOCK_SIZE;
+    if (code_off % CAP_BLOCK_SIZE != 0 || first >= source->block_count) {
+        return 0;
+    }
+    uint64_t known = source->block_count - first;
+    return code_len / CAP_BLOCK_SIZE < known ? code_len / CAP_BLOCK_SIZE : (size_t)known;
+}
+
 /* The root of the code, which lies in the source, and those of its pages. */
 static enum cap_error hash_code(const struct cap_source *source, uint64_t code_off, size_t code_len,
                                 struct cap_image *image, struct cap_hash *ret_root)
@@ -270,7 +287,12 @@ static enum cap_error hash_code(const struct cap_source *source, uint64_t code_o
     cap_byte_tree_init(&tree);
     tree.ret_block_roots = image->code_roots;
     tree.blocks.ret_nodes = &nodes;
-    for (size_t done = 0, len; error == CAP_OK && done < code_len; done += len) {
+    size_t known = known_pages(source, code_off, code_len);
+    if (known > 0) {
+        cap_byte_tree_add_blocks(&tree, &source->block_roots[code_off / CAP_BLOCK_SIZE], known);
+    }
+    for (size_t done = known * CAP_BLOCK_SIZE, len; error == CAP_OK && done < code_len;
+         done += len) {
         const uint8_t *bytes;
         len = code_len - done < CODE_PIECE ? code_len - done : CODE_PIECE;
         error = cap_source_get(source, code_off + done, len, scratch, &bytes);
@@ -343,46 +365,6 @@ enum cap_error cap_image_from_wire(const struct cap_wire_image *wire,
 }
 
 /* --- The view --------------------------------------------------------------------------------- */
-
-static const size_t entry_sizes[2] = {CAP_SSZ_VARIABLE, CAP_SSZ_VARIABLE};
-static const size_t endpoint_sizes[5] = {8, 8, CAP_SSZ_VARIABLE, 1, REGS_SIZE};
-static const size_t slot_sizes[2] = {CAP_SSZ_VARIABLE, CAP_HASH_SIZE};
-
-static enum cap_error decode_endpoint(struct cap_bytes in, struct cap_endpoint *ret_endpoint)
-{
-    struct cap_bytes entry[2];
-    struct cap_bytes fields[5];
-    enum cap_error error = cap_ssz_container(in, in.len, entry_sizes, 2, entry);
-    if (error == CAP_OK) {
-        error = cap_ssz_container(entry[1], entry[1].len, endpoint_sizes, 5, fields);
-    }
-    if (error != CAP_OK) {
-        return error;
-    }
-    *ret_endpoint = (struct cap_endpoint){
-        .key = entry[0],
-        .entry_pc = cap_load64(fields[0].data),
-        .stack_top = cap_load64(fields[1].data),
-        .arg_cnode_slot = fields[2],
-        .arg_cnode_size = fields[3].data[0],
-    };
-    for (size_t i = 0; i < CAP_NUM_REGS; i++) {
-        ret_endpoint->initial_regs[i] = cap_load64(fields[4].data + 8 * i);
-    }
-    return CAP_OK;
-}
-
-static enum cap_error decode_slot(struct cap_bytes in, struct cap_slot *ret_slot)
-{
-    struct cap_bytes fields[2];
-    enum cap_error error = cap_ssz_container(in, in.len, slot_sizes, 2, fields);
-    if (error != CAP_OK) {
-        return error;
-    }
-    ret_slot->key = fields[0];
-    memcpy(ret_slot->cap_hash.bytes, fields[1].data, CAP_HASH_SIZE);
-    return CAP_OK;
-}
 
 /* Whether a conversion could have made this endpoint. */
 static bool endpoint_converted(const struct cap_endpoint *endpoint)

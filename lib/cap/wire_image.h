@@ -147,10 +147,20 @@ enum cap_error cap_wire_image_content_hash(const struct cap_wire_image *image,
                                            const struct cap_work *work, struct cap_hash *ret_hash);
 
 /*
- * Parts of roots that a wire Image and an Image cap share: a Key, a list of Keys, an Option[Key], a
- * list of MemoryMapping. False when `work` says stop, then *ret_root is not set.
+ * Parts of roots that a wire Image and an Image cap share: a list whose elements' roots are made
+ * many at a time, a Key, a list of Keys, an Option[Key], a list of MemoryMapping, and map entries
+ * Container{k: Key, v}. False when `work` says stop, then the roots are not set.
  */
-bool cap_key_root(struct cap_bytes key, const struct cap_work *work, struct cap_hash *ret_root);
+
+/* Writes the roots of elements [first, first + count) of a list; count <= CAP_LISTS_TOGETHER. */
+typedef bool cap_element_roots(const void *list, size_t first, size_t count,
+                               const struct cap_work *work, struct cap_hash *ret_roots);
+
+bool cap_list_root(cap_element_roots *roots_of, const void *list, size_t count,
+                   const struct cap_work *work, struct cap_hash *ret_root);
+/* `count` <= CAP_LISTS_TOGETHER entries; the roots of their values are in ret_roots. */
+bool cap_entry_roots(const struct cap_bytes *keys, size_t count, const struct cap_work *work,
+                     struct cap_hash *ret_roots);
 bool cap_key_list_root(const struct cap_ssz_list *keys, const struct cap_work *work,
                        struct cap_hash *ret_root);
 bool cap_option_key_root(bool present, struct cap_bytes key, const struct cap_work *work,
