@@ -50,7 +50,7 @@ static const struct config_option options[] = {
      "address space for the store, and so its maximum size; 0: the store's default"},
     {"workers", CONFIG_COUNT, AT(workers), 4, 2, 128, "N",
      "threads that hash uploads and wait for the disk"},
-    {"threads", CONFIG_COUNT, AT(threads), 1, 0, CONFIG_THREADS_MAX, "N",
+    {"threads", CONFIG_COUNT, AT(threads), 0, 0, CONFIG_THREADS_MAX, "N",
      "threads that serve clients; 0: as many as there are cores"},
     {"readers", CONFIG_COUNT, AT(readers), 8, 2, 128, "N",
      "threads that look caps up and read their pages from the disk"},

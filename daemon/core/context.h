@@ -65,7 +65,6 @@ struct context {
     struct log log;           /* any thread */
     struct refusals refusals; /* any thread */
     struct cap_store *store;  /* NULL before it is opened */
-    struct pool pool;         /* through each shard's outlet */
     struct ledger *ledger;
     struct statedir *statedir;
     _Atomic(enum phase) phase; /* the main thread changes it */
@@ -74,6 +73,8 @@ struct context {
     struct shard *shards[CONTEXT_SHARDS_MAX];
     size_t shard_count;
 
+    /* What every request looks at stands before, what threads write while they serve from here. */
+    struct pool pool;     /* through each shard's outlet */
     pthread_mutex_t lock; /* of what follows, and of every shard's `published` */
     struct fault last_fault;
     struct line_bound line_bounds[BOUNDED_LINES];

@@ -85,6 +85,7 @@ void fixture_start(struct fixture *fixture, void (*change)(struct config *config
     config.listen[0] = strdup(fixture->address);
     config.listen_count = 1;
     config.log_level = LOG_LEVEL_ERROR;
+    config.threads = 1; /* the test turns its loop */
     if (change != NULL) {
         change(&config);
     }
