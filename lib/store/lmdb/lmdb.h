@@ -36,7 +36,7 @@
 #define LMDB_CHECKED     262144u /* checked chunks remembered: 16 GiB in 2 MiB */
 #define LMDB_INLINE      2000u   /* values up to this lie in their leaf page */
 #define LMDB_DAMAGED     16u     /* damaged caps not yet written down */
-#define LMDB_IDLE_READS  16u     /* reset read transactions kept for reuse */
+#define LMDB_IDLE_READS  256u    /* reset read transactions kept: busy loops drop as many */
 #define LMDB_DROP_CHUNKS 512u    /* chunks deleted per transaction */
 
 enum lmdb_table {
