@@ -10,6 +10,7 @@
 #include "daemon/loop.h"
 
 #include "daemon/core/container.h"
+#include "daemon/serve/copies.h"
 
 #define TICK_MS 100 /* the bounds of time that it enforces are seconds */
 
@@ -135,6 +136,9 @@ void loop_close(struct loop *loop)
     if (loop->loop_open) {
         mailbox_close(&loop->shard.mailbox);
         hub_close(&loop->hub);
+        if (loop->serve.open) {
+            copies_stop(loop->serve.set->copies, &loop->serve);
+        }
         serve_close(&loop->serve);
         lag_close(&loop->lag);
         if (loop->tick_open) {

@@ -33,7 +33,9 @@
 #include "daemon/core/sd.h"
 #include "daemon/core/statedir.h"
 #include "daemon/publish/writer.h"
+#include "daemon/serve/copies.h"
 #include "lib/cap/sha256.h"
+#include "proto/message.h"
 
 #define TICK_MS            100                /* the bounds of time that it enforces are seconds */
 #define STALE_READERS_US   UINT64_C(60000000) /* a reader that died holds back the reuse of pages */
@@ -269,6 +271,24 @@ static enum cap_error open_store(struct server *server, char *reason)
     return error;
 }
 
+/* Without them the daemon serves all but MAP. CAP_E_NO_MEMORY. */
+static enum cap_error open_copies(struct server *server)
+{
+    struct context *context = &server->context;
+    if (context->config.map_cache == 0) {
+        return CAP_OK;
+    }
+    enum cap_error error = copies_new(context, &server->serves.copies);
+    if (error == CAP_E_IO) {
+        log_event(&context->log, LOG_LEVEL_WARNING, log_name("no_maps"),
+                  log_text("message", "this system cannot seal a file in memory, or not tell when "
+                                      "it is gone: caps cannot be mapped (memfd_create, inotify)"));
+        return CAP_OK;
+    }
+    context->features = error == CAP_OK ? PROTO_FEATURE_MAP : 0;
+    return error;
+}
+
 static enum cap_error start_parts(struct server *server, char *reason)
 {
     const struct writer_config writer = {
@@ -281,6 +301,9 @@ static enum cap_error start_parts(struct server *server, char *reason)
     };
     snprintf(reason, CONFIG_REASON_SIZE, "%s", no_threads);
     enum cap_error error = writer_new(&writer, &server->writer);
+    if (error == CAP_OK) {
+        error = open_copies(server);
+    }
     for (size_t i = 0; error == CAP_OK && i < server->loop_count; i++) {
         error = loop_open(&server->loops[i], &server->hubs, &server->serves, server->writer,
                           &server->room);
@@ -342,6 +365,7 @@ static enum cap_error start_admin(struct server *server, const struct admin_grou
         .context = &server->context,
         .hubs = &server->hubs,
         .writer = server->writer,
+        .copies = server->serves.copies,
     };
     enum cap_error error = admin_start(&rooms, bound->fd, operators, &server->admin);
     if (error == CAP_OK) {
@@ -380,6 +404,9 @@ static enum cap_error fit_descriptors(struct server *server, char *reason)
     }
     close(next);
     uint64_t own = (uint64_t)next + ADMIN_CONNECTIONS_MAX + DESCRIPTORS_NEW;
+    if (server->serves.copies != NULL) {
+        own += copies_open_max(server->serves.copies);
+    }
     uint64_t needed = config->max_connections + config->max_uploads + own;
     if (limit.rlim_cur >= needed) {
         return CAP_OK;
@@ -615,6 +642,7 @@ void server_close(struct server *server)
     admin_stop(server->admin);
     close_loops(server);
     admin_free(server->admin);
+    copies_free(server->serves.copies);
     pool_close(&server->context.pool);
     writer_free(server->writer);
     cap_store_close(server->context.store);

@@ -25,6 +25,7 @@
     X(PUT_DATA, 0x05, put_data)                                                                    \
     X(PUT_IMAGE, 0x06, put_image)                                                                  \
     X(CANCEL, 0x07, cancel)                                                                        \
+    X(MAP, 0x08, map)                                                                              \
     X(BODY, 0x10, body)                                                                            \
     X(HELLO_REPLY, 0x81, hello_reply)                                                              \
     X(HAS_REPLY, 0x82, has_reply)                                                                  \
@@ -32,6 +33,7 @@
     X(STAT_REPLY, 0x84, stat_reply)                                                                \
     X(PUT_DATA_REPLY, 0x85, put_data_reply)                                                        \
     X(PUT_IMAGE_REPLY, 0x86, put_image_reply)                                                      \
+    X(MAP_REPLY, 0x88, map_reply)                                                                  \
     X(ERROR, 0xff, error)
 
 enum proto_type {

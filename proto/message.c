@@ -67,6 +67,14 @@ struct layout {
     F(S, INTEGER, ref_count)                                                                       \
     F(S, INTEGER, published_us)                                                                    \
     F(S, RAW, content_hash)
+#define MAP_FIELDS(S, F, V) F(S, RAW, hash)
+#define MAP_REPLY_FIELDS(S, F, V)                                                                  \
+    F(S, INTEGER, kind)                                                                            \
+    F(S, INTEGER, body_len)                                                                        \
+    F(S, INTEGER, size)                                                                            \
+    F(S, INTEGER, len)                                                                             \
+    F(S, INTEGER, rest_off)                                                                        \
+    F(S, INTEGER, rest_len)
 #define PUT_DATA_FIELDS(S, F, V) F(S, INTEGER, flags) F(S, INTEGER, size) F(S, INTEGER, total_len)
 #define PUT_DATA_REPLY_FIELDS(S, F, V)                                                             \
     F(S, RAW, cap_hash) F(S, INTEGER, size) F(S, INTEGER, body_len) F(S, INTEGER, is_new)
@@ -146,6 +154,14 @@ static bool stat_reply_possible(const void *message)
            (m->kind != CAP_KIND_DATA || cap_hash_equal(&m->content_hash, &zero));
 }
 
+static bool map_reply_possible(const void *message)
+{
+    const struct proto_map_reply *m = message;
+    return kind_possible(m->kind) && m->rest_off <= m->len && m->rest_len <= m->len - m->rest_off &&
+           (m->kind == CAP_KIND_DATA ? m->rest_off == 0 && m->rest_len == 0
+                                     : m->size <= m->rest_off);
+}
+
 static bool put_data_possible(const void *message)
 {
     const struct proto_put_data *m = message;
@@ -210,6 +226,8 @@ LAYOUT(get, GET_FIELDS, struct proto_get, 48, any_possible)
 LAYOUT(get_reply, GET_REPLY_FIELDS, struct proto_get_reply, 25, get_reply_possible)
 LAYOUT(stat, STAT_FIELDS, struct proto_stat, 32, any_possible)
 LAYOUT(stat_reply, STAT_REPLY_FIELDS, struct proto_stat_reply, 73, stat_reply_possible)
+LAYOUT(map, MAP_FIELDS, struct proto_map, 32, any_possible)
+LAYOUT(map_reply, MAP_REPLY_FIELDS, struct proto_map_reply, 41, map_reply_possible)
 LAYOUT(put_data, PUT_DATA_FIELDS, struct proto_put_data, 17, put_data_possible)
 LAYOUT(put_data_reply, PUT_DATA_REPLY_FIELDS, struct proto_put_data_reply, 49,
        put_data_reply_possible)
@@ -229,6 +247,8 @@ union any_message {
     struct proto_get_reply get_reply;
     struct proto_stat stat;
     struct proto_stat_reply stat_reply;
+    struct proto_map map;
+    struct proto_map_reply map_reply;
     struct proto_put_data put_data;
     struct proto_put_data_reply put_data_reply;
     struct proto_put_image put_image;
@@ -452,6 +472,10 @@ ENCODER(stat)
 DECODER(stat)
 ENCODER(stat_reply)
 DECODER(stat_reply)
+ENCODER(map)
+DECODER(map)
+ENCODER(map_reply)
+DECODER(map_reply)
 ENCODER(put_data)
 DECODER(put_data)
 ENCODER(put_data_reply)

@@ -33,11 +33,8 @@ struct proto_hello {
     uint64_t features;      /* what the client understands; 0 in the short form */
 };
 
-/*
- * The features that exist, one bit each. None yet: a client may state any, a daemon that knows none
- * of them grants none.
- */
-#define PROTO_FEATURES UINT64_C(0)
+/* The features that exist, one bit each: a client may state any, a daemon grants those it has. */
+#define PROTO_FEATURE_MAP UINT64_C(1) /* MAP: caps as descriptors; on Unix sockets only */
 
 /* What a peer may take; every limit has an error that names it. Sizes in bytes, times in ms. */
 struct proto_limits {
@@ -96,6 +93,20 @@ struct proto_stat_reply {
     uint64_t ref_count;  /* Image: distinct caps that it names */
     uint64_t published_us;
     struct cap_hash content_hash; /* Image; zero for Data */
+};
+
+struct proto_map {
+    struct cap_hash hash;
+};
+
+/* A descriptor comes with its first byte. */
+struct proto_map_reply {
+    uint8_t kind;
+    uint64_t body_len; /* of the served body */
+    uint64_t size;     /* Data: logical bytes. Image: bytes of code */
+    uint64_t len;      /* of the descriptor */
+    uint64_t rest_off; /* Image: where the served body without its code is. Data: 0 */
+    uint64_t rest_len; /* of that; Data: 0 */
 };
 
 #define PROTO_PUT_CANONICAL 1u /* the upload is a canonical served body, not raw bytes */
@@ -173,6 +184,10 @@ enum cap_error proto_stat_encode(const struct proto_stat *m, struct cap_buf *buf
 enum cap_error proto_stat_decode(struct cap_bytes in, struct proto_stat *ret);
 enum cap_error proto_stat_reply_encode(const struct proto_stat_reply *m, struct cap_buf *buf);
 enum cap_error proto_stat_reply_decode(struct cap_bytes in, struct proto_stat_reply *ret);
+enum cap_error proto_map_encode(const struct proto_map *m, struct cap_buf *buf);
+enum cap_error proto_map_decode(struct cap_bytes in, struct proto_map *ret);
+enum cap_error proto_map_reply_encode(const struct proto_map_reply *m, struct cap_buf *buf);
+enum cap_error proto_map_reply_decode(struct cap_bytes in, struct proto_map_reply *ret);
 enum cap_error proto_put_data_encode(const struct proto_put_data *m, struct cap_buf *buf);
 enum cap_error proto_put_data_decode(struct cap_bytes in, struct proto_put_data *ret);
 enum cap_error proto_put_data_reply_encode(const struct proto_put_data_reply *m,

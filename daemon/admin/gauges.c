@@ -3,6 +3,7 @@
 
 #include "daemon/core/ledger.h"
 #include "daemon/publish/writer.h"
+#include "daemon/serve/copies.h"
 
 void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
 {
@@ -15,6 +16,10 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
     size_t hash_peers = 0;
     pool_figures(&context->pool, &jobs, &hash_peers);
     ledger_figures(context->ledger, &held);
+    struct copies_figures maps = {0};
+    if (rooms->copies != NULL) {
+        copies_figures(rooms->copies, &maps);
+    }
     *ret_gauges = (struct gauges){
         .uptime_ms = (env_monotonic_us(context->env) - context->started_monotonic_us) / 1000,
         .connections = held.connections,
@@ -30,6 +35,9 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .read_jobs = stats.now.read_jobs,
         .record_bytes = stats.now.record_bytes,
         .max_record_bytes = config->record_cache,
+        .map_bytes = maps.bytes,
+        .map_copies = maps.count,
+        .max_map_bytes = config->map_cache,
         .draining = context->phase == PHASE_DRAINING ? 1 : 0,
         .max_connections = config->max_connections,
         .max_uploads = config->max_uploads,
@@ -43,6 +51,7 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .peer_uploads = ledger_share(config, LEDGER_UPLOADS),
         .peer_spool = ledger_share(config, LEDGER_SPOOL),
         .peer_memory = ledger_share(config, LEDGER_MEMORY),
+        .peer_maps = ledger_share(config, LEDGER_MAPS),
         .peer_hashing = config->max_peer_hashing,
     };
 }

@@ -12,6 +12,7 @@ struct admin_rooms {
     struct context *context;
     const struct hub_set *hubs; /* the first is that of the loop of the admin socket */
     const struct writer *writer;
+    struct copies *copies; /* NULL: nothing can be mapped */
 };
 
 /* The present values; of the loops, as last published. */

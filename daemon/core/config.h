@@ -39,6 +39,7 @@ struct config {
     uint64_t threads;      /* loops; 0: as many as there are cores */
     uint64_t readers;      /* threads */
     uint64_t record_cache; /* bytes */
+    uint64_t map_cache;    /* bytes; 0: nothing is mapped */
 
     uint64_t max_connections;
     uint64_t max_peer_connections; /* a peer's shares: 0: a quarter, see ledger_share */
@@ -58,6 +59,7 @@ struct config {
     uint64_t max_peer_spool;
     uint64_t max_memory;
     uint64_t max_peer_memory;
+    uint64_t max_peer_maps;
     uint64_t max_buffers;
     uint64_t max_output;
     uint64_t disk_reserve;

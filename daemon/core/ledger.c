@@ -56,6 +56,8 @@ static const struct limit limits[LEDGER_KINDS] = {
                       "byte of uploads in flight", "bytes of uploads in flight"},
     [LEDGER_MEMORY] = {AT(max_memory), AT(max_peer_memory), "max-memory", "max-peer-memory",
                        "byte of memory for requests", "bytes of memory for requests"},
+    [LEDGER_MAPS] = {AT(map_cache), AT(max_peer_maps), "map-cache", "max-peer-maps",
+                     "byte of mapped copies", "bytes of mapped copies"},
 };
 
 static uint64_t option(const struct config *config, size_t offset)
@@ -322,6 +324,27 @@ void ledger_memory_count(struct ledger *ledger, struct ledger_peer *peer, uint64
                          uint64_t wanted)
 {
     (void)change_memory(ledger, peer, held, wanted, true);
+}
+
+bool ledger_map_take(struct ledger *ledger, struct ledger_peer *peer, uint64_t bytes,
+                     char ret_why[LEDGER_WHY_SIZE])
+{
+    uv_mutex_lock(&ledger->lock);
+    bool fits = fits_share(ledger, peer, LEDGER_MAPS, bytes);
+    if (fits) {
+        take(ledger, peer, LEDGER_MAPS, bytes);
+    } else {
+        say_why(ledger, peer, LEDGER_MAPS, bytes, ret_why);
+    }
+    uv_mutex_unlock(&ledger->lock);
+    return fits;
+}
+
+void ledger_map_give(struct ledger *ledger, struct ledger_peer *peer, uint64_t bytes)
+{
+    uv_mutex_lock(&ledger->lock);
+    give(ledger, peer, LEDGER_MAPS, bytes);
+    uv_mutex_unlock(&ledger->lock);
 }
 
 /* --- Buffers ---------------------------------------------------------------------------------- */

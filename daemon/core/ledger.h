@@ -1,8 +1,8 @@
 /*
  * The ledger: what peers hold of the daemon, against its limits.
  *
- * Connections, requests in flight, uploads, spool bytes and memory are counted in all and per peer.
- * A peer has a share of each, so that none can lock out the others. Any thread.
+ * Connections, requests in flight, uploads, spool bytes, memory and mapped copies are counted in
+ * all and per peer. A peer has a share of each, so that none can lock out the others. Any thread.
  */
 #ifndef DAEMON_CORE_LEDGER_H
 #define DAEMON_CORE_LEDGER_H
@@ -33,6 +33,7 @@ enum ledger_kind {
     LEDGER_UPLOADS,
     LEDGER_SPOOL,  /* bytes reserved by uploads in flight */
     LEDGER_MEMORY, /* bytes held for requests */
+    LEDGER_MAPS,   /* bytes of copies that peers were given to map; only shares are limited here */
     LEDGER_KINDS,
 };
 
@@ -94,6 +95,16 @@ bool ledger_memory_hold(struct ledger *ledger, struct ledger_peer *peer, uint64_
 /* As ledger_memory_hold, of what is there already and must be counted whatever the limits. */
 void ledger_memory_count(struct ledger *ledger, struct ledger_peer *peer, uint64_t *held,
                          uint64_t wanted);
+
+/*
+ * Counts a copy that a peer is given to map. False: it would exceed its share; `ret_why` says so,
+ * for the client.
+ */
+bool ledger_map_take(struct ledger *ledger, struct ledger_peer *peer, uint64_t bytes,
+                     char ret_why[LEDGER_WHY_SIZE]);
+
+/* Gives the same number back. */
+void ledger_map_give(struct ledger *ledger, struct ledger_peer *peer, uint64_t bytes);
 
 /*
  * A sentence that says which limit leaves no room for `more` of a kind, with its figure and its

@@ -24,6 +24,8 @@
     X(records_used, "capstore_records_used_total",                                                 \
       "Lookups that found the cap's record in memory")                                             \
     X(records_missed, "capstore_records_missed_total", "Lookups that went to the store")           \
+    X(maps, "capstore_maps_total", "Descriptors of caps given out to be mapped")                   \
+    X(maps_made, "capstore_map_copies_made_total", "Copies made for them")                         \
     X(refusals, "capstore_refusals_total", "Requests and connections refused, with any error")     \
     X(uploads, "capstore_uploads_total", "Uploads begun")                                          \
     X(upload_bytes, "capstore_upload_bytes_total", "Bytes of uploads received")                    \
@@ -54,6 +56,9 @@
     X(record_bytes, "capstore_record_cache_bytes", "Memory taken by records of caps")              \
     X(max_record_bytes, "capstore_record_cache_limit_bytes",                                       \
       "Limit of memory for records of caps")                                                       \
+    X(map_bytes, "capstore_map_cache_bytes", "Memory of copies made to be mapped that exist")      \
+    X(map_copies, "capstore_map_cache_copies", "These copies")                                     \
+    X(max_map_bytes, "capstore_map_cache_limit_bytes", "Limit of memory of copies to be mapped")   \
     X(draining, "capstore_draining", "1 while the daemon drains")                                  \
     X(max_connections, "capstore_connections_limit", "Limit of open client connections")           \
     X(max_uploads, "capstore_uploads_limit", "Limit of uploads in flight")                         \
@@ -67,6 +72,7 @@
     X(peer_uploads, "capstore_peer_uploads_limit", "A peer's share of uploads in flight")          \
     X(peer_spool, "capstore_peer_spool_limit_bytes", "A peer's share of bytes in the spool")       \
     X(peer_memory, "capstore_peer_request_memory_limit_bytes", "A peer's share of that memory")    \
+    X(peer_maps, "capstore_peer_map_limit_bytes", "A peer's share of copies to be mapped")         \
     X(peer_hashing, "capstore_peer_hashing_limit_percent",                                         \
       "A peer's share of hashing while others wait, in percent")
 
@@ -74,6 +80,7 @@
 #define STATS_HISTOGRAMS(X)                                                                        \
     X(lookup_us, "capstore_lookup_seconds", "From a HAS or STAT to its answer")                    \
     X(fetch_us, "capstore_fetch_seconds", "From a GET to the last byte handed to the socket")      \
+    X(map_us, "capstore_map_seconds", "From a MAP to its descriptor")                              \
     X(upload_us, "capstore_upload_seconds", "From an upload's request to its answer")              \
     X(hash_us, "capstore_hash_seconds", "Time a thread spent on an upload")                        \
     X(turn_us, "capstore_loop_turn_seconds", "Time of the loop between two polls of its sockets")  \

@@ -35,6 +35,15 @@ enum cap_error framing_message(struct output *output, uint8_t type, uint32_t id,
     return append(output, (struct proto_frame){.id = id, .type = type}, payload);
 }
 
+enum cap_error framing_message_fd(struct output *output, uint8_t type, uint32_t id,
+                                  struct cap_bytes payload, int fd)
+{
+    const struct proto_frame frame = {.len = (uint32_t)payload.len, .id = id, .type = type};
+    uint8_t header[PROTO_FRAME_HEADER_SIZE];
+    proto_frame_encode(&frame, header);
+    return output_append_fd(output, (struct cap_bytes){header, sizeof(header)}, payload, fd);
+}
+
 enum cap_error framing_body(struct output *output, uint32_t id, struct cap_bytes body)
 {
     return append(

@@ -11,6 +11,13 @@ extern const struct framing framing_proto;
 enum cap_error framing_message(struct output *output, uint8_t type, uint32_t id,
                                struct cap_bytes payload);
 
+/*
+ * The same with a descriptor, which comes with the frame's first byte; the socket is a Unix one. It
+ * is taken over on success. CAP_E_NO_MEMORY.
+ */
+enum cap_error framing_message_fd(struct output *output, uint8_t type, uint32_t id,
+                                  struct cap_bytes payload, int fd);
+
 /* Appends a whole body as one frame, a copy; at most PROTO_FRAME_MAX bytes. CAP_E_NO_MEMORY. */
 enum cap_error framing_body(struct output *output, uint32_t id, struct cap_bytes body);
 

@@ -6,7 +6,7 @@
 #define AGENT "capstored " CAPSTORE_VERSION
 
 enum cap_error reply_hello(const struct context *context, const struct proto_hello *hello,
-                           struct cap_buf *ret_payload)
+                           uint64_t features, struct cap_buf *ret_payload)
 {
     const struct config *config = &context->config;
     struct proto_hello_reply m = {
@@ -24,7 +24,7 @@ enum cap_error reply_hello(const struct context *context, const struct proto_hel
             },
         .agent = {(const uint8_t *)AGENT, sizeof(AGENT) - 1},
         .has_features = hello->has_features,
-        .features = hello->features & PROTO_FEATURES,
+        .features = features,
     };
     memcpy(m.store_id, cap_store_id(context->store), sizeof(m.store_id));
     return proto_hello_reply_encode(&m, ret_payload);

@@ -10,6 +10,8 @@
  */
 #include "daemon/net/session.h"
 
+#include <unistd.h>
+
 #include "daemon/core/ledger.h"
 #include "daemon/net/framing.h"
 #include "daemon/net/reply.h"
@@ -168,6 +170,28 @@ const struct verdict *session_reply(struct session *session, uint8_t type, uint3
     return dealt_with(session);
 }
 
+static void answer_fd(struct session *session, uint8_t type, uint32_t id, enum cap_error encoded,
+                      struct cap_buf *payload, int fd)
+{
+    enum cap_error error = encoded;
+    if (error == CAP_OK) {
+        error =
+            framing_message_fd(&session->connection.output, type, id, cap_buf_bytes(payload), fd);
+    }
+    if (error != CAP_OK) {
+        close(fd);
+    }
+    cap_buf_free(payload);
+    check_sent(session, error);
+}
+
+const struct verdict *session_reply_fd(struct session *session, uint8_t type, uint32_t id,
+                                       enum cap_error encoded, struct cap_buf *payload, int fd)
+{
+    answer_fd(session, type, id, encoded, payload, fd);
+    return dealt_with(session);
+}
+
 /* Sends an ERROR, and leaves what has to be left of its request. Takes the detail over. */
 static void refuse(struct session *session, uint32_t id, uint8_t type, enum cap_error error,
                    const char *message, bool body_open, struct cap_buf *detail)
@@ -241,6 +265,19 @@ void request_answer(struct request *request, uint8_t type, enum cap_error encode
     must(!request->body_open);
     struct session *session = take_off(request);
     answer(session, type, request->id, encoded, payload, body);
+    update(session);
+}
+
+void request_answer_fd(struct request *request, uint8_t type, enum cap_error encoded,
+                       struct cap_buf *payload, int fd)
+{
+    if (request->session == NULL) {
+        cap_buf_free(payload);
+        close(fd);
+        return;
+    }
+    struct session *session = take_off(request);
+    answer_fd(session, type, request->id, encoded, payload, fd);
     update(session);
 }
 

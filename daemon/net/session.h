@@ -22,7 +22,8 @@ struct session {
     struct shard *shard; /* of the connection, as are the next two */
     struct context *context;
     struct ledger_peer *account;
-    bool greeted; /* the HELLO has come */
+    bool greeted;      /* the HELLO has come */
+    uint64_t features; /* that hold for the connection */
     char agent[65];
     struct proto_reader reader;
     struct request *requests;
@@ -50,6 +51,10 @@ const struct verdict *session_reply(struct session *session, uint8_t type, uint3
                                     enum cap_error encoded, struct cap_buf *payload,
                                     const struct cap_bytes *body);
 
+/* As session_reply, with a descriptor (framing.h), which is taken over in any case. */
+const struct verdict *session_reply_fd(struct session *session, uint8_t type, uint32_t id,
+                                       enum cap_error encoded, struct cap_buf *payload, int fd);
+
 /*
  * Refuses a message at once with an ERROR: counted, logged, sent. `message` may be NULL: the
  * error's own sentence. If a body follows it is skipped.
@@ -66,13 +71,17 @@ const struct verdict *session_pending(struct session *session, struct request *r
 /* --- Requests: their one answer --------------------------------------------------------------- */
 
 /*
- * Each of these sends, now or at the end of the turn, and the first two and request_end take the
+ * Each of these sends, now or at the end of the turn, and the first three and request_end take the
  * request off its session. If the connection is gone they do nothing but free what they are given.
  */
 
 /* The reply, all of it. As session_reply. */
 void request_answer(struct request *request, uint8_t type, enum cap_error encoded,
                     struct cap_buf *payload, const struct cap_bytes *body);
+
+/* The same, as session_reply_fd. */
+void request_answer_fd(struct request *request, uint8_t type, enum cap_error encoded,
+                       struct cap_buf *payload, int fd);
 
 /*
  * The refusal: as session_refuse, with `detail` (NULL or empty: none) as the detail of the ERROR;

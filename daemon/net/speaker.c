@@ -58,7 +58,9 @@ static void handle_hello(struct session *session, const struct proto_event *even
     }
     session->greeted = true;
     struct cap_buf payload = {0};
-    error = reply_hello(session->context, &hello, &payload);
+    session->features =
+        hello.features & (session_peer(session)->local ? session->context->features : 0);
+    error = reply_hello(session->context, &hello, session->features, &payload);
     session_send(session, PROTO_HELLO_REPLY, 0, error, &payload);
 }
 

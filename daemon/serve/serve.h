@@ -1,5 +1,5 @@
 /*
- * The reading room of one loop: HAS, STAT and GET.
+ * The reading room of one loop: HAS, STAT, GET and MAP.
  *
  * The loop never walks the store: an index page that is not in memory would stall everybody. It
  * answers from the records (records.h), asks the readers (readers.h) for the rest, and sends pages
@@ -14,12 +14,14 @@
 
 #define SERVE_MESSAGE_SIZE 160
 
+struct copies;
 struct window;
 
 TAILQ_HEAD(windows, window);
 
 /* The reading rooms of all loops. */
 struct serve_set {
+    struct copies *copies; /* NULL: nothing can be mapped */
     struct serve *rooms[CONTEXT_SHARDS_MAX];
     size_t count;
 };

@@ -15,6 +15,7 @@ arrives for other requests; to have several requests in flight, use request() an
 `protocol.py PROTOCOL.md` checks that this file encodes the document's examples byte for byte.
 """
 
+import os
 import re
 import select
 import socket
@@ -30,8 +31,8 @@ BODY_PIECE = 64 << 10  # bytes of a body that one frame carries, unless a call s
 
 TYPES = {  # section 2.3
     "HELLO": 0x01, "HAS": 0x02, "GET": 0x03, "STAT": 0x04, "PUT_DATA": 0x05, "PUT_IMAGE": 0x06,
-    "CANCEL": 0x07, "BODY": 0x10, "HELLO_REPLY": 0x81, "HAS_REPLY": 0x82, "GET_REPLY": 0x83,
-    "STAT_REPLY": 0x84, "PUT_DATA_REPLY": 0x85, "PUT_IMAGE_REPLY": 0x86, "ERROR": 0xFF,
+    "CANCEL": 0x07, "MAP": 0x08, "BODY": 0x10, "HELLO_REPLY": 0x81, "HAS_REPLY": 0x82, "GET_REPLY": 0x83,
+    "STAT_REPLY": 0x84, "PUT_DATA_REPLY": 0x85, "PUT_IMAGE_REPLY": 0x86, "MAP_REPLY": 0x88, "ERROR": 0xFF,
 }
 TYPE_NAMES = {value: name for name, value in TYPES.items()}
 
@@ -58,6 +59,9 @@ MESSAGES = {
         ("cap_hash", "b32"), ("content_hash", "b32"), ("body_len", "u64"), ("is_new", "u8"),
         ("data_new", "u32"), ("data_present", "u32")],
     "CANCEL": [],
+    "MAP": [("hash", "b32")],
+    "MAP_REPLY": [("kind", "u8"), ("body_len", "u64"), ("size", "u64"), ("len", "u64"), ("rest_off", "u64"),
+                  ("rest_len", "u64")],
     "ERROR": [("code", "u16"), ("name", "text"), ("message", "text"), ("detail_len", "u64")],
     "UNRESOLVED": [("table", "u8"), ("kind", "u8"), ("cap_hash", "b32"), ("slot", "bytes")],
 }
@@ -212,6 +216,7 @@ class Connection:
         self.next_id = 1
         self.inbox = {}  # id -> frames that arrived while another answer was awaited
         self.received = bytearray()
+        self.descriptors = []  # passed and not yet taken, in their order
 
     def __enter__(self):
         return self
@@ -220,8 +225,10 @@ class Connection:
         self.close()
 
     def close(self):
-        """Closes the socket."""
+        """Closes the socket, and descriptors that nobody took."""
         self.sock.close()
+        while self.descriptors:
+            os.close(self.descriptors.pop())
 
     # Frames.
 
@@ -239,12 +246,19 @@ class Connection:
     def _fill(self, count):
         while len(self.received) < count:
             try:
-                data = self.sock.recv(1 << 18)
+                data = self._receive()
             except ConnectionResetError as error:
                 raise Closed() from error
             if not data:
                 raise Closed()
             self.received += data
+
+    def _receive(self):
+        if self.sock.family != socket.AF_UNIX:
+            return self.sock.recv(1 << 18)
+        data, descriptors, _, _ = socket.recv_fds(self.sock, 1 << 18, 8)
+        self.descriptors += descriptors
+        return data
 
     def recv_frame(self):
         """The next frame in the order of arrival. Closed at the end of the stream."""
@@ -354,6 +368,14 @@ class Connection:
         """Fields of the STAT_REPLY."""
         return self.wait(self.request("STAT", hash=cap_hash), "STAT_REPLY")
 
+    def map(self, cap_hash):
+        """(fields of the MAP_REPLY, the descriptor, which is the caller's)."""
+        return self.wait_map(self.request("MAP", hash=cap_hash))
+
+    def wait_map(self, request_id):
+        """Waits for a MAP, whose answer must be the next of these: as map()."""
+        return self.wait(request_id, "MAP_REPLY"), self.descriptors.pop(0)
+
     def send_body(self, request_id, body, piece=BODY_PIECE):
         """Sends a whole body; stops early, and ends it, when the answer is there already."""
         for data in body_frames(request_id, body, piece):
@@ -415,6 +437,8 @@ EXAMPLES = {  # message -> (id, payload)
     "HAS_REPLY": (1, encode("HAS_REPLY", kinds=[2, 0])),
     "GET": (2, encode("GET", hash=HASH_HELLO, offset=0, len=TO_END)),
     "GET_REPLY": (2, encode("GET_REPLY", kind=2, body_len=34, offset=0, len=34)),
+    "MAP": (8, encode("MAP", hash=HASH_HELLO)),
+    "MAP_REPLY": (8, encode("MAP_REPLY", kind=2, body_len=34, size=4096, len=4096, rest_off=0, rest_len=0)),
     "STAT": (3, encode("STAT", hash=HASH_HELLO)),
     "STAT_REPLY": (3, encode("STAT_REPLY", kind=2, body_len=34, size=4096, page_count=1,
                              ref_count=0, published_us=1750000000000000, content_hash=bytes(32))),

@@ -194,6 +194,8 @@ static void test_reading(void **state)
     CHECK(STAT, stat, 3, {hello_hash()});
     CHECK(STAT_REPLY, stat_reply, 3,
           {CAP_KIND_DATA, 34, 4096, 1, 0, UINT64_C(1750000000000000), {{0}}});
+    CHECK(MAP, map, 8, {hello_hash()});
+    CHECK(MAP_REPLY, map_reply, 8, {CAP_KIND_DATA, 34, 4096, 4096, 0, 0});
 }
 
 static void test_publishing(void **state)

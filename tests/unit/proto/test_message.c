@@ -43,7 +43,7 @@ struct sample {
     struct cap_buf payload;
 };
 
-#define SAMPLES 15
+#define SAMPLES 17
 #define FIXED   false
 #define GROWS   true
 
@@ -65,6 +65,8 @@ static int make_samples(void **state)
     (void)state;
     struct proto_get get = {hash_a, 5, PROTO_TO_END};
     struct proto_stat stat = {hash_b};
+    struct proto_map map = {hash_a};
+    struct proto_map_reply map_reply = {CAP_KIND_IMAGE, 5200, 5000, 8392, 8192, 200};
     struct proto_put_data_reply put_data_reply = {hash_a, 4096, 17, 1};
     struct proto_put_image_reply put_image_reply = {hash_a, hash_b, 3, 0, 5, 6};
     ADD(HELLO, hello, 16, GROWS, &hello);
@@ -77,6 +79,8 @@ static int make_samples(void **state)
     ADD(GET_REPLY, get_reply, 25, FIXED, &get_reply);
     ADD(STAT, stat, 32, FIXED, &stat);
     ADD(STAT_REPLY, stat_reply, 73, FIXED, &stat_reply);
+    ADD(MAP, map, 32, FIXED, &map);
+    ADD(MAP_REPLY, map_reply, 41, FIXED, &map_reply);
     ADD(PUT_DATA, put_data, 17, FIXED, &put_data);
     ADD(PUT_DATA_REPLY, put_data_reply, 49, FIXED, &put_data_reply);
     ADD(PUT_IMAGE, put_image, 9, FIXED, &put_image);
@@ -244,6 +248,12 @@ static void test_impossible_values(void **state)
         {PROTO_GET_REPLY, 17, 0x59},    /* length one past the body */
         {PROTO_STAT_REPLY, 0, 0},       /* kind */
         {PROTO_STAT_REPLY, 0, 2},       /* Data with an image_content_hash */
+        {PROTO_MAP_REPLY, 0, 0},        /* kind */
+        {PROTO_MAP_REPLY, 0, 2},        /* Data with a rest */
+        {PROTO_MAP_REPLY, 12, 1},       /* more code than before the rest */
+        {PROTO_MAP_REPLY, 32, 1},       /* the rest begins past the end */
+        {PROTO_MAP_REPLY, 33, 0xc9},    /* the rest ends one past the end */
+        {PROTO_MAP_REPLY, 40, 0x80},    /* the same, where the sum wraps */
         {PROTO_PUT_DATA, 0, 2},         /* flags */
         {PROTO_PUT_DATA, 0, 1},         /* canonical with a size */
         {PROTO_PUT_DATA_REPLY, 48, 2},  /* is_new */
@@ -299,6 +309,8 @@ static void test_results_untouched_on_failure(void **state)
     CHECK_UNTOUCHED(GET_REPLY, get_reply);
     CHECK_UNTOUCHED(STAT, stat);
     CHECK_UNTOUCHED(STAT_REPLY, stat_reply);
+    CHECK_UNTOUCHED(MAP, map);
+    CHECK_UNTOUCHED(MAP_REPLY, map_reply);
     CHECK_UNTOUCHED(PUT_DATA, put_data);
     CHECK_UNTOUCHED(PUT_DATA_REPLY, put_data_reply);
     CHECK_UNTOUCHED(PUT_IMAGE, put_image);
