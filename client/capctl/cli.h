@@ -76,6 +76,7 @@ enum cli_exit cli_pack(struct cli *cli);
 enum cli_exit cli_put(struct cli *cli);
 enum cli_exit cli_publish(struct cli *cli);
 enum cli_exit cli_get(struct cli *cli);
+enum cli_exit cli_map(struct cli *cli);
 enum cli_exit cli_has(struct cli *cli);
 enum cli_exit cli_show(struct cli *cli);
 enum cli_exit cli_closure(struct cli *cli);

@@ -21,6 +21,7 @@ static const struct cli_command commands[] = {
     {"publish", "FILE", "publish a wire Image, by default with its data", 1, 1,
      BIT(CLI_RESOLVE_ONLY) | BIT(CLI_DRY_RUN) | BIT(CLI_RESEND), cli_publish},
     {"get", "HASH", "fetch a cap and verify it", 1, 1, BIT(CLI_OUTPUT) | BIT(CLI_CONTENT), cli_get},
+    {"map", "HASH", "map a cap as a runtime does, and say what lies where", 1, 1, 0, cli_map},
     {"has", "HASH...", "ask which caps are published", 1, -1, 0, cli_has},
     {"show", "HASH|FILE", "lay out a cap or a wire Image for a person", 1, 1, 0, cli_show},
     {"closure", "HASH", "list every cap that an Image needs", 1, 1, BIT(CLI_DIRECTORY),

@@ -66,7 +66,7 @@ enum capstore_error capstore_new(const struct capstore_options *options,
     if (store == NULL) {
         return CAPSTORE_E_NO_MEMORY;
     }
-    store->fd = -1;
+    store->fd = store->passed = -1;
     take_options(store, options);
     proto_reader_init(&store->reader, PROTO_FRAME_MAX);
     *ret_store = store;
@@ -88,7 +88,10 @@ void capstore_close(struct capstore *store)
     if (store->fd >= 0) {
         close(store->fd);
     }
-    store->fd = -1;
+    if (store->passed >= 0) {
+        close(store->passed);
+    }
+    store->fd = store->passed = -1;
     store->write_closed = false;
     store->broken = false;
     store->heard = false;
@@ -111,23 +114,6 @@ bool capstore_connected(const struct capstore *store)
 const char *capstore_message(const struct capstore *store)
 {
     return store->message;
-}
-
-size_t capstore_unresolved_count(const struct capstore *store)
-{
-    return store->unresolved.count;
-}
-
-struct capstore_unresolved_slot capstore_unresolved(const struct capstore *store, size_t i)
-{
-    struct proto_unresolved inner;
-    proto_unresolved_at(&store->unresolved, i, &inner);
-    return (struct capstore_unresolved_slot){
-        .table = inner.table == CAP_TABLE_PINNED ? CAPSTORE_TABLE_PINNED : CAPSTORE_TABLE_INITIAL,
-        .kind = inner.kind == CAP_KIND_IMAGE ? CAPSTORE_KIND_IMAGE : CAPSTORE_KIND_DATA,
-        .cap_hash = client_hash(&inner.cap_hash),
-        .slot = client_bytes(inner.slot),
-    };
 }
 
 /* ---- beginning and ending a call ---- */
@@ -235,7 +221,8 @@ static enum cap_error read_some(struct capstore *store, bool *ret_progress)
 {
     size_t n;
     must(store->input.len == 0); /* what was received is parsed */
-    enum cap_error error = client_link_read(store->fd, store->in, sizeof(store->in), &n);
+    enum cap_error error =
+        client_link_read(store->fd, store->in, sizeof(store->in), &n, &store->passed);
     if (error != CAP_OK) {
         return error;
     }
@@ -591,7 +578,7 @@ static enum cap_error take_hello(struct capstore *store, struct cap_bytes payloa
 {
     struct proto_hello_reply reply;
     if (proto_hello_reply_decode(payload, &reply) != CAP_OK || reply.limits.hashes == 0 ||
-        reply.limits.frame < MIN_FRAME) {
+        reply.limits.frame < MIN_FRAME || (reply.features & ~PROTO_FEATURE_MAP) != 0) {
         return client_say(store, CAP_E_BAD_REPLY, "the daemon's hello does not make sense");
     }
     if (reply.version != PROTO_VERSION) {
@@ -622,7 +609,7 @@ static enum cap_error say_hello(struct capstore *store)
         .version_max = PROTO_VERSION,
         .agent = {(const uint8_t *)store->agent, strlen(store->agent)},
         .has_features = true,
-        .features = PROTO_FEATURES,
+        .features = PROTO_FEATURE_MAP,
     };
     struct cap_buf payload = {0};
     struct cap_bytes reply;

@@ -31,6 +31,7 @@ struct capstore {
     bool write_closed; /* the daemon takes no more; what it sent before is still read */
     bool broken;       /* the stream is unusable: close at the end of the call */
     bool heard;        /* something came from the peer */
+    int passed;        /* a descriptor that came last, and that no call has taken; -1: none */
     uint32_t id;       /* of the request that runs, or ran last */
     uint64_t grace_ms; /* extra time for the daemon to hash what was sent */
     uint64_t moved;    /* bytes sent and bytes of bodies: each extends the time of the whole call */

@@ -66,9 +66,40 @@ enum cap_error client_link_wait(int fd, bool want_write, int64_t deadline_ms, bo
     return CAP_OK;
 }
 
-enum cap_error client_link_read(int fd, void *dst, size_t len, size_t *ret_len)
+/* Keeps the descriptor of a message; the kernel has dropped those for which there was no room. */
+static void take_passed(struct msghdr *message, int *passed)
 {
-    ssize_t n = recv(fd, dst, len, 0);
+    const struct cmsghdr *control = CMSG_FIRSTHDR(message);
+    if (control == NULL && (message->msg_flags & MSG_CTRUNC) != 0 && *passed < 0) {
+        *passed = CLIENT_PASSED_LOST;
+    }
+    if (control == NULL || control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS ||
+        control->cmsg_len != CMSG_LEN(sizeof(*passed))) {
+        return;
+    }
+    if (*passed >= 0) {
+        close(*passed);
+    }
+    memcpy(passed, CMSG_DATA(control), sizeof(*passed));
+}
+
+enum cap_error client_link_read(int fd, void *dst, size_t len, size_t *ret_len, int *passed)
+{
+    union {
+        struct cmsghdr header; /* for its alignment */
+        uint8_t bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec span = {dst, len};
+    struct msghdr message = {
+        .msg_iov = &span,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = CMSG_LEN(sizeof(int)), /* room for one */
+    };
+    ssize_t n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    if (n > 0) {
+        take_passed(&message, passed);
+    }
     if (n > 0) {
         *ret_len = (size_t)n;
         return CAP_OK;

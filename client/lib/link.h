@@ -14,6 +14,8 @@
 
 #define CLIENT_LINK_DETAIL_SIZE 192
 
+#define CLIENT_PASSED_LOST (-2) /* a descriptor came, and this process may not open another */
+
 /* Monotonic nanoseconds, and the same clock in milliseconds. */
 int64_t client_clock_ns(void);
 int64_t client_clock_ms(void);
@@ -34,9 +36,11 @@ enum cap_error client_link_wait(int fd, bool want_write, int64_t deadline_ms, bo
 
 /*
  * Reads or writes what goes without waiting. *ret_len 0 with CAP_OK: nothing now.
- * CAP_E_CONNECTION_LOST at the end of the stream or when the peer is gone.
+ * CAP_E_CONNECTION_LOST at the end of the stream or when the peer is gone. A descriptor that comes
+ * with the bytes replaces *passed (-1: none), which is closed; of several only the first is kept.
+ * CLIENT_PASSED_LOST: there was no room for it.
  */
-enum cap_error client_link_read(int fd, void *dst, size_t len, size_t *ret_len);
+enum cap_error client_link_read(int fd, void *dst, size_t len, size_t *ret_len, int *passed);
 enum cap_error client_link_write(int fd, const void *src, size_t len, size_t *ret_len);
 
 #endif

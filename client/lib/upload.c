@@ -254,3 +254,20 @@ enum capstore_error capstore_publish(struct capstore *store, const struct capsto
     }
     return client_end(store, error);
 }
+
+size_t capstore_unresolved_count(const struct capstore *store)
+{
+    return store->unresolved.count;
+}
+
+struct capstore_unresolved_slot capstore_unresolved(const struct capstore *store, size_t i)
+{
+    struct proto_unresolved inner;
+    proto_unresolved_at(&store->unresolved, i, &inner);
+    return (struct capstore_unresolved_slot){
+        .table = inner.table == CAP_TABLE_PINNED ? CAPSTORE_TABLE_PINNED : CAPSTORE_TABLE_INITIAL,
+        .kind = inner.kind == CAP_KIND_IMAGE ? CAPSTORE_KIND_IMAGE : CAPSTORE_KIND_DATA,
+        .cap_hash = client_hash(&inner.cap_hash),
+        .slot = client_bytes(inner.slot),
+    };
+}

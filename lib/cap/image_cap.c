@@ -577,6 +577,14 @@ enum cap_error cap_image_from_body(struct cap_bytes body, struct cap_image *ret_
     return CAP_OK;
 }
 
+enum cap_error cap_image_parts_hash(const struct cap_image_view *view, struct cap_bytes code,
+                                    struct cap_hash *ret_hash)
+{
+    struct cap_hash code_root;
+    cap_byte_list_root(code, &code_root);
+    return hash_view(view, &code_root, NULL, ret_hash);
+}
+
 static enum cap_error hash_data_body(struct cap_bytes body, struct cap_hash *ret_hash)
 {
     struct cap_source source = cap_source_memory(&body);
@@ -605,8 +613,6 @@ enum cap_error cap_body_hash(struct cap_bytes body, enum cap_kind *ret_kind,
     if (error != CAP_OK) {
         return error;
     }
-    struct cap_hash code_root;
-    cap_byte_list_root(view.code, &code_root);
     *ret_kind = CAP_KIND_IMAGE;
-    return hash_view(&view, &code_root, NULL, ret_hash);
+    return cap_image_parts_hash(&view, view.code, ret_hash);
 }

@@ -77,6 +77,13 @@ struct cap_image_view {
 enum cap_error cap_image_view_decode(struct cap_bytes body, struct cap_image_view *ret_view);
 
 /*
+ * The CapHash of an Image whose code is elsewhere: `view` is of its body without code (cut by
+ * cap_image_cut_code). The receiver compares. CAP_E_NO_MEMORY.
+ */
+enum cap_error cap_image_parts_hash(const struct cap_image_view *view, struct cap_bytes code,
+                                    struct cap_hash *ret_hash);
+
+/*
  * Rebuilds an Image cap from a whole served body in memory: decodes it strictly and computes its
  * CapHash and code_roots in one pass. ret_image->body is one window over `body` as its source. The
  * caller compares ret_image->hash. CAP_E_BODY_NOT_CANONICAL, CAP_E_NO_MEMORY.

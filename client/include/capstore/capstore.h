@@ -35,6 +35,7 @@
 #define CAPSTORE_CAPSTORE_H
 
 #include <capstore/cap.h>
+#include <capstore/map.h>
 #include <capstore/publish.h>
 #include <capstore/types.h>
 #include <capstore/wire.h>
