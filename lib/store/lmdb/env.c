@@ -244,7 +244,7 @@ struct tail {
     uint64_t file_bytes;
 };
 
-static enum cap_error measure_tail(const struct lmdb_store *store, struct tail *ret_tail)
+static enum cap_error measure_tail(struct lmdb_store *store, struct tail *ret_tail)
 {
     MDB_envinfo info;
     struct stat st;

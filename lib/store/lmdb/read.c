@@ -615,7 +615,7 @@ enum cap_error lmdb_refs(struct cap_read *base, const struct cap_hash *hash,
                          struct cap_ref *ret_refs, size_t *ret_count, bool *ret_more)
 {
     struct lmdb_read *read = read_of(base);
-    const struct lmdb_store *store = store_of(read);
+    struct lmdb_store *store = store_of(read);
     struct ref_walk walk = {.hash = hash, .after = after, .max = max, .refs = ret_refs};
     MDB_dbi table = store->tables[direction == CAP_REFS_OUT ? LMDB_REFS : LMDB_REVS];
     enum cap_error error;

@@ -7,6 +7,8 @@
 #ifndef TESTS_UNIT_DAEMON_TEST_ADMIN_FIXTURE_H
 #define TESTS_UNIT_DAEMON_TEST_ADMIN_FIXTURE_H
 
+#include <stdatomic.h>
+
 #include "tests/unit/support.h"
 
 #include "daemon/admin/methods.h"
@@ -24,9 +26,9 @@ struct fixture {
     struct admin_rooms rooms;
     struct admin *admin;
     struct env env;
-    uint64_t passed_us;     /* since FIXTURE_NOW_US */
-    struct gauges gauges;   /* what admin_gauges answers */
-    struct client *clients; /* what hub_clients answers from; borrowed */
+    atomic_uint_fast64_t passed_us; /* since FIXTURE_NOW_US; workers ask, too */
+    struct gauges gauges;           /* what admin_gauges answers */
+    struct client *clients;         /* what hub_clients answers from; borrowed */
     size_t client_count;
     unsigned drains;
     unsigned stops;
