@@ -91,7 +91,7 @@ static bool endpoint_roots(const void *list, size_t first, size_t count,
     struct cap_hash registers[CAP_LISTS_TOGETHER][4] = {0};
     struct cap_hash fields[CAP_LISTS_TOGETHER][8] = {0};
     for (size_t i = 0; i < count; i++) {
-        struct cap_endpoint endpoint;
+        struct cap_endpoint endpoint = {0};
         (void)decode_endpoint(cap_ssz_list_at(list, first + i), &endpoint);
         keys[i] = endpoint.key;
         fields[i][0] = cap_chunk64(endpoint.entry_pc);
@@ -116,7 +116,7 @@ static bool slot_roots(const void *list, size_t first, size_t count, const struc
 {
     struct cap_bytes keys[CAP_LISTS_TOGETHER];
     for (size_t i = 0; i < count; i++) {
-        struct cap_slot slot;
+        struct cap_slot slot = {0};
         cap_image_slot_at(list, first + i, &slot);
         keys[i] = slot.key;
         ret_roots[i] = slot.cap_hash;

@@ -1,11 +1,13 @@
 /*
  * Merkleization (FORMATS.md section 2): cost follows the chunks that are there, never the limit.
  *
- * Two accumulators, both of fixed size, both fed in pieces:
+ * Three accumulators, all of fixed size, all fed in pieces:
  *   - cap_tree: nodes at ascending indexes, gaps are zero subtrees (page roots of a Data cap, the
  *     elements of a list);
- *   - cap_byte_tree: a byte string from first to last (an arena, code, a key), hashed in blocks so
- *     that the SHA-256 kernel gets long runs of pairs.
+ *   - cap_byte_tree: a byte string from first to last (an arena, code, a long key);
+ *   - cap_lists: many small lists.
+ * A SHA-256 kernel is fast on long runs of pairs: blocks are reduced CAP_BLOCKS_TOGETHER at a time,
+ * small lists CAP_LISTS_TOGETHER, level by level, and nodes join a tree in runs.
  * Every function is pure and may be called on any thread; an accumulator belongs to one at a time.
  */
 #ifndef LIB_CAP_MERKLE_H
