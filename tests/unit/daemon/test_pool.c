@@ -19,12 +19,14 @@ enum { ALICE = 1, BOB, CAROL };
 
 static bool no_threads; /* none can be made */
 
-int __wrap_uv_thread_create(uv_thread_t *thread, uv_thread_cb entry, void *arg);
-int __real_uv_thread_create(uv_thread_t *thread, uv_thread_cb entry, void *arg);
+int real_uv_thread_create(uv_thread_t *thread, uv_thread_cb entry,
+                          void *arg) __asm__("__real_uv_thread_create");
+int wrap_uv_thread_create(uv_thread_t *thread, uv_thread_cb entry,
+                          void *arg) __asm__("__wrap_uv_thread_create");
 
-int __wrap_uv_thread_create(uv_thread_t *thread, uv_thread_cb entry, void *arg)
+int wrap_uv_thread_create(uv_thread_t *thread, uv_thread_cb entry, void *arg)
 {
-    return no_threads ? UV_EAGAIN : __real_uv_thread_create(thread, entry, arg);
+    return no_threads ? UV_EAGAIN : real_uv_thread_create(thread, entry, arg);
 }
 
 struct bench {
