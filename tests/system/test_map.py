@@ -9,7 +9,7 @@ import sys
 import unittest
 
 import wire
-from harness import SystemTest, content, free_port
+from harness import SystemTest, capctl, content, free_port
 from protocol import Refused
 
 MAP = 1  # the feature's bit
@@ -314,6 +314,32 @@ class Map(SystemTest):
             leaver.close()
         _, fd = self.map(client, hashes[3])
         self.assertEqual(os.pread(fd, 8 * MIB, 0), content("cap 3", 8 * MIB))
+
+    def test_tool(self):
+        """`capctl map` lays an Image out with the data behind its mappings."""
+        client = self.open(listen=[f"unix:{self.root}/s", f"tcp:127.0.0.1:{free_port()}"])
+        pages = content("page", PAGE)
+        arena = content("code", 5000) + pages
+        desc = wire.data_desc(3 * PAGE, [(1, 5000, PAGE)])
+        made = client.put_image(wire.image(
+            code=(0, 5000), pinned=[(b"k", wire.pinned_data(desc))], initial=[(b"i", desc)], arena=arena,
+            mappings=[wire.mapping(0x10000000, 3 * PAGE, [b"k"]), wire.mapping(0x20000000, 8 * PAGE, [b"i"]),
+                      wire.mapping(0x30000000, PAGE, [b"absent"])]))
+        name = made["cap_hash"].hex()
+        shown = self.ok(self.d.capctl("map", name))
+        self.assertEqual(shown, {
+            "cap_hash": name, "kind": "image", "size": 5000, "mapped_len": 2 * PAGE, "verified": True, "spans": [
+                {"start": "0x400000", "size": "0x2000", "read_only": True, "mapped_len": 2 * PAGE},
+                {"start": "0x10000000", "size": "0x3000", "read_only": True, "mapped_len": 3 * PAGE},
+                {"start": "0x20000000", "size": "0x8000", "read_only": False, "mapped_len": 3 * PAGE},
+                {"start": "0x30000000", "size": "0x1000", "read_only": False, "mapped_len": None}]})
+        data = client.put_data(b"x", size=1 << 40)["cap_hash"].hex()
+        self.assertEqual(self.ok(self.d.capctl("map", data)), {
+            "cap_hash": data, "kind": "data", "size": 1 << 40, "mapped_len": 1 << 40, "verified": True})
+        self.refused(self.d.capctl("map", "00" * 32), "not_found")
+        refused = self.assertStatus(capctl("-s", self.d.listen[1], "map", name), 3).json
+        self.assertEqual(refused["error"], "unsupported_request")
+        self.assertIn("caps are mapped through a Unix socket only", refused["message"])
 
     def test_end_of_the_daemon(self):
         """It ends while copies are made, and what it gave out stays."""
