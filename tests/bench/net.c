@@ -1,0 +1,130 @@
+#include "tests/bench/net.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "proto/message.h"
+
+void net_die(const char *what, const uint8_t *bytes, size_t len)
+{
+    fprintf(stderr, "bench: %s", what);
+    if (len > 0) {
+        fprintf(stderr, ": ");
+    }
+    for (size_t i = 0; i < len && i < 200; i++) {
+        fputc(bytes[i] >= 0x20 && bytes[i] < 0x7f ? bytes[i] : '.', stderr);
+    }
+    fputc('\n', stderr);
+    exit(1);
+}
+
+void net_die_errno(const char *what)
+{
+    fprintf(stderr, "bench: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static int connect_unix(const char *path)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof(name.sun_path)) {
+        net_die("the socket's path is too long", NULL, 0);
+    }
+    memcpy(name.sun_path, path, strlen(path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&name, sizeof(name)) != 0) {
+        net_die_errno(path);
+    }
+    return fd;
+}
+
+static int connect_tcp(const char *address)
+{
+    char host[256];
+    const char *colon = strrchr(address, ':');
+    if (colon == NULL || (size_t)(colon - address) >= sizeof(host)) {
+        net_die("an address is unix:PATH or tcp:HOST:PORT", NULL, 0);
+    }
+    memcpy(host, address, (size_t)(colon - address));
+    host[colon - address] = '\0';
+    const struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *found = NULL;
+    if (getaddrinfo(host, colon + 1, &hints, &found) != 0) {
+        net_die("no such host", (const uint8_t *)host, strlen(host));
+    }
+    const int on = 1;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, found->ai_addr, found->ai_addrlen) != 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0) {
+        net_die_errno(address);
+    }
+    freeaddrinfo(found);
+    return fd;
+}
+
+int net_connect(const char *address)
+{
+    if (strncmp(address, "unix:", 5) == 0) {
+        return connect_unix(address + 5);
+    }
+    if (strncmp(address, "tcp:", 4) == 0) {
+        return connect_tcp(address + 4);
+    }
+    net_die("an address is unix:PATH or tcp:HOST:PORT", NULL, 0);
+}
+
+uint8_t net_message(int fd, uint8_t *buf)
+{
+    size_t got = 0, need = PROTO_FRAME_HEADER_SIZE;
+    while (got < need) {
+        ssize_t more = recv(fd, buf + got, need - got, 0);
+        if (more <= 0) {
+            net_die("the daemon closed the connection", buf, got);
+        }
+        got += (size_t)more;
+        if (got == PROTO_FRAME_HEADER_SIZE) {
+            need += cap_load32(buf);
+        }
+        if (need > PROTO_MESSAGE_MAX) {
+            net_die("a message is too long", NULL, 0);
+        }
+    }
+    if (buf[8] == PROTO_ERROR) {
+        net_die("the daemon refused", buf, got);
+    }
+    return buf[8];
+}
+
+void net_hello(int fd)
+{
+    const struct proto_hello hello = {
+        .version_min = PROTO_VERSION,
+        .version_max = PROTO_VERSION,
+        .agent = {(const uint8_t *)"bench", 5},
+    };
+    uint8_t bytes[PROTO_MESSAGE_MAX];
+    struct cap_buf payload = {
+        .data = bytes + PROTO_FRAME_HEADER_SIZE,
+        .capacity = sizeof(bytes) - PROTO_FRAME_HEADER_SIZE,
+    };
+    if (proto_hello_encode(&hello, &payload) != CAP_OK) {
+        net_die("HELLO cannot be encoded", NULL, 0);
+    }
+    const struct proto_frame frame = {.len = (uint32_t)payload.len, .type = PROTO_HELLO};
+    proto_frame_encode(&frame, bytes);
+    size_t len = PROTO_FRAME_HEADER_SIZE + payload.len;
+    if (send(fd, bytes, len, MSG_NOSIGNAL) != (ssize_t)len) {
+        net_die_errno("HELLO");
+    }
+    if (net_message(fd, bytes) != PROTO_HELLO_REPLY) {
+        net_die("no HELLO_REPLY", NULL, 0);
+    }
+}
