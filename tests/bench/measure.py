@@ -37,7 +37,7 @@ class Bench:
         return tiny if self.tiny else full
 
     def table(self, title, unit, ratio="rate"):
-        self.tables.append(Table(title, unit, ratio))
+        self.tables.append(Table(title, unit, ratio, judges=not self.tiny))
         return self.tables[-1]
 
     def path(self, name):
@@ -91,14 +91,14 @@ class Bench:
 class Watch(threading.Thread):
     """Samples a server's anonymous memory. Use as a context manager, then read `most`."""
 
-    def __init__(self, server):
+    def __init__(self, server, interval=0.005):
         super().__init__(daemon=True)
-        self.server = server
+        self.server, self.interval = server, interval
         self.most = server.memory()
         self.done = threading.Event()
 
     def run(self):
-        while not self.done.wait(0.005):
+        while not self.done.wait(self.interval):
             self.most = max(self.most, self.server.memory())
 
     def __enter__(self):

@@ -1,7 +1,7 @@
 /*
- * slow_readers ADDRESS CONNECTIONS RATE KEYS SECONDS: each connection asks for one of the first
- * KEYS caps of fill_store and takes RATE bytes of it per second; the caps are longer than that
- * comes to. Says "reading" on a line once all have asked.
+ * slow_readers ADDRESS CONNECTIONS RATE FIRST KEYS SECONDS: each connection asks for one of the
+ * first KEYS caps of fill_store and takes RATE bytes of it per second; the caps are longer than
+ * that comes to. Says "reading" on a line once all have asked.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -36,13 +36,13 @@ static void ask(int fd, uint64_t key)
 
 int main(int argc, char **argv)
 {
-    if (argc != 6) {
-        fprintf(stderr, "usage: slow_readers ADDRESS CONNECTIONS RATE KEYS SECONDS\n");
+    if (argc != 7) {
+        fprintf(stderr, "usage: slow_readers ADDRESS CONNECTIONS RATE FIRST KEYS SECONDS\n");
         return 2;
     }
     size_t count = strtoull(argv[2], NULL, 10), piece = strtoull(argv[3], NULL, 10) / PER_SECOND;
-    uint64_t keys = strtoull(argv[4], NULL, 10);
-    double seconds = strtod(argv[5], NULL);
+    uint64_t first = strtoull(argv[4], NULL, 10), keys = strtoull(argv[5], NULL, 10);
+    double seconds = strtod(argv[6], NULL);
     const struct rlimit files = {count + 64, count + 64};
     static uint8_t bytes[PIECE_MAX];
     int *fds = calloc(count, sizeof(*fds));
@@ -53,7 +53,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < count; i++) {
         fds[i] = net_connect(argv[1]);
         net_hello(fds[i]);
-        ask(fds[i], i % keys);
+        ask(fds[i], first + i % keys);
     }
     printf("reading\n");
     (void)fflush(stdout);

@@ -38,8 +38,9 @@ class Table:
     """`ratio` says what the ratio of a row is: "rate", capstore's over the best of the others; "speed", the least time
     of the others over capstore's; "time", capstore's over the longest of the others."""
 
-    def __init__(self, title, unit, ratio="rate"):
+    def __init__(self, title, unit, ratio="rate", judges=True):
         self.title, self.unit, self.kind = title, unit, ratio
+        self.judges = judges  # says whether a goal is reached
         self.rows = []
         self.notes = []
 
@@ -81,11 +82,12 @@ class Table:
                 yield f"    {'':<18} {'':>12}   {'':<24} {self.judged(row, row.median(OURS))}"
         yield from (f"  {note}" for note in self.notes)
 
-    @staticmethod
-    def judged(row, figure):
+    def judged(self, row, figure):
         if row.goal is None:
             return ""
         sign, goal = row.goal
+        if not self.judges:
+            return f"goal {sign} {goal:g}"
         reached = figure >= goal if sign == ">=" else figure <= goal
         return f"goal {sign} {goal:g}: {'reached' if reached else 'missed'}"
 
