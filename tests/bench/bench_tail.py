@@ -111,7 +111,7 @@ def run(bench):
 def slow_readers(server, count, first, keys, seconds):
     """So many connections that each take 1 KiB per second of a cap of 1 MiB."""
     command = [str(PROGRAMS / "slow_readers"), server.address("unix"), str(count), "1024", str(first),
-               str(keys), str(seconds)]
+               str(keys), str(int(seconds))]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as readers:
         try:
             if b"reading" not in readers.stdout.readline():

@@ -108,6 +108,16 @@ size_t load_line_value(struct conn *conn, const uint8_t *bytes, size_t len);
 /* The request in `slot` is answered in full; a GET's value is complete. */
 void load_done(struct conn *conn, unsigned slot);
 
+/* Writes the text without its NUL; returns its length. */
+static inline size_t load_text(uint8_t *out, const char *text)
+{
+    size_t len = 0;
+    for (; text[len] != '\0'; len++) {
+        out[len] = (uint8_t)text[len];
+    }
+    return len;
+}
+
 /* Writes the value of `key` to `out`, `len` bytes. */
 void load_write_value(uint64_t key, uint8_t *out, size_t len);
 

@@ -42,7 +42,7 @@ int main(int argc, char **argv)
     }
     size_t count = strtoull(argv[2], NULL, 10), piece = strtoull(argv[3], NULL, 10) / PER_SECOND;
     uint64_t first = strtoull(argv[4], NULL, 10), keys = strtoull(argv[5], NULL, 10);
-    double seconds = strtod(argv[6], NULL);
+    unsigned long turns = strtoul(argv[6], NULL, 10) * PER_SECOND;
     const struct rlimit files = {count + 64, count + 64};
     static uint8_t bytes[PIECE_MAX];
     int *fds = calloc(count, sizeof(*fds));
@@ -58,7 +58,7 @@ int main(int argc, char **argv)
     printf("reading\n");
     (void)fflush(stdout);
     const struct timespec pause = {0, 1000000000 / PER_SECOND};
-    for (double spent = 0; spent < seconds; spent += 1.0 / PER_SECOND) {
+    for (unsigned long turn = 0; turn < turns; turn++) {
         (void)nanosleep(&pause, NULL);
         for (size_t i = 0; i < count; i++) {
             ssize_t got = recv(fds[i], bytes, piece, MSG_DONTWAIT);

@@ -20,12 +20,10 @@ static size_t request_max(const struct load_options *options)
 static size_t request(struct conn *conn, unsigned slot, uint8_t *out)
 {
     struct cap_hash hash = filled_hash(conn->slots[slot].key);
-    memcpy(out, BEFORE, sizeof(BEFORE) - 1);
-    size_t at = sizeof(BEFORE) - 1;
+    size_t at = load_text(out, BEFORE);
     cap_hash_format(&hash, (char *)out + at);
     at += CAP_HASH_HEX_SIZE - 1;
-    memcpy(out + at, AFTER, sizeof(AFTER) - 1);
-    return at + sizeof(AFTER) - 1;
+    return at + load_text(out + at, AFTER);
 }
 
 static size_t parse(struct conn *conn, const uint8_t *bytes, size_t len)

@@ -21,17 +21,16 @@ static size_t request(struct conn *conn, unsigned slot, uint8_t *out)
     const struct load_options *options = load_options(conn);
     uint64_t key = conn->slots[slot].key;
     struct cap_hash hash = filled_hash(key);
-    memcpy(out, options->work == LOAD_PUT ? "ms " : "mg ", 3);
-    cap_hash_format(&hash, (char *)out + 3);
-    size_t at = 3 + CAP_HASH_HEX_SIZE - 1;
+    size_t at = load_text(out, options->work == LOAD_PUT ? "ms " : "mg ");
+    cap_hash_format(&hash, (char *)out + at);
+    at += CAP_HASH_HEX_SIZE - 1;
     if (options->work == LOAD_GET) {
-        memcpy(out + at, " v\r\n", 4);
-        return at + 4;
+        return at + load_text(out + at, " v\r\n");
     }
     at += (size_t)snprintf((char *)out + at, 32, " %llu\r\n", (unsigned long long)options->len);
     load_write_value(key, out + at, options->len);
-    memcpy(out + at + options->len, "\r\n", 2);
-    return at + options->len + 2;
+    at += options->len;
+    return at + load_text(out + at, "\r\n");
 }
 
 static size_t parse(struct conn *conn, const uint8_t *bytes, size_t len)

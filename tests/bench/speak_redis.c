@@ -16,20 +16,13 @@ static size_t request_max(const struct load_options *options)
     return HEAD_MAX + KEY_LEN * (size_t)options->batch + value;
 }
 
-static size_t write_text(uint8_t *out, const char *text)
-{
-    size_t len = strlen(text);
-    memcpy(out, text, len);
-    return len;
-}
-
 static size_t write_key(uint8_t *out, uint64_t key)
 {
     struct cap_hash hash = filled_hash(key);
-    memcpy(out, KEY_HEAD, sizeof(KEY_HEAD) - 1);
-    memcpy(out + sizeof(KEY_HEAD) - 1, hash.bytes, CAP_HASH_SIZE);
-    memcpy(out + KEY_LEN - 2, "\r\n", 2);
-    return KEY_LEN;
+    size_t at = load_text(out, KEY_HEAD);
+    memcpy(out + at, hash.bytes, CAP_HASH_SIZE);
+    at += CAP_HASH_SIZE;
+    return at + load_text(out + at, "\r\n");
 }
 
 static size_t request(struct conn *conn, unsigned slot, uint8_t *out)
@@ -39,18 +32,18 @@ static size_t request(struct conn *conn, unsigned slot, uint8_t *out)
     size_t at = 0;
     switch (options->work) {
     case LOAD_GET:
-        at = write_text(out, "*2\r\n$3\r\nGET\r\n");
+        at = load_text(out, "*2\r\n$3\r\nGET\r\n");
         return at + write_key(out + at, conn->slots[slot].key);
     case LOAD_PUT:
-        at = write_text(out, "*3\r\n$3\r\nSET\r\n");
+        at = load_text(out, "*3\r\n$3\r\nSET\r\n");
         at += write_key(out + at, conn->slots[slot].key);
         (void)snprintf(head, sizeof(head), "$%llu\r\n", (unsigned long long)options->len);
-        at += write_text(out + at, head);
+        at += load_text(out + at, head);
         load_write_value(conn->slots[slot].key, out + at, options->len);
-        return at + options->len + write_text(out + at + options->len, "\r\n");
+        return at + options->len + load_text(out + at + options->len, "\r\n");
     case LOAD_HAS:
         (void)snprintf(head, sizeof(head), "*%u\r\n$6\r\nEXISTS\r\n", options->batch + 1);
-        at = write_text(out, head);
+        at = load_text(out, head);
         for (unsigned i = 0; i < options->batch; i++) {
             at += write_key(out + at, load_key(conn, slot, i));
         }
