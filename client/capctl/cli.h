@@ -37,6 +37,8 @@ enum cli_option {
     CLI_RESEND,
     CLI_CONTENT,
     CLI_DIRECTORY,
+    CLI_CLIENTS,
+    CLI_SECONDS,
     CLI_OPTION_COUNT,
 };
 
@@ -82,6 +84,7 @@ enum cli_exit cli_show(struct cli *cli);
 enum cli_exit cli_closure(struct cli *cli);
 enum cli_exit cli_admin(struct cli *cli);
 enum cli_exit cli_status(struct cli *cli);
+enum cli_exit cli_bench(struct cli *cli);
 
 /* Starts a meter for the run (cli_meter_start), which shows the progress of transfers and is
  * stopped by the first message; and ends it, if it still runs. */

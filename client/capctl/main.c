@@ -28,6 +28,8 @@ static const struct cli_command commands[] = {
      cli_closure},
     {"admin", "METHOD [NAME=VALUE...]", "call a method of the admin socket", 1, -1, 0, cli_admin},
     {"status", "", "show the daemon's status", 0, 0, 0, cli_status},
+    {"bench", "[HASH...]", "measure the daemon: publishing and fetching", 0, -1,
+     BIT(CLI_CLIENTS) | BIT(CLI_SECONDS) | BIT(CLI_SIZE), cli_bench},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
@@ -42,7 +44,7 @@ struct option_text {
 
 static const struct option_text option_texts[CLI_OPTION_COUNT] = {
     [CLI_OUTPUT] = {"output", 'o', "FILE", "where the bytes go"},
-    [CLI_SIZE] = {"size", 0, "N", "logical size; zeros follow the content"},
+    [CLI_SIZE] = {"size", 0, "N", "bytes of a Data cap; zeros follow a shorter content"},
     [CLI_ELF] = {"elf", 0, "PROG", "build it from a static RISC-V ELF"},
     [CLI_STACK] = {"stack", 0, "N", "with --elf: bytes of stack, 0 for none (default 1M)"},
     [CLI_CANONICAL] = {"canonical", 0, NULL, "FILE is a served body, not raw bytes"},
@@ -51,6 +53,8 @@ static const struct option_text option_texts[CLI_OPTION_COUNT] = {
     [CLI_RESEND] = {"resend", 0, NULL, "send it even if it is published already"},
     [CLI_CONTENT] = {"content", 0, NULL, "a Data cap's logical bytes, or an Image's code"},
     [CLI_DIRECTORY] = {"directory", 'd', "DIR", "fetch them to DIR, one file per hash"},
+    [CLI_CLIENTS] = {"clients", 0, "N", "connections, each with one request at a time (default 4)"},
+    [CLI_SECONDS] = {"seconds", 0, "N", "time for each measurement (default 5)"},
 };
 
 static const char global_help[] =

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/bench/histogram.h"
+#include "client/capctl/histogram.h"
 #include "tests/bench/net.h"
 #include "tests/support/filled.h"
 

@@ -1,4 +1,4 @@
-#include "tests/bench/histogram.h"
+#include "client/capctl/histogram.h"
 
 #include <string.h>
 
@@ -44,12 +44,29 @@ static void test_the_longest_is_exact(void **state)
     assert_int_equal(histogram_at(&histogram, 0.4), 10);
 }
 
+static void test_merge_and_below(void **state)
+{
+    (void)state;
+    struct histogram one = {0}, other = {0};
+    histogram_add(&one, 1000);
+    histogram_add(&other, 5000);
+    histogram_add(&other, 50);
+    histogram_merge(&one, &other);
+    assert_int_equal(one.count, 3);
+    assert_int_equal(one.longest, 5000);
+    assert_int_equal(histogram_below(&one, 50), 0);
+    assert_int_equal(histogram_below(&one, 64), 1);
+    assert_int_equal(histogram_below(&one, 4096), 2);
+    assert_int_equal(histogram_below(&one, 8192), 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exact_below_the_steps),
         cmocka_unit_test(test_error_bound),
         cmocka_unit_test(test_the_longest_is_exact),
+        cmocka_unit_test(test_merge_and_below),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

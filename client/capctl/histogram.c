@@ -1,4 +1,4 @@
-#include "tests/bench/histogram.h"
+#include "client/capctl/histogram.h"
 
 /* Values below HISTOGRAM_STEPS have a bucket each; above, the six bits after the first choose. */
 static unsigned bucket_of(uint64_t value)
@@ -26,6 +26,26 @@ void histogram_add(struct histogram *histogram, uint64_t value)
     if (value > histogram->longest) {
         histogram->longest = value;
     }
+}
+
+void histogram_merge(struct histogram *histogram, const struct histogram *other)
+{
+    histogram->count += other->count;
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        histogram->buckets[i] += other->buckets[i];
+    }
+    if (other->longest > histogram->longest) {
+        histogram->longest = other->longest;
+    }
+}
+
+uint64_t histogram_below(const struct histogram *histogram, uint64_t end)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < bucket_of(end); i++) {
+        sum += histogram->buckets[i];
+    }
+    return sum;
 }
 
 uint64_t histogram_at(const struct histogram *histogram, double share)
