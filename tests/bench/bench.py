@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 
 sys.dont_write_bytecode = True
 
@@ -41,6 +42,8 @@ def parse():
     parser.add_argument("--build", type=pathlib.Path, default="build", help="where the programs were built [build]")
     parser.add_argument("--out", type=pathlib.Path, help="where the JSON and the pictures go [BUILD/bench]")
     parser.add_argument("--room", type=pathlib.Path, help="where stores and files lie: the disk that is measured [OUT]")
+    parser.add_argument("--record", action="store_true",
+                        help="write what OUT holds of this run and earlier ones to tests/bench/RESULTS.md")
     return parser.parse_args()
 
 
@@ -93,6 +96,30 @@ def run_one(name, arguments, room):
     print(flush=True)
 
 
+def record(out):
+    """Writes RESULTS.md and the pictures from what lies in a directory of results."""
+    from table import markdown
+
+    found = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
+    found = [one for one in found if not one["tiny"]]
+    words = ["# Results", "", "Written by `./dev bench --record`. [README.md](README.md) says what the figures mean and "
+             "what limits them.", ""]
+    for one in found:
+        facts = one["machine"]
+        words += [f"## {one['name']}", "", f"{one['date']}; {facts['cpu']}, {facts['cores']} cores, "
+                  f"{facts['memory_mib']} MiB, {facts['system']}, Linux {facts['kernel']}; load average "
+                  f"{one['load_average'][0]:.1f}; {one['rounds']} rounds of {one['seconds']:g} s", ""]
+        for table in one["tables"]:
+            words += [*markdown(table), ""]
+        if (out / f"{one['name']}.svg").exists():
+            (HERE / "pictures").mkdir(exist_ok=True)
+            shutil.copy(out / f"{one['name']}.svg", HERE / "pictures")
+            words += [f"![{one['name']}](pictures/{one['name']}.svg)", ""]
+    versions_seen = sorted({version for one in found for version in one["versions"].values() if version})
+    words += ["## Versions", "", *(f"- {version}" for version in versions_seen)]
+    (HERE / "RESULTS.md").write_text("\n".join(words) + "\n")
+
+
 def main():
     arguments = parse()
     if arguments.list:
@@ -114,7 +141,7 @@ def main():
     print(f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_mib']} MiB, Linux {facts['kernel']}; "
           f"load average {os.getloadavg()[0]:.1f}")
     print("each line: median of the rounds, least to most of them, and what else was measured (medians)\n")
-    skipped = 0
+    skipped = failed = 0
     for name in arguments.names or names():
         with tempfile.TemporaryDirectory(prefix="room-", dir=arguments.room or arguments.out) as room:
             try:
@@ -122,7 +149,13 @@ def main():
             except Missing as missing:
                 print(f"{name}: skipped: {missing}", flush=True)
                 skipped += 1
-    return 77 if skipped else 0
+            except Exception:  # the others may still be measured
+                traceback.print_exc()
+                print(f"{name}: failed", flush=True)
+                failed += 1
+    if arguments.record:
+        record(arguments.out)
+    return 1 if failed else 77 if skipped else 0
 
 
 if __name__ == "__main__":

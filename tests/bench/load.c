@@ -351,7 +351,7 @@ static uint64_t servers_cpu(const struct load *load)
 static bool is_over(const struct load *load, uint64_t end)
 {
     if (load->options.count == 0) {
-        return load->now >= end;
+        return load->now >= end && load->latencies.count > 0;
     }
     for (unsigned i = 0; load->ended && i < load->options.connections; i++) {
         if (load->conns[i].in_flight > 0) {
@@ -378,7 +378,7 @@ static void run(struct load *load)
     load->bytes = 0;
     load->measuring = true;
     while (!is_over(load, end)) {
-        turn(load, load->options.count == 0 ? end : load->now + SECOND);
+        turn(load, load->now < end ? end : load->now + SECOND);
     }
     double seconds = (double)(load->now - began) / 1e9;
     own = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - own;

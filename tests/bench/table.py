@@ -103,3 +103,23 @@ class Table:
                            for who, values in row.rounds.items()},
             })
         return {"title": self.title, "unit": self.unit, "ratio": self.kind, "rows": rows, "notes": self.notes}
+
+
+def markdown(table):
+    """The lines of a table that Table.json made."""
+    names = list(dict.fromkeys(who for row in table["rows"] for who in row["values"]))
+    yield f"**{table['title']}** ({table['unit']})"
+    yield ""
+    yield "| | " + " | ".join(names) + " | ratio | rounds | goal | of capstore |"
+    yield "|---|" + "---|" * (len(names) + 4)
+    for row in table["rows"]:
+        cells = [row["label"]]
+        for who in names:
+            cells.append(number(row["values"][who]["median"]) if who in row["values"] else "")
+        ratio = row["ratio"]
+        cells += [number(ratio["median"]), spread(ratio["rounds"])] if ratio else ["", ""]
+        cells.append(row["goal"] or "")
+        details = next(iter(row["values"].values()))["details"]
+        cells.append(", ".join(f"{name} {number(statistics.median(kept))}" for name, kept in details.items()))
+        yield "| " + " | ".join(cells) + " |"
+    yield from (f"\n{note}" for note in table["notes"])
