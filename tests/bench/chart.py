@@ -23,7 +23,7 @@ class Axis:
         most = max(values)
         if logarithmic:
             self.low = 10 ** math.floor(math.log10(min(values)))
-            self.high = 10 ** math.ceil(math.log10(most) + 1e-9)
+            self.high = max(10 ** math.ceil(math.log10(most) - 1e-9), self.low * 10)
             decades = round(math.log10(self.high / self.low))
             self.ticks = [self.low * 10 ** i for i in range(decades + 1)]
         else:
