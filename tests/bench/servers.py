@@ -116,8 +116,10 @@ class Capstored(Server):
         return self.root / "state" / "store" / "store.lmdb"
 
     def command(self):
+        threads = [] if self.core is None else ["--threads", "1"]  # as its peers have, on one core
         return [str(pathlib.Path(harness.CAPSTORED).resolve()), "--state", "state", "--listen", "unix:sock", "--listen",
-                f"tcp:127.0.0.1:{self.port}", "--admin", "unix:admin", "--log-level", "warning", *self.options]
+                f"tcp:127.0.0.1:{self.port}", "--admin", "unix:admin", "--log-level", "warning", *threads,
+                *self.options]
 
     def ready(self):
         return super().ready() and (self.root / "admin").exists()
