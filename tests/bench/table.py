@@ -110,7 +110,7 @@ def markdown(table):
     names = list(dict.fromkeys(who for row in table["rows"] for who in row["values"]))
     yield f"**{table['title']}** ({table['unit']})"
     yield ""
-    yield "| | " + " | ".join(names) + " | ratio | rounds | goal | of capstore |"
+    yield "| | " + " | ".join(names) + " | ratio | of the rounds | goal | capstore besides |"
     yield "|---|" + "---|" * (len(names) + 4)
     for row in table["rows"]:
         cells = [row["label"]]
@@ -119,7 +119,7 @@ def markdown(table):
         ratio = row["ratio"]
         cells += [number(ratio["median"]), spread(ratio["rounds"])] if ratio else ["", ""]
         cells.append(row["goal"] or "")
-        details = next(iter(row["values"].values()))["details"]
+        details = row["values"].get(OURS, {"details": {}})["details"]
         cells.append(", ".join(f"{name} {number(statistics.median(kept))}" for name, kept in details.items()))
         yield "| " + " | ".join(cells) + " |"
     yield from (f"\n{note}" for note in table["notes"])
