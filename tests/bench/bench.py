@@ -73,7 +73,7 @@ def version_of(*command):
 def versions():
     return {"capstored": version_of(os.environ["CAPSTORE_DAEMON"], "--version"),
             "redis": version_of("redis-server", "--version"), "memcached": version_of("memcached", "--version"),
-            "nginx": version_of("nginx", "-v"), "node": version_of("node", "--version")}
+            "nginx": version_of("nginx", "-v"), "node": version_of("node", "-p", "'node ' + process.version")}
 
 
 def on_signal(number, frame):
@@ -108,7 +108,7 @@ def record(out):
         facts = one["machine"]
         words += [f"## {one['name']}", "", f"{one['date']}; {facts['cpu']}, {facts['cores']} cores, "
                   f"{facts['memory_mib']} MiB, {facts['system']}, Linux {facts['kernel']}; load average "
-                  f"{one['load_average'][0]:.1f}; {one['rounds']} rounds of {one['seconds']:g} s", ""]
+                  f"{one['load_average'][0]:.1f}; rounds: {one['rounds']}, of {one['seconds']:g} s", ""]
         for table in one["tables"]:
             words += [*markdown(table), ""]
         if (out / f"{one['name']}.svg").exists():
