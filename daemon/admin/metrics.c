@@ -222,24 +222,28 @@ enum cap_error admin_metrics_store(struct cap_store *store, enum admin_metrics_f
     struct exposition to = {.text = {.buf = buf}, .format = format};
     struct cap_counts counts;
     struct cap_space space;
-    enum cap_error error = read_counts(store, &counts);
-    if (error == CAP_OK) {
-        error = cap_store_space(store, &space);
+    bool counted = read_counts(store, &counts) == CAP_OK;
+    bool measured = cap_store_space(store, &space) == CAP_OK;
+    gauge(&to, "capstore_store_readable", "1 if the store could be asked for its figures",
+          counted && measured ? 1 : 0);
+    if (counted) {
+        print_by_kind(&to, "capstore_caps", "Caps in the store", counts.caps);
+        print_by_kind(&to, "capstore_body_bytes", "Bytes of served bodies", counts.body_bytes);
+        gauge(&to, "capstore_refs", "References between caps", counts.refs);
     }
-    if (error != CAP_OK) {
-        return error;
+    if (measured) {
+        gauge(&to, "capstore_store_file_bytes", "Physical size of the store's file",
+              space.file_bytes);
+        gauge(&to, "capstore_store_file_free_bytes",
+              "Bytes of the store's file in pages free for reuse", space.free_bytes);
+        gauge(&to, "capstore_store_map_limit_bytes", "Size that the file may grow to",
+              space.map_bytes);
+        gauge(&to, "capstore_disk_free_bytes", "Bytes free for the store on its file system",
+              space.disk_free);
+        gauge(&to, "capstore_store_readers", "Open read snapshots", space.readers);
+        gauge(&to, "capstore_store_readers_limit", "Limit of open read snapshots",
+              space.max_readers);
     }
-    print_by_kind(&to, "capstore_caps", "Caps in the store", counts.caps);
-    print_by_kind(&to, "capstore_body_bytes", "Bytes of served bodies", counts.body_bytes);
-    gauge(&to, "capstore_refs", "References between caps", counts.refs);
-    gauge(&to, "capstore_store_file_bytes", "Physical size of the store's file", space.file_bytes);
-    gauge(&to, "capstore_store_file_free_bytes",
-          "Bytes of the store's file in pages free for reuse", space.free_bytes);
-    gauge(&to, "capstore_store_map_limit_bytes", "Size that the file may grow to", space.map_bytes);
-    gauge(&to, "capstore_disk_free_bytes", "Bytes free for the store on its file system",
-          space.disk_free);
-    gauge(&to, "capstore_store_readers", "Open read snapshots", space.readers);
-    gauge(&to, "capstore_store_readers_limit", "Limit of open read snapshots", space.max_readers);
     if (format == ADMIN_METRICS_OPENMETRICS) {
         admin_print(&to.text, "# EOF\n");
     }

@@ -5,9 +5,8 @@
 #include "lib/cap/must.h"
 
 /*
- * Adds the store's next window, read in, and checked by the store unless it is in memory and was
- * checked. Read in first, so that the loop does not wait, and a page that the device cannot give
- * is CAP_E_IO here rather than at the socket.
+ * Adds the store's next window, read in and checked by the store. Checked each time: pages that are
+ * in memory may have been dropped and read from the device since the last time, ahead of others.
  */
 static enum cap_error add_part(struct window *window, struct cap_read *read,
                                const struct cap_hash *hash, uint64_t offset, uint64_t len)
@@ -16,15 +15,14 @@ static enum cap_error add_part(struct window *window, struct cap_read *read,
     struct iovec *iov = window->iov + window->count;
     int count = 0;
     size_t there = 0;
-    bool checked = false;
-    enum cap_error error = cap_store_peek(read, hash, offset, len, iov, &count, &there, &checked);
+    enum cap_error error = cap_store_peek(read, hash, offset, len, iov, &count, &there);
     if (error != CAP_OK) {
         return error;
     }
     bool in_memory = warm_is_resident(env, iov, count);
     window->was_in_memory = window->was_in_memory && in_memory;
     error = warm_populate(env, iov, count);
-    if (error == CAP_OK && !(checked && in_memory)) {
+    if (error == CAP_OK) {
         error = cap_store_window(read, hash, offset, len, iov, &count, &there);
     }
     if (error == CAP_OK && there == 0) {

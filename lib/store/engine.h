@@ -23,8 +23,7 @@ struct cap_store_ops {
     enum cap_error (*window)(struct cap_read *read, const struct cap_hash *hash, uint64_t offset,
                              uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len);
     enum cap_error (*peek)(struct cap_read *read, const struct cap_hash *hash, uint64_t offset,
-                           uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len,
-                           bool *ret_checked);
+                           uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len);
     enum cap_error (*copy)(struct cap_read *read, const struct iovec *iov, int count, void *dst);
     enum cap_error (*facts)(struct cap_read *read, const struct cap_hash *hash, size_t max,
                             struct cap_fact *ret_facts, size_t *ret_count);

@@ -83,14 +83,12 @@ enum cap_error cap_store_window(struct cap_read *read, const struct cap_hash *ha
 }
 
 enum cap_error cap_store_peek(struct cap_read *read, const struct cap_hash *hash, uint64_t offset,
-                              uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len,
-                              bool *ret_checked)
+                              uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len)
 {
     if (len > CAP_STORE_WINDOW) {
         len = CAP_STORE_WINDOW;
     }
-    return read->store->ops->peek(read, hash, offset, len, ret_iov, ret_count, ret_len,
-                                  ret_checked);
+    return read->store->ops->peek(read, hash, offset, len, ret_iov, ret_count, ret_len);
 }
 
 enum cap_error cap_store_copy(struct cap_read *read, const struct iovec *iov, int count, void *dst)

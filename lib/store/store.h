@@ -124,14 +124,11 @@ enum cap_error cap_store_window(struct cap_read *read, const struct cap_hash *ha
                                 size_t *ret_len);
 
 /*
- * The same for a thread that must not wait: looks at no byte of the body. *ret_checked says whether
- * all of them were checked since the store was opened; others are not to be served before
- * cap_store_window has checked them where waiting is allowed. So are those that are not in memory:
- * they will be read from the device anew.
+ * The same without looking at any byte of the body: where it lies, so that its pages can be read in
+ * before it is waited for. Nothing is checked: what is to be used comes from cap_store_window.
  */
 enum cap_error cap_store_peek(struct cap_read *read, const struct cap_hash *hash, uint64_t offset,
-                              uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len,
-                              bool *ret_checked);
+                              uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len);
 
 /*
  * Copies what spans of this snapshot hold, in their order, to `dst`, which has room for all of it.

@@ -174,9 +174,8 @@ static enum cap_error memory_window(struct cap_read *base, const struct cap_hash
 
 static enum cap_error memory_peek(struct cap_read *base, const struct cap_hash *hash,
                                   uint64_t offset, uint64_t len, struct iovec *ret_iov,
-                                  int *ret_count, size_t *ret_len, bool *ret_checked)
+                                  int *ret_count, size_t *ret_len)
 {
-    *ret_checked = true;
     return memory_window(base, hash, offset, len, ret_iov, ret_count, ret_len);
 }
 

@@ -278,6 +278,26 @@ class CutWhileOpen(SystemTest):
                 self.assertEqual(error.reason, "io")
         return alive
 
+    def test_what_was_sound_is_checked_again(self):
+        """Damage below a body that was served, and whose pages are in memory."""
+        d = self.daemon()
+        c = self.connect(d)
+        for size in (9000, 40000, 300000):
+            body = content(size, size)
+            cap = c.put_data(body)["cap_hash"]
+            whole = c.get(cap)[1]
+            self.assertEqual(c.get(cap)[1], whole)
+            store = d.state / "store" / "store.lmdb"
+            at = store.read_bytes().index(body[size // 2:size // 2 + 64])
+            with open(store, "r+b") as file:
+                file.seek(at)
+                file.write(bytes([body[size // 2] ^ 1]))
+            try:
+                self.assertEqual(c.get(cap)[1], whole)  # from a copy in memory
+            except protocol.Refused as refused:
+                self.assertEqual(refused.name, "corrupt")
+        self.assertIsNone(d.process.poll(), d.log())
+
     def test_reads_fail_and_the_daemon_lives(self):
         d = self.daemon("--record-cache", "0")
         c = self.connect(d)

@@ -35,7 +35,7 @@ static void on_bus(int number, siginfo_t *info, void *context)
         current = NULL;
         /* What the handler blocks, or a sanitizer's around it, must not stay blocked. */
         (void)pthread_sigmask(SIG_SETMASK, &at_load->uc_sigmask, NULL);
-        siglongjmp(guard->jump, 1);
+        siglongjmp(guard->jump, LMDB_GUARD_FAULT);
     }
     /* The load is tried again and meets the one before us, with its own flags and stack. */
     (void)sigaction(SIGBUS, &previous, NULL);
@@ -68,4 +68,13 @@ void lmdb_guard_begin(struct lmdb_guard *guard, const struct lmdb_map *map)
 void lmdb_guard_end(void)
 {
     current = NULL;
+}
+
+void lmdb_guard_asserted(void)
+{
+    struct lmdb_guard *guard = current;
+    if (guard != NULL) {
+        current = NULL;
+        siglongjmp(guard->jump, LMDB_GUARD_ASSERTED);
+    }
 }

@@ -28,6 +28,11 @@ struct lmdb_map {
     atomic_bool bad; /* a guarded load has failed: nothing is to be written next to it */
 };
 
+enum lmdb_guard_jump {
+    LMDB_GUARD_FAULT = 1,
+    LMDB_GUARD_ASSERTED,
+};
+
 struct lmdb_guard {
     sigjmp_buf jump;
     const struct lmdb_map *map;
@@ -45,20 +50,34 @@ void lmdb_guard_begin(struct lmdb_guard *guard, const struct lmdb_map *map);
 void lmdb_guard_end(void);
 
 /*
- * error = call, or CAP_E_IO, and the map is bad, if a load from it failed there. `call` is one call
- * of a function that loads nothing from the map while it holds a lock or memory that only its own
- * variables name. No signal mask is saved: the handler puts back that of the load.
+ * For LMDB's assertions (mdb_env_set_assert), which damaged pages can break: the calling thread's
+ * guarded work ends with CAP_E_CORRUPT. Without a guard it returns, and LMDB aborts.
+ */
+void lmdb_guard_asserted(void);
+
+/*
+ * error = call, or, with the map bad, CAP_E_IO if a load from it failed there and CAP_E_CORRUPT if
+ * an assertion of LMDB's did. `call` is one call of a function that loads nothing from the map
+ * while it holds a lock or memory that only its own variables name. No signal mask is saved: the
+ * handler puts back that of the load.
  */
 #define LMDB_GUARDED(map, error, call)                                                             \
     do {                                                                                           \
         struct lmdb_guard guard_;                                                                  \
         lmdb_guard_begin(&guard_, (map));                                                          \
-        if (sigsetjmp(guard_.jump, 0) == 0) {                                                      \
+        switch (sigsetjmp(guard_.jump, 0)) {                                                       \
+        case 0:                                                                                    \
             (error) = (call);                                                                      \
             lmdb_guard_end();                                                                      \
-        } else {                                                                                   \
+            break;                                                                                 \
+        case LMDB_GUARD_ASSERTED:                                                                  \
+            atomic_store(&(map)->bad, true);                                                       \
+            (error) = CAP_E_CORRUPT;                                                               \
+            break;                                                                                 \
+        default:                                                                                   \
             atomic_store(&(map)->bad, true);                                                       \
             (error) = CAP_E_IO;                                                                    \
+            break;                                                                                 \
         }                                                                                          \
     } while (false)
 

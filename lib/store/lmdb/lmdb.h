@@ -13,8 +13,8 @@
  *   facts     CapHash, type -> what was learnt of the cap later
  *
  * Every value ends with a seal (record.h). Those of records are checked whenever a record is read.
- * A chunk's is checked when the store is asked to wait for the device; lmdb_store.checked remembers
- * which were, so that what lies in memory and has been checked is sent without being read twice.
+ * A chunk's is checked whenever its bytes are handed out: nothing tells whether pages that are in
+ * memory have been there since the last time, or were read from the device anew.
  *
  * A chunk fills whole pages exactly: LMDB's header takes 16 bytes of the first, the seal the last
  * 8. Small chunks also bound what a write holds in memory and keep LMDB's search for runs of free
@@ -33,11 +33,10 @@
 #define LMDB_BODY_CHUNK  65512u                  /* 16 pages less header and seal */
 #define LMDB_ROOTS_CHUNK (2047u * CAP_HASH_SIZE) /* the same, in whole roots */
 #define LMDB_NODES_CHUNK (1488u * sizeof(struct cap_node))
-#define LMDB_CHECKED     262144u /* checked chunks remembered: 16 GiB in 2 MiB */
-#define LMDB_INLINE      2000u   /* values up to this lie in their leaf page */
-#define LMDB_DAMAGED     16u     /* damaged caps not yet written down */
-#define LMDB_IDLE_READS  256u    /* reset read transactions kept: busy loops drop as many */
-#define LMDB_DROP_CHUNKS 512u    /* chunks deleted per transaction */
+#define LMDB_INLINE      2000u /* values up to this lie in their leaf page */
+#define LMDB_DAMAGED     16u   /* damaged caps not yet written down */
+#define LMDB_IDLE_READS  256u  /* reset read transactions kept: busy loops drop as many */
+#define LMDB_DROP_CHUNKS 512u  /* chunks deleted per transaction */
 
 enum lmdb_table {
     LMDB_META,
@@ -99,8 +98,6 @@ struct lmdb_store {
     uint32_t open_reads;
     struct cap_hash damaged[LMDB_DAMAGED]; /* found by reads; the next sweep writes them down */
     unsigned damaged_count;
-
-    atomic_uint_fast64_t *checked; /* LMDB_CHECKED seeds of chunks, by their low bits; 0: none */
 
     pthread_mutex_t gauge_lock;
     struct lmdb_read gauge; /* of our own, reset between uses: figures when readers are full */
@@ -208,8 +205,7 @@ enum cap_error lmdb_window(struct cap_read *base, const struct cap_hash *hash, u
 
 /* The operation peek of engine.h. */
 enum cap_error lmdb_peek(struct cap_read *base, const struct cap_hash *hash, uint64_t offset,
-                         uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len,
-                         bool *ret_checked);
+                         uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len);
 
 /* The operation copy of engine.h. */
 enum cap_error lmdb_copy(struct cap_read *base, const struct iovec *iov, int count, void *dst);

@@ -123,6 +123,13 @@ static enum cap_error make_path(const struct cap_store_lmdb_config *config, cons
 
 /* --- The environment -------------------------------------------------------------------------- */
 
+static void on_assert(MDB_env *env, const char *message)
+{
+    (void)env;
+    (void)message; /* LMDB prints it where nothing is guarded */
+    lmdb_guard_asserted();
+}
+
 static enum cap_error try_open_env(int dir, const char *path, uint64_t map_bytes,
                                    uint32_t max_readers, MDB_env **ret_env)
 {
@@ -131,6 +138,7 @@ static enum cap_error try_open_env(int dir, const char *path, uint64_t map_bytes
     if (rc != 0) {
         return lmdb_error(dir, rc);
     }
+    (void)mdb_env_set_assert(env, on_assert); /* fails without an environment only */
     rc = mdb_env_set_mapsize(env, (size_t)map_bytes);
     if (rc == 0) {
         rc = mdb_env_set_maxdbs(env, LMDB_TABLES);
@@ -538,7 +546,6 @@ static void lmdb_close(struct cap_store *base)
     }
     pthread_mutex_destroy(&store->lock);
     pthread_mutex_destroy(&store->gauge_lock);
-    free(store->checked);
     free(store);
 }
 
@@ -571,11 +578,6 @@ static struct lmdb_store *new_store(const struct cap_store_lmdb_config *config)
 {
     struct lmdb_store *store = calloc(1, sizeof(*store));
     if (store == NULL) {
-        return NULL;
-    }
-    store->checked = calloc(LMDB_CHECKED, sizeof(*store->checked));
-    if (store->checked == NULL) {
-        free(store);
         return NULL;
     }
     store->base.ops = &lmdb_ops;

@@ -221,49 +221,23 @@ enum cap_error lmdb_counts(struct cap_read *base, struct cap_counts *ret_counts)
 
 /* --- Bulk ------------------------------------------------------------------------------------- */
 
-/* Whether the bytes of a chunk are compared with its seal. */
-enum checking {
-    CHECK_NOW,
-    CHECK_REMEMBERED, /* touches no byte that the index has not led through */
-};
-
 /* A walk over the chunks of one stream; `len` is the stream's whole length. */
 struct chunks {
     struct lmdb_read *read;
     uint64_t body;
     enum store_stream stream;
-    enum checking checking;
+    bool peeking; /* touches no byte that the index has not led through: the seals are not looked at
+                   */
     uint32_t size; /* of every chunk but the last */
     uint64_t len;
-    bool moving;  /* the cursor stands on the chunk before */
-    bool checked; /* all chunks so far */
+    bool moving; /* the cursor stands on the chunk before */
 };
 
 static enum cap_error chunks_open(struct lmdb_read *read, struct chunks *chunks)
 {
     chunks->read = read;
     chunks->size = lmdb_chunk_size(chunks->stream);
-    chunks->checked = true;
     return lmdb_cursor_open(read, store_of(read)->tables[LMDB_BULK]);
-}
-
-/* Compares a chunk with its seal, or remembers that it was. */
-static enum cap_error check_chunk(struct chunks *chunks, struct cap_bytes key,
-                                  struct cap_bytes sealed)
-{
-    struct cap_bytes value;
-    uint64_t seed = store_seed(key);
-    atomic_uint_fast64_t *mark = &store_of(chunks->read)->checked[seed % LMDB_CHECKED];
-    if (chunks->checking == CHECK_REMEMBERED && sealed.len > LMDB_INLINE) {
-        chunks->checked &= atomic_load_explicit(mark, memory_order_relaxed) == seed;
-        return CAP_OK;
-    }
-    if (!store_unseal(seed, sealed, &value)) {
-        atomic_store_explicit(mark, 0, memory_order_relaxed);
-        return CAP_E_CORRUPT;
-    }
-    atomic_store_explicit(mark, seed, memory_order_relaxed);
-    return CAP_OK;
 }
 
 /* Chunk `index`; the next call is for the one after it. */
@@ -286,8 +260,9 @@ static enum cap_error chunks_get(struct chunks *chunks, uint64_t index, struct c
     }
     chunks->moving = true;
     *ret_bytes = (struct cap_bytes){value.mv_data, len};
-    return check_chunk(chunks, (struct cap_bytes){wanted, sizeof(wanted)},
-                       (struct cap_bytes){value.mv_data, value.mv_size});
+    struct cap_bytes sealed = {value.mv_data, value.mv_size};
+    uint64_t seed = store_seed((struct cap_bytes){wanted, sizeof(wanted)});
+    return chunks->peeking || store_unseal(seed, sealed, ret_bytes) ? CAP_OK : CAP_E_CORRUPT;
 }
 
 /* Remembers a damaged cap until the next sweep; there is nothing to say of more than a few. */
@@ -356,7 +331,7 @@ enum cap_error lmdb_window(struct cap_read *base, const struct cap_hash *hash, u
                            uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len)
 {
     struct lmdb_read *read = read_of(base);
-    struct chunks chunks = {.stream = STORE_STREAM_BODY, .checking = CHECK_NOW};
+    struct chunks chunks = {.stream = STORE_STREAM_BODY};
     enum cap_error error;
     LMDB_GUARDED(&store_of(read)->map, error,
                  window(read, &chunks, hash, offset, len, ret_iov, ret_count, ret_len));
@@ -364,15 +339,13 @@ enum cap_error lmdb_window(struct cap_read *base, const struct cap_hash *hash, u
 }
 
 enum cap_error lmdb_peek(struct cap_read *base, const struct cap_hash *hash, uint64_t offset,
-                         uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len,
-                         bool *ret_checked)
+                         uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len)
 {
     struct lmdb_read *read = read_of(base);
-    struct chunks chunks = {.stream = STORE_STREAM_BODY, .checking = CHECK_REMEMBERED};
+    struct chunks chunks = {.stream = STORE_STREAM_BODY, .peeking = true};
     enum cap_error error;
     LMDB_GUARDED(&store_of(read)->map, error,
                  window(read, &chunks, hash, offset, len, ret_iov, ret_count, ret_len));
-    *ret_checked = error == CAP_OK && chunks.checked;
     return lmdb_cursor_close(read, error);
 }
 
@@ -414,7 +387,7 @@ static enum cap_error copy_entries(struct lmdb_read *read, const struct cap_hash
                                    enum store_stream stream, size_t size, uint64_t first,
                                    size_t count, void *ret_entries)
 {
-    struct chunks chunks = {.stream = stream, .checking = CHECK_NOW};
+    struct chunks chunks = {.stream = stream};
     struct store_cap cap;
     enum cap_error error = lmdb_find_cap(store_of(read), read->txn, hash, &cap);
     if (error != CAP_OK) {

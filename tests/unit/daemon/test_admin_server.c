@@ -413,6 +413,7 @@ static void errors_requests_and_settings_are_shown(void **state)
     assert_true(sample(exposition, "capstore_caps{kind=\"image\"}") == 2);
     assert_true(sample(exposition, "capstore_caps{kind=\"data\"}") == 3);
     assert_true(sample(exposition, "capstore_refs") == 4);
+    assert_true(sample(exposition, "capstore_store_readable") == 1);
     assert_true(sample(exposition, "capstore_admin_calls_total") == 0);
     assert_true(sample(exposition, "capstore_build_info{version=\"" CAPSTORE_VERSION "\"}") == 1);
     free_exposition(exposition);

@@ -210,10 +210,10 @@ static enum cap_error watched_window(struct cap_read *read, const struct cap_has
 
 static enum cap_error watched_peek(struct cap_read *read, const struct cap_hash *hash,
                                    uint64_t offset, uint64_t len, struct iovec *ret_iov,
-                                   int *ret_count, size_t *ret_len, bool *ret_checked)
+                                   int *ret_count, size_t *ret_len)
 {
     watch();
-    return sound->peek(read, hash, offset, len, ret_iov, ret_count, ret_len, ret_checked);
+    return sound->peek(read, hash, offset, len, ret_iov, ret_count, ret_len);
 }
 
 static void watch_store(struct fixture *fixture)
@@ -327,12 +327,12 @@ static enum cap_error failing_find(struct cap_read *read, const struct cap_hash 
 
 static enum cap_error failing_peek(struct cap_read *read, const struct cap_hash *hash,
                                    uint64_t offset, uint64_t len, struct iovec *ret_iov,
-                                   int *ret_count, size_t *ret_len, bool *ret_checked)
+                                   int *ret_count, size_t *ret_len)
 {
     if (offset >= failing_from) {
         return failure;
     }
-    return sound->peek(read, hash, offset, len, ret_iov, ret_count, ret_len, ret_checked);
+    return sound->peek(read, hash, offset, len, ret_iov, ret_count, ret_len);
 }
 
 /* A body that is taken away while it goes out: an error that names it, and nobody's fault. */

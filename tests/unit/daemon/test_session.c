@@ -236,12 +236,12 @@ static uint64_t damaged_at; /* windows from here on cannot be read */
 
 static enum cap_error broken_peek(struct cap_read *read, const struct cap_hash *hash,
                                   uint64_t offset, uint64_t len, struct iovec *ret_iov,
-                                  int *ret_count, size_t *ret_len, bool *ret_checked)
+                                  int *ret_count, size_t *ret_len)
 {
     if (offset >= damaged_at) {
         return CAP_E_CORRUPT;
     }
-    return sound->peek(read, hash, offset, len, ret_iov, ret_count, ret_len, ret_checked);
+    return sound->peek(read, hash, offset, len, ret_iov, ret_count, ret_len);
 }
 
 static void break_store(struct fixture *fixture)

@@ -202,6 +202,27 @@ static void test_cut(void **state)
     assert_cap_ok(check_cap(fixture->store, 3000, 100000));
 }
 
+/* Every page zero: LMDB's assertions meet them before anything of ours. */
+static void test_zeroed(void **state)
+{
+    struct fixture *fixture = *state;
+    char path[256];
+    size_t len;
+    fill(fixture);
+    reopen(fixture);
+    file_path(fixture, path);
+    uint8_t *bytes = load_file(path, &len);
+    assert_int_equal(truncate(path, 0), 0);
+    assert_int_equal(truncate(path, (off_t)len), 0);
+    for (uint64_t i = 1; i <= CAPS; i++) {
+        assert_true(check_cap(fixture->store, i, len_of(i)) != CAP_OK);
+    }
+    assert_true(put_data(fixture->store, 3000, 1000) != CAP_OK);
+    restore_file(path, bytes, len);
+    free(bytes);
+    assert_int_equal(read_caps(fixture->store), CAPS);
+}
+
 /* A window that was handed out, and whose pages go before it is copied. */
 static void test_cut_under_a_window(void **state)
 {
@@ -378,6 +399,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH(test_cut),
+        WITH(test_zeroed),
         WITH(test_cut_under_a_window),
         WITH(test_cut_under_threads),
         WITH(test_other_faults),
