@@ -19,12 +19,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "daemon/core/container.h"
+#include "daemon/serve/charges.h"
+#include "daemon/serve/lasthold.h"
 #include "daemon/serve/serve.h"
 #include "lib/cap/must.h"
 
@@ -38,32 +39,17 @@ enum copy_state {
 
 TAILQ_HEAD(copy_waits, copy_wait);
 
-/* A struct inotify_event without a name, which a memfd does not have. */
-struct event {
-    int wd;
-    uint32_t mask;
-    uint32_t cookie;
-    uint32_t len;
-};
-
-_Static_assert(sizeof(struct event) == sizeof(struct inotify_event), "events without a name");
-
-/* A peer that was given the copy, or has it made. */
-struct charge {
-    SLIST_ENTRY(charge) link;
-    struct ledger_peer *account;
-};
-
 struct copy {
     struct copies *copies;
     struct cap_hash hash;
     enum copy_state state;
+    bool busy;              /* a reader works for it, or will */
     bool listed;            /* in its bucket: it can be found */
     LIST_ENTRY(copy) find;  /* of its bucket */
     TAILQ_ENTRY(copy) link; /* of those in the same state, the least recently asked for first */
     struct copy_waits waits;
     uint64_t asked; /* how often, while it is made */
-    SLIST_HEAD(, charge) charges;
+    struct charges charges;
     uint64_t bytes; /* counted; 0: nothing yet */
     int fd;
     int watch;
@@ -86,7 +72,7 @@ struct copies {
     uint64_t max;
     size_t open_max;
     uint64_t seed; /* of the buckets, so that nobody can choose caps that meet in one */
-    int inotify;
+    int watcher;   /* see lasthold.h */
 
     uv_mutex_t lock; /* of what follows, and of every copy but what is the job's */
     LIST_HEAD(, copy) buckets[BUCKETS];
@@ -142,16 +128,6 @@ static void move_to(struct copy *copy, enum copy_state state)
     TAILQ_INSERT_TAIL(list_of(copy->copies, state), copy, link);
 }
 
-static void uncharge(struct copy *copy)
-{
-    while (!SLIST_EMPTY(&copy->charges)) {
-        struct charge *charge = SLIST_FIRST(&copy->charges);
-        SLIST_REMOVE_HEAD(&copy->charges, link);
-        ledger_map_give(copy->copies->ledger, charge->account, copy->bytes);
-        free(charge);
-    }
-}
-
 /* The copy, of that list, is no more, or was never made. */
 static void free_copy(struct copy_list *list, struct copy *copy)
 {
@@ -159,7 +135,7 @@ static void free_copy(struct copy_list *list, struct copy *copy)
     must(TAILQ_EMPTY(&copy->waits));
     unlist(copy);
     TAILQ_REMOVE(list, copy, link);
-    uncharge(copy);
+    charges_drop(&copy->charges, copies->ledger, copy->bytes);
     copies->bytes -= copy->bytes;
     copies->count--;
     copying_drop(&copy->copying);
@@ -175,19 +151,16 @@ static void note_gone(struct copies *copies, int watch)
     }
 }
 
-/* Takes in the kernel's news of copies that are gone. */
+/* Takes in which copies are gone. */
 static void reap(struct copies *copies)
 {
-    struct event events[64];
+    int numbers[64];
     struct copy *next;
     bool any = false;
-    ssize_t n;
-    while ((n = read(copies->inotify, events, sizeof(events))) > 0) {
-        for (size_t i = 0; i < (size_t)n / sizeof(events[0]); i++) {
-            if ((events[i].mask & IN_DELETE_SELF) != 0) {
-                note_gone(copies, events[i].wd);
-                any = true;
-            }
+    for (size_t n; (n = lasthold_gone(copies->watcher, numbers, 64)) > 0;) {
+        any = true;
+        for (size_t i = 0; i < n; i++) {
+            note_gone(copies, numbers[i]);
         }
     }
     for (struct copy *copy = TAILQ_FIRST(&copies->given); any && copy != NULL; copy = next) {
@@ -198,73 +171,45 @@ static void reap(struct copies *copies)
     }
 }
 
-/* The cache lets go of a copy: it is no more, or only peers have it. */
+/* The cache lets go of a copy, which close_all closes: then it is no more, or only peers have it.
+ */
 static void let_go(struct copy *copy)
 {
-    struct copies *copies = copy->copies;
     unlist(copy);
     move_to(copy, COPY_GIVEN);
-    copies->open--;
-    close(copy->fd);
-    copy->fd = -1;
-    reap(copies);
+    copy->copies->open--;
 }
 
-static bool has_charge(const struct copy *copy, const struct ledger_peer *account)
-{
-    const struct charge *charge;
-    SLIST_FOREACH(charge, &copy->charges, link)
-    {
-        if (charge->account == account) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Lets go of the peer's copy in the cache that was asked for least recently, but `keep`. */
-static bool let_go_of_one(struct copies *copies, const struct ledger_peer *account,
-                          const struct copy *keep)
+/* The peer's copy in the cache that was asked for least recently, but `keep`. NULL: none. */
+static struct copy *find_to_let_go(struct copies *copies, const struct ledger_peer *account,
+                                   const struct copy *keep)
 {
     struct copy *copy;
     TAILQ_FOREACH(copy, &copies->ready, link)
     {
-        if (copy != keep && (account == NULL || has_charge(copy, account))) {
-            let_go(copy);
-            return true;
+        if (copy != keep && !copy->busy &&
+            (account == NULL || charges_have(&copy->charges, account))) {
+            return copy;
         }
     }
-    return false;
+    return NULL;
 }
 
-/* Counts the copy, of `bytes`, to a peer. CAP_E_MEMORY_LIMIT, CAP_E_NO_MEMORY. */
-static enum cap_error charge_peer(struct copy *copy, struct ledger_peer *account, uint64_t bytes,
-                                  char *ret_why)
+static bool let_go_of_one(struct copies *copies, const struct ledger_peer *account,
+                          const struct copy *keep)
 {
-    struct copies *copies = copy->copies;
-    if (has_charge(copy, account)) {
-        return CAP_OK;
+    struct copy *copy = find_to_let_go(copies, account, keep);
+    if (copy != NULL) {
+        let_go(copy);
     }
-    struct charge *charge = calloc(1, sizeof(*charge));
-    if (charge == NULL) {
-        return CAP_E_NO_MEMORY;
-    }
-    reap(copies);
-    while (!ledger_map_take(copies->ledger, account, bytes, ret_why)) {
-        if (!let_go_of_one(copies, account, copy)) {
-            free(charge);
-            return CAP_E_MEMORY_LIMIT;
-        }
-    }
-    charge->account = account;
-    SLIST_INSERT_HEAD(&copy->charges, charge, link);
-    return CAP_OK;
+    return copy != NULL;
 }
 
 /* Answers an asker of a copy that is there. */
 static void give(struct copy *copy, struct copy_wait *wait)
 {
-    wait->error = charge_peer(copy, wait->account, copy->bytes, wait->why);
+    wait->error =
+        charges_add(&copy->charges, copy->copies->ledger, wait->account, copy->bytes, wait->why);
     if (wait->error != CAP_OK) {
         return;
     }
@@ -278,25 +223,82 @@ static void give(struct copy *copy, struct copy_wait *wait)
 
 /* --- Making: in a reader ---------------------------------------------------------------------- */
 
-/* Room in all for a copy of `bytes`. Under the lock. */
+static int take_open(struct copies *copies)
+{
+    struct copy *copy;
+    TAILQ_FOREACH(copy, &copies->given, link)
+    {
+        if (copy->fd >= 0) {
+            int fd = copy->fd;
+            copy->fd = -1;
+            return fd;
+        }
+    }
+    return -1;
+}
+
+/*
+ * Closes what the cache has let go of. That frees the pages of a copy, which takes milliseconds:
+ * so no loop does it, and the lock, which is held otherwise, is not held meanwhile.
+ */
+static void close_all(struct copies *copies)
+{
+    int fd;
+    while ((fd = take_open(copies)) >= 0) {
+        uv_mutex_unlock(&copies->lock);
+        close(fd);
+        uv_mutex_lock(&copies->lock);
+    }
+    reap(copies);
+}
+
+/*
+ * Counts the copy, of `bytes`, to those who wait for it; to make room in a peer's share the cache
+ * lets go of that peer's copies. True: to one of them at least. *ret_error: why not to another.
+ * Under the lock, as close_all.
+ */
+static bool charge_waits(struct copy *copy, uint64_t bytes, enum cap_error *ret_error)
+{
+    struct copies *copies = copy->copies;
+    bool charged = false;
+    bool again = true;
+    close_all(copies);
+    while (again) {
+        struct copy_wait *wait;
+        again = false;
+        TAILQ_FOREACH(wait, &copy->waits, link)
+        {
+            enum cap_error error =
+                charges_add(&copy->charges, copies->ledger, wait->account, bytes, copy->why);
+            charged = charged || error == CAP_OK;
+            *ret_error = error == CAP_OK ? *ret_error : error;
+            if (error == CAP_E_MEMORY_LIMIT && let_go_of_one(copies, wait->account, copy)) {
+                again = true;
+            }
+        }
+        close_all(copies);
+    }
+    return charged;
+}
+
+/* Room in all for a copy of `bytes`. Under the lock, as close_all. */
 static bool make_room(struct copies *copies, uint64_t bytes)
 {
-    reap(copies);
-    while (copies->bytes + bytes > copies->max || copies->count > COPIES_MAX) {
+    while (copies->bytes + bytes > copies->max || copies->count > LASTHOLD_FILES_MAX) {
         if (!let_go_of_one(copies, NULL, NULL)) {
             return false;
         }
+        close_all(copies);
     }
     return true;
 }
 
-/* Counts what is about to be made, to somebody who waits for it and has the room. */
+/* Counts what is about to be made, in all and to those who wait. Under the lock, as close_all. */
 static enum cap_error reserve(struct copy *copy)
 {
     struct copies *copies = copy->copies;
     uint64_t bytes = copy->copying.bytes > COPY_LEAST ? copy->copying.bytes : COPY_LEAST;
     enum cap_error error = CAP_E_CANCELLED;
-    struct copy_wait *wait;
     if (bytes > copies->max) {
         snprintf(copy->why, sizeof(copy->why),
                  "mapping it takes %" PRIu64 " bytes, and all copies may take %" PRIu64
@@ -304,28 +306,20 @@ static enum cap_error reserve(struct copy *copy)
                  bytes, copies->max);
         return CAP_E_MEMORY_LIMIT;
     }
-    TAILQ_FOREACH(wait, &copy->waits, link)
-    {
-        error = charge_peer(copy, wait->account, bytes, copy->why);
-        if (error == CAP_OK) {
-            copy->why[0] = '\0';
-            break;
-        }
+    if (!charge_waits(copy, bytes, &error)) {
+        return error;
     }
-    if (error == CAP_OK) {
-        copy->bytes = bytes; /* what uncharge gives back */
-        if (!make_room(copies, bytes)) {
-            uncharge(copy);
-            copy->bytes = 0;
-            snprintf(copy->why, sizeof(copy->why),
-                     "limit of %" PRIu64 " bytes of mapped copies reached, by all clients "
-                     "(map-cache)",
-                     copies->max);
-            return CAP_E_MEMORY_LIMIT;
-        }
-        copies->bytes += bytes;
+    if (!make_room(copies, bytes)) {
+        charges_drop(&copy->charges, copies->ledger, bytes);
+        snprintf(copy->why, sizeof(copy->why),
+                 "limit of %" PRIu64 " bytes of mapped copies reached, by all clients (map-cache)",
+                 copies->max);
+        return CAP_E_MEMORY_LIMIT;
     }
-    return error;
+    copy->why[0] = '\0';
+    copy->bytes = bytes;
+    copies->bytes += bytes;
+    return CAP_OK;
 }
 
 /* Looks the cap up and makes room. *ret_again: somebody asked meanwhile, for whom it may be there.
@@ -353,14 +347,12 @@ static enum cap_error prepare(struct copy *copy, bool *ret_again)
 /* Seals the copy and watches for its end. */
 static enum cap_error finish(struct copy *copy)
 {
-    char path[32];
     copy->layout = copy->copying.layout;
     enum cap_error error = copying_seal(&copy->copying, &copy->fd);
     if (error != CAP_OK) {
         return error;
     }
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", copy->fd);
-    copy->watch = inotify_add_watch(copy->copies->inotify, path, IN_DELETE_SELF);
+    copy->watch = lasthold_watch(copy->copies->watcher, copy->fd);
     if (copy->watch < 0) {
         close(copy->fd);
         copy->fd = -1;
@@ -369,6 +361,35 @@ static enum cap_error finish(struct copy *copy)
         return CAP_E_NO_MEMORY;
     }
     return CAP_OK;
+}
+
+/* Makes room for one more in the cache, and in the shares of those who wait for this one. */
+static void make_way(struct copy *copy)
+{
+    struct copies *copies = copy->copies;
+    enum cap_error error;
+    uv_mutex_lock(&copies->lock);
+    while (copies->open >= copies->open_max && let_go_of_one(copies, NULL, copy)) {
+    }
+    (void)charge_waits(copy, copy->bytes, &error);
+    copy->why[0] = '\0';
+    uv_mutex_unlock(&copies->lock);
+}
+
+/* The next step of making a copy. True: it is there, or cannot be made. */
+static bool make(struct copy *copy)
+{
+    bool is_done = false;
+    if (!copy->has_found) {
+        bool again;
+        copy->error = prepare(copy, &again);
+        return copy->error != CAP_OK && !again;
+    }
+    copy->error = copying_step(&copy->copying, &is_done);
+    if (copy->error == CAP_OK && is_done) {
+        copy->error = finish(copy);
+    }
+    return is_done || copy->error != CAP_OK;
 }
 
 static bool has_waits(struct copy *copy)
@@ -385,26 +406,21 @@ static bool has_waits(struct copy *copy)
 static bool on_run(struct read_job *job)
 {
     struct copy *copy = CONTAINER_OF(job, struct copy, job);
-    bool is_done = false;
-    if (!has_waits(copy)) {
+    bool is_done = true;
+    if (copy->state == COPY_MAKING && has_waits(copy)) {
+        is_done = make(copy);
+    } else if (copy->state == COPY_MAKING) {
         copy->error = CAP_E_CANCELLED;
-        return true;
     }
-    if (!copy->has_found) {
-        bool again;
-        copy->error = prepare(copy, &again);
-        return copy->error != CAP_OK && !again;
-    }
-    copy->error = copying_step(&copy->copying, &is_done);
-    if (copy->error == CAP_OK && is_done) {
-        copy->error = finish(copy);
-    }
-    if (copy->error != CAP_OK) {
+    if (is_done && copy->error == CAP_OK) {
+        make_way(copy);
+    } else if (is_done) {
         uv_mutex_lock(&copy->copies->lock);
         unlist(copy);
         uv_mutex_unlock(&copy->copies->lock);
+        copying_drop(&copy->copying);
     }
-    return is_done || copy->error != CAP_OK;
+    return is_done;
 }
 
 /* --- Answering -------------------------------------------------------------------------------- */
@@ -453,7 +469,8 @@ static void on_done(struct read_job *job)
     const struct serve *home = copy->home;
     struct copy_waits answered = TAILQ_HEAD_INITIALIZER(answered);
     uv_mutex_lock(&copies->lock);
-    if (copy->error == CAP_OK) {
+    copy->busy = false;
+    if (copy->error == CAP_OK && copy->state == COPY_MAKING) {
         move_to(copy, COPY_READY);
         copy->home->shard->stats.maps_made++;
         copies->open++;
@@ -462,11 +479,18 @@ static void on_done(struct read_job *job)
     if (copy->error != CAP_OK) {
         free_copy(&copies->making, copy);
     }
-    while (copies->open > copies->open_max) {
-        (void)let_go_of_one(copies, NULL, NULL);
-    }
     uv_mutex_unlock(&copies->lock);
     tell_all(&answered, home);
+}
+
+/* Has a reader of the asker's loop work for the copy. Under the lock. CAP_E_NO_MEMORY. */
+static enum cap_error submit(struct copy *copy, const struct copy_wait *wait)
+{
+    copy->home = wait->serve;
+    copy->job = (struct read_job){.account = wait->account, .run = on_run, .done = on_done};
+    enum cap_error error = readers_submit(&wait->serve->readers, &copy->job);
+    copy->busy = error == CAP_OK;
+    return error;
 }
 
 /* A copy that is to be made. Under the lock. NULL: no memory. */
@@ -480,11 +504,8 @@ static struct copy *begin(struct copies *copies, const struct copy_wait *wait)
     copy->hash = wait->hash;
     copy->state = COPY_MAKING;
     copy->fd = copy->watch = copy->copying.fd = -1;
-    copy->home = wait->serve;
-    copy->job = (struct read_job){.account = wait->account, .run = on_run, .done = on_done};
     TAILQ_INIT(&copy->waits);
-    SLIST_INIT(&copy->charges);
-    if (readers_submit(&wait->serve->readers, &copy->job) != CAP_OK) {
+    if (submit(copy, wait) != CAP_OK) {
         free(copy);
         return NULL;
     }
@@ -495,6 +516,22 @@ static struct copy *begin(struct copies *copies, const struct copy_wait *wait)
     return copy;
 }
 
+/*
+ * Answers an asker of a copy in the cache. False: it has to wait until a reader has made room in
+ * its share. Under the lock.
+ */
+static bool give_at_once(struct copy *copy, struct copy_wait *wait)
+{
+    struct copies *copies = copy->copies;
+    TAILQ_REMOVE(&copies->ready, copy, link);
+    TAILQ_INSERT_TAIL(&copies->ready, copy, link); /* the last one to go */
+    give(copy, wait);
+    if (wait->error != CAP_E_MEMORY_LIMIT || find_to_let_go(copies, wait->account, copy) == NULL) {
+        return true;
+    }
+    return !copy->busy && submit(copy, wait) != CAP_OK;
+}
+
 bool copies_get(struct copies *copies, struct copy_wait *wait)
 {
     wait->error = CAP_OK;
@@ -503,24 +540,19 @@ bool copies_get(struct copies *copies, struct copy_wait *wait)
     wait->copy = NULL;
     uv_mutex_lock(&copies->lock);
     struct copy *copy = find(copies, &wait->hash);
-    if (copy != NULL && copy->state == COPY_READY) {
-        move_to(copy, COPY_READY); /* the last one to go */
-        give(copy, wait);
-        uv_mutex_unlock(&copies->lock);
-        return true;
-    }
     if (copy == NULL) {
         copy = begin(copies, wait);
     }
-    if (copy != NULL) {
+    bool answered = copy == NULL || (copy->state == COPY_READY && give_at_once(copy, wait));
+    if (copy == NULL) {
+        wait->error = CAP_E_NO_MEMORY;
+    } else if (!answered) {
         wait->copy = copy;
         copy->asked++;
         TAILQ_INSERT_TAIL(&copy->waits, wait, link);
-    } else {
-        wait->error = CAP_E_NO_MEMORY;
     }
     uv_mutex_unlock(&copies->lock);
-    return copy == NULL;
+    return answered;
 }
 
 bool copies_leave(struct copies *copies, struct copy_wait *wait)
@@ -535,48 +567,52 @@ bool copies_leave(struct copies *copies, struct copy_wait *wait)
     return waits;
 }
 
-void copies_stop(struct copies *copies, struct serve *serve)
+/* Under the lock. */
+static void stop_list(struct copy_list *list, struct serve *serve, struct copy_waits *answered)
 {
     struct copy *next;
+    for (struct copy *copy = TAILQ_FIRST(list); copy != NULL; copy = next) {
+        next = TAILQ_NEXT(copy, link);
+        if (!copy->busy || copy->home != serve) {
+            continue;
+        }
+        answer_all(copy, CAP_E_DRAINING, answered);
+        if (copy->state == COPY_MAKING) {
+            unlist(copy);
+        }
+        copy->busy = !readers_withdraw(&serve->readers, &copy->job);
+        if (!copy->busy && copy->state == COPY_MAKING) {
+            free_copy(list, copy);
+        }
+    }
+}
+
+void copies_stop(struct copies *copies, struct serve *serve)
+{
     struct copy_waits answered = TAILQ_HEAD_INITIALIZER(answered);
     if (copies == NULL) {
         return;
     }
     uv_mutex_lock(&copies->lock);
-    for (struct copy *copy = TAILQ_FIRST(&copies->making); copy != NULL; copy = next) {
-        next = TAILQ_NEXT(copy, link);
-        if (copy->home != serve) {
-            continue;
-        }
-        unlist(copy);
-        answer_all(copy, CAP_E_DRAINING, &answered);
-        if (readers_withdraw(&serve->readers, &copy->job)) {
-            free_copy(&copies->making, copy);
-        }
-    }
+    stop_list(&copies->making, serve, &answered);
+    stop_list(&copies->ready, serve, &answered);
     uv_mutex_unlock(&copies->lock);
     tell_all(&answered, serve);
 }
 
 /* --- The cache -------------------------------------------------------------------------------- */
 
-/* Tries all that a copy needs of the system. */
-static bool is_possible(struct copies *copies)
+/* Tries to seal a file. */
+static bool seals(void)
 {
-    char path[32];
-    bool told = false;
-    struct event events[4];
-    struct copying copying = {.fd = memfd_create("capstore", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
     int fd = -1;
-    if (copying.fd >= 0 && copying_seal(&copying, &fd) == CAP_OK) {
-        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-        int watch = inotify_add_watch(copies->inotify, path, IN_DELETE_SELF);
-        close(fd);
-        ssize_t n = read(copies->inotify, events, sizeof(events));
-        told = n >= (ssize_t)sizeof(events[0]) && events[0].wd == watch;
-    }
+    struct copying copying = {.fd = memfd_create("capstore", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+    bool sealed = copying.fd >= 0 && copying_seal(&copying, &fd) == CAP_OK;
     copying_drop(&copying);
-    return told;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return sealed;
 }
 
 enum cap_error copies_new(const struct context *context, struct copies **ret_copies)
@@ -598,8 +634,8 @@ enum cap_error copies_new(const struct context *context, struct copies **ret_cop
     TAILQ_INIT(&copies->ready);
     TAILQ_INIT(&copies->given);
     (void)context->env->random(context->env->ctx, &copies->seed, sizeof(copies->seed));
-    copies->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-    if (copies->inotify < 0 || !is_possible(copies)) {
+    copies->watcher = lasthold_open();
+    if (copies->watcher < 0 || !seals()) {
         copies_free(copies);
         return CAP_E_IO;
     }
@@ -617,12 +653,15 @@ void copies_free(struct copies *copies)
     while (!TAILQ_EMPTY(&copies->ready)) {
         let_go(TAILQ_FIRST(&copies->ready));
     }
+    for (int fd; (fd = take_open(copies)) >= 0;) {
+        close(fd);
+    }
     for (struct copy *copy = TAILQ_FIRST(&copies->given); copy != NULL; copy = next) {
         next = TAILQ_NEXT(copy, link);
         free_copy(&copies->given, copy);
     }
-    if (copies->inotify >= 0) {
-        close(copies->inotify);
+    if (copies->watcher >= 0) {
+        close(copies->watcher);
     }
     uv_mutex_destroy(&copies->lock);
     free(copies);

@@ -7,10 +7,10 @@
  *
  * Memory. A descriptor that was given out, and what is mapped of it, keeps the copy's pages in
  * memory after the cache has let go of it. Such copies are still counted: the kernel tells when the
- * last descriptor and mapping is gone (an inotify watch of the memfd, IN_DELETE_SELF). So the
- * limit, `map-cache`, holds for all copies that exist, in the cache, being made, or in the hands of
- * peers. Each is counted to every peer that it was given to until it is gone; past a peer's share
- * first the cache lets go of that peer's own copies, then the peer is refused.
+ * last descriptor and mapping is gone (lasthold.h). So the limit, `map-cache`, holds for all copies
+ * that exist, in the cache, being made, or in the hands of peers. Each is counted to every peer
+ * that it was given to until it is gone; past a peer's share first the cache lets go of that peer's
+ * own copies, then the peer is refused.
  *
  * Any thread, unless a function says otherwise.
  */
@@ -31,9 +31,6 @@ struct serve;
 
 /* A small copy counts for this much: it takes a descriptor or a watch as well. */
 #define COPY_LEAST UINT64_C(65536)
-
-/* Copies that exist: of each the kernel queues two events, and it keeps 16,384. */
-#define COPIES_MAX 4096u
 
 /* Descriptors in the cache; fewer where the process may open few. */
 #define COPIES_OPEN_MAX 256u

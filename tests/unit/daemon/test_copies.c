@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "daemon/core/container.h"
+#include "daemon/core/ledger.h"
 #include "daemon/net/session.h"
 #include "daemon/serve/copies.h"
 #include "daemon/serve/serve.h"
@@ -303,6 +304,41 @@ static void test_held_by_a_peer(void **state)
     close(fd);
 }
 
+/*
+ * A copy is there that another peer had made, and the peer's share is full of copies that it does
+ * not hold: a reader lets go of one first.
+ */
+static void test_given_past_the_share(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ledger *ledger = fixture->server.context.ledger;
+    struct ledger_peer *other;
+    struct asker asker;
+    int fd = client_open(fixture);
+    struct cap_hash hash = publish(fixture, fd, 5000, 100);
+    assert_cap_ok(ledger_connect(ledger, "uid=1", &other));
+    asker = (struct asker){
+        .wait = {.serve = serve_of(fixture), .account = other, .hash = hash, .done = on_answer}};
+    assert_false(copies_get(copies_of(fixture), &asker.wait));
+    wait_for(fixture, &asker);
+    assert_cap_ok(asker.wait.error);
+    close(asker.wait.fd);
+    for (uint8_t i = 0; i < ROOM - 1; i++) {
+        struct cap_hash own = publish(fixture, fd, 5000, i);
+        close(get(fixture, &own, CAP_OK));
+    }
+    assert_int_equal(figures_of(fixture).count, ROOM);
+    ask(fixture, &asker, &hash);
+    assert_int_equal(asker.answers, 0);
+    wait_for(fixture, &asker);
+    assert_cap_ok(asker.wait.error);
+    close(asker.wait.fd);
+    assert_int_equal(figures_of(fixture).count, ROOM - 1);
+    assert_int_equal(fixture->server.loops[0].shard.stats.maps_made, ROOM);
+    ledger_disconnect(ledger, other);
+    close(fd);
+}
+
 static void test_too_large(void **state)
 {
     struct fixture *fixture = *state;
@@ -329,6 +365,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_stop, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_least_recently_used, setup_small, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_held_by_a_peer, setup_small, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_given_past_the_share, setup_small, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_too_large, setup_small, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
