@@ -95,10 +95,10 @@ class Frames(SystemTest):
         self.ends(header(kind=0x33), "bad_frame", hello=False)
 
     def test_features(self):
-        """None exists yet: the daemon grants none, and answers each form of HELLO in its own."""
-        for features in (0, 1, 2**64 - 1):
+        """The daemon grants those of the client's that it has, and answers each form of HELLO in its own."""
+        for features, granted in ((0, 0), (1, 1), (2**64 - 2, 0), (2**64 - 1, 1)):
             c = self.connect(self.d, hello=False)
-            self.assertEqual(c.hello(features=features)["features"], 0)
+            self.assertEqual(c.hello(features=features)["features"], granted)
             self.assertUsable(c)
         c = self.connect(self.d, hello=False)
         self.assertNotIn("features", c.hello(features=None))
