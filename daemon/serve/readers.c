@@ -75,19 +75,18 @@ static void dequeue(struct readers *readers, struct read_job *job)
     }
 }
 
-/* The next job that a thread may take; its lane goes behind the others. */
-static struct read_job *take_next(struct readers *readers)
+/* The next job that a thread may take; NULL: none. *ret_lane is NULL for a hot one. */
+static struct read_job *find_next(const struct readers *readers, struct readers_lane **ret_lane)
 {
     size_t cold_max = readers->count - 1;
     size_t peer_max = (cold_max + 1) / 2;
     struct readers_lane *lane;
-    struct read_job *job = TAILQ_FIRST(&readers->hot);
+    *ret_lane = NULL;
     if (readers->finished_count >= READERS_FINISHED_MAX) {
         return NULL;
     }
-    if (job != NULL) {
-        dequeue(readers, job);
-        return job;
+    if (!TAILQ_EMPTY(&readers->hot)) {
+        return TAILQ_FIRST(&readers->hot);
     }
     if (readers->cold_running == cold_max) {
         return NULL;
@@ -95,16 +94,42 @@ static struct read_job *take_next(struct readers *readers)
     TAILQ_FOREACH(lane, &readers->lanes, link)
     {
         if (lane->running < peer_max) {
-            job = TAILQ_FIRST(&lane->waiting);
-            TAILQ_REMOVE(&readers->lanes, lane, link);
-            TAILQ_INSERT_TAIL(&readers->lanes, lane, link);
-            dequeue(readers, job);
-            lane->running++;
-            readers->cold_running++;
-            return job;
+            *ret_lane = lane;
+            return TAILQ_FIRST(&lane->waiting);
         }
     }
     return NULL;
+}
+
+/*
+ * Wakes one thread if there is work for it. Never two at once: the one that wakes calls this again
+ * when it leaves work for another. So a burst of short jobs costs a wake-up or two, not one each.
+ */
+static void wake_one(struct readers *readers)
+{
+    struct readers_lane *lane;
+    if (readers->idle > 0 && !readers->waking && find_next(readers, &lane) != NULL) {
+        readers->waking = true;
+        uv_cond_signal(&readers->more);
+    }
+}
+
+/* Takes the next job; its lane goes behind the others. */
+static struct read_job *take_next(struct readers *readers)
+{
+    struct readers_lane *lane;
+    struct read_job *job = find_next(readers, &lane);
+    if (job != NULL && lane != NULL) {
+        TAILQ_REMOVE(&readers->lanes, lane, link);
+        TAILQ_INSERT_TAIL(&readers->lanes, lane, link);
+        lane->running++;
+        readers->cold_running++;
+    }
+    if (job != NULL) {
+        dequeue(readers, job);
+        wake_one(readers);
+    }
+    return job;
 }
 
 /* A thread has run a job: it waits for another turn, or is finished. True: the loop must know. */
@@ -138,7 +163,10 @@ static void reader_main(void *arg)
     while (!readers->stopping) {
         struct read_job *job = take_next(readers);
         if (job == NULL) {
+            readers->idle++;
             uv_cond_wait(&readers->more, &readers->lock);
+            readers->idle--;
+            readers->waking = false;
             continue;
         }
         uv_mutex_unlock(&readers->lock);
@@ -159,10 +187,8 @@ static void on_async(uv_async_t *async)
     struct read_jobs finished = TAILQ_HEAD_INITIALIZER(finished);
     uv_mutex_lock(&readers->lock);
     TAILQ_CONCAT(&finished, &readers->finished, link);
-    if (readers->finished_count >= READERS_FINISHED_MAX) {
-        uv_cond_broadcast(&readers->more);
-    }
     readers->finished_count = 0;
+    wake_one(readers);
     uv_mutex_unlock(&readers->lock);
     while (!TAILQ_EMPTY(&finished)) {
         struct read_job *job = TAILQ_FIRST(&finished);
@@ -250,7 +276,7 @@ enum cap_error readers_submit(struct readers *readers, struct read_job *job)
     if (job->hot || job->lane != NULL) {
         enqueue(readers, job);
         readers->jobs++;
-        uv_cond_signal(&readers->more);
+        wake_one(readers);
     }
     uv_mutex_unlock(&readers->lock);
     return job->hot || job->lane != NULL ? CAP_OK : CAP_E_NO_MEMORY;

@@ -69,6 +69,8 @@ struct readers {
     struct read_jobs finished;
     size_t finished_count;
     size_t cold_running;
+    size_t idle; /* threads that wait for `more` */
+    bool waking; /* one of them was woken and does not run yet */
     bool stopping;
 };
 
