@@ -4,32 +4,31 @@
 #include "daemon/core/container.h"
 #include "daemon/serve/window.h"
 
-/* A cap's record with all of its body, which `window` reads. */
-static enum cap_error read_body(struct resolve *resolve, const struct cap_info *info)
+/* Makes a cap's record with all of its body. */
+static enum cap_error read_body(struct resolve *resolve, struct cap_read *read,
+                                const struct cap_info *info)
 {
     struct window window = {.serve = resolve->serve};
-    enum cap_error error = window_read(&window, &resolve->hash, 0, info->body_len, 1);
+    enum cap_error error = window_fill(&window, read, &resolve->hash, 0, info->body_len, 1);
+    if (error == CAP_OK && window.len != info->body_len) {
+        error = CAP_E_CORRUPT;
+    }
     if (error != CAP_OK) {
         return error;
     }
     resolve->was_cold = !window.was_in_memory;
-    resolve->record = record_new(&resolve->hash, info, window.len);
-    error = resolve->record == NULL ? CAP_E_NO_MEMORY : CAP_OK;
-    if (error == CAP_OK && window.len != info->body_len) {
-        error = CAP_E_CORRUPT;
+    struct record *record = record_new(&resolve->hash, info, window.len);
+    if (record == NULL) {
+        return CAP_E_NO_MEMORY;
     }
-    if (error == CAP_OK) {
-        error = cap_store_copy(window.read, window.iov, window.count, resolve->record->body);
-    }
-    if (error == CAP_OK) {
-        resolve->record->has_body = true;
-    }
-    cap_store_read_end(window.read);
+    error = cap_store_copy(read, window.iov, window.count, record->body);
     if (error != CAP_OK) {
-        record_free(resolve->record);
-        resolve->record = NULL;
+        record_free(record);
+        return error;
     }
-    return error;
+    record->has_body = true;
+    resolve->record = record;
+    return CAP_OK;
 }
 
 /* In a reader. */
@@ -42,15 +41,15 @@ static enum cap_error look_up(struct resolve *resolve)
         return error;
     }
     error = cap_store_find(read, &resolve->hash, &info);
+    if (error == CAP_OK && resolve->wants_body && info.body_len <= RECORD_BODY_MAX &&
+        info.body_len > 0) {
+        error = read_body(resolve, read, &info);
+    } else if (error == CAP_OK) {
+        resolve->record = record_new(&resolve->hash, &info, 0);
+        error = resolve->record == NULL ? CAP_E_NO_MEMORY : CAP_OK;
+    }
     cap_store_read_end(read);
-    if (error != CAP_OK) {
-        return error;
-    }
-    if (resolve->wants_body && info.body_len <= RECORD_BODY_MAX && info.body_len > 0) {
-        return read_body(resolve, &info);
-    }
-    resolve->record = record_new(&resolve->hash, &info, 0);
-    return resolve->record == NULL ? CAP_E_NO_MEMORY : CAP_OK;
+    return error;
 }
 
 static bool on_run(struct read_job *job)

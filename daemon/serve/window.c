@@ -21,7 +21,9 @@ static enum cap_error add_part(struct window *window, struct cap_read *read,
     }
     bool in_memory = warm_is_resident(env, iov, count);
     window->was_in_memory = window->was_in_memory && in_memory;
-    error = warm_populate(env, iov, count);
+    if (!in_memory) {
+        error = warm_populate(env, iov, count);
+    }
     if (error == CAP_OK) {
         error = cap_store_window(read, hash, offset, len, iov, &count, &there);
     }
@@ -35,11 +37,12 @@ static enum cap_error add_part(struct window *window, struct cap_read *read,
     return error;
 }
 
-enum cap_error window_read(struct window *window, const struct cap_hash *hash, uint64_t offset,
-                           uint64_t len, unsigned parts)
+enum cap_error window_fill(struct window *window, struct cap_read *read,
+                           const struct cap_hash *hash, uint64_t offset, uint64_t len,
+                           unsigned parts)
 {
-    struct cap_read *read = NULL;
-    enum cap_error error = cap_store_read_begin(window->serve->shard->context->store, &read);
+    enum cap_error error = CAP_OK;
+    window->read = NULL;
     window->count = window->first = 0;
     window->len = 0;
     window->offset = offset;
@@ -47,7 +50,19 @@ enum cap_error window_read(struct window *window, const struct cap_hash *hash, u
     for (unsigned i = 0; i < parts && error == CAP_OK && window->len < len; i++) {
         error = add_part(window, read, hash, offset + window->len, len - window->len);
     }
-    if (error == CAP_OK || window->len > 0) { /* what is sound goes out first */
+    return window->len > 0 ? CAP_OK : error; /* what is sound goes out first */
+}
+
+enum cap_error window_read(struct window *window, const struct cap_hash *hash, uint64_t offset,
+                           uint64_t len, unsigned parts)
+{
+    struct cap_read *read = NULL;
+    enum cap_error error = cap_store_read_begin(window->serve->shard->context->store, &read);
+    window->read = NULL;
+    if (error == CAP_OK) {
+        error = window_fill(window, read, hash, offset, len, parts);
+    }
+    if (error == CAP_OK) {
         window->read = read;
         return CAP_OK;
     }

@@ -38,6 +38,11 @@ struct window {
 enum cap_error window_read(struct window *window, const struct cap_hash *hash, uint64_t offset,
                            uint64_t len, unsigned parts);
 
+/* The same in a snapshot of the caller's, which stays there: the window is not one to keep. */
+enum cap_error window_fill(struct window *window, struct cap_read *read,
+                           const struct cap_hash *hash, uint64_t offset, uint64_t len,
+                           unsigned parts);
+
 /* On the loop, from here: the reader has handed a window over, which is there. */
 void window_keep(struct window *window);
 
