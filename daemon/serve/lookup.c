@@ -18,7 +18,8 @@
 #include "daemon/serve/resolve.h"
 #include "proto/message.h"
 
-#define HAS_SMALL   32u            /* hashes of a HAS whose records are worth keeping: no scan */
+#define HAS_SMALL   32u /* hashes of a HAS whose records are worth keeping: no scan */
+#define HAS_AHEAD   8u  /* hashes whose sets are fetched from memory while others are compared */
 #define HAS_TURN_US UINT64_C(5000) /* of a reader's time, before another peer has its turn */
 
 static void count_lookup(struct serve *serve, uint64_t started_us)
@@ -80,6 +81,14 @@ static bool on_has(struct read_job *job)
     return has->error != CAP_OK || has->at == has->count;
 }
 
+/* Remembers what a reader found. */
+static void remember_kinds(struct has_request *has)
+{
+    for (size_t i = 0; has->count > HAS_SMALL && i < has->count; i++) {
+        kinds_add(&has->serve->kinds, &has->hashes[i], has->kinds[i]);
+    }
+}
+
 static void has_free(struct has_request *has)
 {
     for (size_t i = 0; i < HAS_SMALL; i++) {
@@ -104,6 +113,7 @@ static void on_has_done(struct read_job *job)
         serve_failed(has->serve, &has->hashes[has->at], has->error, message);
         request_refuse(&has->request, has->error, message, NULL);
     } else if (has->request.session != NULL) {
+        remember_kinds(has);
         count_lookup(has->serve, has->request.started_us);
         enum cap_error encoded = encode_kinds(has->kinds, has->count, &payload);
         request_answer(&has->request, PROTO_HAS_REPLY, encoded, &payload, NULL);
@@ -163,21 +173,42 @@ static enum cap_error has_new(struct serve *serve, const struct session *session
     return CAP_OK;
 }
 
-/*
- * What the records know, those of other loops only where few are asked for; returns how many hashes
- * they do not.
- */
-static size_t find_kinds(struct serve *serve, const struct proto_has *asked, uint8_t *ret_kinds)
+static struct cap_hash hash_at(const struct proto_has *asked, size_t index)
+{
+    struct cap_hash hash;
+    memcpy(hash.bytes, asked->hashes.data + index * CAP_HASH_SIZE, CAP_HASH_SIZE);
+    return hash;
+}
+
+/* What the records know, those of other loops included; returns how many hashes they do not. */
+static size_t find_few(struct serve *serve, const struct proto_has *asked, uint8_t *ret_kinds)
 {
     size_t missed = 0;
     for (size_t i = 0; i < asked->count; i++) {
-        struct cap_hash hash;
-        memcpy(hash.bytes, asked->hashes.data + i * CAP_HASH_SIZE, CAP_HASH_SIZE);
-        const struct record *record = asked->count <= HAS_SMALL
-                                          ? serve_find(serve, &hash)
-                                          : records_find(&serve->records, &hash);
+        struct cap_hash hash = hash_at(asked, i);
+        const struct record *record = serve_find(serve, &hash);
         ret_kinds[i] = record == NULL ? 0 : (uint8_t)record->info.kind;
         missed += record == NULL ? 1 : 0;
+    }
+    return missed;
+}
+
+/* The same of many hashes: what earlier requests of this kind and the loop's own records know. */
+static size_t find_many(struct serve *serve, const struct proto_has *asked, uint8_t *ret_kinds)
+{
+    size_t missed = 0;
+    for (size_t i = 0; i < asked->count; i++) {
+        if (i + HAS_AHEAD < asked->count) {
+            struct cap_hash ahead = hash_at(asked, i + HAS_AHEAD);
+            kinds_expect(&serve->kinds, &ahead);
+        }
+        struct cap_hash hash = hash_at(asked, i);
+        ret_kinds[i] = kinds_find(&serve->kinds, &hash);
+        if (ret_kinds[i] == 0) {
+            const struct record *record = records_find(&serve->records, &hash);
+            ret_kinds[i] = record == NULL ? 0 : (uint8_t)record->info.kind;
+            missed += record == NULL ? 1 : 0;
+        }
     }
     return missed;
 }
@@ -197,7 +228,8 @@ const struct verdict *lookup_has(void *room, struct session *session, uint32_t i
     if (error != CAP_OK) {
         return session_refuse(session, id, type, error, NULL);
     }
-    size_t missed = find_kinds(serve, &asked, kinds);
+    size_t missed =
+        asked.count <= HAS_SMALL ? find_few(serve, &asked, kinds) : find_many(serve, &asked, kinds);
     serve->shard->stats.records_used += asked.count - missed;
     serve->shard->stats.records_missed += missed;
     if (missed == 0) {

@@ -12,17 +12,9 @@ static uint64_t size_of(const struct record *record)
     return sizeof(*record) + MALLOC_HEAD + (record->has_body ? record->info.body_len : 0);
 }
 
-/* NH: the sum of products of keyed words, which is universal. */
 static struct record_bucket *bucket_of(struct records *records, const struct cap_hash *hash)
 {
-    uint32_t words[8];
-    uint64_t sum = 0;
-    memcpy(words, hash->bytes, sizeof(words));
-    for (size_t i = 0; i < 8; i += 2) {
-        sum += (uint64_t)(uint32_t)(words[i] + records->keys[i]) *
-               (uint32_t)(words[i + 1] + records->keys[i + 1]);
-    }
-    return &records->buckets[(sum >> 32 ^ sum) & records->mask];
+    return &records->buckets[keyed_hash(records->keys, hash) & records->mask];
 }
 
 enum cap_error records_open(struct records *records, const struct env *env, uint64_t max)

@@ -17,6 +17,7 @@
 #include <uv.h>
 
 #include "daemon/core/env.h"
+#include "daemon/serve/keyed.h"
 #include "lib/store/store.h"
 
 /* Bodies up to this are kept whole: a Data cap of one page has 4 KiB and its head, of two a little
@@ -38,8 +39,8 @@ LIST_HEAD(record_bucket, record);
 
 struct records {
     struct record_bucket *buckets;
-    size_t mask;      /* of their number, a power of two */
-    uint32_t keys[8]; /* random, so that nobody can choose caps that meet in a bucket */
+    size_t mask; /* of their number, a power of two */
+    uint32_t keys[KEYED_WORDS];
     STAILQ_HEAD(, record) clock;
     uint64_t bytes;
     uint64_t max;

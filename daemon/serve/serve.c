@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#define KINDS_PART 4u /* of the memory for records: as much again, for kinds */
+
 enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve_set *set)
 {
     const struct context *context = shard->context;
@@ -10,13 +12,17 @@ enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve
     uint64_t readers = config->readers / context->shard_count;
     *serve = (struct serve){.shard = shard, .set = set};
     TAILQ_INIT(&serve->windows);
-    enum cap_error error =
-        records_open(&serve->records, context->env, config->record_cache / context->shard_count);
+    uint64_t cache = config->record_cache / context->shard_count;
+    enum cap_error error = records_open(&serve->records, context->env, cache);
+    if (error == CAP_OK) {
+        error = kinds_open(&serve->kinds, context->env, cache / KINDS_PART);
+    }
     if (error == CAP_OK) {
         error = readers_open(&serve->readers, &shard->loop, readers < 2 ? 2 : (size_t)readers);
     }
     if (error != CAP_OK) {
         records_close(&serve->records);
+        kinds_close(&serve->kinds);
         return error;
     }
     (void)uv_timer_init(&shard->loop, &serve->timer);
@@ -49,6 +55,7 @@ void serve_close(struct serve *serve)
     serve->open = false;
     readers_close(&serve->readers);
     records_close(&serve->records);
+    kinds_close(&serve->kinds);
     uv_close((uv_handle_t *)&serve->timer, NULL);
 }
 

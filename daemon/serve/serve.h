@@ -9,6 +9,7 @@
 #define DAEMON_SERVE_SERVE_H
 
 #include "daemon/core/context.h"
+#include "daemon/serve/kinds.h"
 #include "daemon/serve/readers.h"
 #include "daemon/serve/records.h"
 
@@ -31,6 +32,7 @@ struct serve {
     const struct serve_set *set;
     struct readers readers;
     struct records records;
+    struct kinds kinds;
     struct windows windows; /* that wait for their sockets, oldest first */
     size_t window_count;
     uv_timer_t timer; /* runs while there are any */
