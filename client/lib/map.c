@@ -13,7 +13,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/queue.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,7 +25,8 @@
 #define SEALS (F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK)
 
 struct capstore_map {
-    LIST_ENTRY(capstore_map) link; /* of those that are verified */
+    struct capstore_map *next; /* of those that are verified */
+    struct capstore_map **at;  /* what leads to it there */
     struct proto_map_reply layout;
     struct capstore_hash hash;
     bool verified;
@@ -43,14 +43,13 @@ struct capstore_map {
  * other file gets its number.
  */
 static pthread_mutex_t verified_lock = PTHREAD_MUTEX_INITIALIZER;
-static LIST_HEAD(, capstore_map) verified_maps = LIST_HEAD_INITIALIZER(verified_maps);
+static struct capstore_map *verified_maps;
 
 static bool is_verified(const struct capstore_map *map)
 {
     const struct capstore_map *at;
     pthread_mutex_lock(&verified_lock);
-    LIST_FOREACH(at, &verified_maps, link)
-    {
+    for (at = verified_maps; at != NULL; at = at->next) {
         if (at->file == map->file && at->device == map->device &&
             capstore_hash_equal(&at->hash, &map->hash)) {
             break;
@@ -64,7 +63,12 @@ static void note_verified(struct capstore_map *map)
 {
     pthread_mutex_lock(&verified_lock);
     map->verified = true;
-    LIST_INSERT_HEAD(&verified_maps, map, link);
+    map->next = verified_maps;
+    map->at = &verified_maps;
+    if (map->next != NULL) {
+        map->next->at = &map->next;
+    }
+    verified_maps = map;
     pthread_mutex_unlock(&verified_lock);
 }
 
@@ -75,7 +79,10 @@ void capstore_map_free(struct capstore_map *map)
     }
     if (map->verified) {
         pthread_mutex_lock(&verified_lock);
-        LIST_REMOVE(map, link);
+        *map->at = map->next;
+        if (map->next != NULL) {
+            map->next->at = map->at;
+        }
         pthread_mutex_unlock(&verified_lock);
     }
     if (map->bytes != NULL) {

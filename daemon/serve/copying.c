@@ -105,8 +105,12 @@ static enum cap_error error_of_file(int number)
 
 static enum cap_error make_file(struct copying *copying)
 {
+    off_t len = (off_t)copying->layout.len;
+    if ((uint64_t)len != copying->layout.len) {
+        return error_of_file(EFBIG); /* on 32 bits */
+    }
     copying->fd = memfd_create("capstore", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (copying->fd < 0 || ftruncate(copying->fd, (off_t)copying->layout.len) != 0) {
+    if (copying->fd < 0 || ftruncate(copying->fd, len) != 0) {
         return error_of_file(errno);
     }
     return CAP_OK;
