@@ -132,12 +132,30 @@ static enum cap_error window(struct cap_read *read, const struct cap_hash *hash,
     return sound->window(read, hash, offset, len, ret_iov, ret_count, ret_len);
 }
 
+/* The store fails after `windows` windows: everybody who asked learns it, and nothing is left. */
+static void all_are_told(struct fixture *fixture, const struct cap_hash *hash, int windows)
+{
+    struct asker askers[3];
+    atomic_store(&windows_left, windows);
+    for (size_t i = 0; i < 3; i++) {
+        ask(fixture, &askers[i], hash);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        wait_for(fixture, &askers[i]);
+        if (askers[i].wait.error == CAP_OK) {
+            fail_msg("the store failed at window %d, and nobody was told", windows);
+        }
+        assert_int_equal(askers[i].wait.fd, -1);
+    }
+    assert_int_equal(figures_of(fixture).bytes, 0);
+    assert_int_equal(figures_of(fixture).count, 0);
+}
+
 static void test_store_that_fails(void **state)
 {
     struct fixture *fixture = *state;
     static struct cap_store_ops failing;
     struct cap_store *store = fixture->server.context.store;
-    struct asker askers[3];
     int fd = client_open(fixture);
     struct cap_hash hash = publish(fixture, fd, LARGE_LEN, 0);
     fixture_settle(fixture);
@@ -145,21 +163,8 @@ static void test_store_that_fails(void **state)
     failing = *sound;
     failing.window = window;
     store->ops = &failing;
-    for (int at = 0; at < 16; at++) { /* in each of the steps */
-        atomic_store(&windows_left, at);
-        for (size_t i = 0; i < 3; i++) {
-            ask(fixture, &askers[i], &hash);
-        }
-        for (size_t i = 0; i < 3; i++) {
-            wait_for(fixture, &askers[i]);
-            if (askers[i].wait.error == CAP_OK) {
-                fail_msg("the store failed at window %d, and nobody was told", at);
-            }
-            assert_int_equal(askers[i].wait.fd, -1);
-        }
-        assert_int_equal(figures_of(fixture).bytes, 0);
-        assert_int_equal(figures_of(fixture).count, 0);
-        at += at >= 4 ? 3 : 0;
+    for (int at = 0; at < 16; at += at < 4 ? 1 : 4) { /* in each of the steps */
+        all_are_told(fixture, &hash, at);
     }
     store->ops = sound;
     close(get(fixture, &hash, CAP_OK));
