@@ -1,19 +1,47 @@
 /*
  * The closure of a cap: breadth first, each cap once, without recursion.
  *
- * `found` is the queue and the record of what was seen; a set over it finds repeats.
+ * `found` is the queue and the record of what was seen; a set over it finds repeats. Ahead of the
+ * cap that is visited next, up to WINDOW of those found are asked for: their STAT and, when the
+ * bytes are needed and there is room for them, their GET. They are visited in the order of
+ * discovery whatever the order of the answers.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "client/lib/conn.h"
+#include "client/lib/link.h"
 #include "lib/cap/hash_set.h"
+
+#define WINDOW                                                                                     \
+    64u /* at 0.1 ms a round trip: 640,000 caps per second, more than a daemon answers             \
+         */
+
+/* A cap between `next` and `asked`. */
+struct visit {
+    struct closure *closure;
+    enum { VISIT_IDLE, VISIT_STAT, VISIT_KNOWN, VISIT_GET, VISIT_READY } state;
+    struct capstore_hash hash;
+    enum capstore_kind kind;
+    uint64_t body_len;
+    uint64_t held; /* of closure.held */
+    struct capstore_cap *cap;
+    enum cap_error error;
+    char message[CAPSTORE_MESSAGE_SIZE];
+    struct capstore_request *request; /* in flight, or NULL */
+};
 
 struct closure {
     struct capstore *store;
+    unsigned flags;
     struct cap_hash *found; /* in order of discovery */
     size_t count;
     size_t capacity;
     struct cap_hash_set *seen; /* of those found */
+    size_t next;               /* to be visited */
+    size_t asked;              /* how many of those found were asked for */
+    uint64_t held;             /* bytes of bodies that are there or under way */
+    struct visit window[WINDOW];
 };
 
 static enum cap_error grow(struct closure *closure)
@@ -66,72 +94,180 @@ static enum cap_error add_references(struct closure *closure, const struct capst
     return CAP_OK;
 }
 
-/* Puts the hash in front of a failed request's message, unless it is in it. */
-static enum cap_error name_hash(struct capstore *store, enum cap_error error,
-                                const struct capstore_hash *hash)
+/* Keeps how a request failed, with the hash in front of its message unless it is in it. */
+static void keep_failure(struct visit *visit, enum cap_error error)
 {
     char hex[CAPSTORE_HASH_HEX_SIZE];
-    char said[CAPSTORE_MESSAGE_SIZE - CAPSTORE_HASH_HEX_SIZE - 2];
-    capstore_hash_format(hash, hex);
-    if (strstr(store->message, hex) != NULL) {
-        return error;
+    const char *said = visit->closure->store->message;
+    capstore_hash_format(&visit->hash, hex);
+    if (strstr(said, hex) != NULL) {
+        memcpy(visit->message, said, sizeof(visit->message));
+    } else {
+        snprintf(visit->message, sizeof(visit->message), "%s: %.*s", hex,
+                 (int)(sizeof(visit->message) - sizeof(hex) - 2), said);
     }
-    memcpy(said, store->message, sizeof(said));
-    said[sizeof(said) - 1] = '\0';
-    store->message[0] = '\0';
-    return client_say(store, error, "%s: %s", hex, said);
+    visit->error = error;
+    visit->state = VISIT_READY;
 }
 
-/* Looks at one cap, fetches it if its bytes are needed, and visits it. */
-static enum cap_error visit_one(struct closure *closure, const struct capstore_hash *hash,
-                                unsigned flags, capstore_visit_cb *visit, void *ctx)
+static void on_got(void *ctx, const struct capstore_answer *answer)
 {
+    struct visit *visit = (struct visit *)ctx;
+    visit->request = NULL;
+    if (answer->error != CAPSTORE_OK) {
+        keep_failure(visit, client_inner(answer->error));
+        return;
+    }
+    visit->cap = answer->cap;
+    visit->kind = capstore_cap_kind(visit->cap);
+    visit->body_len = capstore_cap_body(visit->cap).len;
+    visit->state = VISIT_READY;
+}
+
+static void on_stat(void *ctx, const struct capstore_answer *answer)
+{
+    struct visit *visit = (struct visit *)ctx;
+    bool bodies = (visit->closure->flags & CAPSTORE_CLOSURE_BODIES) != 0;
+    visit->request = NULL;
+    if (answer->error != CAPSTORE_OK) {
+        keep_failure(visit, client_inner(answer->error));
+        return;
+    }
+    visit->kind = answer->stat.kind;
+    visit->body_len = answer->stat.body_len;
+    visit->state = visit->kind == CAPSTORE_KIND_IMAGE || bodies ? VISIT_KNOWN : VISIT_READY;
+}
+
+/* Asks for the body, if there is room for it; there always is for the one that is visited next. */
+static enum cap_error ask_body(struct visit *visit, bool is_next)
+{
+    struct closure *closure = visit->closure;
     struct capstore *store = closure->store;
-    struct capstore_stat_result stat;
-    enum cap_error error = client_inner(capstore_stat(store, hash, &stat));
-    if (error != CAP_OK) {
-        return name_hash(store, error, hash);
+    uint64_t len = visit->body_len < store->max_body ? visit->body_len : store->max_body;
+    if (!is_next && (len > store->max_bodies || closure->held > store->max_bodies - len)) {
+        return CAP_OK;
     }
-    struct capstore_closure_entry entry = {*hash, stat.kind, stat.body_len, NULL};
-    struct capstore_cap *cap = NULL;
-    if (stat.kind == CAPSTORE_KIND_IMAGE || (flags & CAPSTORE_CLOSURE_BODIES) != 0) {
-        error = client_inner(capstore_get(store, hash, &cap));
-        if (error != CAP_OK) {
-            return name_hash(store, error, hash);
-        }
-        entry.kind = capstore_cap_kind(cap);
-        entry.body_len = capstore_cap_body(cap).len;
-        entry.cap = cap;
-        error = add_references(closure, cap);
-    }
+    enum cap_error error =
+        client_inner(capstore_async_get(store, &visit->hash, on_got, visit, &visit->request));
     if (error == CAP_OK) {
-        error = client_inner(visit(ctx, &entry));
+        visit->request->report = true;
+        visit->request->most = len;
+        visit->held = len;
+        closure->held += len;
+        visit->state = VISIT_GET;
     }
-    capstore_cap_free(cap);
     return error;
 }
 
-static enum cap_error walk(struct closure *closure, unsigned flags, capstore_visit_cb *visit,
-                           void *ctx)
+/* Asks for what was found and for the bodies that are known to be needed. */
+static enum cap_error ask_ahead(struct closure *closure)
 {
     enum cap_error error = CAP_OK;
-    for (size_t next = 0; error == CAP_OK && next < closure->count; next++) {
-        struct capstore_hash hash = client_hash(&closure->found[next]); /* the queue may move */
-        error = visit_one(closure, &hash, flags, visit, ctx);
+    while (error == CAP_OK && closure->asked < closure->count &&
+           closure->asked - closure->next < WINDOW) {
+        struct visit *visit = &closure->window[closure->asked % WINDOW];
+        *visit = (struct visit){.closure = closure, .state = VISIT_STAT};
+        visit->hash = client_hash(&closure->found[closure->asked]); /* the queue may move */
+        error = client_inner(
+            capstore_async_stat(closure->store, &visit->hash, on_stat, visit, &visit->request));
+        closure->asked += error == CAP_OK;
+    }
+    for (size_t i = closure->next; error == CAP_OK && i < closure->asked; i++) {
+        struct visit *visit = &closure->window[i % WINDOW];
+        if (visit->state == VISIT_KNOWN) {
+            error = ask_body(visit, i == closure->next);
+        }
     }
     return error;
+}
+
+/* Visits the next cap, whose answers are there. */
+static enum cap_error visit_next(struct closure *closure, capstore_visit_cb *visit_cb, void *ctx)
+{
+    struct capstore *store = closure->store;
+    struct visit *visit = &closure->window[closure->next % WINDOW];
+    struct capstore_closure_entry entry = {visit->hash, visit->kind, visit->body_len, visit->cap};
+    enum cap_error error = visit->error;
+    if (error != CAP_OK) {
+        client_forget(store);
+        return client_say(store, error, "%s", visit->message);
+    }
+    if (visit->cap != NULL) {
+        error = add_references(closure, visit->cap);
+    }
+    if (error == CAP_OK) {
+        int64_t began_ns = client_clock_ns();
+        error = client_inner(visit_cb(ctx, &entry));
+        store->caller_ns += client_clock_ns() - began_ns;
+    }
+    capstore_cap_free(visit->cap);
+    visit->cap = NULL;
+    closure->held -= visit->held;
+    closure->next++;
+    return error;
+}
+
+static enum cap_error walk(struct closure *closure, capstore_visit_cb *visit, void *ctx)
+{
+    enum cap_error error = CAP_OK;
+    while (error == CAP_OK && closure->next < closure->count) {
+        const struct visit *next = &closure->window[closure->next % WINDOW];
+        if (closure->next < closure->asked && next->state == VISIT_READY) {
+            error = visit_next(closure, visit, ctx);
+            continue;
+        }
+        error = ask_ahead(closure);
+        if (error == CAP_OK) {
+            (void)client_wait(closure->store); /* a failure ends the requests */
+            client_deliver(closure->store);
+        }
+    }
+    return error;
+}
+
+/* Gives up what is still in flight. */
+static void drop(struct closure *closure)
+{
+    struct capstore *store = closure->store;
+    char message[CAPSTORE_MESSAGE_SIZE];
+    memcpy(message, store->message, sizeof(message));
+    for (size_t i = closure->next; i < closure->asked; i++) {
+        if (closure->window[i % WINDOW].request != NULL) {
+            capstore_cancel(closure->window[i % WINDOW].request);
+        }
+    }
+    client_deliver(store);
+    for (size_t i = closure->next; i < closure->asked; i++) {
+        capstore_cap_free(closure->window[i % WINDOW].cap);
+    }
+    client_forget(store);
+    memcpy(store->message, message, sizeof(message));
 }
 
 enum capstore_error capstore_closure(struct capstore *store, const struct capstore_hash *root,
                                      unsigned flags, capstore_visit_cb *visit, void *ctx)
 {
-    struct cap_hash_set seen = {0};
-    struct closure closure = {.store = store, .seen = &seen};
-    enum cap_error error = add(&closure, root);
-    if (error == CAP_OK) {
-        error = walk(&closure, flags, visit, ctx);
+    enum cap_error error = client_begin(store);
+    if (error != CAP_OK) {
+        return client_end(store, error);
     }
-    free(closure.found);
+    struct cap_hash_set seen = {0};
+    struct closure *closure = calloc(1, sizeof(*closure));
+    if (closure == NULL) {
+        return client_end(store, CAP_E_NO_MEMORY);
+    }
+    closure->store = store;
+    closure->flags = flags;
+    closure->seen = &seen;
+    error = add(closure, root);
+    if (error == CAP_OK) {
+        error = walk(closure, visit, ctx);
+    }
+    if (error != CAP_OK) {
+        drop(closure);
+    }
+    free(closure->found);
+    free(closure);
     cap_hash_set_free(&seen);
     return client_end(store, error);
 }

@@ -1,27 +1,91 @@
 /*
- * Inside a connection: one request at a time over frames, both directions polled together.
+ * Inside a connection: requests in flight over one stream, in any number and order.
  *
- * The course of a call: client_begin (a fresh id), client_send (frames queue in `out`),
- * client_await or client_step (bytes move until an answer is there), client_end (the message is
- * set, and the connection closed if the stream is unusable). Frames of earlier ids are left over
- * from requests that ended early, and are skipped.
+ * The course of a request: client_request_new, client_submit (it waits in `queued`), started by
+ * client_process as the daemon's limit allows (its id is in `lanes`), answered or failed (it is in
+ * `done` with its outcome), delivered: its callback runs, or the blocking call that waits for it
+ * takes it. client_run is all of that for one request. There is no other way through.
+ *
+ * A lane is an id that the daemon has yet to answer. A request that ends early leaves its lane
+ * behind, without a request, until the daemon's answer has passed.
  */
 #ifndef CLIENT_LIB_CONN_H
 #define CLIENT_LIB_CONN_H
+
+#include <sys/queue.h>
 
 #include "client/lib/internal.h"
 #include "proto/message.h"
 
 #define CLIENT_IN_SIZE ((size_t)64 << 10) /* of one read: a quarter of the largest frame */
 
-/* Bytes per ms that a body must average, or the call ends: a daemon that sends a byte now and then
- * would otherwise hold its caller indefinitely. 1 byte/ms is 8 kbit/s, below any real network. */
+/* Bytes per ms that a body must average, or its request times out: a daemon that sends a byte now
+ * and then would otherwise hold its caller indefinitely. 1 byte/ms is 8 kbit/s, below any real
+ * network. */
 #define CLIENT_LEAST_RATE 1u
+
+/* A body that is read from a cap's windows in raw content. */
+struct client_sparse {
+    struct cap_data data;
+    struct client_window content;
+};
+
+struct capstore_request {
+    TAILQ_ENTRY(capstore_request) link;   /* queued, started or done */
+    TAILQ_ENTRY(capstore_request) upload; /* while its body is going out */
+    struct capstore *store;
+    enum { CLIENT_QUEUED, CLIENT_STARTED, CLIENT_DONE, CLIENT_DELIVERED } state;
+    enum proto_type type;
+    uint32_t id; /* 0: not started, or a hello */
+    struct cap_buf payload;
+    bool report;    /* progress goes to options.progress */
+    bool uploading; /* in `uploads` */
+    bool ended;     /* upload: its last frame is queued */
+    uint64_t held;  /* of capstore.held */
+
+    /* What is asked. */
+    struct capstore_hash hash;
+    uint64_t offset;          /* GET */
+    uint64_t len;             /* GET */
+    uint64_t most;            /* GET: longest body to keep */
+    size_t count;             /* HAS */
+    capstore_write_cb *write; /* GET: takes the body instead of `body` */
+    void *write_ctx;
+    struct capstore_source source; /* uploads */
+    struct client_sparse *sparse;  /* what `source` reads from, or NULL */
+    uint64_t sent;
+    uint64_t grace_ms; /* extra time to hash what is sent */
+
+    /* What came. */
+    enum cap_error error;
+    struct cap_buf body; /* of a GET; else the payload of the reply */
+    struct capstore_answer answer;
+    struct cap_buf detail; /* of an error */
+    struct cap_ssz_list unresolved;
+    char message[CAPSTORE_MESSAGE_SIZE];
+
+    capstore_done_cb *done; /* NULL: a blocking call waits for it */
+    void *done_ctx;
+};
+
+TAILQ_HEAD(client_requests, capstore_request);
+
+/* An id that is in use. */
+struct client_lane {
+    uint32_t id;          /* 0: free */
+    enum proto_type type; /* of the request */
+    enum { CLIENT_AWAIT, CLIENT_BODY, CLIENT_DETAIL } expects;
+    uint64_t left;                    /* bytes of the body or the detail */
+    struct capstore_request *request; /* NULL: ended early */
+    int64_t began_ns;                 /* by the connection's clock */
+    uint64_t moved;                   /* what capstore.moved was then */
+};
 
 struct capstore {
     uint32_t timeout_ms;
     bool no_verify;
     uint64_t max_body;
+    uint64_t max_bodies;
     uint64_t max_caps;
     bool (*progress)(void *ctx, const struct capstore_progress *progress);
     void *progress_ctx;
@@ -29,17 +93,29 @@ struct capstore {
 
     int fd;            /* -1: not connected */
     bool write_closed; /* the daemon takes no more; what it sent before is still read */
-    bool broken;       /* the stream is unusable: close at the end of the call */
     bool heard;        /* something came from the peer */
+    bool inside;       /* client_process is running */
     int passed;        /* a descriptor that came last, and that no call has taken; -1: none */
-    uint32_t id;       /* of the request that runs, or ran last */
-    uint64_t grace_ms; /* extra time for the daemon to hash what was sent */
-    uint64_t moved;    /* bytes sent and bytes of bodies: each extends the time of the whole call */
-    int64_t waited_ns; /* what the call took so far, without the caller's callbacks */
     struct proto_reader reader;
     struct cap_bytes input; /* received and not yet parsed, within `in` */
     struct cap_buf out;
     size_t out_sent;
+
+    struct client_requests queued;
+    struct client_requests started;
+    struct client_requests done;
+    struct client_requests uploads; /* those whose body is going out, in turn */
+    struct client_lane hello;       /* id 0; its request is NULL after the hello */
+    struct client_lane *lanes;      /* at id modulo lane_count */
+    uint32_t lane_count;            /* 0 or a power of two, at least twice lanes_used */
+    uint32_t lanes_used;
+    uint32_t id;       /* of the request started last */
+    size_t pending;    /* requests not yet delivered */
+    uint64_t held;     /* bytes of bodies of requests that are not done */
+    uint64_t moved;    /* bytes of payloads sent and of bodies: each extends the time of requests */
+    int64_t caller_ns; /* spent in the caller's functions during waits; the clock leaves it out */
+    int64_t heard_ns;  /* when bytes moved last */
+    int64_t check_ns;  /* no request can be late before */
 
     struct capstore_daemon_info info;
     struct proto_limits limits;
@@ -50,53 +126,123 @@ struct capstore {
     uint8_t in[CLIENT_IN_SIZE];
 };
 
-/* Starts a call: forgets the outcome of the last one, takes a new id. CAP_E_CONNECTION_LOST when
- * not connected. */
+/* ---- calls ---- */
+
+/* Starts a blocking call: forgets the outcome of the last one. CAP_E_CONNECTION_LOST when not
+ * connected, CAP_E_INVALID_ARGUMENT inside a callback. */
 enum cap_error client_begin(struct capstore *store);
 
-/* Ends a call: sets the message if there is none, closes an unusable stream.
- * Returns the public error. */
+/* Ends a call: sets the message if there is none. Returns the public error. */
 enum capstore_error client_end(struct capstore *store, enum cap_error error);
 
 /* Sets the message of an error that is being returned, unless there is one. Returns the error. */
 enum cap_error client_say(struct capstore *store, enum cap_error error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Extends the time of the call for bytes that it moved; only for those that the daemon cannot
- * produce at will. */
-void client_moved(struct capstore *store, uint64_t len);
+/* Forgets the outcome of the last call. */
+void client_forget(struct capstore *store);
 
-/* Queues one frame of the current id. CAP_E_NO_MEMORY. */
-enum cap_error client_send(struct capstore *store, enum proto_type type, uint8_t flags,
+/* ---- requests (request.c) ---- */
+
+/* A request with a message's payload, which an encoder just made with the outcome `encoded` and
+ * which the call takes over. CAP_E_NO_MEMORY or that outcome. */
+enum cap_error client_request_new(struct capstore *store, enum proto_type type,
+                                  enum cap_error encoded, struct cap_buf *payload,
+                                  struct capstore_request **ret_request);
+
+/* Releases a request that is in no queue. NULL is fine. */
+void client_request_free(struct capstore_request *request);
+
+/* Puts a request in the queue; the connection owns it until it is delivered. */
+void client_submit(struct capstore_request *request, capstore_done_cb *done, void *ctx);
+
+/* client_submit for a request that was just made, unless making it failed. */
+enum cap_error client_submit_made(enum cap_error made, struct capstore_request *request,
+                                  capstore_done_cb *done, void *ctx,
+                                  struct capstore_request **ret_request);
+
+/* Submits a request without a callback and processes until it is done; its outcome is that of the
+ * handle. The caller frees it. */
+enum cap_error client_run(struct capstore_request *request);
+
+/* client_run for a request that was just made (`made` is how that ended), then frees it; its
+ * answer is left in *ret_answer when it succeeded. */
+enum cap_error client_call(enum cap_error made, struct capstore_request *request,
+                           struct capstore_answer *ret_answer);
+
+/* Sends what of the queue the daemon's limit allows. */
+void client_start_queued(struct capstore *store);
+
+/* Ends a request with an outcome; it is delivered later. */
+void client_finish(struct capstore_request *request, enum cap_error error);
+
+/* Ends a started request before the daemon has answered, and tells the daemon. */
+void client_abandon(struct capstore_request *request, enum cap_error error);
+
+/* Ends every request with this error and message, and closes the stream. */
+void client_fail_all(struct capstore *store, enum cap_error error, const char *message);
+
+/* Runs the callbacks of the requests that are done. */
+void client_deliver(struct capstore *store);
+
+/* Sets the message of a request that fails, unless there is one. Returns the error. */
+enum cap_error client_tell(struct capstore_request *request, enum cap_error error,
+                           const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* ---- the stream (stream.c) ---- */
+
+/* Nanoseconds by the connection's clock. */
+int64_t client_now_ns(const struct capstore *store);
+
+/* Queues one frame. CAP_E_NO_MEMORY. */
+enum cap_error client_send(struct capstore *store, enum proto_type type, uint8_t flags, uint32_t id,
                            struct cap_bytes payload);
 
-/*
- * Moves bytes until a frame of the current id is there (*ret_have), or, when `until_sent`, until
- * everything queued is sent. A frame of id 0 ends the call with the daemon's error. CAP_E_TIMED_OUT
- * when nothing moved for too long, or when the call as a whole is slower than CLIENT_LEAST_RATE.
+/* Counts bytes that extend the time of requests; only those that the daemon cannot produce at will.
  */
-enum cap_error client_step(struct capstore *store, bool until_sent, struct proto_event *ret_event,
-                           bool *ret_have);
+void client_moved(struct capstore *store, uint64_t len);
 
-/* Waits for a message of `type`. CAP_E_BAD_REPLY for another. */
-enum cap_error client_await(struct capstore *store, enum proto_type type,
-                            struct cap_bytes *ret_payload);
+/* Whether there is something to be written. */
+bool client_wants_write(const struct capstore *store);
 
-/* Takes an ERROR message that client_step yielded, its detail included. Returns its error. */
-enum cap_error client_take_error(struct capstore *store, struct cap_bytes payload);
+/* Moves what can be moved and judges what is late; runs no callback of a request that is done. An
+ * error has ended every request and closed the stream. */
+enum cap_error client_process(struct capstore *store, bool readable);
 
-/*
- * Receives a body of `len` bytes, handing each piece to `write`. CAP_E_LENGTH_MISMATCH when the
- * daemon sends another length. `report`: call the progress callback.
- */
-enum cap_error client_receive(struct capstore *store, uint64_t len, bool report,
-                              enum cap_error (*write)(void *ctx, struct cap_bytes piece),
-                              void *ctx);
+/* Waits until there is something to do, then client_process. */
+enum cap_error client_wait(struct capstore *store);
 
-/* Tells the daemon to drop the current request. Best effort: the call has failed already. */
-void client_cancel(struct capstore *store);
+/* Closes the socket and forgets the stream. */
+void client_shut(struct capstore *store);
+
+/* ---- lanes (lane.c) ---- */
+
+/* The lane of an id, or NULL. */
+struct client_lane *client_lane_find(const struct capstore *store, uint32_t id);
+
+/* Opens a lane with a fresh id. Lanes move. CAP_E_NO_MEMORY. */
+enum cap_error client_lane_open(struct capstore *store, struct capstore_request *request,
+                                uint32_t *ret_id);
+
+/* Frees a lane. */
+void client_lane_close(struct capstore *store, struct client_lane *lane);
+
+/* ---- answers (answer.c) ---- */
+
+/* Takes a frame from the daemon. An error means that the stream is unusable; store->message may say
+ * why. */
+enum cap_error client_take(struct capstore *store, const struct proto_event *event);
 
 /* Reports progress. CAP_E_CANCELLED if the caller's function says to stop. */
-enum cap_error client_report(struct capstore *store, bool upload, uint64_t done, uint64_t total);
+enum cap_error client_report(struct capstore_request *request, bool upload, uint64_t done,
+                             uint64_t total);
+
+/* Takes the daemon's hello (conn.c). */
+enum cap_error client_take_hello(struct capstore *store, struct cap_bytes payload);
+
+/* ---- uploads (upload.c) ---- */
+
+/* Queues pieces of the bodies that are going out, in turn; to be called when all is sent. */
+void client_pump(struct capstore *store);
 
 #endif

@@ -7,6 +7,7 @@
 #ifndef CLIENT_LIB_INTERNAL_H
 #define CLIENT_LIB_INTERNAL_H
 
+#include <capstore/async.h>
 #include <capstore/capstore.h>
 
 #include "lib/cap/data_cap.h"

@@ -138,22 +138,11 @@ static const char *file_wrong(struct capstore_map *map)
     return NULL;
 }
 
-static enum cap_error ask(struct capstore *store, struct capstore_map *map)
+/* Takes the reply and its descriptor. */
+static enum cap_error take_map(struct capstore *store, struct capstore_map *map,
+                               struct cap_bytes in)
 {
-    const struct proto_map message = {client_cap_hash(&map->hash)};
-    struct cap_buf payload = {0};
-    struct cap_bytes in;
-    enum cap_error error = proto_map_encode(&message, &payload);
-    if (error == CAP_OK) {
-        error = client_send(store, PROTO_MAP, 0, cap_buf_bytes(&payload));
-    }
-    cap_buf_free(&payload);
-    if (error == CAP_OK) {
-        error = client_await(store, PROTO_MAP_REPLY, &in);
-    }
-    if (error != CAP_OK) {
-        return error;
-    }
+    enum cap_error error = CAP_OK;
     map->fd = store->passed;
     store->passed = -1;
     if (map->fd == CLIENT_PASSED_LOST) {
@@ -167,10 +156,29 @@ static enum cap_error ask(struct capstore *store, struct capstore_map *map)
         wrong = file_wrong(map);
     }
     if (wrong != NULL) {
-        store->broken = true;
-        return bad_reply(store, wrong);
+        error = bad_reply(store, wrong);
+        client_fail_all(store, error, store->message);
+        return error;
     }
-    return CAP_OK;
+    return error;
+}
+
+static enum cap_error ask(struct capstore *store, struct capstore_map *map)
+{
+    const struct proto_map message = {client_cap_hash(&map->hash)};
+    struct cap_buf payload = {0};
+    struct capstore_request *request = NULL;
+    enum cap_error encoded = proto_map_encode(&message, &payload);
+    enum cap_error error = client_request_new(store, PROTO_MAP, encoded, &payload, &request);
+    if (error != CAP_OK) {
+        return error;
+    }
+    error = client_run(request);
+    if (error == CAP_OK) {
+        error = take_map(store, map, cap_buf_bytes(&request->body));
+    }
+    client_request_free(request);
+    return error;
 }
 
 /* ---- the content ---- */

@@ -1,223 +1,285 @@
-/* Questions and fetches: has, stat, get. */
+/* Requests: made, queued, started, ended once, delivered. */
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "client/lib/conn.h"
+#include "client/lib/link.h"
+#include "lib/cap/must.h"
 
-/* Sends a message whose payload an encoder just made, or fails as the encoder did. Frees it. */
-static enum cap_error send_payload(struct capstore *store, enum proto_type type,
-                                   enum cap_error encoded, struct cap_buf *payload)
+enum cap_error client_request_new(struct capstore *store, enum proto_type type,
+                                  enum cap_error encoded, struct cap_buf *payload,
+                                  struct capstore_request **ret_request)
 {
+    struct capstore_request *request = NULL;
     if (encoded == CAP_OK) {
-        encoded = client_send(store, type, 0, cap_buf_bytes(payload));
+        request = calloc(1, sizeof(*request));
+        encoded = request != NULL ? CAP_OK : CAP_E_NO_MEMORY;
     }
-    cap_buf_free(payload);
-    return encoded;
-}
-
-static enum cap_error bad_reply(struct capstore *store)
-{
-    store->broken = true;
-    return client_say(store, CAP_E_BAD_REPLY, "%s", cap_error_text(CAP_E_BAD_REPLY));
-}
-
-static bool kind_valid(uint8_t kind)
-{
-    return kind == CAP_KIND_IMAGE || kind == CAP_KIND_DATA;
-}
-
-/* ---- has ---- */
-
-/* One question of at most the daemon's limit. */
-static enum cap_error has_some(struct capstore *store, const struct capstore_hash *hashes,
-                               size_t count, uint8_t *ret_kinds)
-{
-    _Static_assert(sizeof(*hashes) == CAP_HASH_SIZE, "hashes lie without gaps");
-    struct proto_has message = {{hashes->bytes, count * CAP_HASH_SIZE}, count};
-    struct cap_buf payload = {0};
-    enum cap_error encoded = proto_has_encode(&message, &payload);
-    struct cap_bytes in;
-    struct proto_has_reply reply;
-    enum cap_error error = send_payload(store, PROTO_HAS, encoded, &payload);
-    if (error == CAP_OK) {
-        error = client_await(store, PROTO_HAS_REPLY, &in);
+    if (encoded != CAP_OK) {
+        cap_buf_free(payload);
+        return encoded;
     }
-    if (error != CAP_OK) {
-        return error;
-    }
-    if (proto_has_reply_decode(in, &reply) != CAP_OK || reply.kinds.len != count) {
-        return bad_reply(store);
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (reply.kinds.data[i] != 0 && !kind_valid(reply.kinds.data[i])) {
-            return bad_reply(store);
-        }
-    }
-    memcpy(ret_kinds, reply.kinds.data, count);
+    request->store = store;
+    request->type = type;
+    request->most = store->max_body;
+    request->payload = *payload;
+    *payload = (struct cap_buf){0};
+    *ret_request = request;
     return CAP_OK;
 }
 
-enum capstore_error capstore_has(struct capstore *store, const struct capstore_hash *hashes,
-                                 size_t count, uint8_t *ret_kinds)
+void client_request_free(struct capstore_request *request)
 {
-    enum cap_error error = client_begin(store);
-    uint8_t *kinds = calloc(count + 1, 1);
-    if (error == CAP_OK && kinds == NULL) {
-        error = CAP_E_NO_MEMORY;
+    if (request == NULL) {
+        return;
     }
-    size_t in_frame = (store->limits.frame - 64u) / CAP_HASH_SIZE;
-    size_t most = store->limits.hashes < in_frame ? store->limits.hashes : in_frame;
-    for (size_t done = 0; error == CAP_OK && done < count;) {
-        size_t some = count - done < most ? count - done : most;
-        if (done > 0) {
-            error = client_begin(store);
-        }
-        if (error == CAP_OK) {
-            error = has_some(store, hashes + done, some, kinds + done);
-        }
-        done += some;
+    if (request->sparse != NULL) {
+        cap_data_free(&request->sparse->data);
+        free(request->sparse);
     }
-    if (error == CAP_OK && count > 0) {
-        memcpy(ret_kinds, kinds, count);
-    }
-    free(kinds);
-    return client_end(store, error);
+    cap_buf_free(&request->payload);
+    cap_buf_free(&request->body);
+    cap_buf_free(&request->detail);
+    free(request);
 }
 
-/* ---- stat ---- */
-
-static enum cap_error stat_one(struct capstore *store, const struct capstore_hash *hash,
-                               struct capstore_stat_result *ret_stat)
+enum cap_error client_tell(struct capstore_request *request, enum cap_error error,
+                           const char *format, ...)
 {
-    struct proto_stat message = {client_cap_hash(hash)};
-    struct cap_buf payload = {0};
-    enum cap_error encoded = proto_stat_encode(&message, &payload);
-    struct cap_bytes in;
-    struct proto_stat_reply reply;
-    enum cap_error error = send_payload(store, PROTO_STAT, encoded, &payload);
-    if (error == CAP_OK) {
-        error = client_await(store, PROTO_STAT_REPLY, &in);
-    }
-    if (error != CAP_OK) {
+    if (request->message[0] != '\0') {
         return error;
     }
-    if (proto_stat_reply_decode(in, &reply) != CAP_OK || !kind_valid(reply.kind)) {
-        return bad_reply(store);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(request->message, sizeof(request->message), format, args);
+    va_end(args);
+    return error;
+}
+
+/* ---- beginning ---- */
+
+void client_submit(struct capstore_request *request, capstore_done_cb *done, void *ctx)
+{
+    struct capstore *store = request->store;
+    request->done = done;
+    request->done_ctx = ctx;
+    request->state = CLIENT_QUEUED;
+    TAILQ_INSERT_TAIL(&store->queued, request, link);
+    store->pending++;
+    store->check_ns = 0; /* ended requests may hold the lanes that this one waits for */
+}
+
+enum cap_error client_submit_made(enum cap_error made, struct capstore_request *request,
+                                  capstore_done_cb *done, void *ctx,
+                                  struct capstore_request **ret_request)
+{
+    if (made != CAP_OK) {
+        return made;
     }
-    *ret_stat = (struct capstore_stat_result){
-        .kind = (enum capstore_kind)reply.kind,
-        .body_len = reply.body_len,
-        .size = reply.size,
-        .page_count = reply.page_count,
-        .ref_count = reply.ref_count,
-        .published_us = reply.published_us,
-        .content_hash = client_hash(&reply.content_hash),
-    };
+    client_submit(request, done, ctx);
+    if (ret_request != NULL) {
+        *ret_request = request;
+    }
     return CAP_OK;
 }
 
-enum capstore_error capstore_stat(struct capstore *store, const struct capstore_hash *hash,
-                                  struct capstore_stat_result *ret_stat)
+/* Sends the message; a body follows by itself. CAP_E_NO_MEMORY. */
+static enum cap_error start(struct capstore *store, struct capstore_request *request)
 {
-    enum cap_error error = client_begin(store);
-    if (error == CAP_OK) {
-        error = stat_one(store, hash, ret_stat);
-    }
-    return client_end(store, error);
-}
-
-/* ---- get ---- */
-
-/* Asks for a range and checks the answer's arithmetic. */
-static enum cap_error ask(struct capstore *store, const struct proto_get *message,
-                          struct proto_get_reply *ret_reply)
-{
-    struct cap_buf payload = {0};
-    enum cap_error encoded = proto_get_encode(message, &payload);
-    struct cap_bytes in;
-    struct proto_get_reply reply;
-    enum cap_error error = send_payload(store, PROTO_GET, encoded, &payload);
-    if (error == CAP_OK) {
-        error = client_await(store, PROTO_GET_REPLY, &in);
+    enum cap_error error = CAP_OK;
+    if (request->type != PROTO_HELLO) {
+        error = client_lane_open(store, request, &request->id);
+    } else {
+        store->hello = (struct client_lane){.type = PROTO_HELLO,
+                                            .request = request,
+                                            .began_ns = client_now_ns(store),
+                                            .moved = store->moved};
     }
     if (error != CAP_OK) {
         return error;
     }
-    if (proto_get_reply_decode(in, &reply) != CAP_OK || !kind_valid(reply.kind) ||
-        reply.offset != message->offset || reply.offset > reply.body_len) {
-        return bad_reply(store);
+    TAILQ_REMOVE(&store->queued, request, link);
+    TAILQ_INSERT_TAIL(&store->started, request, link);
+    request->state = CLIENT_STARTED;
+    store->check_ns = 0;
+    error = client_send(store, request->type, 0, request->id, cap_buf_bytes(&request->payload));
+    cap_buf_free(&request->payload);
+    if (error != CAP_OK) {
+        struct client_lane *lane = client_lane_find(store, request->id);
+        if (lane != NULL) {
+            client_lane_close(store, lane); /* the daemon has not heard of it */
+        }
+        client_finish(request, error);
+        return CAP_OK;
     }
-    uint64_t left = reply.body_len - reply.offset;
-    if (reply.len != (message->len < left ? message->len : left)) {
-        return bad_reply(store);
+    if (request->source.read != NULL) {
+        TAILQ_INSERT_TAIL(&store->uploads, request, upload);
+        request->uploading = true;
     }
-    *ret_reply = reply;
     return CAP_OK;
 }
 
-static enum cap_error append_piece(void *ctx, struct cap_bytes piece)
+void client_start_queued(struct capstore *store)
 {
-    struct cap_buf *body = (struct cap_buf *)ctx;
-    return cap_buf_append(body, piece.data, piece.len);
+    struct capstore_request *request;
+    /* As long as what is written is not taken, no more is piled upon it. */
+    while ((request = TAILQ_FIRST(&store->queued)) != NULL && store->out.len < CLIENT_IN_SIZE &&
+           (request->type == PROTO_HELLO || store->lanes_used < store->limits.requests)) {
+        enum cap_error error = start(store, request);
+        if (error != CAP_OK && store->lanes_used > 0) {
+            return; /* a lane will be free */
+        }
+        if (error != CAP_OK) {
+            client_finish(request, error);
+        }
+    }
 }
 
-static enum cap_error fetch(struct capstore *store, const struct cap_hash *hash,
-                            struct cap_buf *body)
+/* ---- ending ---- */
+
+void client_finish(struct capstore_request *request, enum cap_error error)
 {
-    struct proto_get message = {*hash, 0, PROTO_TO_END};
-    struct proto_get_reply reply;
-    enum cap_error error = ask(store, &message, &reply);
+    struct capstore *store = request->store;
+    must(request->state == CLIENT_QUEUED || request->state == CLIENT_STARTED);
+    TAILQ_REMOVE(request->state == CLIENT_QUEUED ? &store->queued : &store->started, request, link);
+    if (request->uploading) {
+        TAILQ_REMOVE(&store->uploads, request, upload);
+        request->uploading = false;
+    }
+    store->held -= request->held;
+    request->held = 0;
+    request->error = error;
+    request->answer.error = client_public(error);
     if (error != CAP_OK) {
-        return error;
+        (void)client_tell(request, error, "%s", cap_error_text(error));
+        cap_buf_free(&request->body);
+    } else {
+        request->message[0] = '\0';
     }
-    if (reply.len > store->max_body) {
-        client_cancel(store);
-        return client_say(store, CAP_E_BODY_TOO_LARGE,
-                          "the body is %llu bytes long; at most %llu are accepted",
-                          (unsigned long long)reply.len, (unsigned long long)store->max_body);
-    }
-    return client_receive(store, reply.len, true, append_piece, body);
+    request->state = CLIENT_DONE;
+    TAILQ_INSERT_TAIL(&store->done, request, link);
 }
 
-enum capstore_error capstore_get(struct capstore *store, const struct capstore_hash *hash,
-                                 struct capstore_cap **ret_cap)
+void client_abandon(struct capstore_request *request, enum cap_error error)
 {
-    struct cap_hash wanted = client_cap_hash(hash);
-    struct cap_buf body = {0};
-    enum cap_error error = client_begin(store);
-    if (error == CAP_OK) {
-        error = fetch(store, &wanted, &body);
+    struct capstore *store = request->store;
+    struct client_lane *lane = client_lane_find(store, request->id);
+    must(request->state == CLIENT_STARTED);
+    if (lane != NULL) {
+        lane->request = NULL;
+        store->check_ns = 0;
+        /* Without memory the daemon is not told, and answers: no harm for a GET. An upload would
+         * never end. */
+        if (client_send(store, PROTO_CANCEL, 0, request->id, (struct cap_bytes){NULL, 0}) !=
+                CAP_OK &&
+            request->source.read != NULL) {
+            store->write_closed = true;
+        }
     }
-    if (error == CAP_OK) {
-        error = client_cap_make(&body, &wanted, !store->no_verify, ret_cap);
-    }
-    cap_buf_free(&body);
-    return client_end(store, error);
+    client_finish(request, error);
 }
 
-struct forward {
-    capstore_write_cb *write;
-    void *ctx;
-};
-
-static enum cap_error forward(void *ctx, struct cap_bytes piece)
+void capstore_cancel(struct capstore_request *request)
 {
-    const struct forward *to = (const struct forward *)ctx;
-    return client_inner(to->write(to->ctx, client_bytes(piece)));
+    if (request->state == CLIENT_QUEUED) {
+        client_finish(request, CAP_E_CANCELLED);
+    } else if (request->state == CLIENT_STARTED) {
+        request->message[0] = '\0'; /* an error whose detail was arriving */
+        client_abandon(request, CAP_E_CANCELLED);
+    }
 }
 
-enum capstore_error capstore_get_range(struct capstore *store, const struct capstore_hash *hash,
-                                       uint64_t offset, uint64_t len, capstore_write_cb *write,
-                                       void *ctx)
+static void fail_each(struct client_requests *requests, enum cap_error error, const char *message)
 {
-    struct proto_get message = {client_cap_hash(hash), offset, len};
-    struct proto_get_reply reply;
-    struct forward to = {write, ctx};
-    enum cap_error error = client_begin(store);
-    if (error == CAP_OK) {
-        error = ask(store, &message, &reply);
+    struct capstore_request *request;
+    while ((request = TAILQ_FIRST(requests)) != NULL) {
+        request->message[0] = '\0';
+        client_finish(request, client_tell(request, error, "%s", message));
     }
-    if (error == CAP_OK) {
-        error = client_receive(store, reply.len, true, forward, &to);
+}
+
+void client_fail_all(struct capstore *store, enum cap_error error, const char *message)
+{
+    fail_each(&store->started, error, message);
+    fail_each(&store->queued, error, message);
+    free(store->lanes);
+    store->lanes = NULL;
+    store->lane_count = 0;
+    store->lanes_used = 0;
+    store->hello = (struct client_lane){0};
+    client_shut(store);
+}
+
+/* ---- delivering ---- */
+
+/* Makes a request's outcome that of the handle. */
+static void show_outcome(struct capstore_request *request)
+{
+    struct capstore *store = request->store;
+    client_forget(store);
+    memcpy(store->message, request->message, sizeof(store->message));
+    store->detail = request->detail;
+    store->unresolved = request->unresolved;
+    request->detail = (struct cap_buf){0};
+}
+
+static void deliver_one(struct capstore_request *request)
+{
+    struct capstore *store = request->store;
+    request->state = CLIENT_DELIVERED;
+    store->pending--;
+    if (request->done == NULL) {
+        return; /* client_run waits for it */
     }
-    return client_end(store, error);
+    int64_t began_ns = client_clock_ns();
+    show_outcome(request);
+    request->done(request->done_ctx, &request->answer);
+    client_request_free(request);
+    store->caller_ns += client_clock_ns() - began_ns;
+}
+
+void client_deliver(struct capstore *store)
+{
+    must(!store->inside);
+    store->inside = true;
+    do { /* once; when the stream is closed nothing new can be submitted, and all are delivered */
+        struct client_requests ready = TAILQ_HEAD_INITIALIZER(ready);
+        struct capstore_request *request;
+        TAILQ_CONCAT(&ready, &store->done, link);
+        while ((request = TAILQ_FIRST(&ready)) != NULL) {
+            TAILQ_REMOVE(&ready, request, link);
+            deliver_one(request);
+        }
+    } while (store->fd < 0 && !TAILQ_EMPTY(&store->done));
+    store->inside = false;
+}
+
+enum cap_error client_run(struct capstore_request *request)
+{
+    struct capstore *store = request->store;
+    client_submit(request, NULL, NULL);
+    (void)client_process(store, false);
+    client_deliver(store);
+    while (request->state != CLIENT_DELIVERED) {
+        (void)client_wait(store);
+        client_deliver(store);
+    }
+    show_outcome(request);
+    return request->error;
+}
+
+enum cap_error client_call(enum cap_error made, struct capstore_request *request,
+                           struct capstore_answer *ret_answer)
+{
+    if (made != CAP_OK) {
+        return made;
+    }
+    request->report = true;
+    enum cap_error error = client_run(request);
+    if (error == CAP_OK) {
+        *ret_answer = request->answer;
+    }
+    client_request_free(request);
+    return error;
 }

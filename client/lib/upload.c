@@ -1,13 +1,15 @@
 /*
- * Uploads: a request, then its body in frames, while listening for a refusal.
+ * Uploads: a request, then its body in frames, those of several uploads in turn.
  *
  * Happy path: every frame is read from the source, queued and sent; the reply comes after the last
  * one. Failure modes: the daemon refuses while bytes are still going out (the frame under way is
  * completed, the body is ended early, the connection stays usable); the source fails or the caller
  * cancels (the daemon is told to drop the request).
  */
+#include <stdlib.h>
+
 #include "client/lib/conn.h"
-#include "lib/cap/must.h"
+#include "client/lib/link.h"
 #include "lib/cap/wire_image.h"
 
 /* After the last byte the daemon hashes and commits without sending anything. These are what a slow
@@ -16,16 +18,19 @@
 #define HASHED_PER_MS           2048u
 #define HASHED_STRUCTURE_PER_MS 256u
 
-/* Queues the next piece of the body, read straight into the outgoing buffer. */
-static enum cap_error queue_piece(struct capstore *store, const struct capstore_source *source,
-                                  uint64_t at, size_t len)
+/* Queues the next piece of a body, read straight into the outgoing buffer. */
+static enum cap_error queue_piece(struct capstore_request *request)
 {
-    must(at <= source->len && len <= source->len - at && len <= PROTO_FRAME_MAX);
+    struct capstore *store = request->store;
+    const struct capstore_source *source = &request->source;
+    uint64_t left = source->len - request->sent;
+    size_t most = store->limits.frame < PROTO_FRAME_MAX ? store->limits.frame : PROTO_FRAME_MAX;
+    size_t len = left < most ? (size_t)left : most;
     struct proto_frame frame = {
         .len = (uint32_t)len,
-        .id = store->id,
+        .id = request->id,
         .type = PROTO_BODY,
-        .flags = at + len == source->len ? PROTO_FLAG_END : 0,
+        .flags = len == left ? PROTO_FLAG_END : 0,
     };
     uint8_t header[PROTO_FRAME_HEADER_SIZE];
     proto_frame_encode(&frame, header);
@@ -35,58 +40,52 @@ static enum cap_error queue_piece(struct capstore *store, const struct capstore_
         error = cap_buf_reserve(&store->out, len);
     }
     if (error == CAP_OK && len > 0) {
-        error = client_inner(source->read(source->ctx, at, store->out.data + store->out.len, len));
+        int64_t began_ns = client_clock_ns();
+        uint8_t *dst = store->out.data + store->out.len;
+        error = client_inner(source->read(source->ctx, request->sent, dst, len));
+        store->caller_ns += client_clock_ns() - began_ns;
     }
-    store->out.len = error == CAP_OK ? store->out.len + len : before;
-    if (error == CAP_OK) {
-        client_moved(store, len);
-    } else {
-        (void)client_say(store, error, "reading the upload's content: %s", cap_error_text(error));
+    if (error != CAP_OK) {
+        store->out.len = before;
+        return client_tell(request, error, "reading the upload's content: %s",
+                           cap_error_text(error));
     }
-    return error;
+    store->out.len += len;
+    request->sent += len;
+    request->ended = len == left;
+    client_moved(store, len);
+    return CAP_OK;
 }
 
-/*
- * Sends the body. *ret_early: a frame of this request, *ret_event, came before all was sent;
- * *ret_ended: the frame that ends the body is sent or queued.
- */
-static enum cap_error send_body(struct capstore *store, const struct capstore_source *source,
-                                struct proto_event *ret_event, bool *ret_early, bool *ret_ended)
+/* Goes on with one body, or lets it go when all of it is sent. */
+static void pump_one(struct capstore_request *request)
 {
-    size_t most = store->limits.frame < PROTO_FRAME_MAX ? store->limits.frame : PROTO_FRAME_MAX;
-    uint64_t done = 0;
-    *ret_early = false;
-    do {
-        size_t len = source->len - done < most ? (size_t)(source->len - done) : most;
-        enum cap_error error = queue_piece(store, source, done, len);
-        if (error == CAP_OK) {
-            error = client_report(store, true, done, source->len);
-        }
-        if (error != CAP_OK) {
-            client_cancel(store);
-            return error;
-        }
-        done += len;
-        *ret_ended = done == source->len;
-        error = client_step(store, true, ret_event, ret_early);
-        if (error != CAP_OK || *ret_early) {
-            return error;
-        }
-    } while (done < source->len);
-    return client_report(store, true, done, source->len);
-}
-
-/* Ends the body of a refused upload, as the daemon expects. Best effort: the call has failed. */
-static void end_refused(struct capstore *store)
-{
-    struct proto_event event;
-    bool have = true;
-    if (store->broken ||
-        client_send(store, PROTO_BODY, PROTO_FLAG_END, (struct cap_bytes){NULL, 0}) != CAP_OK) {
+    struct capstore *store = request->store;
+    enum cap_error error = client_report(request, true, request->sent, request->source.len);
+    if (error == CAP_OK && request->ended) {
+        TAILQ_REMOVE(&store->uploads, request, upload);
+        request->uploading = false;
+        store->check_ns = 0;
         return;
     }
-    while (have && client_step(store, true, &event, &have) == CAP_OK) {
-        ;
+    if (error == CAP_OK) {
+        error = queue_piece(request);
+    }
+    if (error != CAP_OK) {
+        client_abandon(request, error);
+        return;
+    }
+    TAILQ_REMOVE(&store->uploads, request, upload);
+    TAILQ_INSERT_TAIL(&store->uploads, request, upload);
+}
+
+void client_pump(struct capstore *store)
+{
+    const struct capstore_request *last = TAILQ_LAST(&store->uploads, client_requests);
+    const struct capstore_request *request = NULL;
+    while (request != last && store->out.len < PROTO_FRAME_MAX) {
+        request = TAILQ_FIRST(&store->uploads);
+        pump_one(TAILQ_FIRST(&store->uploads));
     }
 }
 
@@ -105,113 +104,129 @@ static uint64_t structure_len(const struct capstore_source *wire)
     return len;
 }
 
-/*
- * Sends the body and waits for the reply; the request is queued already. The answer may take
- * `grace_ms` longer than the timeout. On CAP_OK *ret_payload is the reply's.
- */
-static enum cap_error upload(struct capstore *store, const struct capstore_source *source,
-                             uint64_t grace_ms, enum proto_type reply,
-                             struct cap_bytes *ret_payload)
-{
-    struct proto_event event;
-    bool early = false;
-    bool ended = false;
-    enum cap_error error = send_body(store, source, &event, &early, &ended);
-    if (error != CAP_OK) {
-        return error;
-    }
-    if (!early) {
-        store->grace_ms = grace_ms;
-        return client_await(store, reply, ret_payload);
-    }
-    if (event.frame.type == PROTO_ERROR) {
-        error = client_take_error(store, event.bytes);
-        if (!ended) {
-            end_refused(store);
-        }
-        return error;
-    }
-    if (ended && event.frame.type == reply) {
-        *ret_payload = event.bytes;
-        return CAP_OK;
-    }
-    store->broken = true;
-    return client_say(store, CAP_E_BAD_REPLY, "the daemon answered before the upload was complete");
-}
-
-static enum cap_error bad_reply(struct capstore *store)
-{
-    store->broken = true;
-    return CAP_E_BAD_REPLY;
-}
+/* ---- making requests ---- */
 
 /* Uploads a Data cap as it is: raw bytes, or a served body with `size` 0. */
-static enum cap_error put(struct capstore *store, const struct capstore_source *content,
-                          uint64_t size, bool canonical, struct capstore_put_result *ret_result)
+static enum cap_error make_put(struct capstore *store, const struct capstore_source *content,
+                               uint64_t size, bool canonical, struct capstore_request **ret_request)
 {
     struct proto_put_data message = {canonical ? PROTO_PUT_CANONICAL : 0, canonical ? 0 : size,
                                      content->len};
     struct cap_buf payload = {0};
-    struct cap_bytes in;
-    struct proto_put_data_reply reply;
-    enum cap_error error = proto_put_data_encode(&message, &payload);
+    enum cap_error encoded = proto_put_data_encode(&message, &payload);
+    enum cap_error error =
+        client_request_new(store, PROTO_PUT_DATA, encoded, &payload, ret_request);
     if (error == CAP_OK) {
-        error = client_send(store, PROTO_PUT_DATA, 0, cap_buf_bytes(&payload));
-    }
-    cap_buf_free(&payload);
-    if (error == CAP_OK) {
-        uint64_t grace_ms = content->len / HASHED_PER_MS;
-        error = upload(store, content, grace_ms, PROTO_PUT_DATA_REPLY, &in);
-    }
-    if (error == CAP_OK && proto_put_data_reply_decode(in, &reply) != CAP_OK) {
-        error = bad_reply(store);
-    }
-    if (error == CAP_OK) {
-        *ret_result = (struct capstore_put_result){client_hash(&reply.cap_hash), reply.size,
-                                                   reply.body_len, reply.is_new != 0};
+        (*ret_request)->source = *content;
+        (*ret_request)->grace_ms = content->len / HASHED_PER_MS;
     }
     return error;
 }
 
-/* The served body of a Data cap whose windows lie in raw content. */
-struct body_view {
-    const struct cap_body *body;
-    struct client_window content;
-};
-
-static enum capstore_error body_read(void *ctx, uint64_t offset, void *dst, size_t len)
+static enum capstore_error sparse_read(void *ctx, uint64_t offset, void *dst, size_t len)
 {
-    struct body_view *view = ctx;
-    struct cap_source content = client_window_source(&view->content);
-    return client_public(cap_body_read(view->body, &content, offset, dst, len));
+    struct client_sparse *sparse = (struct client_sparse *)ctx;
+    struct cap_source content = client_window_source(&sparse->content);
+    return client_public(cap_body_read(&sparse->data.body, &content, offset, dst, len));
 }
 
 /* Raw content that is mostly holes is sent as a served body, which leaves them out. */
-static enum cap_error put_sparse(struct capstore *store, const struct capstore_source *content,
-                                 uint64_t size, struct capstore_put_result *ret_result)
+static enum cap_error make_put_sparse(struct capstore *store, const struct capstore_source *content,
+                                      uint64_t size, struct capstore_request **ret_request)
 {
-    struct cap_data data;
-    enum cap_error error = client_data_make(content, size, &data);
+    struct client_sparse *sparse = calloc(1, sizeof(*sparse));
+    if (sparse == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    sparse->content = (struct client_window){*content, 0};
+    enum cap_error error = client_data_make(content, size, &sparse->data);
     if (error != CAP_OK) {
+        free(sparse);
         return error;
     }
-    struct body_view view = {&data.body, {*content, 0}};
-    struct capstore_source body = {body_read, &view, data.body.len, NULL};
-    error = put(store, &body, 0, true, ret_result);
-    cap_data_free(&data);
+    struct capstore_source body = {sparse_read, sparse, sparse->data.body.len, NULL};
+    error = make_put(store, &body, 0, true, ret_request);
+    if (error != CAP_OK) {
+        cap_data_free(&sparse->data);
+        free(sparse);
+        return error;
+    }
+    (*ret_request)->sparse = sparse;
+    return CAP_OK;
+}
+
+static enum cap_error make_put_data(struct capstore *store, const struct capstore_source *content,
+                                    uint64_t size, unsigned flags,
+                                    struct capstore_request **ret_request)
+{
+    bool canonical = (flags & CAPSTORE_PUT_CANONICAL) != 0;
+    return !canonical && client_mostly_holes(content)
+               ? make_put_sparse(store, content, size, ret_request)
+               : make_put(store, content, size, canonical, ret_request);
+}
+
+static enum cap_error make_publish(struct capstore *store, const struct capstore_source *wire,
+                                   unsigned flags, struct capstore_request **ret_request)
+{
+    _Static_assert(CAPSTORE_RESOLVE_ONLY == PROTO_IMAGE_RESOLVE_ONLY, "one flag, one value");
+    _Static_assert(CAPSTORE_DRY_RUN == PROTO_IMAGE_DRY_RUN, "one flag, one value");
+    struct proto_put_image message = {(uint8_t)(flags & (CAPSTORE_RESOLVE_ONLY | CAPSTORE_DRY_RUN)),
+                                      wire->len};
+    struct cap_buf payload = {0};
+    enum cap_error encoded = proto_put_image_encode(&message, &payload);
+    enum cap_error error =
+        client_request_new(store, PROTO_PUT_IMAGE, encoded, &payload, ret_request);
+    if (error == CAP_OK) {
+        (*ret_request)->source = *wire;
+        (*ret_request)->grace_ms =
+            wire->len / HASHED_PER_MS + structure_len(wire) / HASHED_STRUCTURE_PER_MS;
+    }
     return error;
 }
+
+/* ---- without blocking ---- */
+
+enum capstore_error capstore_async_put_data(struct capstore *store,
+                                            const struct capstore_source *content, uint64_t size,
+                                            unsigned flags, capstore_done_cb *done, void *ctx,
+                                            struct capstore_request **ret_request)
+{
+    struct capstore_request *request = NULL;
+    if (store->fd < 0 || done == NULL) {
+        return store->fd < 0 ? CAPSTORE_E_CONNECTION_LOST : CAPSTORE_E_INVALID_ARGUMENT;
+    }
+    enum cap_error error = make_put_data(store, content, size, flags, &request);
+    return client_public(client_submit_made(error, request, done, ctx, ret_request));
+}
+
+enum capstore_error capstore_async_publish(struct capstore *store,
+                                           const struct capstore_source *wire, unsigned flags,
+                                           capstore_done_cb *done, void *ctx,
+                                           struct capstore_request **ret_request)
+{
+    struct capstore_request *request = NULL;
+    if (store->fd < 0 || done == NULL) {
+        return store->fd < 0 ? CAPSTORE_E_CONNECTION_LOST : CAPSTORE_E_INVALID_ARGUMENT;
+    }
+    enum cap_error error = make_publish(store, wire, flags, &request);
+    return client_public(client_submit_made(error, request, done, ctx, ret_request));
+}
+
+/* ---- blocking ---- */
 
 enum capstore_error capstore_put_data(struct capstore *store, const struct capstore_source *content,
                                       uint64_t size, unsigned flags,
                                       struct capstore_put_result *ret_result)
 {
-    bool canonical = (flags & CAPSTORE_PUT_CANONICAL) != 0;
+    struct capstore_request *request = NULL;
+    struct capstore_answer answer;
     enum cap_error error = client_begin(store);
-    if (error == CAP_OK && !canonical && client_mostly_holes(content)) {
-        error = put_sparse(store, content, size, ret_result);
-    } else if (error == CAP_OK) {
-        error = put(store, content, canonical ? 0 : size, canonical, ret_result);
+    if (error == CAP_OK) {
+        error = make_put_data(store, content, size, flags, &request);
+        error = client_call(error, request, &answer);
+    }
+    if (error == CAP_OK) {
+        *ret_result = answer.put;
     }
     return client_end(store, error);
 }
@@ -219,38 +234,15 @@ enum capstore_error capstore_put_data(struct capstore *store, const struct capst
 enum capstore_error capstore_publish(struct capstore *store, const struct capstore_source *wire,
                                      unsigned flags, struct capstore_publish_result *ret_result)
 {
-    _Static_assert(CAPSTORE_RESOLVE_ONLY == PROTO_IMAGE_RESOLVE_ONLY, "one flag, one value");
-    _Static_assert(CAPSTORE_DRY_RUN == PROTO_IMAGE_DRY_RUN, "one flag, one value");
-    struct proto_put_image message = {(uint8_t)(flags & (CAPSTORE_RESOLVE_ONLY | CAPSTORE_DRY_RUN)),
-                                      wire->len};
-    struct cap_buf payload = {0};
-    struct cap_bytes in;
-    struct proto_put_image_reply reply;
+    struct capstore_request *request = NULL;
+    struct capstore_answer answer;
     enum cap_error error = client_begin(store);
     if (error == CAP_OK) {
-        error = proto_put_image_encode(&message, &payload);
+        error = make_publish(store, wire, flags, &request);
+        error = client_call(error, request, &answer);
     }
     if (error == CAP_OK) {
-        error = client_send(store, PROTO_PUT_IMAGE, 0, cap_buf_bytes(&payload));
-    }
-    cap_buf_free(&payload);
-    if (error == CAP_OK) {
-        uint64_t grace_ms =
-            wire->len / HASHED_PER_MS + structure_len(wire) / HASHED_STRUCTURE_PER_MS;
-        error = upload(store, wire, grace_ms, PROTO_PUT_IMAGE_REPLY, &in);
-    }
-    if (error == CAP_OK && proto_put_image_reply_decode(in, &reply) != CAP_OK) {
-        error = bad_reply(store);
-    }
-    if (error == CAP_OK) {
-        *ret_result = (struct capstore_publish_result){
-            .cap_hash = client_hash(&reply.cap_hash),
-            .content_hash = client_hash(&reply.content_hash),
-            .body_len = reply.body_len,
-            .is_new = reply.is_new != 0,
-            .data_new = reply.data_new,
-            .data_present = reply.data_present,
-        };
+        *ret_result = answer.publish;
     }
     return client_end(store, error);
 }

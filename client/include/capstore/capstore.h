@@ -6,8 +6,9 @@
  * ms at the latest, so that a slow daemon cannot hold its caller indefinitely. Time spent in the
  * caller's callbacks does not count. Resolving a host name follows the system's timeouts instead.
  *
- * Threads: a handle belongs to one thread at a time, because one connection carries one call at a
- * time; concurrent threads open a handle each. Different handles never share state.
+ * Threads: a handle belongs to one thread at a time; concurrent threads open a handle each.
+ * Different handles never share state. <capstore/async.h> has many requests in flight on one
+ * handle without blocking; a blocking call also runs the callbacks of those.
  *
  * Errors: every call returns an enum capstore_error; capstore_message(store) then says more, in the
  * daemon's words when it was the daemon that refused. Outputs (ret_...) are untouched on failure.
@@ -72,11 +73,13 @@ struct capstore_options {
      * false cancels the call: CAPSTORE_E_CANCELLED. */
     bool (*progress)(void *ctx, const struct capstore_progress *progress);
     void *progress_ctx;
+    uint64_t max_bodies; /* bytes of all bodies that are arriving at a time, and that a closure
+                          * holds; default 1 GiB, at least max_body */
 };
 
 #define CAPSTORE_OPTIONS_INIT                                                                      \
     {                                                                                              \
-        sizeof(struct capstore_options), 0, false, NULL, 0, 0, NULL, NULL                          \
+        sizeof(struct capstore_options), 0, false, NULL, 0, 0, NULL, NULL, 0                       \
     }
 
 /* ---- connection ---- */
@@ -188,6 +191,7 @@ typedef enum capstore_error capstore_visit_cb(void *ctx,
 
 /*
  * Visits a cap and every cap that it needs, transitively: `root` first, breadth first, each once.
+ * What is known to be needed is asked for at once, so that a level costs a few round trips.
  * Images are always fetched and verified. CAPSTORE_E_NOT_FOUND names the missing cap in the
  * message; CAPSTORE_E_MEMORY_LIMIT past options.max_caps; otherwise as capstore_get.
  */

@@ -133,7 +133,7 @@ class Install(unittest.TestCase):
         compiler = shutil.which("c++")
         if compiler is not None:
             program = self.folder / "names.cpp"
-            program.write_text("#include <capstore/capstore.h>\n" + "".join(
+            program.write_text("#include <capstore/async.h>\n" + "".join(
                 f"{name} v{i};\n" for i, name in enumerate(sorted(structures))))
             output(compiler, "-std=c++17", "-pedantic", "-Wall", "-Werror", "-fsyntax-only", "-I", self.prefix / "include",
                    program)

@@ -1,0 +1,144 @@
+/*
+ * Many requests in flight on one handle, for a caller with a loop of its own.
+ *
+ * Connect with capstore_connect (it blocks until the daemon has said hello), submit requests with
+ * the functions here, and let the loop watch capstore_fd for capstore_events, for at most
+ * capstore_timeout_ms; then call capstore_process. Readiness is level-triggered, as with poll(2).
+ * All three may have changed after any call on the handle: ask again before each wait.
+ *
+ *     while (left > 0) {
+ *         struct pollfd entry = {capstore_fd(store), (short)capstore_events(store), 0};
+ *         poll(&entry, 1, capstore_timeout_ms(store));
+ *         error = capstore_process(store, entry.revents);
+ *     }
+ *
+ * Any number of requests may be submitted: those beyond the daemon's limit wait their turn in the
+ * library. Answers come in any order.
+ *
+ * Callbacks: a request that was submitted with CAPSTORE_OK has its callback run exactly once, by
+ * capstore_process, by a blocking call on the same handle, by capstore_close or by capstore_free,
+ * on the thread that called; never inside the call that submitted it. A callback may submit more,
+ * cancel others and close the handle. It must not free the handle nor make a blocking call on it
+ * (CAPSTORE_E_INVALID_ARGUMENT). Sources and write functions must not use the handle at all.
+ *
+ * Threads, verification and memory are as in capstore.h; the bodies of requests that are in flight
+ * together hold at most options.max_bodies bytes, and a body for which there is no room fails with
+ * CAPSTORE_E_MEMORY_LIMIT. A body is hashed by capstore_process, about 10 ns a byte without
+ * hardware support for SHA-256.
+ *
+ * Errors: a request fails alone, and the connection stays usable, unless the stream itself is
+ * unusable: then every request ends with that error, and the handle is no longer connected.
+ * Nothing is sent again. options.timeout_ms holds for each request from when it is sent; time in
+ * the queue does not count, nor does time in the caller's functions that the library calls. A late
+ * answer makes the connection unusable; a caller with less patience cancels the request.
+ * options.progress is not called.
+ */
+#ifndef CAPSTORE_ASYNC_H
+#define CAPSTORE_ASYNC_H
+
+#include <capstore/capstore.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A request from its submission to the end of its callback; opaque. */
+struct capstore_request;
+
+/* ---- the caller's loop ---- */
+
+/* The socket, or -1 when not connected. The handle owns it; only wait for it. */
+int capstore_fd(const struct capstore *store);
+
+/* What to wait for: POLLIN, or POLLIN | POLLOUT; 0 when not connected. */
+int capstore_events(const struct capstore *store);
+
+/* Milliseconds after which capstore_process must be called although nothing happened; 0: at once;
+ * -1: never. */
+int capstore_timeout_ms(const struct capstore *store);
+
+/*
+ * Sends and receives what goes without waiting, then runs callbacks. `revents` is what poll(2) said
+ * of the socket; 0 after a timeout. Any other error than CAPSTORE_OK means that the handle is no
+ * longer connected; the callbacks have run.
+ */
+enum capstore_error capstore_process(struct capstore *store, int revents);
+
+/* How many requests were submitted and have not had their callback. */
+size_t capstore_pending(const struct capstore *store);
+
+/* ---- requests ---- */
+
+/*
+ * How a request ended. With an error, capstore_message says more, and capstore_unresolved lists the
+ * slots, as after a blocking call. Of the results the one is set that was asked for, on success
+ * only. Valid during the callback, but *cap belongs to the callback from then on. Later versions
+ * may append.
+ */
+struct capstore_answer {
+    enum capstore_error error;
+    struct capstore_cap *cap; /* capstore_async_get: release with capstore_cap_free */
+    const uint8_t *kinds;     /* capstore_async_has: as capstore_has */
+    size_t kind_count;
+    struct capstore_stat_result stat;
+    struct capstore_put_result put;
+    struct capstore_publish_result publish;
+};
+
+/* Takes the outcome of a request. */
+typedef void capstore_done_cb(void *ctx, const struct capstore_answer *answer);
+
+/*
+ * Each of these submits what the blocking call of that name does; the arguments mean the same.
+ * Hashes are copied; what a source or a write function uses must stay until the callback.
+ * *ret_request, unless NULL, can be cancelled until the callback runs. On another value than
+ * CAPSTORE_OK nothing was submitted, and the callback does not run: CAPSTORE_E_CONNECTION_LOST when
+ * not connected, CAPSTORE_E_NO_MEMORY, CAPSTORE_E_INVALID_ARGUMENT, or as said.
+ */
+
+/* Fetches and verifies. */
+enum capstore_error capstore_async_get(struct capstore *store, const struct capstore_hash *hash,
+                                       capstore_done_cb *done, void *ctx,
+                                       struct capstore_request **ret_request);
+
+/* Fetches a part; `write` is called by capstore_process. */
+enum capstore_error capstore_async_get_range(struct capstore *store,
+                                             const struct capstore_hash *hash, uint64_t offset,
+                                             uint64_t len, capstore_write_cb *write,
+                                             void *write_ctx, capstore_done_cb *done, void *ctx,
+                                             struct capstore_request **ret_request);
+
+/* Asks which caps are there: at most info.max_hashes, else CAPSTORE_E_TOO_MANY_HASHES. */
+enum capstore_error capstore_async_has(struct capstore *store, const struct capstore_hash *hashes,
+                                       size_t count, capstore_done_cb *done, void *ctx,
+                                       struct capstore_request **ret_request);
+
+/* Asks what the daemon knows of a cap. */
+enum capstore_error capstore_async_stat(struct capstore *store, const struct capstore_hash *hash,
+                                        capstore_done_cb *done, void *ctx,
+                                        struct capstore_request **ret_request);
+
+/* Publishes a Data cap. Content that is mostly holes is read and hashed before this returns: the
+ * source's error. */
+enum capstore_error capstore_async_put_data(struct capstore *store,
+                                            const struct capstore_source *content, uint64_t size,
+                                            unsigned flags, capstore_done_cb *done, void *ctx,
+                                            struct capstore_request **ret_request);
+
+/* Uploads a wire Image, part of whose structure is read before this returns. */
+enum capstore_error capstore_async_publish(struct capstore *store,
+                                           const struct capstore_source *wire, unsigned flags,
+                                           capstore_done_cb *done, void *ctx,
+                                           struct capstore_request **ret_request);
+
+/*
+ * Gives a request up: its callback runs later with CAPSTORE_E_CANCELLED, or with its outcome if it
+ * was done already. What was being published may have been published.
+ */
+void capstore_cancel(struct capstore_request *request);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
