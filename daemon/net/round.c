@@ -36,11 +36,20 @@ static uint64_t share(const struct round *round, uint64_t whole, uint64_t least,
     return part < least ? least : part > most ? most : part;
 }
 
+static bool is_late(const struct round *round, uint64_t now)
+{
+    return now - round->began_us >= ROUND_US;
+}
+
+bool round_is_late(const struct round *round)
+{
+    return is_late(round, env_monotonic_us(round->env));
+}
+
 uint64_t round_turn_end(const struct round *round)
 {
     uint64_t now = env_monotonic_us(round->env);
-    bool late = now - round->began_us >= ROUND_US;
-    return now + (late ? TURN_US_MIN : share(round, ROUND_US, TURN_US_MIN, TURN_US));
+    return now + (is_late(round, now) ? TURN_US_MIN : share(round, ROUND_US, TURN_US_MIN, TURN_US));
 }
 
 size_t round_receive(const struct round *round)

@@ -35,6 +35,9 @@ void round_over(struct round *round);
 /* Until when (monotonic, in microseconds) the turn that begins now may handle input. */
 uint64_t round_turn_end(const struct round *round);
 
+/* Whether the round has taken its time: what can wait, or be done elsewhere, should. */
+bool round_is_late(const struct round *round);
+
 /* How many bytes one receive may take, of which a turn has a few. */
 size_t round_receive(const struct round *round);
 

@@ -3,6 +3,32 @@
 
 #include "proto/message.h"
 
+enum cap_error job_decode(struct job *job, uint8_t type, struct cap_bytes payload)
+{
+    if (type == PROTO_PUT_IMAGE) {
+        struct proto_put_image m;
+        enum cap_error error = proto_put_image_decode(payload, &m);
+        if (error == CAP_OK) {
+            job->is_image = true;
+            job->resolve_only = (m.flags & PROTO_IMAGE_RESOLVE_ONLY) != 0;
+            job->dry_run = (m.flags & PROTO_IMAGE_DRY_RUN) != 0;
+            job->total_len = m.total_len;
+        }
+        return error;
+    }
+    struct proto_put_data m;
+    enum cap_error error = proto_put_data_decode(payload, &m);
+    if (error == CAP_OK) {
+        job->data = (struct data_order){
+            .canonical = (m.flags & PROTO_PUT_CANONICAL) != 0,
+            .size = m.size,
+            .total_len = m.total_len,
+        };
+        job->total_len = m.total_len;
+    }
+    return error;
+}
+
 enum cap_error job_judge_rules(struct job *job)
 {
     job->judged = true;
@@ -82,7 +108,8 @@ static void look(struct job *job)
     }
 }
 
-void job_make(struct job *job)
+/* Makes the caps. Sets `caps` and `judgement`. */
+static enum cap_error make(struct job *job)
 {
     const struct cap_work work = {go_on, job};
     const struct caps_source source = {{.read = read_to_hash, .ctx = job, .work = &work},
@@ -93,10 +120,27 @@ void job_make(struct job *job)
                     ? image_make(&job->wire, job->resolve_only, &source, &job->stamp, &job->caps)
                     : data_make(&job->data, &source, &job->stamp, &job->caps);
     }
-    judgement_set(&job->judgement, error);
-    if (error == CAP_OK) {
+    return judgement_set(&job->judgement, error);
+}
+
+void job_make(struct job *job)
+{
+    if (make(job) == CAP_OK) {
         pool_rest(&job->pool);
         look(job);
+    }
+}
+
+bool job_is_quick(const struct job *job)
+{
+    return !job->is_image && job->total_len <= JOB_QUICK_MAX;
+}
+
+void job_make_quick(struct job *job)
+{
+    job->pool = (struct pool_job){0}; /* it takes no turns */
+    if (make(job) == CAP_OK) {
+        job->caps.admission.puts[0].is_new = true; /* as far as is known */
     }
 }
 

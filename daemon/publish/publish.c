@@ -1,7 +1,10 @@
 /* The room of uploads. */
 #include "daemon/publish/publish.h"
 
+#include <inttypes.h>
+
 #include "daemon/core/container.h"
+#include "daemon/core/ledger.h"
 #include "daemon/core/statedir.h"
 
 static void on_drained(void *ctx)
@@ -49,6 +52,29 @@ enum cap_error publish_look(const struct publish *publish)
     const struct context *context = publish->shard->context;
     return room_refresh(publish->room, context->env, context->statedir->spool_dir,
                         context->statedir->store_dir, context->store, most_asked(&context->config));
+}
+
+_Static_assert(LEDGER_WHY_SIZE <= CAP_REFUSAL_MESSAGE_SIZE, "the ledger writes into a message");
+
+enum cap_error publish_reserve(const struct publish *publish, struct ledger_peer *account,
+                               uint64_t len, struct judgement *ret_judgement)
+{
+    const struct context *context = publish->shard->context;
+    const struct config *config = &context->config;
+    struct ledger_figures figures;
+    if (len > config->max_upload) {
+        return judgement_say(ret_judgement, CAP_E_UPLOAD_TOO_LARGE,
+                             "the upload has %" PRIu64 " bytes; max-upload is %" PRIu64, len,
+                             config->max_upload);
+    }
+    ledger_figures(context->ledger, &figures);
+    const struct room_ask ask = {len, figures.spool, config->disk_reserve};
+    enum cap_error error =
+        room_check(publish->room, &ask, ret_judgement->message, sizeof(ret_judgement->message));
+    if (error == CAP_OK) {
+        error = ledger_upload_begin(context->ledger, account, len, ret_judgement->message);
+    }
+    return error;
 }
 
 static void run_refresh(struct pool_job *job)

@@ -3,6 +3,7 @@
 #define DAEMON_PUBLISH_PUBLISH_H
 
 #include "daemon/net/hub.h"
+#include "daemon/publish/caps.h"
 #include "daemon/publish/room.h"
 #include "daemon/publish/spool.h"
 #include "daemon/publish/writer.h"
@@ -26,6 +27,14 @@ void publish_close(struct publish *publish);
 
 /* Looks at the disk, for the uploads of all loops; blocks. As room_refresh. */
 enum cap_error publish_look(const struct publish *publish);
+
+/*
+ * Whether there is room for an upload of `len` bytes, which is then reserved in the ledger until
+ * ledger_upload_end. CAP_E_UPLOAD_TOO_LARGE, CAP_E_DISK_FULL, or as ledger_upload_begin; the
+ * judgement says why. Loop thread.
+ */
+enum cap_error publish_reserve(const struct publish *publish, struct ledger_peer *account,
+                               uint64_t len, struct judgement *ret_judgement);
 
 /* Has a worker look at the disk, for the uploads of all loops. */
 void publish_tick(struct publish *publish);

@@ -232,6 +232,11 @@ static void on_written(struct pool_job *job)
     spools->drained(spools->ctx);
 }
 
+bool spool_in_memory(const struct spool *spool)
+{
+    return spool->in_memory;
+}
+
 bool spool_settled(const struct spool *spool)
 {
     return spool->in_memory || (!spool->writing && spool->filling.len == 0);

@@ -65,6 +65,9 @@ void spool_flush(struct spool *spool);
 /* Whether all that was appended can be read from the source. */
 bool spool_settled(const struct spool *spool);
 
+/* Whether it has no file. */
+bool spool_in_memory(const struct spool *spool);
+
 /* What went wrong: CAP_OK, CAP_E_DISK_FULL, CAP_E_IO. */
 enum cap_error spool_error(const struct spool *spool);
 

@@ -22,7 +22,6 @@
  */
 #include "daemon/publish/upload.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 
 #include "daemon/core/container.h"
@@ -105,9 +104,8 @@ static enum upload_event fail_memory(struct upload *upload, uint64_t wanted)
 
 static enum cap_error check_pages(struct upload *upload)
 {
-    const struct image_limits *limits = &upload->job.limits;
-    return data_check_memory(upload->pages, limits->max_memory, limits->memory_option,
-                             &upload->outcome);
+    return data_check_memory(upload->pages, upload->job.limits.max_memory,
+                             upload->job.limits.memory_option, &upload->outcome);
 }
 
 /* --- The end ---------------------------------------------------------------------------------- */
@@ -275,16 +273,33 @@ static void run_make(struct pool_job *pool_job)
     job_make(CONTAINER_OF(pool_job, struct job, pool));
 }
 
+static enum upload_event take_caps(struct upload *upload)
+{
+    struct stats *stats = &upload->request.shard->stats;
+    stats->hash_jobs++;
+    histogram_add(&stats->hash_us, upload->job.pool.took_us);
+    take_judgement(upload, &upload->job.judgement);
+    upload->writing.admission = upload->job.caps.admission;
+    return UPLOAD_EVENT_HASHED;
+}
+
 static void on_hashed(struct pool_job *pool_job)
 {
     struct upload *upload = CONTAINER_OF(pool_job, struct upload, job.pool);
-    struct stats *stats = &upload->request.shard->stats;
     upload->busy = false;
-    stats->hash_jobs++;
-    histogram_add(&stats->hash_us, pool_job->took_us);
-    take_judgement(upload, &upload->job.judgement);
-    upload->writing.admission = upload->job.caps.admission;
-    drive(upload, UPLOAD_EVENT_HASHED);
+    drive(upload, take_caps(upload));
+}
+
+/* On the loop, as part of the turn of its session. */
+static enum upload_event hash_here(struct upload *upload)
+{
+    const struct env *env = context_of(upload)->env;
+    struct pool_job *pool = &upload->job.pool;
+    uint64_t started = env_monotonic_us(env);
+    job_make_quick(&upload->job);
+    pool->took_us = env_monotonic_us(env) - started;
+    upload->request.shard->stats.hashed_bytes += pool->hashed;
+    return take_caps(upload);
 }
 
 static enum upload_event do_hash(struct upload *upload)
@@ -296,6 +311,10 @@ static enum upload_event do_hash(struct upload *upload)
     }
     job->spool = spool_source(upload->spool, job->cancelled);
     job->stamp.published_us = env_real_us(context_of(upload)->env);
+    if (job_is_quick(job) && spool_in_memory(upload->spool) &&
+        !round_is_late(&upload->publish->hub->round)) {
+        return hash_here(upload);
+    }
     start_job(upload, run_make, on_hashed, job_make_cost(job));
     return NO_EVENT;
 }
@@ -404,8 +423,8 @@ static enum upload_event do_spool(struct upload *upload)
 
 static enum upload_event do_measure(struct upload *upload)
 {
-    const struct config *config = &context_of(upload)->config;
-    enum cap_error error = pace_judge(&upload->pace, upload->received, config, &upload->outcome);
+    enum cap_error error =
+        pace_judge(&upload->pace, upload->received, &context_of(upload)->config, &upload->outcome);
     return error == CAP_OK ? NO_EVENT : UPLOAD_EVENT_FAILED;
 }
 
@@ -600,33 +619,15 @@ static struct upload *new_upload(struct publish *publish, struct session *sessio
     return upload;
 }
 
-/* Reads the message into the upload, and judges what it says. */
+/* Reads the message into the upload. */
 static enum cap_error decode(struct upload *upload, struct cap_bytes payload)
 {
     struct job *job = &upload->job;
-    if (upload->request.type == PROTO_PUT_IMAGE) {
-        struct proto_put_image m;
-        enum cap_error error = proto_put_image_decode(payload, &m);
-        if (error == CAP_OK) {
-            upload->state = UPLOAD_HEAD;
-            job->is_image = true;
-            job->resolve_only = (m.flags & PROTO_IMAGE_RESOLVE_ONLY) != 0;
-            job->dry_run = (m.flags & PROTO_IMAGE_DRY_RUN) != 0;
-            upload->total_len = job->total_len = m.total_len;
-        }
-        return error;
-    }
-    struct proto_put_data m;
-    enum cap_error error = proto_put_data_decode(payload, &m);
+    enum cap_error error = job_decode(job, upload->request.type, payload);
     if (error == CAP_OK) {
-        upload->state = UPLOAD_BODY;
-        job->data = (struct data_order){
-            .canonical = (m.flags & PROTO_PUT_CANONICAL) != 0,
-            .size = m.size,
-            .total_len = m.total_len,
-        };
-        upload->pages = job->data.canonical ? 0 : data_pages(&job->data);
-        upload->total_len = job->total_len = m.total_len;
+        upload->state = job->is_image ? UPLOAD_HEAD : UPLOAD_BODY;
+        upload->total_len = job->total_len;
+        upload->pages = job->is_image || job->data.canonical ? 0 : data_pages(&job->data);
     }
     return error;
 }
@@ -634,23 +635,8 @@ static enum cap_error decode(struct upload *upload, struct cap_bytes payload)
 /* Reserves room before a byte of the body is read. */
 static enum cap_error reserve(struct upload *upload)
 {
-    struct context *context = context_of(upload);
-    const struct config *config = &context->config;
-    struct judgement *outcome = &upload->outcome;
-    struct ledger_figures figures;
-    if (upload->total_len > config->max_upload) {
-        return judgement_say(outcome, CAP_E_UPLOAD_TOO_LARGE,
-                             "the upload has %" PRIu64 " bytes; max-upload is %" PRIu64,
-                             upload->total_len, config->max_upload);
-    }
-    ledger_figures(context->ledger, &figures);
-    const struct room_ask ask = {upload->total_len, figures.spool, config->disk_reserve};
     enum cap_error error =
-        room_check(upload->publish->room, &ask, outcome->message, sizeof(outcome->message));
-    if (error == CAP_OK) {
-        error = ledger_upload_begin(context->ledger, upload->account, upload->total_len,
-                                    outcome->message);
-    }
+        publish_reserve(upload->publish, upload->account, upload->total_len, &upload->outcome);
     upload->reserved = error == CAP_OK;
     upload->request.shard->stats.uploads += upload->reserved ? 1 : 0;
     return error;
@@ -669,8 +655,6 @@ static enum cap_error begin_data(struct upload *upload)
     }
     return error;
 }
-
-_Static_assert(LEDGER_WHY_SIZE <= CAP_REFUSAL_MESSAGE_SIZE, "the ledger writes into a message");
 
 const struct verdict *upload_begin(void *publish, struct session *session, uint32_t id,
                                    uint8_t type, struct cap_bytes payload)

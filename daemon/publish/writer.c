@@ -18,12 +18,20 @@
 #include "daemon/publish/writer.h"
 
 #include <stdlib.h>
+#include <sys/param.h>
 
 #include "daemon/core/container.h"
 #include "lib/cap/must.h"
 
 #define HEARTBEAT_NS UINT64_C(1000000000) /* well below WatchdogSec=30 of the unit */
 #define ROUND_JOBS   256u /* admissions of a round; as many as fit into a commit or more */
+
+/*
+ * How long the disk's figure is good for, less what was claimed since, where far more is free than
+ * is asked for: asking takes a system call, which every small admission would make.
+ */
+#define DISK_GOOD_US   UINT64_C(100000)
+#define DISK_GOOD_ROOM (UINT64_C(64) << 20)
 
 /* What the thread counts for the loop; under the lock. */
 struct figures {
@@ -48,12 +56,15 @@ struct writer {
     atomic_size_t queued;
     atomic_bool failure_told;
 
-    struct writer_jobs active;  /* the thread's, as are the next five */
+    struct writer_jobs active;  /* the thread's, as is all that follows */
     struct writer_jobs staging; /* of this round */
+    struct writer_jobs decided; /* not yet given back */
     struct cap_admission *ready[ROUND_JOBS];
     size_t ready_count;
     bool sweeping; /* there is more to sweep */
     uint64_t commit_began_us;
+    uint64_t disk_free; /* bytes, when asked, less claims */
+    uint64_t disk_asked_us;
 };
 
 static struct writer_job *pop(struct writer_jobs *queue)
@@ -72,7 +83,29 @@ static void beat(struct writer *writer)
 
 /* --- One job ---------------------------------------------------------------------------------- */
 
-/* Gives a job back to its loop. */
+/* Gives what is decided back to its loops, each of which wakes once. */
+static void give_back(struct writer *writer)
+{
+    struct writer_outlet *outlet;
+    if (STAILQ_EMPTY(&writer->decided)) {
+        return;
+    }
+    uv_mutex_lock(&writer->lock);
+    for (struct writer_job *job = pop(&writer->decided); job != NULL; job = pop(&writer->decided)) {
+        job->outlet->woken = true;
+        STAILQ_INSERT_TAIL(&job->outlet->finished, job, link);
+    }
+    LIST_FOREACH(outlet, &writer->outlets, link)
+    {
+        if (outlet->woken) {
+            outlet->woken = false;
+            uv_async_send(&outlet->async);
+        }
+    }
+    uv_mutex_unlock(&writer->lock);
+}
+
+/* A job is decided. */
 static void finish(struct writer *writer, struct writer_job *job, enum cap_error error)
 {
     job->admission.error = error;
@@ -82,11 +115,7 @@ static void finish(struct writer *writer, struct writer_job *job, enum cap_error
             cap_store_stage_drop(writer->config.store, job->admission.puts[i].stage);
         }
     }
-    struct writer_outlet *outlet = job->outlet; /* the job is its owner's once it is delivered */
-    uv_mutex_lock(&writer->lock);
-    STAILQ_INSERT_TAIL(&outlet->finished, job, link);
-    uv_mutex_unlock(&writer->lock);
-    uv_async_send(&outlet->async);
+    STAILQ_INSERT_TAIL(&writer->decided, job, link);
 }
 
 /* Longer bodies of a job are staged, so that the others together fit into a transaction. */
@@ -100,23 +129,50 @@ static uint64_t stage_min_of(const struct cap_admission *admission)
     return sum > CAP_ADMIT_LEN ? CAP_ADMIT_LEN / admission->put_count : WRITER_STAGE_MIN;
 }
 
+static uint64_t new_bytes(const struct cap_admission *admission)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < admission->put_count; i++) {
+        bytes += admission->puts[i].is_new ? admission->puts[i].info.body_len : 0;
+    }
+    return bytes;
+}
+
+/* What is free on the disk, asked anew where the last figure is old or leaves little. */
+static enum cap_error ask_disk(struct writer *writer, uint64_t needed)
+{
+    const struct writer_config *config = &writer->config;
+    uint64_t now = env_monotonic_us(config->env);
+    if (writer->disk_asked_us != 0 && now - writer->disk_asked_us < DISK_GOOD_US &&
+        writer->disk_free >= needed + config->disk_reserve + DISK_GOOD_ROOM) {
+        return CAP_OK;
+    }
+    writer->disk_asked_us = now;
+    return config->env->disk_free(config->env->ctx, config->store_dir, &writer->disk_free);
+}
+
 /* Whether the disk has room for what is new, in the store's file or beside it, and keeps the
  * reserve. */
-static enum cap_error check_room(const struct writer *writer, struct writer_job *job)
+static enum cap_error check_room(struct writer *writer, struct writer_job *job)
 {
     const struct writer_config *config = &writer->config;
     struct room_claim *claim = &job->claim;
     struct cap_space space;
-    *claim = (struct room_claim){.where = "in the store", .reserve = config->disk_reserve};
-    for (size_t i = 0; i < job->admission.put_count; i++) {
-        const struct cap_put *put = &job->admission.puts[i];
-        claim->needed += put->is_new ? put->info.body_len : 0;
-    }
-    enum cap_error error =
-        config->env->disk_free(config->env->ctx, config->store_dir, &claim->free);
+    *claim = (struct room_claim){.needed = new_bytes(&job->admission),
+                                 .where = "in the store",
+                                 .reserve = config->disk_reserve};
+    enum cap_error error = ask_disk(writer, claim->needed);
+    claim->free = writer->disk_free;
     if (error != CAP_OK || room_fits(claim)) {
+        writer->disk_free -= MIN(writer->disk_free, claim->needed);
         return error;
     }
+    /* Its owner may not have looked what is there. */
+    error = cap_store_dry_run(config->store, &job->admission);
+    if (error != CAP_OK) {
+        return error;
+    }
+    claim->needed = new_bytes(&job->admission);
     error = cap_store_space(config->store, &space);
     if (error != CAP_OK) {
         return error;
@@ -217,6 +273,7 @@ static void on_decided(void *ctx, struct cap_admission *admission)
 static void on_commit_begins(void *ctx)
 {
     struct writer *writer = ctx;
+    give_back(writer);
     writer->commit_began_us = env_monotonic_us(writer->config.env);
 }
 
@@ -253,8 +310,10 @@ static void run_round(struct writer *writer)
     sort_jobs(writer);
     /* What is ready goes first: it has waited for one step of a large body already. */
     cap_store_admit(writer->config.store, writer->ready, writer->ready_count, &watch);
+    give_back(writer);
     beat(writer);
     run_stage(writer);
+    give_back(writer);
     beat(writer);
     /* Trouble is not the sweep's to tell: what is left stays marked, and a failure is latched. */
     (void)cap_store_sweep(writer->config.store, env_real_us(writer->config.env), &writer->sweeping);
@@ -288,6 +347,7 @@ static void writer_main(void *arg)
     for (struct writer_job *job = pop(&writer->active); job != NULL; job = pop(&writer->active)) {
         finish(writer, job, CAP_E_CANCELLED);
     }
+    give_back(writer);
 }
 
 /* --- The loop's side -------------------------------------------------------------------------- */
@@ -338,6 +398,7 @@ enum cap_error writer_new(const struct writer_config *config, struct writer **re
     STAILQ_INIT(&writer->incoming);
     STAILQ_INIT(&writer->active);
     STAILQ_INIT(&writer->staging);
+    STAILQ_INIT(&writer->decided);
     if (uv_mutex_init(&writer->lock) != 0) {
         goto fail;
     }
@@ -396,8 +457,8 @@ void writer_submit(struct writer_outlet *outlet, struct writer_job *job)
     atomic_fetch_add(&writer->queued, 1);
     uv_mutex_lock(&writer->lock);
     STAILQ_INSERT_TAIL(&writer->incoming, job, link);
-    uv_cond_signal(&writer->wake);
     uv_mutex_unlock(&writer->lock);
+    uv_cond_signal(&writer->wake); /* not under the lock, for which the thread would wait again */
 }
 
 size_t writer_queued(const struct writer *writer)

@@ -34,14 +34,15 @@ struct writer_outlet {
     struct stats *stats;            /* the loop's; the writer's figures are counted there */
     LIST_ENTRY(writer_outlet) link; /* under the writer's lock, as is the next */
     struct writer_jobs finished;
+    bool woken;    /* there are new ones among them */
     size_t queued; /* the loop's: jobs whose `done` has not been called */
 };
 
 /*
  * One admission. The owner fills `admission` but for stages and `cancelled`, says by is_new which
- * puts the store does not have (cap_store_dry_run does), and keeps it and all that it refers to
- * until `done` is called; the result is admission.error, which `claim` explains
- * if it is CAP_E_DISK_FULL and there is no room for that.
+ * puts the store may not have (cap_store_dry_run knows; only those that are new are staged), and
+ * keeps it and all that it refers to until `done` is called; the result is admission.error, which
+ * `claim` explains if it is CAP_E_DISK_FULL and there is no room for that.
  */
 struct writer_job {
     struct cap_admission admission;

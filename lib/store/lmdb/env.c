@@ -237,14 +237,9 @@ static enum cap_error count_free(struct lmdb_store *store, uint64_t *ret_pages)
     return error;
 }
 
-/* Where the store ends: pages of the map and of the file that come after the last one in use. */
-struct tail {
-    uint64_t map_pages;
-    uint64_t file_pages;
-    uint64_t file_bytes;
-};
-
-static enum cap_error measure_tail(struct lmdb_store *store, struct tail *ret_tail)
+/* Where the store ends; *ret_file_bytes is the length of its file. */
+static enum cap_error measure_tail(struct lmdb_store *store, struct lmdb_room *ret_room,
+                                   uint64_t *ret_file_bytes)
 {
     MDB_envinfo info;
     struct stat st;
@@ -259,10 +254,10 @@ static enum cap_error measure_tail(struct lmdb_store *store, struct tail *ret_ta
     }
     used = (uint64_t)info.me_last_pgno + 1;
     file = (uint64_t)st.st_size / store->page_size;
-    ret_tail->map_pages = (uint64_t)info.me_mapsize / store->page_size;
-    ret_tail->map_pages -= used < ret_tail->map_pages ? used : ret_tail->map_pages;
-    ret_tail->file_pages = file > used ? file - used : 0;
-    ret_tail->file_bytes = (uint64_t)st.st_size;
+    ret_room->map_pages = (uint64_t)info.me_mapsize / store->page_size;
+    ret_room->map_pages -= used < ret_room->map_pages ? used : ret_room->map_pages;
+    ret_room->file_pages = file > used ? file - used : 0;
+    *ret_file_bytes = (uint64_t)st.st_size;
     return CAP_OK;
 }
 
@@ -275,30 +270,32 @@ static uint64_t headroom(const struct lmdb_store *store)
     return pages < HEADROOM_MAX ? pages : HEADROOM_MAX;
 }
 
-enum cap_error lmdb_check_room(struct lmdb_store *store, uint64_t bytes)
+enum cap_error lmdb_measure_room(struct lmdb_store *store, struct lmdb_room *ret_room)
+{
+    uint64_t file_bytes;
+    ret_room->disk_pages = disk_free(store->fd) / store->page_size;
+    return measure_tail(store, ret_room, &file_bytes);
+}
+
+enum cap_error lmdb_check_room(struct lmdb_store *store, const struct lmdb_room *room,
+                               uint64_t bytes)
 {
     uint64_t need = bytes / (store->page_size - 16) + WRITE_SLACK;
     uint64_t need_map = need + headroom(store);
     uint64_t need_disk = need + DISK_HEADROOM / store->page_size;
-    uint64_t disk = disk_free(store->fd) / store->page_size;
-    struct tail tail;
-    enum cap_error error = measure_tail(store, &tail);
-    if (error != CAP_OK) {
-        return error;
-    }
-    disk += tail.file_pages;
-    if (tail.map_pages >= need_map && disk >= need_disk) {
+    uint64_t disk = room->disk_pages + room->file_pages;
+    if (room->map_pages >= need_map && disk >= need_disk) {
         return CAP_OK;
     }
     /* The committed list changes with a commit only: one walk, however many puts ask. */
     if (!store->knows_free) {
-        error = count_free(store, &store->free_pages);
+        enum cap_error error = count_free(store, &store->free_pages);
         if (error != CAP_OK) {
             return error;
         }
         store->knows_free = true;
     }
-    if (tail.map_pages + store->free_pages < need_map) {
+    if (room->map_pages + store->free_pages < need_map) {
         return CAP_E_MAP_FULL;
     }
     return disk + store->free_pages < need_disk ? CAP_E_DISK_FULL : CAP_OK;
@@ -308,17 +305,16 @@ enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)
 {
     struct lmdb_store *store = lmdb_of(base);
     struct cap_space space = {0};
-    struct tail tail;
+    struct lmdb_room room;
     uint64_t free_pages;
     enum cap_error error = count_free(store, &free_pages);
     if (error == CAP_OK) {
-        error = measure_tail(store, &tail);
+        error = measure_tail(store, &room, &space.file_bytes);
     }
     if (error != CAP_OK) {
         return error;
     }
-    space.file_bytes = tail.file_bytes;
-    space.free_bytes = (free_pages + tail.file_pages) * store->page_size;
+    space.free_bytes = (free_pages + room.file_pages) * store->page_size;
     space.map_bytes = store->map_bytes;
     space.disk_free = disk_free(store->fd);
     space.max_readers = store->max_readers;

@@ -74,9 +74,18 @@ struct lmdb_stage {
     struct lmdb_stage *next;
 };
 
+/* What there was for a transaction before its first put. */
+struct lmdb_room {
+    uint64_t map_pages;  /* of the map, after the last one in use */
+    uint64_t file_pages; /* of the file, after the last one in use */
+    uint64_t disk_pages; /* free on the file system */
+};
+
 /* The write transaction that is open. */
 struct lmdb_write {
     MDB_txn *txn;
+    struct lmdb_room room; /* once it is measured */
+    bool measured;
     struct store_state state;
     uint64_t bytes; /* roughly what the puts so far take */
     bool changed;   /* `state` is to be written */
@@ -163,11 +172,15 @@ enum cap_error lmdb_begin(struct lmdb_store *store, MDB_txn **ret_txn);
  */
 enum cap_error lmdb_commit(struct lmdb_store *store, MDB_txn *txn);
 
+/* Measures the room; two system calls, so once in a transaction. */
+enum cap_error lmdb_measure_room(struct lmdb_store *store, struct lmdb_room *ret_room);
+
 /*
- * CAP_OK if `bytes` more can be written and still leave the room that LMDB needs to delete (it
- * copies pages to free others). CAP_E_MAP_FULL, CAP_E_DISK_FULL.
+ * CAP_OK if a transaction can write `bytes` in that room and still leave what LMDB needs to delete
+ * (it copies pages to free others). CAP_E_MAP_FULL, CAP_E_DISK_FULL.
  */
-enum cap_error lmdb_check_room(struct lmdb_store *store, uint64_t bytes);
+enum cap_error lmdb_check_room(struct lmdb_store *store, const struct lmdb_room *room,
+                               uint64_t bytes);
 
 /* The operation space of engine.h. */
 enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space);

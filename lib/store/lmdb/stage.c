@@ -113,7 +113,11 @@ enum cap_error lmdb_stage_begin(struct cap_store *base, uint64_t body_len, uint6
     if (atomic_load(&base->failure) != CAP_OK) {
         return CAP_E_STORE_FAILED;
     }
-    enum cap_error error = lmdb_check_room(store, body_len);
+    struct lmdb_room room;
+    enum cap_error error = lmdb_measure_room(store, &room);
+    if (error == CAP_OK) {
+        error = lmdb_check_room(store, &room, body_len);
+    }
     if (error != CAP_OK) {
         return error;
     }
@@ -156,7 +160,11 @@ static enum cap_error write_step(struct lmdb_store *store, const struct lmdb_sta
                                  const struct lmdb_bulk *bulk)
 {
     MDB_txn *txn;
-    enum cap_error error = lmdb_check_room(store, bulk->to - bulk->from);
+    struct lmdb_room room;
+    enum cap_error error = lmdb_measure_room(store, &room);
+    if (error == CAP_OK) {
+        error = lmdb_check_room(store, &room, bulk->to - bulk->from);
+    }
     if (error == CAP_OK) {
         error = lmdb_begin(store, &txn);
     }

@@ -25,6 +25,7 @@ static enum cap_error write_begin(struct cap_store *base)
         return error;
     }
     write->bytes = 0;
+    write->measured = false;
     write->changed = false;
     return CAP_OK;
 }
@@ -75,7 +76,14 @@ static enum cap_error check_room(struct lmdb_store *store, const struct cap_put 
     if (put->stage == 0) {
         write->bytes += put->info.body_len;
     }
-    return lmdb_check_room(store, write->bytes);
+    if (!write->measured) {
+        enum cap_error error = lmdb_measure_room(store, &write->room);
+        if (error != CAP_OK) {
+            return error;
+        }
+        write->measured = true;
+    }
+    return lmdb_check_room(store, &write->room, write->bytes);
 }
 
 static enum cap_error put_bulk(struct lmdb_store *store, const struct cap_put *put, uint64_t body)

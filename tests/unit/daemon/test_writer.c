@@ -455,7 +455,8 @@ static void test_cancelled_job_is_not_stored(void **state)
     assert_false(is_stored(fixture, 2));
 }
 
-/* What the disk has no room for is refused; what the store has needs none. */
+/* What the disk has no room for is refused; what the store has needs none, whether or not its owner
+ * has looked. */
 static void test_no_room_on_the_disk(void **state)
 {
     struct fixture *fixture = *state;
@@ -475,11 +476,16 @@ static void test_no_room_on_the_disk(void **state)
     finish_all(fixture);
     assert_cap_ok(test.job.admission.error);
     fixture->disk_free = DISK_RESERVE;
-    make_job(fixture, &test, 1, 100);
-    assert_cap_ok(cap_store_dry_run(fixture->store, &test.job.admission));
-    writer_submit(&fixture->outlet, &test.job);
-    finish_all(fixture);
-    assert_cap_ok(test.job.admission.error);
+    for (int looked = 0; looked < 2; looked++) {
+        make_job(fixture, &test, 1, 100);
+        if (looked != 0) {
+            assert_cap_ok(cap_store_dry_run(fixture->store, &test.job.admission));
+        }
+        writer_submit(&fixture->outlet, &test.job);
+        finish_all(fixture);
+        assert_cap_ok(test.job.admission.error);
+        assert_false(test.put.is_new);
+    }
 }
 
 /* A step of a stage is a commit as any other: after a failure for good nothing is stored. */
