@@ -262,6 +262,13 @@ void connection_update(struct connection *connection)
     connection->busy = false;
 }
 
+void connection_update_soon(struct connection *connection)
+{
+    if (connection->phase != CONNECTION_CLOSED && !connection->busy) {
+        hub_update_soon(connection->hub, &connection->member);
+    }
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct connection *connection = poll->data;

@@ -118,6 +118,10 @@ bool connection_may_handle(struct connection *connection, uint64_t until_us);
  */
 void connection_update(struct connection *connection);
 
+/* The same before the loop waits, so that what else happens until then goes out in the same call.
+ */
+void connection_update_soon(struct connection *connection);
+
 /* How long ago `then_us` was; 0 where the tick itself has moved it. */
 uint64_t passed_us(uint64_t now_us, uint64_t then_us);
 

@@ -23,9 +23,30 @@ static void on_turn(uv_idle_t *idle)
     }
 }
 
+void hub_update_soon(struct hub *hub, struct member *member)
+{
+    if (!member->due) {
+        TAILQ_INSERT_TAIL(&hub->due, member, due_link);
+        member->due = true;
+    }
+}
+
+static void not_due(struct hub *hub, struct member *member)
+{
+    if (member->due) {
+        TAILQ_REMOVE(&hub->due, member, due_link);
+        member->due = false;
+    }
+}
+
 static void on_round_over(uv_prepare_t *prepare)
 {
     struct hub *hub = prepare->data;
+    while (!TAILQ_EMPTY(&hub->due)) {
+        struct member *member = TAILQ_FIRST(&hub->due);
+        not_due(hub, member);
+        member->class->update(member);
+    }
     round_over(&hub->round);
 }
 
@@ -43,6 +64,7 @@ enum cap_error hub_open(struct hub *hub, struct shard *shard, const struct route
     *hub = (struct hub){.shard = shard, .routes = routes, .resume = {.run = on_resume}};
     TAILQ_INIT(&hub->members);
     TAILQ_INIT(&hub->paused);
+    TAILQ_INIT(&hub->due);
     hub->input = malloc(SESSION_INPUT);
     if (hub->input == NULL) {
         return CAP_E_NO_MEMORY;
@@ -110,6 +132,7 @@ void hub_remove(struct hub *hub, struct member *member)
 {
     must(hub->session_count > 0);
     hub_pause(hub, member, false);
+    not_due(hub, member);
     TAILQ_REMOVE(&hub->members, member, link);
     hub->session_count--;
 }

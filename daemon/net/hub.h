@@ -60,7 +60,9 @@ struct member {
     const struct member_class *class;
     TAILQ_ENTRY(member) link;
     TAILQ_ENTRY(member) pause_link;
-    bool paused;     /* in the hub's list of those that are not read until hub_resume */
+    bool paused; /* in the hub's list of those that are not read until hub_resume */
+    TAILQ_ENTRY(member) due_link;
+    bool due;        /* in the hub's list of those that are updated before the loop waits */
     uint64_t number; /* unique in the process, rising */
 };
 
@@ -79,6 +81,7 @@ struct hub {
     const struct route *routes;
     struct member_list members; /* newest first */
     struct member_list paused;
+    struct member_list due;
     atomic_size_t session_count; /* any thread may look, as at the next two */
     atomic_size_t arriving;      /* connections on their way from the loop that accepts */
     atomic_size_t paused_count;
@@ -114,6 +117,9 @@ void hub_remove(struct hub *hub, struct member *member);
 
 /* Enters it in the list of those that hub_resume looks at, or takes it from there. */
 void hub_pause(struct hub *hub, struct member *member, bool paused);
+
+/* Has a member updated before the loop looks at sockets again. */
+void hub_update_soon(struct hub *hub, struct member *member);
 
 /*
  * Looks again at those whose uploads had no room, on every loop: after buffers went to the disk.

@@ -2,7 +2,7 @@
  * A session's answers, and its requests until they are answered.
  *
  * Happy path. A request is put among those of its session, and its answer takes it off; answers go
- * to the output, which is sent at the end of the turn, or now if there is none.
+ * to the output, which is sent at the end of the turn, or before the loop waits if there is none.
  *
  * Failure modes.
  *   - An answer cannot be made: the connection is given up.
@@ -38,10 +38,10 @@ uint64_t session_number(const struct session *session)
     return session->connection.member.number;
 }
 
-/* Sends and polls as things now stand. */
+/* Sends and polls as things stand when all that is ready was answered. */
 static void update(struct session *session)
 {
-    connection_update(&session->connection);
+    connection_update_soon(&session->connection);
 }
 
 /* --- Sending ---------------------------------------------------------------------------------- */

@@ -71,8 +71,9 @@ const struct verdict *session_pending(struct session *session, struct request *r
 /* --- Requests: their one answer --------------------------------------------------------------- */
 
 /*
- * Each of these sends, now or at the end of the turn, and the first three and request_end take the
- * request off its session. If the connection is gone they do nothing but free what they are given.
+ * Each of these sends, at the end of the turn or before the loop waits, and the first three and
+ * request_end take the request off its session. If the connection is gone they do nothing but free
+ * what they are given.
  */
 
 /* The reply, all of it. As session_reply. */

@@ -181,7 +181,8 @@ void fixture_settle(struct fixture *fixture)
         ledger_figures(server->context.ledger, &figures);
         assert_true(turns++ < TURNS_MAX);
     } while (figures.uploads > 0 || server->loops[0].shard.pool.jobs > 0 ||
-             serve_jobs(&server->loops[0].serve) > 0 || writer_queued(server->writer) > 0);
+             serve_jobs(&server->loops[0].serve) > 0 || writer_queued(server->writer) > 0 ||
+             !TAILQ_EMPTY(&server->loops[0].hub.due));
 }
 
 /* --- Bytes ---------------------------------------------------------------------------------- */
