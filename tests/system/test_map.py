@@ -144,6 +144,25 @@ class Map(SystemTest):
         made = client.put_data(b"late")
         self.map(client, made["cap_hash"])
 
+    def test_damaged(self):
+        """What the store finds damaged while it is copied is given to nobody, and is a fault of the daemon."""
+        client = self.open()
+        raw = content("damaged", 2 * MIB)
+        made = client.put_data(raw)
+        client.close()
+        self.d.stop()
+        store = self.d.state / "store" / "store.lmdb"
+        data = bytearray(store.read_bytes())
+        data[data.index(raw[1500000:1500100])] ^= 4
+        store.write_bytes(data)
+        self.d.start()
+        client = self.mapper()
+        refused = self.assertRefuses("corrupt", client.map, made["cap_hash"])
+        self.assertTrue(refused.message.startswith(made["cap_hash"].hex()))
+        self.assertEqual(self.d.admin("status")["last_error"]["reason"], "corrupt")
+        self.assertEqual((client.descriptors, self.held()), ([], 0))
+        self.assertUsable(client)
+
     def test_who_may(self):
         """Not over TCP, not without the feature, not from a daemon that maps nothing; who does not ask sees nothing."""
         client = self.open(listen=[f"unix:{self.root}/s", f"tcp:127.0.0.1:{free_port()}"])
