@@ -101,7 +101,7 @@ static enum cap_error take_error(struct capstore *store, struct client_lane *lan
         request->error = code;
         take_message(message.message, request->message);
         if (request->uploading) {
-            TAILQ_REMOVE(&store->uploads, request, upload);
+            client_list_remove(&request->upload);
             request->uploading = false;
         }
         if (request->source.read != NULL && !request->ended) {

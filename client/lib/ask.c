@@ -67,7 +67,7 @@ enum capstore_error capstore_async_get(struct capstore *store, const struct caps
 enum capstore_error capstore_async_get_range(struct capstore *store,
                                              const struct capstore_hash *hash, uint64_t offset,
                                              uint64_t len, capstore_write_cb *write,
-                                             void *write_ctx, capstore_done_cb *done, void *ctx,
+                                             capstore_done_cb *done, void *ctx,
                                              struct capstore_request **ret_request)
 {
     struct capstore_request *request = NULL;
@@ -77,7 +77,7 @@ enum capstore_error capstore_async_get_range(struct capstore *store,
     enum cap_error error = make_get(store, hash, offset, len, &request);
     if (error == CAP_OK) {
         request->write = write;
-        request->write_ctx = write_ctx;
+        request->write_ctx = ctx;
     }
     return client_public(client_submit_made(error, request, done, ctx, ret_request));
 }

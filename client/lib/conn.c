@@ -68,10 +68,10 @@ enum capstore_error capstore_new(const struct capstore_options *options,
         return CAPSTORE_E_NO_MEMORY;
     }
     store->fd = store->passed = -1;
-    TAILQ_INIT(&store->queued);
-    TAILQ_INIT(&store->started);
-    TAILQ_INIT(&store->done);
-    TAILQ_INIT(&store->uploads);
+    client_list_init(&store->queued);
+    client_list_init(&store->started);
+    client_list_init(&store->done);
+    client_list_init(&store->uploads);
     take_options(store, &all);
     proto_reader_init(&store->reader, PROTO_FRAME_MAX);
     *ret_store = store;

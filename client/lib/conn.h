@@ -12,9 +12,8 @@
 #ifndef CLIENT_LIB_CONN_H
 #define CLIENT_LIB_CONN_H
 
-#include <sys/queue.h>
-
 #include "client/lib/internal.h"
+#include "client/lib/list.h"
 #include "proto/message.h"
 
 #define CLIENT_IN_SIZE ((size_t)64 << 10) /* of one read: a quarter of the largest frame */
@@ -31,8 +30,8 @@ struct client_sparse {
 };
 
 struct capstore_request {
-    TAILQ_ENTRY(capstore_request) link;   /* queued, started or done */
-    TAILQ_ENTRY(capstore_request) upload; /* while its body is going out */
+    struct client_link link;   /* queued, started or done */
+    struct client_link upload; /* while its body is going out */
     struct capstore *store;
     enum { CLIENT_QUEUED, CLIENT_STARTED, CLIENT_DONE, CLIENT_DELIVERED } state;
     enum proto_type type;
@@ -68,7 +67,19 @@ struct capstore_request {
     void *done_ctx;
 };
 
-TAILQ_HEAD(client_requests, capstore_request);
+/* The request whose place in a list this is, or NULL. */
+static inline struct capstore_request *client_linked(struct client_link *link)
+{
+    void *start = link == NULL ? NULL : (char *)link - offsetof(struct capstore_request, link);
+    return (struct capstore_request *)start;
+}
+
+/* The request whose place in the list of uploads this is, or NULL. */
+static inline struct capstore_request *client_uploading(struct client_link *link)
+{
+    void *start = link == NULL ? NULL : (char *)link - offsetof(struct capstore_request, upload);
+    return (struct capstore_request *)start;
+}
 
 /* An id that is in use. */
 struct client_lane {
@@ -101,13 +112,13 @@ struct capstore {
     struct cap_buf out;
     size_t out_sent;
 
-    struct client_requests queued;
-    struct client_requests started;
-    struct client_requests done;
-    struct client_requests uploads; /* those whose body is going out, in turn */
-    struct client_lane hello;       /* id 0; its request is NULL after the hello */
-    struct client_lane *lanes;      /* at id modulo lane_count */
-    uint32_t lane_count;            /* 0 or a power of two, at least twice lanes_used */
+    struct client_link queued; /* of requests, as the next three */
+    struct client_link started;
+    struct client_link done;
+    struct client_link uploads; /* those whose body is going out, in turn */
+    struct client_lane hello;   /* id 0; its request is NULL after the hello */
+    struct client_lane *lanes;  /* at id modulo lane_count */
+    uint32_t lane_count;        /* 0 or a power of two, at least twice lanes_used */
     uint32_t lanes_used;
     uint32_t id;       /* of the request started last */
     size_t pending;    /* requests not yet delivered */

@@ -65,7 +65,7 @@ void client_submit(struct capstore_request *request, capstore_done_cb *done, voi
     request->done = done;
     request->done_ctx = ctx;
     request->state = CLIENT_QUEUED;
-    TAILQ_INSERT_TAIL(&store->queued, request, link);
+    client_list_add(&store->queued, &request->link);
     store->pending++;
     store->check_ns = 0; /* ended requests may hold the lanes that this one waits for */
 }
@@ -99,8 +99,8 @@ static enum cap_error start(struct capstore *store, struct capstore_request *req
     if (error != CAP_OK) {
         return error;
     }
-    TAILQ_REMOVE(&store->queued, request, link);
-    TAILQ_INSERT_TAIL(&store->started, request, link);
+    client_list_remove(&request->link);
+    client_list_add(&store->started, &request->link);
     request->state = CLIENT_STARTED;
     store->check_ns = 0;
     error = client_send(store, request->type, 0, request->id, cap_buf_bytes(&request->payload));
@@ -114,7 +114,7 @@ static enum cap_error start(struct capstore *store, struct capstore_request *req
         return CAP_OK;
     }
     if (request->source.read != NULL) {
-        TAILQ_INSERT_TAIL(&store->uploads, request, upload);
+        client_list_add(&store->uploads, &request->upload);
         request->uploading = true;
     }
     return CAP_OK;
@@ -124,7 +124,8 @@ void client_start_queued(struct capstore *store)
 {
     struct capstore_request *request;
     /* As long as what is written is not taken, no more is piled upon it. */
-    while ((request = TAILQ_FIRST(&store->queued)) != NULL && store->out.len < CLIENT_IN_SIZE &&
+    while ((request = client_linked(client_list_first(&store->queued))) != NULL &&
+           store->out.len < CLIENT_IN_SIZE &&
            (request->type == PROTO_HELLO || store->lanes_used < store->limits.requests)) {
         enum cap_error error = start(store, request);
         if (error != CAP_OK && store->lanes_used > 0) {
@@ -142,9 +143,9 @@ void client_finish(struct capstore_request *request, enum cap_error error)
 {
     struct capstore *store = request->store;
     must(request->state == CLIENT_QUEUED || request->state == CLIENT_STARTED);
-    TAILQ_REMOVE(request->state == CLIENT_QUEUED ? &store->queued : &store->started, request, link);
+    client_list_remove(&request->link);
     if (request->uploading) {
-        TAILQ_REMOVE(&store->uploads, request, upload);
+        client_list_remove(&request->upload);
         request->uploading = false;
     }
     store->held -= request->held;
@@ -158,7 +159,7 @@ void client_finish(struct capstore_request *request, enum cap_error error)
         request->message[0] = '\0';
     }
     request->state = CLIENT_DONE;
-    TAILQ_INSERT_TAIL(&store->done, request, link);
+    client_list_add(&store->done, &request->link);
 }
 
 void client_abandon(struct capstore_request *request, enum cap_error error)
@@ -190,10 +191,10 @@ void capstore_cancel(struct capstore_request *request)
     }
 }
 
-static void fail_each(struct client_requests *requests, enum cap_error error, const char *message)
+static void fail_each(struct client_link *requests, enum cap_error error, const char *message)
 {
     struct capstore_request *request;
-    while ((request = TAILQ_FIRST(requests)) != NULL) {
+    while ((request = client_linked(client_list_first(requests))) != NULL) {
         request->message[0] = '\0';
         client_finish(request, client_tell(request, error, "%s", message));
     }
@@ -243,15 +244,16 @@ void client_deliver(struct capstore *store)
 {
     must(!store->inside);
     store->inside = true;
-    do { /* once; when the stream is closed nothing new can be submitted, and all are delivered */
-        struct client_requests ready = TAILQ_HEAD_INITIALIZER(ready);
-        struct capstore_request *request;
-        TAILQ_CONCAT(&ready, &store->done, link);
-        while ((request = TAILQ_FIRST(&ready)) != NULL) {
-            TAILQ_REMOVE(&ready, request, link);
-            deliver_one(request);
-        }
-    } while (store->fd < 0 && !TAILQ_EMPTY(&store->done));
+    /* What is done by now; all of it when the stream is closed, because nothing can be submitted.
+     */
+    const struct client_link *last = client_list_last(&store->done);
+    bool more = last != NULL;
+    while ((more || store->fd < 0) && client_list_first(&store->done) != NULL) {
+        struct capstore_request *request = client_linked(client_list_first(&store->done));
+        more = more && &request->link != last;
+        client_list_remove(&request->link);
+        deliver_one(request);
+    }
     store->inside = false;
 }
 

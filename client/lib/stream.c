@@ -63,8 +63,8 @@ bool client_wants_write(const struct capstore *store)
 {
     bool room = store->lanes_used < store->limits.requests;
     return !store->write_closed &&
-           (store->out_sent < store->out.len || !TAILQ_EMPTY(&store->uploads) ||
-            (room && !TAILQ_EMPTY(&store->queued)));
+           (store->out_sent < store->out.len || client_list_first(&store->uploads) != NULL ||
+            (room && client_list_first(&store->queued) != NULL));
 }
 
 /* Writes once; false when no more goes now. */
@@ -163,7 +163,7 @@ static int64_t late_ns(const struct capstore *store, const struct client_lane *l
     const struct capstore_request *request = lane->request;
     uint64_t earned_ms = (store->moved - lane->moved) / CLIENT_LEAST_RATE;
     uint64_t grace_ms = 0;
-    if (request == NULL && TAILQ_EMPTY(&store->queued)) {
+    if (request == NULL && client_list_first(&store->queued) == NULL) {
         return CLOCK_FOREVER; /* nobody waits for it */
     }
     if (request != NULL && !request->uploading) {
@@ -283,10 +283,11 @@ int capstore_events(const struct capstore *store)
 
 int capstore_timeout_ms(const struct capstore *store)
 {
-    if (!TAILQ_EMPTY(&store->done)) {
+    if (client_list_first(&store->done) != NULL) {
         return 0;
     }
-    bool idle = TAILQ_EMPTY(&store->started) && TAILQ_EMPTY(&store->queued);
+    bool idle =
+        client_list_first(&store->started) == NULL && client_list_first(&store->queued) == NULL;
     if (store->fd < 0 || idle || store->check_ns == CLOCK_FOREVER) {
         return -1;
     }

@@ -63,7 +63,7 @@ static void pump_one(struct capstore_request *request)
     struct capstore *store = request->store;
     enum cap_error error = client_report(request, true, request->sent, request->source.len);
     if (error == CAP_OK && request->ended) {
-        TAILQ_REMOVE(&store->uploads, request, upload);
+        client_list_remove(&request->upload);
         request->uploading = false;
         store->check_ns = 0;
         return;
@@ -75,17 +75,17 @@ static void pump_one(struct capstore_request *request)
         client_abandon(request, error);
         return;
     }
-    TAILQ_REMOVE(&store->uploads, request, upload);
-    TAILQ_INSERT_TAIL(&store->uploads, request, upload);
+    client_list_remove(&request->upload);
+    client_list_add(&store->uploads, &request->upload);
 }
 
 void client_pump(struct capstore *store)
 {
-    const struct capstore_request *last = TAILQ_LAST(&store->uploads, client_requests);
-    const struct capstore_request *request = NULL;
-    while (request != last && store->out.len < PROTO_FRAME_MAX) {
-        request = TAILQ_FIRST(&store->uploads);
-        pump_one(TAILQ_FIRST(&store->uploads));
+    const struct client_link *last = client_list_last(&store->uploads);
+    const struct client_link *at = NULL;
+    while (at != last && store->out.len < PROTO_FRAME_MAX) {
+        at = client_list_first(&store->uploads);
+        pump_one(client_uploading(client_list_first(&store->uploads)));
     }
 }
 

@@ -101,11 +101,11 @@ enum capstore_error capstore_async_get(struct capstore *store, const struct caps
                                        capstore_done_cb *done, void *ctx,
                                        struct capstore_request **ret_request);
 
-/* Fetches a part; `write` is called by capstore_process. */
+/* Fetches a part; `write` is called by capstore_process, with `ctx` too. */
 enum capstore_error capstore_async_get_range(struct capstore *store,
                                              const struct capstore_hash *hash, uint64_t offset,
                                              uint64_t len, capstore_write_cb *write,
-                                             void *write_ctx, capstore_done_cb *done, void *ctx,
+                                             capstore_done_cb *done, void *ctx,
                                              struct capstore_request **ret_request);
 
 /* Asks which caps are there: at most info.max_hashes, else CAPSTORE_E_TOO_MANY_HASHES. */
