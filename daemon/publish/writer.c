@@ -24,6 +24,7 @@
 #include "lib/cap/must.h"
 
 #define HEARTBEAT_NS UINT64_C(1000000000) /* well below WatchdogSec=30 of the unit */
+#define STEP_BODIES  512u /* staged in one step: of a few KiB each, so many fill it */
 #define ROUND_JOBS   256u /* admissions of a round; as many as fit into a commit or more */
 
 /*
@@ -110,7 +111,6 @@ static void finish(struct writer *writer, struct writer_job *job, enum cap_error
 {
     job->admission.error = error;
     if (error != CAP_OK) {
-        cap_store_stage_drop(writer->config.store, job->stage);
         for (size_t i = 0; i < job->admission.put_count; i++) {
             cap_store_stage_drop(writer->config.store, job->admission.puts[i].stage);
         }
@@ -181,13 +181,17 @@ static enum cap_error check_room(struct writer *writer, struct writer_job *job)
     return room_fits(claim) ? CAP_OK : CAP_E_DISK_FULL;
 }
 
+static bool is_staged(const struct writer_job *job, const struct cap_put *put)
+{
+    return put->is_new && put->info.body_len > job->stage_min;
+}
+
 /* Moves job->stage_at to the next put that has to be staged; false when there is none. */
 static bool next_stage(struct writer_job *job)
 {
     const struct cap_admission *admission = &job->admission;
     while (job->stage_at < admission->put_count) {
-        const struct cap_put *put = &admission->puts[job->stage_at];
-        if (put->is_new && put->info.body_len > job->stage_min) {
+        if (is_staged(job, &admission->puts[job->stage_at])) {
             return true;
         }
         job->stage_at++;
@@ -195,25 +199,35 @@ static bool next_stage(struct writer_job *job)
     return false;
 }
 
-/* Writes one piece of the body that is being staged. */
+/* Writes the next piece of the body that is being staged, and of those after it that fit in. */
 static enum cap_error stage_step(struct writer *writer, struct writer_job *job)
 {
     struct cap_store *store = writer->config.store;
-    struct cap_put *put = &job->admission.puts[job->stage_at];
-    enum cap_error error = CAP_OK;
-    bool done = false;
-    if (job->stage == 0) {
-        error = cap_store_stage_begin(store, put->info.body_len, &job->stage);
+    struct cap_admission *admission = &job->admission;
+    struct cap_staging stagings[STEP_BODIES];
+    size_t count = 0;
+    uint64_t len = 0;
+    for (size_t at = job->stage_at;
+         at < admission->put_count && count < STEP_BODIES && len < CAP_STAGE_STEP; at++) {
+        struct cap_put *put = &admission->puts[at];
+        if (!is_staged(job, put)) {
+            continue;
+        }
+        if (put->stage == 0) {
+            enum cap_error error = cap_store_stage_begin(store, put->info.body_len, &put->stage);
+            if (error != CAP_OK) {
+                return error;
+            }
+        }
+        stagings[count++] = (struct cap_staging){put->stage, &put->body, false};
+        len += put->info.body_len;
     }
-    if (error == CAP_OK) {
-        error = cap_store_stage_step(store, job->stage, &put->body, &done);
-    }
+    enum cap_error error = cap_store_stage_step(store, stagings, count);
     uv_mutex_lock(&writer->lock);
     writer->figures.stage_steps++;
     uv_mutex_unlock(&writer->lock);
-    if (error == CAP_OK && done) {
-        put->stage = job->stage;
-        job->stage = 0;
+    for (size_t i = 0; i < count && error == CAP_OK && stagings[i].done; i++) {
+        (void)next_stage(job);
         job->stage_at++;
     }
     return error;

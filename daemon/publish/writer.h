@@ -56,8 +56,7 @@ struct writer_job {
     STAILQ_ENTRY(writer_job) link;
     bool prepared;
     uint64_t stage_min; /* longer bodies of this job are staged */
-    size_t stage_at;    /* puts before it have their stage, or need none */
-    uint64_t stage;     /* of puts[stage_at], half written; 0 when none was begun */
+    size_t stage_at;    /* puts before it are staged, or need not be; later ones may be begun */
 };
 
 struct writer_config {

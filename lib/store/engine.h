@@ -44,8 +44,8 @@ struct cap_store_ops {
     void (*admit)(struct cap_store *store, struct cap_admission *const *admissions, size_t count,
                   const struct cap_admit_watch *watch);
     enum cap_error (*stage_begin)(struct cap_store *store, uint64_t body_len, uint64_t *ret_stage);
-    enum cap_error (*stage_step)(struct cap_store *store, uint64_t stage,
-                                 const struct cap_source *body, bool *ret_done);
+    enum cap_error (*stage_step)(struct cap_store *store, struct cap_staging *stagings,
+                                 size_t count);
     void (*stage_drop)(struct cap_store *store, uint64_t stage);
     enum cap_error (*sweep)(struct cap_store *store, uint64_t now_us, bool *ret_more);
 };

@@ -217,10 +217,10 @@ enum cap_error cap_store_stage_begin(struct cap_store *store, uint64_t body_len,
     return store->ops->stage_begin(store, body_len, ret_stage);
 }
 
-enum cap_error cap_store_stage_step(struct cap_store *store, uint64_t stage,
-                                    const struct cap_source *body, bool *ret_done)
+enum cap_error cap_store_stage_step(struct cap_store *store, struct cap_staging *stagings,
+                                    size_t count)
 {
-    return store->ops->stage_step(store, stage, body, ret_done);
+    return store->ops->stage_step(store, stagings, count);
 }
 
 void cap_store_stage_drop(struct cap_store *store, uint64_t stage)

@@ -223,12 +223,13 @@ enum cap_error cap_store_stage_begin(struct cap_store *store, uint64_t body_len,
                                      uint64_t *ret_stage);
 
 /*
- * Writes the next piece of a stage, at most CAP_STAGE_STEP bytes of `body` (which reads the whole
- * body), durably; *ret_done once all of it is there. On an error, drop the stage. CAP_E_DISK_FULL,
- * CAP_E_MAP_FULL, CAP_E_INVALID_ARGUMENT for an unknown stage, or as the body fails.
+ * Writes the next bytes of `count` stages (not 0), the first ones first, at most CAP_STAGE_STEP in
+ * all, durably and with one sync; says for each whether all of it is there. On an error nothing was
+ * written: drop the stages. CAP_E_DISK_FULL, CAP_E_MAP_FULL, CAP_E_INVALID_ARGUMENT for an unknown
+ * stage, or as a body fails.
  */
-enum cap_error cap_store_stage_step(struct cap_store *store, uint64_t stage,
-                                    const struct cap_source *body, bool *ret_done);
+enum cap_error cap_store_stage_step(struct cap_store *store, struct cap_staging *stagings,
+                                    size_t count);
 
 /*
  * Drops a stage that no admission linked; one that is not there is fine. It is only marked:

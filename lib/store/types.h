@@ -128,6 +128,14 @@ struct cap_put {
     bool is_new; /* result: the store did not have it (of a dry run: does not) */
 };
 
+/* A body on its way into a stage. */
+struct cap_staging {
+    uint64_t stage;
+    const struct cap_source *body; /* reads the whole body */
+
+    bool done; /* result: all of it is there */
+};
+
 /* A cap that the store must have, of that kind. */
 struct cap_needed {
     struct cap_hash hash;

@@ -28,10 +28,10 @@ static enum cap_error read_body(void *ctx, uint64_t offset, void *dst, size_t le
 /* Writes one large body ahead of its cap. */
 static enum cap_error stage(struct cap_store *store, struct cap_put *put)
 {
-    bool done = false;
     enum cap_error error = cap_store_stage_begin(store, put->info.body_len, &put->stage);
-    while (error == CAP_OK && !done) {
-        error = cap_store_stage_step(store, put->stage, &put->body, &done);
+    struct cap_staging staging = {put->stage, &put->body, false};
+    while (error == CAP_OK && !staging.done) {
+        error = cap_store_stage_step(store, &staging, 1);
     }
     return error;
 }

@@ -390,26 +390,26 @@ static enum cap_error memory_stage_begin(struct cap_store *base, uint64_t body_l
     return CAP_OK;
 }
 
-static enum cap_error memory_stage_step(struct cap_store *base, uint64_t id,
-                                        const struct cap_source *body, bool *ret_done)
+static enum cap_error memory_stage_step(struct cap_store *base, struct cap_staging *stagings,
+                                        size_t count)
 {
     struct memory_store *store = memory_of(base);
-    struct memory_stage *stage = find_stage(store, id);
-    if (stage == NULL) {
-        return CAP_E_INVALID_ARGUMENT;
+    enum cap_error error = CAP_OK;
+    uint64_t room = CAP_STAGE_STEP;
+    for (size_t i = 0; i < count && error == CAP_OK; i++) {
+        struct memory_stage *stage = find_stage(store, stagings[i].stage);
+        if (stage == NULL) {
+            return CAP_E_INVALID_ARGUMENT;
+        }
+        uint64_t rest = stage->body_len - stage->written;
+        uint64_t len = rest < room ? rest : room;
+        error = store_source_read(stagings[i].body, stage->written, stage->body + stage->written,
+                                  (size_t)len);
+        stage->written += len; /* of one that fails nothing is used any more */
+        stagings[i].done = stage->written == stage->body_len;
+        room -= len;
     }
-    uint64_t rest = stage->body_len - stage->written;
-    uint64_t len = rest < CAP_STAGE_STEP ? rest : CAP_STAGE_STEP;
-    enum cap_error error =
-        store_source_read(body, stage->written, stage->body + stage->written, (size_t)len);
-    if (error == CAP_OK) {
-        error = try_commit(store);
-    }
-    if (error == CAP_OK) {
-        stage->written += len;
-        *ret_done = stage->written == stage->body_len;
-    }
-    return error;
+    return error == CAP_OK ? try_commit(store) : error;
 }
 
 static void memory_stage_drop(struct cap_store *base, uint64_t id)

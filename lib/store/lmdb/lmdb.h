@@ -70,6 +70,7 @@ struct lmdb_stage {
     uint64_t body;
     uint64_t body_len;
     uint64_t written;
+    uint64_t writing; /* what `written` will be when the step that runs commits */
     enum lmdb_stage_use use;
     struct lmdb_stage *next;
 };
@@ -296,8 +297,7 @@ void lmdb_stage_forget(struct lmdb_store *store, struct lmdb_stage *stage);
 enum cap_error lmdb_stage_begin(struct cap_store *base, uint64_t body_len, uint64_t *ret_stage);
 
 /* The operation stage_step of engine.h. */
-enum cap_error lmdb_stage_step(struct cap_store *base, uint64_t id, const struct cap_source *body,
-                               bool *ret_done);
+enum cap_error lmdb_stage_step(struct cap_store *base, struct cap_staging *stagings, size_t count);
 
 /* The operation stage_drop of engine.h. */
 void lmdb_stage_drop(struct cap_store *base, uint64_t id);

@@ -133,76 +133,101 @@ enum cap_error lmdb_stage_begin(struct cap_store *base, uint64_t body_len, uint6
     return CAP_OK;
 }
 
-/* The stage's record, and the state that says that its id is taken. */
+/* Writes the state that says that the ids of all stages are taken. */
+static enum cap_error note_ids(struct lmdb_store *store, MDB_txn *txn)
+{
+    struct store_state state;
+    enum cap_error error = lmdb_state_get(store, txn, &state);
+    if (error == CAP_OK) {
+        state.next_body = store->next_body;
+        error = lmdb_state_put(store, txn, &state);
+    }
+    return error;
+}
+
 static enum cap_error note_stage(struct lmdb_store *store, MDB_txn *txn,
-                                 const struct lmdb_stage *stage, uint64_t written)
+                                 const struct lmdb_stage *stage)
 {
     uint8_t key[STORE_BODY_KEY];
     uint8_t record[STORE_STAGE_SIZE];
-    struct store_state state;
-    enum cap_error error = lmdb_state_get(store, txn, &state);
-    if (error != CAP_OK) {
-        return error;
-    }
-    state.next_body = store->next_body;
-    error = lmdb_state_put(store, txn, &state);
-    if (error != CAP_OK) {
-        return error;
-    }
     store_body_key(stage->body, key);
     cap_store64(record, stage->body_len);
-    cap_store64(record + 8, written);
+    cap_store64(record + 8, stage->writing);
     return lmdb_put(store, txn, LMDB_STAGES, (struct cap_bytes){key, sizeof(key)},
                     (struct cap_bytes){record, sizeof(record)});
 }
 
-static enum cap_error write_step(struct lmdb_store *store, const struct lmdb_stage *stage,
-                                 const struct lmdb_bulk *bulk)
+/* How much of each stage the step writes: whole chunks, but for the end of a body. */
+static enum cap_error plan_step(const struct lmdb_store *store, const struct cap_staging *stagings,
+                                size_t count, uint64_t *ret_len)
 {
-    MDB_txn *txn;
-    struct lmdb_room room;
-    enum cap_error error = lmdb_measure_room(store, &room);
-    if (error == CAP_OK) {
-        error = lmdb_check_room(store, &room, bulk->to - bulk->from);
+    uint64_t room = CAP_STAGE_STEP;
+    for (size_t i = 0; i < count; i++) {
+        struct lmdb_stage *stage = lmdb_stage_of(store, stagings[i].stage);
+        if (stage == NULL) {
+            return CAP_E_INVALID_ARGUMENT;
+        }
+        uint64_t rest = stage->body_len - stage->written;
+        uint64_t len = rest <= room ? rest : room / LMDB_BODY_CHUNK * LMDB_BODY_CHUNK;
+        stage->writing = stage->written + len;
+        room -= len;
     }
-    if (error == CAP_OK) {
-        error = lmdb_begin(store, &txn);
-    }
-    if (error != CAP_OK) {
-        return error;
-    }
-    error = lmdb_put_bulk(store, txn, bulk);
-    if (error == CAP_OK) {
-        error = note_stage(store, txn, stage, bulk->to);
-    }
-    if (error != CAP_OK) {
-        mdb_txn_abort(txn);
-        return error;
-    }
-    return lmdb_commit(store, txn);
+    *ret_len = CAP_STAGE_STEP - room;
+    return CAP_OK;
 }
 
-enum cap_error lmdb_stage_step(struct cap_store *base, uint64_t id, const struct cap_source *body,
-                               bool *ret_done)
+static enum cap_error write_stagings(struct lmdb_store *store, MDB_txn *txn,
+                                     const struct cap_staging *stagings, size_t count)
 {
-    const uint64_t step = CAP_STAGE_STEP / LMDB_BODY_CHUNK * LMDB_BODY_CHUNK;
-    struct lmdb_store *store = lmdb_of(base);
-    struct lmdb_stage *stage = lmdb_stage_of(store, id);
-    struct lmdb_bulk bulk = {.body = id, .stream = STORE_STREAM_BODY, .source = body};
-    if (stage == NULL) {
-        return CAP_E_INVALID_ARGUMENT;
-    }
-    bulk.from = stage->written;
-    bulk.to = stage->body_len - bulk.from < step ? stage->body_len : bulk.from + step;
-    if (bulk.from < bulk.to) {
-        enum cap_error error = write_step(store, stage, &bulk);
-        if (error != CAP_OK) {
-            return error;
+    enum cap_error error = note_ids(store, txn);
+    for (size_t i = 0; i < count && error == CAP_OK; i++) {
+        const struct lmdb_stage *stage = lmdb_stage_of(store, stagings[i].stage);
+        const struct lmdb_bulk bulk = {.body = stage->body,
+                                       .stream = STORE_STREAM_BODY,
+                                       .source = stagings[i].body,
+                                       .from = stage->written,
+                                       .to = stage->writing};
+        if (bulk.from == bulk.to) {
+            continue;
+        }
+        error = lmdb_put_bulk(store, txn, &bulk);
+        if (error == CAP_OK) {
+            error = note_stage(store, txn, stage);
         }
     }
-    stage->written = bulk.to;
-    *ret_done = bulk.to == stage->body_len;
-    return CAP_OK;
+    return error;
+}
+
+enum cap_error lmdb_stage_step(struct cap_store *base, struct cap_staging *stagings, size_t count)
+{
+    struct lmdb_store *store = lmdb_of(base);
+    struct lmdb_room room;
+    MDB_txn *txn = NULL;
+    uint64_t len = 0;
+    enum cap_error error = plan_step(store, stagings, count, &len);
+    if (error == CAP_OK && len > 0) {
+        error = lmdb_measure_room(store, &room);
+        if (error == CAP_OK) {
+            error = lmdb_check_room(store, &room, len);
+        }
+        if (error == CAP_OK) {
+            error = lmdb_begin(store, &txn);
+        }
+        if (error == CAP_OK) {
+            error = write_stagings(store, txn, stagings, count);
+            if (error != CAP_OK) {
+                mdb_txn_abort(txn);
+            } else {
+                error = lmdb_commit(store, txn);
+            }
+        }
+    }
+    for (size_t i = 0; i < count && error == CAP_OK; i++) {
+        struct lmdb_stage *stage = lmdb_stage_of(store, stagings[i].stage);
+        stage->written = stage->writing;
+        stagings[i].done = stage->written == stage->body_len;
+    }
+    return error;
 }
 
 /* --- The dead --------------------------------------------------------------------------------- */

@@ -186,6 +186,15 @@ enum cap_error put_data(struct cap_store *store, uint64_t seed, uint64_t len)
     return put_one(store, &put, NULL);
 }
 
+enum cap_error stage_step(struct cap_store *store, uint64_t stage, const struct cap_source *body,
+                          bool *ret_done)
+{
+    struct cap_staging staging = {stage, body, false};
+    enum cap_error error = cap_store_stage_step(store, &staging, 1);
+    *ret_done = staging.done;
+    return error;
+}
+
 enum cap_error stage_all(struct cap_store *store, uint64_t seed, uint64_t len, uint64_t *ret_stage)
 {
     struct cap_source source = fake_source(&seed);
@@ -196,7 +205,7 @@ enum cap_error stage_all(struct cap_store *store, uint64_t seed, uint64_t len, u
         return error;
     }
     while (!done && error == CAP_OK) {
-        error = cap_store_stage_step(store, stage, &source, &done);
+        error = stage_step(store, stage, &source, &done);
     }
     if (error == CAP_OK) {
         *ret_stage = stage;

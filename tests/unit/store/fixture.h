@@ -86,6 +86,10 @@ enum cap_error put_one(struct cap_store *store, const struct cap_put *put, bool 
 /* A Data cap of `len` bytes, in one admission. */
 enum cap_error put_data(struct cap_store *store, uint64_t seed, uint64_t len);
 
+/* One step of one stage. */
+enum cap_error stage_step(struct cap_store *store, uint64_t stage, const struct cap_source *body,
+                          bool *ret_done);
+
 /* All steps of a stage for the body of `seed`; on an error the stage is dropped. */
 enum cap_error stage_all(struct cap_store *store, uint64_t seed, uint64_t len, uint64_t *ret_stage);
 

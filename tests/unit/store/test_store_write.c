@@ -269,7 +269,7 @@ static void test_stage(void **state)
     assert_cap_ok(cap_store_stage_begin(store, STAGED, &stage));
     assert_true(stage != 0);
     while (!done) {
-        assert_cap_ok(cap_store_stage_step(store, stage, &source, &done));
+        assert_cap_ok(stage_step(store, stage, &source, &done));
         assert_false(is_there(store, seed));
         steps++;
     }
@@ -281,9 +281,40 @@ static void test_stage(void **state)
     assert_true(is_new);
     assert_cap_ok(check_cap(store, seed, STAGED));
     assert_int_equal(get_counts(store).body_bytes[CAP_KIND_DATA], STAGED);
-    assert_cap_error(cap_store_stage_step(store, stage, &source, &done), CAP_E_INVALID_ARGUMENT);
+    assert_cap_error(stage_step(store, stage, &source, &done), CAP_E_INVALID_ARGUMENT);
     assert_cap_ok(drop_stage(store, stage)); /* nothing to drop: the cap stays */
     assert_cap_ok(check_cap(store, seed, STAGED));
+}
+
+/* Several bodies in one step, as many as fit; what is not whole goes on in the next. */
+static void test_stage_together(void **state)
+{
+    enum { COUNT = 6 };
+    static const uint64_t lens[COUNT] = {100000, 0, 8192, CAP_STAGE_STEP - 200000, 300000, 5000};
+    struct cap_store *store = store_of(state);
+    uint64_t seeds[COUNT];
+    struct cap_source sources[COUNT];
+    struct cap_put puts[COUNT];
+    struct cap_staging stagings[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
+        seeds[i] = i + 1;
+        sources[i] = fake_source(&seeds[i]);
+        puts[i] = fake_data(&seeds[i], lens[i]);
+        assert_cap_ok(cap_store_stage_begin(store, lens[i], &puts[i].stage));
+        stagings[i] = (struct cap_staging){puts[i].stage, &sources[i], false};
+    }
+    assert_cap_ok(cap_store_stage_step(store, stagings, COUNT));
+    assert_true(stagings[0].done && stagings[1].done && stagings[2].done && stagings[3].done);
+    assert_false(stagings[4].done);
+    assert_cap_error(put_all(store, puts, COUNT), CAP_E_INVALID_ARGUMENT);
+    assert_cap_ok(cap_store_stage_step(store, stagings + 4, 2));
+    assert_true(stagings[4].done && stagings[5].done);
+    assert_cap_ok(put_all(store, puts, COUNT));
+    for (size_t i = 0; i < COUNT; i++) {
+        assert_cap_ok(check_cap(store, seeds[i], lens[i]));
+    }
+    stagings[0].stage = 12345;
+    assert_cap_error(cap_store_stage_step(store, stagings, 1), CAP_E_INVALID_ARGUMENT);
 }
 
 static void test_stage_survives_failure(void **state)
@@ -313,7 +344,7 @@ static void test_stage_misuse(void **state)
     assert_cap_ok(cap_store_stage_begin(store, 500000, &stage));
     put.stage = second.stage = stage;
     check_refused(store, &put); /* nothing written yet */
-    assert_cap_ok(cap_store_stage_step(store, stage, &source, &done));
+    assert_cap_ok(stage_step(store, stage, &source, &done));
     assert_true(done);
     put.info.body_len = 499999;
     check_refused(store, &put);
@@ -344,7 +375,7 @@ static void test_stage_race(void **state)
     put.stage = first;
     assert_cap_ok(put_one(store, &put, &is_new));
     assert_false(is_new);
-    assert_cap_error(cap_store_stage_step(store, first, &source, &done), CAP_E_INVALID_ARGUMENT);
+    assert_cap_error(stage_step(store, first, &source, &done), CAP_E_INVALID_ARGUMENT);
     assert_cap_ok(check_cap(store, seed, 1000000));
     assert_int_equal(get_counts(store).caps[CAP_KIND_DATA], 1);
     assert_int_equal(get_counts(store).body_bytes[CAP_KIND_DATA], 1000000);
@@ -455,6 +486,7 @@ int main(void)
         BOTH(test_snapshot),
         BOTH(test_window_outlasts_commits),
         BOTH(test_stage),
+        BOTH(test_stage_together),
         BOTH(test_stage_survives_failure),
         BOTH(test_stage_misuse),
         BOTH(test_stage_race),
