@@ -1,11 +1,14 @@
 /*
  * bench: a running daemon's rates and latencies, as clients of the library see them.
  *
- * Each client is a thread with a connection of its own and one request at a time. What is fetched
- * is not verified: it is the daemon that is measured, not this machine's hashing.
+ * Each client is a thread with a connection of its own, on which a number of requests are always in
+ * flight: whenever one is answered, another is submitted. What is fetched is not verified: it is
+ * the daemon that is measured, not this machine's hashing.
  */
+#include <capstore/async.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,16 +21,20 @@
 
 #define MAX_CLIENTS     256u
 #define MAX_SECONDS     3600u
+#define MAX_FLIGHTS     1024u
 #define DEFAULT_CLIENTS 4u
+#define DEFAULT_FLIGHTS 1u
 #define DEFAULT_SECONDS 5u
+#define HEAD_SIZE       32u /* what tells one cap from another */
 #define DEFAULT_SIZE    1024u
-#define MIN_SIZE        32u /* what tells one cap from another */
+#define MIN_SIZE        HEAD_SIZE
 #define MAX_SIZE        (UINT64_C(64) << 20)
 #define KEPT            65536u /* hashes that a client remembers to fetch them: 2 MiB */
 #define SECOND          UINT64_C(1000000000)
 
 struct bench {
     uint64_t clients;
+    uint64_t flights; /* requests in flight per client */
     uint64_t seconds;
     uint64_t size;
     uint8_t run[16]; /* in every cap, so that no other run has published it */
@@ -36,18 +43,30 @@ struct bench {
     size_t given_count;
 };
 
+struct client;
+
+/* A request in flight and, when it publishes, its content. */
+struct flight {
+    struct client *client;
+    uint64_t began; /* ns */
+    uint8_t head[HEAD_SIZE];
+};
+
 struct client {
     pthread_t thread;
+    struct flight *flights;
     const struct bench *bench;
     struct capstore *store;
     uint64_t number;
     uint64_t serial;
     uint64_t random;
-    uint8_t *content;
+    enum capstore_error (*submit)(struct flight *flight);
+    uint8_t *content;                /* of every cap, after its head */
     struct capstore_hash *published; /* up to KEPT */
-    size_t published_count;
+    uint64_t published_count;        /* all of them */
     uint64_t bytes;
-    enum capstore_error error;
+    enum capstore_error error; /* the first one */
+    char message[CAPSTORE_MESSAGE_SIZE];
     struct histogram latencies;
 };
 
@@ -76,74 +95,113 @@ static uint64_t next_random(uint64_t *state)
     return *state;
 }
 
-static enum capstore_error publish_one(struct client *client)
+static enum capstore_error keep_error(struct client *client, enum capstore_error error)
 {
-    const struct bench *bench = client->bench;
-    uint64_t serial = client->serial++;
-    memcpy(client->content, bench->run, sizeof(bench->run));
-    memcpy(client->content + sizeof(bench->run), &client->number, sizeof(client->number));
-    memcpy(client->content + sizeof(bench->run) + sizeof(client->number), &serial, sizeof(serial));
-    const struct capstore_bytes content = {client->content, bench->size};
-    const struct capstore_source source = capstore_source_memory(&content);
-    struct capstore_put_result result;
-    enum capstore_error error = capstore_put_data(client->store, &source, 0, 0, &result);
-    if (error == CAPSTORE_OK) {
-        client->published[serial % KEPT] = result.cap_hash;
-        client->published_count = serial < KEPT ? serial + 1 : KEPT;
-        client->bytes += bench->size;
+    if (client->error == CAPSTORE_OK && error != CAPSTORE_OK) {
+        client->error = error;
+        (void)snprintf(client->message, sizeof(client->message), "%s",
+                       capstore_message(client->store));
     }
-    return error;
+    return client->error;
+}
+
+/* Counts an answer, and asks again until the time is over. */
+static void on_answer(void *ctx, const struct capstore_answer *answer)
+{
+    struct flight *flight = (struct flight *)ctx;
+    struct client *client = flight->client;
+    uint64_t ended = now();
+    if (keep_error(client, answer->error) != CAPSTORE_OK) {
+        return;
+    }
+    histogram_add(&client->latencies, ended - flight->began);
+    if (ended < client->bench->end) {
+        flight->began = ended;
+        (void)keep_error(client, client->submit(flight));
+    }
+}
+
+static void on_published(void *ctx, const struct capstore_answer *answer)
+{
+    struct client *client = ((struct flight *)ctx)->client;
+    if (answer->error == CAPSTORE_OK) {
+        client->published[client->published_count++ % KEPT] = answer->put.cap_hash;
+        client->bytes += client->bench->size;
+    }
+    on_answer(ctx, answer);
+}
+
+/* Reads a cap's content: its own head, then what they have in common. */
+static enum capstore_error read_content(void *ctx, uint64_t offset, void *dst, size_t len)
+{
+    const struct flight *flight = (const struct flight *)ctx;
+    size_t at = (size_t)offset;
+    memcpy(dst, flight->client->content + at, len);
+    if (at < HEAD_SIZE) {
+        memcpy(dst, flight->head + at, len < HEAD_SIZE - at ? len : HEAD_SIZE - at);
+    }
+    return CAPSTORE_OK;
+}
+
+static enum capstore_error submit_publish(struct flight *flight)
+{
+    struct client *client = flight->client;
+    const struct bench *bench = client->bench;
+    const struct capstore_source source = {read_content, flight, bench->size, NULL};
+    uint64_t serial = client->serial++;
+    memcpy(flight->head, bench->run, sizeof(bench->run));
+    memcpy(flight->head + sizeof(bench->run), &client->number, sizeof(client->number));
+    memcpy(flight->head + sizeof(bench->run) + sizeof(client->number), &serial, sizeof(serial));
+    return capstore_async_put_data(client->store, &source, 0, 0, on_published, flight, NULL);
 }
 
 static enum capstore_error count_bytes(void *ctx, struct capstore_bytes piece)
 {
-    struct client *client = (struct client *)ctx;
-    client->bytes += piece.len;
+    ((struct flight *)ctx)->client->bytes += piece.len;
     return CAPSTORE_OK;
 }
 
-static enum capstore_error fetch_one(struct client *client)
+static enum capstore_error submit_fetch(struct flight *flight)
 {
+    struct client *client = flight->client;
     const struct bench *bench = client->bench;
     const struct capstore_hash *from = bench->given_count > 0 ? bench->given : client->published;
-    size_t count = bench->given_count > 0 ? bench->given_count : client->published_count;
-    return capstore_get_range(client->store, &from[next_random(&client->random) % count], 0,
-                              UINT64_MAX, count_bytes, client);
+    uint64_t own = client->published_count < KEPT ? client->published_count : KEPT;
+    uint64_t count = bench->given_count > 0 ? bench->given_count : own;
+    return capstore_async_get_range(client->store, &from[next_random(&client->random) % count], 0,
+                                    UINT64_MAX, count_bytes, on_answer, flight, NULL);
 }
 
-static void repeat(struct client *client, enum capstore_error (*one)(struct client *client))
+/* A client's thread: keeps its requests in flight until the time is over. */
+static void *work(void *ctx)
 {
-    uint64_t began = now();
+    struct client *client = (struct client *)ctx;
+    struct capstore *store = client->store;
     client->bytes = 0;
     memset(&client->latencies, 0, sizeof(client->latencies));
-    do {
-        client->error = one(client);
-        uint64_t ended = now();
-        histogram_add(&client->latencies, ended - began);
-        began = ended;
-    } while (client->error == CAPSTORE_OK && began < client->bench->end);
-}
-
-static void *publish_all(void *ctx)
-{
-    repeat((struct client *)ctx, publish_one);
-    return NULL;
-}
-
-static void *fetch_all(void *ctx)
-{
-    repeat((struct client *)ctx, fetch_one);
+    for (uint64_t i = 0; i < client->bench->flights && client->error == CAPSTORE_OK; i++) {
+        client->flights[i].client = client;
+        client->flights[i].began = now();
+        (void)keep_error(client, client->submit(&client->flights[i]));
+    }
+    while (capstore_pending(store) > 0) {
+        struct pollfd entry = {capstore_fd(store), (short)capstore_events(store), 0};
+        (void)poll(&entry, 1, capstore_timeout_ms(store));
+        (void)keep_error(client, capstore_process(store, entry.revents));
+    }
     return NULL;
 }
 
 /* Runs one measurement on all clients. CLI_DONE, or a status after saying what is wrong. */
 static enum cli_exit measure(struct cli *cli, struct bench *bench, struct client *clients,
-                             void *(*work)(void *ctx), struct measured *ret_measured)
+                             enum capstore_error (*submit)(struct flight *flight),
+                             struct measured *ret_measured)
 {
     uint64_t started = 0, began = now();
     int code = 0;
     bench->end = began + bench->seconds * SECOND;
     while (started < bench->clients && code == 0) {
+        clients[started].submit = submit;
         code = pthread_create(&clients[started].thread, NULL, work, &clients[started]);
         started += code == 0 ? 1 : 0;
     }
@@ -157,7 +215,7 @@ static enum cli_exit measure(struct cli *cli, struct bench *bench, struct client
     ret_measured->seconds = (double)(now() - began) / 1e9;
     for (uint64_t i = 0; i < bench->clients; i++) {
         if (clients[i].error != CAPSTORE_OK) {
-            return cli_fail_error(cli, clients[i].error, NULL, capstore_message(clients[i].store));
+            return cli_fail_error(cli, clients[i].error, NULL, clients[i].message);
         }
         histogram_merge(&ret_measured->latencies, &clients[i].latencies);
         ret_measured->bytes += clients[i].bytes;
@@ -229,13 +287,13 @@ static enum cli_exit print_all(struct cli *cli, const struct bench *bench,
 {
     bool both = bench->given_count == 0;
     if (cli->json) {
-        return cli_print(cli,
-                         json_pack("{s:o, s:o, s:o*, s:o*, s:o}", "clients",
-                                   out_u64(bench->clients), "seconds", out_u64(bench->seconds),
-                                   "size", both ? out_u64(bench->size) : NULL, "publish",
-                                   both ? measured_object(published) : NULL, "fetch",
-                                   measured_object(fetched)),
-                         CLI_DONE);
+        return cli_print(
+            cli,
+            json_pack("{s:o, s:o, s:o, s:o*, s:o*, s:o}", "clients", out_u64(bench->clients),
+                      "in_flight", out_u64(bench->flights), "seconds", out_u64(bench->seconds),
+                      "size", both ? out_u64(bench->size) : NULL, "publish",
+                      both ? measured_object(published) : NULL, "fetch", measured_object(fetched)),
+            CLI_DONE);
     }
     printf("%-8s %12s %10s %10s %10s %10s %10s\n", "", "per second", "MiB/s", "p50 us", "p90 us",
            "p99 us", "worst us");
@@ -272,6 +330,8 @@ static bool take_count(struct cli *cli, enum cli_option option, const char *name
 static bool take_options(struct cli *cli, struct bench *bench)
 {
     if (!take_count(cli, CLI_CLIENTS, "clients", MAX_CLIENTS, DEFAULT_CLIENTS, &bench->clients) ||
+        !take_count(cli, CLI_IN_FLIGHT, "in-flight", MAX_FLIGHTS, DEFAULT_FLIGHTS,
+                    &bench->flights) ||
         !take_count(cli, CLI_SECONDS, "seconds", MAX_SECONDS, DEFAULT_SECONDS, &bench->seconds) ||
         !cli_option_size(cli, CLI_SIZE, DEFAULT_SIZE, &bench->size)) {
         return false;
@@ -296,7 +356,8 @@ static enum cli_exit open_client(struct cli *cli, const struct bench *bench, str
     client->random = (client->number + 1) * UINT64_C(0x9e3779b97f4a7c15);
     client->content = malloc(bench->size);
     client->published = calloc(KEPT, sizeof(*client->published));
-    if (client->content == NULL || client->published == NULL) {
+    client->flights = calloc(bench->flights, sizeof(*client->flights));
+    if (client->content == NULL || client->published == NULL || client->flights == NULL) {
         return cli_fail(cli, CLI_FAILED, "no_memory", "out of memory");
     }
     for (uint64_t i = 0; i < bench->size; i++) {
@@ -315,10 +376,10 @@ static enum cli_exit run(struct cli *cli, struct bench *bench, struct client *cl
         exit = open_client(cli, bench, &clients[i]);
     }
     if (exit == CLI_DONE && bench->given_count == 0) {
-        exit = measure(cli, bench, clients, publish_all, &published);
+        exit = measure(cli, bench, clients, submit_publish, &published);
     }
     if (exit == CLI_DONE) {
-        exit = measure(cli, bench, clients, fetch_all, &fetched);
+        exit = measure(cli, bench, clients, submit_fetch, &fetched);
     }
     return exit == CLI_DONE ? print_all(cli, bench, &published, &fetched) : exit;
 }
@@ -351,6 +412,7 @@ enum cli_exit cli_bench(struct cli *cli)
         capstore_free(clients[i].store);
         free(clients[i].content);
         free(clients[i].published);
+        free(clients[i].flights);
     }
     free(clients);
     free(given);

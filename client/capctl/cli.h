@@ -38,6 +38,7 @@ enum cli_option {
     CLI_CONTENT,
     CLI_DIRECTORY,
     CLI_CLIENTS,
+    CLI_IN_FLIGHT,
     CLI_SECONDS,
     CLI_OPTION_COUNT,
 };

@@ -22,6 +22,14 @@ class CapctlBench(SystemTest):
             self.assertEqual(steps, sorted(steps))
             self.assertEqual(sum(step["count"] for step in measured["histogram"]), measured["requests"])
 
+    def test_many_in_flight(self):
+        """None is lost or counted twice."""
+        d = self.daemon()
+        result = self.bench(d, "--clients", "2", "--in-flight", "30")
+        self.assertEqual(result["in_flight"], 30)
+        self.assertEqual(d.figures()["capstore_caps{kind=\"data\"}"], result["publish"]["requests"])
+        self.assertGreaterEqual(result["fetch"]["requests"], 60)
+
     def test_given_hashes(self):
         """It fetches only those, and publishes nothing."""
         d = self.daemon()
@@ -41,7 +49,7 @@ class CapctlBench(SystemTest):
         d = self.daemon()
         absent = "00" * 32
         self.assertEqual(self.assertStatus(d.capctl("bench", "--seconds", "1", absent), 1).json["error"], "not_found")
-        for words in (["--clients", "0"], ["--clients", "257"], ["--seconds", "x"], ["--size", "31"],
+        for words in (["--clients", "0"], ["--clients", "257"], ["--in-flight", "0"], ["--seconds", "x"], ["--size", "31"],
                       ["--size", "65M"], ["--size", "1K", absent], ["xyz"]):
             self.assertEqual(self.assertStatus(d.capctl("bench", *words), 2).json["error"], "usage", words)
 
