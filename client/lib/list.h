@@ -24,6 +24,15 @@ static inline struct client_link *client_list_first(const struct client_link *he
     return head->next != head ? head->next : NULL;
 }
 
+/* Takes the first place out of a list that is not empty. */
+static inline struct client_link *client_list_take(struct client_link *head)
+{
+    struct client_link *link = head->next;
+    head->next = link->next;
+    head->next->before = head;
+    return link;
+}
+
 /* The last place, or NULL in an empty list. */
 static inline struct client_link *client_list_last(const struct client_link *head)
 {

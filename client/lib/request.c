@@ -249,10 +249,9 @@ void client_deliver(struct capstore *store)
     const struct client_link *last = client_list_last(&store->done);
     bool more = last != NULL;
     while ((more || store->fd < 0) && client_list_first(&store->done) != NULL) {
-        struct capstore_request *request = client_linked(client_list_first(&store->done));
-        more = more && &request->link != last;
-        client_list_remove(&request->link);
-        deliver_one(request);
+        struct client_link *link = client_list_take(&store->done);
+        more = more && link != last;
+        deliver_one(client_linked(link));
     }
     store->inside = false;
 }

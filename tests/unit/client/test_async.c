@@ -190,6 +190,7 @@ static void test_a_lost_stream_ends_all(void **state)
     struct capstore_options options = CAPSTORE_OPTIONS_INIT;
     (void)state;
     options.timeout_ms = 500;
+    options.struct_size = offsetof(struct capstore_options, max_bodies); /* of the first version */
     for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
         struct fake fake;
         struct ended ended[4] = {0};
@@ -438,6 +439,83 @@ static void test_uploads_and_a_blocking_call(void **state)
     fake_join(&fake);
 }
 
+/* ---- closure ---- */
+
+#define CHILDREN 10u
+
+struct family {
+    struct cap_bytes root;
+    struct capstore_hash hashes[CHILDREN];
+};
+
+static void reply_stat(struct fake *fake, uint32_t id, uint8_t kind, uint64_t body_len)
+{
+    struct proto_stat_reply reply = {.kind = kind, .body_len = body_len};
+    struct cap_buf payload = {0};
+    fake_check(fake, proto_stat_reply_encode(&reply, &payload) == CAP_OK);
+    fake_send_buf(fake, PROTO_STAT_REPLY, id, &payload);
+}
+
+/* Answers nothing about the caps of a level before it was asked for all of them; then backwards. */
+static void answer_by_levels(struct fake *fake)
+{
+    const struct family *family = (const struct family *)fake->ctx;
+    uint32_t ids[CHILDREN];
+    fake_hello(fake);
+    (void)fake_expect(fake, PROTO_STAT);
+    reply_stat(fake, fake->frame.id, CAP_KIND_IMAGE, family->root.len);
+    (void)fake_expect(fake, PROTO_GET);
+    fake_body(fake, family->root, 4096);
+    for (size_t i = 0; i < CHILDREN; i++) {
+        (void)fake_expect(fake, PROTO_STAT);
+        ids[i] = fake->frame.id;
+    }
+    for (size_t i = CHILDREN; i-- > 0;) {
+        reply_stat(fake, ids[i], CAP_KIND_DATA, 100 + i);
+    }
+    fake_answer_has(fake);
+}
+
+struct visited {
+    size_t count;
+    uint64_t lengths[CHILDREN + 1];
+};
+
+static enum capstore_error note_visit(void *ctx, const struct capstore_closure_entry *entry)
+{
+    struct visited *visited = (struct visited *)ctx;
+    assert_true(visited->count <= CHILDREN);
+    visited->lengths[visited->count++] = entry->body_len;
+    return CAPSTORE_OK;
+}
+
+static void test_closure_asks_ahead(void **state)
+{
+    struct fake fake;
+    struct cap_buf root;
+    struct capstore_hash hash;
+    struct family family;
+    struct visited visited = {0};
+    (void)state;
+    memset(&family, 0, sizeof(family));
+    for (size_t i = 0; i < CHILDREN; i++) {
+        family.hashes[i].bytes[0] = (uint8_t)(i + 1);
+    }
+    make_image("root", family.hashes, CHILDREN, &root, &hash);
+    family.root = cap_buf_bytes(&root);
+    fake_start(&fake, answer_by_levels, &family);
+    struct capstore *store = fake_connect(&fake, NULL);
+    assert_error(capstore_closure(store, &hash, 0, note_visit, &visited), "ok");
+    assert_int_equal(visited.count, CHILDREN + 1);
+    for (size_t i = 0; i < CHILDREN; i++) {
+        assert_int_equal(visited.lengths[i + 1], 100 + i);
+    }
+    fake_assert_usable(store);
+    capstore_free(store);
+    fake_join(&fake);
+    cap_buf_free(&root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -448,6 +526,7 @@ int main(void)
         cmocka_unit_test(test_free_ends_all),
         cmocka_unit_test(test_callbacks_submit_and_close),
         cmocka_unit_test(test_uploads_and_a_blocking_call),
+        cmocka_unit_test(test_closure_asks_ahead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
