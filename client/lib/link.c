@@ -125,6 +125,11 @@ enum cap_error client_link_write(int fd, const void *src, size_t len, size_t *re
     return CAP_E_CONNECTION_LOST;
 }
 
+void client_link_end(int fd)
+{
+    (void)shutdown(fd, SHUT_RDWR);
+}
+
 enum cap_error client_link_prepare(int fd)
 {
     int flags = fcntl(fd, F_GETFL);

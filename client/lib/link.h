@@ -43,4 +43,7 @@ enum cap_error client_link_wait(int fd, bool want_write, int64_t deadline_ms, bo
 enum cap_error client_link_read(int fd, void *dst, size_t len, size_t *ret_len, int *passed);
 enum cap_error client_link_write(int fd, const void *src, size_t len, size_t *ret_len);
 
+/* Ends both directions: what is read after what has arrived is the end of the stream. */
+void client_link_end(int fd);
+
 #endif

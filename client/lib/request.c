@@ -175,7 +175,7 @@ void client_abandon(struct capstore_request *request, enum cap_error error)
         if (client_send(store, PROTO_CANCEL, 0, request->id, (struct cap_bytes){NULL, 0}) !=
                 CAP_OK &&
             request->source.read != NULL) {
-            store->write_closed = true;
+            client_link_end(store->fd);
         }
     }
     client_finish(request, error);
