@@ -184,7 +184,16 @@ def floods(target, source):
         yield 0.002
 
 
-ATTACKS = {"slots": slots, "memory": memory, "connections": connections, "hashing": hashing, "bulk": bulk,
+def spin(target, source):
+    """None: it only computes, as much as the busiest of the others does beside what it asks for (0.15 of a core)."""
+    while True:
+        end = time.monotonic() + 0.0004
+        while time.monotonic() < end:
+            pass
+        yield 0.002
+
+
+ATTACKS = {"spin": spin, "slots": slots, "memory": memory, "connections": connections, "hashing": hashing, "bulk": bulk,
            "floods": floods}
 
 
