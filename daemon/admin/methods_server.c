@@ -141,14 +141,9 @@ static json_t *store_json(struct cap_store *store, const struct cap_counts *coun
 
 json_t *admin_status(struct admin_call *call)
 {
-    struct cap_read *read = NULL;
     struct cap_counts counts;
     struct cap_space space;
-    enum cap_error error = cap_store_read_begin(call->store, &read);
-    if (error == CAP_OK) {
-        error = cap_store_counts(read, &counts);
-    }
-    cap_store_read_end(read);
+    enum cap_error error = admin_store_counts(call->store, &counts);
     if (error == CAP_OK) {
         error = cap_store_space(call->store, &space);
     }

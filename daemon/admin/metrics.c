@@ -205,7 +205,7 @@ static void print_by_kind(struct exposition *to, const char *name, const char *h
     }
 }
 
-static enum cap_error read_counts(struct cap_store *store, struct cap_counts *ret_counts)
+enum cap_error admin_store_counts(struct cap_store *store, struct cap_counts *ret_counts)
 {
     struct cap_read *read = NULL;
     enum cap_error error = cap_store_read_begin(store, &read);
@@ -222,7 +222,7 @@ enum cap_error admin_metrics_store(struct cap_store *store, enum admin_metrics_f
     struct exposition to = {.text = {.buf = buf}, .format = format};
     struct cap_counts counts;
     struct cap_space space;
-    bool counted = read_counts(store, &counts) == CAP_OK;
+    bool counted = admin_store_counts(store, &counts) == CAP_OK;
     bool measured = cap_store_space(store, &space) == CAP_OK;
     gauge(&to, "capstore_store_readable", "1 if the store could be asked for its figures",
           counted && measured ? 1 : 0);

@@ -31,6 +31,9 @@ enum cap_error admin_metrics_daemon(const struct admin_rooms *rooms,
                                     const struct admin_figures *figures,
                                     enum admin_metrics_format format, struct cap_buf *buf);
 
+/* What the store holds, in a snapshot of its own. Any thread; may wait for the disk. */
+enum cap_error admin_store_counts(struct cap_store *store, struct cap_counts *ret_counts);
+
 /* Appends the families of the store and the end of the text. Any thread; may wait for the disk. */
 enum cap_error admin_metrics_store(struct cap_store *store, enum admin_metrics_format format,
                                    struct cap_buf *buf);

@@ -198,29 +198,37 @@ static enum cap_error write_stagings(struct lmdb_store *store, MDB_txn *txn,
     return error;
 }
 
+/* The one transaction of a step that writes `len` bytes. */
+static enum cap_error write_step(struct lmdb_store *store, const struct cap_staging *stagings,
+                                 size_t count, uint64_t len)
+{
+    struct lmdb_room room;
+    MDB_txn *txn;
+    enum cap_error error = lmdb_measure_room(store, &room);
+    if (error == CAP_OK) {
+        error = lmdb_check_room(store, &room, len);
+    }
+    if (error == CAP_OK) {
+        error = lmdb_begin(store, &txn);
+    }
+    if (error != CAP_OK) {
+        return error;
+    }
+    error = write_stagings(store, txn, stagings, count);
+    if (error != CAP_OK) {
+        mdb_txn_abort(txn);
+        return error;
+    }
+    return lmdb_commit(store, txn);
+}
+
 enum cap_error lmdb_stage_step(struct cap_store *base, struct cap_staging *stagings, size_t count)
 {
     struct lmdb_store *store = lmdb_of(base);
-    struct lmdb_room room;
-    MDB_txn *txn = NULL;
     uint64_t len = 0;
     enum cap_error error = plan_step(store, stagings, count, &len);
     if (error == CAP_OK && len > 0) {
-        error = lmdb_measure_room(store, &room);
-        if (error == CAP_OK) {
-            error = lmdb_check_room(store, &room, len);
-        }
-        if (error == CAP_OK) {
-            error = lmdb_begin(store, &txn);
-        }
-        if (error == CAP_OK) {
-            error = write_stagings(store, txn, stagings, count);
-            if (error != CAP_OK) {
-                mdb_txn_abort(txn);
-            } else {
-                error = lmdb_commit(store, txn);
-            }
-        }
+        error = write_step(store, stagings, count, len);
     }
     for (size_t i = 0; i < count && error == CAP_OK; i++) {
         struct lmdb_stage *stage = lmdb_stage_of(store, stagings[i].stage);

@@ -1,7 +1,10 @@
 #include "tests/unit/store/fixture.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/support/store_memory.h"
@@ -329,4 +332,18 @@ size_t page_refs(struct cap_store *store, const struct cap_hash *hash,
         assert_true(memcmp(ret_refs[i - 1].hash.bytes, ret_refs[i].hash.bytes, CAP_HASH_SIZE) < 0);
     }
     return total;
+}
+
+uint8_t *load_file(const char *path, size_t *ret_len)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(fstat(fd, &st), 0);
+    uint8_t *bytes = malloc((size_t)st.st_size);
+    assert_non_null(bytes);
+    assert_int_equal(read(fd, bytes, (size_t)st.st_size), st.st_size);
+    close(fd);
+    *ret_len = (size_t)st.st_size;
+    return bytes;
 }

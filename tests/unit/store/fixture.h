@@ -118,4 +118,7 @@ bool is_there(struct cap_store *store, uint64_t seed);
 size_t page_refs(struct cap_store *store, const struct cap_hash *hash,
                  enum cap_ref_direction direction, size_t max, struct cap_ref *ret_refs);
 
+/* All bytes of a file; free() releases them. */
+uint8_t *load_file(const char *path, size_t *ret_len);
+
 #endif

@@ -346,20 +346,6 @@ static void test_not_a_store(void **state)
     assert_cap_ok(fixture_open(fixture)); /* nothing there: a new one */
 }
 
-static uint8_t *load_file(const char *path, size_t *ret_len)
-{
-    struct stat st;
-    int fd = open(path, O_RDONLY);
-    assert_true(fd >= 0);
-    assert_int_equal(fstat(fd, &st), 0);
-    uint8_t *bytes = malloc((size_t)st.st_size);
-    assert_non_null(bytes);
-    assert_int_equal(read(fd, bytes, (size_t)st.st_size), st.st_size);
-    close(fd);
-    *ret_len = (size_t)st.st_size;
-    return bytes;
-}
-
 /* Cut at every page and in the middle of some: refused, or all of it still reads. No SIGBUS. */
 static void test_truncated(void **state)
 {

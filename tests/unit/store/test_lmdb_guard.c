@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -128,20 +127,6 @@ static unsigned read_caps(struct cap_store *store)
         count_result(check_cap(store, i, len_of(i)), &ok);
     }
     return ok;
-}
-
-static uint8_t *load_file(const char *path, size_t *ret_len)
-{
-    struct stat st;
-    int fd = open(path, O_RDONLY);
-    assert_true(fd >= 0);
-    assert_int_equal(fstat(fd, &st), 0);
-    uint8_t *bytes = malloc((size_t)st.st_size);
-    assert_non_null(bytes);
-    assert_int_equal(read(fd, bytes, (size_t)st.st_size), st.st_size);
-    close(fd);
-    *ret_len = (size_t)st.st_size;
-    return bytes;
 }
 
 static void restore_file(const char *path, const uint8_t *bytes, size_t len)
