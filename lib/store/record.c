@@ -1,13 +1,16 @@
 /*
- * Records of the store, format version 2.
+ * Records of the store, format version 3.
  *
- *   cap      0 kind u8, 1 zero, 2 critical flags u16, 4 other flags u16, 6 zero, 8 uid u32,
- *            12 gid u32, 16 body_len, 24 size, 32 page_count, 40 ref_count, 48 published_us,
- *            56 body, 64 content hash, 96 node_counts u32[5], 116 zero u32
+ *   cap      0 kind u8, 1 zero, 2 critical flags u16, 4 other flags u16, 6 numbers: uid, gid,
+ *            body_len, size, page_count, ref_count, published_us, body, node_counts[5]; then the
+ *            content hash, if there is one
  *   state    0 next_body, 8 refs, 16 caps[3], 40 body_bytes[3]
  *   format   0 version u32, 4 zero u32, 8 id
  *
- * Behind each lies its seal.
+ * Behind each lies its seal. A number takes as few bytes as it can, seven bits in each, the low
+ * ones first, and the top bit says that more follow (LEB128): the record of a small cap is a
+ * quarter as long as with fields of fixed width, and records are what fills the pages of a store of
+ * small caps.
  */
 #include "lib/store/record.h"
 
@@ -36,34 +39,99 @@ bool store_unseal(uint64_t seed, struct cap_bytes sealed, struct cap_bytes *ret_
     return true;
 }
 
-void store_cap_encode(const struct store_cap *cap, uint8_t ret_bytes[STORE_CAP_SIZE])
+#define CAP_HEAD   6u
+#define CAP_COUNTS 8u /* numbers before the node counts */
+#define NUMBER_MAX 10u
+
+static uint8_t *put_number(uint8_t *p, uint64_t value)
+{
+    for (; value >= 0x80; value >>= 7) {
+        *p++ = (uint8_t)(value | 0x80);
+    }
+    *p++ = (uint8_t)value;
+    return p;
+}
+
+/* Takes a number from the front of *rest; false unless it is one in its only form. */
+static bool take_number(struct cap_bytes *rest, uint64_t *ret_value)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < rest->len && i < NUMBER_MAX; i++) {
+        uint8_t byte = rest->data[i];
+        value |= (uint64_t)(byte & 0x7f) << (7 * i);
+        if (byte < 0x80) {
+            *rest = cap_bytes_slice(*rest, i + 1, rest->len - i - 1);
+            *ret_value = value;
+            return (byte != 0 || i == 0) && (byte <= 1 || i < NUMBER_MAX - 1);
+        }
+    }
+    return false;
+}
+
+size_t store_cap_encode(const struct store_cap *cap, uint8_t ret_bytes[STORE_CAP_MAX])
 {
     const struct cap_info *info = &cap->info;
-    memset(ret_bytes, 0, STORE_CAP_SIZE);
+    const uint64_t numbers[CAP_COUNTS] = {
+        info->publisher.uid, info->publisher.gid, info->body_len,     info->size,
+        info->page_count,    info->ref_count,     info->published_us, cap->body,
+    };
+    uint8_t *p = ret_bytes + CAP_HEAD;
     ret_bytes[0] = (uint8_t)info->kind;
+    ret_bytes[1] = 0;
     cap_store16(ret_bytes + 2, info->has_content_hash ? STORE_CRITICAL_CONTENT : 0);
     cap_store16(ret_bytes + 4, cap->ignorable);
-    cap_store32(ret_bytes + 8, info->publisher.uid);
-    cap_store32(ret_bytes + 12, info->publisher.gid);
-    cap_store64(ret_bytes + 16, info->body_len);
-    cap_store64(ret_bytes + 24, info->size);
-    cap_store64(ret_bytes + 32, info->page_count);
-    cap_store64(ret_bytes + 40, info->ref_count);
-    cap_store64(ret_bytes + 48, info->published_us);
-    cap_store64(ret_bytes + 56, cap->body);
-    if (info->has_content_hash) {
-        memcpy(ret_bytes + 64, info->content_hash.bytes, CAP_HASH_SIZE);
+    for (size_t i = 0; i < CAP_COUNTS; i++) {
+        p = put_number(p, numbers[i]);
     }
     for (size_t i = 0; i < CAP_NODE_LEVELS; i++) {
-        cap_store32(ret_bytes + 96 + 4 * i, info->node_counts.of[i]);
+        p = put_number(p, info->node_counts.of[i]);
     }
+    if (info->has_content_hash) {
+        memcpy(p, info->content_hash.bytes, CAP_HASH_SIZE);
+        p += CAP_HASH_SIZE;
+    }
+    return (size_t)(p - ret_bytes);
+}
+
+/* Reads what follows the head; false for what is not the numbers and the content hash exactly. */
+static bool take_figures(struct cap_bytes rest, struct store_cap *cap)
+{
+    struct cap_info *info = &cap->info;
+    uint64_t numbers[CAP_COUNTS + CAP_NODE_LEVELS];
+    for (size_t i = 0; i < CAP_COUNTS + CAP_NODE_LEVELS; i++) {
+        if (!take_number(&rest, &numbers[i])) {
+            return false;
+        }
+    }
+    if (numbers[0] > UINT32_MAX || numbers[1] > UINT32_MAX ||
+        rest.len != (info->has_content_hash ? CAP_HASH_SIZE : 0)) {
+        return false;
+    }
+    info->publisher.uid = (uint32_t)numbers[0];
+    info->publisher.gid = (uint32_t)numbers[1];
+    info->body_len = numbers[2];
+    info->size = numbers[3];
+    info->page_count = numbers[4];
+    info->ref_count = numbers[5];
+    info->published_us = numbers[6];
+    cap->body = numbers[7];
+    for (size_t i = 0; i < CAP_NODE_LEVELS; i++) {
+        if (numbers[CAP_COUNTS + i] > UINT32_MAX) {
+            return false;
+        }
+        info->node_counts.of[i] = (uint32_t)numbers[CAP_COUNTS + i];
+    }
+    if (rest.len > 0) {
+        memcpy(info->content_hash.bytes, rest.data, CAP_HASH_SIZE);
+    }
+    return true;
 }
 
 enum cap_error store_cap_decode(struct cap_bytes bytes, struct store_cap *ret_cap)
 {
     const uint8_t *p = bytes.data;
     struct store_cap cap = {0};
-    if (bytes.len != STORE_CAP_SIZE) {
+    if (bytes.len < CAP_HEAD || bytes.len > STORE_CAP_MAX) {
         return CAP_E_CORRUPT;
     }
     uint16_t critical = cap_load16(p + 2);
@@ -77,22 +145,11 @@ enum cap_error store_cap_decode(struct cap_bytes bytes, struct store_cap *ret_ca
     cap.info.kind = (enum cap_kind)p[0];
     cap.info.has_content_hash = (critical & STORE_CRITICAL_CONTENT) != 0;
     cap.ignorable = cap_load16(p + 4);
-    cap.info.publisher.uid = cap_load32(p + 8);
-    cap.info.publisher.gid = cap_load32(p + 12);
-    cap.info.body_len = cap_load64(p + 16);
-    cap.info.size = cap_load64(p + 24);
-    cap.info.page_count = cap_load64(p + 32);
-    cap.info.ref_count = cap_load64(p + 40);
-    cap.info.published_us = cap_load64(p + 48);
-    cap.body = cap_load64(p + 56);
-    for (size_t i = 0; i < CAP_NODE_LEVELS; i++) {
-        cap.info.node_counts.of[i] = cap_load32(p + 96 + 4 * i);
-    }
-    if (cap.info.body_len > STORE_BODY_MAX || cap_info_root_count(&cap.info) > STORE_PAGE_MAX ||
+    if (!take_figures(cap_bytes_slice(bytes, CAP_HEAD, bytes.len - CAP_HEAD), &cap) ||
+        cap.info.body_len > STORE_BODY_MAX || cap_info_root_count(&cap.info) > STORE_PAGE_MAX ||
         !cap_info_nodes_fit(&cap.info)) {
         return CAP_E_CORRUPT;
     }
-    memcpy(cap.info.content_hash.bytes, p + 64, CAP_HASH_SIZE);
     *ret_cap = cap;
     return CAP_OK;
 }

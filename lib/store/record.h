@@ -1,5 +1,5 @@
 /*
- * The store's records in bytes: fixed sizes, little-endian, each sealed with a checksum.
+ * The store's records in bytes: little-endian, each sealed with a checksum.
  *
  * Keys are big-endian where their order matters. Decoding never trusts a record: one of a wrong
  * length or with impossible figures is CAP_E_CORRUPT. All functions are pure.
@@ -9,15 +9,15 @@
 
 #include "lib/store/types.h"
 
-#define STORE_FORMAT_VERSION 2u
+#define STORE_FORMAT_VERSION 3u
 
 /* Without their seals. */
-#define STORE_CAP_SIZE    120u
+#define STORE_CAP_MAX     133u /* every figure as long as it can be */
 #define STORE_STATE_SIZE  64u
 #define STORE_FORMAT_SIZE (8u + CAP_STORE_ID_SIZE)
 #define STORE_STAGE_SIZE  16u
 #define STORE_FACT_SIZE   8u
-#define STORE_VALUE_MAX   STORE_CAP_SIZE
+#define STORE_VALUE_MAX   STORE_CAP_MAX
 
 #define STORE_CHUNK_KEY 13u
 #define STORE_BODY_KEY  8u
@@ -63,8 +63,8 @@ struct store_cap {
     uint16_t ignorable; /* flags that are not critical */
 };
 
-/* Writes a cap record; every cap_info that an admission accepts fits. */
-void store_cap_encode(const struct store_cap *cap, uint8_t ret_bytes[STORE_CAP_SIZE]);
+/* Writes a cap record and returns its length; every cap_info that an admission accepts fits. */
+size_t store_cap_encode(const struct store_cap *cap, uint8_t ret_bytes[STORE_CAP_MAX]);
 
 /*
  * Reads a cap record. CAP_E_CORRUPT leaves *ret_cap untouched; CAP_E_STORE_VERSION for flags that

@@ -131,12 +131,12 @@ static enum cap_error put_refs(struct lmdb_store *store, const struct cap_put *p
 
 static enum cap_error put_record(struct lmdb_store *store, const struct cap_put *put, uint64_t body)
 {
-    uint8_t bytes[STORE_CAP_SIZE];
+    uint8_t bytes[STORE_CAP_MAX];
     const struct store_cap cap = {.info = put->info, .body = body};
-    store_cap_encode(&cap, bytes);
+    size_t len = store_cap_encode(&cap, bytes);
     return lmdb_put(store, store->write.txn, LMDB_CAPS,
                     (struct cap_bytes){put->hash.bytes, CAP_HASH_SIZE},
-                    (struct cap_bytes){bytes, sizeof(bytes)});
+                    (struct cap_bytes){bytes, len});
 }
 
 static enum cap_error put_new(struct lmdb_store *store, const struct cap_put *put,

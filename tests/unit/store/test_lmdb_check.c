@@ -351,13 +351,22 @@ static size_t raw_get(const struct fixture *fixture, const char *table, const vo
 
 /* --- What is sealed and wrong ----------------------------------------------------------------- */
 
-static uint64_t body_of(const struct fixture *fixture, const struct cap_hash *hash)
+static struct store_cap record_of(const struct fixture *fixture, const struct cap_hash *hash)
 {
-    uint8_t record[200];
+    uint8_t record[STORE_CAP_MAX + STORE_SEAL_SIZE];
     struct store_cap cap;
     size_t len = raw_get(fixture, "caps", hash->bytes, CAP_HASH_SIZE, record, sizeof(record));
     assert_cap_ok(store_cap_decode((struct cap_bytes){record, len}, &cap));
-    return cap.body;
+    return cap;
+}
+
+static void set_record(const struct fixture *fixture, const struct cap_hash *hash,
+                       const struct store_cap *cap, uint16_t more_flags)
+{
+    uint8_t record[STORE_CAP_MAX];
+    size_t len = store_cap_encode(cap, record);
+    cap_store16(record + 2, cap_load16(record + 2) | more_flags);
+    raw_set(fixture, "caps", hash->bytes, CAP_HASH_SIZE, record, len);
 }
 
 static void test_wrong_body_and_roots(void **state)
@@ -366,7 +375,7 @@ static void test_wrong_body_and_roots(void **state)
     struct cap_hash hash = fill_store(fixture);
     static uint8_t chunk[70000];
     uint8_t name[STORE_CHUNK_KEY];
-    uint64_t body = body_of(fixture, &hash);
+    uint64_t body = record_of(fixture, &hash).body;
     for (int stream = STORE_STREAM_BODY; stream <= STORE_STREAM_ROOTS; stream++) {
         store_chunk_key(body, (enum store_stream)stream, 0, name);
         size_t len = raw_get(fixture, "bulk", name, sizeof(name), chunk, sizeof(chunk));
@@ -394,9 +403,10 @@ static void test_wrong_nodes(void **state)
     struct cap_hash hash = add_pages(fixture->store, NODE_PAGES + 1);
     fixture_close(fixture);
     expect_sound(fixture);
-    uint8_t record[200], chunk[1000];
+    uint8_t chunk[1000];
     uint8_t name[STORE_CHUNK_KEY];
-    store_chunk_key(body_of(fixture, &hash), STORE_STREAM_NODES, 0, name);
+    struct store_cap cap = record_of(fixture, &hash);
+    store_chunk_key(cap.body, STORE_STREAM_NODES, 0, name);
     size_t len = raw_get(fixture, "bulk", name, sizeof(name), chunk, sizeof(chunk));
     assert_int_equal(len, 5 * sizeof(struct cap_node));
     for (size_t at = 0; at < sizeof(struct cap_node); at += CAP_HASH_SIZE) { /* hash and index */
@@ -407,12 +417,11 @@ static void test_wrong_nodes(void **state)
     }
     raw_set(fixture, "bulk", name, sizeof(name), NULL, 0);
     expect_finding(fixture, &hash, "nodes: chunk 0 cannot be read: it is missing");
-    size_t record_len = raw_get(fixture, "caps", hash.bytes, CAP_HASH_SIZE, record, sizeof(record));
-    memset(record + 96, 0, sizeof(struct cap_node_counts)); /* a record of a cap without nodes */
-    raw_set(fixture, "caps", hash.bytes, CAP_HASH_SIZE, record, record_len);
+    cap.info.node_counts.of[0] = 0; /* a record of a cap without nodes */
+    set_record(fixture, &hash, &cap, 0);
     expect_finding(fixture, &hash, "the record says 0 nodes above its pages, there are 5");
-    cap_store32(record + 96, 5);
-    raw_set(fixture, "caps", hash.bytes, CAP_HASH_SIZE, record, record_len);
+    cap.info.node_counts.of[0] = 5;
+    set_record(fixture, &hash, &cap, 0);
     raw_set(fixture, "bulk", name, sizeof(name), chunk, len);
     expect_sound(fixture);
 }
@@ -421,22 +430,20 @@ static void test_wrong_record(void **state)
 {
     struct fixture *fixture = *state;
     struct cap_hash hash = fill_store(fixture);
-    uint8_t record[200];
-    size_t len = raw_get(fixture, "caps", hash.bytes, CAP_HASH_SIZE, record, sizeof(record));
-    record[25] ^= 0x10; /* size: another number of bytes */
-    raw_set(fixture, "caps", hash.bytes, CAP_HASH_SIZE, record, len);
+    const struct store_cap sound = record_of(fixture, &hash);
+    struct store_cap cap = sound;
+    cap.info.size ^= 0x1000; /* another number of bytes */
+    set_record(fixture, &hash, &cap, 0);
     expect_finding(fixture, &hash, "the record says");
-    record[25] ^= 0x10;
-    cap_store16(record + 2, 0x4000);
-    raw_set(fixture, "caps", hash.bytes, CAP_HASH_SIZE, record, len);
+    set_record(fixture, &hash, &sound, 0x4000);
     expect_finding(fixture, &hash, "flags that this version does not know: 0x4000");
-    cap_store16(record + 2, 0);
-    record[23] = 0x7f; /* a body of 2^62 bytes: nothing is taken for it */
-    raw_set(fixture, "caps", hash.bytes, CAP_HASH_SIZE, record, len);
+    cap = sound;
+    cap.info.body_len |= UINT64_C(1) << 62; /* nothing is taken for it */
+    set_record(fixture, &hash, &cap, 0);
     expect_finding(fixture, &hash, "says what cannot be");
-    record[23] = 0;
-    record[21] = 0x10; /* 2^44: can be, and is not there */
-    raw_set(fixture, "caps", hash.bytes, CAP_HASH_SIZE, record, len);
+    cap = sound;
+    cap.info.body_len |= UINT64_C(1) << 44; /* can be, and is not there */
+    set_record(fixture, &hash, &cap, 0);
     expect_finding(fixture, &hash, "are not looked at");
     raw_set(fixture, "caps", hash.bytes, CAP_HASH_SIZE, NULL, 0);
     expect_finding(fixture, NULL, "belongs to nothing");

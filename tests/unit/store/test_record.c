@@ -20,13 +20,18 @@ static struct store_cap sample(void)
     return cap;
 }
 
+static struct cap_bytes encode(const struct store_cap *cap, uint8_t bytes[STORE_CAP_MAX])
+{
+    return (struct cap_bytes){bytes, store_cap_encode(cap, bytes)};
+}
+
 static void test_cap_round_trip(void **state)
 {
     struct store_cap cap = sample(), got;
-    uint8_t bytes[STORE_CAP_SIZE], again[STORE_CAP_SIZE];
+    uint8_t bytes[STORE_CAP_MAX], again[STORE_CAP_MAX];
     (void)state;
-    store_cap_encode(&cap, bytes);
-    assert_cap_ok(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got));
+    struct cap_bytes record = encode(&cap, bytes);
+    assert_cap_ok(store_cap_decode(record, &got));
     assert_int_equal(got.info.kind, CAP_KIND_IMAGE);
     assert_int_equal(got.info.body_len, cap.info.body_len);
     assert_int_equal(got.info.size, cap.info.size);
@@ -39,43 +44,90 @@ static void test_cap_round_trip(void **state)
     assert_hash_equal(&got.info.content_hash, &cap.info.content_hash);
     assert_memory_equal(&got.info.node_counts, &cap.info.node_counts, sizeof(cap.info.node_counts));
     assert_int_equal(got.body, cap.body);
-    store_cap_encode(&got, again);
-    assert_memory_equal(again, bytes, sizeof(bytes));
+    assert_int_equal(encode(&got, again).len, record.len);
+    assert_memory_equal(again, bytes, record.len);
 }
 
 /* The layout is a promise to stores on disk: a change of it needs a new format version. */
 static void test_cap_layout(void **state)
 {
+    static const uint8_t wanted[] = {
+        2,    0,    0,    0,    1,    0x80,    /* kind, zero, flags */
+        0xe8, 0x07, 0,                         /* uid 1000, gid 0 */
+        0xff, 0x07, 0x80, 0x20,                /* body_len 1023, size 4096 */
+        1,    0,                               /* page_count, ref_count */
+        0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1, /* published_us 1 << 42 */
+        0x7f,                                  /* body */
+        0,    0,    0,    0,    0,             /* node_counts */
+    };
+    const struct store_cap small = {
+        .info = {.kind = CAP_KIND_DATA,
+                 .body_len = 1023,
+                 .size = 4096,
+                 .page_count = 1,
+                 .publisher = {1000, 0},
+                 .published_us = UINT64_C(1) << 42},
+        .body = 127,
+        .ignorable = 0x8001,
+    };
     struct store_cap cap = sample();
-    uint8_t bytes[STORE_CAP_SIZE];
+    uint8_t bytes[STORE_CAP_MAX];
     (void)state;
-    store_cap_encode(&cap, bytes);
-    assert_int_equal(bytes[0], CAP_KIND_IMAGE);
+    assert_int_equal(encode(&small, bytes).len, sizeof(wanted));
+    assert_memory_equal(bytes, wanted, sizeof(wanted));
+    struct cap_bytes record = encode(&cap, bytes);
     assert_int_equal(cap_load16(bytes + 2), STORE_CRITICAL_CONTENT);
-    assert_int_equal(cap_load64(bytes + 16), cap.info.body_len);
-    assert_int_equal(cap_load64(bytes + 56), cap.body);
-    assert_int_equal(bytes[64], 0xab);
-    assert_int_equal(cap_load32(bytes + 96), 500);
-    assert_int_equal(cap_load32(bytes + 112), 1);
-    assert_int_equal(cap_load32(bytes + 116), 0);
+    assert_memory_equal(bytes + record.len - CAP_HASH_SIZE, cap.info.content_hash.bytes,
+                        CAP_HASH_SIZE);
+    memset(&cap.info.publisher, 0xff, sizeof(cap.info.publisher));
+    memset(&cap.info.body_len, 0xff, sizeof(cap.info.body_len));
+    cap.info.size = cap.info.page_count = cap.info.ref_count = UINT64_MAX;
+    cap.info.published_us = cap.body = UINT64_MAX;
+    memset(&cap.info.node_counts, 0xff, sizeof(cap.info.node_counts));
+    assert_int_equal(encode(&cap, bytes).len, STORE_CAP_MAX);
 }
 
 /* A flag that may be ignored is kept; one that may not makes the record useless, and is named. */
 static void test_cap_flags(void **state)
 {
     struct store_cap cap = sample(), got = {0};
-    uint8_t bytes[STORE_CAP_SIZE];
+    uint8_t bytes[STORE_CAP_MAX];
     (void)state;
     cap.ignorable = 0x8001;
-    store_cap_encode(&cap, bytes);
-    assert_cap_ok(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got));
+    struct cap_bytes record = encode(&cap, bytes);
+    assert_cap_ok(store_cap_decode(record, &got));
     assert_int_equal(got.ignorable, 0x8001);
     cap_store16(bytes + 2, STORE_CRITICAL_CONTENT | 0x40);
-    assert_cap_error(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
-                     CAP_E_STORE_VERSION);
+    assert_cap_error(store_cap_decode(record, &got), CAP_E_STORE_VERSION);
     assert_int_equal(got.unknown, 0x40);
-    for (size_t len = 0; len < sizeof(bytes); len++) {
-        assert_cap_error(store_cap_decode((struct cap_bytes){bytes, len}, &got), CAP_E_CORRUPT);
+}
+
+/* A record that is cut or goes on, and numbers that are longer than they need to be or too large.
+ */
+static void test_cap_malformed(void **state)
+{
+    static const char *const uids[] = {
+        "\x80\x00",                                 /* zero in two bytes */
+        "\xff\xff\xff\xff\x1f",                     /* 33 bits */
+        "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x03", /* 65 bits */
+        "\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01",
+    };
+    static const size_t lens[] = {2, 5, 10, 11};
+    struct store_cap cap = sample(), got;
+    uint8_t bytes[2 * STORE_CAP_MAX], bad[2 * STORE_CAP_MAX];
+    (void)state;
+    memset(bytes, 0, sizeof(bytes));
+    struct cap_bytes record = encode(&cap, bytes);
+    for (size_t len = 0; len <= sizeof(bytes); len++) {
+        assert_int_equal(store_cap_decode((struct cap_bytes){bytes, len}, &got),
+                         len == record.len ? CAP_OK : CAP_E_CORRUPT);
+    }
+    for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+        memcpy(bad, bytes, 6);
+        memcpy(bad + 6, uids[i], lens[i]);
+        memcpy(bad + 6 + lens[i], bytes + 7, record.len - 7);
+        assert_cap_error(store_cap_decode((struct cap_bytes){bad, record.len - 1 + lens[i]}, &got),
+                         CAP_E_CORRUPT);
     }
 }
 
@@ -107,28 +159,20 @@ static void test_seal(void **state)
 static void test_cap_impossible(void **state)
 {
     struct store_cap cap = sample(), got;
-    uint8_t bytes[STORE_CAP_SIZE];
+    uint8_t bytes[STORE_CAP_MAX];
     (void)state;
     cap.info.body_len = STORE_BODY_MAX + 1;
-    store_cap_encode(&cap, bytes);
-    assert_cap_error(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
-                     CAP_E_CORRUPT);
+    assert_cap_error(store_cap_decode(encode(&cap, bytes), &got), CAP_E_CORRUPT);
     cap = sample();
     cap.info.kind = CAP_KIND_DATA;
     cap.info.page_count = STORE_PAGE_MAX + 1;
-    store_cap_encode(&cap, bytes);
-    assert_cap_error(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
-                     CAP_E_CORRUPT);
+    assert_cap_error(store_cap_decode(encode(&cap, bytes), &got), CAP_E_CORRUPT);
     cap = sample();
     cap.info.node_counts.of[4] = UINT32_MAX;
-    store_cap_encode(&cap, bytes);
-    assert_cap_error(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
-                     CAP_E_CORRUPT);
+    assert_cap_error(store_cap_decode(encode(&cap, bytes), &got), CAP_E_CORRUPT);
     cap = sample();
     cap.info.kind = (enum cap_kind)3;
-    store_cap_encode(&cap, bytes);
-    assert_cap_error(store_cap_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got),
-                     CAP_E_CORRUPT);
+    assert_cap_error(store_cap_decode(encode(&cap, bytes), &got), CAP_E_CORRUPT);
 }
 
 static void test_state(void **state)
@@ -188,9 +232,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cap_round_trip), cmocka_unit_test(test_cap_layout),
-        cmocka_unit_test(test_cap_flags),      cmocka_unit_test(test_seal),
-        cmocka_unit_test(test_cap_impossible), cmocka_unit_test(test_state),
-        cmocka_unit_test(test_format),         cmocka_unit_test(test_keys_sort),
+        cmocka_unit_test(test_cap_flags),      cmocka_unit_test(test_cap_malformed),
+        cmocka_unit_test(test_seal),           cmocka_unit_test(test_cap_impossible),
+        cmocka_unit_test(test_state),          cmocka_unit_test(test_format),
+        cmocka_unit_test(test_keys_sort),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
