@@ -23,7 +23,14 @@ static enum cap_error put_chunk(const struct lmdb_store *store, MDB_txn *txn,
     MDB_val key = {sizeof(bytes), bytes};
     MDB_val value = {.mv_size = len + STORE_SEAL_SIZE};
     store_chunk_key(bulk->body, bulk->stream, (uint32_t)(from / size), bytes);
-    int rc = mdb_put(txn, store->tables[LMDB_BULK], &key, &value, MDB_RESERVE);
+    /*
+     * Ids grow, so a body that was not staged comes after all others. Told so, LMDB begins a new
+     * page when the last is full; by itself it would also move the last record there.
+     */
+    int rc = mdb_put(txn, store->tables[LMDB_BULK], &key, &value, MDB_RESERVE | MDB_APPEND);
+    if (rc == MDB_KEYEXIST) {
+        rc = mdb_put(txn, store->tables[LMDB_BULK], &key, &value, MDB_RESERVE);
+    }
     if (rc != 0) {
         return lmdb_error(store->fd, rc);
     }
