@@ -243,6 +243,9 @@ enum cap_error admin_metrics_store(struct cap_store *store, enum admin_metrics_f
         gauge(&to, "capstore_store_readers", "Open read snapshots", space.readers);
         gauge(&to, "capstore_store_readers_limit", "Limit of open read snapshots",
               space.max_readers);
+        gauge_seconds(&to, "capstore_store_oldest_reader_seconds",
+                      "Age of the oldest open snapshot: pages freed since are not used again",
+                      space.oldest_reader_us);
     }
     if (format == ADMIN_METRICS_OPENMETRICS) {
         admin_print(&to.text, "# EOF\n");

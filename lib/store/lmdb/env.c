@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 
 #include "lib/store/lmdb/lmdb.h"
 
@@ -301,6 +302,13 @@ enum cap_error lmdb_check_room(struct lmdb_store *store, const struct lmdb_room 
     return disk + store->free_pages < need_disk ? CAP_E_DISK_FULL : CAP_OK;
 }
 
+uint64_t lmdb_now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
 enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)
 {
     struct lmdb_store *store = lmdb_of(base);
@@ -319,7 +327,9 @@ enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)
     space.disk_free = disk_free(store->fd);
     space.max_readers = store->max_readers;
     pthread_mutex_lock(&store->lock);
-    space.readers = store->open_reads;
+    const struct lmdb_read *oldest = TAILQ_FIRST(&store->open);
+    space.readers = store->open_count;
+    space.oldest_reader_us = oldest == NULL ? 0 : lmdb_now_us() - oldest->since_us;
     pthread_mutex_unlock(&store->lock);
     *ret_space = space;
     return CAP_OK;

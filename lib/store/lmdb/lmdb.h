@@ -25,6 +25,7 @@
 
 #include <lmdb.h>
 #include <pthread.h>
+#include <sys/queue.h>
 
 #include "lib/store/engine.h"
 #include "lib/store/lmdb/guard.h"
@@ -53,10 +54,13 @@ enum lmdb_table {
 struct lmdb_read {
     struct cap_read base;
     MDB_txn *txn;
-    MDB_cursor *cursor;     /* of the operation that runs; NULL: none */
-    bool failed;            /* an operation met CAP_E_IO: not kept for reuse */
-    struct lmdb_read *next; /* in the store's idle list */
+    MDB_cursor *cursor;          /* of the operation that runs; NULL: none */
+    bool failed;                 /* an operation met CAP_E_IO: not kept for reuse */
+    uint64_t since_us;           /* monotonic: when it began */
+    TAILQ_ENTRY(lmdb_read) link; /* in the store's list of open or of idle reads */
 };
+
+TAILQ_HEAD(lmdb_reads, lmdb_read);
 
 /* What the open write transaction makes of a stage if it commits. */
 enum lmdb_stage_use {
@@ -102,10 +106,11 @@ struct lmdb_store {
     struct lmdb_map map;
     uint32_t max_readers;
 
-    pthread_mutex_t lock; /* of the next five */
-    struct lmdb_read *idle;
+    pthread_mutex_t lock; /* of the next six */
+    struct lmdb_reads idle;
     unsigned idle_count;
-    uint32_t open_reads;
+    struct lmdb_reads open; /* in the order in which they began */
+    uint32_t open_count;
     struct cap_hash damaged[LMDB_DAMAGED]; /* found by reads; the next sweep writes them down */
     unsigned damaged_count;
 
@@ -182,6 +187,9 @@ enum cap_error lmdb_measure_room(struct lmdb_store *store, struct lmdb_room *ret
  */
 enum cap_error lmdb_check_room(struct lmdb_store *store, const struct lmdb_room *room,
                                uint64_t bytes);
+
+/* Monotonic time, some milliseconds coarse: no system call. */
+uint64_t lmdb_now_us(void);
 
 /* The operation space of engine.h. */
 enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space);

@@ -530,9 +530,9 @@ static enum cap_error open_store(struct lmdb_store *store,
 static void lmdb_close(struct cap_store *base)
 {
     struct lmdb_store *store = lmdb_of(base);
-    while (store->idle != NULL) {
-        struct lmdb_read *read = store->idle;
-        store->idle = read->next;
+    while (!TAILQ_EMPTY(&store->idle)) {
+        struct lmdb_read *read = TAILQ_FIRST(&store->idle);
+        TAILQ_REMOVE(&store->idle, read, link);
         lmdb_read_free(read);
     }
     while (store->stages != NULL) {
@@ -583,6 +583,8 @@ static struct lmdb_store *new_store(const struct cap_store_lmdb_config *config)
     store->base.ops = &lmdb_ops;
     store->fd = -1;
     store->max_readers = config->max_readers ? config->max_readers : READERS_DEFAULT;
+    TAILQ_INIT(&store->idle);
+    TAILQ_INIT(&store->open);
     pthread_mutex_init(&store->lock, NULL);
     pthread_mutex_init(&store->gauge_lock, NULL);
     return store;

@@ -33,17 +33,25 @@ void lmdb_read_free(struct lmdb_read *read)
     free(read);
 }
 
-/* Counts one more open read, and takes an idle one if there is one. */
+/* Among the open reads, as the newest. Under the lock. */
+static void list_open(struct lmdb_store *store, struct lmdb_read *read)
+{
+    read->since_us = lmdb_now_us();
+    TAILQ_INSERT_TAIL(&store->open, read, link);
+}
+
+/* Counts one more open read, and lists an idle one as open if there is one. */
 static enum cap_error take_slot(struct lmdb_store *store, struct lmdb_read **ret_idle)
 {
     enum cap_error error = CAP_E_READERS_FULL;
     pthread_mutex_lock(&store->lock);
-    if (store->open_reads < store->max_readers) {
-        struct lmdb_read *idle = store->idle;
-        store->open_reads++;
+    if (store->open_count < store->max_readers) {
+        struct lmdb_read *idle = TAILQ_FIRST(&store->idle);
+        store->open_count++;
         if (idle != NULL) {
-            store->idle = idle->next;
+            TAILQ_REMOVE(&store->idle, idle, link);
             store->idle_count--;
+            list_open(store, idle);
         }
         *ret_idle = idle;
         error = CAP_OK;
@@ -52,10 +60,14 @@ static enum cap_error take_slot(struct lmdb_store *store, struct lmdb_read **ret
     return error;
 }
 
-static void release_slot(struct lmdb_store *store)
+/* The slot of a read that did not begin; NULL: there was no memory for it. */
+static void release_slot(struct lmdb_store *store, struct lmdb_read *read)
 {
     pthread_mutex_lock(&store->lock);
-    store->open_reads--;
+    store->open_count--;
+    if (read != NULL) {
+        TAILQ_REMOVE(&store->open, read, link);
+    }
     pthread_mutex_unlock(&store->lock);
 }
 
@@ -89,6 +101,14 @@ static enum cap_error start(struct lmdb_store *store, struct lmdb_read *read)
     return lmdb_error(store->fd, begin_txn(store, &read->txn));
 }
 
+/* On its own, since what LMDB_GUARDED jumps past must not live in registers. */
+static enum cap_error guarded_start(struct lmdb_store *store, struct lmdb_read *read)
+{
+    enum cap_error error;
+    LMDB_GUARDED(&store->map, error, start(store, read));
+    return error;
+}
+
 enum cap_error lmdb_read_begin(struct cap_store *base, struct cap_read **ret_read)
 {
     struct lmdb_store *store = lmdb_of(base);
@@ -99,16 +119,19 @@ enum cap_error lmdb_read_begin(struct cap_store *base, struct cap_read **ret_rea
     }
     if (read == NULL) {
         read = calloc(1, sizeof(*read));
+        if (read == NULL) {
+            release_slot(store, NULL);
+            return CAP_E_NO_MEMORY;
+        }
+        read->base.store = base;
+        pthread_mutex_lock(&store->lock);
+        list_open(store, read);
+        pthread_mutex_unlock(&store->lock);
     }
-    if (read == NULL) {
-        release_slot(store);
-        return CAP_E_NO_MEMORY;
-    }
-    read->base.store = base;
-    LMDB_GUARDED(&store->map, error, start(store, read));
+    error = guarded_start(store, read);
     if (error != CAP_OK) {
+        release_slot(store, read);
         lmdb_read_free(read);
-        release_slot(store);
         return error;
     }
     *ret_read = &read->base;
@@ -121,10 +144,10 @@ void lmdb_read_end(struct cap_read *base)
     struct lmdb_store *store = store_of(read);
     mdb_txn_reset(read->txn);
     pthread_mutex_lock(&store->lock);
-    store->open_reads--;
+    store->open_count--;
+    TAILQ_REMOVE(&store->open, read, link);
     if (!read->failed && store->idle_count < LMDB_IDLE_READS) {
-        read->next = store->idle;
-        store->idle = read;
+        TAILQ_INSERT_HEAD(&store->idle, read, link);
         store->idle_count++;
         read = NULL;
     }

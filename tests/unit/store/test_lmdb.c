@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/store/lmdb/lmdb.h"
@@ -166,6 +167,37 @@ static void test_readers_full(void **state)
     cap_store_read_end(reads[2]);
     for (int i = 0; i < 100; i++) {
         assert_cap_ok(check_cap(store, 1, 1000));
+    }
+}
+
+static uint64_t oldest_reader(struct cap_store *store)
+{
+    struct cap_space space;
+    assert_cap_ok(cap_store_space(store, &space));
+    return space.oldest_reader_us;
+}
+
+/* The age is that of the open read that began first, in whatever order they end. */
+static void test_oldest_reader(void **state)
+{
+    static const struct timespec pause = {.tv_nsec = 50000000};
+    struct cap_store *store = store_of(state);
+    struct cap_read *reads[3];
+    assert_int_equal(oldest_reader(store), 0);
+    for (int round = 0; round < 2; round++) { /* new reads, then kept ones */
+        uint64_t began[3];
+        for (int i = 0; i < 3; i++) {
+            began[i] = lmdb_now_us();
+            assert_cap_ok(cap_store_read_begin(store, &reads[i]));
+            nanosleep(&pause, NULL);
+        }
+        assert_in_range(oldest_reader(store), 100000, lmdb_now_us() - began[0]);
+        cap_store_read_end(reads[1]);
+        assert_in_range(oldest_reader(store), 100000, lmdb_now_us() - began[0]);
+        cap_store_read_end(reads[0]);
+        assert_in_range(oldest_reader(store), 0, lmdb_now_us() - began[2]);
+        cap_store_read_end(reads[2]);
+        assert_int_equal(oldest_reader(store), 0);
     }
 }
 
@@ -408,6 +440,7 @@ int main(void)
         WITH(lmdb, test_bad_directory),
         cmocka_unit_test(test_network_file_systems),
         WITH(few_readers, test_readers_full),
+        WITH(few_readers, test_oldest_reader),
         WITH(lmdb, test_idle_reads_pin_nothing),
         WITH(small, test_larger_map_makes_room),
         WITH(small, test_pinned_room_comes_back),
