@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <time.h>
 
 #include "lib/store/lmdb/lmdb.h"
@@ -22,7 +23,9 @@
 #define HEADROOM_MAX     4096u
 #define WRITE_SLACK      32u     /* pages that any write takes: copies of branches and leaves */
 #define FREE_RECORDS_MAX 100000u /* bound of the walk over the free list */
-#define FREE_LIST        0       /* the number of LMDB's own free list among its databases */
+#define AHEAD_BYTES      (UINT64_C(1) << 20) /* written in a millisecond; 200 caps of one page */
+#define AHEAD_PIECE      (64u << 10)
+#define FREE_LIST        0 /* the number of LMDB's own free list among its databases */
 
 static uint64_t disk_free(int fd)
 {
@@ -258,6 +261,7 @@ static enum cap_error measure_tail(struct lmdb_store *store, struct lmdb_room *r
     ret_room->map_pages = (uint64_t)info.me_mapsize / store->page_size;
     ret_room->map_pages -= used < ret_room->map_pages ? used : ret_room->map_pages;
     ret_room->file_pages = file > used ? file - used : 0;
+    ret_room->end = used * store->page_size;
     *ret_file_bytes = (uint64_t)st.st_size;
     return CAP_OK;
 }
@@ -307,6 +311,29 @@ uint64_t lmdb_now_us(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+void lmdb_write_ahead(const struct lmdb_store *store, struct lmdb_room *room)
+{
+    static const uint8_t zeros[AHEAD_PIECE];
+    struct iovec iov[AHEAD_BYTES / AHEAD_PIECE];
+    const int count = (int)(AHEAD_BYTES / AHEAD_PIECE);
+    uint64_t pages = AHEAD_BYTES / store->page_size;
+    uint64_t needed = room->file_pages + pages + headroom(store);
+    if (room->file_pages > pages / 2 || room->map_pages < needed ||
+        room->disk_pages * store->page_size < DISK_NEARLY_FULL) {
+        return;
+    }
+    for (int i = 0; i < count; i++) {
+        memcpy(&iov[i].iov_base, &(const uint8_t *){zeros}, sizeof(void *));
+        iov[i].iov_len = sizeof(zeros);
+    }
+    off_t at = (off_t)(room->end + room->file_pages * store->page_size);
+    ssize_t written = pwritev(store->fd, iov, count, at);
+    if (written > 0) {
+        room->file_pages += (uint64_t)written / store->page_size;
+        room->disk_pages -= (uint64_t)written / store->page_size;
+    }
 }
 
 enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)

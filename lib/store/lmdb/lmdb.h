@@ -84,6 +84,7 @@ struct lmdb_room {
     uint64_t map_pages;  /* of the map, after the last one in use */
     uint64_t file_pages; /* of the file, after the last one in use */
     uint64_t disk_pages; /* free on the file system */
+    uint64_t end;        /* of the last page in use, bytes into the file */
 };
 
 /* The write transaction that is open. */
@@ -92,8 +93,9 @@ struct lmdb_write {
     struct lmdb_room room; /* once it is measured */
     bool measured;
     struct store_state state;
-    uint64_t bytes; /* roughly what the puts so far take */
-    bool changed;   /* `state` is to be written */
+    uint64_t bytes;        /* roughly what the puts so far take */
+    uint64_t bytes_before; /* those of the transaction before */
+    bool changed;          /* `state` is to be written */
 };
 
 struct lmdb_store {
@@ -178,7 +180,7 @@ enum cap_error lmdb_begin(struct lmdb_store *store, MDB_txn **ret_txn);
  */
 enum cap_error lmdb_commit(struct lmdb_store *store, MDB_txn *txn);
 
-/* Measures the room; two system calls, so once in a transaction. */
+/* Measures the room; two system calls, so once in a transaction, before its first put. */
 enum cap_error lmdb_measure_room(struct lmdb_store *store, struct lmdb_room *ret_room);
 
 /*
@@ -190,6 +192,14 @@ enum cap_error lmdb_check_room(struct lmdb_store *store, const struct lmdb_room 
 
 /* Monotonic time, some milliseconds coarse: no system call. */
 uint64_t lmdb_now_us(void);
+
+/*
+ * Has zeros written behind the store's last page where few are left, and says so in the room: a
+ * commit into pages that the file has already needs no write of the file system's own to be
+ * synced. Done before anything is put, so that nothing of the transaction lies there yet. Where it
+ * cannot be done the pages are written without it.
+ */
+void lmdb_write_ahead(const struct lmdb_store *store, struct lmdb_room *room);
 
 /* The operation space of engine.h. */
 enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space);

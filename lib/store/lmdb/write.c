@@ -10,6 +10,9 @@
 
 #define PUT_OVERHEAD 1024u /* bytes of records and branches that a put takes, roughly */
 #define REF_OVERHEAD 256u  /* a reference, in both directions */
+/* Longer transactions are better off without zeros in front of them: writing these costs as much as
+ * the file system's own write, which many puts share. */
+#define AHEAD_MAX (UINT64_C(64) << 10)
 
 static enum cap_error write_begin(struct cap_store *base)
 {
@@ -24,6 +27,7 @@ static enum cap_error write_begin(struct cap_store *base)
         mdb_txn_abort(write->txn);
         return error;
     }
+    write->bytes_before = write->bytes;
     write->bytes = 0;
     write->measured = false;
     write->changed = false;
@@ -80,6 +84,9 @@ static enum cap_error check_room(struct lmdb_store *store, const struct cap_put 
         enum cap_error error = lmdb_measure_room(store, &write->room);
         if (error != CAP_OK) {
             return error;
+        }
+        if (write->bytes_before < AHEAD_MAX) {
+            lmdb_write_ahead(store, &write->room);
         }
         write->measured = true;
     }
