@@ -283,6 +283,7 @@ struct capstore *cli_connect(struct cli *cli, enum cli_exit *ret_exit)
     options.max_body = UINT64_C(1) << 33; /* whatever the format can hold: 32-bit offsets */
     options.progress = show_progress;
     options.progress_ctx = cli;
+    options.hash_thread = true;
     struct capstore *store = NULL;
     enum capstore_error error = capstore_new(&options, &store);
     if (error == CAPSTORE_OK) {

@@ -124,6 +124,10 @@ static enum cap_error take_error(struct capstore *store, struct client_lane *lan
 
 /* ---- bodies ---- */
 
+/* Bodies from here on are hashed on a thread of their own where that is allowed; starting one takes
+ * as long as hashing a twentieth of this. */
+#define THREAD_FROM (UINT64_C(1) << 20)
+
 /* Appends to what a request holds, within what the handle may hold. */
 static enum cap_error hold(struct capstore_request *request, struct cap_buf *buf,
                            struct cap_bytes piece)
@@ -134,12 +138,32 @@ static enum cap_error hold(struct capstore_request *request, struct cap_buf *buf
                            "the bodies that are arriving are longer than %llu bytes together",
                            (unsigned long long)store->max_bodies);
     }
+    if (piece.len > buf->capacity - buf->len) {
+        client_verify_pause(request->verify); /* the buffer will move */
+    }
     enum cap_error error = cap_buf_append(buf, piece.data, piece.len);
     if (error == CAP_OK) {
         store->held += piece.len;
         request->held += piece.len;
     }
     return error;
+}
+
+/* Hashes what has come of a body that does not come at once. */
+static enum cap_error verify_some(struct capstore_request *request)
+{
+    const struct capstore *store = request->store;
+    enum cap_error error = CAP_OK;
+    if (store->no_verify || request->len <= CLIENT_IN_SIZE) {
+        return CAP_OK;
+    }
+    if (request->verify == NULL) {
+        bool own_thread =
+            store->hash_thread && request->done == NULL && request->len >= THREAD_FROM;
+        error = client_verify_new(request->len, own_thread, &request->verify);
+    }
+    return error == CAP_OK ? client_verify_take(request->verify, cap_buf_bytes(&request->body))
+                           : error;
 }
 
 static enum cap_error take_bytes(struct capstore_request *request, struct cap_bytes piece)
@@ -149,7 +173,8 @@ static enum cap_error take_bytes(struct capstore_request *request, struct cap_by
         return CAP_OK;
     }
     if (request->write == NULL) {
-        return hold(request, &request->body, piece);
+        enum cap_error error = hold(request, &request->body, piece);
+        return error == CAP_OK ? verify_some(request) : error;
     }
     int64_t began_ns = client_clock_ns();
     enum capstore_error error = request->write(request->write_ctx, client_bytes(piece));
@@ -163,7 +188,7 @@ static void fetched(struct capstore_request *request)
     enum cap_error error = CAP_OK;
     if (request->write == NULL) {
         struct cap_hash hash = client_cap_hash(&request->hash);
-        error = client_cap_make(&request->body, &hash, !request->store->no_verify,
+        error = client_cap_make(&request->body, &hash, !request->store->no_verify, request->verify,
                                 &request->answer.cap);
     }
     client_finish(request, error);

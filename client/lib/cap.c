@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "client/lib/internal.h"
+#include "client/lib/verify.h"
 
 /* Decodes by the selector, without hashing. */
 static enum cap_error decode(struct cap_bytes body, struct capstore_cap *cap)
@@ -22,11 +23,12 @@ static enum cap_error decode(struct cap_bytes body, struct capstore_cap *cap)
     return CAP_E_BODY_NOT_CANONICAL;
 }
 
-static enum cap_error verify_body(struct cap_bytes body, const struct cap_hash *expected,
-                                  struct cap_hash *ret_hash)
+static enum cap_error verify_body(struct cap_bytes body, struct client_verify *begun,
+                                  const struct cap_hash *expected, struct cap_hash *ret_hash)
 {
     enum cap_kind kind;
-    enum cap_error error = cap_body_hash(body, &kind, ret_hash);
+    enum cap_error error = begun != NULL ? client_verify_finish(begun, body, &kind, ret_hash)
+                                         : cap_body_hash(body, &kind, ret_hash);
     if (error != CAP_OK) {
         return error;
     }
@@ -37,7 +39,7 @@ static enum cap_error verify_body(struct cap_bytes body, const struct cap_hash *
 }
 
 enum cap_error client_cap_make(struct cap_buf *body, const struct cap_hash *expected, bool verify,
-                               struct capstore_cap **ret_cap)
+                               struct client_verify *begun, struct capstore_cap **ret_cap)
 {
     struct capstore_cap *cap = calloc(1, sizeof(*cap));
     if (cap == NULL) {
@@ -46,7 +48,7 @@ enum cap_error client_cap_make(struct cap_buf *body, const struct cap_hash *expe
     struct cap_hash hash = {{0}};
     enum cap_error error = decode(cap_buf_bytes(body), cap);
     if (error == CAP_OK && verify) {
-        error = verify_body(cap_buf_bytes(body), expected, &hash);
+        error = verify_body(cap_buf_bytes(body), begun, expected, &hash);
     }
     if (error != CAP_OK) {
         free(cap);
@@ -71,7 +73,7 @@ enum capstore_error capstore_cap_from_body(struct capstore_bytes body,
         if (expected != NULL) {
             hash = client_cap_hash(expected);
         }
-        error = client_cap_make(&copy, expected != NULL ? &hash : NULL, true, ret_cap);
+        error = client_cap_make(&copy, expected != NULL ? &hash : NULL, true, NULL, ret_cap);
     }
     cap_buf_free(&copy);
     return client_public(error);

@@ -42,6 +42,7 @@ static void take_options(struct capstore *store, const struct capstore_options *
     }
     store->max_caps = options->max_caps != 0 ? options->max_caps : DEFAULT_MAX_CAPS;
     store->no_verify = options->no_verify;
+    store->hash_thread = options->hash_thread;
     store->progress = options->progress;
     store->progress_ctx = options->progress_ctx;
     const char *agent = options->agent != NULL ? options->agent : "libcapstore " CAPSTORE_VERSION;

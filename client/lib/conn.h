@@ -14,6 +14,7 @@
 
 #include "client/lib/internal.h"
 #include "client/lib/list.h"
+#include "client/lib/verify.h"
 #include "proto/message.h"
 
 #define CLIENT_IN_SIZE ((size_t)64 << 10) /* of one read: a quarter of the largest frame */
@@ -57,7 +58,8 @@ struct capstore_request {
 
     /* What came. */
     enum cap_error error;
-    struct cap_buf body; /* of a GET; else the payload of the reply */
+    struct cap_buf body;          /* of a GET; else the payload of the reply */
+    struct client_verify *verify; /* of a long body that is arriving, else NULL */
     struct capstore_answer answer;
     struct cap_buf detail; /* of an error */
     struct cap_ssz_list unresolved;
@@ -95,6 +97,7 @@ struct client_lane {
 struct capstore {
     uint32_t timeout_ms;
     bool no_verify;
+    bool hash_thread;
     uint64_t max_body;
     uint64_t max_bodies;
     uint64_t max_caps;

@@ -103,11 +103,14 @@ struct capstore_cap {
     struct cap_data_view data;   /* when kind is CAP_KIND_DATA */
 };
 
+struct client_verify;
+
 /*
  * Makes a cap of *body, which it takes over on success only. `expected` may be NULL when `verify`
  * is set; without `verify` the body is decoded but not hashed and takes the name `expected`.
+ * `begun`, unless NULL, has hashed the body while it arrived; it can only be freed afterwards.
  */
 enum cap_error client_cap_make(struct cap_buf *body, const struct cap_hash *expected, bool verify,
-                               struct capstore_cap **ret_cap);
+                               struct client_verify *begun, struct capstore_cap **ret_cap);
 
 #endif

@@ -251,7 +251,7 @@ static enum cap_error read_rest(struct capstore *store, struct capstore_map *map
         error = map->bytes[at] == 0 ? CAP_OK : CAP_E_BODY_NOT_CANONICAL;
     }
     if (error == CAP_OK) {
-        error = client_cap_make(&body, &hash, false, &map->image);
+        error = client_cap_make(&body, &hash, false, NULL, &map->image);
     }
     if (error == CAP_OK && map->image->kind != CAP_KIND_IMAGE) {
         error = CAP_E_BODY_NOT_CANONICAL;
@@ -264,7 +264,10 @@ static enum cap_error hash_content(const struct capstore_map *map, struct cap_ha
 {
     if (map->image != NULL) {
         const struct cap_bytes code = {map->bytes, (size_t)map->layout.size};
-        return cap_image_parts_hash(&map->image->image, code, ret_hash);
+        struct cap_hash code_root;
+        cap_byte_list_root(code, &code_root);
+        cap_image_parts_hash(&map->image->image, &code_root, ret_hash);
+        return CAP_OK;
     }
     struct capstore_source content = capstore_source_fd(&map->fd, map->layout.len);
     struct cap_data data;

@@ -148,6 +148,8 @@ void client_finish(struct capstore_request *request, enum cap_error error)
         client_list_remove(&request->upload);
         request->uploading = false;
     }
+    client_verify_free(request->verify); /* it may be reading the body */
+    request->verify = NULL;
     store->held -= request->held;
     request->held = 0;
     request->error = error;

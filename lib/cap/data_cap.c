@@ -529,20 +529,91 @@ enum cap_error cap_data_view_decode(struct cap_bytes front, uint64_t body_len,
 }
 
 /* A body that is rebuilt: the builder must make the very same bytes. */
-struct rebuild {
+struct cap_data_rebuild {
+    uint64_t body_len;
     struct cap_data_view view;
     struct ref_check check;
     struct cap_window_reader reader;
-    struct cap_data_builder *builder;
+    struct cap_data_builder *builder; /* its page_count is how far it got */
 };
 
-/* Adds the pages of up to CAP_BLOCKS_TOGETHER references; the builder must answer with the same
- * references. */
-static enum cap_error rebuild_pages(struct rebuild *rebuild, const uint8_t *encoded, size_t count)
+enum cap_error cap_data_rebuild_new(const struct cap_source *source, uint64_t body_len,
+                                    struct cap_data_rebuild **ret_rebuild)
+{
+    uint8_t scratch[CAP_DATA_BODY_FIXED];
+    struct cap_bytes front = {.len = CAP_DATA_BODY_FIXED};
+    struct cap_data_view view;
+    if (body_len < CAP_DATA_BODY_FIXED) {
+        return CAP_E_BODY_NOT_CANONICAL;
+    }
+    enum cap_error error = cap_source_get(source, 0, front.len, scratch, &front.data);
+    if (error == CAP_OK) {
+        error = decode_fixed(front, body_len, &view);
+    }
+    if (error != CAP_OK) {
+        return error;
+    }
+    struct cap_data_rebuild *rebuild = calloc(1, sizeof(*rebuild));
+    if (rebuild == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    rebuild->body_len = body_len;
+    rebuild->view = view;
+    rebuild->reader.source = source;
+    rebuild->reader.base = view.arena_start;
+    error = cap_window_memo_new(view.page_count, &rebuild->reader.memo);
+    if (error == CAP_OK) {
+        error = cap_window_reader_open(&rebuild->reader);
+    }
+    if (error == CAP_OK) {
+        error = cap_data_builder_new(view.size, UINT64_MAX, &rebuild->builder);
+    }
+    if (error != CAP_OK) {
+        cap_data_rebuild_free(rebuild);
+        return error;
+    }
+    *ret_rebuild = rebuild;
+    return CAP_OK;
+}
+
+void cap_data_rebuild_free(struct cap_data_rebuild *rebuild)
+{
+    if (rebuild == NULL) {
+        return;
+    }
+    cap_data_builder_free(rebuild->builder);
+    cap_window_memo_free(rebuild->reader.memo);
+    cap_window_reader_close(&rebuild->reader);
+    free(rebuild);
+}
+
+/* Whether the windows of all these references lie within the first `there` bytes, or never will. */
+static bool windows_there(const struct cap_data_rebuild *rebuild, const struct cap_page_ref *refs,
+                          size_t count, uint64_t there)
+{
+    bool all = true;
+    for (size_t i = 0; i < count && there < rebuild->body_len; i++) {
+        all = all && rebuild->view.arena_start + refs[i].arena_off + refs[i].len <= there;
+    }
+    return all;
+}
+
+/*
+ * Adds the pages of up to CAP_BLOCKS_TOGETHER references; the builder must answer with the same
+ * references. *ret_there false: not yet.
+ */
+static enum cap_error rebuild_pages(struct cap_data_rebuild *rebuild, const uint8_t *encoded,
+                                    size_t count, uint64_t there, bool *ret_there)
 {
     struct cap_page_ref refs[CAP_BLOCKS_TOGETHER];
     for (size_t i = 0; i < count; i++) {
         refs[i] = cap_page_ref_at((struct cap_bytes){encoded, count * CAP_PAGE_REF_SIZE}, i);
+    }
+    *ret_there = windows_there(rebuild, refs, count, there);
+    if (!*ret_there) {
+        return CAP_OK;
+    }
+    for (size_t i = 0; i < count; i++) {
         if (!check_ref(&rebuild->view, &rebuild->check, refs[i])) {
             return CAP_E_BODY_NOT_CANONICAL;
         }
@@ -558,104 +629,49 @@ static enum cap_error rebuild_pages(struct rebuild *rebuild, const uint8_t *enco
     return same ? CAP_OK : CAP_E_BODY_NOT_CANONICAL;
 }
 
-static enum cap_error rebuild_body(struct rebuild *rebuild)
+enum cap_error cap_data_rebuild_some(struct cap_data_rebuild *rebuild, uint64_t there)
 {
     uint8_t scratch[REFS_PIECE * CAP_PAGE_REF_SIZE];
     enum cap_error error = CAP_OK;
-    for (size_t done = 0, count; error == CAP_OK && done < rebuild->view.page_count;
-         done += count) {
+    bool more = true;
+    for (size_t done; error == CAP_OK && more &&
+                      (done = rebuild->builder->page_count) < rebuild->view.page_count;) {
         size_t left = rebuild->view.page_count - done;
-        count = left < REFS_PIECE ? left : REFS_PIECE;
+        size_t count = left < REFS_PIECE ? left : REFS_PIECE;
         const uint8_t *refs;
         uint64_t at = CAP_DATA_BODY_FIXED + (uint64_t)done * CAP_PAGE_REF_SIZE;
         error =
             cap_source_get(rebuild->reader.source, at, count * CAP_PAGE_REF_SIZE, scratch, &refs);
-        for (size_t i = 0, n; error == CAP_OK && i < count; i += n) {
+        for (size_t i = 0, n; error == CAP_OK && more && i < count; i += n) {
             n = count - i < CAP_BLOCKS_TOGETHER ? count - i : CAP_BLOCKS_TOGETHER;
-            error = rebuild_pages(rebuild, refs + i * CAP_PAGE_REF_SIZE, n);
+            error = rebuild_pages(rebuild, refs + i * CAP_PAGE_REF_SIZE, n, there, &more);
         }
     }
+    /* What the format cannot hold is not what a builder made. */
+    return error == CAP_E_BODY_TOO_LARGE ? CAP_E_BODY_NOT_CANONICAL : error;
+}
+
+enum cap_error cap_data_rebuild_finish(struct cap_data_rebuild *rebuild, struct cap_data *ret_data)
+{
+    enum cap_error error = cap_data_rebuild_some(rebuild, rebuild->body_len);
     if (error != CAP_OK) {
         return error;
     }
-    return rebuild->check.packed == rebuild->view.arena_len ? CAP_OK : CAP_E_BODY_NOT_CANONICAL;
+    if (rebuild->check.packed != rebuild->view.arena_len) {
+        return CAP_E_BODY_NOT_CANONICAL;
+    }
+    error = cap_data_builder_finish(rebuild->builder, ret_data);
+    return error == CAP_E_BODY_TOO_LARGE ? CAP_E_BODY_NOT_CANONICAL : error;
 }
 
 enum cap_error cap_data_from_body(const struct cap_source *source, uint64_t body_len,
                                   struct cap_data *ret_data)
 {
-    if (body_len < CAP_DATA_BODY_FIXED) {
-        return CAP_E_BODY_NOT_CANONICAL;
-    }
-    uint8_t scratch[CAP_DATA_BODY_FIXED];
-    struct cap_bytes front = {.len = CAP_DATA_BODY_FIXED};
-    enum cap_error error = cap_source_get(source, 0, front.len, scratch, &front.data);
-    if (error != CAP_OK) {
-        return error;
-    }
-    struct rebuild rebuild = {.reader = {.source = source}};
-    error = decode_fixed(front, body_len, &rebuild.view);
-    if (error != CAP_OK) {
-        return error;
-    }
-    rebuild.reader.base = rebuild.view.arena_start;
-    error = cap_window_memo_new(rebuild.view.page_count, &rebuild.reader.memo);
+    struct cap_data_rebuild *rebuild = NULL;
+    enum cap_error error = cap_data_rebuild_new(source, body_len, &rebuild);
     if (error == CAP_OK) {
-        error = cap_window_reader_open(&rebuild.reader);
+        error = cap_data_rebuild_finish(rebuild, ret_data);
     }
-    if (error == CAP_OK) {
-        error = cap_data_builder_new(rebuild.view.size, UINT64_MAX, &rebuild.builder);
-    }
-    if (error == CAP_OK) {
-        error = rebuild_body(&rebuild);
-    }
-    if (error == CAP_OK) {
-        error = cap_data_builder_finish(rebuild.builder, ret_data);
-    }
-    cap_data_builder_free(rebuild.builder);
-    cap_window_memo_free(rebuild.reader.memo);
-    cap_window_reader_close(&rebuild.reader);
-    /* What the format cannot hold is not what a builder made. */
-    return error == CAP_E_BODY_TOO_LARGE ? CAP_E_BODY_NOT_CANONICAL : error;
-}
-
-/* The first page reference at or after page `index`. */
-static size_t find_page(const struct cap_data_view *view, uint64_t index)
-{
-    size_t low = 0;
-    size_t high = view->page_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (cap_page_ref_at(view->pages, middle).page_index < index) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
-void cap_data_read(const struct cap_data_view *view, struct cap_bytes body, uint64_t offset,
-                   void *dst, size_t len)
-{
-    if (len == 0) {
-        return;
-    }
-    uint8_t *to = dst;
-    uint64_t end = offset + len;
-    memset(to, 0, len);
-    for (size_t i = find_page(view, offset / CAP_PAGE_SIZE); i < view->page_count; i++) {
-        struct cap_page_ref ref = cap_page_ref_at(view->pages, i);
-        uint64_t start = (uint64_t)ref.page_index * CAP_PAGE_SIZE;
-        if (start >= end) {
-            return;
-        }
-        uint64_t from = start > offset ? start : offset;
-        uint64_t until = start + ref.len < end ? start + ref.len : end;
-        if (from < until) {
-            memcpy(to + (from - offset),
-                   body.data + view->arena_start + ref.arena_off + (from - start),
-                   (size_t)(until - from));
-        }
-    }
+    cap_data_rebuild_free(rebuild);
+    return error;
 }

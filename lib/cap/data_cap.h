@@ -119,6 +119,28 @@ enum cap_error cap_data_view_decode(struct cap_bytes front, uint64_t body_len,
 enum cap_error cap_data_from_body(const struct cap_source *source, uint64_t body_len,
                                   struct cap_data *ret_data);
 
+/* A served body that is rebuilt while it arrives; opaque. Belongs to one thread at a time. */
+struct cap_data_rebuild;
+
+/*
+ * Begins to rebuild a body of `body_len` bytes, of which `source`, which outlives the rebuild, can
+ * read those before the arena (cap_data_body_head_len). Fails as cap_data_from_body does. Release
+ * with cap_data_rebuild_free.
+ */
+enum cap_error cap_data_rebuild_new(const struct cap_source *source, uint64_t body_len,
+                                    struct cap_data_rebuild **ret_rebuild);
+
+/* Rebuilds the pages whose windows lie within the first `there` bytes of the body, which `source`
+ * can read. Fails as cap_data_from_body does; then the rebuild can only be freed. */
+enum cap_error cap_data_rebuild_some(struct cap_data_rebuild *rebuild, uint64_t there);
+
+/* Rebuilds the rest and completes the cap, as cap_data_from_body does. The rebuild can only be
+ * freed afterwards. */
+enum cap_error cap_data_rebuild_finish(struct cap_data_rebuild *rebuild, struct cap_data *ret_data);
+
+/* NULL is fine. */
+void cap_data_rebuild_free(struct cap_data_rebuild *rebuild);
+
 /*
  * Copies logical bytes [offset, offset + len), which lie within view->size, from a body in memory;
  * bytes of absent pages are zero. O(log pages + len).

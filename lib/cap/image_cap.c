@@ -577,12 +577,10 @@ enum cap_error cap_image_from_body(struct cap_bytes body, struct cap_image *ret_
     return CAP_OK;
 }
 
-enum cap_error cap_image_parts_hash(const struct cap_image_view *view, struct cap_bytes code,
-                                    struct cap_hash *ret_hash)
+void cap_image_parts_hash(const struct cap_image_view *view, const struct cap_hash *code_root,
+                          struct cap_hash *ret_hash)
 {
-    struct cap_hash code_root;
-    cap_byte_list_root(code, &code_root);
-    return hash_view(view, &code_root, NULL, ret_hash);
+    (void)hash_view(view, code_root, NULL, ret_hash); /* without work nothing stops it */
 }
 
 static enum cap_error hash_data_body(struct cap_bytes body, struct cap_hash *ret_hash)
@@ -613,6 +611,9 @@ enum cap_error cap_body_hash(struct cap_bytes body, enum cap_kind *ret_kind,
     if (error != CAP_OK) {
         return error;
     }
+    struct cap_hash code_root;
+    cap_byte_list_root(view.code, &code_root);
+    cap_image_parts_hash(&view, &code_root, ret_hash);
     *ret_kind = CAP_KIND_IMAGE;
-    return cap_image_parts_hash(&view, view.code, ret_hash);
+    return CAP_OK;
 }

@@ -77,11 +77,11 @@ struct cap_image_view {
 enum cap_error cap_image_view_decode(struct cap_bytes body, struct cap_image_view *ret_view);
 
 /*
- * The CapHash of an Image whose code is elsewhere: `view` is of its body without code (cut by
- * cap_image_cut_code). The receiver compares. CAP_E_NO_MEMORY.
+ * The CapHash of an Image, given the root of its code (cap_byte_list_root); view->code is not
+ * looked at, so the view may be of a body without code (cap_image_cut_code). The receiver compares.
  */
-enum cap_error cap_image_parts_hash(const struct cap_image_view *view, struct cap_bytes code,
-                                    struct cap_hash *ret_hash);
+void cap_image_parts_hash(const struct cap_image_view *view, const struct cap_hash *code_root,
+                          struct cap_hash *ret_hash);
 
 /*
  * Rebuilds an Image cap from a whole served body in memory: decodes it strictly and computes its

@@ -24,7 +24,7 @@
  * Threads, verification and memory are as in capstore.h; the bodies of requests that are in flight
  * together hold at most options.max_bodies bytes, and a body for which there is no room fails with
  * CAPSTORE_E_MEMORY_LIMIT. A body is hashed by capstore_process, about 10 ns a byte without
- * hardware support for SHA-256.
+ * hardware support for SHA-256, a long one while it arrives: about 1 MiB per call.
  *
  * Errors: a request fails alone, and the connection stays usable, unless the stream itself is
  * unusable: then every request ends with that error, and the handle is no longer connected.

@@ -75,11 +75,14 @@ struct capstore_options {
     void *progress_ctx;
     uint64_t max_bodies; /* bytes of all bodies that are arriving at a time, and that a closure
                           * holds; default 1 GiB, at least max_body */
+    bool hash_thread;    /* capstore_get hashes a body of 1 MiB or more on a thread that it starts
+                          * and ends, while the calling thread receives; it runs nothing of the
+                          * caller's and takes no signals */
 };
 
 #define CAPSTORE_OPTIONS_INIT                                                                      \
     {                                                                                              \
-        sizeof(struct capstore_options), 0, false, NULL, 0, 0, NULL, NULL, 0                       \
+        sizeof(struct capstore_options), 0, false, NULL, 0, 0, NULL, NULL, 0, false                \
     }
 
 /* ---- connection ---- */
