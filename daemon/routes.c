@@ -4,6 +4,7 @@
 #include "daemon/publish/upload.h"
 #include "daemon/serve/fetch.h"
 #include "daemon/serve/lookup.h"
+#include "daemon/serve/many.h"
 #include "daemon/serve/map.h"
 
 void routes_fill(struct route ret_routes[ROUTES_MAX], struct publish *publish, struct serve *serve)
@@ -12,6 +13,7 @@ void routes_fill(struct route ret_routes[ROUTES_MAX], struct publish *publish, s
         {.type = PROTO_HAS, .begin = lookup_has, .room = serve},
         {.type = PROTO_STAT, .begin = lookup_stat, .room = serve},
         {.type = PROTO_GET, .begin = fetch_begin, .room = serve},
+        {.type = PROTO_GET_MANY, .begin = many_begin, .room = serve},
         {.type = PROTO_MAP, .begin = map_begin, .room = serve},
         {PROTO_PUT_DATA, true, upload_begin, publish},
         {PROTO_PUT_IMAGE, true, upload_begin, publish},

@@ -275,6 +275,7 @@ static enum cap_error open_store(struct server *server, char *reason)
 static enum cap_error open_copies(struct server *server)
 {
     struct context *context = &server->context;
+    context->features = PROTO_FEATURE_GET_MANY;
     if (context->config.map_cache == 0) {
         return CAP_OK;
     }
@@ -285,7 +286,9 @@ static enum cap_error open_copies(struct server *server)
                                       "it is gone: caps cannot be mapped (memfd_create, inotify)"));
         return CAP_OK;
     }
-    context->features = error == CAP_OK ? PROTO_FEATURE_MAP : 0;
+    if (error == CAP_OK) {
+        context->features |= PROTO_FEATURE_MAP;
+    }
     return error;
 }
 

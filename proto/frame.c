@@ -43,11 +43,11 @@ void proto_frame_encode(const struct proto_frame *frame,
     cap_store16(ret_header + 10, 0);
 }
 
-/* Of messages, only the list of hashes and its answer may fill a frame (PROTOCOL.md section 2.1).
- */
+/* Of messages, only lists of hashes and of kinds may fill a frame (PROTOCOL.md section 2.1). */
 static uint32_t message_max(uint8_t type)
 {
-    return type == PROTO_HAS || type == PROTO_HAS_REPLY ? UINT32_MAX : PROTO_MESSAGE_MAX;
+    bool is_list = type == PROTO_HAS || type == PROTO_HAS_REPLY || type == PROTO_GET_MANY;
+    return is_list ? UINT32_MAX : PROTO_MESSAGE_MAX;
 }
 
 /* Whether a frame of an unknown type can be answered like a request. */

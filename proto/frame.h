@@ -12,9 +12,10 @@
 
 #define PROTO_FRAME_HEADER_SIZE 12u
 #define PROTO_FRAME_MAX         (256u << 10) /* payload limit of this version; hello states it */
-#define PROTO_MESSAGE_MAX       4096u /* of messages other than HAS and HAS_REPLY; least frame limit */
-#define PROTO_VERSION           1u
-#define PROTO_FLAG_END          1u
+#define PROTO_MESSAGE_MAX                                                                          \
+    4096u /* of messages without a list of hashes or kinds; least frame limit */
+#define PROTO_VERSION  1u
+#define PROTO_FLAG_END 1u
 
 /* X(NAME, value, name). A reply's type is its request's with the high bit. */
 #define PROTO_TYPES(X)                                                                             \
@@ -26,6 +27,7 @@
     X(PUT_IMAGE, 0x06, put_image)                                                                  \
     X(CANCEL, 0x07, cancel)                                                                        \
     X(MAP, 0x08, map)                                                                              \
+    X(GET_MANY, 0x09, get_many)                                                                    \
     X(BODY, 0x10, body)                                                                            \
     X(HELLO_REPLY, 0x81, hello_reply)                                                              \
     X(HAS_REPLY, 0x82, has_reply)                                                                  \
@@ -34,6 +36,7 @@
     X(PUT_DATA_REPLY, 0x85, put_data_reply)                                                        \
     X(PUT_IMAGE_REPLY, 0x86, put_image_reply)                                                      \
     X(MAP_REPLY, 0x88, map_reply)                                                                  \
+    X(GET_MANY_REPLY, 0x89, get_many_reply)                                                        \
     X(ERROR, 0xff, error)
 
 enum proto_type {
@@ -65,9 +68,9 @@ void proto_frame_encode(const struct proto_frame *frame,
  * Decodes a header. In this order: CAP_E_BAD_FRAME for reserved bits or bytes that are set, for an
  * unknown type that is not a request's (it has the reply bit, or id 0), and for END on a message;
  * CAP_E_FRAME_TOO_LARGE for a length above `max_len`; CAP_E_MESSAGE_TOO_LARGE for a message above
- * PROTO_MESSAGE_MAX that is neither HAS nor HAS_REPLY. A request of an unknown type is a message
- * like others; the daemon answers it with CAP_E_UNSUPPORTED_REQUEST. *ret_frame is set in every
- * case, so that an answer can name the id.
+ * PROTO_MESSAGE_MAX that is not HAS, HAS_REPLY or GET_MANY. A request of an unknown type is a
+ * message like others; the daemon answers it with CAP_E_UNSUPPORTED_REQUEST. *ret_frame is set in
+ * every case, so that an answer can name the id.
  */
 enum cap_error proto_frame_decode(const uint8_t header[PROTO_FRAME_HEADER_SIZE], uint32_t max_len,
                                   struct proto_frame *ret_frame);

@@ -75,7 +75,9 @@ struct layout {
     F(S, INTEGER, len)                                                                             \
     F(S, INTEGER, rest_off)                                                                        \
     F(S, INTEGER, rest_len)
-#define PUT_DATA_FIELDS(S, F, V) F(S, INTEGER, flags) F(S, INTEGER, size) F(S, INTEGER, total_len)
+#define GET_MANY_FIELDS(S, F, V)       V(S, BYTES, hashes, 0)
+#define GET_MANY_REPLY_FIELDS(S, F, V) F(S, INTEGER, count)
+#define PUT_DATA_FIELDS(S, F, V)       F(S, INTEGER, flags) F(S, INTEGER, size) F(S, INTEGER, total_len)
 #define PUT_DATA_REPLY_FIELDS(S, F, V)                                                             \
     F(S, RAW, cap_hash) F(S, INTEGER, size) F(S, INTEGER, body_len) F(S, INTEGER, is_new)
 #define PUT_IMAGE_FIELDS(S, F, V) F(S, INTEGER, flags) F(S, INTEGER, total_len)
@@ -121,6 +123,12 @@ static bool hello_reply_possible(const void *message)
 static bool has_possible(const void *message)
 {
     const struct proto_has *m = message;
+    return m->hashes.len % CAP_HASH_SIZE == 0;
+}
+
+static bool get_many_possible(const void *message)
+{
+    const struct proto_get_many *m = message;
     return m->hashes.len % CAP_HASH_SIZE == 0;
 }
 
@@ -228,6 +236,8 @@ LAYOUT(stat, STAT_FIELDS, struct proto_stat, 32, any_possible)
 LAYOUT(stat_reply, STAT_REPLY_FIELDS, struct proto_stat_reply, 73, stat_reply_possible)
 LAYOUT(map, MAP_FIELDS, struct proto_map, 32, any_possible)
 LAYOUT(map_reply, MAP_REPLY_FIELDS, struct proto_map_reply, 41, map_reply_possible)
+LAYOUT(get_many, GET_MANY_FIELDS, struct proto_get_many, 4, get_many_possible)
+LAYOUT(get_many_reply, GET_MANY_REPLY_FIELDS, struct proto_get_many_reply, 4, any_possible)
 LAYOUT(put_data, PUT_DATA_FIELDS, struct proto_put_data, 17, put_data_possible)
 LAYOUT(put_data_reply, PUT_DATA_REPLY_FIELDS, struct proto_put_data_reply, 49,
        put_data_reply_possible)
@@ -249,6 +259,8 @@ union any_message {
     struct proto_stat_reply stat_reply;
     struct proto_map map;
     struct proto_map_reply map_reply;
+    struct proto_get_many get_many;
+    struct proto_get_many_reply get_many_reply;
     struct proto_put_data put_data;
     struct proto_put_data_reply put_data_reply;
     struct proto_put_image put_image;
@@ -478,6 +490,8 @@ ENCODER(map_reply)
 DECODER(map_reply)
 ENCODER(put_data)
 DECODER(put_data)
+ENCODER(get_many_reply)
+DECODER(get_many_reply)
 ENCODER(put_data_reply)
 DECODER(put_data_reply)
 ENCODER(put_image)
@@ -557,6 +571,23 @@ enum cap_error proto_has_encode(const struct proto_has *m, struct cap_buf *buf)
 enum cap_error proto_has_decode(struct cap_bytes in, struct proto_has *ret)
 {
     enum cap_error error = decode(&has_layout, in, ret);
+    if (error == CAP_OK) {
+        ret->count = ret->hashes.len / CAP_HASH_SIZE;
+    }
+    return error;
+}
+
+enum cap_error proto_get_many_encode(const struct proto_get_many *m, struct cap_buf *buf)
+{
+    if (m->hashes.len / CAP_HASH_SIZE != m->count) {
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    return encode(&get_many_layout, m, PROTO_FRAME_MAX, buf);
+}
+
+enum cap_error proto_get_many_decode(struct cap_bytes in, struct proto_get_many *ret)
+{
+    enum cap_error error = decode(&get_many_layout, in, ret);
     if (error == CAP_OK) {
         ret->count = ret->hashes.len / CAP_HASH_SIZE;
     }

@@ -34,13 +34,14 @@ struct proto_hello {
 };
 
 /* The features that exist, one bit each: a client may state any, a daemon grants those it has. */
-#define PROTO_FEATURE_MAP UINT64_C(1) /* MAP: caps as descriptors; on Unix sockets only */
+#define PROTO_FEATURE_MAP      UINT64_C(1) /* MAP: caps as descriptors; on Unix sockets only */
+#define PROTO_FEATURE_GET_MANY UINT64_C(2) /* GET_MANY: many bodies in one answer */
 
 /* What a peer may take; every limit has an error that names it. Sizes in bytes, times in ms. */
 struct proto_limits {
     uint32_t frame;       /* payload of a frame, at least PROTO_MESSAGE_MAX: frame_too_large */
     uint32_t requests;    /* in flight per connection: too_many_requests */
-    uint32_t hashes;      /* per has: too_many_hashes */
+    uint32_t hashes;      /* per has or get_many: too_many_hashes */
     uint64_t upload;      /* per upload: upload_too_large */
     uint64_t structure;   /* of an Image before its arena: structure_too_large */
     uint64_t data;        /* bytes that an Image's data windows name: data_too_large */
@@ -107,6 +108,32 @@ struct proto_map_reply {
     uint64_t len;      /* of the descriptor */
     uint64_t rest_off; /* Image: where the served body without its code is. Data: 0 */
     uint64_t rest_len; /* of that; Data: 0 */
+};
+
+/* GET_MANY: the caps of many hashes, in one answer. */
+struct proto_get_many {
+    struct cap_bytes hashes; /* 32 bytes each */
+    size_t count;            /* hashes.len / 32; encoding checks that they agree */
+};
+
+/* Followed by a body of pieces. */
+struct proto_get_many_reply {
+    uint32_t count; /* of the hashes that were asked for */
+};
+
+#define PROTO_PIECE_SIZE 20u /* of an encoded struct proto_piece */
+
+/*
+ * In the body of a GET_MANY_REPLY, before `len` bytes of a cap's body: or, with a code, the error
+ * that this cap's answer ends with.
+ */
+struct proto_piece {
+    uint32_t index;    /* of the hash in the request */
+    uint16_t code;     /* 0, or the magnitude of an enum cap_error; then all that follows is 0 */
+    uint8_t kind;      /* enum cap_kind */
+    uint8_t more;      /* 1: another piece of this cap comes next */
+    uint64_t body_len; /* of the whole served body */
+    uint32_t len;      /* of what follows this head */
 };
 
 #define PROTO_PUT_CANONICAL 1u /* the upload is a canonical served body, not raw bytes */
@@ -188,6 +215,11 @@ enum cap_error proto_map_encode(const struct proto_map *m, struct cap_buf *buf);
 enum cap_error proto_map_decode(struct cap_bytes in, struct proto_map *ret);
 enum cap_error proto_map_reply_encode(const struct proto_map_reply *m, struct cap_buf *buf);
 enum cap_error proto_map_reply_decode(struct cap_bytes in, struct proto_map_reply *ret);
+enum cap_error proto_get_many_encode(const struct proto_get_many *m, struct cap_buf *buf);
+enum cap_error proto_get_many_decode(struct cap_bytes in, struct proto_get_many *ret);
+enum cap_error proto_get_many_reply_encode(const struct proto_get_many_reply *m,
+                                           struct cap_buf *buf);
+enum cap_error proto_get_many_reply_decode(struct cap_bytes in, struct proto_get_many_reply *ret);
 enum cap_error proto_put_data_encode(const struct proto_put_data *m, struct cap_buf *buf);
 enum cap_error proto_put_data_decode(struct cap_bytes in, struct proto_put_data *ret);
 enum cap_error proto_put_data_reply_encode(const struct proto_put_data_reply *m,
@@ -206,6 +238,11 @@ enum cap_error proto_error_decode(struct cap_bytes in, struct proto_error *ret);
  * the reason why it does not decode; 0 when there are none, and for every other type.
  */
 uint8_t proto_unknown_flags(uint8_t type, struct cap_bytes payload);
+
+/* The head of a piece, which is part of a body rather than a message. Encoding checks nothing. */
+void proto_piece_encode(const struct proto_piece *piece, uint8_t ret_head[PROTO_PIECE_SIZE]);
+/* CAP_E_BAD_MESSAGE for impossible values; *ret is untouched then. */
+enum cap_error proto_piece_decode(const uint8_t head[PROTO_PIECE_SIZE], struct proto_piece *ret);
 
 /*
  * The list of unresolved slots, a detail body rather than a message: encode all of it at once,

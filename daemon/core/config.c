@@ -71,7 +71,7 @@ static const struct config_option options[] = {
     {"max-peer-requests", CONFIG_COUNT, AT(max_peer_requests), 0, 0, 1 << 26, "N",
      "requests in flight of one peer; 0: a quarter"},
     {"max-hashes", CONFIG_COUNT, AT(max_hashes), 4096, 1, CONFIG_HASHES_MAX, "N",
-     "hashes in one HAS request"},
+     "hashes in one HAS or GET_MANY request"},
     {"max-upload", CONFIG_SIZE, AT(max_upload), GIB, 4 * KIB, 8 * GIB, "BYTES",
      "size of one upload"},
     {"max-uploads", CONFIG_COUNT, AT(max_uploads), 256, 1, 16384, "N",

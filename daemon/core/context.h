@@ -68,7 +68,7 @@ struct context {
     struct ledger *ledger;
     struct statedir *statedir;
     _Atomic(enum phase) phase; /* the main thread changes it */
-    uint64_t features;         /* of the protocol, that clients on Unix sockets are granted */
+    uint64_t features;         /* of the protocol, that clients are granted; MAP on Unix sockets */
     uint64_t started_us;       /* real time */
     uint64_t started_monotonic_us;
     struct shard *shards[CONTEXT_SHARDS_MAX];

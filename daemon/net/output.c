@@ -213,7 +213,8 @@ static void begin_frame(struct output *output, struct stream *stream)
 {
     uint64_t most = output->framing->frame_max;
     uint64_t len = stream->left < most ? stream->left : most;
-    output->header_len = output->framing->header(stream, len, len == stream->left, output->header);
+    bool last = len == stream->left && !stream->more;
+    output->header_len = output->framing->header(stream, len, last, output->header);
     output->header_sent = 0;
     output->frame_left = len;
     output->current = stream;
@@ -228,10 +229,12 @@ static bool has_begun(const struct output *output)
 static void end_frame(struct output *output)
 {
     struct stream *stream = output->current;
-    bool complete = stream->left == 0;
+    bool complete = stream->left == 0 && !stream->more;
     output->current = NULL;
-    if (complete || stream->ending != CAP_OK) {
-        stream->class->over(stream, complete ? CAP_OK : stream->ending);
+    if (stream->ending != CAP_OK && !complete) {
+        stream->class->over(stream, stream->ending);
+    } else if (stream->left == 0) {
+        stream->class->over(stream, CAP_OK);
     } else {
         enqueue(output, stream);
     }

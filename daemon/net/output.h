@@ -37,7 +37,10 @@ struct stream_class {
                                  int *ret_count);
     /* `len` bytes were handed to the socket. */
     void (*sent)(struct stream *stream, size_t len);
-    /* The body is out (CAP_OK) or cannot be finished; the output has forgotten the stream. */
+    /*
+     * The body, or what was known of it (`more`), is out (CAP_OK), or it cannot be finished. The
+     * output has forgotten the stream; output_resume brings one with more back.
+     */
     void (*over)(struct stream *stream, enum cap_error error);
 };
 
@@ -46,7 +49,8 @@ struct stream {
     const struct stream_class *class;
     TAILQ_ENTRY(stream) link;
     uint32_t id;
-    uint64_t left;        /* bytes not yet sent */
+    uint64_t left; /* bytes not yet sent */
+    bool more;     /* the body goes on after these, in frames of its own: as a stream again */
     enum cap_error error; /* why `window` failed */
     bool queued;
     enum cap_error ending; /* not CAP_OK: give it up with this at the end of its frame */
@@ -99,7 +103,7 @@ enum cap_error output_append_fd(struct output *output, struct cap_bytes head, st
 /* Adds a stream of `left` bytes, whose message has been appended. */
 void output_add(struct output *output, struct stream *stream);
 
-/* A stream that waited can go on. */
+/* A stream that waited, or one with `more` whose next bytes are there, can go on. */
 void output_resume(struct output *output, struct stream *stream);
 
 /*

@@ -98,7 +98,7 @@ void request_stream(struct request *request, uint8_t type, enum cap_error encode
 /* Its stream is out: the answer is complete. */
 void request_end(struct request *request);
 
-/* A stream that waited can go on. */
+/* A stream can go on: see output_resume. */
 void request_resume(struct request *request, struct stream *stream);
 
 /* Gives its stream up: `over` is called with `error`, at once or at the end of its frame. */

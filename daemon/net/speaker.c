@@ -58,8 +58,11 @@ static void handle_hello(struct session *session, const struct proto_event *even
     }
     session->greeted = true;
     struct cap_buf payload = {0};
-    session->features =
-        hello.features & (session_peer(session)->local ? session->context->features : 0);
+    uint64_t granted = session->context->features;
+    if (!session_peer(session)->local) {
+        granted &= ~PROTO_FEATURE_MAP;
+    }
+    session->features = hello.features & granted;
     error = reply_hello(session->context, &hello, session->features, &payload);
     session_send(session, PROTO_HELLO_REPLY, 0, error, &payload);
 }

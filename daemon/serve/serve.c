@@ -56,6 +56,7 @@ void serve_close(struct serve *serve)
     readers_close(&serve->readers);
     records_close(&serve->records);
     kinds_close(&serve->kinds);
+    chunks_close(&serve->chunks);
     uv_close((uv_handle_t *)&serve->timer, NULL);
 }
 

@@ -1,5 +1,5 @@
 /*
- * The reading room of one loop: HAS, STAT, GET and MAP.
+ * The reading room of one loop: HAS, STAT, GET, GET_MANY and MAP.
  *
  * The loop never walks the store: an index page that is not in memory would stall everybody. It
  * answers from the records (records.h), asks the readers (readers.h) for the rest, and sends pages
@@ -9,6 +9,7 @@
 #define DAEMON_SERVE_SERVE_H
 
 #include "daemon/core/context.h"
+#include "daemon/serve/chunks.h"
 #include "daemon/serve/kinds.h"
 #include "daemon/serve/readers.h"
 #include "daemon/serve/records.h"
@@ -35,6 +36,7 @@ struct serve {
     struct kinds kinds;
     struct windows windows; /* that wait for their sockets, oldest first */
     size_t window_count;
+    struct chunks chunks;
     uv_timer_t timer; /* runs while there are any */
     bool open;
 };

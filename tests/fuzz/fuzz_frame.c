@@ -48,6 +48,20 @@ static void check_message(const struct proto_event *event)
     check_recoded(recode(event->frame.type, event->bytes, &again), event->bytes, &again);
 }
 
+/* Reads a body as if it were of pieces. */
+static void check_pieces(struct cap_bytes body)
+{
+    uint8_t again[PROTO_PIECE_SIZE];
+    struct proto_piece piece;
+    while (body.len >= PROTO_PIECE_SIZE && proto_piece_decode(body.data, &piece) == CAP_OK) {
+        proto_piece_encode(&piece, again);
+        require(memcmp(again, body.data, sizeof(again)) == 0);
+        size_t rest = body.len - PROTO_PIECE_SIZE;
+        size_t len = piece.len < rest ? piece.len : rest;
+        body = cap_bytes_slice(body, PROTO_PIECE_SIZE + len, rest - len);
+    }
+}
+
 static void check_body(struct run *run, const struct proto_event *event)
 {
     struct cap_buf again = {0};
@@ -57,6 +71,7 @@ static void check_body(struct run *run, const struct proto_event *event)
     }
     struct cap_bytes detail = cap_buf_bytes(&run->detail);
     check_recoded(recode_unresolved(detail, &again), detail, &again);
+    check_pieces(detail);
     run->detail.len = 0;
 }
 

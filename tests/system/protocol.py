@@ -31,8 +31,10 @@ BODY_PIECE = 64 << 10  # bytes of a body that one frame carries, unless a call s
 
 TYPES = {  # section 2.3
     "HELLO": 0x01, "HAS": 0x02, "GET": 0x03, "STAT": 0x04, "PUT_DATA": 0x05, "PUT_IMAGE": 0x06,
-    "CANCEL": 0x07, "MAP": 0x08, "BODY": 0x10, "HELLO_REPLY": 0x81, "HAS_REPLY": 0x82, "GET_REPLY": 0x83,
-    "STAT_REPLY": 0x84, "PUT_DATA_REPLY": 0x85, "PUT_IMAGE_REPLY": 0x86, "MAP_REPLY": 0x88, "ERROR": 0xFF,
+    "CANCEL": 0x07, "MAP": 0x08, "GET_MANY": 0x09, "BODY": 0x10, "HELLO_REPLY": 0x81, "HAS_REPLY": 0x82,
+    "GET_REPLY": 0x83,
+    "STAT_REPLY": 0x84, "PUT_DATA_REPLY": 0x85, "PUT_IMAGE_REPLY": 0x86, "MAP_REPLY": 0x88,
+    "GET_MANY_REPLY": 0x89, "ERROR": 0xFF,
 }
 TYPE_NAMES = {value: name for name, value in TYPES.items()}
 
@@ -62,6 +64,9 @@ MESSAGES = {
     "MAP": [("hash", "b32")],
     "MAP_REPLY": [("kind", "u8"), ("body_len", "u64"), ("size", "u64"), ("len", "u64"), ("rest_off", "u64"),
                   ("rest_len", "u64")],
+    "GET_MANY": [("hashes", "bytes")],
+    "GET_MANY_REPLY": [("count", "u32")],
+    "PIECE": [("index", "u32"), ("code", "u16"), ("kind", "u8"), ("more", "u8"), ("body_len", "u64"), ("len", "u32")],
     "ERROR": [("code", "u16"), ("name", "text"), ("message", "text"), ("detail_len", "u64")],
     "UNRESOLVED": [("table", "u8"), ("kind", "u8"), ("cap_hash", "b32"), ("slot", "bytes")],
 }
@@ -181,6 +186,28 @@ def decode_unresolved(detail):
     count = struct.unpack_from("<I", detail)[0] // 4
     offsets = list(struct.unpack_from("<%dI" % count, detail)) + [len(detail)]
     return [decode("UNRESOLVED", detail[a:b]) for a, b in zip(offsets, offsets[1:])]
+
+
+def decode_pieces(count, body):
+    """For each of `count` hashes (kind, body), or the code of its error (section 4.18)."""
+    answers, at, size, last = [None] * count, 0, sum(width(kind) for _, kind in MESSAGES["PIECE"]), None
+    while at < len(body):
+        head = decode("PIECE", body[at:at + size])
+        part = body[at + size:at + size + head["len"]]
+        at += size + head["len"]
+        index, answer = head["index"], answers[head["index"]]
+        if len(part) != head["len"] or (last is not None and last != index):
+            raise BadReply("a cut or misplaced piece %r" % head)
+        if answer is not None and last != index:
+            raise BadReply("a second answer for %r" % head)
+        before = b"" if answer is None else answer[1]
+        answers[index] = head["code"] or (head["kind"], before + part)
+        last = index if head["more"] else None
+        if not head["code"] and not head["more"] and len(answers[index][1]) != head["body_len"]:
+            raise BadReply("%d bytes for %r" % (len(answers[index][1]), head))
+    if last is not None or None in answers:
+        raise BadReply("an answer is missing")
+    return answers
 
 
 def frame(name, request_id, payload=b"", flags=0):
@@ -376,6 +403,15 @@ class Connection:
         """Waits for a MAP, whose answer must be the next of these: as map()."""
         return self.wait(request_id, "MAP_REPLY"), self.descriptors.pop(0)
 
+    def get_many(self, hashes):
+        """For each hash (kind, body), or the code of its error."""
+        return self.wait_many(self.request("GET_MANY", hashes=b"".join(hashes)))
+
+    def wait_many(self, request_id):
+        """Waits for a GET_MANY: as get_many()."""
+        count = self.wait(request_id, "GET_MANY_REPLY")["count"]
+        return decode_pieces(count, self.recv_body(request_id))
+
     def send_body(self, request_id, body, piece=BODY_PIECE):
         """Sends a whole body; stops early, and ends it, when the answer is there already."""
         for data in body_frames(request_id, body, piece):
@@ -418,6 +454,7 @@ class Connection:
 HASH_HELLO = bytes.fromhex("ef702648114023b1184b449027cb07fada47158889362b611db19b0b2c0c7688")
 HASH_IMAGE = bytes.fromhex("6b50a4b895293c9763b69bde074d53ba01b3095ae1f70abf605ce63e422d7591")
 CONTENT_IMAGE = bytes.fromhex("c00d0d19295f469e9dbed009b8dc8411f6579229e30e295de3f90774f3c71296")
+BODY_HELLO = bytes.fromhex("02 0010000000000000 10000000 1c000000 0000000000000000 05000000") + b"hello"
 HASH_ABSENT = bytes(31) + b"\x01"
 UNRESOLVED = [dict(table=0, kind=1, cap_hash=HASH_ABSENT, slot=b"\x05"),
               dict(table=1, kind=2, cap_hash=bytes(31) + b"\x02", slot=b"")]
@@ -439,6 +476,10 @@ EXAMPLES = {  # message -> (id, payload)
     "GET_REPLY": (2, encode("GET_REPLY", kind=2, body_len=34, offset=0, len=34)),
     "MAP": (8, encode("MAP", hash=HASH_HELLO)),
     "MAP_REPLY": (8, encode("MAP_REPLY", kind=2, body_len=34, size=4096, len=4096, rest_off=0, rest_len=0)),
+    "GET_MANY": (9, encode("GET_MANY", hashes=HASH_HELLO + HASH_ABSENT)),
+    "GET_MANY_REPLY": (9, encode("GET_MANY_REPLY", count=2)),
+    "PIECES": (9, encode("PIECE", index=0, code=0, kind=2, more=0, body_len=34, len=34) + BODY_HELLO +
+               encode("PIECE", index=1, code=60, kind=0, more=0, body_len=0, len=0)),
     "STAT": (3, encode("STAT", hash=HASH_HELLO)),
     "STAT_REPLY": (3, encode("STAT_REPLY", kind=2, body_len=34, size=4096, page_count=1,
                              ref_count=0, published_us=1750000000000000, content_hash=bytes(32))),
@@ -469,7 +510,7 @@ def read_blocks(text):
 def example_frame(name):
     """The frame that the example of a type must be."""
     request_id, payload = EXAMPLES[name]
-    kind = "BODY" if name == "UNRESOLVED" else name.removesuffix("_FEATURES")
+    kind = "BODY" if name in ("UNRESOLVED", "PIECES") else name.removesuffix("_FEATURES")
     return frame(kind, request_id, payload, END if kind == "BODY" else 0)
 
 

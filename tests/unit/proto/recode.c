@@ -22,6 +22,8 @@ enum cap_error recode(uint8_t type, struct cap_bytes payload, struct cap_buf *ag
         RECODE(STAT_REPLY, stat_reply)
         RECODE(MAP, map)
         RECODE(MAP_REPLY, map_reply)
+        RECODE(GET_MANY, get_many)
+        RECODE(GET_MANY_REPLY, get_many_reply)
         RECODE(PUT_DATA, put_data)
         RECODE(PUT_DATA_REPLY, put_data_reply)
         RECODE(PUT_IMAGE, put_image)

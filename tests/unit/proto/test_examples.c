@@ -196,6 +196,29 @@ static void test_reading(void **state)
           {CAP_KIND_DATA, 34, 4096, 1, 0, UINT64_C(1750000000000000), {{0}}});
     CHECK(MAP, map, 8, {hello_hash()});
     CHECK(MAP_REPLY, map_reply, 8, {CAP_KIND_DATA, 34, 4096, 4096, 0, 0});
+    CHECK(GET_MANY, get_many, 9, {{hashes[0].bytes, sizeof(hashes)}, 2});
+    CHECK(GET_MANY_REPLY, get_many_reply, 9, {2});
+}
+
+static void test_pieces(void **state)
+{
+    (void)state;
+    static const uint8_t body[] = {2, 0,    0x10, 0, 0, 0,   0,   0,   0,   0x10, 0, 0,
+                                   0, 0x1c, 0,    0, 0, 0,   0,   0,   0,   0,    0, 0,
+                                   0, 5,    0,    0, 0, 'h', 'e', 'l', 'l', 'o'};
+    const struct proto_piece found = {0, 0, CAP_KIND_DATA, 0, sizeof(body), sizeof(body)};
+    const struct proto_piece absent = {.index = 1, .code = -CAP_E_NOT_FOUND};
+    uint8_t head[PROTO_PIECE_SIZE];
+    struct cap_buf pieces = {0};
+    proto_piece_encode(&found, head);
+    assert_cap_ok(cap_buf_append(&pieces, head, sizeof(head)));
+    assert_cap_ok(cap_buf_append(&pieces, body, sizeof(body)));
+    proto_piece_encode(&absent, head);
+    assert_cap_ok(cap_buf_append(&pieces, head, sizeof(head)));
+    check_frame("PIECES",
+                (struct proto_frame){.id = 9, .type = PROTO_BODY, .flags = PROTO_FLAG_END},
+                &pieces);
+    cap_buf_free(&pieces);
 }
 
 static void test_publishing(void **state)
@@ -378,15 +401,11 @@ static void test_type_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hello),
-        cmocka_unit_test(test_reading),
-        cmocka_unit_test(test_publishing),
-        cmocka_unit_test(test_body_and_cancel),
-        cmocka_unit_test(test_error),
-        cmocka_unit_test(test_conversations),
-        cmocka_unit_test(test_error_table),
-        cmocka_unit_test(test_type_table),
-        cmocka_unit_test(test_examples_are_complete),
+        cmocka_unit_test(test_hello),           cmocka_unit_test(test_reading),
+        cmocka_unit_test(test_pieces),          cmocka_unit_test(test_publishing),
+        cmocka_unit_test(test_body_and_cancel), cmocka_unit_test(test_error),
+        cmocka_unit_test(test_conversations),   cmocka_unit_test(test_error_table),
+        cmocka_unit_test(test_type_table),      cmocka_unit_test(test_examples_are_complete),
     };
     return cmocka_run_group_tests(tests, read_document, free_document);
 }

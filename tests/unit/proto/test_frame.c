@@ -165,6 +165,7 @@ static void test_lengths(void **state)
     assert_cap_error(judge(UINT32_MAX, PROTO_BODY, 0, 0), CAP_E_FRAME_TOO_LARGE);
     assert_cap_ok(judge(PROTO_FRAME_MAX, PROTO_HAS, 0, 0));
     assert_cap_ok(judge(PROTO_FRAME_MAX, PROTO_HAS_REPLY, 0, 0));
+    assert_cap_ok(judge(PROTO_FRAME_MAX, PROTO_GET_MANY, 0, 0));
     assert_cap_error(judge(PROTO_FRAME_MAX + 1, PROTO_HAS, 0, 0), CAP_E_FRAME_TOO_LARGE);
     assert_cap_ok(judge(PROTO_MESSAGE_MAX, PROTO_GET, 0, 0));
     assert_cap_error(judge(PROTO_MESSAGE_MAX + 1, PROTO_GET, 0, 0), CAP_E_MESSAGE_TOO_LARGE);

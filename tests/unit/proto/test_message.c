@@ -43,7 +43,7 @@ struct sample {
     struct cap_buf payload;
 };
 
-#define SAMPLES 17
+#define SAMPLES 19
 #define FIXED   false
 #define GROWS   true
 
@@ -67,6 +67,8 @@ static int make_samples(void **state)
     struct proto_stat stat = {hash_b};
     struct proto_map map = {hash_a};
     struct proto_map_reply map_reply = {CAP_KIND_IMAGE, 5200, 5000, 8392, 8192, 200};
+    struct proto_get_many get_many = {has.hashes, has.count};
+    struct proto_get_many_reply get_many_reply = {3};
     struct proto_put_data_reply put_data_reply = {hash_a, 4096, 17, 1};
     struct proto_put_image_reply put_image_reply = {hash_a, hash_b, 3, 0, 5, 6};
     ADD(HELLO, hello, 16, GROWS, &hello);
@@ -81,6 +83,8 @@ static int make_samples(void **state)
     ADD(STAT_REPLY, stat_reply, 73, FIXED, &stat_reply);
     ADD(MAP, map, 32, FIXED, &map);
     ADD(MAP_REPLY, map_reply, 41, FIXED, &map_reply);
+    ADD(GET_MANY, get_many, 4, GROWS, &get_many);
+    ADD(GET_MANY_REPLY, get_many_reply, 4, FIXED, &get_many_reply);
     ADD(PUT_DATA, put_data, 17, FIXED, &put_data);
     ADD(PUT_DATA_REPLY, put_data_reply, 49, FIXED, &put_data_reply);
     ADD(PUT_IMAGE, put_image, 9, FIXED, &put_image);
@@ -212,6 +216,7 @@ static void test_wrong_offsets(void **state)
     check_offset(PROTO_HELLO_REPLY, 62);
     check_offset(PROTO_HAS, 0);
     check_offset(PROTO_HAS_REPLY, 0);
+    check_offset(PROTO_GET_MANY, 0);
     check_offset(PROTO_ERROR, 2);
     /* The second of two may have any value between its neighbours, and none beyond. */
     const struct sample *s = sample_of(PROTO_ERROR);
@@ -311,11 +316,59 @@ static void test_results_untouched_on_failure(void **state)
     CHECK_UNTOUCHED(STAT_REPLY, stat_reply);
     CHECK_UNTOUCHED(MAP, map);
     CHECK_UNTOUCHED(MAP_REPLY, map_reply);
+    CHECK_UNTOUCHED(GET_MANY, get_many);
+    CHECK_UNTOUCHED(GET_MANY_REPLY, get_many_reply);
     CHECK_UNTOUCHED(PUT_DATA, put_data);
     CHECK_UNTOUCHED(PUT_DATA_REPLY, put_data_reply);
     CHECK_UNTOUCHED(PUT_IMAGE, put_image);
     CHECK_UNTOUCHED(PUT_IMAGE_REPLY, put_image_reply);
     CHECK_UNTOUCHED(ERROR, error);
+}
+
+/* Heads of pieces, in a body rather than a message. */
+
+static enum cap_error try_piece(const struct proto_piece *piece)
+{
+    uint8_t head[PROTO_PIECE_SIZE];
+    struct proto_piece got = {.index = 77};
+    proto_piece_encode(piece, head);
+    enum cap_error error = proto_piece_decode(head, &got);
+    if (error == CAP_OK) {
+        assert_memory_equal(&got, piece, offsetof(struct proto_piece, len) + sizeof(got.len));
+    } else {
+        assert_int_equal(got.index, 77);
+    }
+    return error;
+}
+
+static void test_pieces(void **state)
+{
+    (void)state;
+    static const struct proto_piece possible[] = {
+        {7, 0, CAP_KIND_DATA, 0, 34, 34},
+        {UINT32_MAX, 0, CAP_KIND_IMAGE, 1, UINT64_MAX, UINT32_MAX},
+        {0, 0, CAP_KIND_IMAGE, 0, 100, 1}, /* the last of several */
+        {0, 60, 0, 0, 0, 0},
+        {1, UINT16_MAX, 0, 0, 0, 0}, /* a code of a later daemon */
+    };
+    static const struct proto_piece impossible[] = {
+        {7, 0, 0, 0, 34, 34},             /* no kind */
+        {7, 0, 3, 0, 34, 34},             /* another kind */
+        {7, 0, CAP_KIND_DATA, 2, 34, 33}, /* neither more nor the last */
+        {7, 0, CAP_KIND_DATA, 0, 34, 35}, /* more than there is */
+        {7, 0, CAP_KIND_DATA, 1, 34, 34}, /* nothing is left for the next */
+        {7, 0, CAP_KIND_DATA, 1, 34, 0},  /* no bytes, and another comes */
+        {7, 60, CAP_KIND_DATA, 0, 0, 0},  /* an error with a kind */
+        {7, 60, 0, 1, 0, 0},              /* that another piece follows */
+        {7, 60, 0, 0, 34, 0},             /* with a length */
+        {7, 60, 0, 0, 0, 34},             /* with bytes */
+    };
+    for (size_t i = 0; i < sizeof(possible) / sizeof(*possible); i++) {
+        assert_cap_ok(try_piece(&possible[i]));
+    }
+    for (size_t i = 0; i < sizeof(impossible) / sizeof(*impossible); i++) {
+        assert_cap_error(try_piece(&impossible[i]), CAP_E_BAD_MESSAGE);
+    }
 }
 
 /* Single messages. */
@@ -597,6 +650,7 @@ int main(void)
         cmocka_unit_test(test_impossible_values),
         cmocka_unit_test(test_range_that_wraps),
         cmocka_unit_test(test_results_untouched_on_failure),
+        cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_hello_reply_fields),
         cmocka_unit_test(test_has_counts),
         cmocka_unit_test(test_encode_appends),
