@@ -14,9 +14,11 @@
 #include <stdlib.h>
 
 #include "lib/cap/hash_set.h"
+#include "lib/cap/must.h"
 #include "proto/message.h"
 
-#define ARENA_PIECE (256u << 10) /* read at a time for the arena's root */
+#define ARENA_PIECE    (256u << 10) /* read at a time for the arena's root */
+#define ROOTS_TOGETHER 4096u        /* of blocks, hashed before `work` hears of them: 1 ms or so */
 
 /*
  * Heap that one endpoint of an Image cap costs, beside the bytes of the head: of 10 MiB of short
@@ -216,11 +218,32 @@ uint64_t image_make_memory(const struct cap_wire_image *wire)
            cap_block_count(wire->arena_len) * sizeof(struct cap_hash) + ARENA_PIECE;
 }
 
-uint64_t image_make_cost(const struct cap_wire_image *wire)
+uint64_t image_make_cost(const struct cap_wire_image *wire, bool roots_known)
 {
     bool code_shared = wire->code_off % CAP_BLOCK_SIZE == 0;
-    return wire->total_len + (code_shared ? 0 : wire->code_len) + cap_wire_image_data_len(wire) +
-           wire->head.len * IMAGE_STRUCTURE_COST;
+    uint64_t arena =
+        roots_known ? cap_block_count(wire->arena_len) * CAP_WORK_HASH : wire->arena_len;
+    return wire->head.len + arena + (code_shared ? 0 : wire->code_len) +
+           cap_wire_image_data_len(wire) + wire->head.len * IMAGE_STRUCTURE_COST;
+}
+
+/* Root of the arena, given those of all its blocks. */
+static enum cap_error root_above(const struct cap_source *arena, uint64_t len,
+                                 struct cap_hash *ret_root)
+{
+    struct cap_tree tree;
+    size_t count = cap_block_count(len);
+    cap_tree_init(&tree, CAP_BLOCK_DEPTH);
+    for (size_t at = 0, n; at < count; at += n) {
+        n = count - at < ROOTS_TOGETHER ? count - at : ROOTS_TOGETHER;
+        cap_tree_add_many(&tree, at, &arena->block_roots[at], n);
+        if (!cap_work_done(arena->work, n * CAP_WORK_HASH)) {
+            return CAP_E_CANCELLED;
+        }
+    }
+    cap_tree_root(&tree, CAP_BYTE_LIST_DEPTH - CAP_BLOCK_DEPTH, ret_root);
+    cap_mix_in(ret_root, len, ret_root);
+    return CAP_OK;
 }
 
 /* Root of the arena, read in pieces, and of each of its blocks. */
@@ -257,7 +280,7 @@ struct making {
     bool resolve_only;
     const struct caps_source *source;
     struct cap_source arena;      /* source->hashed, with the roots of its blocks */
-    struct cap_hash *block_roots; /* what code and slots share with them is hashed once */
+    struct cap_hash *block_roots; /* if they are made here; what is shared is hashed once */
     struct caps *caps;
     struct cap_hash *hashes;      /* one per slot */
     bool *own;                    /* one per slot: resolved by a cap of this upload */
@@ -270,6 +293,11 @@ static enum cap_error hash_arena(struct making *making, struct cap_hash *ret_roo
 {
     uint64_t len = making->wire->arena_len;
     making->arena = making->source->hashed;
+    if (making->arena.block_roots != NULL) {
+        must(making->arena.block_count == cap_block_count(len));
+        making->arena.block_count = (size_t)(len / CAP_BLOCK_SIZE); /* those that code may share */
+        return root_above(&making->arena, len, ret_root);
+    }
     making->block_roots = calloc(cap_block_count(len) + 1, sizeof(*making->block_roots));
     if (making->block_roots == NULL) {
         return CAP_E_NO_MEMORY;

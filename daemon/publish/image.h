@@ -51,17 +51,18 @@ uint64_t image_make_memory(const struct cap_wire_image *wire);
 #define IMAGE_STRUCTURE_COST 64u
 
 /*
- * Bytes that image_make hashes, about: all of them for the arena's root, then the code unless it
- * begins at a page of the arena, then every window; and the structure, by its cost. Windows that
- * are named again cost nothing as long as the memo has them, but they may overlap in more ways than
- * it has room for.
+ * Bytes that image_make hashes, about: all of them for the arena's root, or the nodes above its
+ * pages if their roots are known; then the code unless it begins at a page of the arena, then every
+ * window; and the structure, by its cost. Windows that are named again cost nothing as long as the
+ * memo has them, but they may overlap in more ways than it has room for.
  */
-uint64_t image_make_cost(const struct cap_wire_image *wire);
+uint64_t image_make_cost(const struct cap_wire_image *wire, bool roots_known);
 
 /*
- * Makes the caps and their admission. `source` is the arena; with `resolve_only` no Data cap comes
- * along. CAP_E_NO_MEMORY, CAP_E_BODY_TOO_LARGE, or as the source fails; then *ret_caps can only be
- * freed. The wire's head must outlive the caps.
+ * Makes the caps and their admission. `source` is the arena, of which the roots of all blocks may
+ * be known, that of an incomplete last one too; with `resolve_only` no Data cap comes along.
+ * CAP_E_NO_MEMORY, CAP_E_BODY_TOO_LARGE, or as the source fails; then *ret_caps can only be freed.
+ * The wire's head must outlive the caps.
  */
 enum cap_error image_make(const struct cap_wire_image *wire, bool resolve_only,
                           const struct caps_source *source, const struct caps_stamp *stamp,

@@ -69,7 +69,7 @@ uint64_t job_make_memory(const struct job *job, uint64_t pages)
 
 uint64_t job_make_cost(const struct job *job)
 {
-    return job->is_image ? image_make_cost(&job->wire) : job->total_len;
+    return job->is_image ? image_make_cost(&job->wire, job->block_roots != NULL) : job->total_len;
 }
 
 /* For what is hashed beside the bytes read. */
@@ -112,8 +112,16 @@ static void look(struct job *job)
 static enum cap_error make(struct job *job)
 {
     const struct cap_work work = {go_on, job};
-    const struct caps_source source = {{.read = read_to_hash, .ctx = job, .work = &work},
-                                       job->spool};
+    const struct caps_source source = {
+        {
+            .read = read_to_hash,
+            .ctx = job,
+            .work = &work,
+            .block_roots = job->block_roots,
+            .block_count = job->block_roots == NULL ? 0 : cap_block_count(job->wire.arena_len),
+        },
+        job->spool,
+    };
     enum cap_error error = CAP_E_CANCELLED;
     if (!atomic_load(job->cancelled)) {
         error = job->is_image

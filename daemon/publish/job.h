@@ -24,6 +24,7 @@ struct job {
     uint64_t early_min;      /* arena from which on slots are looked up before it has come */
     uint64_t look_memory;    /* that this look may take: without, it is left to the admission */
     struct cap_source spool; /* the bytes after the head; to make caps, from here */
+    const struct cap_hash *block_roots; /* NULL, or of all its blocks */
     struct caps_stamp stamp;
 
     bool judged;   /* rules and limits are decided, and `wire` is set */

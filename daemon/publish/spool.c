@@ -2,9 +2,11 @@
  * Spooling.
  *
  * Happy path. Bytes are gathered in a block that grows as they arrive; at the end of a loop turn,
- * or when it is full, a worker writes it while the next block is gathered. So at most two blocks of
- * an upload are in memory, and gathered bytes are always on their way to the disk: a block is never
- * held for bytes that a peer still owes.
+ * or when it is full, a worker writes it while the next block is gathered. So at most SPOOL_WRITES
+ * blocks of an upload, the next one and a spare are in memory, and gathered bytes are always on
+ * their way to the disk: a block is never held for bytes that a peer still owes. The worker hashes
+ * the block first, if that is asked for, while its bytes are in the cache; then blocks are cut at
+ * pages, and less than a page may be held.
  *
  * Failure modes.
  *   - The file cannot be made or written (disk full, I/O): the error is kept, what follows is
@@ -24,11 +26,21 @@
 #include "daemon/core/oserror.h"
 #include "lib/cap/must.h"
 
-/* Bytes gathered for one write. */
+/* Bytes gathered for one write, or being written. */
 struct block {
     uint8_t *data;
     size_t len;
     size_t capacity;
+};
+
+/* A block on its way to the disk: the worker's. */
+struct write {
+    struct pool_job job;
+    struct spool *spool;
+    bool busy;
+    struct block block;
+    uint64_t at;
+    enum cap_error error;
 };
 
 struct spool {
@@ -42,15 +54,17 @@ struct spool {
     enum cap_error error;
     bool in_memory;
     bool freed; /* by the owner, while a write is under way */
-    int fd;
+    int fd;     /* made by the first write, beside which there is no other */
     struct block filling;
+    uint64_t filling_at;    /* where it begins */
+    struct block spare;     /* to be filled next, while a write is under way */
+    struct cap_hash *roots; /* NULL, or those of all blocks that are written */
     const atomic_bool *cancelled;
 
-    struct pool_job job; /* a write, or the end */
-    bool writing;
-    struct block written; /* the worker's while `writing` */
-    uint64_t write_at;
-    enum cap_error write_error;
+    struct write writes[SPOOL_WRITES];
+    size_t writing;   /* of these are busy */
+    uint64_t written; /* bytes in the file */
+    struct pool_job end;
 };
 
 enum cap_error spool_new(const struct spools *spools, struct ledger_peer *account, uint64_t len,
@@ -72,6 +86,24 @@ enum cap_error spool_new(const struct spools *spools, struct ledger_peer *accoun
     return CAP_OK;
 }
 
+uint64_t spool_hash_memory(uint64_t len)
+{
+    return cap_block_count(len) * sizeof(struct cap_hash);
+}
+
+enum cap_error spool_hash(struct spool *spool)
+{
+    must(!spool->in_memory && spool->appended == 0);
+    /* Zeroed, so that pages of it are there only once they are written. */
+    spool->roots = calloc(cap_block_count(spool->len), sizeof(*spool->roots));
+    return spool->roots == NULL ? CAP_E_NO_MEMORY : CAP_OK;
+}
+
+const struct cap_hash *spool_roots(const struct spool *spool)
+{
+    return spool->roots;
+}
+
 size_t spool_room(const struct spool *spool)
 {
     if (spool->in_memory || spool->error != CAP_OK) {
@@ -85,6 +117,10 @@ static enum cap_error block_grow(struct spool *spool, size_t more)
 {
     struct block *block = &spool->filling;
     size_t wanted = block->len + more;
+    if (block->data == NULL) {
+        *block = spool->spare;
+        spool->spare = (struct block){0};
+    }
     if (wanted <= block->capacity) {
         return CAP_OK;
     }
@@ -113,6 +149,8 @@ static void block_free(struct spool *spool, struct block *block)
     *block = (struct block){0};
 }
 
+static void write_full(struct spool *spool);
+
 enum cap_error spool_append(struct spool *spool, struct cap_bytes bytes)
 {
     spool->appended += bytes.len;
@@ -126,6 +164,9 @@ enum cap_error spool_append(struct spool *spool, struct cap_bytes bytes)
     }
     memcpy(spool->filling.data + spool->filling.len, bytes.data, bytes.len);
     spool->filling.len += bytes.len;
+    if (!spool->in_memory && spool->filling.len == SPOOL_BLOCK) {
+        write_full(spool);
+    }
     return CAP_OK;
 }
 
@@ -157,11 +198,11 @@ const struct spool_disk *spool_disk_system(void)
     return &disk;
 }
 
-static enum cap_error write_all(const struct spool *spool)
+static enum cap_error write_all(const struct spool *spool, const struct write *write)
 {
-    const uint8_t *data = spool->written.data;
-    size_t len = spool->written.len;
-    uint64_t at = spool->write_at;
+    const uint8_t *data = write->block.data;
+    size_t len = write->block.len;
+    uint64_t at = write->at;
     while (len > 0) {
         ssize_t n = spool->spools->disk->write(spool->fd, data, len, (off_t)at);
         if (n < 0 && errno == EINTR) {
@@ -180,53 +221,127 @@ static enum cap_error write_all(const struct spool *spool)
 /* In a worker. */
 static void run_write(struct pool_job *job)
 {
-    struct spool *spool = CONTAINER_OF(job, struct spool, job);
+    struct write *write = CONTAINER_OF(job, struct write, job);
+    struct spool *spool = write->spool;
+    if (spool->roots != NULL) {
+        cap_block_roots(write->block.data, write->block.len,
+                        &spool->roots[write->at / CAP_BLOCK_SIZE]);
+        pool_hashed(job, write->block.len);
+    }
     if (spool->fd < 0) {
         spool->fd = spool->spools->disk->open(spool->spools->dir);
         if (spool->fd < 0) {
-            spool->write_error = error_of_errno(errno);
+            write->error = error_of_errno(errno);
             return;
         }
     }
-    spool->write_error = write_all(spool);
+    write->error = write_all(spool, write);
 }
 
 static void on_written(struct pool_job *job);
 
+/* What of the gathered bytes can be written: whole pages when they are hashed, but for the end. */
+static size_t ready_len(const struct spool *spool)
+{
+    bool at_end = spool->appended == spool->len;
+    size_t rest = spool->roots == NULL || at_end ? 0 : spool->filling.len % CAP_BLOCK_SIZE;
+    return spool->filling.len - rest;
+}
+
+/* Moves the bytes after the first `len` gathered ones, less than a page, to a block of their own.
+ */
+static enum cap_error keep_rest(struct spool *spool, struct block *block, size_t len)
+{
+    size_t rest = block->len - len;
+    spool->filling = (struct block){0};
+    if (rest == 0) {
+        return CAP_OK;
+    }
+    enum cap_error error = block_grow(spool, rest);
+    if (error != CAP_OK) {
+        spool->filling = *block;
+        return error;
+    }
+    memcpy(spool->filling.data, block->data + len, rest);
+    spool->filling.len = rest;
+    block->len = len;
+    return CAP_OK;
+}
+
+/* Starts a write of what is ready, if there is memory for the rest. */
 static void start_write(struct spool *spool)
 {
-    spool->writing = true;
-    spool->written = spool->filling;
-    spool->filling = (struct block){0};
-    spool->job = (struct pool_job){.run = run_write, .done = on_written};
-    pool_submit(spool->spools->pool, &spool->job);
+    struct write *write = spool->writes;
+    struct block block = spool->filling;
+    size_t len = ready_len(spool);
+    if (len == 0 || keep_rest(spool, &block, len) != CAP_OK) {
+        return;
+    }
+    while (write->busy) {
+        write++;
+    }
+    *write = (struct write){
+        .job = {.run = run_write, .done = on_written},
+        .spool = spool,
+        .busy = true,
+        .block = block,
+        .at = spool->filling_at,
+    };
+    if (spool->roots != NULL) {
+        write->job.peer_id = ledger_peer_id(spool->account);
+        write->job.cost = len;
+    }
+    spool->filling_at += len;
+    spool->writing++;
+    pool_submit(spool->spools->pool, &write->job);
+}
+
+/* The first write makes the file: others wait for its end. */
+static void write_full(struct spool *spool)
+{
+    if (spool->writing == 0 || (spool->written > 0 && spool->writing < SPOOL_WRITES)) {
+        start_write(spool);
+    }
 }
 
 void spool_flush(struct spool *spool)
 {
-    if (!spool->in_memory && !spool->writing && spool->error == CAP_OK && spool->filling.len > 0) {
+    if (!spool->in_memory && spool->writing == 0 && spool->error == CAP_OK) {
         start_write(spool);
     }
 }
 
 static void on_written(struct pool_job *job)
 {
-    struct spool *spool = CONTAINER_OF(job, struct spool, job);
+    struct write *write = CONTAINER_OF(job, struct write, job);
+    struct spool *spool = write->spool;
     const struct spools *spools = spool->spools;
-    spool->writing = false;
-    if (spool->write_error == CAP_OK) {
-        spool->write_at += spool->written.len;
-        atomic_fetch_add(spools->on_disk, spool->written.len);
+    write->busy = false;
+    spool->writing--;
+    if (write->error == CAP_OK) {
+        spool->written += write->block.len;
+        atomic_fetch_add(spools->on_disk, write->block.len);
+    } else if (spool->error == CAP_OK) {
+        spool->error = write->error;
     }
-    block_free(spool, &spool->written);
+    if (spool->writing > 0 && spool->spare.data == NULL) {
+        spool->spare = write->block; /* a new one would cost a fault for every page */
+        spool->spare.len = 0;
+    } else {
+        block_free(spool, &write->block);
+    }
     if (spool->freed) {
         spool_free(spool);
     } else {
-        spool->error = spool->write_error;
         if (spool->error != CAP_OK) {
             block_free(spool, &spool->filling);
+        } else if (spool->filling.len == SPOOL_BLOCK) {
+            write_full(spool);
         }
         spool_flush(spool);
+        if (spool->writing == 0) {
+            block_free(spool, &spool->spare);
+        }
         spool->moved(spool->owner);
     }
     spools->drained(spools->ctx);
@@ -239,7 +354,7 @@ bool spool_in_memory(const struct spool *spool)
 
 bool spool_settled(const struct spool *spool)
 {
-    return spool->in_memory || (!spool->writing && spool->filling.len == 0);
+    return spool->in_memory || (spool->writing == 0 && spool->filling.len == 0);
 }
 
 enum cap_error spool_error(const struct spool *spool)
@@ -285,14 +400,14 @@ struct cap_source spool_source(struct spool *spool, const atomic_bool *cancelled
 
 static void run_close(struct pool_job *job)
 {
-    const struct spool *spool = CONTAINER_OF(job, struct spool, job);
+    const struct spool *spool = CONTAINER_OF(job, struct spool, end);
     close(spool->fd);
 }
 
 static void on_closed(struct pool_job *job)
 {
-    struct spool *spool = CONTAINER_OF(job, struct spool, job);
-    atomic_fetch_sub(spool->spools->on_disk, spool->write_at);
+    struct spool *spool = CONTAINER_OF(job, struct spool, end);
+    atomic_fetch_sub(spool->spools->on_disk, spool->written);
     free(spool);
 }
 
@@ -301,17 +416,20 @@ void spool_free(struct spool *spool)
     if (spool == NULL) {
         return;
     }
-    if (spool->writing) {
+    if (spool->writing > 0) {
         spool->freed = true;
         return;
     }
     block_free(spool, &spool->filling);
+    block_free(spool, &spool->spare);
+    free(spool->roots);
+    spool->roots = NULL;
     (void)ledger_memory_hold(spool->spools->ledger, spool->account, &spool->held, 0);
     if (spool->fd < 0) {
         free(spool);
         return;
     }
     /* Giving the blocks of a large file back takes long: not on the loop. */
-    spool->job = (struct pool_job){.run = run_close, .done = on_closed};
-    pool_submit(spool->spools->pool, &spool->job);
+    spool->end = (struct pool_job){.run = run_close, .done = on_closed};
+    pool_submit(spool->spools->pool, &spool->end);
 }

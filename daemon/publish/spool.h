@@ -1,6 +1,7 @@
 /*
  * The spool: an upload's bytes on their way to an unlinked file, so that memory does not grow with
- * uploads. A short upload stays in memory. Loop thread, but for the source.
+ * uploads. A short upload stays in memory. The workers that write can hash what passes through
+ * their hands. Loop thread, but for the source.
  */
 #ifndef DAEMON_PUBLISH_SPOOL_H
 #define DAEMON_PUBLISH_SPOOL_H
@@ -9,13 +10,19 @@
 #include <sys/types.h>
 
 #include "daemon/core/pool.h"
-#include "lib/cap/bytes.h"
+#include "lib/cap/merkle.h"
 
 struct ledger;
 struct ledger_peer;
 
 #define SPOOL_SMALL (64u << 10)  /* uploads up to this stay in memory */
-#define SPOOL_BLOCK (256u << 10) /* most bytes gathered before a write */
+#define SPOOL_BLOCK (256u << 10) /* most bytes gathered before a write; a small job to hash */
+
+/*
+ * Writes of one spool at a time. A second one lets two workers hash what arrives; with more, 252
+ * MiB took as long on two cores.
+ */
+#define SPOOL_WRITES 2u
 
 /* The disk: what a test replaces to make it slow, full or broken. Called by workers. */
 struct spool_disk {
@@ -53,6 +60,15 @@ const struct spool_disk *spool_disk_system(void);
 enum cap_error spool_new(const struct spools *spools, struct ledger_peer *account, uint64_t len,
                          spool_moved *moved, void *owner, struct spool **ret_spool);
 
+/*
+ * Before anything is appended to a spool with a file: has the roots of its blocks (cap_block_roots)
+ * made as they are written, which is then a hash job of its peer. CAP_E_NO_MEMORY.
+ */
+enum cap_error spool_hash(struct spool *spool);
+
+/* Memory that these roots take, for a spool of so many bytes. */
+uint64_t spool_hash_memory(uint64_t len);
+
 /* How many bytes it can take now. 0: wait for `moved`. */
 size_t spool_room(const struct spool *spool);
 
@@ -64,6 +80,9 @@ void spool_flush(struct spool *spool);
 
 /* Whether all that was appended can be read from the source. */
 bool spool_settled(const struct spool *spool);
+
+/* The roots of all blocks of a settled spool that was hashed, its own; else NULL. */
+const struct cap_hash *spool_roots(const struct spool *spool);
 
 /* Whether it has no file. */
 bool spool_in_memory(const struct spool *spool);

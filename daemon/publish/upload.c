@@ -3,8 +3,9 @@
  *
  * Happy path. The message is checked against the limits and its bytes reserved before the body is
  * read. The body goes to the spool (an Image's head to memory first, where it is judged as soon as
- * it is complete). When the body has ended and lies in the spool, a worker makes the caps and looks
- * what is there already; the writer resolves, stores and commits; the answer goes out.
+ * it is complete). Workers hash the pages of an arena as they write them to the spool. When the
+ * body has ended and lies there, a worker makes the caps and looks what is there already; the
+ * writer resolves, stores and commits; the answer goes out.
  *
  * What happens becomes an event; upload_step says to which state it leads and what is to be done,
  * and drive() does it. Nothing else moves an upload.
@@ -91,6 +92,14 @@ static void take_judgement(struct upload *upload, struct judgement *judgement)
 static bool hold_memory(struct upload *upload, uint64_t wanted)
 {
     return ledger_memory_hold(context_of(upload)->ledger, upload->account, &upload->held, wanted);
+}
+
+/* Memory that it keeps until it is over: the head, and roots of what lies in the spool. */
+static uint64_t kept_memory(const struct upload *upload)
+{
+    bool hashed = upload->spool != NULL && spool_roots(upload->spool) != NULL;
+    return upload->head.capacity +
+           (hashed ? spool_hash_memory(upload->total_len - upload->head.len) : 0);
 }
 
 /* There is no memory now: the peer's share or the total is taken. */
@@ -310,6 +319,7 @@ static enum upload_event do_hash(struct upload *upload)
         return fail_memory(upload, memory);
     }
     job->spool = spool_source(upload->spool, job->cancelled);
+    job->block_roots = spool_roots(upload->spool);
     job->stamp.published_us = env_real_us(context_of(upload)->env);
     if (job_is_quick(job) && spool_in_memory(upload->spool) &&
         !round_is_late(&upload->publish->hub->round)) {
@@ -329,7 +339,7 @@ static void on_judged(struct pool_job *pool_job)
     struct upload *upload = CONTAINER_OF(pool_job, struct upload, job.pool);
     upload->busy = false;
     upload->request.moved_us = env_monotonic_us(context_of(upload)->env);
-    (void)hold_memory(upload, upload->head.capacity);
+    (void)hold_memory(upload, kept_memory(upload));
     take_judgement(upload, &upload->job.judgement);
     drive(upload, UPLOAD_EVENT_JUDGED);
 }
@@ -344,7 +354,7 @@ static enum upload_event do_judge(struct upload *upload)
         return UPLOAD_EVENT_JUDGED;
     }
     uint64_t memory = job_judge_memory(job);
-    job->look_memory = hold_memory(upload, upload->head.capacity + memory) ? memory : 0;
+    job->look_memory = hold_memory(upload, kept_memory(upload) + memory) ? memory : 0;
     start_job(upload, run_judge, on_judged, job->head.len);
     return NO_EVENT;
 }
@@ -363,10 +373,15 @@ static void on_spooled(void *owner)
     }
 }
 
+/* For the arena, whose pages are hashed as they arrive if there is memory for their roots. */
 static enum upload_event make_spool(struct upload *upload, uint64_t len)
 {
     enum cap_error error = spool_new(&upload->publish->spools, upload->account, len, on_spooled,
                                      upload, &upload->spool);
+    if (error == CAP_OK && !spool_in_memory(upload->spool) &&
+        hold_memory(upload, upload->head.capacity + spool_hash_memory(len))) {
+        error = spool_hash(upload->spool);
+    }
     return error == CAP_OK ? NO_EVENT : fail(upload, error, NULL);
 }
 

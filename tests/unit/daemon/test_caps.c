@@ -280,7 +280,7 @@ static void test_cost_is_what_is_named(void **state)
     assert_cap_ok(cap_buf_append_zeros(&wire, body.len));
     assert_cap_ok(cap_body_read(&body, &source, 0, wire.data, body.len));
     assert_cap_ok(cap_deblob(cap_buf_bytes(&wire), wire.len, &view, NULL));
-    assert_int_equal(image_make_cost(&view),
+    assert_int_equal(image_make_cost(&view, false),
                      wire.len + 1000 * page.len + view.head.len * IMAGE_STRUCTURE_COST);
     cap_body_free(&body);
     cap_pack_free(pack);

@@ -9,6 +9,8 @@
 
 #include "daemon/core/ledger.h"
 #include "daemon/net/session.h"
+#include "daemon/publish/image.h"
+#include "daemon/publish/spool.h"
 #include "daemon/publish/upload.h"
 #include "lib/cap/data_cap.h"
 
@@ -132,6 +134,56 @@ static void test_image_with_data(void **state)
     cap_buf_free(&outer);
     cap_buf_free(&wire);
     close(fd);
+}
+
+/* The caps that an Image becomes, made in one piece. */
+static void expect_caps_of(const struct cap_buf *wire, const struct proto_put_image_reply *reply)
+{
+    struct cap_wire_image view;
+    struct caps caps;
+    const struct caps_stamp stamp = {0};
+    assert_cap_ok(cap_deblob(cap_buf_bytes(wire), wire->len, &view, NULL));
+    struct cap_bytes arena = {wire->data + view.head.len, (size_t)view.arena_len};
+    struct caps_source source = {cap_source_memory(&arena), cap_source_memory(&arena)};
+    assert_cap_ok(image_make(&view, false, &source, &stamp, &caps));
+    assert_hash_equal(&reply->cap_hash, &caps.image.hash);
+    assert_hash_equal(&reply->content_hash, &caps.content_hash);
+    caps_free(&caps);
+}
+
+/* Pages are hashed as they arrive: whatever they arrive in, and wherever the arena ends. */
+static void test_image_in_pieces(void **state)
+{
+    static const size_t pieces[] = {4000, 4096, 70001, PROTO_FRAME_MAX};
+    static const size_t lens[] = {SPOOL_SMALL, 3 * SPOOL_BLOCK + 4096 - 9000, 700000};
+    struct fixture *fixture = *state;
+    const struct stats *stats = &fixture->server.loops[0].shard.stats;
+    int fd = client_open(fixture);
+    for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+        struct cap_buf wire = make_image(lens[i], NULL);
+        for (size_t k = 0; k < sizeof(pieces) / sizeof(pieces[0]); k++) {
+            struct reply reply;
+            client_put_image(fixture, fd, 1, PROTO_IMAGE_DRY_RUN, wire.len);
+            client_body(fixture, fd, 1, cap_buf_bytes(&wire), pieces[k]);
+            client_receive(fixture, fd, &reply);
+            struct proto_put_image_reply m = accepted(&reply);
+            expect_caps_of(&wire, &m);
+        }
+        cap_buf_free(&wire);
+    }
+    /* All but the last byte: nearly all of it is hashed before the body has ended. */
+    struct cap_buf wire = make_image(lens[2], NULL);
+    uint64_t before = stats->hashed_bytes;
+    client_put_image(fixture, fd, 1, 0, wire.len);
+    for (size_t at = 0; at < wire.len - 1; at += 5000) {
+        size_t len = wire.len - 1 - at < 5000 ? wire.len - 1 - at : 5000;
+        client_frame(fixture, fd, PROTO_BODY, 1, 0, (struct cap_bytes){wire.data + at, len});
+    }
+    while (stats->hashed_bytes - before < lens[2]) {
+        fixture_turn(fixture);
+    }
+    close(fd);
+    cap_buf_free(&wire);
 }
 
 /* Reads the detail of unresolved_slot; the list borrows a static buffer. */
@@ -417,6 +469,7 @@ int main(void)
         TEST(test_canonical_body),
         TEST(test_wrong_lengths),
         TEST(test_image_with_data),
+        TEST(test_image_in_pieces),
         TEST(test_every_unresolved_slot_is_named),
         TEST(test_wrong_kind_is_unresolved),
         TEST(test_long_head),
