@@ -55,7 +55,7 @@ static const struct config_option options[] = {
     {"readers", CONFIG_COUNT, AT(readers), 8, 2, 128, "N",
      "threads that look caps up and read their pages from the disk"},
     {"record-cache", CONFIG_SIZE, AT(record_cache), 32 * MIB, 0, TIB, "BYTES",
-     "memory for records of recently requested caps, small bodies included"},
+     "memory for what is known of recently requested caps"},
     {"map-cache", CONFIG_SIZE, AT(map_cache), GIB, 0, 64 * TIB, "BYTES",
      "memory for copies of caps that runtimes map; 0: none is made"},
     {"max-connections", CONFIG_COUNT, AT(max_connections), 1024, 1, 65536, "N",

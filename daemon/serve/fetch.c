@@ -1,12 +1,14 @@
 /*
  * Fetching.
  *
- * Happy path. A small body that the records have goes out at once, with its GET_REPLY, as messages.
- * A cap that they do not know is looked up by a reader first. A larger body becomes a stream:
- * whenever its turn comes, a reader looks up the next window and reads it in, and the loop hands it
- * to the socket in place. Caps do not change, so the next window is of the same bytes.
+ * Happy path. A small body whose place is known (places.h) and in memory is loaded from there and
+ * goes out at once, with its GET_REPLY, as messages. Any other cap that the records do not know is
+ * looked up by a reader first. A larger body becomes a stream: whenever its turn comes, a reader
+ * looks up the next window and reads it in, and the loop hands it to the socket in place. Caps do
+ * not change, so the next window is of the same bytes.
  *
  * Failure modes.
+ *   - A place is stale or its page cannot be read: as if it were not known.
  *   - The cap or its window is not there, or cannot be read: the stream is over with the store's
  *     error; at a frame's beginning the client gets an ERROR that names the hash.
  *   - The window is not in memory any more when its turn comes: it is read in once more, and then
@@ -223,16 +225,16 @@ static const struct request_class stream_request = {
 /* --- Looking the cap up ----------------------------------------------------------------------- */
 
 /* What a known cap is answered with. CAP_E_RANGE_OUT_OF_BODY. */
-static enum cap_error make_reply(const struct proto_get *get, const struct record *record,
+static enum cap_error make_reply(const struct proto_get *get, uint8_t kind, uint64_t body_len,
                                  struct proto_get_reply *ret_reply)
 {
-    if (get->offset > record->info.body_len) {
+    if (get->offset > body_len) {
         return CAP_E_RANGE_OUT_OF_BODY;
     }
-    uint64_t rest = record->info.body_len - get->offset;
+    uint64_t rest = body_len - get->offset;
     *ret_reply = (struct proto_get_reply){
-        .kind = (uint8_t)record->info.kind,
-        .body_len = record->info.body_len,
+        .kind = kind,
+        .body_len = body_len,
         .offset = get->offset,
         .len = get->len < rest ? get->len : rest,
     };
@@ -242,11 +244,6 @@ static enum cap_error make_reply(const struct proto_get *get, const struct recor
 static bool is_whole(const struct record *record)
 {
     return record->has_body || record->info.body_len == 0;
-}
-
-static struct cap_bytes part_of(const struct record *record, const struct proto_get_reply *reply)
-{
-    return (struct cap_bytes){record->body + reply->offset, (size_t)reply->len};
 }
 
 /* From here on the request is a stream. */
@@ -287,7 +284,8 @@ static void answer(struct fetch *fetch, const struct record *record)
     struct serve *serve = fetch->serve;
     struct cap_buf payload = {0};
     struct proto_get_reply reply;
-    enum cap_error error = make_reply(&fetch->get, record, &reply);
+    enum cap_error error =
+        make_reply(&fetch->get, (uint8_t)record->info.kind, record->info.body_len, &reply);
     if (error != CAP_OK) {
         refuse(fetch, error);
         return;
@@ -299,9 +297,27 @@ static void answer(struct fetch *fetch, const struct record *record)
     }
     serve->shard->stats.body_bytes_out += reply.len;
     count_fetch(serve, fetch->request.started_us);
-    const struct cap_bytes body = part_of(record, &reply);
+    const struct cap_bytes body = {record->body + reply.offset, (size_t)reply.len};
     request_answer(&fetch->request, PROTO_GET_REPLY, encoded, &payload, &body);
     fetch_free(fetch, &fetch->resolve.job);
+}
+
+static uint32_t to_ms(uint64_t us)
+{
+    return (uint32_t)(us / 1000);
+}
+
+/* Keeps what a reader found; of a small body where it lies, and not its bytes. Takes it over. */
+static void remember(struct serve *serve, const struct cap_place *place, struct record *record)
+{
+    if (record == NULL || !record->has_body) {
+        records_add(&serve->records, record);
+        return;
+    }
+    places_add(&serve->places, &record->hash, record->info.kind, place, record->body,
+               to_ms(env_monotonic_us(serve->shard->context->env)));
+    records_add(&serve->records, record_new(&record->hash, &record->info, 0));
+    record_free(record);
 }
 
 static void on_resolved(struct read_job *job)
@@ -312,6 +328,7 @@ static void on_resolved(struct read_job *job)
     struct record *record = resolve->record;
     fetch->asked = false;
     serve->shard->stats.cold_windows += resolve->was_cold ? 1 : 0;
+    struct cap_place place = resolve->place;
     if (fetch->freed) {
         fetch_free(fetch, job);
     } else if (record == NULL) {
@@ -319,7 +336,7 @@ static void on_resolved(struct read_job *job)
     } else {
         answer(fetch, record);
     }
-    records_add(&serve->records, record);
+    remember(serve, &place, record);
 }
 
 static void on_cancel(struct request *request)
@@ -339,23 +356,40 @@ static const struct request_class resolve_request = {.cancel = on_cancel, .detac
 
 /* --- The request ------------------------------------------------------------------------------ */
 
+/* Answers with a body that is at hand, all of it. */
 static const struct verdict *answer_at_once(struct serve *serve, struct session *session,
-                                            uint32_t id, const struct proto_get *get,
-                                            const struct record *record)
+                                            uint32_t id, const struct proto_get *get, uint8_t kind,
+                                            struct cap_bytes whole)
 {
     struct cap_buf payload = {0};
     struct proto_get_reply reply;
     char message[SERVE_MESSAGE_SIZE];
-    enum cap_error error = make_reply(get, record, &reply);
+    enum cap_error error = make_reply(get, kind, whole.len, &reply);
     if (error != CAP_OK) {
         serve_failed(serve, &get->hash, error, message);
         return session_refuse(session, id, PROTO_GET, error, message);
     }
+    serve->shard->stats.records_used++;
     serve->shard->stats.body_bytes_out += reply.len;
-    count_fetch(serve, env_monotonic_us(session->context->env));
+    count_fetch(serve, session->asked_us);
     enum cap_error encoded = proto_get_reply_encode(&reply, &payload);
-    const struct cap_bytes body = part_of(record, &reply);
+    const struct cap_bytes body = {whole.data + reply.offset, (size_t)reply.len};
     return session_reply(session, PROTO_GET_REPLY, id, encoded, &payload, &body);
+}
+
+/* Loads a small body from where it is known to lie; false: it is not known, or not in memory. */
+static bool load_body(struct serve *serve, const struct cap_hash *hash, uint64_t now_us,
+                      uint8_t *ret_kind, uint8_t ret_body[RECORD_BODY_MAX], size_t *ret_len)
+{
+    const struct context *context = serve->shard->context;
+    struct place *place = serve_find_place(serve, hash);
+    if (place == NULL || !place_is_warm(place, context->env, to_ms(now_us)) ||
+        !place_load(&serve->places, place, context->store, ret_body)) {
+        return false;
+    }
+    *ret_kind = place->kind;
+    *ret_len = place->len;
+    return true;
 }
 
 const struct verdict *fetch_begin(void *room, struct session *session, uint32_t id, uint8_t type,
@@ -367,10 +401,16 @@ const struct verdict *fetch_begin(void *room, struct session *session, uint32_t 
     if (error != CAP_OK) {
         return session_refuse(session, id, type, error, NULL);
     }
+    uint8_t body[RECORD_BODY_MAX];
+    struct cap_bytes whole = {.data = body};
+    uint8_t kind;
+    if (load_body(serve, &get.hash, session->asked_us, &kind, body, &whole.len)) {
+        return answer_at_once(serve, session, id, &get, kind, whole);
+    }
     const struct record *record = serve_find(serve, &get.hash);
     if (record != NULL && is_whole(record)) {
-        serve->shard->stats.records_used++;
-        return answer_at_once(serve, session, id, &get, record);
+        whole = (struct cap_bytes){record->body, (size_t)record->info.body_len};
+        return answer_at_once(serve, session, id, &get, (uint8_t)record->info.kind, whole);
     }
     struct fetch *fetch = calloc(1, sizeof(*fetch));
     if (fetch == NULL) {

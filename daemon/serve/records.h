@@ -1,6 +1,6 @@
 /*
- * What the loop knows of caps without the store: records of caps that were looked up lately, with
- * the whole body of small ones.
+ * What the loop knows of caps without the store: records of caps that were looked up lately. One
+ * that a reader has made may have the whole body of a small cap.
  *
  * A record is a copy, so that using it touches no page of the store. Caps do not change, so it
  * stays true; that a cap is not there is never kept. Bounded in bytes; what has not been asked for
@@ -20,7 +20,7 @@
 #include "daemon/serve/keyed.h"
 #include "lib/store/store.h"
 
-/* Bodies up to this are kept whole: a Data cap of one page has 4 KiB and its head, of two a little
+/* Bodies up to this are read whole: a Data cap of one page has 4 KiB and its head, of two a little
  * over 8. */
 #define RECORD_BODY_MAX (10u << 10)
 

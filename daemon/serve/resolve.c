@@ -2,33 +2,27 @@
 #include "daemon/serve/resolve.h"
 
 #include "daemon/core/container.h"
-#include "daemon/serve/window.h"
 
-/* Makes a cap's record with all of its body. */
-static enum cap_error read_body(struct resolve *resolve, struct cap_read *read,
-                                const struct cap_info *info)
+/* Whether the body, all of it, goes with the record. */
+static bool is_small(const struct cap_place *place)
 {
-    struct window window = {.serve = resolve->serve};
-    enum cap_error error = window_fill(&window, read, &resolve->hash, 0, info->body_len, 1);
-    if (error == CAP_OK && window.len != info->body_len) {
-        error = CAP_E_CORRUPT;
+    return place->at != NULL && place->len <= RECORD_BODY_MAX;
+}
+
+/* Takes the body from its place, which is read in first. */
+static enum cap_error take_body(struct resolve *resolve, struct cap_read *read)
+{
+    const struct env *env = resolve->serve->shard->context->env;
+    const struct cap_place *place = &resolve->place;
+    resolve->was_cold = !env->resident(env->ctx, place->at, place->len);
+    if (resolve->was_cold) {
+        enum cap_error error = env->populate(env->ctx, place->at, place->len);
+        if (error != CAP_OK) {
+            return error;
+        }
     }
-    if (error != CAP_OK) {
-        return error;
-    }
-    resolve->was_cold = !window.was_in_memory;
-    struct record *record = record_new(&resolve->hash, info, window.len);
-    if (record == NULL) {
-        return CAP_E_NO_MEMORY;
-    }
-    error = cap_store_copy(read, window.iov, window.count, record->body);
-    if (error != CAP_OK) {
-        record_free(record);
-        return error;
-    }
-    record->has_body = true;
-    resolve->record = record;
-    return CAP_OK;
+    resolve->record->has_body = true;
+    return cap_store_take(read, &resolve->hash, place, resolve->record->body);
 }
 
 /* In a reader. */
@@ -40,13 +34,19 @@ static enum cap_error look_up(struct resolve *resolve)
     if (error != CAP_OK) {
         return error;
     }
-    error = cap_store_find(read, &resolve->hash, &info);
-    if (error == CAP_OK && resolve->wants_body && info.body_len <= RECORD_BODY_MAX &&
-        info.body_len > 0) {
-        error = read_body(resolve, read, &info);
-    } else if (error == CAP_OK) {
-        resolve->record = record_new(&resolve->hash, &info, 0);
+    error = resolve->wants_body ? cap_store_locate(read, &resolve->hash, &info, &resolve->place)
+                                : cap_store_find(read, &resolve->hash, &info);
+    bool with_body = error == CAP_OK && is_small(&resolve->place);
+    if (error == CAP_OK) {
+        resolve->record = record_new(&resolve->hash, &info, with_body ? resolve->place.len : 0);
         error = resolve->record == NULL ? CAP_E_NO_MEMORY : CAP_OK;
+    }
+    if (error == CAP_OK && with_body) {
+        error = take_body(resolve, read);
+    }
+    if (error != CAP_OK) {
+        record_free(resolve->record);
+        resolve->record = NULL;
     }
     cap_store_read_end(read);
     return error;

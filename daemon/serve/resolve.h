@@ -11,9 +11,10 @@ struct resolve {
     struct cap_hash hash;
     bool wants_body; /* with the body, if it is small */
 
-    enum cap_error error;  /* CAP_E_NOT_FOUND, or as the store fails */
-    struct record *record; /* the job's owner's; NULL on an error */
-    bool was_cold;         /* the body had to be read in */
+    enum cap_error error;   /* CAP_E_NOT_FOUND, or as the store fails */
+    struct record *record;  /* the job's owner's; NULL on an error */
+    struct cap_place place; /* of the body in `record` */
+    bool was_cold;          /* the body had to be read in */
 };
 
 /* Readies the job for readers_submit; `done` finds the results. On the loop. */

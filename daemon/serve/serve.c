@@ -3,7 +3,8 @@
 
 #include <stdio.h>
 
-#define KINDS_PART 4u /* of the memory for records: as much again, for kinds */
+#define KINDS_PART  4u /* of the memory for records: as much again, for kinds */
+#define PLACES_PART 2u /* of the memory for records: for places */
 
 enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve_set *set)
 {
@@ -13,7 +14,12 @@ enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve
     *serve = (struct serve){.shard = shard, .set = set};
     TAILQ_INIT(&serve->windows);
     uint64_t cache = config->record_cache / context->shard_count;
-    enum cap_error error = records_open(&serve->records, context->env, cache);
+    uint64_t places = cache / PLACES_PART;
+    enum cap_error error = records_open(&serve->records, context->env, cache - places);
+    if (error == CAP_OK) {
+        const struct places *other = set->count == 0 ? NULL : &set->rooms[0]->places;
+        error = places_open(&serve->places, context->env, places, other);
+    }
     if (error == CAP_OK) {
         error = kinds_open(&serve->kinds, context->env, cache / KINDS_PART);
     }
@@ -22,6 +28,7 @@ enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve
     }
     if (error != CAP_OK) {
         records_close(&serve->records);
+        places_close(&serve->places);
         kinds_close(&serve->kinds);
         return error;
     }
@@ -47,6 +54,16 @@ struct record *serve_find(struct serve *serve, const struct cap_hash *hash)
     return record;
 }
 
+struct place *serve_find_place(struct serve *serve, const struct cap_hash *hash)
+{
+    struct place *place = places_find(&serve->places, hash);
+    for (size_t i = 0; place == NULL && i < serve->set->count; i++) {
+        struct serve *other = serve->set->rooms[i];
+        place = other == serve ? NULL : places_learn(&serve->places, &other->places, hash);
+    }
+    return place;
+}
+
 void serve_close(struct serve *serve)
 {
     if (!serve->open) {
@@ -55,6 +72,7 @@ void serve_close(struct serve *serve)
     serve->open = false;
     readers_close(&serve->readers);
     records_close(&serve->records);
+    places_close(&serve->places);
     kinds_close(&serve->kinds);
     chunks_close(&serve->chunks);
     uv_close((uv_handle_t *)&serve->timer, NULL);

@@ -2,8 +2,8 @@
  * The reading room of one loop: HAS, STAT, GET, GET_MANY and MAP.
  *
  * The loop never walks the store: an index page that is not in memory would stall everybody. It
- * answers from the records (records.h), asks the readers (readers.h) for the rest, and sends pages
- * that they have read in.
+ * answers from the records (records.h) and the places (places.h), asks the readers (readers.h) for
+ * the rest, and sends pages that they have read in.
  */
 #ifndef DAEMON_SERVE_SERVE_H
 #define DAEMON_SERVE_SERVE_H
@@ -11,6 +11,7 @@
 #include "daemon/core/context.h"
 #include "daemon/serve/chunks.h"
 #include "daemon/serve/kinds.h"
+#include "daemon/serve/places.h"
 #include "daemon/serve/readers.h"
 #include "daemon/serve/records.h"
 
@@ -34,6 +35,7 @@ struct serve {
     struct readers readers;
     struct records records;
     struct kinds kinds;
+    struct places places;
     struct windows windows; /* that wait for their sockets, oldest first */
     size_t window_count;
     struct chunks chunks;
@@ -52,6 +54,9 @@ enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve
  * the records change.
  */
 struct record *serve_find(struct serve *serve, const struct cap_hash *hash);
+
+/* The same of where its body lies, if that is small. */
+struct place *serve_find_place(struct serve *serve, const struct cap_hash *hash);
 
 /* When every session is closed, before the loop's last turns. A zeroed one is fine. */
 void serve_close(struct serve *serve);

@@ -25,6 +25,11 @@ struct cap_store_ops {
     enum cap_error (*peek)(struct cap_read *read, const struct cap_hash *hash, uint64_t offset,
                            uint64_t len, struct iovec *ret_iov, int *ret_count, size_t *ret_len);
     enum cap_error (*copy)(struct cap_read *read, const struct iovec *iov, int count, void *dst);
+    enum cap_error (*locate)(struct cap_read *read, const struct cap_hash *hash,
+                             struct cap_info *ret_info, struct cap_place *ret_place);
+    enum cap_error (*take)(struct cap_read *read, const struct cap_hash *hash,
+                           const struct cap_place *place, void *dst);
+    enum cap_error (*load)(struct cap_store *store, const struct cap_place *place, void *dst);
     enum cap_error (*facts)(struct cap_read *read, const struct cap_hash *hash, size_t max,
                             struct cap_fact *ret_facts, size_t *ret_count);
     enum cap_error (*page_roots)(struct cap_read *read, const struct cap_hash *hash, uint64_t first,

@@ -26,13 +26,18 @@ void store_seal(uint64_t seed, uint8_t *bytes, size_t len)
     cap_store64(bytes + len, XXH3_64bits_withSeed(bytes, len, seed));
 }
 
+bool store_seal_holds(uint64_t seed, const void *bytes, size_t len, uint64_t seal)
+{
+    return XXH3_64bits_withSeed(bytes, len, seed) == seal;
+}
+
 bool store_unseal(uint64_t seed, struct cap_bytes sealed, struct cap_bytes *ret_value)
 {
     if (sealed.len < STORE_SEAL_SIZE) {
         return false;
     }
     size_t len = sealed.len - STORE_SEAL_SIZE;
-    if (XXH3_64bits_withSeed(sealed.data, len, seed) != cap_load64(sealed.data + len)) {
+    if (!store_seal_holds(seed, sealed.data, len, cap_load64(sealed.data + len))) {
         return false;
     }
     *ret_value = (struct cap_bytes){sealed.data, len};

@@ -43,6 +43,9 @@ uint64_t store_seed(struct cap_bytes key);
 /* Writes the seal of `len` bytes behind them. */
 void store_seal(uint64_t seed, uint8_t *bytes, size_t len);
 
+/* Whether `seal`, read where a value ends, is that of `len` bytes. */
+bool store_seal_holds(uint64_t seed, const void *bytes, size_t len, uint64_t seal);
+
 /* Whether a value ends with its seal; *ret_value is then what it seals. */
 bool store_unseal(uint64_t seed, struct cap_bytes sealed, struct cap_bytes *ret_value);
 

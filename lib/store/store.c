@@ -96,6 +96,23 @@ enum cap_error cap_store_copy(struct cap_read *read, const struct iovec *iov, in
     return read->store->ops->copy(read, iov, count, dst);
 }
 
+enum cap_error cap_store_locate(struct cap_read *read, const struct cap_hash *hash,
+                                struct cap_info *ret_info, struct cap_place *ret_place)
+{
+    return read->store->ops->locate(read, hash, ret_info, ret_place);
+}
+
+enum cap_error cap_store_take(struct cap_read *read, const struct cap_hash *hash,
+                              const struct cap_place *place, void *dst)
+{
+    return read->store->ops->take(read, hash, place, dst);
+}
+
+enum cap_error cap_store_load(struct cap_store *store, const struct cap_place *place, void *dst)
+{
+    return store->ops->load(store, place, dst);
+}
+
 enum cap_error cap_store_page_roots(struct cap_read *read, const struct cap_hash *hash,
                                     uint64_t first, size_t count, struct cap_hash *ret_roots)
 {

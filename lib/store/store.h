@@ -138,6 +138,27 @@ enum cap_error cap_store_peek(struct cap_read *read, const struct cap_hash *hash
 enum cap_error cap_store_copy(struct cap_read *read, const struct iovec *iov, int count, void *dst);
 
 /*
+ * As cap_store_find, and says where the body lies. Touches no byte of the body, so that its pages
+ * can be read in before cap_store_take waits for them.
+ */
+enum cap_error cap_store_locate(struct cap_read *read, const struct cap_hash *hash,
+                                struct cap_info *ret_info, struct cap_place *ret_place);
+
+/*
+ * Copies the body at a place, not NULL, that this snapshot gave to `dst`, and checks the copy
+ * against what was stored. CAP_E_CORRUPT is noted as a fact of the cap `hash`.
+ */
+enum cap_error cap_store_take(struct cap_read *read, const struct cap_hash *hash,
+                              const struct cap_place *place, void *dst);
+
+/*
+ * Copies what lies at a place that any snapshot gave. Takes no snapshot: bytes that are not a cap's
+ * any more may have been written over, with what a client chose, so the caller must be able to tell
+ * that they are the ones it took before. Any thread. CAP_E_IO as at cap_store_copy.
+ */
+enum cap_error cap_store_load(struct cap_store *store, const struct cap_place *place, void *dst);
+
+/*
  * Copies page roots [first, first + count): of a Data cap those of its pages that are not zero, of
  * an Image those of its code's pages (struct cap_image). They are kept so that a page can be proven
  * to a reader, or a damaged one named, without hashing the rest; cap_store_lmdb_check compares them

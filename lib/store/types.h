@@ -22,6 +22,7 @@
 #define CAP_STAGE_STEP       (UINT64_C(2) << 20)
 #define CAP_STORE_WINDOW     (256u << 10) /* most bytes that one cap_store_window hands out */
 #define CAP_STORE_WINDOW_IOV 8            /* spans that always suffice for such a window */
+#define CAP_STORE_PLACE_MAX  (32u << 10)  /* longest body that has a place */
 
 /*
  * What admissions that are stored together may sum up to, and so the memory that this takes. An
@@ -72,6 +73,13 @@ static inline bool cap_info_nodes_fit(const struct cap_info *info)
     }
     return fit;
 }
+
+/* Where a small body lies in one piece. */
+struct cap_place {
+    const uint8_t *at; /* NULL: the body is empty or too long, or the engine has no such place */
+    uint32_t len;
+    uint64_t seed; /* the engine's: of the seal behind the body */
+};
 
 /* What can be learnt of a cap after it was stored. */
 enum cap_fact_kind {

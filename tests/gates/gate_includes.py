@@ -22,7 +22,7 @@ FOREIGN = {
     r"uv\.h|uv/.*": r"daemon/",
     r"lmdb\.h": r"lib/store/lmdb/",
     r"sodium\.h|sodium/.*": r"lib/cap/sha256/sodium\.c$",
-    r"xxhash\.h": r"lib/store/",
+    r"xxhash\.h": r"lib/store/|daemon/serve/",
     r"jansson\.h": r"daemon/|client/capctl/",
     r"libelf\.h|gelf\.h|libelf/.*|elf\.h": r"client/capctl/",
 }

@@ -187,6 +187,36 @@ static enum cap_error memory_copy(struct cap_read *base, const struct iovec *iov
     return CAP_OK;
 }
 
+static enum cap_error memory_locate(struct cap_read *base, const struct cap_hash *hash,
+                                    struct cap_info *ret_info, struct cap_place *ret_place)
+{
+    const struct memory_cap *cap = find_cap(base, hash);
+    if (cap == NULL) {
+        return CAP_E_NOT_FOUND;
+    }
+    *ret_info = cap->info;
+    *ret_place = (struct cap_place){0};
+    if (cap->info.body_len > 0 && cap->info.body_len <= CAP_STORE_PLACE_MAX) {
+        ret_place->at = cap->body;
+        ret_place->len = (uint32_t)cap->info.body_len;
+    }
+    return CAP_OK;
+}
+
+static enum cap_error memory_load(struct cap_store *base, const struct cap_place *place, void *dst)
+{
+    (void)base;
+    memcpy(dst, place->at, place->len);
+    return CAP_OK;
+}
+
+static enum cap_error memory_take(struct cap_read *base, const struct cap_hash *hash,
+                                  const struct cap_place *place, void *dst)
+{
+    (void)hash;
+    return memory_load(base->store, place, dst);
+}
+
 /* Memory does not get damaged. */
 static enum cap_error memory_facts(struct cap_read *base, const struct cap_hash *hash, size_t max,
                                    struct cap_fact *ret_facts, size_t *ret_count)
@@ -589,6 +619,9 @@ enum cap_error cap_store_memory_new(const uint8_t id[CAP_STORE_ID_SIZE], uint64_
         .window = memory_window,
         .peek = memory_peek,
         .copy = memory_copy,
+        .locate = memory_locate,
+        .take = memory_take,
+        .load = memory_load,
         .facts = memory_facts,
         .page_roots = memory_page_roots,
         .nodes = memory_nodes,

@@ -242,6 +242,17 @@ enum cap_error lmdb_peek(struct cap_read *base, const struct cap_hash *hash, uin
 /* The operation copy of engine.h. */
 enum cap_error lmdb_copy(struct cap_read *base, const struct iovec *iov, int count, void *dst);
 
+/* The operation locate of engine.h. */
+enum cap_error lmdb_locate(struct cap_read *base, const struct cap_hash *hash,
+                           struct cap_info *ret_info, struct cap_place *ret_place);
+
+/* The operation take of engine.h. */
+enum cap_error lmdb_take(struct cap_read *base, const struct cap_hash *hash,
+                         const struct cap_place *place, void *dst);
+
+/* The operation load of engine.h. */
+enum cap_error lmdb_load(struct cap_store *base, const struct cap_place *place, void *dst);
+
 /* The operation facts of engine.h. */
 enum cap_error lmdb_facts(struct cap_read *base, const struct cap_hash *hash, size_t max,
                           struct cap_fact *ret_facts, size_t *ret_count);

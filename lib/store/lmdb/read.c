@@ -386,6 +386,83 @@ enum cap_error lmdb_copy(struct cap_read *base, const struct iovec *iov, int cou
     return lmdb_cursor_close(read, error);
 }
 
+/* --- Places ----------------------------------------------------------------------------------- */
+
+static enum cap_error locate(struct lmdb_read *read, const struct cap_hash *hash,
+                             struct cap_info *ret_info, struct cap_place *ret_place)
+{
+    struct lmdb_store *store = store_of(read);
+    struct store_cap cap;
+    enum cap_error error = lmdb_find_cap(store, read->txn, hash, &cap);
+    if (error != CAP_OK) {
+        return error;
+    }
+    *ret_info = cap.info;
+    *ret_place = (struct cap_place){0};
+    if (cap.info.body_len == 0 || cap.info.body_len > CAP_STORE_PLACE_MAX) {
+        return CAP_OK;
+    }
+    uint8_t wanted[STORE_CHUNK_KEY];
+    store_chunk_key(cap.body, STORE_STREAM_BODY, 0, wanted);
+    MDB_val key = {sizeof(wanted), wanted};
+    MDB_val value;
+    int rc = mdb_get(read->txn, store->tables[LMDB_BULK], &key, &value);
+    if (rc != 0 && rc != MDB_NOTFOUND) {
+        return lmdb_error(store->fd, rc);
+    }
+    if (rc == MDB_NOTFOUND || value.mv_size != cap.info.body_len + STORE_SEAL_SIZE) {
+        note_damaged(store, hash);
+        return CAP_E_CORRUPT;
+    }
+    ret_place->at = value.mv_data;
+    ret_place->len = (uint32_t)cap.info.body_len;
+    ret_place->seed = store_seed((struct cap_bytes){wanted, sizeof(wanted)});
+    return CAP_OK;
+}
+
+_Static_assert(CAP_STORE_PLACE_MAX <= LMDB_BODY_CHUNK, "a body with a place is one chunk");
+
+enum cap_error lmdb_locate(struct cap_read *base, const struct cap_hash *hash,
+                           struct cap_info *ret_info, struct cap_place *ret_place)
+{
+    struct lmdb_read *read = read_of(base);
+    enum cap_error error;
+    LMDB_GUARDED(&store_of(read)->map, error, locate(read, hash, ret_info, ret_place));
+    return lmdb_cursor_close(read, error);
+}
+
+static enum cap_error load(const struct cap_place *place, void *dst, uint64_t *ret_seal)
+{
+    memcpy(dst, place->at, place->len);
+    *ret_seal = cap_load64(place->at + place->len);
+    return CAP_OK;
+}
+
+enum cap_error lmdb_take(struct cap_read *base, const struct cap_hash *hash,
+                         const struct cap_place *place, void *dst)
+{
+    struct lmdb_read *read = read_of(base);
+    uint64_t seal = 0;
+    enum cap_error error;
+    LMDB_GUARDED(&store_of(read)->map, error, load(place, dst, &seal));
+    if (error == CAP_OK && !store_seal_holds(place->seed, dst, place->len, seal)) {
+        note_damaged(store_of(read), hash);
+        error = CAP_E_CORRUPT;
+    }
+    return lmdb_cursor_close(read, error);
+}
+
+enum cap_error lmdb_load(struct cap_store *base, const struct cap_place *place, void *dst)
+{
+    struct lmdb_store *store = lmdb_of(base);
+    uint64_t seal;
+    enum cap_error error;
+    LMDB_GUARDED(&store->map, error, load(place, dst, &seal));
+    return error;
+}
+
+/* --- Entries of streams ----------------------------------------------------------------------- */
+
 static enum cap_error copy_bulk(struct chunks *chunks, uint64_t offset, uint8_t *dst, size_t len)
 {
     uint64_t index = offset / chunks->size;

@@ -188,6 +188,36 @@ static void test_damaged_chunks(void **state)
     }
 }
 
+/* A small body that is damaged at its place, or whose bulk is gone: a fact of the cap. */
+static void test_damaged_places(void **state)
+{
+    struct fixture *fixture = *state;
+    struct cap_hash hash = fake_hash(1);
+    uint8_t key[STORE_CHUNK_KEY], chunk[2000];
+    struct cap_place place;
+    struct cap_info info;
+    assert_cap_ok(put_data(fixture->store, 1, 1000));
+    assert_cap_ok(put_data(fixture->store, 2, 1000));
+    fixture_close(fixture);
+    struct raw raw = raw_begin(fixture, "bulk");
+    store_chunk_key(1, STORE_STREAM_BODY, 0, key);
+    assert_int_equal(raw_get(&raw, key, sizeof(key), chunk, sizeof(chunk)), 1008);
+    chunk[5] ^= 1;
+    raw_put(&raw, key, sizeof(key), chunk, 1008);
+    store_chunk_key(2, STORE_STREAM_BODY, 0, key);
+    raw_put(&raw, key, sizeof(key), chunk, 999);
+    raw_end(&raw);
+    assert_cap_ok(fixture_open(fixture));
+    struct cap_read *read = begin_read(fixture->store);
+    assert_cap_ok(cap_store_locate(read, &hash, &info, &place));
+    assert_cap_error(cap_store_take(read, &hash, &place, chunk), CAP_E_CORRUPT);
+    hash = fake_hash(2);
+    assert_cap_error(cap_store_locate(read, &hash, &info, &place), CAP_E_CORRUPT);
+    cap_store_read_end(read);
+    assert_cap_error(put_data(fixture->store, 1, 1000), CAP_E_CORRUPT); /* both were noted */
+    assert_cap_error(put_data(fixture->store, 2, 1000), CAP_E_CORRUPT);
+}
+
 /* Peeking looks at no byte and says so; what was checked is remembered, what is damaged is not. */
 static void test_peek_and_facts(void **state)
 {
@@ -441,9 +471,10 @@ static void test_sound_but_short(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH(test_damaged_cap_record), WITH(test_damaged_pairs), WITH(test_damaged_chunks),
-        WITH(test_peek_and_facts),     WITH(test_unknown_flags), WITH(test_meta_records),
-        WITH(test_not_a_store),        WITH(test_truncated),     WITH(test_sound_but_short),
+        WITH(test_damaged_cap_record), WITH(test_damaged_pairs),  WITH(test_damaged_chunks),
+        WITH(test_peek_and_facts),     WITH(test_damaged_places), WITH(test_unknown_flags),
+        WITH(test_meta_records),       WITH(test_not_a_store),    WITH(test_truncated),
+        WITH(test_sound_but_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

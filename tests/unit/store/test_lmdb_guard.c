@@ -239,6 +239,33 @@ static void test_cut_under_a_window(void **state)
     free(bytes);
 }
 
+/* A place whose page goes: what lies there cannot be loaded, and can again when it is back. */
+static void test_cut_under_a_place(void **state)
+{
+    struct fixture *fixture = *state;
+    struct cap_hash hash = fake_hash(1);
+    struct cap_place place;
+    struct cap_info info;
+    uint8_t body[1000];
+    char path[256];
+    size_t file_len;
+    assert_cap_ok(put_data(fixture->store, 1, sizeof(body)));
+    reopen(fixture);
+    file_path(fixture, path);
+    uint8_t *bytes = load_file(path, &file_len);
+    struct cap_read *read = begin_read(fixture->store);
+    assert_cap_ok(cap_store_locate(read, &hash, &info, &place));
+    assert_int_equal(truncate(path, 0), 0);
+    assert_cap_error(cap_store_take(read, &hash, &place, body), CAP_E_IO);
+    assert_cap_error(cap_store_load(fixture->store, &place, body), CAP_E_IO);
+    assert_cap_error(cap_store_locate(read, &hash, &info, &place), CAP_E_IO);
+    restore_file(path, bytes, file_len);
+    cap_store_read_end(read);
+    assert_cap_ok(cap_store_load(fixture->store, &place, body));
+    assert_int_equal(body[999], fake_byte(1, 999));
+    free(bytes);
+}
+
 #define THREADS 4u
 
 static void *read_on(void *arg)
@@ -386,6 +413,7 @@ int main(void)
         WITH(test_cut),
         WITH(test_zeroed),
         WITH(test_cut_under_a_window),
+        WITH(test_cut_under_a_place),
         WITH(test_cut_under_threads),
         WITH(test_other_faults),
     };

@@ -180,6 +180,35 @@ static void test_windows(void **state)
     }
 }
 
+/* Short bodies have a place, from which they come whole. */
+static void test_places(void **state)
+{
+    static const uint64_t lens[] = {0, 1, 2000, 4096, CAP_STORE_PLACE_MAX, CAP_STORE_PLACE_MAX + 1};
+    static uint8_t body[CAP_STORE_PLACE_MAX];
+    struct cap_store *store = store_of(state);
+    struct cap_place places[sizeof(lens) / sizeof(lens[0])];
+    for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+        struct cap_hash hash = fake_hash(i);
+        struct cap_info info;
+        assert_cap_ok(put_data(store, i, lens[i]));
+        struct cap_read *read = begin_read(store);
+        assert_cap_ok(cap_store_locate(read, &hash, &info, &places[i]));
+        assert_int_equal(info.body_len, lens[i]);
+        assert_int_equal(places[i].at != NULL, lens[i] > 0 && lens[i] <= CAP_STORE_PLACE_MAX);
+        for (int pass = 0; places[i].at != NULL && pass < 2; pass++) {
+            memset(body, 0, sizeof(body));
+            assert_cap_ok(pass == 0 ? cap_store_take(read, &hash, &places[i], body)
+                                    : cap_store_load(store, &places[i], body));
+            for (size_t j = 0; j < lens[i]; j++) {
+                assert_true(body[j] == fake_byte(i, j));
+            }
+        }
+        hash = fake_hash(1000);
+        assert_cap_error(cap_store_locate(read, &hash, &info, &places[i]), CAP_E_NOT_FOUND);
+        cap_store_read_end(read);
+    }
+}
+
 static void test_window_out_of_body(void **state)
 {
     struct cap_store *store = store_of(state);
@@ -550,6 +579,7 @@ int main(void)
         BOTH(test_put_twice_in_one_admission),
         BOTH(test_counts),
         BOTH(test_windows),
+        BOTH(test_places),
         BOTH(test_window_out_of_body),
         BOTH(test_page_roots),
         BOTH(test_page_roots_of_code),

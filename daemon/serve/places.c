@@ -1,0 +1,173 @@
+/* Sets of entries, each of one line of the processor's cache. */
+#include "daemon/serve/places.h"
+
+#include <stdlib.h>
+#include <xxhash.h>
+
+#define LINE     64u
+#define SET_SIZE 4u
+
+_Static_assert(sizeof(struct place) == LINE, "a place takes one line");
+_Static_assert(PLACES_SECRET >= XXH3_SECRET_SIZE_MIN, "a secret of that length will do");
+
+enum cap_error places_open(struct places *places, const struct env *env, uint64_t bytes,
+                           const struct places *other)
+{
+    uint64_t sets = bytes / (SET_SIZE * LINE);
+    *places = (struct places){.sets = sets < UINT32_MAX ? (size_t)sets : UINT32_MAX};
+    if (places->sets == 0) {
+        return CAP_OK;
+    }
+    /* Zeroed by the system, page by page as it is used. */
+    places->memory = calloc(places->sets * SET_SIZE + 1, LINE);
+    if (places->memory == NULL) {
+        places->sets = 0;
+        return CAP_E_NO_MEMORY;
+    }
+    if (uv_mutex_init(&places->lock) != 0) {
+        free(places->memory);
+        *places = (struct places){0};
+        return CAP_E_NO_MEMORY;
+    }
+    uintptr_t odd = (uintptr_t)places->memory % LINE;
+    places->entries = (struct place *)(void *)((char *)places->memory + (LINE - odd) % LINE);
+    enum cap_error error = env->random(env->ctx, places->keys, sizeof(places->keys));
+    if (other != NULL) {
+        memcpy(places->secret, other->secret, sizeof(places->secret));
+    } else if (error == CAP_OK) {
+        error = env->random(env->ctx, places->secret, sizeof(places->secret));
+    }
+    return error;
+}
+
+void places_close(struct places *places)
+{
+    if (places->sets > 0) {
+        uv_mutex_destroy(&places->lock);
+        free(places->memory);
+    }
+    *places = (struct places){0};
+}
+
+/* The set of a hash in a table that has sets. */
+static struct place *set_of(const struct places *places, const struct cap_hash *hash)
+{
+    /* The top bits of a product choose evenly, whatever the number of sets. */
+    uint64_t set = (uint64_t)keyed_hash(places->keys, hash) * places->sets >> 32;
+    return &places->entries[set * SET_SIZE];
+}
+
+static uint64_t checksum(const struct places *places, const uint8_t *body, size_t len)
+{
+    return XXH3_64bits_withSecret(body, len, places->secret, sizeof(places->secret));
+}
+
+/* The entry of a hash in a table that has sets. */
+static struct place *look_up(const struct places *places, const struct cap_hash *hash)
+{
+    struct place *set = set_of(places, hash);
+    for (size_t i = 0; i < SET_SIZE; i++) {
+        if (set[i].at != NULL && cap_hash_equal(&set[i].hash, hash)) {
+            return &set[i];
+        }
+    }
+    return NULL;
+}
+
+struct place *places_find(struct places *places, const struct cap_hash *hash)
+{
+    struct place *place = places->sets == 0 ? NULL : look_up(places, hash);
+    if (place != NULL) {
+        place->touched = true;
+    }
+    return place;
+}
+
+/* The entry that a hash takes: its own, a free one, or one not asked for lately. */
+static struct place *make_room(struct places *places, const struct cap_hash *hash)
+{
+    struct place *set = set_of(places, hash);
+    for (size_t i = 0; i < SET_SIZE; i++) {
+        if (set[i].at == NULL || cap_hash_equal(&set[i].hash, hash)) {
+            return &set[i];
+        }
+    }
+    places->next = (places->next + 1) % SET_SIZE;
+    for (size_t i = 0; i < SET_SIZE; i++) {
+        struct place *place = &set[(places->next + i) % SET_SIZE];
+        if (!place->touched) {
+            return place;
+        }
+        place->touched = false;
+    }
+    return &set[places->next];
+}
+
+/* Enters it in a table that has sets. */
+static struct place *put(struct places *places, const struct place *place)
+{
+    uv_mutex_lock(&places->lock);
+    struct place *entry = make_room(places, &place->hash);
+    *entry = *place;
+    uv_mutex_unlock(&places->lock);
+    return entry;
+}
+
+struct place *places_learn(struct places *places, struct places *other, const struct cap_hash *hash)
+{
+    struct place place = {0};
+    if (places->sets == 0 || other->sets == 0) {
+        return NULL;
+    }
+    uv_mutex_lock(&other->lock);
+    const struct place *known = look_up(other, hash);
+    if (known != NULL) {
+        place.hash = *hash;
+        place.at = known->at;
+        place.check = known->check;
+        place.len = known->len;
+        place.kind = known->kind;
+    }
+    uv_mutex_unlock(&other->lock);
+    return known == NULL ? NULL : put(places, &place);
+}
+
+void places_add(struct places *places, const struct cap_hash *hash, enum cap_kind kind,
+                const struct cap_place *place, const uint8_t *body, uint32_t now_ms)
+{
+    if (places->sets == 0) {
+        return;
+    }
+    const struct place found = {
+        .hash = *hash,
+        .at = place->at,
+        .check = checksum(places, body, place->len),
+        .len = place->len,
+        .seen_ms = now_ms,
+        .kind = (uint8_t)kind,
+    };
+    (void)put(places, &found);
+}
+
+bool place_is_warm(struct place *place, const struct env *env, uint32_t now_ms)
+{
+    if (now_ms - place->seen_ms >= PLACES_TRUST_MS &&
+        !env->resident(env->ctx, place->at, place->len)) {
+        return false;
+    }
+    place->seen_ms = now_ms;
+    return true;
+}
+
+bool place_load(struct places *places, struct place *place, struct cap_store *store, uint8_t *dst)
+{
+    const struct cap_place from = {.at = place->at, .len = place->len};
+    if (cap_store_load(store, &from, dst) == CAP_OK &&
+        checksum(places, dst, place->len) == place->check) {
+        return true;
+    }
+    uv_mutex_lock(&places->lock);
+    place->at = NULL;
+    uv_mutex_unlock(&places->lock);
+    return false;
+}

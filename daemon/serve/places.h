@@ -1,0 +1,86 @@
+/*
+ * Where small bodies lie in the store's map: a table in which the loop finds a body without walking
+ * the store, at one line of the processor's cache for each cap.
+ *
+ * The store writes over pages that no cap has any more, and does not say when; what lies there then
+ * may be a client's choice. So a place comes with a checksum of its body under a secret of the
+ * table's, and is good for as long as what is loaded from it agrees with that. A table of entries
+ * in small sets: what has not been asked for lately is replaced.
+ *
+ * Each loop has its own. Its thread finds without a lock, and takes one to change what other loops
+ * may see, which they do when they miss (places_learn). Loop thread only.
+ */
+#ifndef DAEMON_SERVE_PLACES_H
+#define DAEMON_SERVE_PLACES_H
+
+#include <uv.h>
+
+#include "daemon/core/env.h"
+#include "daemon/serve/keyed.h"
+#include "lib/store/store.h"
+
+#define PLACES_SECRET 192u /* bytes: what XXH3 asks for in one of its own */
+
+/*
+ * How long pages that were in memory are taken to be there still. Each load touches them, and the
+ * system lets go of what was not touched for longest: to be wrong it would have to turn over all of
+ * its memory in this time.
+ */
+#define PLACES_TRUST_MS 500u
+
+struct place {
+    struct cap_hash hash;
+    const uint8_t *at; /* NULL: a free entry */
+    uint64_t check;
+    uint32_t len;
+    uint32_t seen_ms; /* when its pages were last found in memory */
+    uint8_t kind;     /* enum cap_kind */
+    bool touched;     /* asked for since it was last looked at for replacement */
+};
+
+struct places {
+    uv_mutex_t lock;       /* of the entries, but for `seen_ms` and `touched` */
+    struct place *entries; /* aligned; sets one after the other */
+    void *memory;          /* in which they lie */
+    size_t sets;           /* 0: it keeps nothing */
+    size_t next;           /* of a set: where the next search for room begins */
+    uint32_t keys[KEYED_WORDS];
+    uint8_t secret[PLACES_SECRET];
+};
+
+/*
+ * An empty table of about `bytes`; 0: it keeps nothing. It may learn from `other`, NULL: from none,
+ * and from those that this may learn from. CAP_E_NO_MEMORY, or as `env`. A zeroed one may be
+ * closed.
+ */
+enum cap_error places_open(struct places *places, const struct env *env, uint64_t bytes,
+                           const struct places *other);
+void places_close(struct places *places);
+
+/* Where a body lies, or lay; NULL: unknown. Valid until the table changes. */
+struct place *places_find(struct places *places, const struct cap_hash *hash);
+
+/* The same after taking it over from the table of another loop, if that has it. */
+struct place *places_learn(struct places *places, struct places *other,
+                           const struct cap_hash *hash);
+
+/*
+ * Enters where a snapshot found a body, of which `body` is the sound copy; its pages are in memory
+ * at `now_ms`.
+ */
+void places_add(struct places *places, const struct cap_hash *hash, enum cap_kind kind,
+                const struct cap_place *place, const uint8_t *body, uint32_t now_ms);
+
+/*
+ * Whether the body can be loaded without waiting for a device, which is done next: its pages are in
+ * memory or were a moment ago.
+ */
+bool place_is_warm(struct place *place, const struct env *env, uint32_t now_ms);
+
+/*
+ * Loads the body to `dst`. False: it is not there any more, or cannot be read; the place is
+ * forgotten.
+ */
+bool place_load(struct places *places, struct place *place, struct cap_store *store, uint8_t *dst);
+
+#endif

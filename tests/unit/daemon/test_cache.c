@@ -1,0 +1,258 @@
+/* What the loop remembers of caps: records, and where small bodies lie. */
+#include "tests/unit/daemon/test_server_fixture.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/serve/serve.h"
+#include "lib/store/engine.h"
+
+/* --- Records ---------------------------------------------------------------------------------- */
+
+static struct record *make_record(uint64_t number)
+{
+    const struct cap_info info = {.kind = CAP_KIND_DATA, .body_len = 1000};
+    struct cap_hash hash = {{0}};
+    memcpy(hash.bytes, &number, sizeof(number));
+    struct record *record = record_new(&hash, &info, 1000);
+    assert_non_null(record);
+    record->has_body = true;
+    return record;
+}
+
+static bool is_known(struct records *records, uint64_t number)
+{
+    struct cap_hash hash = {{0}};
+    memcpy(hash.bytes, &number, sizeof(number));
+    return records_find(records, &hash) != NULL;
+}
+
+/* It keeps within its bound, and what is asked for stays when others come once. */
+static void test_records_are_bounded(void **state)
+{
+    struct fixture *fixture = *state;
+    struct records records;
+    assert_cap_ok(records_open(&records, &fixture->env, 100000));
+    for (uint64_t i = 0; i < 10000; i++) {
+        records_add(&records, make_record(i));
+        assert_true(records.bytes <= 100000);
+        if (i > 0) {
+            assert_true(is_known(&records, 0));
+        }
+    }
+    assert_in_range(records.count, 70, 100);
+    assert_false(is_known(&records, 5000));
+    assert_true(is_known(&records, 9999));
+    records_close(&records);
+}
+
+/* What one loop knows another may have, whole, also when the first has dropped it. */
+static void test_records_of_another_loop(void **state)
+{
+    struct fixture *fixture = *state;
+    struct records records;
+    assert_cap_ok(records_open(&records, &fixture->env, 100000));
+    struct record *record = make_record(7);
+    struct cap_hash hash = record->hash;
+    assert_null(records_copy(&records, &hash));
+    memset(record->body, 0x5a, 1000);
+    records_add(&records, record);
+    records_note(&records, record, true);
+    record = records_copy(&records, &hash);
+    records_close(&records);
+    assert_non_null(record);
+    assert_true(record->has_body && record->in_memory);
+    assert_int_equal(record->info.body_len, 1000);
+    assert_int_equal(record->body[0], 0x5a);
+    assert_int_equal(record->body[999], 0x5a);
+    record_free(record);
+}
+
+/* --- Places ----------------------------------------------------------------------------------- */
+
+#define BODY_LEN 1000u
+
+static struct places *places_of(struct fixture *fixture)
+{
+    return &fixture->server.loops[0].serve.places;
+}
+
+/* A Data cap whose content is BODY_LEN bytes of `fill`; its body is a little longer. */
+static struct cap_hash publish(struct fixture *fixture, int fd, uint32_t id, uint8_t fill)
+{
+    uint8_t content[BODY_LEN];
+    memset(content, fill, sizeof(content));
+    return client_publish(fixture, fd, id, (struct cap_bytes){content, sizeof(content)});
+}
+
+/* Fetches it; its body ends with `fill`. */
+static void fetch(struct fixture *fixture, int fd, const struct cap_hash *hash, uint8_t fill)
+{
+    static struct reply reply;
+    client_get(fixture, fd, 9, hash, 0, PROTO_TO_END);
+    client_receive(fixture, fd, &reply);
+    assert_int_equal(reply.frame.type, PROTO_GET_REPLY);
+    client_receive(fixture, fd, &reply);
+    assert_int_equal(reply.frame.type, PROTO_BODY);
+    assert_true(reply.frame.len > BODY_LEN);
+    for (size_t i = 1; i <= BODY_LEN; i++) {
+        assert_int_equal(reply.payload[reply.frame.len - i], fill);
+    }
+}
+
+static uint64_t missed(const struct fixture *fixture)
+{
+    return fixture->server.loops[0].shard.stats.records_missed;
+}
+
+/* The loop finds a body that was fetched once, and asks no reader. */
+static void test_place_is_used(void **state)
+{
+    struct fixture *fixture = *state;
+    int fd = client_open(fixture);
+    struct cap_hash hash = publish(fixture, fd, 1, 7);
+    fetch(fixture, fd, &hash, 7);
+    assert_non_null(places_find(places_of(fixture), &hash));
+    uint64_t before = missed(fixture);
+    for (int i = 0; i < 5; i++) {
+        fetch(fixture, fd, &hash, 7);
+    }
+    assert_int_equal(missed(fixture), before);
+    close(fd);
+}
+
+/*
+ * The store has given the place to another cap since, of the same length: nothing of that goes out,
+ * and the right body is found anew.
+ */
+static void test_place_that_is_stale(void **state)
+{
+    struct fixture *fixture = *state;
+    int fd = client_open(fixture);
+    struct cap_hash hash = publish(fixture, fd, 1, 7);
+    struct cap_hash other = publish(fixture, fd, 2, 8);
+    fetch(fixture, fd, &hash, 7);
+    fetch(fixture, fd, &other, 8);
+    struct place *place = places_find(places_of(fixture), &hash);
+    const struct place *wrong = places_find(places_of(fixture), &other);
+    assert_true(place != NULL && wrong != NULL && place->len == wrong->len);
+    place->at = wrong->at;
+    uint64_t before = missed(fixture);
+    fetch(fixture, fd, &hash, 7);
+    assert_int_equal(missed(fixture), before + 1);
+    fetch(fixture, fd, &hash, 7);
+    assert_int_equal(missed(fixture), before + 1);
+    close(fd);
+}
+
+static enum cap_error failing_load(struct cap_store *store, const struct cap_place *place,
+                                   void *dst)
+{
+    (void)store;
+    (void)place;
+    (void)dst;
+    return CAP_E_IO;
+}
+
+/* The device cannot give the page: the place is forgotten, and a reader says what is wrong. */
+static void test_place_that_cannot_be_read(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct cap_store_ops ops;
+    struct cap_store *store = fixture->server.context.store;
+    const struct cap_store_ops *sound = store->ops;
+    int fd = client_open(fixture);
+    struct cap_hash hash = publish(fixture, fd, 1, 7);
+    fetch(fixture, fd, &hash, 7);
+    ops = *sound;
+    ops.load = failing_load;
+    store->ops = &ops;
+    fetch(fixture, fd, &hash, 7);
+    store->ops = sound;
+    close(fd);
+}
+
+/* After a while pages are looked at again, and what is not in memory is left to a reader. */
+static void test_place_that_went_cold(void **state)
+{
+    struct fixture *fixture = *state;
+    int fd = client_open(fixture);
+    struct cap_hash hash = publish(fixture, fd, 1, 7);
+    fetch(fixture, fd, &hash, 7);
+    uint64_t before = missed(fixture);
+    fixture->cold = true;
+    fixture->now_us += PLACES_TRUST_MS * 1000 - 2000;
+    fetch(fixture, fd, &hash, 7);
+    assert_int_equal(missed(fixture), before);
+    fixture->now_us += PLACES_TRUST_MS * 1000;
+    uint64_t populated = atomic_load(&fixture->populated);
+    fetch(fixture, fd, &hash, 7);
+    assert_int_equal(missed(fixture), before + 1);
+    assert_true(atomic_load(&fixture->populated) > populated);
+    close(fd);
+}
+
+/* It keeps within its bound, and what is asked for stays when others come once. */
+static void test_places_are_bounded(void **state)
+{
+    struct places places;
+    static const uint8_t body[BODY_LEN];
+    const struct cap_place where = {.at = body, .len = sizeof(body)};
+    struct cap_hash first = {{1}};
+    (void)state;
+    assert_cap_ok(places_open(&places, env_system(), 64000, NULL));
+    for (uint64_t i = 0; i < 10000; i++) {
+        struct cap_hash hash = first;
+        memcpy(hash.bytes + 8, &i, sizeof(i));
+        places_add(&places, &hash, CAP_KIND_DATA, &where, body, 0);
+        assert_non_null(places_find(&places, &first));
+        assert_true(i < 9999 || places_find(&places, &hash) != NULL);
+    }
+    size_t count = 0;
+    for (size_t i = 0; i < places.sets * 4; i++) {
+        count += places.entries[i].at != NULL;
+    }
+    assert_in_range(count, 900, 1000);
+    places_close(&places);
+}
+
+/* What one loop knows another takes over, and finds the body with it. */
+static void test_places_of_another_loop(void **state)
+{
+    struct fixture *fixture = *state;
+    struct cap_store *store = fixture->server.context.store;
+    static const uint8_t body[BODY_LEN] = {1, 2, 3};
+    const struct cap_place where = {.at = body, .len = sizeof(body)};
+    const struct cap_hash hash = {{1}};
+    struct places one, two;
+    uint8_t copy[BODY_LEN];
+    assert_cap_ok(places_open(&one, env_system(), 64000, NULL));
+    assert_cap_ok(places_open(&two, env_system(), 64000, &one));
+    assert_null(places_learn(&two, &one, &hash));
+    places_add(&one, &hash, CAP_KIND_DATA, &where, body, 0);
+    assert_null(places_find(&two, &hash));
+    struct place *place = places_learn(&two, &one, &hash);
+    assert_non_null(place);
+    assert_ptr_equal(places_find(&two, &hash), place);
+    assert_int_equal(place->kind, CAP_KIND_DATA);
+    assert_true(place_load(&two, place, store, copy));
+    assert_memory_equal(copy, body, sizeof(body));
+    places_close(&one);
+    places_close(&two);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_records_are_bounded),
+        TEST(test_records_of_another_loop),
+        TEST(test_place_is_used),
+        TEST(test_place_that_is_stale),
+        TEST(test_place_that_cannot_be_read),
+        TEST(test_place_that_went_cold),
+        TEST(test_places_are_bounded),
+        TEST(test_places_of_another_loop),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
