@@ -87,8 +87,8 @@ enum capstore_error capstore_async_has(struct capstore *store, const struct caps
                                        struct capstore_request **ret_request)
 {
     struct capstore_request *request = NULL;
-    if (store->fd < 0 || done == NULL) {
-        return store->fd < 0 ? CAPSTORE_E_CONNECTION_LOST : CAPSTORE_E_INVALID_ARGUMENT;
+    if (!capstore_connected(store) || done == NULL) {
+        return done == NULL ? CAPSTORE_E_INVALID_ARGUMENT : CAPSTORE_E_CONNECTION_LOST;
     }
     if (count > most_hashes(store)) {
         return CAPSTORE_E_TOO_MANY_HASHES;

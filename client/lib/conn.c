@@ -99,7 +99,7 @@ void capstore_close(struct capstore *store)
 
 bool capstore_connected(const struct capstore *store)
 {
-    return store->fd >= 0;
+    return store->fd >= 0 && store->limits.frame != 0; /* the daemon has said hello */
 }
 
 const char *capstore_message(const struct capstore *store)
@@ -122,7 +122,7 @@ enum cap_error client_begin(struct capstore *store)
         return CAP_E_INVALID_ARGUMENT;
     }
     client_forget(store);
-    if (store->fd < 0) {
+    if (!capstore_connected(store)) {
         return client_say(store, CAP_E_CONNECTION_LOST, "not connected");
     }
     return CAP_OK;
@@ -183,7 +183,8 @@ enum cap_error client_take_hello(struct capstore *store, struct cap_bytes payloa
     return CAP_OK;
 }
 
-static enum cap_error say_hello(struct capstore *store)
+/* A request that says hello. */
+static enum cap_error make_hello(struct capstore *store, struct capstore_request **ret_request)
 {
     struct proto_hello hello = {
         .version_min = PROTO_VERSION,
@@ -193,29 +194,30 @@ static enum cap_error say_hello(struct capstore *store)
         .features = PROTO_FEATURE_MAP,
     };
     struct cap_buf payload = {0};
-    struct capstore_request *request = NULL;
-    struct capstore_answer answer;
     enum cap_error encoded = proto_hello_encode(&hello, &payload);
-    enum cap_error error = client_request_new(store, PROTO_HELLO, encoded, &payload, &request);
-    return client_call(error, request, &answer);
+    return client_request_new(store, PROTO_HELLO, encoded, &payload, ret_request);
 }
 
-static enum cap_error connected(struct capstore *store, int fd)
+/* Forgets what the handle knew of an earlier connection. */
+static void begin_anew(struct capstore *store)
 {
-    store->fd = fd;
+    capstore_close(store);
+    client_forget(store);
     store->heard = false;
     store->id = 0;
     store->limits = (struct proto_limits){0};
     store->info = (struct capstore_daemon_info){0};
+}
+
+static enum cap_error connected(struct capstore *store, int fd)
+{
+    struct capstore_request *request = NULL;
+    struct capstore_answer answer;
+    store->fd = fd;
     enum cap_error error = client_link_prepare(fd);
     if (error == CAP_OK) {
-        error = say_hello(store);
-    }
-    if (error == CAP_E_CONNECTION_LOST && !store->heard) {
-        store->message[0] = '\0';
-        (void)client_say(store, error,
-                         "the peer closed the connection without an answer; is this capstored's "
-                         "client socket?");
+        error = make_hello(store, &request);
+        error = client_call(error, request, &answer);
     }
     if (error != CAP_OK) {
         client_shut(store); /* a connection without a hello is unusable */
@@ -229,40 +231,122 @@ enum capstore_error capstore_connect_fd(struct capstore *store, int fd)
         close(fd);
         return CAPSTORE_E_INVALID_ARGUMENT;
     }
-    capstore_close(store);
-    client_forget(store);
+    begin_anew(store);
     return client_end(store, connected(store, fd));
+}
+
+static enum cap_error parse_address(struct capstore *store, const char *text,
+                                    struct client_address *ret_address)
+{
+    enum cap_error error = client_address_parse(text, ret_address);
+    return error == CAP_OK ? CAP_OK
+                           : client_say(store, error,
+                                        "%.200s is not an address; expected unix:PATH or "
+                                        "tcp:HOST:PORT",
+                                        text);
+}
+
+static enum cap_error say_refused(struct capstore *store, const struct client_dial *dial,
+                                  enum cap_error error, const char *address)
+{
+    char detail[CLIENT_DETAIL_SIZE];
+    client_dial_detail(dial, error, detail);
+    return client_say(store, error, "cannot connect to %.200s: %s", address, detail);
 }
 
 enum capstore_error capstore_connect(struct capstore *store, const char *address)
 {
+    struct client_address parsed;
+    struct client_dial dial;
+    int fd = -1;
     if (store->inside) {
         return CAPSTORE_E_INVALID_ARGUMENT;
     }
-    capstore_close(store);
-    client_forget(store);
+    begin_anew(store);
+    enum cap_error error = parse_address(store, address, &parsed);
+    if (error != CAP_OK) {
+        return client_end(store, error);
+    }
+    error = client_dial_begin(&dial, &parsed);
+    if (error == CAP_OK) {
+        error = client_dial_wait(&dial, store->timeout_ms, &fd);
+    }
+    if (error != CAP_OK) {
+        (void)say_refused(store, &dial, error, address);
+    }
+    client_dial_end(&dial);
+    return client_end(store, error == CAP_OK ? connected(store, fd) : error);
+}
+
+/* ---- connecting without blocking ---- */
+
+enum capstore_error capstore_async_connect(struct capstore *store, const char *address,
+                                           capstore_done_cb *done, void *ctx)
+{
     struct client_address parsed;
-    enum cap_error error = client_address_parse(address, &parsed);
-    if (error != CAP_OK) {
-        return client_end(store, client_say(store, error,
-                                            "%.200s is not an address; expected unix:PATH or "
-                                            "tcp:HOST:PORT",
-                                            address));
+    struct capstore_request *hello = NULL;
+    if (store->inside || done == NULL) {
+        return CAPSTORE_E_INVALID_ARGUMENT;
     }
-    char detail[CLIENT_LINK_DETAIL_SIZE];
+    begin_anew(store);
+    enum cap_error error = parse_address(store, address, &parsed);
+    if (error != CAP_OK) {
+        return client_end(store, error);
+    }
+    struct client_dialling *dialling = calloc(1, sizeof(*dialling));
+    error = dialling != NULL ? make_hello(store, &hello) : CAP_E_NO_MEMORY;
+    if (error == CAP_OK) {
+        error = client_dial_begin(&dialling->dial, &parsed);
+        if (error != CAP_OK) {
+            (void)say_refused(store, &dialling->dial, error, address);
+            client_dial_end(&dialling->dial);
+        }
+    }
+    if (error != CAP_OK) {
+        client_request_free(hello);
+        free(dialling);
+        return client_end(store, error);
+    }
+    dialling->deadline_ms = client_clock_ms() + store->timeout_ms;
+    snprintf(dialling->address, sizeof(dialling->address), "%s", address);
+    store->dialling = dialling;
+    client_submit(hello, done, ctx); /* it waits for the connection */
+    return client_end(store, CAP_OK);
+}
+
+void client_stop_dialling(struct capstore *store)
+{
+    if (store->dialling != NULL) {
+        client_dial_end(&store->dialling->dial);
+        free(store->dialling);
+        store->dialling = NULL;
+    }
+}
+
+enum cap_error client_dial_on(struct capstore *store)
+{
+    struct client_dialling *dialling = store->dialling;
     int fd;
-    error = client_link_connect(&parsed, store->timeout_ms, &fd, detail);
-    if (error != CAP_OK) {
-        return client_end(
-            store, client_say(store, error, "cannot connect to %.200s: %s", address, detail));
+    enum cap_error error = client_dial_step(&dialling->dial, &fd);
+    if (error == CAP_OK && fd < 0 && client_clock_ms() >= dialling->deadline_ms) {
+        error = CAP_E_TIMED_OUT;
     }
-    return client_end(store, connected(store, fd));
+    if (error != CAP_OK) {
+        char message[CAPSTORE_MESSAGE_SIZE];
+        (void)say_refused(store, &dialling->dial, error, dialling->address);
+        memcpy(message, store->message, sizeof(message));
+        client_fail_all(store, error, message);
+    } else if (fd >= 0) {
+        client_stop_dialling(store);
+        store->fd = fd;
+    }
+    return error;
 }
 
 enum capstore_error capstore_info(struct capstore *store, struct capstore_daemon_info *ret_info)
 {
     client_forget(store);
-    if (store->fd < 0) {
+    if (!capstore_connected(store)) {
         return client_end(store, client_say(store, CAP_E_CONNECTION_LOST, "not connected"));
     }
     *ret_info = store->info;

@@ -12,6 +12,7 @@
 #ifndef CLIENT_LIB_CONN_H
 #define CLIENT_LIB_CONN_H
 
+#include "client/lib/dial.h"
 #include "client/lib/internal.h"
 #include "client/lib/list.h"
 #include "client/lib/verify.h"
@@ -94,6 +95,13 @@ struct client_lane {
     uint64_t moved;                   /* what capstore.moved was then */
 };
 
+/* A connection that is being made for the caller's loop. */
+struct client_dialling {
+    struct client_dial dial;
+    int64_t deadline_ms;
+    char address[201]; /* for messages */
+};
+
 struct capstore {
     uint32_t timeout_ms;
     bool no_verify;
@@ -105,7 +113,8 @@ struct capstore {
     void *progress_ctx;
     char agent[CAPSTORE_AGENT_MAX + 1];
 
-    int fd;            /* -1: not connected */
+    struct client_dialling *dialling; /* while capstore_async_connect is under way; else NULL */
+    int fd;                           /* -1: not connected */
     bool write_closed; /* the daemon takes no more; what it sent before is still read */
     bool heard;        /* something came from the peer */
     bool inside;       /* client_process is running */
@@ -225,6 +234,12 @@ enum cap_error client_process(struct capstore *store, bool readable);
 
 /* Waits until there is something to do, then client_process. */
 enum cap_error client_wait(struct capstore *store);
+
+/* Goes on with the connecting that is under way. An error has ended it and its request. */
+enum cap_error client_dial_on(struct capstore *store);
+
+/* Ends the connecting that is under way, if one is. */
+void client_stop_dialling(struct capstore *store);
 
 /* Closes the socket and forgets the stream. */
 void client_shut(struct capstore *store);

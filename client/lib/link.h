@@ -1,5 +1,5 @@
 /*
- * A non-blocking stream socket with deadlines: all system calls of the connection are here.
+ * A non-blocking stream socket with deadlines: all system calls of a connection that is made.
  *
  * A deadline is a monotonic time in ms (client_clock_ms) past which waiting is CAP_E_TIMED_OUT.
  */
@@ -10,22 +10,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "client/lib/address.h"
-
-#define CLIENT_LINK_DETAIL_SIZE 192
+#include "lib/cap/error.h"
 
 #define CLIENT_PASSED_LOST (-2) /* a descriptor came, and this process may not open another */
 
 /* Monotonic nanoseconds, and the same clock in milliseconds. */
 int64_t client_clock_ns(void);
 int64_t client_clock_ms(void);
-
-/*
- * Connects, within timeout_ms in all. CAP_E_CONNECT, CAP_E_TIMED_OUT; then ret_detail says why. The
- * caller owns *ret_fd.
- */
-enum cap_error client_link_connect(const struct client_address *address, uint32_t timeout_ms,
-                                   int *ret_fd, char ret_detail[CLIENT_LINK_DETAIL_SIZE]);
 
 /* Makes a descriptor from elsewhere non-blocking. CAP_E_IO. */
 enum cap_error client_link_prepare(int fd);

@@ -12,6 +12,9 @@ enum cap_error client_request_new(struct capstore *store, enum proto_type type,
                                   struct capstore_request **ret_request)
 {
     struct capstore_request *request = NULL;
+    if (encoded == CAP_OK && type != PROTO_HELLO && !capstore_connected(store)) {
+        encoded = CAP_E_CONNECTION_LOST; /* or not made yet */
+    }
     if (encoded == CAP_OK) {
         request = calloc(1, sizeof(*request));
         encoded = request != NULL ? CAP_OK : CAP_E_NO_MEMORY;

@@ -223,6 +223,11 @@ enum cap_error client_process(struct capstore *store, bool readable)
     }
     if (error != CAP_OK) {
         char message[CAPSTORE_MESSAGE_SIZE];
+        if (error == CAP_E_CONNECTION_LOST && !store->heard) {
+            (void)client_say(store, error,
+                             "the peer closed the connection without an answer; is this "
+                             "capstored's client socket?");
+        }
         (void)client_say(store, error, "%s", cap_error_text(error));
         memcpy(message, store->message, sizeof(message));
         client_fail_all(store, error, message);
@@ -258,6 +263,7 @@ void client_shut(struct capstore *store)
         close(store->passed);
     }
     store->fd = store->passed = -1;
+    client_stop_dialling(store);
     store->write_closed = false;
     proto_reader_free(&store->reader);
     proto_reader_init(&store->reader, PROTO_FRAME_MAX);
@@ -270,11 +276,14 @@ void client_shut(struct capstore *store)
 
 int capstore_fd(const struct capstore *store)
 {
-    return store->fd;
+    return store->dialling != NULL ? store->dialling->dial.fd : store->fd;
 }
 
 int capstore_events(const struct capstore *store)
 {
+    if (store->dialling != NULL) {
+        return store->dialling->dial.full ? 0 : POLLOUT;
+    }
     if (store->fd < 0) {
         return 0;
     }
@@ -285,6 +294,12 @@ int capstore_timeout_ms(const struct capstore *store)
 {
     if (client_list_first(&store->done) != NULL) {
         return 0;
+    }
+    if (store->dialling != NULL) {
+        int64_t left_ms = store->dialling->deadline_ms - client_clock_ms();
+        int pause_ms = client_dial_pause_ms(&store->dialling->dial);
+        left_ms = left_ms < 0 ? 0 : left_ms > INT32_MAX ? INT32_MAX : left_ms;
+        return pause_ms >= 0 && pause_ms < left_ms ? pause_ms : (int)left_ms;
     }
     bool idle =
         client_list_first(&store->started) == NULL && client_list_first(&store->queued) == NULL;
@@ -298,12 +313,18 @@ int capstore_timeout_ms(const struct capstore *store)
 
 enum capstore_error capstore_process(struct capstore *store, int revents)
 {
-    enum cap_error error = CAP_E_CONNECTION_LOST;
     if (store->inside) {
         return CAPSTORE_E_INVALID_ARGUMENT;
     }
     client_forget(store);
-    if (store->fd >= 0) {
+    enum cap_error error = CAP_OK;
+    if (store->dialling != NULL) {
+        error = client_dial_on(store);
+        revents = 0;
+    } else if (store->fd < 0) {
+        error = CAP_E_CONNECTION_LOST;
+    }
+    if (error == CAP_OK && store->fd >= 0) {
         error = client_process(store, (revents & ~POLLOUT) != 0);
     }
     char message[CAPSTORE_MESSAGE_SIZE];

@@ -19,7 +19,7 @@ TOP = re.compile(r"^ *((?:[a-z]+ > )+[a-z]+)", re.M)
 
 # header of a foreign library: where it may be included.
 FOREIGN = {
-    r"uv\.h|uv/.*": r"daemon/",
+    r"uv\.h|uv/.*": r"daemon/|client/examples/",
     r"lmdb\.h": r"lib/store/lmdb/",
     r"sodium\.h|sodium/.*": r"lib/cap/sha256/sodium\.c$",
     r"xxhash\.h": r"lib/store/|daemon/serve/",

@@ -1,16 +1,19 @@
 /*
  * Many requests in flight on one handle, for a caller with a loop of its own.
  *
- * Connect with capstore_connect (it blocks until the daemon has said hello), submit requests with
- * the functions here, and let the loop watch capstore_fd for capstore_events, for at most
- * capstore_timeout_ms; then call capstore_process. Readiness is level-triggered, as with poll(2).
- * All three may have changed after any call on the handle: ask again before each wait.
+ * Connect with capstore_async_connect, or with capstore_connect, which blocks until the daemon has
+ * said hello. Then submit requests with the functions here, and let the loop watch capstore_fd for
+ * capstore_events, for at most capstore_timeout_ms; then call capstore_process. Readiness is
+ * level-triggered, as with poll(2). All three may have changed after any call on the handle: ask
+ * again before each wait.
  *
  *     while (left > 0) {
  *         struct pollfd entry = {capstore_fd(store), (short)capstore_events(store), 0};
  *         poll(&entry, 1, capstore_timeout_ms(store));
  *         error = capstore_process(store, entry.revents);
  *     }
+ *
+ * The examples fetch_many.c and fetch_uv.c (libuv) are such loops, complete.
  *
  * Any number of requests may be submitted: those beyond the daemon's limit wait their turn in the
  * library. Answers come in any order.
@@ -67,6 +70,25 @@ enum capstore_error capstore_process(struct capstore *store, int revents);
 /* How many requests were submitted and have not had their callback. */
 size_t capstore_pending(const struct capstore *store);
 
+struct capstore_answer;
+
+/* Takes the outcome of a request. */
+typedef void capstore_done_cb(void *ctx, const struct capstore_answer *answer);
+
+/*
+ * Begins to connect, after closing an earlier connection, to an address as for capstore_connect;
+ * the callback runs when the daemon has said hello, or with the error of capstore_connect. Until
+ * then the handle is not connected (nothing can be submitted: CAPSTORE_E_CONNECTION_LOST), but
+ * capstore_fd, capstore_events and capstore_timeout_ms say what to wait for; the descriptor
+ * changes, to another number, where a name has several addresses. options.timeout_ms holds for
+ * connecting and then for the hello; capstore_close gives up. Only resolving a host name blocks.
+ *
+ * CAPSTORE_E_INVALID_ARGUMENT (also inside a callback), CAPSTORE_E_CONNECT when it is refused at
+ * once, CAPSTORE_E_NO_MEMORY; then the callback does not run.
+ */
+enum capstore_error capstore_async_connect(struct capstore *store, const char *address,
+                                           capstore_done_cb *done, void *ctx);
+
 /* ---- requests ---- */
 
 /*
@@ -84,9 +106,6 @@ struct capstore_answer {
     struct capstore_put_result put;
     struct capstore_publish_result publish;
 };
-
-/* Takes the outcome of a request. */
-typedef void capstore_done_cb(void *ctx, const struct capstore_answer *answer);
 
 /*
  * Each of these submits what the blocking call of that name does; the arguments mean the same.
