@@ -194,6 +194,30 @@ static void fetched(struct capstore_request *request)
     client_finish(request, error);
 }
 
+/* Takes a BODY frame, or a part of one, of pieces; END tells where they end. */
+static enum cap_error take_pieces(struct capstore *store, struct client_lane *lane,
+                                  const struct proto_event *event)
+{
+    struct capstore_request *request = lane->request;
+    enum cap_error error = CAP_OK;
+    client_moved(store, event->bytes.len);
+    if (request != NULL) {
+        error = client_many_take(request, event->bytes, event->end);
+    }
+    if (error == CAP_E_BAD_REPLY) {
+        return client_say(store, error, "the daemon's pieces do not make sense");
+    }
+    if (event->end) {
+        client_lane_close(store, lane);
+    }
+    if (request != NULL && event->end) {
+        client_finish(request, error);
+    } else if (error != CAP_OK) {
+        client_abandon(request, error);
+    }
+    return CAP_OK;
+}
+
 static enum cap_error take_body(struct capstore *store, struct client_lane *lane,
                                 const struct proto_event *event)
 {
@@ -201,6 +225,9 @@ static enum cap_error take_body(struct capstore *store, struct client_lane *lane
     struct cap_bytes piece = event->bytes;
     if (event->frame.type != PROTO_BODY) {
         return unexpected(store, event->frame.type);
+    }
+    if (lane->expects == CLIENT_PIECES) {
+        return take_pieces(store, lane, event);
     }
     if (piece.len > lane->left || (event->end && piece.len != lane->left)) {
         return CAP_E_LENGTH_MISMATCH;
@@ -362,6 +389,10 @@ static enum cap_error take_reply(struct capstore *store, struct client_lane *lan
     }
     if (lane->type == PROTO_GET) {
         return take_get(lane, event->bytes);
+    }
+    if (lane->type == PROTO_GET_MANY) {
+        lane->expects = CLIENT_PIECES;
+        return client_many_reply(request, event->bytes);
     }
     if (request != NULL && request->source.read != NULL && !request->ended) {
         return client_say(store, CAP_E_BAD_REPLY,

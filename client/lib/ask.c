@@ -43,8 +43,7 @@ static enum cap_error make_get(struct capstore *store, const struct capstore_has
     return error;
 }
 
-/* How many hashes one HAS may hold. */
-static size_t most_hashes(const struct capstore *store)
+size_t client_most_hashes(const struct capstore *store)
 {
     size_t in_frame = (store->limits.frame - 64u) / CAP_HASH_SIZE;
     return store->limits.hashes < in_frame ? store->limits.hashes : in_frame;
@@ -90,7 +89,7 @@ enum capstore_error capstore_async_has(struct capstore *store, const struct caps
     if (!capstore_connected(store) || done == NULL) {
         return done == NULL ? CAPSTORE_E_INVALID_ARGUMENT : CAPSTORE_E_CONNECTION_LOST;
     }
-    if (count > most_hashes(store)) {
+    if (count > client_most_hashes(store)) {
         return CAPSTORE_E_TOO_MANY_HASHES;
     }
     enum cap_error error = make_has(store, hashes, count, &request);
@@ -137,7 +136,7 @@ enum capstore_error capstore_has(struct capstore *store, const struct capstore_h
         error = CAP_E_NO_MEMORY;
     }
     for (size_t done = 0; error == CAP_OK && done < count;) {
-        size_t most = most_hashes(store);
+        size_t most = client_most_hashes(store);
         size_t some = count - done < most ? count - done : most;
         error = has_some(store, hashes + done, some, kinds + done);
         if (error == CAP_OK && done + some < count) {

@@ -3,8 +3,8 @@
  *
  * `found` is the queue and the record of what was seen; a set over it finds repeats. Ahead of the
  * cap that is visited next, up to WINDOW of those found are asked for: their STAT and, when the
- * bytes are needed and there is room for them, their GET. They are visited in the order of
- * discovery whatever the order of the answers.
+ * bytes are needed and there is room for them, their GET, or one GET_MANY for all that are small.
+ * They are visited in the order of discovery whatever the order of the answers.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +12,10 @@
 #include "client/lib/conn.h"
 #include "client/lib/link.h"
 #include "lib/cap/hash_set.h"
+
+#define SMALL_MAX                                                                                  \
+    (UINT64_C(64) << 10) /* of a body that comes with others: a daemon sends longer ones           \
+                          * faster alone */
 
 #define WINDOW                                                                                     \
     64u /* at 0.1 ms a round trip: 640,000 caps per second, more than a daemon answers             \
@@ -138,13 +142,109 @@ static void on_stat(void *ctx, const struct capstore_answer *answer)
     visit->state = visit->kind == CAPSTORE_KIND_IMAGE || bodies ? VISIT_KNOWN : VISIT_READY;
 }
 
-/* Asks for the body, if there is room for it; there always is for the one that is visited next. */
-static enum cap_error ask_body(struct visit *visit, bool is_next)
+/* Books room for a body of *ret_len bytes; there always is some for the one that is visited next.
+ */
+static bool book(struct visit *visit, bool is_next, uint64_t *ret_len)
 {
     struct closure *closure = visit->closure;
-    struct capstore *store = closure->store;
+    const struct capstore *store = closure->store;
     uint64_t len = visit->body_len < store->max_body ? visit->body_len : store->max_body;
     if (!is_next && (len > store->max_bodies || closure->held > store->max_bodies - len)) {
+        return false;
+    }
+    visit->held = len;
+    closure->held += len;
+    visit->state = VISIT_GET;
+    *ret_len = len;
+    return true;
+}
+
+/* Small bodies that are asked for together. */
+struct batch {
+    struct closure *closure;
+    size_t count;
+    struct visit *visits[WINDOW];
+    struct capstore_hash hashes[WINDOW];
+};
+
+static enum capstore_error on_got_one(void *ctx, size_t index, enum capstore_error error,
+                                      struct capstore_cap *cap)
+{
+    const struct batch *batch = (const struct batch *)ctx;
+    struct visit *visit = batch->visits[index];
+    visit->request = NULL;
+    if (error != CAPSTORE_OK) {
+        batch->closure->store->message[0] = '\0';
+        (void)client_say(batch->closure->store, client_inner(error), "%s",
+                         cap_error_text(client_inner(error)));
+        keep_failure(visit, client_inner(error));
+        batch->closure->store->message[0] = '\0';
+        return CAPSTORE_OK;
+    }
+    visit->cap = cap;
+    visit->state = VISIT_READY;
+    return CAPSTORE_OK;
+}
+
+static void on_got_many(void *ctx, const struct capstore_answer *answer)
+{
+    struct batch *batch = (struct batch *)ctx;
+    for (size_t i = 0; i < batch->count; i++) {
+        struct visit *visit = batch->visits[i];
+        if (visit->request != NULL) { /* it was not given */
+            visit->request = NULL;
+            keep_failure(visit, client_inner(answer->error));
+        }
+    }
+    free(batch);
+}
+
+/* Asks for the small bodies among those that are known, if they are several. */
+static enum cap_error ask_small(struct closure *closure)
+{
+    struct capstore *store = closure->store;
+    struct capstore_request *request = NULL;
+    size_t count = 0;
+    for (size_t i = closure->next; i < closure->asked; i++) {
+        const struct visit *visit = &closure->window[i % WINDOW];
+        count += visit->state == VISIT_KNOWN && visit->body_len <= SMALL_MAX;
+    }
+    if (count < 2 || (store->features & PROTO_FEATURE_GET_MANY) == 0) {
+        return CAP_OK;
+    }
+    struct batch *batch = calloc(1, sizeof(*batch));
+    if (batch == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    batch->closure = closure;
+    size_t most = client_most_hashes(store);
+    for (size_t i = closure->next; i < closure->asked && batch->count < most; i++) {
+        struct visit *visit = &closure->window[i % WINDOW];
+        uint64_t len;
+        if (visit->state == VISIT_KNOWN && visit->body_len <= SMALL_MAX &&
+            book(visit, i == closure->next, &len)) {
+            batch->hashes[batch->count] = visit->hash;
+            batch->visits[batch->count++] = visit;
+        }
+    }
+    enum cap_error error = client_inner(capstore_async_get_many(
+        store, batch->hashes, batch->count, on_got_one, on_got_many, batch, &request));
+    if (error != CAP_OK) {
+        free(batch);
+        return error;
+    }
+    for (size_t i = 0; i < batch->count; i++) {
+        batch->visits[i]->request = request;
+    }
+    return CAP_OK;
+}
+
+/* Asks for the body, if there is room for it. */
+static enum cap_error ask_body(struct visit *visit, bool is_next)
+{
+    struct capstore *store = visit->closure->store;
+    uint64_t len;
+    if (!book(visit, is_next, &len)) {
         return CAP_OK;
     }
     enum cap_error error =
@@ -152,9 +252,6 @@ static enum cap_error ask_body(struct visit *visit, bool is_next)
     if (error == CAP_OK) {
         visit->request->report = true;
         visit->request->most = len;
-        visit->held = len;
-        closure->held += len;
-        visit->state = VISIT_GET;
     }
     return error;
 }
@@ -171,6 +268,9 @@ static enum cap_error ask_ahead(struct closure *closure)
         error = client_inner(
             capstore_async_stat(closure->store, &visit->hash, on_stat, visit, &visit->request));
         closure->asked += error == CAP_OK;
+    }
+    if (error == CAP_OK) {
+        error = ask_small(closure);
     }
     for (size_t i = closure->next; error == CAP_OK && i < closure->asked; i++) {
         struct visit *visit = &closure->window[i % WINDOW];

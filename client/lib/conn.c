@@ -14,6 +14,7 @@
 #define DEFAULT_MAX_BODY   (UINT64_C(1) << 30) /* bytes of memory that a daemon may make us fill */
 #define DEFAULT_MAX_CAPS   (UINT64_C(1) << 20) /* 48 MiB of hashes and their table */
 #define MIN_FRAME          4096u               /* smaller frames would leave no room for messages */
+#define FEATURES           (PROTO_FEATURE_MAP | PROTO_FEATURE_GET_MANY) /* that this library understands */
 
 /* Bytes of the options of the first version. */
 #define FIRST_OPTIONS offsetof(struct capstore_options, max_bodies)
@@ -156,12 +157,13 @@ enum cap_error client_take_hello(struct capstore *store, struct cap_bytes payloa
 {
     struct proto_hello_reply reply;
     if (proto_hello_reply_decode(payload, &reply) != CAP_OK || reply.limits.hashes == 0 ||
-        reply.limits.frame < MIN_FRAME || (reply.features & ~PROTO_FEATURE_MAP) != 0) {
+        reply.limits.frame < MIN_FRAME || (reply.features & ~FEATURES) != 0) {
         return client_say(store, CAP_E_BAD_REPLY, "the daemon's hello does not make sense");
     }
     if (reply.version != PROTO_VERSION) {
         return CAP_E_UNSUPPORTED_VERSION;
     }
+    store->features = reply.features;
     store->limits = reply.limits;
     if (store->limits.requests == 0) {
         store->limits.requests = 1; /* it says so when it means none */
@@ -191,7 +193,7 @@ static enum cap_error make_hello(struct capstore *store, struct capstore_request
         .version_max = PROTO_VERSION,
         .agent = {(const uint8_t *)store->agent, strlen(store->agent)},
         .has_features = true,
-        .features = PROTO_FEATURE_MAP,
+        .features = FEATURES,
     };
     struct cap_buf payload = {0};
     enum cap_error encoded = proto_hello_encode(&hello, &payload);

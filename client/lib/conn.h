@@ -31,6 +31,8 @@ struct client_sparse {
     struct client_window content;
 };
 
+struct client_many;
+
 struct capstore_request {
     struct client_link link;   /* queued, started or done */
     struct client_link upload; /* while its body is going out */
@@ -53,6 +55,7 @@ struct capstore_request {
     capstore_write_cb *write; /* GET: takes the body instead of `body` */
     void *write_ctx;
     struct capstore_source source; /* uploads */
+    struct client_many *many;      /* GET_MANY: what it asks, and how far its answer is */
     struct client_sparse *sparse;  /* what `source` reads from, or NULL */
     uint64_t sent;
     uint64_t grace_ms; /* extra time to hash what is sent */
@@ -88,8 +91,8 @@ static inline struct capstore_request *client_uploading(struct client_link *link
 struct client_lane {
     uint32_t id;          /* 0: free */
     enum proto_type type; /* of the request */
-    enum { CLIENT_AWAIT, CLIENT_BODY, CLIENT_DETAIL } expects;
-    uint64_t left;                    /* bytes of the body or the detail */
+    enum { CLIENT_AWAIT, CLIENT_BODY, CLIENT_PIECES, CLIENT_DETAIL } expects;
+    uint64_t left;                    /* bytes of the body or the detail; of pieces nobody knows */
     struct capstore_request *request; /* NULL: ended early */
     int64_t began_ns;                 /* by the connection's clock */
     uint64_t moved;                   /* what capstore.moved was then */
@@ -142,6 +145,7 @@ struct capstore {
 
     struct capstore_daemon_info info;
     struct proto_limits limits;
+    uint64_t features; /* that hold for the connection */
 
     char message[CAPSTORE_MESSAGE_SIZE];
     struct cap_buf detail; /* of the last error */
@@ -268,6 +272,20 @@ enum cap_error client_report(struct capstore_request *request, bool upload, uint
 
 /* Takes the daemon's hello (conn.c). */
 enum cap_error client_take_hello(struct capstore *store, struct cap_bytes payload);
+
+/* ---- many caps (many.c) ---- */
+
+/* Takes a GET_MANY_REPLY; `request` is NULL if it ended early. CAP_E_BAD_REPLY. */
+enum cap_error client_many_reply(struct capstore_request *request, struct cap_bytes payload);
+
+/* Takes bytes of its pieces; `end`: the last. CAP_E_BAD_REPLY, or the caller's own error. */
+enum cap_error client_many_take(struct capstore_request *request, struct cap_bytes bytes, bool end);
+
+/* NULL is fine. */
+void client_many_free(struct client_many *many);
+
+/* How many hashes one request may hold (ask.c). */
+size_t client_most_hashes(const struct capstore *store);
 
 /* ---- uploads (upload.c) ---- */
 

@@ -41,6 +41,7 @@ void client_request_free(struct capstore_request *request)
         cap_data_free(&request->sparse->data);
         free(request->sparse);
     }
+    client_many_free(request->many);
     cap_buf_free(&request->payload);
     cap_buf_free(&request->body);
     cap_buf_free(&request->detail);

@@ -120,6 +120,17 @@ enum capstore_error capstore_async_get(struct capstore *store, const struct caps
                                        capstore_done_cb *done, void *ctx,
                                        struct capstore_request **ret_request);
 
+/*
+ * Fetches and verifies many caps, at most info.max_hashes, else CAPSTORE_E_TOO_MANY_HASHES. `got`
+ * is called for each as it arrives, by capstore_process, with `ctx` too; it must not use the
+ * handle. `done` comes when every one was given, or with what ended the request before.
+ * CAPSTORE_E_UNSUPPORTED_REQUEST: the daemon does not know it; capstore_async_get does the same.
+ */
+enum capstore_error capstore_async_get_many(struct capstore *store,
+                                            const struct capstore_hash *hashes, size_t count,
+                                            capstore_got_cb *got, capstore_done_cb *done, void *ctx,
+                                            struct capstore_request **ret_request);
+
 /* Fetches a part; `write` is called by capstore_process, with `ctx` too. */
 enum capstore_error capstore_async_get_range(struct capstore *store,
                                              const struct capstore_hash *hash, uint64_t offset,

@@ -164,6 +164,25 @@ enum capstore_error capstore_stat(struct capstore *store, const struct capstore_
 enum capstore_error capstore_get(struct capstore *store, const struct capstore_hash *hash,
                                  struct capstore_cap **ret_cap);
 
+/*
+ * Takes the outcome for hash `index` of those asked for: CAPSTORE_OK and *cap, which belongs to the
+ * function from then on (capstore_cap_free); or the error for this one, and NULL. An error that it
+ * returns ends the call with that error. The handle must not be used inside.
+ */
+typedef enum capstore_error capstore_got_cb(void *ctx, size_t index, enum capstore_error error,
+                                            struct capstore_cap *cap);
+
+/*
+ * Fetches and verifies many caps, each as capstore_get, and calls `got` once for every index: in
+ * any order, as they arrive. Made for small caps, of which thousands come in one answer; the
+ * question is split by the daemon's limit, and asked cap by cap where the daemon does not know it.
+ * What is wrong with one cap is given to `got` (CAPSTORE_E_NOT_FOUND and the other errors of
+ * capstore_get; memory for one body is CAPSTORE_E_MEMORY_LIMIT past options.max_bodies) and ends
+ * nothing. On another value than CAPSTORE_OK some have not been called.
+ */
+enum capstore_error capstore_get_many(struct capstore *store, const struct capstore_hash *hashes,
+                                      size_t count, capstore_got_cb *got, void *ctx);
+
 /* Takes a piece of a body; the pieces come in order. An error ends the call with that error. */
 typedef enum capstore_error capstore_write_cb(void *ctx, struct capstore_bytes piece);
 

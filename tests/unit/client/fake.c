@@ -132,6 +132,7 @@ void fake_hello(struct fake *fake)
     }
     fake_check(fake, proto_hello_decode(cap_buf_bytes(&fake->payload), &hello) == CAP_OK);
     reply.has_features = hello.has_features;
+    reply.features = hello.features & fake->features;
     memset(reply.store_id, 7, sizeof(reply.store_id));
     fake_check(fake, proto_hello_reply_encode(&reply, &payload) == CAP_OK);
     fake_send_buf(fake, PROTO_HELLO_REPLY, 0, &payload);

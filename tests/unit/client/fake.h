@@ -24,7 +24,8 @@ struct fake {
     const char *failed;         /* the first check that did not hold */
     struct proto_frame frame;   /* of the last fake_take */
     struct cap_buf payload;     /* of the last fake_take too */
-    struct proto_limits limits; /* for fake_hello */
+    struct proto_limits limits; /* for fake_hello, as the next */
+    uint64_t features;          /* that it grants */
 };
 
 #define fake_check(fake, condition)                                                                \
