@@ -89,17 +89,18 @@ class Bench:
 
 
 class Watch(threading.Thread):
-    """Samples a server's anonymous memory. Use as a context manager, then read `most`."""
+    """Samples a figure of a server, its anonymous memory unless told otherwise. Use as a context manager, then read
+    `most`."""
 
-    def __init__(self, server, interval=0.005):
+    def __init__(self, server, interval=0.005, figure=None):
         super().__init__(daemon=True)
-        self.server, self.interval = server, interval
-        self.most = server.memory()
+        self.figure, self.interval = figure or server.memory, interval
+        self.most = self.figure()
         self.done = threading.Event()
 
     def run(self):
         while not self.done.wait(self.interval):
-            self.most = max(self.most, self.server.memory())
+            self.most = max(self.most, self.figure())
 
     def __enter__(self):
         self.start()

@@ -3,6 +3,7 @@
 A server is a context manager. It ends what it started, by process id, and nothing else.
 """
 
+import json
 import os
 import pathlib
 import shutil
@@ -123,6 +124,18 @@ class Capstored(Server):
 
     def ready(self):
         return super().ready() and (self.root / "admin").exists()
+
+    def oldest_snapshot(self):
+        """The age in seconds of the oldest snapshot of the store that is open."""
+        request = {"jsonrpc": "2.0", "id": 1, "method": "metrics", "params": {}}
+        with socket.socket(socket.AF_UNIX) as conn:
+            conn.settimeout(STOP_SECONDS)
+            conn.connect(str(self.root / "admin"))
+            conn.sendall(json.dumps(request).encode() + b"\n")
+            with conn.makefile("rb") as replies:
+                text = json.loads(replies.readline())["result"]["text"]
+        return next(float(line.split()[1]) for line in text.splitlines()
+                    if line.startswith("capstore_store_oldest_reader_seconds "))
 
 
 class Redis(Server):

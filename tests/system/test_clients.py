@@ -127,6 +127,24 @@ class SlowReaders(SystemTest):
         other.close()
         wait_until(d.holds_nothing, "everything to be given back")
 
+    def test_snapshots_end_before_their_readers(self):
+        """A snapshot keeps pages from being used again: it ends in a moment, however long its reader takes."""
+        seconds = 4
+        d = self.daemon()
+        large = self.connect(d).put_data(content("slow", LARGE), piece=FRAME_MAX)["cap_hash"]
+        readers = [self.connect(d) for _ in range(20)]
+        for reader in readers:
+            reader.request("GET", hash=large, offset=0, len=TO_END)
+        oldest = 0
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            for reader in readers:
+                reader.sock.recv(100)
+            oldest = max(oldest, d.figures()["capstore_store_oldest_reader_seconds"])
+            time.sleep(0.1)
+        self.assertEqual(d.admin("status")["requests_in_flight"], len(readers))
+        self.assertLess(oldest, seconds / 2)
+
     def test_answers_nobody_takes(self):
         """Past max-output nothing more is read of this client, so it cannot make the daemon hold more."""
         d = self.daemon("--progress-ms", "2500", "--max-output", "16K")
