@@ -23,6 +23,7 @@ static void on_look(struct shard *shard)
         .requests = hub_requests(&loop->hub),
         .read_jobs = serve_jobs(&loop->serve),
         .record_bytes = loop->serve.records.bytes,
+        .body_bytes = loop->serve.pieces.bytes,
     };
 }
 

@@ -35,6 +35,8 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .read_jobs = stats.now.read_jobs,
         .record_bytes = stats.now.record_bytes,
         .max_record_bytes = config->record_cache,
+        .body_bytes = stats.now.body_bytes,
+        .max_body_bytes = config->body_cache,
         .map_bytes = maps.bytes,
         .map_copies = maps.count,
         .max_map_bytes = config->map_cache,

@@ -183,6 +183,7 @@ static const struct admin_field status_result[] = {
     {"hashing", "object",
      "jobs, their peers, and peer_limit_percent: uploads being hashed or waiting"},
     {"record_cache", "object", "bytes and limit_bytes: records of caps looked up lately"},
+    {"body_cache", "object", "bytes and limit_bytes: larger bodies that are fetched often"},
     {"map_cache", "object", "bytes and limit_bytes: copies of caps that runtimes map"},
     {"read_jobs", "integer", "reads of the store under way or waiting"},
     {"stall_max_us", "integer", "longest turn of any loop since start, in microseconds"},
@@ -252,8 +253,8 @@ static const struct admin_field refusals_result[] = {
 static const struct admin_field loops_result[] = {
     {"loops", "array",
      "of each thread that serves clients, that of the admin socket first: sessions, "
-     "requests_in_flight, read_jobs, record_bytes, stall_max_us, and whether it responds; if not, "
-     "the figures are those that it last gave"},
+     "requests_in_flight, read_jobs, record_bytes, body_bytes, stall_max_us, and whether it "
+     "responds; if not, the figures are those that it last gave"},
     END_FIELD,
 };
 

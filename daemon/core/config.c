@@ -56,6 +56,8 @@ static const struct config_option options[] = {
      "threads that look caps up and read their pages from the disk"},
     {"record-cache", CONFIG_SIZE, AT(record_cache), 32 * MIB, 0, TIB, "BYTES",
      "memory for what is known of recently requested caps"},
+    {"body-cache", CONFIG_SIZE, AT(body_cache), 256 * MIB, 0, 64 * GIB, "BYTES",
+     "memory for larger bodies that are fetched again and again; 0: none"},
     {"map-cache", CONFIG_SIZE, AT(map_cache), GIB, 0, 64 * TIB, "BYTES",
      "memory for copies of caps that runtimes map; 0: none is made"},
     {"max-connections", CONFIG_COUNT, AT(max_connections), 1024, 1, 65536, "N",

@@ -39,6 +39,7 @@ struct config {
     uint64_t threads;      /* loops; 0: as many as there are cores */
     uint64_t readers;      /* threads */
     uint64_t record_cache; /* bytes */
+    uint64_t body_cache;   /* bytes; 0: none */
     uint64_t map_cache;    /* bytes; 0: nothing is mapped */
 
     uint64_t max_connections;

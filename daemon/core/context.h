@@ -26,6 +26,7 @@
 #define CONTEXT_ADDRESSES_MAX 32u  /* CONFIG_LISTEN_MAX, and as many that systemd passed */
 #define CONTEXT_ADDRESS_SIZE  128u /* "unix:" and the longest path of a Unix socket */
 
+struct handover;
 struct ledger;
 struct shard;
 struct statedir;
@@ -98,7 +99,8 @@ struct shard {
     struct stats published;            /* a copy for other threads; see shard_publish_stats */
     void (*look)(struct shard *shard); /* fills stats.now in; NULL: nothing does */
     struct pool_outlet pool;
-    struct mailbox mailbox; /* any thread may post */
+    struct mailbox mailbox;    /* any thread may post */
+    struct handover *handover; /* lends pages to sockets; NULL: nothing does */
 };
 
 /*

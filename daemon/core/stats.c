@@ -64,6 +64,7 @@ void stats_add(struct stats *sum, const struct stats *other)
     sum->now.requests += other->now.requests;
     sum->now.read_jobs += other->now.read_jobs;
     sum->now.record_bytes += other->now.record_bytes;
+    sum->now.body_bytes += other->now.body_bytes;
     for (unsigned i = 0; i < STATS_TYPES; i++) {
         sum->requests[i] += other->requests[i];
     }

@@ -19,8 +19,9 @@
     X(connections_idle, "capstore_connections_idle_total", "Connections closed as idle")           \
     X(bytes_in, "capstore_received_bytes_total", "Bytes received from clients")                    \
     X(bytes_out, "capstore_sent_bytes_total", "Bytes sent to clients")                             \
-    X(body_bytes_out, "capstore_served_body_bytes_total", "Bytes of bodies sent from the store")   \
+    X(body_bytes_out, "capstore_served_body_bytes_total", "Bytes of bodies sent")                  \
     X(cold_windows, "capstore_cold_windows_total", "Windows that a thread read from disk first")   \
+    X(body_bytes_kept, "capstore_body_cache_served_bytes_total", "These from the body cache")      \
     X(records_used, "capstore_records_used_total",                                                 \
       "Lookups that found the cap's record in memory")                                             \
     X(records_missed, "capstore_records_missed_total", "Lookups that went to the store")           \
@@ -57,6 +58,8 @@
     X(record_bytes, "capstore_record_cache_bytes", "Memory taken by records of caps")              \
     X(max_record_bytes, "capstore_record_cache_limit_bytes",                                       \
       "Limit of memory for records of caps")                                                       \
+    X(body_bytes, "capstore_body_cache_bytes", "Memory taken by bodies that are fetched often")    \
+    X(max_body_bytes, "capstore_body_cache_limit_bytes", "Limit of memory for such bodies")        \
     X(map_bytes, "capstore_map_cache_bytes", "Memory of copies made to be mapped that exist")      \
     X(map_copies, "capstore_map_cache_copies", "These copies")                                     \
     X(max_map_bytes, "capstore_map_cache_limit_bytes", "Limit of memory of copies to be mapped")   \
@@ -104,6 +107,7 @@ struct stats_now {
     uint64_t requests; /* in flight */
     uint64_t read_jobs;
     uint64_t record_bytes;
+    uint64_t body_bytes;
 };
 
 struct stats {

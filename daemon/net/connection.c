@@ -399,6 +399,9 @@ enum cap_error connection_open(struct connection *connection, const struct speak
     connection->peer = *peer;
     connection->account = account;
     output_init(&connection->output, speaker->framing);
+    if (peer->local && hub->shard->handover != NULL) {
+        output_lend(&connection->output, hub->shard->handover, fd);
+    }
     connection->connected_us = env_real_us(connection->context->env);
     connection->input_us = connection->output_us = now_of(connection);
     hub_add(hub, &connection->member);
@@ -429,6 +432,7 @@ void connection_close(struct connection *connection)
               log_number("bytes_in", connection->bytes_in),
               log_number("bytes_out", connection->bytes_out));
     output_drop_streams(&connection->output, false);
+    output_close(&connection->output);
     connection->speaker->closed(connection);
     hub_remove(connection->hub, &connection->member);
     (void)ledger_memory_hold(context->ledger, connection->account, &connection->held, 0);

@@ -69,6 +69,9 @@ enum cap_error hub_open(struct hub *hub, struct shard *shard, const struct route
     if (hub->input == NULL) {
         return CAP_E_NO_MEMORY;
     }
+    if (handover_open(&hub->handover) == CAP_OK) { /* without it, all is copied */
+        shard->handover = &hub->handover;
+    }
     round_init(&hub->round, shard->context->env);
     uv_idle_init(&shard->loop, &hub->turn);
     uv_prepare_init(&shard->loop, &hub->round_over);
@@ -119,6 +122,10 @@ void hub_free(struct hub *hub)
 {
     free(hub->input);
     hub->input = NULL;
+    if (hub->shard != NULL && hub->shard->handover != NULL) {
+        hub->shard->handover = NULL;
+        handover_close(&hub->handover);
+    }
 }
 
 void hub_add(struct hub *hub, struct member *member)

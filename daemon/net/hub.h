@@ -10,6 +10,7 @@
 #include <sys/queue.h>
 
 #include "daemon/core/context.h"
+#include "daemon/net/handover.h"
 #include "daemon/net/round.h"
 #include "lib/cap/bytes.h"
 
@@ -86,8 +87,9 @@ struct hub {
     atomic_size_t arriving;      /* connections on their way from the loop that accepts */
     atomic_size_t paused_count;
     struct letter resume;
-    atomic_bool resuming; /* the letter is on its way */
-    uint8_t *input;       /* one receive buffer for all */
+    atomic_bool resuming;     /* the letter is on its way */
+    uint8_t *input;           /* one receive buffer for all */
+    struct handover handover; /* where shard->handover points, if it was opened */
     struct round round;
     uv_idle_t turn;          /* runs while connections have input left over */
     uv_prepare_t round_over; /* the loop looks at sockets again */

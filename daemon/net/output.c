@@ -342,6 +342,41 @@ static enum pump_result not_sent(struct output *output, int error)
     return PUMP_LOST;
 }
 
+/* Sends spans, those from `lent` on by reference. Returns how many bytes went, or -1. */
+static ssize_t send_spans(struct output *output, int socket, struct iovec *iov, int count, int lent,
+                          int passed)
+{
+    size_t head = 0;
+    if (lent == count) {
+        return send_iov(socket, iov, count, passed);
+    }
+    for (int i = 0; i < lent; i++) {
+        head += iov[i].iov_len;
+    }
+    ssize_t n = head > 0 ? send_iov(socket, iov, lent, passed) : 0;
+    if (n < 0 || (size_t)n < head) {
+        return n;
+    }
+    ssize_t more = handover_send(output->handover, &output->borrower, output->current->lends,
+                                 iov + lent, count - lent);
+    return more >= 0 ? n + more : n > 0 ? n : more; /* the error comes again at the next call */
+}
+
+/* Where the spans begin that are lent rather than copied; their count: nowhere. */
+static int find_lent(const struct output *output, const struct iovec *iov, int message_count,
+                     int frame_count)
+{
+    size_t len = 0;
+    int count = message_count + frame_count;
+    if (output->handover == NULL || frame_count < 2 || output->current->lends == 0) {
+        return count;
+    }
+    for (int i = message_count + 1; i < count; i++) {
+        len += iov[i].iov_len;
+    }
+    return len < HANDOVER_MIN ? count : message_count + 1;
+}
+
 /* Sends one piece of whatever comes next. *ret_more: there was something. */
 static enum pump_result pump_once(struct output *output, int socket, uint64_t most, uint64_t *sent,
                                   bool *ret_more)
@@ -371,7 +406,8 @@ static enum pump_result pump_once(struct output *output, int socket, uint64_t mo
     case STREAM_FAILED:
         return fail_frame(output);
     }
-    ssize_t n = send_iov(socket, iov, message_count + frame_count, passed);
+    int lent = find_lent(output, iov, message_count, frame_count);
+    ssize_t n = send_spans(output, socket, iov, message_count + frame_count, lent, passed);
     int error = errno;
     if (n < 0) {
         return not_sent(output, error);
@@ -413,6 +449,20 @@ size_t output_waiting(const struct output *output)
 size_t output_memory(const struct output *output)
 {
     return output->memory;
+}
+
+void output_lend(struct output *output, struct handover *handover, int socket)
+{
+    output->handover = handover;
+    output->borrower = (struct borrower){.socket = socket};
+}
+
+void output_close(struct output *output)
+{
+    if (output->handover != NULL) {
+        handover_end(output->handover, &output->borrower);
+        output->handover = NULL;
+    }
 }
 
 void output_free(struct output *output)

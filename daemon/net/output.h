@@ -12,6 +12,7 @@
 #include <sys/queue.h>
 #include <sys/uio.h>
 
+#include "daemon/net/handover.h"
 #include "lib/cap/bytes.h"
 #include "lib/store/store.h"
 
@@ -31,7 +32,7 @@ enum stream_answer {
 struct stream_class {
     /*
      * The next bytes of the body, up to `len`, as at most CAP_STORE_WINDOW_IOV spans, which are
-     * used before the pump returns; at least one byte when READY.
+     * used before the pump returns; at least one byte when READY. It may set stream->lends.
      */
     enum stream_answer (*window)(struct stream *stream, size_t len, struct iovec *ret_iov,
                                  int *ret_count);
@@ -52,6 +53,7 @@ struct stream {
     uint64_t left; /* bytes not yet sent */
     bool more;     /* the body goes on after these, in frames of its own: as a stream again */
     enum cap_error error; /* why `window` failed */
+    uint64_t lends;       /* number of the memory that the spans lie in (handover.h); 0: none */
     bool queued;
     enum cap_error ending; /* not CAP_OK: give it up with this at the end of its frame */
 };
@@ -67,6 +69,8 @@ struct framing {
 /* Zeroed but for `framing`: empty. */
 struct output {
     const struct framing *framing; /* NULL where there are no streams */
+    struct handover *handover;     /* for spans that are lent; NULL: all are copied */
+    struct borrower borrower;
     STAILQ_HEAD(message_list, message) messages;
     struct message *last; /* of these */
     size_t waiting;       /* bytes of these that have not been sent */
@@ -126,6 +130,12 @@ size_t output_waiting(const struct output *output);
 
 /* Bytes of memory that messages hold. */
 size_t output_memory(const struct output *output);
+
+/* From now on spans are lent to the socket, a Unix one. `handover` outlives output_close. */
+void output_lend(struct output *output, struct handover *handover, int socket);
+
+/* The socket is about to be closed: nothing is sent any more. */
+void output_close(struct output *output);
 
 /* Frees the messages; streams are their owners'. */
 void output_free(struct output *output);

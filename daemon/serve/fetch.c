@@ -5,7 +5,8 @@
  * goes out at once, with its GET_REPLY, as messages. Any other cap that the records do not know is
  * looked up by a reader first. A larger body becomes a stream: whenever its turn comes, a reader
  * looks up the next window and reads it in, and the loop hands it to the socket in place. Caps do
- * not change, so the next window is of the same bytes.
+ * not change, so the next window is of the same bytes. Of a body that is fetched again the reader
+ * copies the window to the pieces (pieces.h), and whatever these have goes out from there.
  *
  * Failure modes.
  *   - A place is stale or its page cannot be read: as if it were not known.
@@ -28,12 +29,15 @@
 #include "lib/cap/must.h"
 #include "proto/message.h"
 
+_Static_assert(PIECE_SIZE == WINDOW_PARTS * CAP_STORE_WINDOW, "a window makes a piece");
+
 struct fetch {
     struct request request;
     struct stream stream;
     struct serve *serve;
     struct resolve resolve;
     struct proto_get get;
+    uint64_t body_len;
     uint64_t offset; /* of the next byte to send */
     uint64_t end;
 
@@ -41,7 +45,10 @@ struct fetch {
     struct window *now;  /* what is sent */
     struct window *next; /* what `job` reads: the first, or the one after `now` */
     struct read_job job;
+    struct piece *piece; /* what `job` makes of `next`; NULL: it stays a window */
+    bool piece_whole;
     enum cap_error next_error;
+    bool waits; /* for `job` */
     bool asked; /* a reader has `resolve` or `job`, or they wait for one */
     bool freed; /* meanwhile */
     bool again; /* the window was read in, and was gone from memory when its turn came */
@@ -52,6 +59,14 @@ static struct fetch *fetch_of(struct stream *stream)
     return CONTAINER_OF(stream, struct fetch, stream);
 }
 
+static void end_piece(struct fetch *fetch, bool whole)
+{
+    if (fetch->piece != NULL) {
+        pieces_end(&fetch->serve->pieces, fetch->piece, whole);
+        fetch->piece = NULL;
+    }
+}
+
 /* Of a fetch whose request is off its session. */
 static void fetch_free(struct fetch *fetch, struct read_job *job)
 {
@@ -59,6 +74,7 @@ static void fetch_free(struct fetch *fetch, struct read_job *job)
         fetch->freed = true;
         return;
     }
+    end_piece(fetch, false);
     window_drop(&fetch->windows[0]);
     window_drop(&fetch->windows[1]);
     free(fetch);
@@ -72,6 +88,13 @@ static bool on_read(struct read_job *job)
     struct fetch *fetch = CONTAINER_OF(job, struct fetch, job);
     fetch->next_error = window_read(fetch->next, &fetch->get.hash, fetch->next->offset,
                                     fetch->end - fetch->next->offset, job->hot ? WINDOW_PARTS : 1);
+    fetch->piece_whole = fetch->next_error == CAP_OK && fetch->piece != NULL &&
+                         fetch->next->len == fetch->piece->len &&
+                         cap_store_copy(fetch->next->read, fetch->next->iov, fetch->next->count,
+                                        fetch->piece->bytes) == CAP_OK;
+    if (fetch->piece_whole) {
+        window_unread(fetch->next);
+    }
     return true;
 }
 
@@ -87,13 +110,29 @@ static void on_read_done(struct read_job *job)
         }
         fetch->job.hot = fetch->next->was_in_memory;
         serve->shard->stats.cold_windows += fetch->next->was_in_memory ? 0 : 1;
+    }
+    if (fetch->next->read != NULL) {
         window_keep(fetch->next);
     }
+    end_piece(fetch, fetch->piece_whole);
     if (fetch->freed) {
         fetch_free(fetch, job);
-    } else if (fetch->now->read == NULL) {
+    } else if (fetch->waits) {
+        fetch->waits = false;
         request_resume(&fetch->request, &fetch->stream);
     }
+}
+
+/* The piece that a window from `offset` would be; NULL: none, or it is not to be kept. */
+static struct piece *begin_piece(struct fetch *fetch, uint64_t offset)
+{
+    uint64_t rest = fetch->body_len - offset;
+    size_t len = rest < PIECE_SIZE ? (size_t)rest : PIECE_SIZE;
+    if (!fetch->job.hot || offset % PIECE_SIZE != 0 || fetch->end - offset < len) {
+        return NULL;
+    }
+    return pieces_begin(&fetch->serve->pieces, fetch->serve->shard->handover, &fetch->get.hash,
+                        offset, len);
 }
 
 /* Has the next window read, from `offset`. */
@@ -102,8 +141,10 @@ static enum stream_answer ask(struct fetch *fetch, uint64_t offset)
     must(!fetch->asked); /* a reader has `next` otherwise */
     window_drop(fetch->next);
     fetch->next->offset = offset;
+    fetch->piece = begin_piece(fetch, offset);
     enum cap_error error = readers_submit(&fetch->serve->readers, &fetch->job);
     if (error != CAP_OK) {
+        end_piece(fetch, false);
         fetch->stream.error = fetch->next_error = error;
         return STREAM_FAILED;
     }
@@ -133,22 +174,38 @@ static enum stream_answer take_next(struct fetch *fetch)
     return STREAM_READY;
 }
 
-/* A body in memory is read ahead, so that its stream does not wait for a thread to look it up. */
-static void read_ahead(struct fetch *fetch)
+/*
+ * A body in memory is read ahead from `end`, where what is at hand ends, so that its stream does
+ * not wait for a thread to look it up.
+ */
+static void read_ahead(struct fetch *fetch, uint64_t end)
 {
-    uint64_t end = fetch->now->offset + fetch->now->len;
+    struct piece_part part;
     if (fetch->job.hot && !fetch->asked && fetch->next->read == NULL && end < fetch->end &&
-        fetch->serve->window_count < WINDOWS_MAX / 2) {
+        fetch->serve->window_count < WINDOWS_MAX / 2 &&
+        !pieces_find(&fetch->serve->pieces, &fetch->get.hash, end, &part)) {
         (void)ask(fetch, end);
     }
 }
 
 /* --- The stream ------------------------------------------------------------------------------- */
 
-static enum stream_answer fetch_window(struct stream *stream, size_t len, struct iovec *ret_iov,
-                                       int *ret_count)
+/* The next bytes, if they are kept. Returns the number of their memory, or 0. */
+static uint64_t find_piece(struct fetch *fetch, size_t len, struct iovec *ret_iov, int *ret_count)
 {
-    struct fetch *fetch = fetch_of(stream);
+    struct piece_part part;
+    if (fetch->now->read != NULL ||
+        !pieces_find(&fetch->serve->pieces, &fetch->get.hash, fetch->offset, &part)) {
+        return 0;
+    }
+    *ret_iov = (struct iovec){part.bytes, part.len < len ? part.len : len};
+    *ret_count = 1;
+    return part.number;
+}
+
+static enum stream_answer find_window(struct fetch *fetch, size_t len, struct iovec *ret_iov,
+                                      int *ret_count)
+{
     if (fetch->now->read == NULL) {
         enum stream_answer answer = take_next(fetch);
         if (answer != STREAM_READY) {
@@ -163,17 +220,38 @@ static enum stream_answer fetch_window(struct stream *stream, size_t len, struct
         window_drop(fetch->now);
         return fetch->asked ? STREAM_WAITS : ask(fetch, fetch->offset);
     }
-    read_ahead(fetch);
+    read_ahead(fetch, fetch->now->offset + fetch->now->len);
     return STREAM_READY;
+}
+
+static enum stream_answer fetch_window(struct stream *stream, size_t len, struct iovec *ret_iov,
+                                       int *ret_count)
+{
+    struct fetch *fetch = fetch_of(stream);
+    stream->lends = find_piece(fetch, len, ret_iov, ret_count);
+    if (stream->lends != 0) {
+        return STREAM_READY;
+    }
+    enum stream_answer answer = find_window(fetch, len, ret_iov, ret_count);
+    fetch->waits = answer == STREAM_WAITS;
+    return answer;
 }
 
 static void fetch_sent(struct stream *stream, size_t len)
 {
     struct fetch *fetch = fetch_of(stream);
-    window_sent(fetch->now, len);
+    if (stream->lends == 0) {
+        window_sent(fetch->now, len);
+    }
     fetch->offset += len;
     fetch->again = false;
     fetch->serve->shard->stats.body_bytes_out += len;
+    if (stream->lends != 0) {
+        fetch->serve->shard->stats.body_bytes_kept += len;
+        /* Only now: to make room for a piece ends others, and the one just sent may be among them.
+         */
+        read_ahead(fetch, (fetch->offset + PIECE_SIZE - 1) / PIECE_SIZE * PIECE_SIZE);
+    }
 }
 
 static void count_fetch(struct serve *serve, uint64_t started_us)
@@ -252,6 +330,7 @@ static void start_stream(struct fetch *fetch, const struct record *record,
                          struct cap_buf *payload)
 {
     fetch->request.class = &stream_request;
+    fetch->body_len = reply->body_len;
     fetch->offset = reply->offset;
     fetch->end = reply->offset + reply->len;
     fetch->stream = (struct stream){

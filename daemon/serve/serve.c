@@ -24,12 +24,17 @@ enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve
         error = kinds_open(&serve->kinds, context->env, cache / KINDS_PART);
     }
     if (error == CAP_OK) {
+        error =
+            pieces_open(&serve->pieces, context->env, config->body_cache / context->shard_count);
+    }
+    if (error == CAP_OK) {
         error = readers_open(&serve->readers, &shard->loop, readers < 2 ? 2 : (size_t)readers);
     }
     if (error != CAP_OK) {
         records_close(&serve->records);
         places_close(&serve->places);
         kinds_close(&serve->kinds);
+        pieces_close(&serve->pieces);
         return error;
     }
     (void)uv_timer_init(&shard->loop, &serve->timer);
@@ -75,6 +80,7 @@ void serve_close(struct serve *serve)
     places_close(&serve->places);
     kinds_close(&serve->kinds);
     chunks_close(&serve->chunks);
+    pieces_close(&serve->pieces);
     uv_close((uv_handle_t *)&serve->timer, NULL);
 }
 

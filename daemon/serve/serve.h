@@ -11,6 +11,7 @@
 #include "daemon/core/context.h"
 #include "daemon/serve/chunks.h"
 #include "daemon/serve/kinds.h"
+#include "daemon/serve/pieces.h"
 #include "daemon/serve/places.h"
 #include "daemon/serve/readers.h"
 #include "daemon/serve/records.h"
@@ -36,6 +37,7 @@ struct serve {
     struct records records;
     struct kinds kinds;
     struct places places;
+    struct pieces pieces;
     struct windows windows; /* that wait for their sockets, oldest first */
     size_t window_count;
     struct chunks chunks;

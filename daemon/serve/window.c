@@ -70,6 +70,12 @@ enum cap_error window_read(struct window *window, const struct cap_hash *hash, u
     return error;
 }
 
+void window_unread(struct window *window)
+{
+    cap_store_read_end(window->read);
+    window->read = NULL;
+}
+
 static void on_timer(uv_timer_t *timer);
 
 static void start_timer(struct serve *serve)

@@ -43,6 +43,9 @@ enum cap_error window_fill(struct window *window, struct cap_read *read,
                            const struct cap_hash *hash, uint64_t offset, uint64_t len,
                            unsigned parts);
 
+/* Ends a window that window_read has filled, in the reader: its spans are dead. */
+void window_unread(struct window *window);
+
 /* On the loop, from here: the reader has handed a window over, which is there. */
 void window_keep(struct window *window);
 

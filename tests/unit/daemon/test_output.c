@@ -5,12 +5,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "daemon/net/framing.h"
+#include "daemon/net/handover.h"
 #include "proto/frame.h"
 
 #define LONG_LEN ((size_t)PROTO_FRAME_MAX * 2 + 1000)
@@ -498,6 +500,119 @@ static void test_closed_peer(void **state)
     assert_int_equal(run(fixture), PUMP_LOST);
 }
 
+/* --- Handing over ----------------------------------------------------------------------------- */
+
+static enum stream_answer lent_window(struct stream *stream, size_t len, struct iovec *ret_iov,
+                                      int *ret_count)
+{
+    stream->lends = 1;
+    return window(stream, len, ret_iov, ret_count);
+}
+
+static const struct stream_class lent_class = {
+    .window = lent_window,
+    .sent = sent,
+    .over = over,
+};
+
+/* As add, but with spans that last, in an output that hands over. */
+static void add_lent(struct fixture *fixture, struct test_stream *test, uint32_t id, uint64_t len,
+                     struct handover *handover)
+{
+    (void)signal(SIGPIPE, SIG_IGN);
+    assert_cap_ok(handover_open(handover));
+    output_lend(&fixture->output, handover, fixture->ours);
+    add(fixture, test, id, len);
+    test->stream.class = &lent_class;
+}
+
+/* In order, whole and unchanged, behind the message, however little the socket takes at a time. */
+static void test_lent_spans_are_handed_over(void **state)
+{
+    struct fixture *fixture = *state;
+    struct handover handover;
+    struct test_stream a;
+    const uint8_t *payload;
+    size_t at = 0;
+    uint64_t len = 0;
+    add_lent(fixture, &a, 7, LONG_LEN, &handover);
+    assert_cap_ok(framing_message(&fixture->output, PROTO_GET_REPLY, 7, (struct cap_bytes){0}));
+    assert_int_equal(run(fixture), PUMP_IDLE);
+    assert_int_equal(a.over, 1);
+    assert_cap_ok(a.error);
+    assert_int_equal(next_frame(fixture, &at, &payload).type, PROTO_GET_REPLY);
+    while (len < LONG_LEN) {
+        struct proto_frame frame = next_frame(fixture, &at, &payload);
+        assert_int_equal(frame.type, PROTO_BODY);
+        assert_memory_equal(payload, fixture->content + len, frame.len);
+        len += frame.len;
+        assert_int_equal((frame.flags & PROTO_FLAG_END) != 0, len == LONG_LEN);
+    }
+    assert_int_equal(at, fixture->arrived.len);
+    output_close(&fixture->output);
+    handover_close(&handover);
+}
+
+/* It was not copied: what is unmapped before it is received arrives all the same. */
+static void test_handed_over_memory_may_go(void **state)
+{
+    struct fixture *fixture = *state;
+    struct handover handover;
+    struct test_stream a;
+    const uint8_t *payload;
+    const size_t len = 64 << 10;
+    size_t at = 0;
+    uint8_t *pages = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(pages != MAP_FAILED);
+    memcpy(pages, fixture->content, len);
+    add_lent(fixture, &a, 7, len, &handover);
+    a.fail_at = 0;
+    a.unreadable = pages; /* which it is not: these are handed out in place of the content */
+    assert_int_equal(pump(fixture), PUMP_IDLE);
+    assert_int_equal(a.over, 1);
+    assert_true(handover_holds(&handover, 1));
+    memset(pages, 0x5a, 1); /* shows that they are the same pages */
+    assert_int_equal(munmap(pages, len), 0);
+    take(fixture);
+    assert_false(handover_holds(&handover, 1));
+    assert_int_equal(next_frame(fixture, &at, &payload).len, len);
+    assert_int_equal(payload[0], 0x5a);
+    assert_memory_equal(payload + 1, fixture->content + 1, len - 1);
+    output_close(&fixture->output);
+    handover_close(&handover);
+}
+
+/* What a full socket did not take goes to nobody else: the pipe is empty. */
+static void test_full_socket_leaves_nothing_behind(void **state)
+{
+    struct fixture *fixture = *state;
+    struct handover handover;
+    struct test_stream a;
+    uint8_t byte;
+    add_lent(fixture, &a, 7, LONG_LEN, &handover);
+    assert_int_equal(pump(fixture), PUMP_BLOCKED);
+    assert_true(a.offset > 0 && a.offset < LONG_LEN);
+    assert_int_equal(read(handover.read, &byte, 1), -1);
+    assert_int_equal(errno, EAGAIN);
+    uint64_t before = a.offset;
+    assert_int_equal(pump(fixture), PUMP_BLOCKED);
+    assert_int_equal(a.offset, before);
+    output_close(&fixture->output);
+    handover_close(&handover);
+}
+
+static void test_closed_peer_of_lent_spans(void **state)
+{
+    struct fixture *fixture = *state;
+    struct handover handover;
+    struct test_stream a;
+    add_lent(fixture, &a, 7, LONG_LEN, &handover);
+    shutdown(fixture->theirs, SHUT_RD);
+    assert_int_equal(run(fixture), PUMP_LOST);
+    output_close(&fixture->output);
+    handover_close(&handover);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -517,6 +632,10 @@ int main(void)
         TEST(test_descriptors),
         TEST(test_descriptor_is_dropped),
         TEST(test_message_and_frame_together),
+        TEST(test_lent_spans_are_handed_over),
+        TEST(test_handed_over_memory_may_go),
+        TEST(test_full_socket_leaves_nothing_behind),
+        TEST(test_closed_peer_of_lent_spans),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,217 @@
+/*
+ * Pieces in a table of chains and slabs in the order of their age.
+ *
+ * Happy path: a piece gets the next pages of the youngest slab; a reader writes it there; fetches
+ * find it until its slab is the oldest and a new one is needed.
+ *
+ * Failure modes.
+ *   - More is fetched than fits: of what could be kept one piece in a few is, so that copying for
+ *     nothing stays cheap; what is fetched often gets in all the same.
+ *   - No memory for a slab: the piece is not kept, and goes out from the store.
+ *   - The oldest slab is still being written to, or a socket has pages of it: nothing is kept until
+ *     that is over.
+ */
+#include "daemon/serve/pieces.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "daemon/net/handover.h"
+#include "lib/cap/must.h"
+
+#define PIECE_TYPICAL (64u << 10) /* bytes of a body; one bucket for each */
+#define KEEP_ONE_IN   4u          /* when full */
+#define PAGE          4096u       /* so that a piece of whole pages takes no more of them */
+#define HUGE_PAGE     (2u << 20)  /* where the system's are larger, small ones are used */
+
+struct slab {
+    TAILQ_ENTRY(slab) link;
+    SLIST_HEAD(, piece) pieces;
+    uint8_t *bytes; /* PIECES_SLAB of them */
+    size_t used;    /* bytes */
+    size_t writing; /* pieces */
+    uint64_t number;
+};
+
+static size_t page_up(size_t len)
+{
+    return (len + PAGE - 1) / PAGE * PAGE;
+}
+
+static struct piece_bucket *bucket_of(const struct pieces *pieces, const struct cap_hash *hash,
+                                      uint64_t at)
+{
+    size_t number = (size_t)(at / PIECE_SIZE); /* pieces of a body lie side by side */
+    return &pieces->buckets[(keyed_hash(pieces->keys, hash) + number) & pieces->mask];
+}
+
+static struct piece *look_up(const struct pieces *pieces, const struct cap_hash *hash, uint64_t at)
+{
+    struct piece *piece;
+    LIST_FOREACH(piece, bucket_of(pieces, hash, at), find)
+    {
+        if (piece->at == at && cap_hash_equal(&piece->hash, hash)) {
+            return piece;
+        }
+    }
+    return NULL;
+}
+
+enum cap_error pieces_open(struct pieces *pieces, const struct env *env, uint64_t max)
+{
+    size_t buckets = 1;
+    *pieces = (struct pieces){.slab_max = (size_t)(max / PIECES_SLAB)};
+    TAILQ_INIT(&pieces->slabs);
+    if (pieces->slab_max == 0) {
+        return CAP_OK;
+    }
+    while (buckets < max / PIECE_TYPICAL) {
+        buckets *= 2;
+    }
+    pieces->buckets = calloc(buckets, sizeof(*pieces->buckets));
+    if (pieces->buckets == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    pieces->mask = buckets - 1;
+    return env->random(env->ctx, pieces->keys, sizeof(pieces->keys));
+}
+
+/* --- Slabs ------------------------------------------------------------------------------------ */
+
+static void drop_oldest(struct pieces *pieces)
+{
+    struct slab *slab = TAILQ_FIRST(&pieces->slabs);
+    must(slab->writing == 0);
+    while (!SLIST_EMPTY(&slab->pieces)) {
+        struct piece *piece = SLIST_FIRST(&slab->pieces);
+        SLIST_REMOVE_HEAD(&slab->pieces, link);
+        if (piece->whole) {
+            LIST_REMOVE(piece, find);
+        }
+        free(piece);
+    }
+    TAILQ_REMOVE(&pieces->slabs, slab, link);
+    pieces->slab_count--;
+    pieces->bytes -= slab->used;
+    (void)munmap(slab->bytes, PIECES_SLAB);
+    free(slab);
+}
+
+void pieces_close(struct pieces *pieces)
+{
+    while (pieces->slab_count > 0) {
+        drop_oldest(pieces);
+    }
+    free(pieces->buckets);
+    pieces->buckets = NULL;
+}
+
+/* Maps a slab's memory, at the start of a huge page. NULL: there is none. */
+static uint8_t *map_slab(void)
+{
+    size_t len = PIECES_SLAB + HUGE_PAGE;
+    void *mapped = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) {
+        return NULL;
+    }
+    size_t before = (HUGE_PAGE - (uintptr_t)mapped % HUGE_PAGE) % HUGE_PAGE;
+    uint8_t *bytes = (uint8_t *)mapped + before;
+    if (before > 0) {
+        (void)munmap(mapped, before);
+    }
+    (void)munmap(bytes + PIECES_SLAB, len - before - PIECES_SLAB);
+    (void)madvise(bytes, PIECES_SLAB, MADV_HUGEPAGE);
+    return bytes;
+}
+
+static struct slab *new_slab(struct pieces *pieces)
+{
+    struct slab *slab = malloc(sizeof(*slab));
+    if (slab == NULL) {
+        return NULL;
+    }
+    *slab = (struct slab){.bytes = map_slab(), .number = ++pieces->last_number};
+    if (slab->bytes == NULL) {
+        free(slab);
+        return NULL;
+    }
+    SLIST_INIT(&slab->pieces);
+    TAILQ_INSERT_TAIL(&pieces->slabs, slab, link);
+    pieces->slab_count++;
+    return slab;
+}
+
+/* A slab with room for `len` bytes. NULL: not now. */
+static struct slab *find_slab(struct pieces *pieces, struct handover *handover, size_t len)
+{
+    struct slab *slab = TAILQ_LAST(&pieces->slabs, slabs);
+    if (slab != NULL && PIECES_SLAB - slab->used >= len) {
+        return slab;
+    }
+    if (pieces->slab_count == pieces->slab_max) {
+        const struct slab *oldest = TAILQ_FIRST(&pieces->slabs);
+        pieces->full = true;
+        if (oldest->writing > 0 || (handover != NULL && handover_holds(handover, oldest->number))) {
+            return NULL;
+        }
+        drop_oldest(pieces);
+    }
+    return new_slab(pieces);
+}
+
+/* --- Pieces ----------------------------------------------------------------------------------- */
+
+bool pieces_find(const struct pieces *pieces, const struct cap_hash *hash, uint64_t offset,
+                 struct piece_part *ret_part)
+{
+    if (pieces->buckets == NULL) {
+        return false;
+    }
+    size_t skip = (size_t)(offset % PIECE_SIZE);
+    const struct piece *piece = look_up(pieces, hash, offset - skip);
+    if (piece == NULL || !piece->whole || skip >= piece->len) {
+        return false;
+    }
+    *ret_part = (struct piece_part){
+        .bytes = piece->bytes + skip,
+        .len = piece->len - skip,
+        .number = piece->slab->number,
+    };
+    return true;
+}
+
+struct piece *pieces_begin(struct pieces *pieces, struct handover *handover,
+                           const struct cap_hash *hash, uint64_t at, size_t len)
+{
+    must(len > 0 && len <= PIECE_SIZE && at % PIECE_SIZE == 0);
+    if (pieces->buckets == NULL || look_up(pieces, hash, at) != NULL) {
+        return NULL;
+    }
+    if (pieces->full && ++pieces->skipped % KEEP_ONE_IN != 0) {
+        return NULL;
+    }
+    struct piece *piece = malloc(sizeof(*piece));
+    struct slab *slab = piece == NULL ? NULL : find_slab(pieces, handover, page_up(len));
+    if (slab == NULL) {
+        free(piece);
+        return NULL;
+    }
+    *piece = (struct piece){.slab = slab, .hash = *hash, .at = at, .len = len};
+    piece->bytes = slab->bytes + slab->used;
+    slab->used += page_up(len);
+    slab->writing++;
+    pieces->bytes += page_up(len);
+    SLIST_INSERT_HEAD(&slab->pieces, piece, link);
+    LIST_INSERT_HEAD(bucket_of(pieces, hash, at), piece, find);
+    return piece;
+}
+
+void pieces_end(struct pieces *pieces, struct piece *piece, bool whole)
+{
+    (void)pieces;
+    piece->slab->writing--;
+    piece->whole = whole;
+    if (!whole) {
+        LIST_REMOVE(piece, find); /* its pages go with the slab */
+    }
+}
