@@ -51,6 +51,13 @@ const char *judgement_text(const struct judgement *judgement)
     return judgement->message[0] == '\0' ? cap_error_text(judgement->error) : judgement->message;
 }
 
+void judgement_move(struct judgement *from, struct judgement *to)
+{
+    cap_buf_free(&to->detail);
+    *to = *from;
+    *from = (struct judgement){0};
+}
+
 enum cap_error judgement_set(struct judgement *judgement, enum cap_error error)
 {
     judgement->error = error;

@@ -64,6 +64,9 @@ void caps_free(struct caps *caps);
 /* What to say of a refusal: its message, or the error's own text. Valid as long as it. */
 const char *judgement_text(const struct judgement *judgement);
 
+/* Replaces what is in `to`, and leaves an empty one. */
+void judgement_move(struct judgement *from, struct judgement *to);
+
 /* Sets an error whose text says enough, or with a message. Returns the error. */
 enum cap_error judgement_set(struct judgement *judgement, enum cap_error error);
 enum cap_error judgement_say(struct judgement *judgement, enum cap_error error, const char *format,

@@ -152,6 +152,33 @@ void job_make_quick(struct job *job)
     }
 }
 
+void job_count(const struct cap_admission *admission, struct stats *stats)
+{
+    stats->admissions++;
+    for (size_t i = 0; i < admission->put_count; i++) {
+        stats->caps_new += admission->puts[i].is_new ? 1 : 0;
+        stats->caps_present += admission->puts[i].is_new ? 0 : 1;
+    }
+}
+
+void job_explain(const struct job *job, const struct cap_admission *admission,
+                 const struct room_claim *claim, struct judgement *ret_judgement)
+{
+    judgement_set(ret_judgement, admission->error);
+    if (admission->error == CAP_E_UNRESOLVED_SLOT) {
+        (void)image_list_missing(&job->wire, admission, job->caps.needed_slots, ret_judgement);
+    } else if (admission->error == CAP_E_CORRUPT) {
+        char hex[CAP_HASH_HEX_SIZE];
+        cap_hash_format(&admission->puts[admission->put_count - 1].hash, hex);
+        (void)judgement_say(ret_judgement, CAP_E_CORRUPT,
+                            "%s: what the store has of it%s is damaged; publishing does not "
+                            "repair it",
+                            hex, admission->put_count > 1 ? " or its data" : "");
+    } else if (admission->error == CAP_E_DISK_FULL && !room_fits(claim)) {
+        room_say(claim, ret_judgement->message, sizeof(ret_judgement->message));
+    }
+}
+
 enum cap_error job_encode_reply(const struct job *job, const struct cap_admission *admission,
                                 struct cap_buf *ret_payload)
 {

@@ -9,6 +9,7 @@
 #include "daemon/core/pool.h"
 #include "daemon/publish/data.h"
 #include "daemon/publish/image.h"
+#include "daemon/publish/room.h"
 
 struct job {
     struct pool_job pool; /* first the judging, then the making */
@@ -73,6 +74,13 @@ bool job_is_quick(const struct job *job);
  * whether the cap is there: that could wait for the disk, and the admission finds out.
  */
 void job_make_quick(struct job *job);
+
+/* Counts what was admitted. */
+void job_count(const struct cap_admission *admission, struct stats *stats);
+
+/* Says why what it made was not admitted, with what `claim` says of the disk. */
+void job_explain(const struct job *job, const struct cap_admission *admission,
+                 const struct room_claim *claim, struct judgement *ret_judgement);
 
 /* Encodes the reply, from what the admission said. */
 enum cap_error job_encode_reply(const struct job *job, const struct cap_admission *admission,

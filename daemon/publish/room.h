@@ -4,7 +4,8 @@
  *
  * An upload needs its bytes twice, in the spool and in the store. Of the uploads in flight, what
  * their spools have on the disk is counted there, and not once more; what is still to come is
- * promised to them. The store may use its free pages.
+ * promised to them, and so is what is staged of them ahead of its admission: a figure that is too
+ * high for a moment refuses early, and never lets too much in. The store may use its free pages.
  */
 #ifndef DAEMON_PUBLISH_ROOM_H
 #define DAEMON_PUBLISH_ROOM_H

@@ -352,6 +352,17 @@ bool spool_in_memory(const struct spool *spool)
     return spool->in_memory;
 }
 
+uint64_t spool_written(const struct spool *spool)
+{
+    uint64_t until = spool->filling_at;
+    for (size_t i = 0; i < SPOOL_WRITES; i++) {
+        if (spool->writes[i].busy && spool->writes[i].at < until) {
+            until = spool->writes[i].at;
+        }
+    }
+    return until;
+}
+
 bool spool_settled(const struct spool *spool)
 {
     return spool->in_memory || (spool->writing == 0 && spool->filling.len == 0);

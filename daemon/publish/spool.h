@@ -87,12 +87,16 @@ const struct cap_hash *spool_roots(const struct spool *spool);
 /* Whether it has no file. */
 bool spool_in_memory(const struct spool *spool);
 
+/* How many bytes, from the first on, can be read from the source. Of a spool with a file. */
+uint64_t spool_written(const struct spool *spool);
+
 /* What went wrong: CAP_OK, CAP_E_DISK_FULL, CAP_E_IO. */
 enum cap_error spool_error(const struct spool *spool);
 
 /*
- * The settled bytes, for any one thread at a time; not for the loop when there is a file. Valid
- * until the spool is freed. Reading fails with CAP_E_CANCELLED once *cancelled is set.
+ * The bytes that are written, or in memory once it is settled, for any thread; not for the loop
+ * when there is a file. Valid until the spool is freed. Reading fails with CAP_E_CANCELLED once
+ * *cancelled is set.
  */
 struct cap_source spool_source(struct spool *spool, const atomic_bool *cancelled);
 

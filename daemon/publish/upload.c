@@ -3,15 +3,17 @@
  *
  * Happy path. The message is checked against the limits and its bytes reserved before the body is
  * read. The body goes to the spool (an Image's head to memory first, where it is judged as soon as
- * it is complete). Workers hash the pages of an arena as they write them to the spool. When the
- * body has ended and lies there, a worker makes the caps and looks what is there already; the
- * writer resolves, stores and commits; the answer goes out.
+ * it is complete). Workers hash the pages of an arena as they write them to the spool, and the
+ * writer stages a long code from there (ahead.h). When the body has ended and lies in the spool, a
+ * worker makes the caps and looks what is there already; the writer resolves, stores the rest and
+ * commits; the answer goes out.
  *
  * What happens becomes an event; upload_step says to which state it leads and what is to be done,
  * and drive() does it. Nothing else moves an upload.
  *
  * Threads. While `busy`, a worker has `job`, or the writer `writing`, and the loop leaves it alone;
- * a worker touches nothing else. What a job refers to (head, spool) stays until it comes back.
+ * a worker touches nothing else. What a job refers to (head, spool) stays until it comes back, and
+ * what is staged ahead until the writer has had `writing`, be it only to drop the stage.
  *
  * Failure modes.
  *   - Refused, at any time: the ERROR is the end of the upload, whether its body has ended or not;
@@ -27,6 +29,7 @@
 
 #include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
+#include "daemon/publish/ahead.h"
 #include "daemon/publish/head.h"
 #include "daemon/publish/job.h"
 #include "daemon/publish/pace.h"
@@ -54,6 +57,7 @@ struct upload {
     struct spool *spool;
     struct pace pace;
     struct job job;
+    struct ahead ahead;
     struct writer_job writing;
     struct judgement outcome; /* of a failed upload */
 };
@@ -62,6 +66,7 @@ struct upload {
 #define NO_EVENT UPLOAD_EVENT_COUNT
 
 static bool drive(struct upload *upload, enum upload_event event);
+static void on_written(struct writer_job *writing);
 
 static struct context *context_of(const struct upload *upload)
 {
@@ -79,14 +84,6 @@ static enum upload_event fail(struct upload *upload, enum cap_error error, const
         judgement_say(&upload->outcome, error, "%s", message);
     }
     return UPLOAD_EVENT_FAILED;
-}
-
-/* What a job found becomes the upload's outcome. */
-static void take_judgement(struct upload *upload, struct judgement *judgement)
-{
-    cap_buf_free(&upload->outcome.detail);
-    upload->outcome = *judgement;
-    *judgement = (struct judgement){0};
 }
 
 static bool hold_memory(struct upload *upload, uint64_t wanted)
@@ -119,9 +116,27 @@ static enum cap_error check_pages(struct upload *upload)
 
 /* --- The end ---------------------------------------------------------------------------------- */
 
+static enum upload_event do_write(struct upload *upload)
+{
+    must(!upload->busy);
+    upload->busy = true;
+    upload->writing.done = on_written;
+    upload->writing.ahead = ahead_take(&upload->ahead);
+    writer_submit(&upload->publish->outlet, &upload->writing);
+    return NO_EVENT;
+}
+
+/* Once nothing works for it: not at once where the writer has to drop what it staged. */
 static void free_upload(struct upload *upload)
 {
     must(!upload->busy);
+    if (upload->ahead.open && writer_outlet_is_open(&upload->publish->outlet)) {
+        atomic_store(&upload->writing.cancelled, true);
+        (void)do_write(upload);
+        return;
+    }
+    (void)ahead_take(&upload->ahead);
+    ahead_free(&upload->ahead);
     job_free(&upload->job);
     cap_buf_free(&upload->outcome.detail);
     head_free(&upload->head);
@@ -213,14 +228,9 @@ static enum upload_event do_answer(struct upload *upload)
 /* Counts and logs what was published. */
 static void count_admission(struct upload *upload)
 {
-    struct stats *stats = &upload->request.shard->stats;
     const struct cap_admission *admission = &upload->writing.admission;
     const struct cap_put *last = &admission->puts[admission->put_count - 1];
-    stats->admissions++;
-    for (size_t i = 0; i < admission->put_count; i++) {
-        stats->caps_new += admission->puts[i].is_new ? 1 : 0;
-        stats->caps_present += admission->puts[i].is_new ? 0 : 1;
-    }
+    job_count(admission, &upload->request.shard->stats);
     if (!last->is_new && !context_may_log(context_of(upload), LINE_PRESENT)) {
         return;
     }
@@ -239,30 +249,8 @@ static void on_written(struct writer_job *writing)
     if (admission->error == CAP_OK) {
         count_admission(upload);
     }
-    judgement_set(&upload->outcome, admission->error);
-    if (admission->error == CAP_E_UNRESOLVED_SLOT) {
-        (void)image_list_missing(&upload->job.wire, admission, upload->job.caps.needed_slots,
-                                 &upload->outcome);
-    } else if (admission->error == CAP_E_CORRUPT) {
-        char hex[CAP_HASH_HEX_SIZE];
-        cap_hash_format(&admission->puts[admission->put_count - 1].hash, hex);
-        (void)judgement_say(&upload->outcome, CAP_E_CORRUPT,
-                            "%s: what the store has of it%s is damaged; publishing does not "
-                            "repair it",
-                            hex, admission->put_count > 1 ? " or its data" : "");
-    } else if (admission->error == CAP_E_DISK_FULL && !room_fits(&writing->claim)) {
-        room_say(&writing->claim, upload->outcome.message, sizeof(upload->outcome.message));
-    }
+    job_explain(&upload->job, admission, &writing->claim, &upload->outcome);
     drive(upload, UPLOAD_EVENT_WRITTEN);
-}
-
-static enum upload_event do_write(struct upload *upload)
-{
-    must(!upload->busy);
-    upload->busy = true;
-    upload->writing.done = on_written;
-    writer_submit(&upload->publish->outlet, &upload->writing);
-    return NO_EVENT;
 }
 
 /* --- Workers ---------------------------------------------------------------------------------- */
@@ -287,7 +275,7 @@ static enum upload_event take_caps(struct upload *upload)
     struct stats *stats = &upload->request.shard->stats;
     stats->hash_jobs++;
     histogram_add(&stats->hash_us, upload->job.pool.took_us);
-    take_judgement(upload, &upload->job.judgement);
+    judgement_move(&upload->job.judgement, &upload->outcome);
     upload->writing.admission = upload->job.caps.admission;
     return UPLOAD_EVENT_HASHED;
 }
@@ -340,7 +328,7 @@ static void on_judged(struct pool_job *pool_job)
     upload->busy = false;
     upload->request.moved_us = env_monotonic_us(context_of(upload)->env);
     (void)hold_memory(upload, kept_memory(upload));
-    take_judgement(upload, &upload->job.judgement);
+    judgement_move(&upload->job.judgement, &upload->outcome);
     drive(upload, UPLOAD_EVENT_JUDGED);
 }
 
@@ -350,7 +338,7 @@ static enum upload_event do_judge(struct upload *upload)
     job->head = (struct cap_bytes){upload->head.data, upload->head.len};
     if (job->head.len <= UPLOAD_JUDGE_INLINE &&
         (job_judge_rules(job) != CAP_OK || !job_looks_early(job))) {
-        take_judgement(upload, &job->judgement);
+        judgement_move(&job->judgement, &upload->outcome);
         return UPLOAD_EVENT_JUDGED;
     }
     uint64_t memory = job_judge_memory(job);
@@ -383,6 +371,13 @@ static enum upload_event make_spool(struct upload *upload, uint64_t len)
         error = spool_hash(upload->spool);
     }
     return error == CAP_OK ? NO_EVENT : fail(upload, error, NULL);
+}
+
+/* What has come of an Image's code may be staged. */
+static enum upload_event do_stage(struct upload *upload)
+{
+    ahead_arrived(&upload->ahead, &upload->publish->outlet, &upload->job, upload->spool);
+    return NO_EVENT;
 }
 
 static enum upload_event do_settle(struct upload *upload)
@@ -455,6 +450,8 @@ static enum upload_event perform(struct upload *upload, enum upload_action actio
         return do_gather(upload);
     case UPLOAD_DO_SPOOL:
         return do_spool(upload);
+    case UPLOAD_DO_STAGE:
+        return do_stage(upload);
     case UPLOAD_DO_MEASURE:
         return do_measure(upload);
     case UPLOAD_DO_JUDGE:

@@ -76,7 +76,7 @@ struct upload_step upload_step(enum upload_state state, enum upload_event event,
         if (event == UPLOAD_EVENT_TICK) {
             return go(UPLOAD_BODY, UPLOAD_DO_MEASURE);
         }
-        return event == UPLOAD_EVENT_SPOOLED ? stay : end(event);
+        return event == UPLOAD_EVENT_SPOOLED ? go(UPLOAD_BODY, UPLOAD_DO_STAGE) : end(event);
 
     case UPLOAD_SETTLING:
         if (event == UPLOAD_EVENT_SPOOLED) {

@@ -6,7 +6,8 @@
  * A PUT_DATA begins in BODY. From each state OVER may follow: refused, cancelled, or the connection
  * is gone; JUDGING may be followed by SETTLING, HASHING of a dry run by OVER. An upload waits for
  * its client in HEAD and BODY, for a worker in JUDGING and HASHING, for its spool in SETTLING, for
- * the writer in WRITING.
+ * the writer in WRITING. From BODY to HASHING the writer may be staging what has come of the body;
+ * it lets go of an upload that is over as a worker does.
  *
  * upload_step is the one place where it is decided; it is pure. upload.c tells it what happened and
  * does what it says.
@@ -45,6 +46,7 @@
     X(NOTHING, nothing)                                                                            \
     X(GATHER, gather)     /* take the piece into the head */                                       \
     X(SPOOL, spool)       /* take the piece into the spool */                                      \
+    X(STAGE, stage)       /* let the writer stage what of the body it can */                       \
     X(MEASURE, measure)   /* see whether the client is too slow */                                 \
     X(JUDGE, judge)       /* judge the head */                                                     \
     X(SETTLE, settle)     /* write what the spool still holds */                                   \

@@ -3,13 +3,14 @@
  *
  * Happy path. The loop hands over jobs; the thread takes all that wait and works in rounds. In a
  * round, the jobs that are ready are admitted together, one job whose bodies are long writes one
- * stage step (durable, invisible), and one bounded sweep gives back room of dropped stages. So many
- * small admissions cost one sync, and none waits for more than one step of a large one and one
- * sweep.
+ * stage step (durable, invisible), or else one of the bodies that are still arriving does, and one
+ * bounded sweep gives back room of dropped stages. So many small admissions cost one sync, and none
+ * waits for more than one step of a large one and one sweep.
  *
  * Failure modes.
  *   - An admission is refused or cannot be stored: the store says so of that one alone.
- *   - A stage step fails: the stage is dropped, the job fails.
+ *   - A stage step fails: the stage is dropped, the job fails. Of a body that is still arriving, or
+ *     where there is no room: it is staged when its admission comes, which then fails as any other.
  *   - The store fails for good (cap_store_failure): all jobs fail, nothing is acknowledged any
  *     more, and the loop is told to end the daemon.
  *   - Cancelled: noticed before every step and by the store before the puts; a commit under way
@@ -51,6 +52,7 @@ struct writer {
     uv_cond_t wake;
     struct writer_jobs incoming;        /* under the lock */
     struct figures figures;             /* under the lock */
+    struct writer_aheads aheads;        /* under the lock */
     bool stopping;                      /* under the lock */
     LIST_HEAD(, writer_outlet) outlets; /* under the lock */
     atomic_uint_fast64_t heartbeat;
@@ -158,7 +160,9 @@ static enum cap_error check_room(struct writer *writer, struct writer_job *job)
     const struct writer_config *config = &writer->config;
     struct room_claim *claim = &job->claim;
     struct cap_space space;
-    *claim = (struct room_claim){.needed = new_bytes(&job->admission),
+    uint64_t staged = job->ahead == NULL ? 0 : job->ahead->staged;
+    uint64_t wanted = new_bytes(&job->admission);
+    *claim = (struct room_claim){.needed = wanted - MIN(staged, wanted),
                                  .where = "in the store",
                                  .reserve = config->disk_reserve};
     enum cap_error error = ask_disk(writer, claim->needed);
@@ -181,6 +185,27 @@ static enum cap_error check_room(struct writer *writer, struct writer_job *job)
     return room_fits(claim) ? CAP_OK : CAP_E_DISK_FULL;
 }
 
+/* A job takes what was staged ahead for it. */
+static void take_ahead(struct writer *writer, struct writer_job *job)
+{
+    struct writer_ahead *ahead = job->ahead;
+    const struct cap_admission *admission = &job->admission;
+    job->ahead = NULL;
+    if (ahead == NULL) {
+        return;
+    }
+    uv_mutex_lock(&writer->lock);
+    TAILQ_REMOVE(&writer->aheads, ahead, link);
+    uv_mutex_unlock(&writer->lock);
+    struct cap_put *put =
+        admission->put_count == 0 ? NULL : &admission->puts[admission->put_count - 1];
+    if (put != NULL && put->is_new && put->info.body_len == ahead->body_len) {
+        put->stage = ahead->stage;
+    } else {
+        cap_store_stage_drop(writer->config.store, ahead->stage);
+    }
+}
+
 static bool is_staged(const struct writer_job *job, const struct cap_put *put)
 {
     return put->is_new && put->info.body_len > job->stage_min;
@@ -197,6 +222,13 @@ static bool next_stage(struct writer_job *job)
         job->stage_at++;
     }
     return false;
+}
+
+static void count_step(struct writer *writer)
+{
+    uv_mutex_lock(&writer->lock);
+    writer->figures.stage_steps++;
+    uv_mutex_unlock(&writer->lock);
 }
 
 /* Writes the next piece of the body that is being staged, and of those after it that fit in. */
@@ -219,18 +251,77 @@ static enum cap_error stage_step(struct writer *writer, struct writer_job *job)
                 return error;
             }
         }
-        stagings[count++] = (struct cap_staging){put->stage, &put->body, false};
+        stagings[count++] = (struct cap_staging){.stage = put->stage, .body = &put->body};
         len += put->info.body_len;
     }
     enum cap_error error = cap_store_stage_step(store, stagings, count);
-    uv_mutex_lock(&writer->lock);
-    writer->figures.stage_steps++;
-    uv_mutex_unlock(&writer->lock);
+    count_step(writer);
     for (size_t i = 0; i < count && error == CAP_OK && stagings[i].done; i++) {
         (void)next_stage(job);
         job->stage_at++;
     }
     return error;
+}
+
+/* --- Ahead ------------------------------------------------------------------------------------ */
+
+/* Whether it has enough for a step; its end is left to the admission. */
+static bool is_step_ready(const struct writer_ahead *ahead)
+{
+    return !ahead->failed && ahead->ready >= ahead->staged + CAP_STAGE_STEP;
+}
+
+/* The first that is ready for a step, which goes to the end of the line, or NULL. Under the lock.
+ */
+static struct writer_ahead *next_ahead(struct writer *writer)
+{
+    struct writer_ahead *ahead;
+    TAILQ_FOREACH(ahead, &writer->aheads, link)
+    {
+        if (is_step_ready(ahead)) {
+            TAILQ_REMOVE(&writer->aheads, ahead, link);
+            TAILQ_INSERT_TAIL(&writer->aheads, ahead, link);
+            return ahead;
+        }
+    }
+    return NULL;
+}
+
+/* Begins its stage, where the disk has room for all of the body and keeps the reserve. */
+static enum cap_error begin_ahead(struct writer *writer, struct writer_ahead *ahead)
+{
+    enum cap_error error = ask_disk(writer, ahead->body_len);
+    if (error != CAP_OK) {
+        return error;
+    }
+    if (writer->disk_free < ahead->body_len + writer->config.disk_reserve) {
+        return CAP_E_DISK_FULL;
+    }
+    return cap_store_stage_begin(writer->config.store, ahead->body_len, &ahead->stage);
+}
+
+/* One step of a body that is still arriving. */
+static void run_ahead(struct writer *writer)
+{
+    uv_mutex_lock(&writer->lock);
+    struct writer_ahead *ahead = next_ahead(writer);
+    uint64_t ready = ahead == NULL ? 0 : ahead->ready;
+    uv_mutex_unlock(&writer->lock);
+    if (ahead == NULL) {
+        return;
+    }
+    enum cap_error error = ahead->stage == 0 ? begin_ahead(writer, ahead) : CAP_OK;
+    if (error == CAP_OK) {
+        struct cap_staging staging = {.stage = ahead->stage, .body = &ahead->body, .ready = ready};
+        error = cap_store_stage_step(writer->config.store, &staging, 1);
+        count_step(writer);
+        ahead->staged = staging.written;
+    }
+    if (error != CAP_OK) {
+        cap_store_stage_drop(writer->config.store, ahead->stage);
+        ahead->stage = ahead->staged = 0;
+        ahead->failed = true;
+    }
 }
 
 /* --- Rounds ----------------------------------------------------------------------------------- */
@@ -249,6 +340,7 @@ static void sort_jobs(struct writer *writer)
             job->stage_min = stage_min_of(&job->admission);
             error = check_room(writer, job);
         }
+        take_ahead(writer, job); /* or what is staged stays with a job that fails */
         if (error != CAP_OK) {
             finish(writer, job, error);
         } else if (next_stage(job)) {
@@ -267,6 +359,7 @@ static void run_stage(struct writer *writer)
 {
     struct writer_job *job = pop(&writer->staging);
     if (job == NULL) {
+        run_ahead(writer);
         return;
     }
     enum cap_error error = stage_step(writer, job);
@@ -337,12 +430,25 @@ static void run_round(struct writer *writer)
     }
 }
 
+/* Whether there is nothing to do before something comes in. Under the lock. */
+static bool is_idle(const struct writer *writer)
+{
+    const struct writer_ahead *ahead;
+    TAILQ_FOREACH(ahead, &writer->aheads, link)
+    {
+        if (is_step_ready(ahead)) {
+            return false;
+        }
+    }
+    return STAILQ_EMPTY(&writer->incoming) && STAILQ_EMPTY(&writer->active) && !writer->sweeping &&
+           !writer->stopping;
+}
+
 /* Takes what has come in, waiting for a while when there is nothing else to do. False: stop. */
 static bool take_jobs(struct writer *writer)
 {
     uv_mutex_lock(&writer->lock);
-    if (STAILQ_EMPTY(&writer->incoming) && STAILQ_EMPTY(&writer->active) && !writer->sweeping &&
-        !writer->stopping) {
+    if (is_idle(writer)) {
         uv_cond_timedwait(&writer->wake, &writer->lock, HEARTBEAT_NS);
     }
     STAILQ_CONCAT(&writer->active, &writer->incoming);
@@ -413,6 +519,7 @@ enum cap_error writer_new(const struct writer_config *config, struct writer **re
     STAILQ_INIT(&writer->active);
     STAILQ_INIT(&writer->staging);
     STAILQ_INIT(&writer->decided);
+    TAILQ_INIT(&writer->aheads);
     if (uv_mutex_init(&writer->lock) != 0) {
         goto fail;
     }
@@ -460,6 +567,24 @@ void writer_outlet_close(struct writer_outlet *outlet)
         uv_close((uv_handle_t *)&outlet->async, NULL);
         outlet->writer = NULL;
     }
+}
+
+void writer_ahead_begin(const struct writer_outlet *outlet, struct writer_ahead *ahead)
+{
+    struct writer *writer = outlet->writer;
+    ahead->writer = writer;
+    uv_mutex_lock(&writer->lock);
+    TAILQ_INSERT_TAIL(&writer->aheads, ahead, link);
+    uv_mutex_unlock(&writer->lock);
+}
+
+void writer_ahead_ready(struct writer_ahead *ahead, uint64_t ready)
+{
+    struct writer *writer = ahead->writer;
+    uv_mutex_lock(&writer->lock);
+    ahead->ready = ready;
+    uv_mutex_unlock(&writer->lock);
+    uv_cond_signal(&writer->wake);
 }
 
 void writer_submit(struct writer_outlet *outlet, struct writer_job *job)

@@ -39,6 +39,25 @@ struct writer_outlet {
 };
 
 /*
+ * A body that is staged before its admission is there. The owner fills `body` and `body_len`, and
+ * keeps it and what it refers to until a job that has taken it is done.
+ */
+struct writer_ahead {
+    struct cap_source body; /* its first `ready` bytes can be read by the writer */
+    uint64_t body_len;
+
+    /* The writer's own. */
+    struct writer *writer;
+    uint64_t ready; /* under the lock */
+    TAILQ_ENTRY(writer_ahead) link;
+    uint64_t staged; /* bytes; the thread's, as are the next */
+    uint64_t stage;
+    bool failed; /* to be staged with the admission, which will tell */
+};
+
+TAILQ_HEAD(writer_aheads, writer_ahead);
+
+/*
  * One admission. The owner fills `admission` but for stages and `cancelled`, says by is_new which
  * puts the store may not have (cap_store_dry_run knows; only those that are new are staged), and
  * keeps it and all that it refers to until `done` is called; the result is admission.error, which
@@ -49,7 +68,8 @@ struct writer_job {
     atomic_bool cancelled;                /* the owner may set it at any time */
     void (*done)(struct writer_job *job); /* on the thread of its outlet's loop */
     void *owner;
-    struct room_claim claim; /* on the disk, for what is new */
+    struct room_claim claim;    /* on the disk, for what is new */
+    struct writer_ahead *ahead; /* NULL, or of its last put: taken, or dropped if it is of no use */
 
     /* The writer's own. */
     struct writer_outlet *outlet;
@@ -81,6 +101,18 @@ enum cap_error writer_outlet_open(struct writer_outlet *outlet, struct writer *w
  * loop must let go. A zeroed outlet is fine. Loop thread.
  */
 void writer_outlet_close(struct writer_outlet *outlet);
+
+/* Begins a body that is staged ahead, by the outlet's writer; it is idle until some is ready. */
+void writer_ahead_begin(const struct writer_outlet *outlet, struct writer_ahead *ahead);
+
+/* So many bytes of it can be read now. */
+void writer_ahead_ready(struct writer_ahead *ahead, uint64_t ready);
+
+/* Whether jobs can be handed over. */
+static inline bool writer_outlet_is_open(const struct writer_outlet *outlet)
+{
+    return outlet->writer != NULL;
+}
 
 /* Hands a zero-initialised and filled job over. Loop thread. */
 void writer_submit(struct writer_outlet *outlet, struct writer_job *job);

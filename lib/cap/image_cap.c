@@ -22,6 +22,7 @@
 
 #define ENDPOINT_HASHES 10u /* of an endpoint's value */
 
+_Static_assert(1 + FIXED_PART == CAP_IMAGE_CODE_AT, "the code is the first field");
 _Static_assert(ENDPOINT_FIXED == 125, "the fixed part of a CapEndpoint");
 
 static const uint8_t arg_slot_key[1] = {0}; /* the slot of every endpoint's argument CNode */
@@ -242,6 +243,24 @@ static enum cap_error assemble(struct cap_body *body, const struct cap_wire_imag
     if (error == CAP_OK) {
         error = cap_body_append(body, cap_buf_bytes(&tail->buf));
     }
+    return error;
+}
+
+enum cap_error cap_image_body_from_wire(const struct cap_wire_image *wire,
+                                        const struct cap_hash *slot_hashes,
+                                        struct cap_body *ret_body)
+{
+    struct cap_body body = {0};
+    struct cap_writer tail = {0};
+    size_t at[FIELD_COUNT] = {0};
+    write_tail(&tail, wire, slot_hashes, at);
+    enum cap_error error = tail.error != CAP_OK ? tail.error : assemble(&body, wire, &tail, at);
+    if (error == CAP_OK) {
+        *ret_body = body;
+    } else {
+        cap_body_free(&body);
+    }
+    cap_buf_free(&tail.buf);
     return error;
 }
 

@@ -41,6 +41,17 @@ enum cap_error cap_image_from_wire(const struct cap_wire_image *wire,
                                    const struct cap_hash *slot_hashes,
                                    const struct cap_source *arena, struct cap_image *ret_image);
 
+/* Where the code begins in a body: after the selector and eight offsets. */
+#define CAP_IMAGE_CODE_AT 33u
+
+/*
+ * The body of that conversion, without hashing anything. Its length and all bytes up to the code's
+ * end do not depend on `slot_hashes`. CAP_E_NO_MEMORY, CAP_E_BODY_TOO_LARGE.
+ */
+enum cap_error cap_image_body_from_wire(const struct cap_wire_image *wire,
+                                        const struct cap_hash *slot_hashes,
+                                        struct cap_body *ret_body);
+
 /* A CapEndpoint with its key. */
 struct cap_endpoint {
     struct cap_bytes key;

@@ -140,9 +140,11 @@ struct cap_put {
 /* A body on its way into a stage. */
 struct cap_staging {
     uint64_t stage;
-    const struct cap_source *body; /* reads the whole body */
+    const struct cap_source *body; /* reads the whole body, or its first `ready` bytes */
 
-    bool done; /* result: all of it is there */
+    bool done;        /* result: all of it is there */
+    uint64_t ready;   /* 0: all. Of a part, the engine may leave an end for the next step */
+    uint64_t written; /* result: bytes that are there */
 };
 
 /* A cap that the store must have, of that kind. */

@@ -29,7 +29,7 @@ static enum cap_error read_body(void *ctx, uint64_t offset, void *dst, size_t le
 static enum cap_error stage(struct cap_store *store, struct cap_put *put)
 {
     enum cap_error error = cap_store_stage_begin(store, put->info.body_len, &put->stage);
-    struct cap_staging staging = {put->stage, &put->body, false};
+    struct cap_staging staging = {.stage = put->stage, .body = &put->body};
     while (error == CAP_OK && !staging.done) {
         error = cap_store_stage_step(store, &staging, 1);
     }

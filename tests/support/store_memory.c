@@ -431,11 +431,14 @@ static enum cap_error memory_stage_step(struct cap_store *base, struct cap_stagi
         if (stage == NULL) {
             return CAP_E_INVALID_ARGUMENT;
         }
-        uint64_t rest = stage->body_len - stage->written;
+        uint64_t ready = stagings[i].ready;
+        uint64_t until = ready == 0 || ready > stage->body_len ? stage->body_len : ready;
+        uint64_t rest = until > stage->written ? until - stage->written : 0;
         uint64_t len = rest < room ? rest : room;
         error = store_source_read(stagings[i].body, stage->written, stage->body + stage->written,
                                   (size_t)len);
         stage->written += len; /* of one that fails nothing is used any more */
+        stagings[i].written = stage->written;
         stagings[i].done = stage->written == stage->body_len;
         room -= len;
     }

@@ -117,6 +117,49 @@ class Crash(SystemTest):
         spool = pathlib.Path(d.state) / "spool"
         self.assertEqual(list(spool.iterdir()) if spool.exists() else [], [])
 
+    def begin_large(self, d, image):
+        """Sends all of an Image but its end, and waits until the writer has staged most; returns the connection."""
+        c = d.connect()
+        before = d.figures()["capstore_stage_steps_total"]
+        request_id = c.request("PUT_IMAGE", flags=0, total_len=len(image))
+        for at in range(0, len(image) - 1, 60000):
+            c.send_frame("BODY", request_id, image[at:min(at + 60000, len(image) - 1)])
+        other = d.connect()
+        wanted = len(image) // (2 << 20) - 3
+
+        def staged():
+            other.put_data(b"the writer's figures come with its jobs")
+            return d.figures()["capstore_stage_steps_total"] - before >= wanted
+        harness.wait_until(staged, "the code to be staged")
+        return c
+
+    def test_killed_when_much_has_been_staged(self):
+        """An upload of which most is staged before it has ended: the store is sound without a restart, and after it."""
+        d = self.daemon()
+        image = wire.simple_image(content("large", 24 << 20))
+        self.begin_large(d, image)
+        d.kill()
+        check = [harness.CAPSTORED, "--check", "--state", str(d.state)]
+        subprocess.run(check, check=True, timeout=60, stdout=subprocess.DEVNULL)
+        d.start()
+        published = d.connect().put_image(image)
+        self.verify(d, [published["cap_hash"].hex()])
+        self.assertEqual(d.stop(), 0)
+        subprocess.run(check, check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+    def test_uploads_given_up_leave_no_growth(self):
+        """What was staged for them is used again."""
+        d = self.daemon()
+        image = wire.simple_image(content("large", 24 << 20))
+        file = pathlib.Path(d.state) / "store" / "store.lmdb"
+        sizes = []
+        for _ in range(4):
+            self.begin_large(d, image).close()
+            harness.wait_until(lambda: d.admin("status")["uploads"]["in_flight"] == 0, "the upload to be over")
+            sizes.append(file.stat().st_size)
+        self.assertGreater(sizes[0], 16 << 20)
+        self.assertLess(sizes[-1], sizes[0] + (8 << 20))
+
 
 if __name__ == "__main__":
     unittest.main()

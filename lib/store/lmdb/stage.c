@@ -10,6 +10,7 @@
  * and as the writer calls; what cannot be swept now stays listed for the next time.
  */
 #include <stdlib.h>
+#include <sys/param.h>
 
 #include "lib/store/lmdb/lmdb.h"
 
@@ -174,8 +175,11 @@ static enum cap_error plan_step(const struct lmdb_store *store, const struct cap
         if (stage == NULL) {
             return CAP_E_INVALID_ARGUMENT;
         }
-        uint64_t rest = stage->body_len - stage->written;
-        uint64_t len = rest <= room ? rest : room / LMDB_BODY_CHUNK * LMDB_BODY_CHUNK;
+        uint64_t ready = stagings[i].ready;
+        bool whole = ready == 0 || ready >= stage->body_len;
+        uint64_t rest = (whole ? stage->body_len : MAX(ready, stage->written)) - stage->written;
+        uint64_t len =
+            whole && rest <= room ? rest : MIN(rest, room) / LMDB_BODY_CHUNK * LMDB_BODY_CHUNK;
         stage->writing = stage->written + len;
         room -= len;
     }
@@ -240,6 +244,7 @@ enum cap_error lmdb_stage_step(struct cap_store *base, struct cap_staging *stagi
     for (size_t i = 0; i < count && error == CAP_OK; i++) {
         struct lmdb_stage *stage = lmdb_stage_of(store, stagings[i].stage);
         stage->written = stage->writing;
+        stagings[i].written = stage->written;
         stagings[i].done = stage->written == stage->body_len;
     }
     return error;

@@ -186,6 +186,60 @@ static void test_image_in_pieces(void **state)
     cap_buf_free(&wire);
 }
 
+/* The upload `id`, but for its last `rest` bytes. */
+static void send_most(struct fixture *fixture, int fd, uint32_t id, const struct cap_buf *wire,
+                      size_t rest)
+{
+    size_t len = 0;
+    client_put_image(fixture, fd, id, 0, wire->len);
+    for (size_t at = 0; at < wire->len - rest; at += len) {
+        len = wire->len - rest - at < 60000 ? wire->len - rest - at : 60000;
+        client_frame(fixture, fd, PROTO_BODY, id, 0, (struct cap_bytes){wire->data + at, len});
+    }
+}
+
+/*
+ * A long Image is staged while it arrives. Given up it leaves nothing: the store, of 64 MiB, has
+ * room for others. One that comes to its end is what it would have been.
+ */
+static void test_image_is_staged_as_it_arrives(void **state)
+{
+    enum { LEN = 12 << 20, STEPS = LEN / CAP_STAGE_STEP - 2 };
+    struct fixture *fixture = *state;
+    const struct stats *stats = &fixture->server.loops[0].shard.stats;
+    struct cap_buf wire = make_image(LEN, NULL);
+    struct reply reply;
+    int fd = client_open(fixture);
+    for (uint32_t id = 1; id <= 8; id++) {
+        uint64_t steps = stats->stage_steps;
+        send_most(fixture, fd, id, &wire, 1);
+        while (stats->stage_steps - steps < STEPS) { /* which the writer's jobs tell */
+            (void)client_is_there(fixture, fd, &absent);
+            (void)client_publish(fixture, fd, 100, key("small"));
+        }
+        if (id == 8) {
+            client_frame(fixture, fd, PROTO_BODY, id, PROTO_FLAG_END,
+                         (struct cap_bytes){wire.data + wire.len - 1, 1});
+        } else if (id % 3 == 0) {
+            client_frame(fixture, fd, PROTO_BODY, id, PROTO_FLAG_END, (struct cap_bytes){0});
+            client_expect_error(fixture, fd, id, CAP_E_LENGTH_MISMATCH);
+        } else if (id % 3 == 1) {
+            client_frame(fixture, fd, PROTO_CANCEL, id, 0, (struct cap_bytes){0});
+            client_expect_error(fixture, fd, id, CAP_E_CANCELLED);
+        } else {
+            close(fd);
+            fd = client_open(fixture);
+        }
+    }
+    client_receive(fixture, fd, &reply);
+    struct proto_put_image_reply m = accepted(&reply);
+    assert_int_equal(m.is_new, 1);
+    expect_caps_of(&wire, &m);
+    assert_true(client_is_there(fixture, fd, &m.cap_hash));
+    cap_buf_free(&wire);
+    close(fd);
+}
+
 /* Reads the detail of unresolved_slot; the list borrows a static buffer. */
 static struct cap_ssz_list read_unresolved(struct fixture *fixture, int fd,
                                            const struct reply *answer)
@@ -470,6 +524,7 @@ int main(void)
         TEST(test_wrong_lengths),
         TEST(test_image_with_data),
         TEST(test_image_in_pieces),
+        TEST(test_image_is_staged_as_it_arrives),
         TEST(test_every_unresolved_slot_is_named),
         TEST(test_wrong_kind_is_unresolved),
         TEST(test_long_head),

@@ -192,7 +192,7 @@ enum cap_error put_data(struct cap_store *store, uint64_t seed, uint64_t len)
 enum cap_error stage_step(struct cap_store *store, uint64_t stage, const struct cap_source *body,
                           bool *ret_done)
 {
-    struct cap_staging staging = {stage, body, false};
+    struct cap_staging staging = {.stage = stage, .body = body};
     enum cap_error error = cap_store_stage_step(store, &staging, 1);
     *ret_done = staging.done;
     return error;

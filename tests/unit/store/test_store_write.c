@@ -301,7 +301,7 @@ static void test_stage_together(void **state)
         sources[i] = fake_source(&seeds[i]);
         puts[i] = fake_data(&seeds[i], lens[i]);
         assert_cap_ok(cap_store_stage_begin(store, lens[i], &puts[i].stage));
-        stagings[i] = (struct cap_staging){puts[i].stage, &sources[i], false};
+        stagings[i] = (struct cap_staging){.stage = puts[i].stage, .body = &sources[i]};
     }
     assert_cap_ok(cap_store_stage_step(store, stagings, COUNT));
     assert_true(stagings[0].done && stagings[1].done && stagings[2].done && stagings[3].done);
@@ -315,6 +315,31 @@ static void test_stage_together(void **state)
     }
     stagings[0].stage = 12345;
     assert_cap_error(cap_store_stage_step(store, stagings, 1), CAP_E_INVALID_ARGUMENT);
+}
+
+/* A body of which more can be read with every step, and the last bytes at last. */
+static void test_stage_that_arrives(void **state)
+{
+    struct cap_store *store = store_of(state);
+    uint64_t seed = 1;
+    bool is_new = false;
+    struct cap_put put = fake_data(&seed, STAGED);
+    struct cap_source source = fake_source(&seed);
+    struct cap_staging staging = {.body = &source};
+    assert_cap_ok(cap_store_stage_begin(store, STAGED, &staging.stage));
+    for (uint64_t ready = 1; ready < STAGED; ready += STAGED / 9) {
+        staging.ready = ready;
+        assert_cap_ok(cap_store_stage_step(store, &staging, 1));
+        assert_true(staging.written <= ready && staging.written + (64 << 10) > ready);
+        assert_false(staging.done);
+    }
+    staging.ready = 0;
+    assert_cap_ok(cap_store_stage_step(store, &staging, 1));
+    assert_true(staging.done);
+    assert_int_equal(staging.written, STAGED);
+    put.stage = staging.stage;
+    assert_cap_ok(put_one(store, &put, &is_new));
+    assert_cap_ok(check_cap(store, seed, STAGED));
 }
 
 static void test_stage_survives_failure(void **state)
@@ -487,6 +512,7 @@ int main(void)
         BOTH(test_window_outlasts_commits),
         BOTH(test_stage),
         BOTH(test_stage_together),
+        BOTH(test_stage_that_arrives),
         BOTH(test_stage_survives_failure),
         BOTH(test_stage_misuse),
         BOTH(test_stage_race),
