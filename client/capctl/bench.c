@@ -22,6 +22,7 @@
 #define MAX_CLIENTS     256u
 #define MAX_SECONDS     3600u
 #define MAX_FLIGHTS     1024u
+#define MAX_SHARE       10000u
 #define DEFAULT_CLIENTS 4u
 #define DEFAULT_FLIGHTS 1u
 #define DEFAULT_SECONDS 5u
@@ -32,13 +33,21 @@
 #define KEPT            65536u /* hashes that a client remembers to fetch them: 2 MiB */
 #define SECOND          UINT64_C(1000000000)
 
+/* What a request does. */
+enum kind {
+    PUBLISH,
+    FETCH,
+    KINDS,
+};
+
 struct bench {
     uint64_t clients;
     uint64_t flights; /* requests in flight per client */
     uint64_t seconds;
     uint64_t size;
-    uint8_t run[16]; /* in every cap, so that no other run has published it */
-    uint64_t end;    /* of the measurement under way, ns */
+    uint64_t mix[KINDS]; /* shares of the mixed measurement; both 0: there is none */
+    uint8_t run[16];     /* in every cap, so that no other run has published it */
+    uint64_t end;        /* of the measurement under way, ns */
     const struct capstore_hash *given;
     size_t given_count;
 };
@@ -48,6 +57,7 @@ struct client;
 /* A request in flight and, when it publishes, its content. */
 struct flight {
     struct client *client;
+    enum kind kind;
     uint64_t began; /* ns */
     uint8_t head[HEAD_SIZE];
 };
@@ -60,21 +70,27 @@ struct client {
     uint64_t number;
     uint64_t serial;
     uint64_t random;
-    enum capstore_error (*submit)(struct flight *flight);
+    const uint64_t *shares;          /* of requests in the measurement under way */
     uint8_t *content;                /* of every cap, after its head */
     struct capstore_hash *published; /* up to KEPT */
     uint64_t published_count;        /* all of them */
-    uint64_t bytes;
-    enum capstore_error error; /* the first one */
+    enum capstore_error error;       /* the first one */
     char message[CAPSTORE_MESSAGE_SIZE];
-    struct histogram latencies;
+    uint64_t bytes[KINDS];
+    struct histogram latencies[KINDS];
 };
 
-/* What all clients did in one measurement. */
+/* What all clients did in one measurement, of one kind. */
 struct measured {
     double seconds;
     uint64_t bytes;
     struct histogram latencies;
+};
+
+struct results {
+    struct measured published[KINDS];
+    struct measured fetched[KINDS];
+    struct measured mixed[KINDS];
 };
 
 static uint64_t now(void)
@@ -105,6 +121,8 @@ static enum capstore_error keep_error(struct client *client, enum capstore_error
     return client->error;
 }
 
+static void submit(struct flight *flight, uint64_t began);
+
 /* Counts an answer, and asks again until the time is over. */
 static void on_answer(void *ctx, const struct capstore_answer *answer)
 {
@@ -114,10 +132,9 @@ static void on_answer(void *ctx, const struct capstore_answer *answer)
     if (keep_error(client, answer->error) != CAPSTORE_OK) {
         return;
     }
-    histogram_add(&client->latencies, ended - flight->began);
+    histogram_add(&client->latencies[flight->kind], ended - flight->began);
     if (ended < client->bench->end) {
-        flight->began = ended;
-        (void)keep_error(client, client->submit(flight));
+        submit(flight, ended);
     }
 }
 
@@ -126,7 +143,7 @@ static void on_published(void *ctx, const struct capstore_answer *answer)
     struct client *client = ((struct flight *)ctx)->client;
     if (answer->error == CAPSTORE_OK) {
         client->published[client->published_count++ % KEPT] = answer->put.cap_hash;
-        client->bytes += client->bench->size;
+        client->bytes[PUBLISH] += client->bench->size;
     }
     on_answer(ctx, answer);
 }
@@ -157,7 +174,7 @@ static enum capstore_error submit_publish(struct flight *flight)
 
 static enum capstore_error count_bytes(void *ctx, struct capstore_bytes piece)
 {
-    ((struct flight *)ctx)->client->bytes += piece.len;
+    ((struct flight *)ctx)->client->bytes[FETCH] += piece.len;
     return CAPSTORE_OK;
 }
 
@@ -172,17 +189,28 @@ static enum capstore_error submit_fetch(struct flight *flight)
                                     UINT64_MAX, count_bytes, on_answer, flight, NULL);
 }
 
+/* Submits a request of a kind drawn by the shares. */
+static void submit(struct flight *flight, uint64_t began)
+{
+    struct client *client = flight->client;
+    const uint64_t *shares = client->shares;
+    uint64_t drawn = next_random(&client->random) % (shares[PUBLISH] + shares[FETCH]);
+    flight->kind = drawn < shares[PUBLISH] ? PUBLISH : FETCH;
+    flight->began = began;
+    (void)keep_error(client,
+                     flight->kind == PUBLISH ? submit_publish(flight) : submit_fetch(flight));
+}
+
 /* A client's thread: keeps its requests in flight until the time is over. */
 static void *work(void *ctx)
 {
     struct client *client = (struct client *)ctx;
     struct capstore *store = client->store;
-    client->bytes = 0;
-    memset(&client->latencies, 0, sizeof(client->latencies));
+    memset(client->bytes, 0, sizeof(client->bytes));
+    memset(client->latencies, 0, sizeof(client->latencies));
     for (uint64_t i = 0; i < client->bench->flights && client->error == CAPSTORE_OK; i++) {
         client->flights[i].client = client;
-        client->flights[i].began = now();
-        (void)keep_error(client, client->submit(&client->flights[i]));
+        submit(&client->flights[i], now());
     }
     while (capstore_pending(store) > 0) {
         struct pollfd entry = {capstore_fd(store), (short)capstore_events(store), 0};
@@ -192,16 +220,16 @@ static void *work(void *ctx)
     return NULL;
 }
 
-/* Runs one measurement on all clients. CLI_DONE, or a status after saying what is wrong. */
+/* Runs one measurement on all clients, of requests of both kinds by their shares. CLI_DONE, or a
+ * status after saying what is wrong. */
 static enum cli_exit measure(struct cli *cli, struct bench *bench, struct client *clients,
-                             enum capstore_error (*submit)(struct flight *flight),
-                             struct measured *ret_measured)
+                             const uint64_t shares[KINDS], struct measured ret_measured[KINDS])
 {
     uint64_t started = 0, began = now();
     int code = 0;
     bench->end = began + bench->seconds * SECOND;
     while (started < bench->clients && code == 0) {
-        clients[started].submit = submit;
+        clients[started].shares = shares;
         code = pthread_create(&clients[started].thread, NULL, work, &clients[started]);
         started += code == 0 ? 1 : 0;
     }
@@ -212,13 +240,16 @@ static enum cli_exit measure(struct cli *cli, struct bench *bench, struct client
         return cli_fail(cli, CLI_FAILED, "no_memory", "cannot start %" PRIu64 " threads: %s",
                         bench->clients, strerror(code));
     }
-    ret_measured->seconds = (double)(now() - began) / 1e9;
+    double seconds = (double)(now() - began) / 1e9;
     for (uint64_t i = 0; i < bench->clients; i++) {
         if (clients[i].error != CAPSTORE_OK) {
             return cli_fail_error(cli, clients[i].error, NULL, clients[i].message);
         }
-        histogram_merge(&ret_measured->latencies, &clients[i].latencies);
-        ret_measured->bytes += clients[i].bytes;
+        for (enum kind kind = PUBLISH; kind < KINDS; kind++) {
+            ret_measured[kind].seconds = seconds;
+            ret_measured[kind].bytes += clients[i].bytes[kind];
+            histogram_merge(&ret_measured[kind].latencies, &clients[i].latencies[kind]);
+        }
     }
     return CLI_DONE;
 }
@@ -258,7 +289,7 @@ static json_t *measured_object(const struct measured *measured)
 static void print_row(const char *name, const struct measured *measured)
 {
     const struct histogram *latencies = &measured->latencies;
-    printf("%-8s %12.0f %10.1f", name, (double)latencies->count / measured->seconds,
+    printf("%-14s %12.0f %10.1f", name, (double)latencies->count / measured->seconds,
            (double)measured->bytes / measured->seconds / (1 << 20));
     printf(" %10.1f %10.1f %10.1f %10.1f\n", (double)histogram_at(latencies, 0.5) / 1e3,
            (double)histogram_at(latencies, 0.9) / 1e3, (double)histogram_at(latencies, 0.99) / 1e3,
@@ -282,29 +313,51 @@ static void print_histogram(const char *name, const struct histogram *histogram)
     }
 }
 
-static enum cli_exit print_all(struct cli *cli, const struct bench *bench,
-                               const struct measured *published, const struct measured *fetched)
+static json_t *mixed_object(const struct bench *bench, const struct measured mixed[KINDS])
 {
-    bool both = bench->given_count == 0;
+    return json_pack("{s:o, s:o, s:o}", "mix",
+                     json_sprintf("%" PRIu64 ":%" PRIu64, bench->mix[FETCH], bench->mix[PUBLISH]),
+                     "publish", measured_object(&mixed[PUBLISH]), "fetch",
+                     measured_object(&mixed[FETCH]));
+}
+
+static enum cli_exit print_all(struct cli *cli, const struct bench *bench,
+                               const struct results *results)
+{
+    const struct {
+        bool done;
+        const char *name;
+        const struct measured *measured;
+    } rows[] = {
+        {bench->given_count == 0, "publish", &results->published[PUBLISH]},
+        {true, "fetch", &results->fetched[FETCH]},
+        {bench->mix[FETCH] > 0, "mixed publish", &results->mixed[PUBLISH]},
+        {bench->mix[FETCH] > 0, "mixed fetch", &results->mixed[FETCH]},
+    };
+    const size_t count = sizeof(rows) / sizeof(rows[0]);
     if (cli->json) {
-        return cli_print(
-            cli,
-            json_pack("{s:o, s:o, s:o, s:o*, s:o*, s:o}", "clients", out_u64(bench->clients),
-                      "in_flight", out_u64(bench->flights), "seconds", out_u64(bench->seconds),
-                      "size", both ? out_u64(bench->size) : NULL, "publish",
-                      both ? measured_object(published) : NULL, "fetch", measured_object(fetched)),
-            CLI_DONE);
+        return cli_print(cli,
+                         json_pack("{s:o, s:o, s:o, s:o*, s:o*, s:o, s:o*}", "clients",
+                                   out_u64(bench->clients), "in_flight", out_u64(bench->flights),
+                                   "seconds", out_u64(bench->seconds), "size",
+                                   rows[0].done ? out_u64(bench->size) : NULL, "publish",
+                                   rows[0].done ? measured_object(rows[0].measured) : NULL, "fetch",
+                                   measured_object(rows[1].measured), "mixed",
+                                   rows[2].done ? mixed_object(bench, results->mixed) : NULL),
+                         CLI_DONE);
     }
-    printf("%-8s %12s %10s %10s %10s %10s %10s\n", "", "per second", "MiB/s", "p50 us", "p90 us",
+    printf("%-14s %12s %10s %10s %10s %10s %10s\n", "", "per second", "MiB/s", "p50 us", "p90 us",
            "p99 us", "worst us");
-    if (both) {
-        print_row("publish", published);
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i].done) {
+            print_row(rows[i].name, rows[i].measured);
+        }
     }
-    print_row("fetch", fetched);
-    if (both) {
-        print_histogram("publish", &published->latencies);
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i].done) {
+            print_histogram(rows[i].name, &rows[i].measured->latencies);
+        }
     }
-    print_histogram("fetch", &fetched->latencies);
     if (fflush(stdout) != 0 || ferror(stdout) != 0) {
         return cli_fail(cli, CLI_FAILED, "io", "cannot write the result");
     }
@@ -327,17 +380,41 @@ static bool take_count(struct cli *cli, enum cli_option option, const char *name
     return false;
 }
 
+/* The shares of a mix: "90:10" is 90 fetches for each 10 publications. */
+static bool take_mix(struct cli *cli, uint64_t ret_mix[KINDS])
+{
+    const char *text = cli->options[CLI_MIX];
+    if (text == NULL) {
+        return true;
+    }
+    char fetches[8] = "";
+    const char *colon = strchr(text, ':');
+    if (colon != NULL && (size_t)(colon - text) < sizeof(fetches)) {
+        memcpy(fetches, text, (size_t)(colon - text));
+        if (cli_parse_u64(fetches, &ret_mix[FETCH]) && ret_mix[FETCH] > 0 &&
+            ret_mix[FETCH] <= MAX_SHARE && cli_parse_u64(colon + 1, &ret_mix[PUBLISH]) &&
+            ret_mix[PUBLISH] > 0 && ret_mix[PUBLISH] <= MAX_SHARE) {
+            return true;
+        }
+    }
+    (void)cli_fail(cli, CLI_USAGE, "usage",
+                   "--mix: \"%s\" is not two integers from 1 to %u, as in 90:10", text, MAX_SHARE);
+    return false;
+}
+
 static bool take_options(struct cli *cli, struct bench *bench)
 {
     if (!take_count(cli, CLI_CLIENTS, "clients", MAX_CLIENTS, DEFAULT_CLIENTS, &bench->clients) ||
         !take_count(cli, CLI_IN_FLIGHT, "in-flight", MAX_FLIGHTS, DEFAULT_FLIGHTS,
                     &bench->flights) ||
         !take_count(cli, CLI_SECONDS, "seconds", MAX_SECONDS, DEFAULT_SECONDS, &bench->seconds) ||
-        !cli_option_size(cli, CLI_SIZE, DEFAULT_SIZE, &bench->size)) {
+        !cli_option_size(cli, CLI_SIZE, DEFAULT_SIZE, &bench->size) || !take_mix(cli, bench->mix)) {
         return false;
     }
-    if (cli->argument_count > 0 && cli->options[CLI_SIZE] != NULL) {
-        (void)cli_fail(cli, CLI_USAGE, "usage", "--size does not go with hashes");
+    if (cli->argument_count > 0 &&
+        (cli->options[CLI_SIZE] != NULL || cli->options[CLI_MIX] != NULL)) {
+        (void)cli_fail(cli, CLI_USAGE, "usage", "--%s does not go with hashes",
+                       cli->options[CLI_SIZE] != NULL ? "size" : "mix");
         return false;
     }
     if (bench->size < MIN_SIZE || bench->size > MAX_SIZE) {
@@ -367,21 +444,26 @@ static enum cli_exit open_client(struct cli *cli, const struct bench *bench, str
     return client->store != NULL ? CLI_DONE : exit;
 }
 
-static enum cli_exit run(struct cli *cli, struct bench *bench, struct client *clients)
+static enum cli_exit run(struct cli *cli, struct bench *bench, struct client *clients,
+                         struct results *ret_results)
 {
-    struct measured published = {0}, fetched = {0};
+    static const uint64_t only_publish[KINDS] = {[PUBLISH] = 1};
+    static const uint64_t only_fetch[KINDS] = {[FETCH] = 1};
     enum cli_exit exit = CLI_DONE;
     for (uint64_t i = 0; exit == CLI_DONE && i < bench->clients; i++) {
         clients[i].number = i;
         exit = open_client(cli, bench, &clients[i]);
     }
     if (exit == CLI_DONE && bench->given_count == 0) {
-        exit = measure(cli, bench, clients, submit_publish, &published);
+        exit = measure(cli, bench, clients, only_publish, ret_results->published);
     }
     if (exit == CLI_DONE) {
-        exit = measure(cli, bench, clients, submit_fetch, &fetched);
+        exit = measure(cli, bench, clients, only_fetch, ret_results->fetched);
     }
-    return exit == CLI_DONE ? print_all(cli, bench, &published, &fetched) : exit;
+    if (exit == CLI_DONE && bench->mix[FETCH] > 0) {
+        exit = measure(cli, bench, clients, bench->mix, ret_results->mixed);
+    }
+    return exit == CLI_DONE ? print_all(cli, bench, ret_results) : exit;
 }
 
 enum cli_exit cli_bench(struct cli *cli)
@@ -395,9 +477,11 @@ enum cli_exit cli_bench(struct cli *cli)
     }
     struct capstore_hash *given = calloc(bench.given_count + 1, sizeof(*given));
     struct client *clients = calloc(bench.clients, sizeof(*clients));
-    if (given == NULL || clients == NULL) {
+    struct results *results = calloc(1, sizeof(*results)); /* histograms: too much for a stack */
+    if (given == NULL || clients == NULL || results == NULL) {
         free(given);
         free(clients);
+        free(results);
         return cli_fail(cli, CLI_FAILED, "no_memory", "out of memory");
     }
     enum cli_exit exit = CLI_DONE;
@@ -406,7 +490,7 @@ enum cli_exit cli_bench(struct cli *cli)
     }
     bench.given = given;
     if (exit == CLI_DONE) {
-        exit = run(cli, &bench, clients);
+        exit = run(cli, &bench, clients, results);
     }
     for (uint64_t i = 0; i < bench.clients; i++) {
         capstore_free(clients[i].store);
@@ -414,6 +498,7 @@ enum cli_exit cli_bench(struct cli *cli)
         free(clients[i].published);
         free(clients[i].flights);
     }
+    free(results);
     free(clients);
     free(given);
     return exit;

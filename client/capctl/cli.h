@@ -39,6 +39,7 @@ enum cli_option {
     CLI_DIRECTORY,
     CLI_CLIENTS,
     CLI_IN_FLIGHT,
+    CLI_MIX,
     CLI_SECONDS,
     CLI_OPTION_COUNT,
 };

@@ -29,7 +29,8 @@ static const struct cli_command commands[] = {
     {"admin", "METHOD [NAME=VALUE...]", "call a method of the admin socket", 1, -1, 0, cli_admin},
     {"status", "", "show the daemon's status", 0, 0, 0, cli_status},
     {"bench", "[HASH...]", "measure the daemon: publishing and fetching", 0, -1,
-     BIT(CLI_CLIENTS) | BIT(CLI_IN_FLIGHT) | BIT(CLI_SECONDS) | BIT(CLI_SIZE), cli_bench},
+     BIT(CLI_CLIENTS) | BIT(CLI_IN_FLIGHT) | BIT(CLI_MIX) | BIT(CLI_SECONDS) | BIT(CLI_SIZE),
+     cli_bench},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
@@ -55,6 +56,7 @@ static const struct option_text option_texts[CLI_OPTION_COUNT] = {
     [CLI_DIRECTORY] = {"directory", 'd', "DIR", "fetch them to DIR, one file per hash"},
     [CLI_CLIENTS] = {"clients", 0, "N", "connections (default 4)"},
     [CLI_IN_FLIGHT] = {"in-flight", 0, "N", "requests in flight on each (default 1)"},
+    [CLI_MIX] = {"mix", 0, "F:P", "then both at once: F fetches for P publications"},
     [CLI_SECONDS] = {"seconds", 0, "N", "time for each measurement (default 5)"},
 };
 

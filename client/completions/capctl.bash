@@ -44,7 +44,7 @@ _capctl()
     cur=${words[-1]}
     for ((i = 1; i < ${#words[@]} - 1; i++)); do
         case ${words[i]} in
-            -s|--socket|--admin|--timeout|--size|--stack|--clients|--in-flight|--seconds|-o|--output|--elf|-d|--directory) ((i++)) ;;
+            -s|--socket|--admin|--timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|-o|--output|--elf|-d|--directory) ((i++)) ;;
             -*) ;;
             help) [[ -n $command ]] || commands=${commands% help version} ;;
             *) if [[ -z $command ]]; then command=${words[i]}; else ((++count)); fi ;;
@@ -59,7 +59,7 @@ _capctl()
     case $prev in
         -s|--socket) _capctl_address unix: tcp:; return ;;
         --admin) _capctl_address unix:; return ;;
-        --timeout|--size|--stack|--clients|--in-flight|--seconds) return ;;
+        --timeout|--size|--stack|--clients|--in-flight|--mix|--seconds) return ;;
         -d|--directory) _capctl_reply compgen -d; return ;;
         -o|--output|--elf) _capctl_reply compgen -f; return ;;
     esac
@@ -72,7 +72,7 @@ _capctl()
         publish) options="--resolve-only --dry-run --resend" ;;
         get) options="-o --output --content" ;;
         closure) options="-d --directory" ;;
-        bench) options="--clients --in-flight --seconds --size" ;;
+        bench) options="--clients --in-flight --mix --seconds --size" ;;
     esac
     if [[ $cur == -* || -z $command ]]; then
         _capctl_reply compgen -W "$options $globals"
