@@ -7,6 +7,9 @@
 #define LINE     64u
 #define SET_SIZE 4u
 
+#define PLACES_BODY_MAX UINT16_MAX
+#define PLACES_REST_MAX 1023u
+
 _Static_assert(sizeof(struct place) == LINE, "a place takes one line");
 _Static_assert(PLACES_SECRET >= XXH3_SECRET_SIZE_MIN, "a secret of that length will do");
 
@@ -124,6 +127,8 @@ struct place *places_learn(struct places *places, struct places *other, const st
     if (known != NULL) {
         place.hash = *hash;
         place.at = known->at;
+        place.rest = known->rest;
+        place.rest_len = known->rest_len;
         place.check = known->check;
         place.len = known->len;
         place.kind = known->kind;
@@ -135,24 +140,34 @@ struct place *places_learn(struct places *places, struct places *other, const st
 void places_add(struct places *places, const struct cap_hash *hash, enum cap_kind kind,
                 const struct cap_place *place, const uint8_t *body, uint32_t now_ms)
 {
-    if (places->sets == 0) {
+    if (places->sets == 0 || place->len > PLACES_BODY_MAX || place->rest_len > PLACES_REST_MAX) {
         return;
     }
     const struct place found = {
         .hash = *hash,
         .at = place->at,
+        .rest = place->rest,
         .check = checksum(places, body, place->len),
-        .len = place->len,
         .seen_ms = now_ms,
-        .kind = (uint8_t)kind,
+        .len = (uint16_t)place->len,
+        .rest_len = (uint16_t)(place->rest_len & PLACES_REST_MAX),
+        .kind = (uint16_t)((unsigned)kind & 31u),
     };
     (void)put(places, &found);
 }
 
+static struct cap_place where(const struct place *place)
+{
+    return (struct cap_place){
+        .at = place->at, .rest = place->rest, .len = place->len, .rest_len = place->rest_len};
+}
+
 bool place_is_warm(struct place *place, const struct env *env, uint32_t now_ms)
 {
+    const struct cap_place at = where(place);
     if (now_ms - place->seen_ms >= PLACES_TRUST_MS &&
-        !env->resident(env->ctx, place->at, place->len)) {
+        (!env->resident(env->ctx, at.at, cap_place_first(&at)) ||
+         (at.rest_len > 0 && !env->resident(env->ctx, at.rest, at.rest_len)))) {
         return false;
     }
     place->seen_ms = now_ms;
@@ -161,7 +176,7 @@ bool place_is_warm(struct place *place, const struct env *env, uint32_t now_ms)
 
 bool place_load(struct places *places, struct place *place, struct cap_store *store, uint8_t *dst)
 {
-    const struct cap_place from = {.at = place->at, .len = place->len};
+    const struct cap_place from = where(place);
     if (cap_store_load(store, &from, dst) == CAP_OK &&
         checksum(places, dst, place->len) == place->check) {
         return true;

@@ -14,9 +14,10 @@ static enum cap_error take_body(struct resolve *resolve, struct cap_read *read)
 {
     const struct env *env = resolve->serve->shard->context->env;
     const struct cap_place *place = &resolve->place;
-    resolve->was_cold = !env->resident(env->ctx, place->at, place->len);
+    uint32_t len = cap_place_first(place); /* a rest lies where the search for it has been */
+    resolve->was_cold = !env->resident(env->ctx, place->at, len);
     if (resolve->was_cold) {
-        enum cap_error error = env->populate(env->ctx, place->at, place->len);
+        enum cap_error error = env->populate(env->ctx, place->at, len);
         if (error != CAP_OK) {
             return error;
         }

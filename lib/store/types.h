@@ -74,12 +74,21 @@ static inline bool cap_info_nodes_fit(const struct cap_info *info)
     return fit;
 }
 
-/* Where a small body lies in one piece. */
+/* Where a small body lies, in one piece or two. */
 struct cap_place {
-    const uint8_t *at; /* NULL: the body is empty or too long, or the engine has no such place */
-    uint32_t len;
-    uint64_t seed; /* the engine's: of the seal behind the body */
+    const uint8_t *at;   /* NULL: the body is empty or too long, or the engine has no such place */
+    const uint8_t *rest; /* its last `rest_len` bytes */
+    uint32_t len;        /* of the body */
+    uint32_t rest_len;   /* 0: all of it lies at `at` */
+    uint64_t seed;       /* the engine's: of the seal behind each piece */
+    uint64_t rest_seed;
 };
+
+/* How many bytes lie at place->at. */
+static inline uint32_t cap_place_first(const struct cap_place *place)
+{
+    return place->len - place->rest_len;
+}
 
 /* What can be learnt of a cap after it was stored. */
 enum cap_fact_kind {

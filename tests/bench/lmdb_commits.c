@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "lib/store/record.h"
+#include "lib/store/lmdb/lmdb.h"
 #include "tests/support/filled.h"
 
 #define MAP_SIZE  (UINT64_C(64) << 30)
@@ -54,7 +54,7 @@ static void put(const struct store *store, MDB_txn *txn, enum table table, const
 {
     MDB_val k = {key_len, (void *)(uintptr_t)key};
     MDB_val v = {len, (void *)(uintptr_t)value};
-    check(mdb_put(txn, store->tables[table], &k, &v, 0));
+    check(mdb_put(txn, store->tables[table], &k, &v, table == BULK ? MDB_APPEND : 0));
 }
 
 static void publish(struct store *store, MDB_txn *txn)
@@ -67,7 +67,13 @@ static void publish(struct store *store, MDB_txn *txn)
         chunk[i] = (uint8_t)(store->next >> (56 - 8 * i));
     }
     put(store, txn, CAPS, hash.bytes, sizeof(hash.bytes), record, sizeof(record));
-    put(store, txn, BULK, chunk, sizeof(chunk), store->body, store->body_len);
+    for (uint64_t at = 0; at < store->body_len;) {
+        const struct lmdb_chunk piece = lmdb_chunk_at(STORE_STREAM_BODY, store->body_len, at);
+        chunk[STORE_CHUNK_KEY - 1] = (uint8_t)piece.number;
+        put(store, txn, BULK, chunk, sizeof(chunk), store->body + at, piece.len + STORE_SEAL_SIZE);
+        at += piece.len;
+    }
+    chunk[STORE_CHUNK_KEY - 1] = 0;
     chunk[8] = 1; /* the other stream: page roots */
     put(store, txn, BULK, chunk, sizeof(chunk), record, CAP_HASH_SIZE + STORE_SEAL_SIZE);
     store->next++;
@@ -89,8 +95,8 @@ int main(int argc, char **argv)
     uint64_t batch = strtoull(argv[3], NULL, 10);
     double seconds = strtod(argv[4], NULL), took = 0;
     struct store store = {0};
-    store.body_len = BODY_HEAD + strtoull(argv[2], NULL, 10) + STORE_SEAL_SIZE;
-    store.body = calloc(1, store.body_len);
+    store.body_len = BODY_HEAD + strtoull(argv[2], NULL, 10);
+    store.body = calloc(1, store.body_len + STORE_SEAL_SIZE);
     if (store.body == NULL) {
         return 1;
     }

@@ -193,8 +193,8 @@ static enum cap_error visit_cap(struct check *check, const MDB_val *key, struct 
     struct owner owner = {.body = cap.body};
     for (int i = 0; i < STORE_STREAMS; i++) {
         enum store_stream stream = (enum store_stream)i;
-        owner.chunks[i] =
-            lmdb_chunk_count(lmdb_stream_len(&cap.info, stream), lmdb_chunk_size(stream));
+        uint64_t len = lmdb_stream_len(&cap.info, stream);
+        owner.chunks[i] = len == 0 ? 0 : lmdb_chunk_at(stream, len, len - 1).number + 1;
     }
     store_counts_add(&check->counts, &cap.info);
     check_content(check, &cap);

@@ -46,12 +46,6 @@ bool lmdb_check_get(struct check *check, enum lmdb_table table, const void *key,
 enum cap_error lmdb_check_pages(struct check *check, int fd, uint32_t page_size,
                                 uint64_t file_pages);
 
-/* How many chunks of `size` bytes hold `len`. */
-static inline uint32_t lmdb_chunk_count(uint64_t len, uint32_t size)
-{
-    return (uint32_t)(len / size + (len % size != 0));
-}
-
 /* Looks at the bulk of the cap check->hash, and compares it with its record and its references. */
 void lmdb_check_cap(struct check *check, const struct store_cap *cap);
 

@@ -20,7 +20,6 @@ struct stream {
     struct check *check;
     uint64_t body;
     enum store_stream stream;
-    uint32_t chunk_size;
     uint64_t len;
     struct cap_bytes chunk; /* the last one that was read */
     uint64_t chunk_at;      /* where it begins; UINT64_MAX: none was */
@@ -32,35 +31,33 @@ static const char *stream_name(enum store_stream stream)
     return names[stream];
 }
 
-/* Chunk `index`, compared with its seal. */
-static enum cap_error read_chunk(struct stream *stream, uint64_t index)
+/* The chunk, compared with its seal. */
+static enum cap_error read_chunk(struct stream *stream, const struct lmdb_chunk *chunk)
 {
     struct check *check = stream->check;
-    uint64_t rest = stream->len - index * stream->chunk_size;
-    uint64_t wanted = rest < stream->chunk_size ? rest : stream->chunk_size;
     uint8_t name[STORE_CHUNK_KEY];
     MDB_val key = {sizeof(name), name};
     MDB_val value;
-    store_chunk_key(stream->body, stream->stream, (uint32_t)index, name);
+    store_chunk_key(stream->body, stream->stream, chunk->number, name);
     int rc = mdb_get(check->txn, check->store->tables[LMDB_BULK], &key, &value);
     if (rc != 0) {
-        lmdb_check_find(check, "%s: chunk %" PRIu64 " cannot be read: %s",
-                        stream_name(stream->stream), index,
+        lmdb_check_find(check, "%s: chunk %" PRIu32 " cannot be read: %s",
+                        stream_name(stream->stream), chunk->number,
                         rc == MDB_NOTFOUND ? "it is missing" : mdb_strerror(rc));
         return CAP_E_CORRUPT;
     }
-    if (value.mv_size != wanted + STORE_SEAL_SIZE) {
-        lmdb_check_find(check, "%s: chunk %" PRIu64 " has %zu bytes, not %" PRIu64,
-                        stream_name(stream->stream), index, value.mv_size,
-                        wanted + STORE_SEAL_SIZE);
+    if (value.mv_size != chunk->len + STORE_SEAL_SIZE) {
+        lmdb_check_find(check, "%s: chunk %" PRIu32 " has %zu bytes, not %zu",
+                        stream_name(stream->stream), chunk->number, value.mv_size,
+                        chunk->len + STORE_SEAL_SIZE);
         return CAP_E_CORRUPT;
     }
     if (!lmdb_unseal(&key, &value, &stream->chunk)) {
-        lmdb_check_find(check, "%s: chunk %" PRIu64 " is damaged: its checksum does not match",
-                        stream_name(stream->stream), index);
+        lmdb_check_find(check, "%s: chunk %" PRIu32 " is damaged: its checksum does not match",
+                        stream_name(stream->stream), chunk->number);
         return CAP_E_CORRUPT;
     }
-    stream->chunk_at = index * stream->chunk_size;
+    stream->chunk_at = chunk->from;
     return CAP_OK;
 }
 
@@ -69,9 +66,9 @@ static enum cap_error read_stream(void *ctx, uint64_t offset, void *dst, size_t 
     struct stream *stream = ctx;
     uint8_t *to = dst;
     while (len > 0) {
-        uint64_t index = offset / stream->chunk_size;
-        if (stream->chunk_at != index * stream->chunk_size) {
-            enum cap_error error = read_chunk(stream, index);
+        const struct lmdb_chunk chunk = lmdb_chunk_at(stream->stream, stream->len, offset);
+        if (stream->chunk_at != chunk.from) {
+            enum cap_error error = read_chunk(stream, &chunk);
             if (error != CAP_OK) {
                 return error;
             }
@@ -90,13 +87,14 @@ static enum cap_error read_stream(void *ctx, uint64_t offset, void *dst, size_t 
  * wrong. */
 static bool see_stream(struct stream *stream)
 {
-    uint32_t count = lmdb_chunk_count(stream->len, stream->chunk_size);
     unsigned bad = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        bool is_sound = read_chunk(stream, i) == CAP_OK;
+    for (uint64_t at = 0; at < stream->len;) {
+        const struct lmdb_chunk chunk = lmdb_chunk_at(stream->stream, stream->len, at);
+        bool is_sound = read_chunk(stream, &chunk) == CAP_OK;
         lmdb_check_step(stream->check, is_sound ? stream->chunk.len : 0);
         bad += !is_sound;
-        if (bad == BAD_CHUNKS_MAX && i + 1 < count) {
+        at += chunk.len;
+        if (bad == BAD_CHUNKS_MAX && at < stream->len) {
             lmdb_check_find(stream->check, "%s: the other chunks are not looked at",
                             stream_name(stream->stream));
             return false;
@@ -112,7 +110,6 @@ static struct stream stream_of(struct check *check, const struct store_cap *cap,
         .check = check,
         .body = cap->body,
         .stream = which,
-        .chunk_size = lmdb_chunk_size(which),
         .len = lmdb_stream_len(&cap->info, which),
         .chunk_at = UINT64_MAX,
     };

@@ -17,8 +17,9 @@
  * memory have been there since the last time, or were read from the device anew.
  *
  * A chunk fills whole pages exactly: LMDB's header takes 16 bytes of the first, the seal the last
- * 8. Small chunks also bound what a write holds in memory and keep LMDB's search for runs of free
- * pages short.
+ * 8. So that the last chunk of a stream does not take a page for a few bytes, as that of a Data cap
+ * of one page would, such a rest is a chunk of its own, which lies among the records. Small chunks
+ * also bound what a write holds in memory and keep LMDB's search for runs of free pages short.
  */
 #ifndef LIB_STORE_LMDB_LMDB_H
 #define LIB_STORE_LMDB_LMDB_H
@@ -34,6 +35,9 @@
 #define LMDB_BODY_CHUNK  65512u                  /* 16 pages less header and seal */
 #define LMDB_ROOTS_CHUNK (2047u * CAP_HASH_SIZE) /* the same, in whole roots */
 #define LMDB_NODES_CHUNK (1488u * sizeof(struct cap_node))
+#define LMDB_PAGE        4096u /* what chunks are cut to fill, whatever the file's pages are */
+#define LMDB_FRAME       24u   /* header and seal */
+#define LMDB_REST        512u  /* at most an eighth of a page */
 #define LMDB_INLINE      2000u /* values up to this lie in their leaf page */
 #define LMDB_DAMAGED     16u   /* damaged caps not yet written down */
 #define LMDB_IDLE_READS  256u  /* reset read transactions kept: busy loops drop as many */
@@ -242,16 +246,8 @@ enum cap_error lmdb_peek(struct cap_read *base, const struct cap_hash *hash, uin
 /* The operation copy of engine.h. */
 enum cap_error lmdb_copy(struct cap_read *base, const struct iovec *iov, int count, void *dst);
 
-/* The operation locate of engine.h. */
-enum cap_error lmdb_locate(struct cap_read *base, const struct cap_hash *hash,
-                           struct cap_info *ret_info, struct cap_place *ret_place);
-
-/* The operation take of engine.h. */
-enum cap_error lmdb_take(struct cap_read *base, const struct cap_hash *hash,
-                         const struct cap_place *place, void *dst);
-
-/* The operation load of engine.h. */
-enum cap_error lmdb_load(struct cap_store *base, const struct cap_place *place, void *dst);
+/* Remembers a damaged cap until the next sweep; there is nothing to say of more than a few. */
+void lmdb_note_damaged(struct lmdb_store *store, const struct cap_hash *hash);
 
 /* The operation facts of engine.h. */
 enum cap_error lmdb_facts(struct cap_read *base, const struct cap_hash *hash, size_t max,
@@ -282,6 +278,19 @@ enum cap_error lmdb_find_content(struct cap_read *base, const struct cap_hash *c
 /* The operation counts of engine.h. */
 enum cap_error lmdb_counts(struct cap_read *base, struct cap_counts *ret_counts);
 
+/* --- lmdb/place.c -------------------------------------------------------------------------- */
+
+/* The operation locate of engine.h. */
+enum cap_error lmdb_locate(struct cap_read *base, const struct cap_hash *hash,
+                           struct cap_info *ret_info, struct cap_place *ret_place);
+
+/* The operation take of engine.h. */
+enum cap_error lmdb_take(struct cap_read *base, const struct cap_hash *hash,
+                         const struct cap_place *place, void *dst);
+
+/* The operation load of engine.h. */
+enum cap_error lmdb_load(struct cap_store *base, const struct cap_place *place, void *dst);
+
 /* --- lmdb/stage.c --------------------------------------------------------------------------- */
 
 /* How many bytes each chunk of a stream has, but for the last. */
@@ -290,6 +299,37 @@ static inline uint32_t lmdb_chunk_size(enum store_stream stream)
     static const uint32_t sizes[STORE_STREAMS] = {LMDB_BODY_CHUNK, LMDB_ROOTS_CHUNK,
                                                   LMDB_NODES_CHUNK};
     return sizes[stream];
+}
+
+/* Where a chunk lies in its stream. */
+struct lmdb_chunk {
+    uint32_t number; /* in its key */
+    uint64_t from;
+    size_t len;
+};
+
+/* How much of the last `len` bytes of a stream, of which no more than a chunk, is one: the others
+ * are its rest. */
+static inline size_t lmdb_chunk_head(size_t len)
+{
+    size_t rest = (len + LMDB_FRAME) % LMDB_PAGE;
+    return len + LMDB_FRAME > LMDB_PAGE && rest <= LMDB_REST ? len - rest : len;
+}
+
+/* The chunk with byte `at`, which is there, of a stream of `total` bytes. */
+static inline struct lmdb_chunk lmdb_chunk_at(enum store_stream stream, uint64_t total, uint64_t at)
+{
+    uint32_t size = lmdb_chunk_size(stream);
+    uint64_t index = at / size;
+    struct lmdb_chunk chunk = {(uint32_t)index, index * size, size};
+    if (total - chunk.from < size) {
+        size_t len = (size_t)(total - chunk.from);
+        chunk.len = lmdb_chunk_head(len);
+        if (at - chunk.from >= chunk.len) {
+            chunk = (struct lmdb_chunk){chunk.number + 1, chunk.from + chunk.len, len - chunk.len};
+        }
+    }
+    return chunk;
 }
 
 /* How many bytes a stream of a cap has. */
@@ -303,7 +343,10 @@ static inline uint64_t lmdb_stream_len(const struct cap_info *info, enum store_s
     return lens[stream];
 }
 
-/* A run of one stream of bulk: bytes [from, to) of `source`, `from` at the start of a chunk. */
+/*
+ * A run of one stream of bulk: bytes [from, to) of `source`, `from` at the start of a chunk, `to`
+ * at a multiple of lmdb_chunk_size or at the stream's end.
+ */
 struct lmdb_bulk {
     uint64_t body;
     enum store_stream stream;

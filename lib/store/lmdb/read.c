@@ -251,7 +251,6 @@ struct chunks {
     enum store_stream stream;
     bool peeking; /* touches no byte that the index has not led through: the seals are not looked at
                    */
-    uint32_t size; /* of every chunk but the last */
     uint64_t len;
     bool moving; /* the cursor stands on the chunk before */
 };
@@ -259,37 +258,39 @@ struct chunks {
 static enum cap_error chunks_open(struct lmdb_read *read, struct chunks *chunks)
 {
     chunks->read = read;
-    chunks->size = lmdb_chunk_size(chunks->stream);
     return lmdb_cursor_open(read, store_of(read)->tables[LMDB_BULK]);
 }
 
-/* Chunk `index`; the next call is for the one after it. */
-static enum cap_error chunks_get(struct chunks *chunks, uint64_t index, struct cap_bytes *ret_bytes)
+/* What the chunk with byte `at` has from there on; the next call is for the chunk after it. */
+static enum cap_error chunks_get(struct chunks *chunks, uint64_t at, struct cap_bytes *ret_bytes)
 {
-    uint64_t rest = chunks->len - index * chunks->size;
-    size_t len = rest < chunks->size ? (size_t)rest : chunks->size;
+    const struct lmdb_chunk chunk = lmdb_chunk_at(chunks->stream, chunks->len, at);
     uint8_t wanted[STORE_CHUNK_KEY];
     MDB_val key = {sizeof(wanted), wanted};
     MDB_val value;
-    store_chunk_key(chunks->body, chunks->stream, (uint32_t)index, wanted);
+    store_chunk_key(chunks->body, chunks->stream, chunk.number, wanted);
     int rc =
         mdb_cursor_get(chunks->read->cursor, &key, &value, chunks->moving ? MDB_NEXT : MDB_SET);
     if (rc != 0) {
         return rc == MDB_NOTFOUND ? CAP_E_CORRUPT : lmdb_error(store_of(chunks->read)->fd, rc);
     }
     if (key.mv_size != sizeof(wanted) || memcmp(key.mv_data, wanted, sizeof(wanted)) != 0 ||
-        value.mv_size != len + STORE_SEAL_SIZE) {
+        value.mv_size != chunk.len + STORE_SEAL_SIZE) {
         return CAP_E_CORRUPT;
     }
     chunks->moving = true;
-    *ret_bytes = (struct cap_bytes){value.mv_data, len};
+    struct cap_bytes bytes = {value.mv_data, chunk.len};
     struct cap_bytes sealed = {value.mv_data, value.mv_size};
     uint64_t seed = store_seed((struct cap_bytes){wanted, sizeof(wanted)});
-    return chunks->peeking || store_unseal(seed, sealed, ret_bytes) ? CAP_OK : CAP_E_CORRUPT;
+    if (!chunks->peeking && !store_unseal(seed, sealed, &bytes)) {
+        return CAP_E_CORRUPT;
+    }
+    size_t skip = (size_t)(at - chunk.from);
+    *ret_bytes = (struct cap_bytes){bytes.data + skip, bytes.len - skip};
+    return CAP_OK;
 }
 
-/* Remembers a damaged cap until the next sweep; there is nothing to say of more than a few. */
-static void note_damaged(struct lmdb_store *store, const struct cap_hash *hash)
+void lmdb_note_damaged(struct lmdb_store *store, const struct cap_hash *hash)
 {
     pthread_mutex_lock(&store->lock);
     if (!lmdb_is_noted(store, hash) && store->damaged_count < LMDB_DAMAGED) {
@@ -302,20 +303,18 @@ static void note_damaged(struct lmdb_store *store, const struct cap_hash *hash)
 static enum cap_error fill_spans(struct chunks *chunks, uint64_t offset, uint64_t len,
                                  struct iovec *ret_iov, int *ret_count)
 {
-    uint64_t index = offset / chunks->size;
-    uint64_t skip = offset % chunks->size;
     int count = 0;
     while (len > 0) {
-        struct cap_bytes chunk;
-        enum cap_error error = chunks_get(chunks, index++, &chunk);
+        struct cap_bytes bytes;
+        enum cap_error error = chunks_get(chunks, offset, &bytes);
         if (error != CAP_OK) {
             return error;
         }
-        uint64_t take = chunk.len - skip < len ? chunk.len - skip : len;
-        memcpy(&ret_iov[count].iov_base, &(const uint8_t *){chunk.data + skip}, sizeof(void *));
-        ret_iov[count++].iov_len = (size_t)take;
+        size_t take = bytes.len < len ? bytes.len : (size_t)len;
+        memcpy(&ret_iov[count].iov_base, &bytes.data, sizeof(void *));
+        ret_iov[count++].iov_len = take;
+        offset += take;
         len -= take;
-        skip = 0;
     }
     *ret_count = count;
     return CAP_OK;
@@ -344,7 +343,7 @@ static enum cap_error window(struct lmdb_read *read, struct chunks *chunks,
     chunks->len = cap.info.body_len;
     error = fill_spans(chunks, offset, len, ret_iov, ret_count);
     if (error == CAP_E_CORRUPT) {
-        note_damaged(store_of(read), hash);
+        lmdb_note_damaged(store_of(read), hash);
     }
     *ret_len = (size_t)len;
     return error;
@@ -386,98 +385,21 @@ enum cap_error lmdb_copy(struct cap_read *base, const struct iovec *iov, int cou
     return lmdb_cursor_close(read, error);
 }
 
-/* --- Places ----------------------------------------------------------------------------------- */
-
-static enum cap_error locate(struct lmdb_read *read, const struct cap_hash *hash,
-                             struct cap_info *ret_info, struct cap_place *ret_place)
-{
-    struct lmdb_store *store = store_of(read);
-    struct store_cap cap;
-    enum cap_error error = lmdb_find_cap(store, read->txn, hash, &cap);
-    if (error != CAP_OK) {
-        return error;
-    }
-    *ret_info = cap.info;
-    *ret_place = (struct cap_place){0};
-    if (cap.info.body_len == 0 || cap.info.body_len > CAP_STORE_PLACE_MAX) {
-        return CAP_OK;
-    }
-    uint8_t wanted[STORE_CHUNK_KEY];
-    store_chunk_key(cap.body, STORE_STREAM_BODY, 0, wanted);
-    MDB_val key = {sizeof(wanted), wanted};
-    MDB_val value;
-    int rc = mdb_get(read->txn, store->tables[LMDB_BULK], &key, &value);
-    if (rc != 0 && rc != MDB_NOTFOUND) {
-        return lmdb_error(store->fd, rc);
-    }
-    if (rc == MDB_NOTFOUND || value.mv_size != cap.info.body_len + STORE_SEAL_SIZE) {
-        note_damaged(store, hash);
-        return CAP_E_CORRUPT;
-    }
-    ret_place->at = value.mv_data;
-    ret_place->len = (uint32_t)cap.info.body_len;
-    ret_place->seed = store_seed((struct cap_bytes){wanted, sizeof(wanted)});
-    return CAP_OK;
-}
-
-_Static_assert(CAP_STORE_PLACE_MAX <= LMDB_BODY_CHUNK, "a body with a place is one chunk");
-
-enum cap_error lmdb_locate(struct cap_read *base, const struct cap_hash *hash,
-                           struct cap_info *ret_info, struct cap_place *ret_place)
-{
-    struct lmdb_read *read = read_of(base);
-    enum cap_error error;
-    LMDB_GUARDED(&store_of(read)->map, error, locate(read, hash, ret_info, ret_place));
-    return lmdb_cursor_close(read, error);
-}
-
-static enum cap_error load(const struct cap_place *place, void *dst, uint64_t *ret_seal)
-{
-    memcpy(dst, place->at, place->len);
-    *ret_seal = cap_load64(place->at + place->len);
-    return CAP_OK;
-}
-
-enum cap_error lmdb_take(struct cap_read *base, const struct cap_hash *hash,
-                         const struct cap_place *place, void *dst)
-{
-    struct lmdb_read *read = read_of(base);
-    uint64_t seal = 0;
-    enum cap_error error;
-    LMDB_GUARDED(&store_of(read)->map, error, load(place, dst, &seal));
-    if (error == CAP_OK && !store_seal_holds(place->seed, dst, place->len, seal)) {
-        note_damaged(store_of(read), hash);
-        error = CAP_E_CORRUPT;
-    }
-    return lmdb_cursor_close(read, error);
-}
-
-enum cap_error lmdb_load(struct cap_store *base, const struct cap_place *place, void *dst)
-{
-    struct lmdb_store *store = lmdb_of(base);
-    uint64_t seal;
-    enum cap_error error;
-    LMDB_GUARDED(&store->map, error, load(place, dst, &seal));
-    return error;
-}
-
 /* --- Entries of streams ----------------------------------------------------------------------- */
 
 static enum cap_error copy_bulk(struct chunks *chunks, uint64_t offset, uint8_t *dst, size_t len)
 {
-    uint64_t index = offset / chunks->size;
-    size_t skip = (size_t)(offset % chunks->size);
     while (len > 0) {
-        struct cap_bytes chunk;
-        enum cap_error error = chunks_get(chunks, index++, &chunk);
+        struct cap_bytes bytes;
+        enum cap_error error = chunks_get(chunks, offset, &bytes);
         if (error != CAP_OK) {
             return error;
         }
-        size_t take = chunk.len - skip < len ? chunk.len - skip : len;
-        memcpy(dst, chunk.data + skip, take);
+        size_t take = bytes.len < len ? bytes.len : len;
+        memcpy(dst, bytes.data, take);
         dst += take;
+        offset += take;
         len -= take;
-        skip = 0;
     }
     return CAP_OK;
 }
@@ -505,7 +427,7 @@ static enum cap_error copy_entries(struct lmdb_read *read, const struct cap_hash
     chunks.len = entries * size;
     error = copy_bulk(&chunks, first * size, ret_entries, count * size);
     if (error == CAP_E_CORRUPT) {
-        note_damaged(store_of(read), hash);
+        lmdb_note_damaged(store_of(read), hash);
     }
     return error;
 }

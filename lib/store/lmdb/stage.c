@@ -17,13 +17,12 @@
 /* --- Bulk ------------------------------------------------------------------------------------- */
 
 static enum cap_error put_chunk(const struct lmdb_store *store, MDB_txn *txn,
-                                const struct lmdb_bulk *bulk, uint32_t size, uint64_t from)
+                                const struct lmdb_bulk *bulk, const struct lmdb_chunk *chunk)
 {
     uint8_t bytes[STORE_CHUNK_KEY];
-    size_t len = bulk->to - from < size ? (size_t)(bulk->to - from) : size;
     MDB_val key = {sizeof(bytes), bytes};
-    MDB_val value = {.mv_size = len + STORE_SEAL_SIZE};
-    store_chunk_key(bulk->body, bulk->stream, (uint32_t)(from / size), bytes);
+    MDB_val value = {.mv_size = chunk->len + STORE_SEAL_SIZE};
+    store_chunk_key(bulk->body, bulk->stream, chunk->number, bytes);
     /*
      * Ids grow, so a body that was not staged comes after all others. Told so, LMDB begins a new
      * page when the last is full; by itself it would also move the last record there.
@@ -35,9 +34,9 @@ static enum cap_error put_chunk(const struct lmdb_store *store, MDB_txn *txn,
     if (rc != 0) {
         return lmdb_error(store->fd, rc);
     }
-    enum cap_error error = store_source_read(bulk->source, from, value.mv_data, len);
+    enum cap_error error = store_source_read(bulk->source, chunk->from, value.mv_data, chunk->len);
     if (error == CAP_OK) {
-        store_seal(store_seed((struct cap_bytes){bytes, sizeof(bytes)}), value.mv_data, len);
+        store_seal(store_seed((struct cap_bytes){bytes, sizeof(bytes)}), value.mv_data, chunk->len);
     }
     return error;
 }
@@ -45,12 +44,13 @@ static enum cap_error put_chunk(const struct lmdb_store *store, MDB_txn *txn,
 enum cap_error lmdb_put_bulk(const struct lmdb_store *store, MDB_txn *txn,
                              const struct lmdb_bulk *bulk)
 {
-    uint32_t size = lmdb_chunk_size(bulk->stream);
-    for (uint64_t from = bulk->from; from < bulk->to; from += size) {
-        enum cap_error error = put_chunk(store, txn, bulk, size, from);
+    for (uint64_t from = bulk->from; from < bulk->to;) {
+        const struct lmdb_chunk chunk = lmdb_chunk_at(bulk->stream, bulk->to, from);
+        enum cap_error error = put_chunk(store, txn, bulk, &chunk);
         if (error != CAP_OK) {
             return error;
         }
+        from += chunk.len;
     }
     return CAP_OK;
 }

@@ -193,11 +193,13 @@ static void test_damaged_places(void **state)
 {
     struct fixture *fixture = *state;
     struct cap_hash hash = fake_hash(1);
-    uint8_t key[STORE_CHUNK_KEY], chunk[2000];
+    uint8_t key[STORE_CHUNK_KEY], chunk[5000];
     struct cap_place place;
     struct cap_info info;
     assert_cap_ok(put_data(fixture->store, 1, 1000));
     assert_cap_ok(put_data(fixture->store, 2, 1000));
+    assert_cap_ok(put_data(fixture->store, 3, 4125)); /* these have a rest */
+    assert_cap_ok(put_data(fixture->store, 4, 4125));
     fixture_close(fixture);
     struct raw raw = raw_begin(fixture, "bulk");
     store_chunk_key(1, STORE_STREAM_BODY, 0, key);
@@ -206,12 +208,23 @@ static void test_damaged_places(void **state)
     raw_put(&raw, key, sizeof(key), chunk, 1008);
     store_chunk_key(2, STORE_STREAM_BODY, 0, key);
     raw_put(&raw, key, sizeof(key), chunk, 999);
+    store_chunk_key(3, STORE_STREAM_BODY, 1, key);
+    assert_int_equal(raw_get(&raw, key, sizeof(key), chunk, sizeof(chunk)), 61);
+    chunk[5] ^= 1;
+    raw_put(&raw, key, sizeof(key), chunk, 61);
+    store_chunk_key(4, STORE_STREAM_BODY, 1, key);
+    raw_delete(&raw, key, sizeof(key));
     raw_end(&raw);
     assert_cap_ok(fixture_open(fixture));
     struct cap_read *read = begin_read(fixture->store);
     assert_cap_ok(cap_store_locate(read, &hash, &info, &place));
     assert_cap_error(cap_store_take(read, &hash, &place, chunk), CAP_E_CORRUPT);
     hash = fake_hash(2);
+    assert_cap_error(cap_store_locate(read, &hash, &info, &place), CAP_E_CORRUPT);
+    hash = fake_hash(3);
+    assert_cap_ok(cap_store_locate(read, &hash, &info, &place));
+    assert_cap_error(cap_store_take(read, &hash, &place, chunk), CAP_E_CORRUPT);
+    hash = fake_hash(4);
     assert_cap_error(cap_store_locate(read, &hash, &info, &place), CAP_E_CORRUPT);
     cap_store_read_end(read);
     assert_cap_error(put_data(fixture->store, 1, 1000), CAP_E_CORRUPT); /* both were noted */

@@ -1,0 +1,127 @@
+/* Where small bodies lie: found once, then loaded without a walk. */
+#include "lib/store/lmdb/lmdb.h"
+
+static struct lmdb_store *store_of(const struct lmdb_read *read)
+{
+    return lmdb_of(read->base.store);
+}
+
+static struct lmdb_read *read_of(struct cap_read *base)
+{
+    return STORE_CONTAINER_OF(base, struct lmdb_read, base);
+}
+
+/* Where the chunk with byte `at` of a body lies. CAP_E_CORRUPT: it is not there, or of another
+ * length. */
+static enum cap_error locate_chunk(const struct lmdb_read *read, const struct store_cap *cap,
+                                   const struct lmdb_chunk *chunk, const uint8_t **ret_at,
+                                   uint64_t *ret_seed)
+{
+    const struct lmdb_store *store = lmdb_of(read->base.store);
+    uint8_t wanted[STORE_CHUNK_KEY];
+    store_chunk_key(cap->body, STORE_STREAM_BODY, chunk->number, wanted);
+    MDB_val key = {sizeof(wanted), wanted};
+    MDB_val value;
+    int rc = mdb_get(read->txn, store->tables[LMDB_BULK], &key, &value);
+    if (rc != 0 && rc != MDB_NOTFOUND) {
+        return lmdb_error(store->fd, rc);
+    }
+    if (rc == MDB_NOTFOUND || value.mv_size != chunk->len + STORE_SEAL_SIZE) {
+        return CAP_E_CORRUPT;
+    }
+    *ret_at = value.mv_data;
+    *ret_seed = store_seed((struct cap_bytes){wanted, sizeof(wanted)});
+    return CAP_OK;
+}
+
+static enum cap_error locate(struct lmdb_read *read, const struct cap_hash *hash,
+                             struct cap_info *ret_info, struct cap_place *ret_place)
+{
+    struct lmdb_store *store = store_of(read);
+    struct store_cap cap;
+    enum cap_error error = lmdb_find_cap(store, read->txn, hash, &cap);
+    if (error != CAP_OK) {
+        return error;
+    }
+    *ret_info = cap.info;
+    *ret_place = (struct cap_place){0};
+    if (cap.info.body_len == 0 || cap.info.body_len > CAP_STORE_PLACE_MAX) {
+        return CAP_OK;
+    }
+    struct cap_place place = {.len = (uint32_t)cap.info.body_len};
+    struct lmdb_chunk chunk = lmdb_chunk_at(STORE_STREAM_BODY, place.len, 0);
+    error = locate_chunk(read, &cap, &chunk, &place.at, &place.seed);
+    if (error == CAP_OK && chunk.len < place.len) {
+        chunk = lmdb_chunk_at(STORE_STREAM_BODY, place.len, chunk.len);
+        place.rest_len = (uint32_t)chunk.len;
+        error = locate_chunk(read, &cap, &chunk, &place.rest, &place.rest_seed);
+    }
+    if (error == CAP_OK) {
+        *ret_place = place;
+    } else if (error == CAP_E_CORRUPT) {
+        lmdb_note_damaged(store, hash);
+    }
+    return error;
+}
+
+_Static_assert(CAP_STORE_PLACE_MAX <= LMDB_BODY_CHUNK,
+               "a body with a place is one chunk and its rest");
+
+enum cap_error lmdb_locate(struct cap_read *base, const struct cap_hash *hash,
+                           struct cap_info *ret_info, struct cap_place *ret_place)
+{
+    struct lmdb_read *read = read_of(base);
+    enum cap_error error;
+    LMDB_GUARDED(&store_of(read)->map, error, locate(read, hash, ret_info, ret_place));
+    return lmdb_cursor_close(read, error);
+}
+
+/* The seals behind the pieces of a place. */
+struct seals {
+    uint64_t first;
+    uint64_t rest;
+};
+
+static enum cap_error load(const struct cap_place *place, uint8_t *dst, struct seals *ret_seals)
+{
+    uint32_t first = cap_place_first(place);
+    memcpy(dst, place->at, first);
+    ret_seals->first = cap_load64(place->at + first);
+    if (place->rest_len > 0) {
+        memcpy(dst + first, place->rest, place->rest_len);
+        ret_seals->rest = cap_load64(place->rest + place->rest_len);
+    }
+    return CAP_OK;
+}
+
+static bool seals_hold(const struct cap_place *place, const uint8_t *bytes,
+                       const struct seals *seals)
+{
+    uint32_t first = cap_place_first(place);
+    return store_seal_holds(place->seed, bytes, first, seals->first) &&
+           (place->rest_len == 0 ||
+            store_seal_holds(place->rest_seed, bytes + first, place->rest_len, seals->rest));
+}
+
+enum cap_error lmdb_take(struct cap_read *base, const struct cap_hash *hash,
+                         const struct cap_place *place, void *dst)
+{
+    struct lmdb_read *read = read_of(base);
+    struct seals seals = {0};
+    enum cap_error error;
+    LMDB_GUARDED(&store_of(read)->map, error, load(place, dst, &seals));
+    if (error == CAP_OK && !seals_hold(place, dst, &seals)) {
+        lmdb_note_damaged(store_of(read), hash);
+        error = CAP_E_CORRUPT;
+    }
+    return lmdb_cursor_close(read, error);
+}
+
+enum cap_error lmdb_load(struct cap_store *base, const struct cap_place *place, void *dst)
+{
+    struct lmdb_store *store = lmdb_of(base);
+    struct seals seals;
+    enum cap_error error;
+    LMDB_GUARDED(&store->map, error, load(place, dst, &seals));
+    return error;
+}
