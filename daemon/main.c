@@ -58,12 +58,15 @@ static void raise_descriptor_limit(void)
     }
 }
 
-/* Memory goes back to the system when an upload is done: few arenas, long blocks mapped. */
+/*
+ * Memory goes back to the system when an upload is done: few arenas, long blocks mapped. What stays
+ * is twice what a step of a stage takes: given back after each, every step would fault it in again.
+ */
 static void bound_heap(void)
 {
     (void)mallopt(M_ARENA_MAX, 2);
     (void)mallopt(M_MMAP_THRESHOLD, 128 << 10);
-    (void)mallopt(M_TRIM_THRESHOLD, 1 << 20);
+    (void)mallopt(M_TRIM_THRESHOLD, 2 * CAP_STAGE_STEP);
 }
 
 /* Says what keeps a configuration from working, as far as it can be seen without starting. */

@@ -18,10 +18,7 @@ struct ledger_peer;
 #define SPOOL_SMALL (64u << 10)  /* uploads up to this stay in memory */
 #define SPOOL_BLOCK (256u << 10) /* most bytes gathered before a write; a small job to hash */
 
-/*
- * Writes of one spool at a time. A second one lets two workers hash what arrives; with more, 252
- * MiB took as long on two cores.
- */
+/* Writes of one spool at a time: with a second one two workers hash what arrives. */
 #define SPOOL_WRITES 2u
 
 /* The disk: what a test replaces to make it slow, full or broken. Called by workers. */
