@@ -276,7 +276,11 @@ void client_shut(struct capstore *store)
 
 int capstore_fd(const struct capstore *store)
 {
-    return store->dialling != NULL ? store->dialling->dial.fd : store->fd;
+    if (store->dialling != NULL) {
+        /* Nothing can be learned of a socket that only waits: poll(2) says that it hung up. */
+        return store->dialling->dial.full ? -1 : store->dialling->dial.fd;
+    }
+    return store->fd;
 }
 
 int capstore_events(const struct capstore *store)

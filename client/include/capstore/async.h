@@ -13,6 +13,9 @@
  *         error = capstore_process(store, entry.revents);
  *     }
  *
+ * capstore_map, capstore_space and capstore_closure only block: a loop that must not wait for them
+ * leaves them to a handle of their own on another thread.
+ *
  * The examples fetch_many.c and fetch_uv.c (libuv) are such loops, complete.
  *
  * Any number of requests may be submitted: those beyond the daemon's limit wait their turn in the
@@ -50,10 +53,11 @@ struct capstore_request;
 
 /* ---- the caller's loop ---- */
 
-/* The socket, or -1 when not connected. The handle owns it; only wait for it. */
+/* The socket, or -1 when there is none to wait for. The handle owns it; only wait for it. */
 int capstore_fd(const struct capstore *store);
 
-/* What to wait for: POLLIN, or POLLIN | POLLOUT; 0 when not connected. */
+/* What to wait for: POLLIN, or POLLIN | POLLOUT, or POLLOUT while connecting; 0 when there is no
+ * socket. */
 int capstore_events(const struct capstore *store);
 
 /* Milliseconds after which capstore_process must be called although nothing happened; 0: at once;
