@@ -12,11 +12,11 @@ void routes_fill(struct route ret_routes[ROUTES_MAX], struct publish *publish, s
     const struct route routes[ROUTES_MAX] = {
         {.type = PROTO_HAS, .begin = lookup_has, .room = serve},
         {.type = PROTO_STAT, .begin = lookup_stat, .room = serve},
-        {.type = PROTO_GET, .begin = fetch_begin, .room = serve},
+        {.type = PROTO_GET, .begin = fetch_begin, .room = serve, .ahead = fetch_ahead},
         {.type = PROTO_GET_MANY, .begin = many_begin, .room = serve},
         {.type = PROTO_MAP, .begin = map_begin, .room = serve},
-        {PROTO_PUT_DATA, true, upload_begin, publish},
-        {PROTO_PUT_IMAGE, true, upload_begin, publish},
+        {.type = PROTO_PUT_DATA, .has_body = true, .begin = upload_begin, .room = publish},
+        {.type = PROTO_PUT_IMAGE, .has_body = true, .begin = upload_begin, .room = publish},
         {.begin = NULL},
     };
     memcpy(ret_routes, routes, sizeof(routes));

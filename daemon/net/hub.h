@@ -23,6 +23,8 @@ struct session;
  */
 struct verdict;
 
+#define ROUTE_AHEAD 16u /* messages that are looked at before the first of them is handled */
+
 /* What serves one type of message. A table of them ends with a row whose `begin` is NULL. */
 struct route {
     uint8_t type;  /* enum proto_type */
@@ -30,6 +32,11 @@ struct route {
     const struct verdict *(*begin)(void *room, struct session *session, uint32_t id, uint8_t type,
                                    struct cap_bytes payload);
     void *room; /* what `begin` gets */
+    /*
+     * Payloads of this type, at most ROUTE_AHEAD, none of them checked, that `begin` will get one
+     * after the other: what it needs of them can be fetched from memory together. NULL: nothing.
+     */
+    void (*ahead)(void *room, const struct cap_bytes *payloads, size_t count);
 };
 
 /* One connected client, for clients.list. */

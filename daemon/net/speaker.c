@@ -233,9 +233,38 @@ static bool is_stray(const struct connection *connection, struct cap_bytes input
     return connection->bytes_in == input.len && stray_is_json(input);
 }
 
+/*
+ * Tells the room of the requests that come next, as far as they are whole and alike, so that it can
+ * prepare for them; returns how many there are after the first.
+ */
+static size_t look_ahead(const struct session *session, struct cap_bytes input)
+{
+    struct cap_bytes payloads[ROUTE_AHEAD];
+    struct proto_frame frame;
+    uint8_t type = 0;
+    size_t count = 0;
+    if (session->reader.header_filled > 0 && !session->reader.delivered) {
+        return 0;
+    }
+    while (count < ROUTE_AHEAD && input.len > PROTO_FRAME_HEADER_SIZE &&
+           proto_frame_decode(input.data, session->reader.max_len, &frame) == CAP_OK &&
+           frame.len <= input.len - PROTO_FRAME_HEADER_SIZE && (count == 0 || frame.type == type)) {
+        type = frame.type;
+        payloads[count++] = cap_bytes_slice(input, PROTO_FRAME_HEADER_SIZE, frame.len);
+        input = cap_bytes_slice(input, PROTO_FRAME_HEADER_SIZE + frame.len,
+                                input.len - PROTO_FRAME_HEADER_SIZE - frame.len);
+    }
+    const struct route *route = count < 2 ? NULL : hub_route(session->connection.hub, type);
+    if (route != NULL && route->ahead != NULL) {
+        route->ahead(route->room, payloads, count);
+    }
+    return count < 2 ? 0 : count - 1;
+}
+
 static void on_input(struct connection *connection, struct cap_bytes *input, uint64_t until_us)
 {
     struct session *session = of(connection);
+    size_t ahead = 0; /* messages that the room has been told of */
     if (is_stray(connection, *input)) {
         stray_refuse(connection->fd);
         shard_refused(session->shard, session_number(session), session_peer(session), "connection",
@@ -252,6 +281,7 @@ static void on_input(struct connection *connection, struct cap_bytes *input, uin
         if (len == 0) {
             return;
         }
+        ahead = ahead > 0 ? ahead - 1 : look_ahead(session, slice);
         enum cap_error error = proto_reader_next(&session->reader, &slice, &event, &have);
         *input = cap_bytes_slice(*input, len - slice.len, input->len - (len - slice.len));
         if (error != CAP_OK) {

@@ -471,6 +471,21 @@ static bool load_body(struct serve *serve, const struct cap_hash *hash, uint64_t
     return true;
 }
 
+void fetch_ahead(void *room, const struct cap_bytes *payloads, size_t count)
+{
+    const struct serve *serve = room;
+    struct proto_get gets[ROUTE_AHEAD];
+    size_t sound = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (proto_get_decode(payloads[i], &gets[sound]) == CAP_OK) {
+            places_expect(&serve->places, &gets[sound++].hash);
+        }
+    }
+    for (size_t i = 0; i < sound; i++) {
+        places_expect_body(&serve->places, &gets[i].hash);
+    }
+}
+
 const struct verdict *fetch_begin(void *room, struct session *session, uint32_t id, uint8_t type,
                                   struct cap_bytes payload)
 {

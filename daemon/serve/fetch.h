@@ -1,4 +1,4 @@
-/* GET: a range of a served body. A small one from the records, others from the store's pages. */
+/* GET: a range of a served body. A small one from its place, others from the store's pages. */
 #ifndef DAEMON_SERVE_FETCH_H
 #define DAEMON_SERVE_FETCH_H
 
@@ -11,5 +11,8 @@
  */
 const struct verdict *fetch_begin(void *room, struct session *session, uint32_t id, uint8_t type,
                                   struct cap_bytes payload);
+
+/* A route's `ahead`: what is known of their places is fetched from memory. */
+void fetch_ahead(void *room, const struct cap_bytes *payloads, size_t count);
 
 #endif

@@ -4,8 +4,9 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
-#define LINE     64u
-#define SET_SIZE 4u
+#define LINE      64u
+#define SET_SIZE  4u
+#define AHEAD_MAX 1536u /* bytes of a body: then the processor sees where it goes */
 
 #define PLACES_BODY_MAX UINT16_MAX
 #define PLACES_REST_MAX 1023u
@@ -52,12 +53,23 @@ void places_close(struct places *places)
     *places = (struct places){0};
 }
 
-/* The set of a hash in a table that has sets. */
-static struct place *set_of(const struct places *places, const struct cap_hash *hash)
+/*
+ * The two sets of a hash in a table that has sets. It lies in the first but where that was full:
+ * with one set only, a table half full would lack room for one hash in ten.
+ */
+struct pair {
+    struct place *sets[2];
+};
+
+static struct pair sets_of(const struct places *places, const struct cap_hash *hash)
 {
+    uint32_t first = keyed_hash(places->keys, hash);
+    uint32_t second = first * UINT32_C(0x9e3779b1); /* odd: as even as the first */
     /* The top bits of a product choose evenly, whatever the number of sets. */
-    uint64_t set = (uint64_t)keyed_hash(places->keys, hash) * places->sets >> 32;
-    return &places->entries[set * SET_SIZE];
+    return (struct pair){{
+        &places->entries[((uint64_t)first * places->sets >> 32) * SET_SIZE],
+        &places->entries[((uint64_t)second * places->sets >> 32) * SET_SIZE],
+    }};
 }
 
 static uint64_t checksum(const struct places *places, const uint8_t *body, size_t len)
@@ -68,13 +80,32 @@ static uint64_t checksum(const struct places *places, const uint8_t *body, size_
 /* The entry of a hash in a table that has sets. */
 static struct place *look_up(const struct places *places, const struct cap_hash *hash)
 {
-    struct place *set = set_of(places, hash);
-    for (size_t i = 0; i < SET_SIZE; i++) {
-        if (set[i].at != NULL && cap_hash_equal(&set[i].hash, hash)) {
-            return &set[i];
+    const struct pair pair = sets_of(places, hash);
+    for (size_t i = 0; i < 2 * SET_SIZE; i++) {
+        struct place *place = &pair.sets[i / SET_SIZE][i % SET_SIZE];
+        if (place->at != NULL && cap_hash_equal(&place->hash, hash)) {
+            return place;
         }
     }
     return NULL;
+}
+
+void places_expect(const struct places *places, const struct cap_hash *hash)
+{
+    if (places->sets > 0) {
+        const struct place *set = sets_of(places, hash).sets[0];
+        for (size_t i = 0; i < SET_SIZE; i++) {
+            __builtin_prefetch(&set[i]);
+        }
+    }
+}
+
+void places_expect_body(const struct places *places, const struct cap_hash *hash)
+{
+    const struct place *place = places->sets == 0 ? NULL : look_up(places, hash);
+    for (size_t at = 0; place != NULL && at < place->len && at < AHEAD_MAX; at += LINE) {
+        __builtin_prefetch(place->at + at);
+    }
 }
 
 struct place *places_find(struct places *places, const struct cap_hash *hash)
@@ -89,21 +120,19 @@ struct place *places_find(struct places *places, const struct cap_hash *hash)
 /* The entry that a hash takes: its own, a free one, or one not asked for lately. */
 static struct place *make_room(struct places *places, const struct cap_hash *hash)
 {
-    struct place *set = set_of(places, hash);
-    for (size_t i = 0; i < SET_SIZE; i++) {
-        if (set[i].at == NULL || cap_hash_equal(&set[i].hash, hash)) {
-            return &set[i];
-        }
+    struct place *known = look_up(places, hash);
+    const struct pair pair = sets_of(places, hash);
+    for (size_t i = 0; known == NULL && i < 2 * SET_SIZE; i++) {
+        struct place *place = &pair.sets[i / SET_SIZE][i % SET_SIZE];
+        known = place->at == NULL ? place : NULL;
     }
-    places->next = (places->next + 1) % SET_SIZE;
-    for (size_t i = 0; i < SET_SIZE; i++) {
-        struct place *place = &set[(places->next + i) % SET_SIZE];
-        if (!place->touched) {
-            return place;
-        }
+    places->next++;
+    for (size_t i = 0; known == NULL && i < SET_SIZE; i++) {
+        struct place *place = &pair.sets[0][(places->next + i) % SET_SIZE];
+        known = place->touched ? NULL : place;
         place->touched = false;
     }
-    return &set[places->next];
+    return known == NULL ? &pair.sets[0][places->next % SET_SIZE] : known;
 }
 
 /* Enters it in a table that has sets. */

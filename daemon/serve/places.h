@@ -62,7 +62,14 @@ void places_close(struct places *places);
 /* Where a body lies, or lay; NULL: unknown. Valid until the table changes. */
 struct place *places_find(struct places *places, const struct cap_hash *hash);
 
-/* The same after taking it over from the table of another loop, if that has it. */
+/*
+ * Before a few hashes are looked up one after the other: has the processor fetch their entries, and
+ * then, for each again, the beginning of its body, so that it does not wait for one at a time.
+ */
+void places_expect(const struct places *places, const struct cap_hash *hash);
+void places_expect_body(const struct places *places, const struct cap_hash *hash);
+
+/* places_find after taking it over from the table of another loop, if that has it. */
 struct place *places_learn(struct places *places, struct places *other,
                            const struct cap_hash *hash);
 
