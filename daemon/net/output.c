@@ -23,8 +23,9 @@
 
 #include "lib/cap/must.h"
 
-#define MESSAGE_ROOM 2048u /* of a message's memory: small answers share one */
-#define MESSAGES_IOV 16    /* sent at once */
+#define MESSAGE_ROOM     2048u      /* of a message's memory: small answers share one */
+#define MESSAGE_ROOM_MAX (8u << 10) /* the more of them wait, the more share one */
+#define MESSAGES_IOV     16         /* sent at once */
 
 /* Bytes that go out as they are. */
 struct message {
@@ -56,7 +57,9 @@ static void append_bytes(struct output *output, struct message *message, struct 
 
 static struct message *new_message(struct output *output, size_t len)
 {
-    size_t capacity = len < MESSAGE_ROOM ? MESSAGE_ROOM : len;
+    size_t room = output->last == NULL ? MESSAGE_ROOM : 2 * output->last->capacity;
+    room = room < MESSAGE_ROOM_MAX ? room : MESSAGE_ROOM_MAX;
+    size_t capacity = len < room ? room : len;
     struct message *message = malloc(sizeof(*message) + capacity);
     if (message != NULL) {
         *message = (struct message){.fd = -1, .capacity = capacity};
@@ -322,8 +325,10 @@ static ssize_t send_iov(int socket, struct iovec *iov, int count, int passed)
         memcpy(CMSG_DATA(header), &passed, sizeof(int));
     }
     ssize_t n;
-    do {
-        n = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    do { /* one span alone is cheaper without its description */
+        n = count == 1 && passed < 0
+                ? send(socket, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
+                : sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (n < 0 && errno == EINTR);
     return n;
 }

@@ -109,7 +109,7 @@ static const struct verdict *begin(struct session *session, const struct route *
         return refuse_unknown(session, id, type, 0);
     }
     session->shard->stats.requests[type]++;
-    session->asked_us = env_monotonic_us(session->context->env);
+    session->asked_us = session->connection.input_us;
     char why[LEDGER_WHY_SIZE] = "";
     enum cap_error error = check(session, why);
     if (error != CAP_OK) {
@@ -254,7 +254,7 @@ static size_t look_ahead(const struct session *session, struct cap_bytes input)
         input = cap_bytes_slice(input, PROTO_FRAME_HEADER_SIZE + frame.len,
                                 input.len - PROTO_FRAME_HEADER_SIZE - frame.len);
     }
-    const struct route *route = count < 2 ? NULL : hub_route(session->connection.hub, type);
+    const struct route *route = count == 0 ? NULL : hub_route(session->connection.hub, type);
     if (route != NULL && route->ahead != NULL) {
         route->ahead(route->room, payloads, count);
     }

@@ -481,7 +481,7 @@ void fetch_ahead(void *room, const struct cap_bytes *payloads, size_t count)
             places_expect(&serve->places, &gets[sound++].hash);
         }
     }
-    for (size_t i = 0; i < sound; i++) {
+    for (size_t i = 0; sound > 1 && i < sound; i++) { /* of one alone this would be to wait */
         places_expect_body(&serve->places, &gets[i].hash);
     }
 }

@@ -26,7 +26,7 @@
  * system lets go of what was not touched for longest: to be wrong it would have to turn over all of
  * its memory in this time.
  */
-#define PLACES_TRUST_MS 500u
+#define PLACES_TRUST_MS 1000u
 
 struct place {
     struct cap_hash hash;
