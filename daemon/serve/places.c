@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #define LINE      64u
+#define SEEN_MASK 0x7fffffffu
 #define SET_SIZE  4u
 #define AHEAD_MAX 1536u /* bytes of a body: then the processor sees where it goes */
 
@@ -112,7 +113,7 @@ struct place *places_find(struct places *places, const struct cap_hash *hash)
 {
     struct place *place = places->sets == 0 ? NULL : look_up(places, hash);
     if (place != NULL) {
-        place->touched = true;
+        place->touched = 1;
     }
     return place;
 }
@@ -129,8 +130,8 @@ static struct place *make_room(struct places *places, const struct cap_hash *has
     places->next++;
     for (size_t i = 0; known == NULL && i < SET_SIZE; i++) {
         struct place *place = &pair.sets[0][(places->next + i) % SET_SIZE];
-        known = place->touched ? NULL : place;
-        place->touched = false;
+        known = place->touched == 0 ? place : NULL;
+        place->touched = 0;
     }
     return known == NULL ? &pair.sets[0][places->next % SET_SIZE] : known;
 }
@@ -177,7 +178,7 @@ void places_add(struct places *places, const struct cap_hash *hash, enum cap_kin
         .at = place->at,
         .rest = place->rest,
         .check = checksum(places, body, place->len),
-        .seen_ms = now_ms,
+        .seen_ms = now_ms & SEEN_MASK,
         .len = (uint16_t)place->len,
         .rest_len = (uint16_t)(place->rest_len & PLACES_REST_MAX),
         .kind = (uint16_t)((unsigned)kind & 31u),
@@ -194,12 +195,12 @@ static struct cap_place where(const struct place *place)
 bool place_is_warm(struct place *place, const struct env *env, uint32_t now_ms)
 {
     const struct cap_place at = where(place);
-    if (now_ms - place->seen_ms >= PLACES_TRUST_MS &&
+    if (((now_ms - place->seen_ms) & SEEN_MASK) >= PLACES_TRUST_MS &&
         (!env->resident(env->ctx, at.at, cap_place_first(&at)) ||
          (at.rest_len > 0 && !env->resident(env->ctx, at.rest, at.rest_len)))) {
         return false;
     }
-    place->seen_ms = now_ms;
+    place->seen_ms = now_ms & SEEN_MASK;
     return true;
 }
 

@@ -33,11 +33,11 @@ struct place {
     const uint8_t *at;   /* NULL: a free entry */
     const uint8_t *rest; /* as in struct cap_place */
     uint64_t check;
-    uint32_t seen_ms; /* when its pages were last found in memory */
-    uint16_t len;     /* of the body */
+    uint32_t seen_ms : 31; /* when its pages were last found in memory */
+    uint32_t touched : 1;  /* asked for since it was last looked at for replacement */
+    uint16_t len;          /* of the body */
     uint16_t rest_len : 10;
-    uint16_t kind : 5; /* enum cap_kind */
-    bool touched : 1;  /* asked for since it was last looked at for replacement */
+    uint16_t kind : 6; /* enum cap_kind */
 };
 
 struct places {
