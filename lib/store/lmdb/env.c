@@ -8,6 +8,7 @@
  * translated by lmdb_error.
  */
 #include <errno.h>
+#include <sys/param.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -24,8 +25,10 @@
 #define WRITE_SLACK      32u     /* pages that any write takes: copies of branches and leaves */
 #define FREE_RECORDS_MAX 100000u /* bound of the walk over the free list */
 #define AHEAD_BYTES      (UINT64_C(1) << 20) /* written in a millisecond; 200 caps of one page */
-#define AHEAD_PIECE      (64u << 10)
-#define FREE_LIST        0 /* the number of LMDB's own free list among its databases */
+/* A long write makes long runs of pages in the system's cache, of which each later write and sync
+ * of one page is slower. */
+#define AHEAD_PIECE 4096u
+#define FREE_LIST   0 /* the number of LMDB's own free list among its databases */
 
 static uint64_t disk_free(int fd)
 {
@@ -316,24 +319,22 @@ uint64_t lmdb_now_us(void)
 void lmdb_write_ahead(const struct lmdb_store *store, struct lmdb_room *room)
 {
     static const uint8_t zeros[AHEAD_PIECE];
-    struct iovec iov[AHEAD_BYTES / AHEAD_PIECE];
-    const int count = (int)(AHEAD_BYTES / AHEAD_PIECE);
+    const struct iovec iov = {(void *)(uintptr_t)zeros, sizeof(zeros)};
     uint64_t pages = AHEAD_BYTES / store->page_size;
     uint64_t needed = room->file_pages + pages + headroom(store);
     if (room->file_pages > pages / 2 || room->map_pages < needed ||
         room->disk_pages * store->page_size < DISK_NEARLY_FULL) {
         return;
     }
-    for (int i = 0; i < count; i++) {
-        memcpy(&iov[i].iov_base, &(const uint8_t *){zeros}, sizeof(void *));
-        iov[i].iov_len = sizeof(zeros);
+    uint64_t from = room->end + room->file_pages * store->page_size;
+    uint64_t at = from;
+    while (at < from + AHEAD_BYTES &&
+           pwritev(store->fd, &iov, 1, (off_t)at) == (ssize_t)sizeof(zeros)) {
+        at += sizeof(zeros);
     }
-    off_t at = (off_t)(room->end + room->file_pages * store->page_size);
-    ssize_t written = pwritev(store->fd, iov, count, at);
-    if (written > 0) {
-        room->file_pages += (uint64_t)written / store->page_size;
-        room->disk_pages -= (uint64_t)written / store->page_size;
-    }
+    pages = (at - from) / store->page_size;
+    room->file_pages += pages;
+    room->disk_pages -= MIN(pages, room->disk_pages);
 }
 
 enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)
