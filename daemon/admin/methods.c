@@ -183,7 +183,6 @@ static const struct admin_field status_result[] = {
     {"hashing", "object",
      "jobs, their peers, and peer_limit_percent: uploads being hashed or waiting"},
     {"record_cache", "object", "bytes and limit_bytes: records of caps looked up lately"},
-    {"body_cache", "object", "bytes and limit_bytes: larger bodies that are fetched often"},
     {"map_cache", "object", "bytes and limit_bytes: copies of caps that runtimes map"},
     {"read_jobs", "integer", "reads of the store under way or waiting"},
     {"stall_max_us", "integer", "longest turn of any loop since start, in microseconds"},

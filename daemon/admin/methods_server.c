@@ -91,7 +91,7 @@ static json_t *daemon_json(const struct admin_rooms *rooms, const struct admin_a
     admin_gauges(rooms, &gauges);
     return json_pack(
         "{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:o, s:o, s:o}",
+        "s:o, s:o, s:o}",
         "version", CAPSTORE_VERSION, "phase", phase_name(context->phase), "listening",
         addresses_json(context), "time", admin_value_time(env_real_us(context->env)), "started",
         admin_value_time(context->started_us), "uptime_ms", admin_value_u64(gauges.uptime_ms),
@@ -111,7 +111,6 @@ static json_t *daemon_json(const struct admin_rooms *rooms, const struct admin_a
         shared("jobs", gauges.jobs, "peers", gauges.hash_peers, "peer_limit_percent",
                gauges.peer_hashing),
         "record_cache", pair("bytes", gauges.record_bytes, "limit_bytes", gauges.max_record_bytes),
-        "body_cache", pair("bytes", gauges.body_bytes, "limit_bytes", gauges.max_body_bytes),
         "map_cache", pair("bytes", gauges.map_bytes, "limit_bytes", gauges.max_map_bytes),
         "read_jobs", admin_value_u64(gauges.read_jobs), "stall_max_us",
         admin_value_u64(gauges.stall_max_us), "threads", threads_json(rooms->hubs, ask),

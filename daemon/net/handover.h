@@ -9,7 +9,7 @@
  * a peer has not read when its connection ends, or moves on by splice(2), is not known any more:
  * it keeps that, within its own limits on sockets and pipes.
  *
- * For TCP this is no gain: pages stay until they are acknowledged, in more and smaller pieces.
+ * For TCP nothing is gained: pages stay until they are acknowledged, in more and smaller pieces.
  *
  * One for each loop, whose thread uses it.
  */

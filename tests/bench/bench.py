@@ -132,11 +132,14 @@ def main():
         return 2
     set_programs(arguments.build)
     sys.path.insert(0, str(HERE.parent / "system"))
+    from cores import claim
     from servers import Missing
 
     signal.signal(signal.SIGTERM, on_signal)
     arguments.out = (arguments.out or arguments.build / "bench").resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    if not arguments.tiny and not claim():
+        print("bench: not allowed to run before others (root may, where the kernel has sched_autogroup)")
     facts = machine()
     print(f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_mib']} MiB, Linux {facts['kernel']}; "
           f"load average {os.getloadavg()[0]:.1f}")

@@ -5,12 +5,14 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 import unittest
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
 
 import harness
+from cores import Others
 from servers import Capstored, Memcached, Missing, Nginx, Redis
 
 LOAD = str(pathlib.Path(os.environ["CAPSTORE_BENCH"]) / "load")
@@ -70,6 +72,17 @@ class LoadTest(harness.SystemTest):
         words = ["get", f"keys={COUNT}", f"len={LENGTH}", "count=10"]
         self.assertEqual(self.load(server, *words).returncode, 0, "the first and the last bytes are right")
         self.assertNotEqual(self.load(server, *words, "verify=1").returncode, 0)
+
+
+class CoresTest(unittest.TestCase):
+    def test_others_are_seen(self):
+        """A process that is not ours keeps a core busy: or others do, which counts as well."""
+        core = min(os.sched_getaffinity(0))
+        with Others({core}, [os.getpid()]) as others:
+            subprocess.run(["setsid", "-f", "taskset", "-c", str(core), "timeout", "1", "sh", "-c", "while :; do :; done"],
+                           check=True, timeout=60)
+            time.sleep(1)
+        self.assertGreater(others.seconds, 0.3)
 
 
 if __name__ == "__main__":

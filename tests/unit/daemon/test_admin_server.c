@@ -40,8 +40,6 @@ static void status_shows_the_figures(void **state)
                                       .max_spool = 10,
                                       .record_bytes = 12,
                                       .max_record_bytes = 13,
-                                      .body_bytes = 19,
-                                      .max_body_bytes = 20,
                                       .jobs = 16,
                                       .hash_peers = 17,
                                       .peer_hashing = 18,
@@ -61,8 +59,6 @@ static void status_shows_the_figures(void **state)
     assert_int_equal(number(get(status, "spool"), "limit_bytes"), 10);
     assert_int_equal(number(get(status, "record_cache"), "bytes"), 12);
     assert_int_equal(number(get(status, "record_cache"), "limit_bytes"), 13);
-    assert_int_equal(number(get(status, "body_cache"), "bytes"), 19);
-    assert_int_equal(number(get(status, "body_cache"), "limit_bytes"), 20);
     assert_int_equal(number(get(status, "hashing"), "jobs"), 16);
     assert_int_equal(number(get(status, "hashing"), "peers"), 17);
     assert_int_equal(number(get(status, "hashing"), "peer_limit_percent"), 18);
