@@ -91,7 +91,7 @@ void load_value(struct conn *conn, unsigned slot_index, const uint8_t *bytes, si
     if (len > load->options.len - slot->len) {
         net_die("a value is too long", bytes, len);
     }
-    struct cap_hash hash = filled_hash(slot->key);
+    struct cap_hash hash = filled_hash(slot->value);
     uint8_t pattern[2 * CAP_HASH_SIZE];
     memcpy(pattern, hash.bytes, CAP_HASH_SIZE);
     memcpy(pattern + CAP_HASH_SIZE, hash.bytes, CAP_HASH_SIZE);
@@ -109,12 +109,35 @@ void load_value(struct conn *conn, unsigned slot_index, const uint8_t *bytes, si
     load->bytes += len;
 }
 
+void load_expect(struct conn *conn, unsigned slot, unsigned index)
+{
+    if (index >= conn->load->options.batch) {
+        net_die("a value that nobody asked for", NULL, 0);
+    }
+    conn->slots[slot].value = load_key(conn, slot, index);
+}
+
+bool load_value_done(struct conn *conn, unsigned slot_index)
+{
+    const struct load_options *options = &conn->load->options;
+    struct slot *slot = &conn->slots[slot_index];
+    if (slot->len != options->len) {
+        net_die("a value is too short", NULL, 0);
+    }
+    slot->len = 0;
+    slot->values++;
+    return options->work == LOAD_MANY && slot->values < options->batch;
+}
+
 void load_done(struct conn *conn, unsigned slot_index)
 {
     struct load *load = conn->load;
     const struct slot *slot = &conn->slots[slot_index];
-    if (load->options.work == LOAD_GET && slot->len != load->options.len) {
-        net_die("a value is too short", NULL, 0);
+    unsigned values = load->options.work == LOAD_GET    ? 1
+                      : load->options.work == LOAD_MANY ? load->options.batch
+                                                        : 0;
+    if (slot->values != values) {
+        net_die("values are missing", NULL, 0);
     }
     if (load->options.work == LOAD_PUT) {
         load->bytes += load->options.len;
@@ -137,10 +160,16 @@ size_t load_line_value(struct conn *conn, const uint8_t *bytes, size_t len)
         load_value(conn, conn->body_slot, bytes, value);
     }
     conn->body_left -= piece;
-    if (conn->body_left == 0) {
+    if (conn->body_left == 0 && !load_value_done(conn, conn->body_slot)) {
         load_done(conn, conn->body_slot);
     }
     return piece;
+}
+
+/* Whether a request has several keys. */
+static bool has_batch(const struct load_options *options)
+{
+    return options->work == LOAD_HAS || options->work == LOAD_MANY;
 }
 
 static uint64_t choose_key(struct load *load)
@@ -152,8 +181,8 @@ static uint64_t choose_key(struct load *load)
         return load->options.first + load->next_key++ % load->options.keys;
     }
     load->random = splitmix64(load->random);
-    return load->options.work == LOAD_HAS ? load->random
-                                          : load->options.first + load->random % load->options.keys;
+    return has_batch(&load->options) ? load->random
+                                     : load->options.first + load->random % load->options.keys;
 }
 
 /* When request `n` of the connection is due: the connections take turns. */
@@ -217,7 +246,8 @@ static void pump(struct conn *conn)
             conn->out_sent = 0;
         }
         unsigned slot = conn->free[conn->in_flight];
-        conn->slots[slot] = (struct slot){.began = began, .key = choose_key(load)};
+        uint64_t key = choose_key(load);
+        conn->slots[slot] = (struct slot){.began = began, .key = key, .value = key};
         conn->order[conn->sent % options->depth] = slot;
         conn->in_flight++;
         conn->sent++;
@@ -384,8 +414,8 @@ static void run(struct load *load)
     own = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - own;
     servers = servers_cpu(load) - servers;
     const struct histogram *latencies = &load->latencies;
-    double items = (double)latencies->count *
-                   (load->options.work == LOAD_HAS ? (double)load->options.batch : 1);
+    double items =
+        (double)latencies->count * (has_batch(&load->options) ? (double)load->options.batch : 1);
     printf("{\"requests\": %llu, \"seconds\": %.6f, \"rate\": %.1f, \"items_per_second\": %.1f, "
            "\"bytes_per_second\": %.0f, \"generator_cores\": %.3f, \"server_cores\": %.3f, ",
            (unsigned long long)latencies->count, seconds, (double)latencies->count / seconds,
@@ -404,9 +434,9 @@ static _Noreturn void usage(void)
 {
     fprintf(
         stderr,
-        "usage: load capstore|redis|memcached|http get|put|has ADDRESS [OPTION=VALUE]...\n"
+        "usage: load capstore|redis|memcached|http get|put|has|many ADDRESS [OPTION=VALUE]...\n"
         "\n"
-        "  connections=N  depth=N (in flight per connection)  batch=N (keys of one has)\n"
+        "  connections=N  depth=N (in flight per connection)  batch=N (keys of one has or many)\n"
         "  keys=N (of the set)  first=N (index of the set's first key)  len=BYTES\n"
         "  seconds=S  warmup=S  count=N (requests, in place of a time)  rate=N (per second)\n"
         "  seed=N  order=1 (keys in order)  verify=1 (every byte)  pid=N (a server's; repeat)\n");
@@ -487,7 +517,8 @@ static void parse_work(struct load_options *options, const char *protocol, const
 {
     const struct speaker *speakers[] = {&speaker_capstore, &speaker_redis, &speaker_memcached,
                                         &speaker_http};
-    const char *works[] = {[LOAD_GET] = "get", [LOAD_PUT] = "put", [LOAD_HAS] = "has"};
+    const char *works[] = {
+        [LOAD_GET] = "get", [LOAD_PUT] = "put", [LOAD_HAS] = "has", [LOAD_MANY] = "many"};
     for (size_t i = 0; i < sizeof(speakers) / sizeof(speakers[0]); i++) {
         if (strcmp(speakers[i]->name, protocol) == 0) {
             options->speaker = speakers[i];

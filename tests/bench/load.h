@@ -19,9 +19,10 @@
 #define LOAD_CARRY 8192u
 
 enum load_work {
-    LOAD_GET, /* values of random keys */
-    LOAD_PUT, /* a new value per request: keys in order */
-    LOAD_HAS, /* whether `batch` random keys are there, in one request */
+    LOAD_GET,  /* values of random keys */
+    LOAD_PUT,  /* a new value per request: keys in order */
+    LOAD_HAS,  /* whether `batch` random keys are there, in one request */
+    LOAD_MANY, /* values of `batch` random keys, in one request */
 };
 
 struct load_options {
@@ -30,7 +31,7 @@ struct load_options {
     const char *address; /* unix:PATH or tcp:HOST:PORT */
     unsigned connections;
     unsigned depth;   /* requests in flight per connection */
-    unsigned batch;   /* keys of one HAS */
+    unsigned batch;   /* keys of one HAS or MANY */
     uint64_t keys;    /* in the set; LOAD_PUT has no end */
     uint64_t first;   /* the set begins with filled_hash(first) */
     uint64_t len;     /* of every value */
@@ -45,9 +46,11 @@ struct load_options {
 
 /* A request in flight. */
 struct slot {
-    uint64_t began; /* ns; by the clock of `rate`, when it was due */
-    uint64_t key;   /* LOAD_HAS: what its keys are drawn from, see load_key */
-    uint64_t len;   /* bytes of its value that have arrived */
+    uint64_t began;  /* ns; by the clock of `rate`, when it was due */
+    uint64_t key;    /* LOAD_HAS, LOAD_MANY: what its keys are drawn from, see load_key */
+    uint64_t value;  /* the key of the value that arrives */
+    uint64_t len;    /* bytes of it that have arrived */
+    unsigned values; /* LOAD_MANY: that are complete */
 };
 
 struct conn {
@@ -70,7 +73,8 @@ struct conn {
     /* For the speaker: a body under way. */
     uint64_t body_left; /* of the frame or value, with what trails it */
     unsigned body_slot;
-    bool body_ends; /* with this frame */
+    bool body_ends;      /* with this frame */
+    uint64_t piece_left; /* of the piece of a MANY */
 };
 
 /* One protocol. */
@@ -98,11 +102,19 @@ uint64_t load_key(const struct conn *conn, unsigned slot, unsigned index);
 /* The slot of the oldest request in flight: protocols that answer in order. */
 unsigned load_oldest(const struct conn *conn);
 
+/* LOAD_MANY: the value that arrives next is of key `index` of its `batch` keys. */
+void load_expect(struct conn *conn, unsigned slot, unsigned index);
+
+/* A value is complete; returns whether the request has others to come, which it has not but for
+ * MANY. */
+bool load_value_done(struct conn *conn, unsigned slot);
+
 /* Takes the next piece of a value that the request in `slot` asked for, and verifies it. */
 void load_value(struct conn *conn, unsigned slot, const uint8_t *bytes, size_t len);
 
 /* Takes the next piece of a value that \r\n ends, of which body_left counts the bytes with those
- * two, and with the last piece calls load_done. Returns how many bytes it took. */
+ * two, and with the last piece of the last value calls load_done. Returns how many bytes it took.
+ */
 size_t load_line_value(struct conn *conn, const uint8_t *bytes, size_t len);
 
 /* The request in `slot` is answered in full; a GET's value is complete. */

@@ -109,6 +109,8 @@ void net_hello(int fd)
         .version_min = PROTO_VERSION,
         .version_max = PROTO_VERSION,
         .agent = {(const uint8_t *)"bench", 5},
+        .has_features = true,
+        .features = PROTO_FEATURE_GET_MANY,
     };
     uint8_t bytes[PROTO_MESSAGE_MAX];
     struct cap_buf payload = {

@@ -24,6 +24,7 @@ static size_t request_max(const struct load_options *options)
     case LOAD_PUT:
         return HEADER + FIXED_MAX + BODY_FRAMES(options->len) * HEADER + options->len;
     case LOAD_HAS:
+    case LOAD_MANY:
         return HEADER + HAS_FIXED + (size_t)options->batch * CAP_HASH_SIZE;
     }
     return 0;
@@ -73,7 +74,8 @@ static size_t write_put(const struct conn *conn, unsigned slot, uint8_t *out)
     return at;
 }
 
-static size_t write_has(const struct conn *conn, unsigned slot, uint8_t *out)
+/* A HAS or a GET_MANY, whose payloads are the same. */
+static size_t write_hashes(const struct conn *conn, uint8_t type, unsigned slot, uint8_t *out)
 {
     unsigned batch = load_options(conn)->batch;
     size_t len = HAS_FIXED + (size_t)batch * CAP_HASH_SIZE;
@@ -83,7 +85,7 @@ static size_t write_has(const struct conn *conn, unsigned slot, uint8_t *out)
         struct cap_hash hash = filled_hash(load_key(conn, slot, i));
         memcpy(at, hash.bytes, CAP_HASH_SIZE);
     }
-    return write_header(PROTO_HAS, slot, len, 0, out) + len;
+    return write_header(type, slot, len, 0, out) + len;
 }
 
 static size_t request(struct conn *conn, unsigned slot, uint8_t *out)
@@ -92,8 +94,8 @@ static size_t request(struct conn *conn, unsigned slot, uint8_t *out)
     if (work == LOAD_PUT) {
         return write_put(conn, slot, out);
     }
-    if (work == LOAD_HAS) {
-        return write_has(conn, slot, out);
+    if (work == LOAD_HAS || work == LOAD_MANY) {
+        return write_hashes(conn, work == LOAD_HAS ? PROTO_HAS : PROTO_GET_MANY, slot, out);
     }
     struct cap_buf buf = {.data = out + HEADER, .capacity = FIXED_MAX};
     const struct proto_get get = {.hash = filled_hash(conn->slots[slot].key), .len = PROTO_TO_END};
@@ -113,12 +115,19 @@ static void on_has_reply(const struct conn *conn, struct cap_bytes payload)
 static void on_message(struct conn *conn, const struct proto_frame *frame, struct cap_bytes payload)
 {
     struct proto_get_reply got;
+    struct proto_get_many_reply many;
     struct proto_put_data_reply put;
     unsigned slot = frame->id - 1;
     switch (frame->type) {
     case PROTO_GET_REPLY:
         if (proto_get_reply_decode(payload, &got) != CAP_OK || got.len != load_options(conn)->len) {
             net_die("a GET_REPLY is wrong", payload.data, payload.len);
+        }
+        return;
+    case PROTO_GET_MANY_REPLY:
+        if (proto_get_many_reply_decode(payload, &many) != CAP_OK ||
+            many.count != load_options(conn)->batch) {
+            net_die("a GET_MANY_REPLY is wrong", payload.data, payload.len);
         }
         return;
     case PROTO_PUT_DATA_REPLY:
@@ -135,12 +144,44 @@ static void on_message(struct conn *conn, const struct proto_frame *frame, struc
     load_done(conn, slot);
 }
 
+/* A head or bytes of a piece: the daemon lays no head across frames. */
+static size_t parse_piece(struct conn *conn, const uint8_t *bytes, size_t len)
+{
+    struct proto_piece piece;
+    if (conn->piece_left > 0) {
+        size_t part = conn->piece_left < len ? (size_t)conn->piece_left : len;
+        load_value(conn, conn->body_slot, bytes, part);
+        conn->piece_left -= part;
+        if (conn->piece_left == 0) {
+            (void)load_value_done(conn, conn->body_slot);
+        }
+        return part;
+    }
+    if (len < PROTO_PIECE_SIZE) {
+        return 0;
+    }
+    if (conn->body_left < PROTO_PIECE_SIZE || proto_piece_decode(bytes, &piece) != CAP_OK ||
+        piece.code != 0 || piece.more != 0 || piece.len != load_options(conn)->len) {
+        net_die("a piece is wrong, or its cap is not there", bytes, PROTO_PIECE_SIZE);
+    }
+    load_expect(conn, conn->body_slot, piece.index);
+    conn->piece_left = piece.len;
+    return PROTO_PIECE_SIZE;
+}
+
 static size_t parse_body(struct conn *conn, const uint8_t *bytes, size_t len)
 {
     size_t piece = conn->body_left < len ? (size_t)conn->body_left : len;
-    load_value(conn, conn->body_slot, bytes, piece);
+    if (load_options(conn)->work == LOAD_MANY) {
+        piece = parse_piece(conn, bytes, piece);
+    } else {
+        load_value(conn, conn->body_slot, bytes, piece);
+    }
     conn->body_left -= piece;
     if (conn->body_left == 0 && conn->body_ends) {
+        if (load_options(conn)->work == LOAD_GET) {
+            (void)load_value_done(conn, conn->body_slot);
+        }
         load_done(conn, conn->body_slot);
     }
     return piece;
@@ -164,7 +205,7 @@ static size_t parse(struct conn *conn, const uint8_t *bytes, size_t len)
         conn->body_slot = frame.id - 1;
         conn->body_ends = (frame.flags & PROTO_FLAG_END) != 0;
         if (frame.len == 0 && conn->body_ends) {
-            load_done(conn, conn->body_slot);
+            net_die("a body ends with an empty frame", bytes, len);
         }
         return HEADER;
     }

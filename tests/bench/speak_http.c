@@ -33,6 +33,7 @@ static size_t parse(struct conn *conn, const uint8_t *bytes, size_t len)
         load_value(conn, conn->body_slot, bytes, piece);
         conn->body_left -= piece;
         if (conn->body_left == 0) {
+            (void)load_value_done(conn, conn->body_slot);
             load_done(conn, conn->body_slot);
         }
         return piece;

@@ -10,7 +10,7 @@
 
 static size_t request_max(const struct load_options *options)
 {
-    if (options->work == LOAD_HAS) {
+    if (options->work == LOAD_HAS || options->work == LOAD_MANY) {
         net_die("memcached has no question for many keys", NULL, 0);
     }
     return REQUEST_MAX + (options->work == LOAD_PUT ? options->len + 2 : 0);

@@ -1,4 +1,4 @@
-/* RESP, as redis speaks it: GET, SET and EXISTS. Keys are the 32 bytes of the hash. */
+/* RESP, as redis speaks it: GET, SET, EXISTS and MGET. Keys are the 32 bytes of the hash. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -42,7 +42,9 @@ static size_t request(struct conn *conn, unsigned slot, uint8_t *out)
         load_write_value(conn->slots[slot].key, out + at, options->len);
         return at + options->len + load_text(out + at + options->len, "\r\n");
     case LOAD_HAS:
-        (void)snprintf(head, sizeof(head), "*%u\r\n$6\r\nEXISTS\r\n", options->batch + 1);
+    case LOAD_MANY:
+        (void)snprintf(head, sizeof(head), "*%u\r\n%s\r\n", options->batch + 1,
+                       options->work == LOAD_HAS ? "$6\r\nEXISTS" : "$4\r\nMGET");
         at = load_text(out, head);
         for (unsigned i = 0; i < options->batch; i++) {
             at += write_key(out + at, load_key(conn, slot, i));
@@ -64,9 +66,19 @@ static size_t parse(struct conn *conn, const uint8_t *bytes, size_t len)
     }
     size_t line = (size_t)(end - bytes) + 1;
     unsigned slot = load_oldest(conn);
-    if (options->work == LOAD_GET && bytes[0] == '$' && bytes[1] != '-') {
+    if (options->work == LOAD_MANY && bytes[0] == '*') {
+        if (strtoull((const char *)bytes + 1, NULL, 10) != options->batch) {
+            net_die("MGET has another number of values", bytes, line);
+        }
+        return line;
+    }
+    if ((options->work == LOAD_GET || options->work == LOAD_MANY) && bytes[0] == '$' &&
+        bytes[1] != '-') {
         if (strtoull((const char *)bytes + 1, NULL, 10) != options->len) {
             net_die("a value has another length", bytes, line);
+        }
+        if (options->work == LOAD_MANY) {
+            load_expect(conn, slot, conn->slots[slot].values);
         }
         conn->body_left = options->len + 2;
         conn->body_slot = slot;

@@ -49,6 +49,10 @@ class LoadTest(harness.SystemTest):
             words = ["has", "count=20", "batch=50"]
             self.assertEqual(self.load(server, *words, f"keys={COUNT}").returncode, 0)
             self.assertNotEqual(self.load(server, *words, f"keys={COUNT * 2}").returncode, 0, "absent")
+            words = ["many", "count=20", "batch=50", "verify=1"]
+            self.assertEqual(self.load(server, *words, f"keys={COUNT}", f"len={LENGTH}").returncode, 0)
+            self.assertNotEqual(self.load(server, *words, f"keys={COUNT}", f"len={LENGTH - 1}").returncode, 0, "length")
+            self.assertNotEqual(self.load(server, *words, f"keys={COUNT * 2}", f"len={LENGTH}").returncode, 0, "absent")
 
     def test_capstore(self):
         self.check(Capstored, has=True)
