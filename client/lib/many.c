@@ -138,7 +138,8 @@ static enum cap_error take_some(struct capstore_request *request, struct cap_byt
     size_t want = many->inside ? many->rest : sizeof(many->head) - many->filled;
     size_t len = want < input->len ? want : input->len;
     struct cap_bytes front = {input->data, len};
-    *input = cap_bytes_slice(*input, len, input->len - len);
+    input->data += len;
+    input->len -= len;
     if (!many->inside) {
         memcpy(many->head + many->filled, front.data, len);
         many->filled += len;
