@@ -1,14 +1,15 @@
 /*
  * Many caps in one answer.
  *
- * Happy path. The loop goes through the hashes and copies what the records have into a chunk, one
- * piece behind the other; a full chunk goes out as one BODY frame, and is filled again when the
- * socket has taken it. What the records do not have is left for the end: then a reader fills the
- * chunk from the store, small bodies whole and large ones in pieces, one chunk for each job, and
- * other peers have their turns between. So one chunk is all the memory that an answer takes,
- * whatever it names, and no snapshot of the store is held while a socket is full.
+ * Happy path. The loop goes through the hashes and loads small bodies whose places are known and in
+ * memory (places.h) into a chunk, one piece behind the other; a full chunk goes out as one BODY
+ * frame, and is filled again when the socket has taken it. The rest is left for the end: then a
+ * reader fills the chunk from the store, small bodies whole and large ones in pieces, one chunk for
+ * each job, and other peers have their turns between. So one chunk is all the memory that an answer
+ * takes, whatever it names, and no snapshot of the store is held while a socket is full.
  *
  * Failure modes.
+ *   - A place is stale or its page cannot be read: as if it were not known.
  *   - A cap is not there, is damaged or cannot be read: a piece says so, perhaps after pieces with
  *     bytes, and the next cap follows.
  *   - The store fails as a whole: an ERROR, which ends the answer.
@@ -26,14 +27,24 @@
 #include "daemon/serve/window.h"
 #include "proto/message.h"
 
-#define MANY_FEW     32u     /* hashes for which the records of other loops are asked, too */
+#define MANY_FEW     32u /* hashes for which the places of other loops are asked, too */
+#define MANY_AHEAD   16u /* hashes whose entries are fetched from memory while others are loaded */
+#define MANY_BODIES  6u  /* the same of bodies: more lines are not under way at once */
 #define MANY_PIECE   131024u /* of a large body: two of the chunks that LMDB checks as a whole */
-#define MANY_RECORDS 256u    /* that one job leaves for the loop */
+#define MANY_FOUND   256u    /* places that one job leaves for the loop */
 #define MANY_TURN_US UINT64_C(5000) /* of a reader's time, before another peer has its turn */
 
 _Static_assert(CHUNK_SIZE <= PROTO_FRAME_MAX, "a chunk is a frame");
 _Static_assert(MANY_PIECE + PROTO_PIECE_SIZE <= CHUNK_SIZE, "a piece fits into a chunk");
 _Static_assert(CONFIG_HASHES_MAX <= UINT16_MAX, "an index is 16 bits");
+
+/* A small body that a reader found, and put into the chunk. */
+struct found {
+    uint16_t index; /* of its hash */
+    uint32_t at;    /* in the chunk */
+    enum cap_kind kind;
+    struct cap_place place;
+};
 
 struct many {
     struct request request;
@@ -47,18 +58,19 @@ struct many {
     size_t filled;
     size_t sent;
     size_t at;      /* hash that the loop looks at next */
-    size_t missed;  /* how many the records do not have */
+    size_t missed;  /* how many the loop has left for readers */
     size_t miss_at; /* of these, the one that a reader looks at next */
 
     bool asked; /* a reader has the job, or it waits for one: then what follows is the reader's */
     struct read_job job;
     uint64_t offset; /* in the body of that one; not 0: its earlier pieces are made */
     struct cap_info info;
-    enum cap_error error; /* ends the answer */
-    enum cap_error fault; /* of the last piece, for the operator */
-    size_t fault_at;      /* its hash */
-    struct record *records[MANY_RECORDS];
-    size_t record_count;
+    enum cap_error error;   /* ends the answer */
+    enum cap_error fault;   /* of the last piece, for the operator */
+    size_t fault_at;        /* its hash */
+    struct cap_place place; /* of the cap at hand, if it is small */
+    struct found found[MANY_FOUND];
+    size_t found_count;
 
     size_t count;
     uint16_t *misses; /* indices of hashes */
@@ -67,14 +79,6 @@ struct many {
 
 /* --- Memory ----------------------------------------------------------------------------------- */
 
-static void add_records(struct many *many)
-{
-    for (size_t i = 0; i < many->record_count; i++) {
-        records_add(&many->serve->records, many->records[i]);
-    }
-    many->record_count = 0;
-}
-
 /* Of a request that is off its session. */
 static void many_free(struct many *many)
 {
@@ -82,7 +86,6 @@ static void many_free(struct many *many)
         many->freed = true;
         return;
     }
-    add_records(many);
     chunks_give(&many->serve->chunks, many->chunk);
     (void)ledger_memory_hold(many->serve->shard->context->ledger, many->account, &many->held, 0);
     free(many);
@@ -108,98 +111,104 @@ static size_t room(const struct many *many)
     return CHUNK_SIZE - many->filled;
 }
 
-/* The cap of hash `at`, as the records have it. False: it does not fit into the chunk any more. */
-static bool put_record(struct many *many, size_t at, const struct record *record)
+/* Loads the body of hash `at` from its place. False: that is not known, or not in memory. */
+static bool put_known(struct many *many, size_t at, struct place *place, uint32_t now_ms)
 {
-    size_t len = (size_t)record->info.body_len;
-    if (room(many) < PROTO_PIECE_SIZE + len) {
+    struct serve *serve = many->serve;
+    const struct context *context = serve->shard->context;
+    if (place == NULL || place->at == NULL || !place_is_warm(place, context->env, now_ms) ||
+        !place_load(&serve->places, place, context->store, piece_bytes(many))) {
         return false;
     }
     const struct proto_piece piece = {
         .index = (uint32_t)at,
-        .kind = (uint8_t)record->info.kind,
-        .body_len = len,
-        .len = (uint32_t)len,
+        .kind = (uint8_t)place->kind,
+        .body_len = place->len,
+        .len = place->len,
     };
-    memcpy(piece_bytes(many), record->body, len);
     end_piece(many, &piece);
     return true;
 }
 
-static size_t find_some(struct many *many, struct record **ret_found)
+/* The place of the next hash; those of the hashes behind it are fetched from memory. */
+static struct place *find_next(struct many *many)
 {
     struct serve *serve = many->serve;
-    size_t rest = many->count - many->at;
+    const struct cap_hash *hash = &many->hashes[many->at];
     if (many->count <= MANY_FEW) {
-        ret_found[0] = serve_find(serve, &many->hashes[many->at]);
-        return 1;
+        return serve_find_place(serve, hash);
     }
-    size_t count = rest < RECORDS_SOME ? rest : RECORDS_SOME;
-    records_find_some(&serve->records, &many->hashes[many->at], count, ret_found);
-    return count;
+    size_t rest = many->count - many->at;
+    if (rest > MANY_AHEAD) {
+        places_expect(&serve->places, hash + MANY_AHEAD);
+    }
+    if (rest > MANY_BODIES) {
+        places_expect_body(&serve->places, hash + MANY_BODIES);
+    }
+    return places_find(&serve->places, hash);
 }
 
-/* Fills the chunk with what the records have, and notes what they have not. */
+/* Fills the chunk with what is known and in memory, and notes what is not. */
 static void fill_known(struct many *many)
 {
-    struct record *found[RECORDS_SOME];
-    size_t from = many->at;
-    size_t missed = many->missed;
-    bool fits = true;
-    while (fits && many->at < many->count) {
-        size_t count = find_some(many, found);
-        for (size_t i = 0; fits && i < count; i++) {
-            if (found[i] != NULL && found[i]->has_body) {
-                fits = put_record(many, many->at, found[i]);
-            } else {
-                many->misses[many->missed++] = (uint16_t)many->at;
-            }
-            many->at += fits ? 1 : 0;
+    struct shard *shard = many->serve->shard;
+    uint32_t now_ms = (uint32_t)(env_monotonic_us(shard->context->env) / 1000);
+    while (many->at < many->count) {
+        struct place *place = find_next(many);
+        if (place != NULL && room(many) < PROTO_PIECE_SIZE + (size_t)place->len) {
+            return;
         }
+        if (put_known(many, many->at, place, now_ms)) {
+            shard->stats.records_used++;
+        } else {
+            shard->stats.records_missed++;
+            many->misses[many->missed++] = (uint16_t)many->at;
+        }
+        many->at++;
     }
-    missed = many->missed - missed;
-    many->serve->shard->stats.records_used += many->at - from - missed;
-    many->serve->shard->stats.records_missed += missed;
 }
 
 /* --- In a reader ------------------------------------------------------------------------------ */
 
-/* Copies `len` bytes of the cap at hand to where its piece is made. */
-static enum cap_error copy_body(struct many *many, struct cap_read *read,
+static bool is_small(const struct many *many)
+{
+    return many->place.at != NULL && many->place.len <= RECORD_BODY_MAX;
+}
+
+/* Copies `len` bytes of a large body to where its piece is made. */
+static enum cap_error copy_part(struct many *many, struct cap_read *read,
                                 const struct cap_hash *hash, size_t len)
 {
     struct window window = {.serve = many->serve};
-    if (len > RECORD_BODY_MAX) { /* many pages: all are asked for before one is waited for */
-        enum cap_error error = window_fill(&window, read, hash, many->offset, len, 1);
-        if (error != CAP_OK) {
-            return error;
-        }
-    } else if (len > 0) {
-        enum cap_error error =
-            cap_store_window(read, hash, many->offset, len, window.iov, &window.count, &window.len);
-        if (error != CAP_OK) {
-            return error;
-        }
+    if (len == 0) {
+        return CAP_OK;
     }
-    if (window.len != len) {
-        return CAP_E_CORRUPT;
+    enum cap_error error = window_fill(&window, read, hash, many->offset, len, 1);
+    if (error == CAP_OK && window.len != len) {
+        error = CAP_E_CORRUPT;
     }
-    return cap_store_copy(read, window.iov, window.count, piece_bytes(many));
+    return error == CAP_OK ? cap_store_copy(read, window.iov, window.count, piece_bytes(many))
+                           : error;
 }
 
-/* Leaves what was found for the records, before its piece ends. */
-static void make_record(struct many *many, const struct cap_hash *hash)
+/* The body of the cap at hand, or a part, to where its piece is made; where a small one lies is
+ * left for the loop. */
+static enum cap_error copy_body(struct many *many, struct cap_read *read,
+                                const struct cap_hash *hash, size_t len)
 {
-    size_t len = many->info.body_len <= RECORD_BODY_MAX ? (size_t)many->info.body_len : 0;
-    if (many->record_count == MANY_RECORDS) {
-        return;
+    if (!is_small(many)) {
+        return copy_part(many, read, hash, len);
     }
-    struct record *record = record_new(hash, &many->info, len);
-    if (record != NULL) {
-        memcpy(record->body, piece_bytes(many), len);
-        record->has_body = len > 0;
-        many->records[many->record_count++] = record;
+    enum cap_error error = cap_store_take(read, hash, &many->place, piece_bytes(many));
+    if (error == CAP_OK && many->found_count < MANY_FOUND) {
+        many->found[many->found_count++] = (struct found){
+            .index = many->misses[many->miss_at],
+            .at = (uint32_t)(many->filled + PROTO_PIECE_SIZE),
+            .kind = many->info.kind,
+            .place = many->place,
+        };
     }
+    return error;
 }
 
 /* The next piece of the cap at hand. CAP_E_RANGE_OUT_OF_BODY: it does not fit into the chunk. */
@@ -214,9 +223,6 @@ static enum cap_error put_piece(struct many *many, struct cap_read *read,
     enum cap_error error = copy_body(many, read, hash, len);
     if (error != CAP_OK) {
         return error;
-    }
-    if (many->offset == 0) {
-        make_record(many, hash);
     }
     const struct proto_piece piece = {
         .index = many->misses[many->miss_at],
@@ -259,7 +265,8 @@ static bool read_next(struct many *many, struct cap_read *read)
         return false;
     }
     if (many->offset == 0) {
-        error = cap_store_find(read, hash, &many->info);
+        many->place = (struct cap_place){0};
+        error = cap_store_locate(read, hash, &many->info, &many->place);
     }
     if (error == CAP_OK) {
         error = put_piece(many, read, hash);
@@ -340,6 +347,18 @@ static void go_on(struct many *many)
     }
 }
 
+/* Enters the places that a reader found; the chunk has their bodies. */
+static void remember(struct many *many)
+{
+    uint32_t now_ms = (uint32_t)(env_monotonic_us(many->serve->shard->context->env) / 1000);
+    for (size_t i = 0; i < many->found_count; i++) {
+        const struct found *found = &many->found[i];
+        places_add(&many->serve->places, &many->hashes[found->index], found->kind, &found->place,
+                   many->chunk + found->at, now_ms);
+    }
+    many->found_count = 0;
+}
+
 static void on_many_done(struct read_job *job)
 {
     struct many *many = CONTAINER_OF(job, struct many, job);
@@ -349,7 +368,7 @@ static void on_many_done(struct read_job *job)
         many_free(many);
         return;
     }
-    add_records(many);
+    remember(many);
     if (many->fault != CAP_OK) {
         serve_failed(many->serve, &many->hashes[many->fault_at], many->fault, message);
         many->fault = CAP_OK;

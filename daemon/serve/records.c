@@ -4,11 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/cap/must.h"
-
 #define RECORD_TYPICAL 1024u /* bytes: a record with a body; one bucket for each */
-#define RECORD_LINE    64u   /* of the processor's cache */
-#define RECORD_AHEAD   1152u /* of a body that is fetched; the processor sees where the rest is */
 #define MALLOC_HEAD    16u   /* bytes that the allocator takes beside a block */
 
 static uint64_t size_of(const struct record *record)
@@ -98,31 +94,6 @@ struct record *records_find(struct records *records, const struct cap_hash *hash
         record->touched = true;
     }
     return record;
-}
-
-void records_find_some(struct records *records, const struct cap_hash *hashes, size_t count,
-                       struct record **ret_records)
-{
-    struct record_bucket *buckets[RECORDS_SOME];
-    must(count <= RECORDS_SOME);
-    for (size_t i = 0; i < count; i++) {
-        buckets[i] = bucket_of(records, &hashes[i]);
-        __builtin_prefetch(buckets[i]);
-    }
-    for (size_t i = 0; i < count; i++) {
-        const char *first = (const char *)LIST_FIRST(buckets[i]);
-        __builtin_prefetch(first);
-        __builtin_prefetch(first + RECORD_LINE);
-    }
-    for (size_t i = 0; i < count; i++) {
-        ret_records[i] = records_find(records, &hashes[i]);
-        size_t len = ret_records[i] == NULL || !ret_records[i]->has_body
-                         ? 0
-                         : (size_t)ret_records[i]->info.body_len;
-        for (size_t at = 0; at < len && at < RECORD_AHEAD; at += RECORD_LINE) {
-            __builtin_prefetch(ret_records[i]->body + at);
-        }
-    }
 }
 
 struct record *records_copy(struct records *records, const struct cap_hash *hash)

@@ -24,8 +24,6 @@
  * over 8. */
 #define RECORD_BODY_MAX (10u << 10)
 
-#define RECORDS_SOME 8u /* as many as a processor has cache misses under way, roughly */
-
 struct record {
     LIST_ENTRY(record) find;
     STAILQ_ENTRY(record) clock;
@@ -63,13 +61,6 @@ void record_free(struct record *record);
 
 /* What is known of a cap; NULL: nothing. Valid until the next records_add. */
 struct record *records_find(struct records *records, const struct cap_hash *hash);
-
-/*
- * The same of `count` hashes, at most RECORDS_SOME, whose records are fetched from memory together;
- * each is valid until the next records_add.
- */
-void records_find_some(struct records *records, const struct cap_hash *hashes, size_t count,
-                       struct record **ret_records);
 
 /* A copy, the caller's, of what another loop knows of a cap; NULL: nothing, or no memory. */
 struct record *records_copy(struct records *records, const struct cap_hash *hash);

@@ -6,7 +6,7 @@ from servers import Capstored, Memcached, Redis
 
 LENGTH = 1024
 BATCH = 1000
-SETS = (20_000, 100_000)  # one that the daemon's records have room for, and one of three times as many bytes
+SETS = (20_000, 100_000)
 
 
 def run(bench):

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "daemon/net/session.h"
-#include "daemon/serve/records.h"
 #include "lib/store/engine.h"
 
 #define LARGE (300u << 10)
@@ -23,8 +22,8 @@ static enum cap_error find_error;
 static enum cap_error window_error;
 static uint64_t failing_from; /* offset from which windows fail */
 
-static enum cap_error watched_find(struct cap_read *read, const struct cap_hash *hash,
-                                   struct cap_info *ret_info)
+static enum cap_error watched_locate(struct cap_read *read, const struct cap_hash *hash,
+                                     struct cap_info *ret_info, struct cap_place *ret_place)
 {
     atomic_fetch_add(&on_the_loop, pthread_equal(pthread_self(), loop_thread) ? 1 : 0);
     atomic_fetch_add(&finds, 1);
@@ -33,7 +32,7 @@ static enum cap_error watched_find(struct cap_read *read, const struct cap_hash 
         usleep(100);
     }
     atomic_fetch_sub(&held_finds, 1);
-    return find_error != CAP_OK ? find_error : sound->find(read, hash, ret_info);
+    return find_error != CAP_OK ? find_error : sound->locate(read, hash, ret_info, ret_place);
 }
 
 static enum cap_error watched_window(struct cap_read *read, const struct cap_hash *hash,
@@ -51,7 +50,7 @@ static void watch_store(struct fixture *fixture)
 {
     sound = fixture->server.context.store->ops;
     watched = *sound;
-    watched.find = watched_find;
+    watched.locate = watched_locate;
     watched.window = watched_window;
     fixture->server.context.store->ops = &watched;
     loop_thread = pthread_self();
@@ -186,7 +185,7 @@ static void test_the_loop_never_walks_the_store(void **state)
     /* The large one did not fit behind the others, and was looked up again for a chunk of its own.
      */
     assert_int_equal(atomic_load(&finds), 41 + 2 + 2);
-    ask(fixture, fd, hashes, 30); /* few: another way to the records */
+    ask(fixture, fd, hashes, 30); /* few: the places of other loops are asked, too */
     assert_cap_ok(read_answers(fixture, fd, answers, 30));
     assert_int_equal(atomic_load(&finds), 45);
     assert_int_equal(atomic_load(&on_the_loop), 0);
