@@ -194,7 +194,7 @@ enum cap_error lmdb_measure_room(struct lmdb_store *store, struct lmdb_room *ret
 enum cap_error lmdb_check_room(struct lmdb_store *store, const struct lmdb_room *room,
                                uint64_t bytes);
 
-/* Monotonic time, some milliseconds coarse: no system call. */
+/* Monotonic time, where the system has it some milliseconds coarse and without a system call. */
 uint64_t lmdb_now_us(void);
 
 /*
