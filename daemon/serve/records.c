@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RECORD_TYPICAL 1024u /* bytes: a record with a body; one bucket for each */
-#define MALLOC_HEAD    16u   /* bytes that the allocator takes beside a block */
+#define RECORD_TYPICAL 256u /* bytes: a record without a body, as most are; one bucket for each */
+#define MALLOC_HEAD    16u  /* bytes that the allocator takes beside a block */
 
 static uint64_t size_of(const struct record *record)
 {
