@@ -2,7 +2,7 @@
  * The pool.
  *
  * Happy path: a job that waits for the disk is ready for a worker at once, a small one when fewer
- * than `workers` small ones are, by peers. A long one gets a thread: at once for a peer that has
+ * than `workers` small ones of its crew are, by peers. A long one gets a thread: at once for a peer that has
  * none, else while there are threads to spare. All threads but `long_max` of them rest; one that
  * has hashed POOL_TURN bytes hands on to a peer that comes before its own, if one rests. What ran
  * goes to its outlet, and the thread that ran it starts what comes next: no loop waits for another.
@@ -24,10 +24,11 @@
 #include "lib/cap/must.h"
 
 /*
- * Threads of long jobs give way to the loop, the writer and small jobs on the cores that they
- * share, and still have a tenth of a core beside each other program that computes.
+ * Threads of long jobs and of the crew in the background give way to the loop, the writer and other
+ * small jobs on the cores that they share, and still have a tenth of a core beside each other
+ * program that computes.
  */
-#define LONG_NICE 10
+#define BACK_NICE 10
 
 /* --- Peers: under the lock -------------------------------------------------------------------- */
 
@@ -46,7 +47,9 @@ static uint64_t least_served(const struct pool *pool)
 static void add_peer(struct pool *pool, struct pool_peer *peer, uint64_t id)
 {
     *peer = (struct pool_peer){.id = id};
-    TAILQ_INIT(&peer->small);
+    for (size_t i = 0; i < POOL_CREWS; i++) {
+        TAILQ_INIT(&peer->small[i]);
+    }
     TAILQ_INIT(&peer->large);
     TAILQ_INSERT_TAIL(&pool->peers, peer, link);
 }
@@ -124,14 +127,14 @@ static bool comes_before(const struct pool *pool, const struct pool_peer *one,
     return past == past_share(pool, other) ? one->served < other->served : !past;
 }
 
-/* The first peer with small jobs, or NULL. */
-static struct pool_peer *next_small(const struct pool *pool)
+/* The first peer with small jobs for a crew, or NULL. */
+static struct pool_peer *next_small(const struct pool *pool, size_t crew)
 {
     struct pool_peer *peer;
     struct pool_peer *next = NULL;
     TAILQ_FOREACH(peer, &pool->peers, link)
     {
-        if (!TAILQ_EMPTY(&peer->small) && (next == NULL || comes_before(pool, peer, next))) {
+        if (!TAILQ_EMPTY(&peer->small[crew]) && (next == NULL || comes_before(pool, peer, next))) {
             next = peer;
         }
     }
@@ -277,16 +280,22 @@ static void run(struct pool_job *job)
     job->took_us = env_monotonic_us(env) - started;
 }
 
+static struct pool_crew *crew_of(struct pool *pool, const struct pool_job *job)
+{
+    return &pool->crews[job->background ? POOL_BACK : POOL_FRONT];
+}
+
 static void make_ready(struct pool *pool, struct pool_job *job)
 {
-    TAILQ_INSERT_TAIL(&pool->ready, job, link);
-    uv_cond_signal(&pool->work);
+    struct pool_crew *crew = crew_of(pool, job);
+    TAILQ_INSERT_TAIL(&crew->ready, job, link);
+    uv_cond_signal(&crew->work);
 }
 
 /* A hash job for a worker. */
 static void start_small(struct pool *pool, struct pool_job *job)
 {
-    pool->small_running++;
+    crew_of(pool, job)->small_running++;
     job->peer->running++;
     make_ready(pool, job);
 }
@@ -314,11 +323,14 @@ static bool start_long(struct pool *pool, struct pool_job *job)
 static void start_jobs(struct pool *pool)
 {
     struct pool_peer *peer;
-    while (pool->small_running < pool->worker_count && (peer = next_small(pool)) != NULL) {
-        struct pool_job *job = TAILQ_FIRST(&peer->small);
-        TAILQ_REMOVE(&peer->small, job, link);
-        charge(pool, peer, job->cost);
-        start_small(pool, job);
+    for (size_t i = 0; i < POOL_CREWS; i++) {
+        const struct pool_crew *crew = &pool->crews[i];
+        while (crew->small_running < crew->worker_count && (peer = next_small(pool, i)) != NULL) {
+            struct pool_job *job = TAILQ_FIRST(&peer->small[i]);
+            TAILQ_REMOVE(&peer->small[i], job, link);
+            charge(pool, peer, job->cost);
+            start_small(pool, job);
+        }
     }
     while ((peer = next_long(pool)) != NULL) {
         struct pool_job *job = TAILQ_FIRST(&peer->large);
@@ -326,7 +338,7 @@ static void start_jobs(struct pool *pool)
             continue;
         }
         /* No thread: a worker has it, one at a time. What ends starts others. */
-        if (pool->threads > 0 || pool->small_running > 0) {
+        if (pool->threads > 0 || pool->crews[POOL_FRONT].small_running > 0) {
             return;
         }
         TAILQ_REMOVE(&peer->large, job, link);
@@ -359,7 +371,7 @@ static void long_main(void *arg)
 {
     struct pool_job *job = arg;
     struct pool *pool = job->outlet->pool;
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), LONG_NICE); /* of this thread alone */
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), BACK_NICE); /* of this thread alone */
     uv_mutex_lock(&pool->lock);
     wait_for_turn(pool, job);
     job->has_turn = true;
@@ -377,20 +389,24 @@ static void long_main(void *arg)
 
 static void worker_main(void *arg)
 {
-    struct pool *pool = arg;
+    struct pool_crew *crew = arg;
+    struct pool *pool = crew->pool;
+    if (crew->nice > 0) {
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), crew->nice); /* of this thread alone */
+    }
     uv_mutex_lock(&pool->lock);
     while (!pool->stopping) {
-        struct pool_job *job = TAILQ_FIRST(&pool->ready);
+        struct pool_job *job = TAILQ_FIRST(&crew->ready);
         if (job == NULL) {
-            uv_cond_wait(&pool->work, &pool->lock);
+            uv_cond_wait(&crew->work, &pool->lock);
             continue;
         }
-        TAILQ_REMOVE(&pool->ready, job, link);
+        TAILQ_REMOVE(&crew->ready, job, link);
         uv_mutex_unlock(&pool->lock);
         run(job);
         uv_mutex_lock(&pool->lock);
         if (job->peer != NULL) {
-            pool->small_running--;
+            crew->small_running--;
             job->peer->running--;
         }
         finish(pool, job);
@@ -469,8 +485,8 @@ void pool_submit(struct pool_outlet *outlet, struct pool_job *job)
         pool->count++;
         job->peer = peer_of(pool, job->peer_id);
         join(pool, job->peer);
-        struct pool_jobs *jobs = job->cost > POOL_SMALL ? &job->peer->large : &job->peer->small;
-        TAILQ_INSERT_TAIL(jobs, job, link);
+        struct pool_jobs *small = &job->peer->small[job->background ? POOL_BACK : POOL_FRONT];
+        TAILQ_INSERT_TAIL(job->cost > POOL_SMALL ? &job->peer->large : small, job, link);
         start_jobs(pool);
     }
     uv_mutex_unlock(&pool->lock);
@@ -504,7 +520,8 @@ void pool_cancelled(struct pool *pool)
     struct pool_peer *peer;
     TAILQ_FOREACH(peer, &pool->peers, link)
     {
-        start_cancelled(pool, &peer->small);
+        start_cancelled(pool, &peer->small[POOL_FRONT]);
+        start_cancelled(pool, &peer->small[POOL_BACK]);
         start_cancelled(pool, &peer->large);
     }
     uv_mutex_unlock(&pool->lock);
@@ -520,23 +537,57 @@ static size_t long_max(uint64_t workers, uint64_t cores)
 }
 
 /* Under the lock, so that pool_close finds how many there are. */
-static enum cap_error start_workers(struct pool *pool, size_t count)
+static enum cap_error start_workers(struct pool *pool, struct pool_crew *crew, size_t count)
 {
     enum cap_error error = CAP_OK;
-    pool->workers = calloc(count, sizeof(*pool->workers));
-    if (pool->workers == NULL) {
+    crew->workers = calloc(count, sizeof(*crew->workers));
+    if (crew->workers == NULL) {
         return CAP_E_NO_MEMORY;
     }
     uv_mutex_lock(&pool->lock);
-    while (error == CAP_OK && pool->worker_count < count) {
-        if (uv_thread_create(&pool->workers[pool->worker_count], worker_main, pool) != 0) {
+    while (error == CAP_OK && crew->worker_count < count) {
+        if (uv_thread_create(&crew->workers[crew->worker_count], worker_main, crew) != 0) {
             error = CAP_E_NO_MEMORY;
         } else {
-            pool->worker_count++;
+            crew->worker_count++;
         }
     }
     uv_mutex_unlock(&pool->lock);
     return error;
+}
+
+/* Ends its threads, when the pool is stopping. */
+static void close_crew(struct pool_crew *crew)
+{
+    for (size_t i = 0; i < crew->worker_count; i++) {
+        uv_thread_join(&crew->workers[i]);
+    }
+    free(crew->workers);
+    uv_cond_destroy(&crew->work);
+}
+
+static enum cap_error open_locks(struct pool *pool)
+{
+    if (uv_mutex_init(&pool->lock) != 0) {
+        return CAP_E_NO_MEMORY;
+    }
+    if (uv_cond_init(&pool->turn) != 0) {
+        goto fail_lock;
+    }
+    if (uv_cond_init(&pool->crews[POOL_FRONT].work) != 0) {
+        goto fail_turn;
+    }
+    if (uv_cond_init(&pool->crews[POOL_BACK].work) != 0) {
+        goto fail_front;
+    }
+    return CAP_OK;
+fail_front:
+    uv_cond_destroy(&pool->crews[POOL_FRONT].work);
+fail_turn:
+    uv_cond_destroy(&pool->turn);
+fail_lock:
+    uv_mutex_destroy(&pool->lock);
+    return CAP_E_NO_MEMORY;
 }
 
 enum cap_error pool_open(struct pool *pool, const struct env *env, const struct pool_size *size)
@@ -549,30 +600,26 @@ enum cap_error pool_open(struct pool *pool, const struct env *env, const struct 
         .share_running = share > 0 ? share : 1,
         .share_recent = POOL_WINDOW / 100 * size->share,
     };
-    TAILQ_INIT(&pool->ready);
+    pool->crews[POOL_BACK].nice = BACK_NICE;
+    for (size_t i = 0; i < POOL_CREWS; i++) {
+        pool->crews[i].pool = pool;
+        TAILQ_INIT(&pool->crews[i].ready);
+    }
     TAILQ_INIT(&pool->peers);
     TAILQ_INIT(&pool->resting);
     add_peer(pool, &pool->daemon, 0);
-    if (uv_mutex_init(&pool->lock) != 0) {
+    if (open_locks(pool) != CAP_OK) {
         return CAP_E_NO_MEMORY;
     }
-    if (uv_cond_init(&pool->work) != 0) {
-        goto fail_lock;
-    }
-    if (uv_cond_init(&pool->turn) != 0) {
-        goto fail_work;
-    }
     pool->open = true;
-    enum cap_error error = start_workers(pool, workers);
+    enum cap_error error = CAP_OK;
+    for (size_t i = 0; i < POOL_CREWS && error == CAP_OK; i++) {
+        error = start_workers(pool, &pool->crews[i], workers);
+    }
     if (error != CAP_OK) {
         pool_close(pool);
     }
     return error;
-fail_work:
-    uv_cond_destroy(&pool->work);
-fail_lock:
-    uv_mutex_destroy(&pool->lock);
-    return CAP_E_NO_MEMORY;
 }
 
 void pool_close(struct pool *pool)
@@ -582,17 +629,18 @@ void pool_close(struct pool *pool)
     }
     pool->open = false;
     uv_mutex_lock(&pool->lock);
-    must(pool->count == 0 && TAILQ_EMPTY(&pool->ready));
+    must(pool->count == 0);
     pool->stopping = true;
-    uv_cond_broadcast(&pool->work);
-    uv_mutex_unlock(&pool->lock);
-    for (size_t i = 0; i < pool->worker_count; i++) {
-        uv_thread_join(&pool->workers[i]);
+    for (size_t i = 0; i < POOL_CREWS; i++) {
+        must(TAILQ_EMPTY(&pool->crews[i].ready));
+        uv_cond_broadcast(&pool->crews[i].work);
     }
-    free(pool->workers);
+    uv_mutex_unlock(&pool->lock);
+    for (size_t i = 0; i < POOL_CREWS; i++) {
+        close_crew(&pool->crews[i]);
+    }
     forget(pool, UINT64_MAX);
     uv_cond_destroy(&pool->turn);
-    uv_cond_destroy(&pool->work);
     uv_mutex_destroy(&pool->lock);
 }
 

@@ -9,10 +9,12 @@
  * than a turn, and one that brings little does not wait for those that bring much; a peer that is
  * alone may have everything.
  *
- * *Small* jobs run in the workers. *Long* ones have a thread each, for as long as they run, and
- * take turns of POOL_TURN bytes: fewer of them hash at a time than there are workers, the others
- * rest. So a small job never waits for a long one, and a long one never for the end of another
- * peer's. They must say what they hash, and when they are about to wait for something else.
+ * *Small* jobs run in the workers, of which there are two crews: those in the background give way
+ * to the loops, the writer and the other crew on the cores that they share. *Long* jobs have a
+ * thread each, for as long as they run, and take turns of POOL_TURN bytes: fewer of them hash at a
+ * time than there are workers, the others rest. So a small job never waits for a long one, and a
+ * long one never for the end of another peer's. They must say what they hash, and when they are
+ * about to wait for something else.
  *
  * Outlets belong to their loops' threads; `run`, pool_hashed and pool_rest to the job's.
  */
@@ -49,6 +51,7 @@ struct pool_job {
     uint64_t peer_id;             /* the peer that it is for; 0: the daemon itself */
     uint64_t cost;                /* bytes that it hashes, about; 0: it only waits for the disk */
     const atomic_bool *cancelled; /* NULL: never; else `run` returns soon once it is set */
+    bool background;              /* of a small job that hashes: nobody waits for it alone */
     void (*run)(struct pool_job *job);  /* in a thread */
     void (*done)(struct pool_job *job); /* on the loop that submitted it, exactly once */
 
@@ -67,17 +70,30 @@ struct pool_job {
 
 TAILQ_HEAD(pool_jobs, pool_job);
 
+enum { POOL_FRONT, POOL_BACK, POOL_CREWS };
+
+/* Workers of one priority, as many as the pool has of each. */
+struct pool_crew {
+    struct pool *pool;
+    int nice;
+    uv_thread_t *workers;
+    size_t worker_count;
+    uv_cond_t work;
+    struct pool_jobs ready; /* in order; under the lock, as is the next */
+    size_t small_running;   /* in a worker, or ready for one */
+};
+
 /* A peer that has jobs, or had some not long ago. Under the lock. */
 struct pool_peer {
     TAILQ_ENTRY(pool_peer) link;
     uint64_t id;
-    struct pool_jobs small; /* that wait for a worker */
-    struct pool_jobs large; /* that wait for a thread */
-    size_t jobs;            /* that have not run to their end */
-    size_t threads;         /* of its long jobs */
-    size_t running;         /* in a worker, and long jobs that have their turn */
-    uint64_t served;        /* bytes, from where the least served peer then stood */
-    uint64_t recent;        /* bytes, of the pool's */
+    struct pool_jobs small[POOL_CREWS]; /* that wait for a worker */
+    struct pool_jobs large;             /* that wait for a thread */
+    size_t jobs;                        /* that have not run to their end */
+    size_t threads;                     /* of its long jobs */
+    size_t running;                     /* in a worker, and long jobs that have their turn */
+    uint64_t served;                    /* bytes, from where the least served peer then stood */
+    uint64_t recent;                    /* bytes, of the pool's */
 };
 
 TAILQ_HEAD(pool_peers, pool_peer);
@@ -94,23 +110,19 @@ struct pool_outlet {
 
 struct pool {
     const struct env *env;
-    uv_thread_t *workers;
-    size_t worker_count;
+    struct pool_crew crews[POOL_CREWS];
     size_t long_max;      /* long jobs that hash at a time, the cancelled not counted */
     size_t share_running; /* of a peer */
     uint64_t share_recent;
     bool open;
 
     uv_mutex_t lock; /* of what follows */
-    uv_cond_t work;
     uv_cond_t turn;
-    struct pool_jobs ready; /* for the workers, in order */
     struct pool_peers peers;
     struct pool_peer daemon; /* of its own jobs, and of those whose peer has no memory */
     size_t peer_count;       /* that have jobs */
     uint64_t recent;         /* bytes, of the last POOL_WINDOW, about */
     size_t count;            /* hash jobs that have not run to their end */
-    size_t small_running;    /* in a worker, or ready for one */
     size_t threads;          /* of long jobs */
     size_t long_running;
     struct pool_jobs resting; /* long jobs that wait for their turn */

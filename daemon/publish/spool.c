@@ -290,6 +290,7 @@ static void start_write(struct spool *spool)
     if (spool->roots != NULL) {
         write->job.peer_id = ledger_peer_id(spool->account);
         write->job.cost = len;
+        write->job.background = true;
     }
     spool->filling_at += len;
     spool->writing++;

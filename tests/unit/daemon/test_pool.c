@@ -6,6 +6,7 @@
 
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "daemon/core/container.h"
@@ -51,6 +52,7 @@ struct job {
     bool silent;             /* does not say what it hashes */
     atomic_bool cancelled;
     atomic_bool *hold; /* does not begin before it is open; NULL: at once */
+    int nice;          /* of the thread that ran it */
     bool done;
 };
 
@@ -98,6 +100,7 @@ static void teardown(struct bench *bench)
 static void run(struct pool_job *pool_job)
 {
     struct job *job = CONTAINER_OF(pool_job, struct job, job);
+    job->nice = getpriority(PRIO_PROCESS, (id_t)gettid());
     uint64_t before = job->watch == NULL ? 0 : atomic_load(&job->watch->at);
     while (job->hold != NULL && !atomic_load(job->hold)) {
         uv_sleep(1);
@@ -496,6 +499,28 @@ static void test_no_threads(void **state)
 }
 
 /* What only waits for the disk takes no turn. Closing waits for what is under way. */
+/* Small jobs in the background have workers of their own, which give way to everything else. */
+static void test_background(void **state)
+{
+    struct bench bench;
+    atomic_bool gate = false;
+    struct job back = {.mark = 'b', .gate = &gate, .job.background = true};
+    struct job next = {.mark = 'n', .bytes = PIECE, .job.background = true};
+    struct job front = {.mark = 'f', .bytes = PIECE};
+    (void)state;
+    setup(&bench, 1);
+    submit(&bench, &back, ALICE, PIECE);
+    submit(&bench, &next, ALICE, PIECE);
+    wait_until_it_runs(&back);
+    submit(&bench, &front, ALICE, PIECE);
+    wait_for(&bench, &front);
+    atomic_store(&gate, true);
+    wait_for(&bench, &next);
+    assert_string_equal(bench.order, "fbn");
+    assert_true(back.nice > front.nice);
+    teardown(&bench);
+}
+
 static void test_disk_and_closing(void **state)
 {
     struct bench bench;
@@ -531,6 +556,7 @@ int main(void)
         cmocka_unit_test(test_alone_it_has_all),
         cmocka_unit_test(test_more_peers_than_threads),
         cmocka_unit_test(test_no_threads),
+        cmocka_unit_test(test_background),
         cmocka_unit_test(test_disk_and_closing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
