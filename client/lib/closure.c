@@ -18,8 +18,7 @@
                           * faster alone */
 
 #define WINDOW                                                                                     \
-    64u /* at 0.1 ms a round trip: 640,000 caps per second, more than a daemon answers             \
-         */
+    512u /* a few rounds of as many requests as daemons take at once, and a full GET_MANY */
 
 /* A cap between `next` and `asked`. */
 struct visit {
