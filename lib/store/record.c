@@ -57,20 +57,19 @@ static uint8_t *put_number(uint8_t *p, uint64_t value)
     return p;
 }
 
-/* Takes a number from the front of *rest; false unless it is one in its only form. */
-static bool take_number(struct cap_bytes *rest, uint64_t *ret_value)
+/* Reads a number and returns what follows it; NULL unless it is one in its only form. */
+static const uint8_t *take_number(const uint8_t *p, const uint8_t *end, uint64_t *ret_value)
 {
     uint64_t value = 0;
-    for (size_t i = 0; i < rest->len && i < NUMBER_MAX; i++) {
-        uint8_t byte = rest->data[i];
+    for (size_t i = 0; p < end && i < NUMBER_MAX; i++) {
+        uint8_t byte = *p++;
         value |= (uint64_t)(byte & 0x7f) << (7 * i);
         if (byte < 0x80) {
-            *rest = cap_bytes_slice(*rest, i + 1, rest->len - i - 1);
             *ret_value = value;
-            return (byte != 0 || i == 0) && (byte <= 1 || i < NUMBER_MAX - 1);
+            return (byte != 0 || i == 0) && (byte <= 1 || i < NUMBER_MAX - 1) ? p : NULL;
         }
     }
-    return false;
+    return NULL;
 }
 
 size_t store_cap_encode(const struct store_cap *cap, uint8_t ret_bytes[STORE_CAP_MAX])
@@ -99,17 +98,18 @@ size_t store_cap_encode(const struct store_cap *cap, uint8_t ret_bytes[STORE_CAP
 }
 
 /* Reads what follows the head; false for what is not the numbers and the content hash exactly. */
-static bool take_figures(struct cap_bytes rest, struct store_cap *cap)
+static bool take_figures(const uint8_t *p, const uint8_t *end, struct store_cap *cap)
 {
     struct cap_info *info = &cap->info;
     uint64_t numbers[CAP_COUNTS + CAP_NODE_LEVELS];
     for (size_t i = 0; i < CAP_COUNTS + CAP_NODE_LEVELS; i++) {
-        if (!take_number(&rest, &numbers[i])) {
+        p = take_number(p, end, &numbers[i]);
+        if (p == NULL) {
             return false;
         }
     }
     if (numbers[0] > UINT32_MAX || numbers[1] > UINT32_MAX ||
-        rest.len != (info->has_content_hash ? CAP_HASH_SIZE : 0)) {
+        end - p != (info->has_content_hash ? (ptrdiff_t)CAP_HASH_SIZE : 0)) {
         return false;
     }
     info->publisher.uid = (uint32_t)numbers[0];
@@ -126,8 +126,8 @@ static bool take_figures(struct cap_bytes rest, struct store_cap *cap)
         }
         info->node_counts.of[i] = (uint32_t)numbers[CAP_COUNTS + i];
     }
-    if (rest.len > 0) {
-        memcpy(info->content_hash.bytes, rest.data, CAP_HASH_SIZE);
+    if (info->has_content_hash) {
+        memcpy(info->content_hash.bytes, p, CAP_HASH_SIZE);
     }
     return true;
 }
@@ -150,9 +150,8 @@ enum cap_error store_cap_decode(struct cap_bytes bytes, struct store_cap *ret_ca
     cap.info.kind = (enum cap_kind)p[0];
     cap.info.has_content_hash = (critical & STORE_CRITICAL_CONTENT) != 0;
     cap.ignorable = cap_load16(p + 4);
-    if (!take_figures(cap_bytes_slice(bytes, CAP_HEAD, bytes.len - CAP_HEAD), &cap) ||
-        cap.info.body_len > STORE_BODY_MAX || cap_info_root_count(&cap.info) > STORE_PAGE_MAX ||
-        !cap_info_nodes_fit(&cap.info)) {
+    if (!take_figures(p + CAP_HEAD, p + bytes.len, &cap) || cap.info.body_len > STORE_BODY_MAX ||
+        cap_info_root_count(&cap.info) > STORE_PAGE_MAX || !cap_info_nodes_fit(&cap.info)) {
         return CAP_E_CORRUPT;
     }
     *ret_cap = cap;
