@@ -2,6 +2,7 @@
 #include "tests/unit/daemon/test_server_fixture.h"
 
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "daemon/serve/serve.h"
@@ -241,6 +242,66 @@ static void test_places_of_another_loop(void **state)
     places_close(&two);
 }
 
+#define TOGETHER (2 * ROUTE_AHEAD + 3)
+
+/* Appends a GET to what will be sent. */
+static void add_get(struct cap_buf *out, uint32_t id, const struct cap_hash *hash)
+{
+    struct cap_buf payload = {0};
+    uint8_t header[PROTO_FRAME_HEADER_SIZE];
+    const struct proto_get get = {*hash, 0, PROTO_TO_END};
+    assert_cap_ok(proto_get_encode(&get, &payload));
+    const struct proto_frame frame = {.len = (uint32_t)payload.len, .id = id, .type = PROTO_GET};
+    proto_frame_encode(&frame, header);
+    assert_cap_ok(cap_buf_append(out, header, sizeof(header)));
+    assert_cap_ok(cap_buf_append(out, payload.data, payload.len));
+    cap_buf_free(&payload);
+}
+
+/*
+ * More requests than a room is told of at once come in one piece, the last one cut; one of them is
+ * of another type and one too short for a hash. Each has its answer, in order.
+ */
+static void test_requests_that_come_together(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct reply reply;
+    struct cap_buf out = {0};
+    const uint8_t type = 0x7e; /* nobody knows it */
+    int fd = client_open(fixture);
+    struct cap_hash hash = publish(fixture, fd, 1, 7);
+    fetch(fixture, fd, &hash, 7);
+    for (uint32_t i = 0; i < TOGETHER; i++) {
+        size_t at = out.len;
+        add_get(&out, 10 + i, &hash);
+        if (i == 5) {
+            out.data[at + 8] = type;
+        } else if (i == 9) {
+            out.data[at] = 3;
+            out.len = at + PROTO_FRAME_HEADER_SIZE + 3;
+        }
+    }
+    assert_int_equal(send(fd, out.data, out.len - 1, MSG_NOSIGNAL), out.len - 1);
+    for (uint32_t i = 0; i < TOGETHER; i++) {
+        if (i == 5 || i == 9) {
+            client_expect_error(fixture, fd, 10 + i,
+                                i == 5 ? CAP_E_UNSUPPORTED_REQUEST : CAP_E_BAD_MESSAGE);
+            continue;
+        }
+        if (i == TOGETHER - 1) {
+            assert_int_equal(send(fd, out.data + out.len - 1, 1, MSG_NOSIGNAL), 1);
+        }
+        client_receive(fixture, fd, &reply);
+        assert_int_equal(reply.frame.type, PROTO_GET_REPLY);
+        assert_int_equal(reply.frame.id, 10 + i);
+        client_receive(fixture, fd, &reply);
+        assert_int_equal(reply.frame.type, PROTO_BODY);
+        assert_int_equal(reply.payload[reply.frame.len - 1], 7);
+    }
+    cap_buf_free(&out);
+    close(fd);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -253,6 +314,7 @@ int main(void)
         TEST(test_place_that_went_cold),
         TEST(test_places_are_bounded),
         TEST(test_places_of_another_loop),
+        TEST(test_requests_that_come_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
