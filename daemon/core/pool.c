@@ -2,10 +2,11 @@
  * The pool.
  *
  * Happy path: a job that waits for the disk is ready for a worker at once, a small one when fewer
- * than `workers` small ones of its crew are, by peers. A long one gets a thread: at once for a peer that has
- * none, else while there are threads to spare. All threads but `long_max` of them rest; one that
- * has hashed POOL_TURN bytes hands on to a peer that comes before its own, if one rests. What ran
- * goes to its outlet, and the thread that ran it starts what comes next: no loop waits for another.
+ * than `workers` small ones of its crew are, by peers. A long one gets a thread: at once for a peer
+ * that has none, else while there are threads to spare. All threads but `long_max` of them rest;
+ * one that has hashed POOL_TURN bytes hands on to a peer that comes before its own, if one rests.
+ * What ran goes to its outlet, and the thread that ran it starts what comes next: no loop waits for
+ * another.
  *
  * Failure modes.
  *   - A thread cannot be made: while others have one, the job waits for theirs; else it runs in a
@@ -24,9 +25,9 @@
 #include "lib/cap/must.h"
 
 /*
- * Threads of long jobs and of the crew in the background give way to the loop, the writer and other
- * small jobs on the cores that they share, and still have a tenth of a core beside each other
- * program that computes.
+ * How much nicer than the daemon threads of long jobs and of the crew in the background are: they
+ * give way to the loop, the writer and other small jobs on the cores that they share, and still
+ * have a tenth of a core beside each other program that computes.
  */
 #define BACK_NICE 10
 
@@ -300,6 +301,12 @@ static void start_small(struct pool *pool, struct pool_job *job)
     make_ready(pool, job);
 }
 
+/* Gives this thread, and it alone, the priority of a crew: it may have been made by the other. */
+static void give_way(const struct pool_crew *crew)
+{
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), crew->nice);
+}
+
 static void long_main(void *arg);
 
 /* Gives a long job a thread, if there is one to be had. Under the lock, which its thread waits for.
@@ -371,7 +378,7 @@ static void long_main(void *arg)
 {
     struct pool_job *job = arg;
     struct pool *pool = job->outlet->pool;
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), BACK_NICE); /* of this thread alone */
+    give_way(&pool->crews[POOL_BACK]);
     uv_mutex_lock(&pool->lock);
     wait_for_turn(pool, job);
     job->has_turn = true;
@@ -391,9 +398,7 @@ static void worker_main(void *arg)
 {
     struct pool_crew *crew = arg;
     struct pool *pool = crew->pool;
-    if (crew->nice > 0) {
-        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), crew->nice); /* of this thread alone */
-    }
+    give_way(crew);
     uv_mutex_lock(&pool->lock);
     while (!pool->stopping) {
         struct pool_job *job = TAILQ_FIRST(&crew->ready);
@@ -600,7 +605,8 @@ enum cap_error pool_open(struct pool *pool, const struct env *env, const struct 
         .share_running = share > 0 ? share : 1,
         .share_recent = POOL_WINDOW / 100 * size->share,
     };
-    pool->crews[POOL_BACK].nice = BACK_NICE;
+    pool->crews[POOL_FRONT].nice = getpriority(PRIO_PROCESS, (id_t)gettid());
+    pool->crews[POOL_BACK].nice = pool->crews[POOL_FRONT].nice + BACK_NICE; /* 19 at most */
     for (size_t i = 0; i < POOL_CREWS; i++) {
         pool->crews[i].pool = pool;
         TAILQ_INIT(&pool->crews[i].ready);
