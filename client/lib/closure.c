@@ -13,12 +13,11 @@
 #include "client/lib/link.h"
 #include "lib/cap/hash_set.h"
 
-#define SMALL_MAX                                                                                  \
-    (UINT64_C(64) << 10) /* of a body that comes with others: a daemon sends longer ones           \
-                          * faster alone */
+/* Longest body that is fetched with others: a daemon sends longer ones faster alone. */
+#define SMALL_MAX (UINT64_C(64) << 10)
 
-#define WINDOW                                                                                     \
-    512u /* a few rounds of as many requests as daemons take at once, and a full GET_MANY */
+/* A few rounds of as many requests as daemons take at once, and a long GET_MANY. */
+#define WINDOW 512u
 
 /* A cap between `next` and `asked`. */
 struct visit {
@@ -31,7 +30,7 @@ struct visit {
     struct capstore_cap *cap;
     enum cap_error error;
     char message[CAPSTORE_MESSAGE_SIZE];
-    struct capstore_request *request; /* in flight, or NULL */
+    struct capstore_request *request; /* its own that is in flight, or NULL */
 };
 
 struct closure {
@@ -40,11 +39,22 @@ struct closure {
     struct cap_hash *found; /* in order of discovery */
     size_t count;
     size_t capacity;
-    struct cap_hash_set *seen; /* of those found */
-    size_t next;               /* to be visited */
-    size_t asked;              /* how many of those found were asked for */
-    uint64_t held;             /* bytes of bodies that are there or under way */
+    struct cap_hash_set *seen;  /* of those found */
+    size_t next;                /* to be visited */
+    size_t asked;               /* how many of those found were asked for */
+    uint64_t held;              /* bytes of bodies that are there or under way */
+    struct client_link batches; /* in flight */
     struct visit window[WINDOW];
+};
+
+/* Small bodies that are asked for together. */
+struct batch {
+    struct client_link link;
+    struct closure *closure;
+    struct capstore_request *request;
+    size_t count;
+    struct visit *visits[WINDOW]; /* NULL once it was given: the place may be another cap's then */
+    struct capstore_hash hashes[WINDOW];
 };
 
 static enum cap_error grow(struct closure *closure)
@@ -97,14 +107,13 @@ static enum cap_error add_references(struct closure *closure, const struct capst
     return CAP_OK;
 }
 
-/* Keeps how a request failed, with the hash in front of its message unless it is in it. */
-static void keep_failure(struct visit *visit, enum cap_error error)
+/* Keeps how a request failed, with the hash in front of what is said of it unless it is in it. */
+static void keep_failure(struct visit *visit, enum cap_error error, const char *said)
 {
     char hex[CAPSTORE_HASH_HEX_SIZE];
-    const char *said = visit->closure->store->message;
     capstore_hash_format(&visit->hash, hex);
     if (strstr(said, hex) != NULL) {
-        memcpy(visit->message, said, sizeof(visit->message));
+        snprintf(visit->message, sizeof(visit->message), "%s", said);
     } else {
         snprintf(visit->message, sizeof(visit->message), "%s: %.*s", hex,
                  (int)(sizeof(visit->message) - sizeof(hex) - 2), said);
@@ -113,18 +122,24 @@ static void keep_failure(struct visit *visit, enum cap_error error)
     visit->state = VISIT_READY;
 }
 
+/* Keeps a verified cap, which says of itself what STAT only claims. */
+static void keep_cap(struct visit *visit, struct capstore_cap *cap)
+{
+    visit->cap = cap;
+    visit->kind = capstore_cap_kind(cap);
+    visit->body_len = capstore_cap_body(cap).len;
+    visit->state = VISIT_READY;
+}
+
 static void on_got(void *ctx, const struct capstore_answer *answer)
 {
     struct visit *visit = (struct visit *)ctx;
     visit->request = NULL;
     if (answer->error != CAPSTORE_OK) {
-        keep_failure(visit, client_inner(answer->error));
-        return;
+        keep_failure(visit, client_inner(answer->error), visit->closure->store->message);
+    } else {
+        keep_cap(visit, answer->cap);
     }
-    visit->cap = answer->cap;
-    visit->kind = capstore_cap_kind(visit->cap);
-    visit->body_len = capstore_cap_body(visit->cap).len;
-    visit->state = VISIT_READY;
 }
 
 static void on_stat(void *ctx, const struct capstore_answer *answer)
@@ -133,7 +148,7 @@ static void on_stat(void *ctx, const struct capstore_answer *answer)
     bool bodies = (visit->closure->flags & CAPSTORE_CLOSURE_BODIES) != 0;
     visit->request = NULL;
     if (answer->error != CAPSTORE_OK) {
-        keep_failure(visit, client_inner(answer->error));
+        keep_failure(visit, client_inner(answer->error), visit->closure->store->message);
         return;
     }
     visit->kind = answer->stat.kind;
@@ -158,43 +173,30 @@ static bool book(struct visit *visit, bool is_next, uint64_t *ret_len)
     return true;
 }
 
-/* Small bodies that are asked for together. */
-struct batch {
-    struct closure *closure;
-    size_t count;
-    struct visit *visits[WINDOW];
-    struct capstore_hash hashes[WINDOW];
-};
-
 static enum capstore_error on_got_one(void *ctx, size_t index, enum capstore_error error,
                                       struct capstore_cap *cap)
 {
-    const struct batch *batch = (const struct batch *)ctx;
+    struct batch *batch = (struct batch *)ctx;
     struct visit *visit = batch->visits[index];
-    visit->request = NULL;
+    batch->visits[index] = NULL;
     if (error != CAPSTORE_OK) {
-        batch->closure->store->message[0] = '\0';
-        (void)client_say(batch->closure->store, client_inner(error), "%s",
-                         cap_error_text(client_inner(error)));
-        keep_failure(visit, client_inner(error));
-        batch->closure->store->message[0] = '\0';
-        return CAPSTORE_OK;
+        keep_failure(visit, client_inner(error), cap_error_text(client_inner(error)));
+    } else {
+        keep_cap(visit, cap);
     }
-    visit->cap = cap;
-    visit->state = VISIT_READY;
     return CAPSTORE_OK;
 }
 
 static void on_got_many(void *ctx, const struct capstore_answer *answer)
 {
     struct batch *batch = (struct batch *)ctx;
+    const char *said = batch->closure->store->message;
     for (size_t i = 0; i < batch->count; i++) {
-        struct visit *visit = batch->visits[i];
-        if (visit->request != NULL) { /* it was not given */
-            visit->request = NULL;
-            keep_failure(visit, client_inner(answer->error));
+        if (batch->visits[i] != NULL) {
+            keep_failure(batch->visits[i], client_inner(answer->error), said);
         }
     }
+    client_list_remove(&batch->link);
     free(batch);
 }
 
@@ -202,7 +204,6 @@ static void on_got_many(void *ctx, const struct capstore_answer *answer)
 static enum cap_error ask_small(struct closure *closure)
 {
     struct capstore *store = closure->store;
-    struct capstore_request *request = NULL;
     size_t count = 0;
     for (size_t i = closure->next; i < closure->asked; i++) {
         const struct visit *visit = &closure->window[i % WINDOW];
@@ -226,15 +227,16 @@ static enum cap_error ask_small(struct closure *closure)
             batch->visits[batch->count++] = visit;
         }
     }
-    enum cap_error error = client_inner(capstore_async_get_many(
-        store, batch->hashes, batch->count, on_got_one, on_got_many, batch, &request));
-    if (error != CAP_OK) {
+    enum cap_error error = CAP_OK;
+    if (batch->count > 0) {
+        error = client_inner(capstore_async_get_many(store, batch->hashes, batch->count, on_got_one,
+                                                     on_got_many, batch, &batch->request));
+    }
+    if (error != CAP_OK || batch->count == 0) { /* 0: there is no room yet */
         free(batch);
         return error;
     }
-    for (size_t i = 0; i < batch->count; i++) {
-        batch->visits[i]->request = request;
-    }
+    client_list_add(&closure->batches, &batch->link);
     return CAP_OK;
 }
 
@@ -324,7 +326,7 @@ static enum cap_error walk(struct closure *closure, capstore_visit_cb *visit, vo
     return error;
 }
 
-/* Gives up what is still in flight. */
+/* Gives up what is still in flight: also of a whole closure the END of a batch may be. */
 static void drop(struct closure *closure)
 {
     struct capstore *store = closure->store;
@@ -334,6 +336,11 @@ static void drop(struct closure *closure)
         if (closure->window[i % WINDOW].request != NULL) {
             capstore_cancel(closure->window[i % WINDOW].request);
         }
+    }
+    const struct client_link *batches = &closure->batches;
+    for (struct client_link *link = batches->next; link != batches; link = link->next) {
+        void *batch = (char *)link - offsetof(struct batch, link);
+        capstore_cancel(((struct batch *)batch)->request);
     }
     client_deliver(store);
     for (size_t i = closure->next; i < closure->asked; i++) {
@@ -358,13 +365,12 @@ enum capstore_error capstore_closure(struct capstore *store, const struct capsto
     closure->store = store;
     closure->flags = flags;
     closure->seen = &seen;
+    client_list_init(&closure->batches);
     error = add(closure, root);
     if (error == CAP_OK) {
         error = walk(closure, visit, ctx);
     }
-    if (error != CAP_OK) {
-        drop(closure);
-    }
+    drop(closure);
     free(closure->found);
     free(closure);
     cap_hash_set_free(&seen);
