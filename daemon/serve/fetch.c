@@ -62,7 +62,7 @@ static struct fetch *fetch_of(struct stream *stream)
 static void end_piece(struct fetch *fetch, bool whole)
 {
     if (fetch->piece != NULL) {
-        pieces_end(&fetch->serve->pieces, fetch->piece, whole);
+        piece_end(fetch->piece, whole);
         fetch->piece = NULL;
     }
 }

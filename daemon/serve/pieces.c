@@ -206,9 +206,8 @@ struct piece *pieces_begin(struct pieces *pieces, struct handover *handover,
     return piece;
 }
 
-void pieces_end(struct pieces *pieces, struct piece *piece, bool whole)
+void piece_end(struct piece *piece, bool whole)
 {
-    (void)pieces;
     piece->slab->writing--;
     piece->whole = whole;
     if (!whole) {

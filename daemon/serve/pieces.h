@@ -3,7 +3,7 @@
  *
  * The reader that checks a piece copies it here. From then on its fetches need no snapshot, no
  * reader and no check: what lies here was sound and comes from no device any more. Caps do not
- * change, so a piece stays true; what deletes a cap drops its pieces with its record.
+ * change, so a piece stays true.
  *
  * Pieces lie one behind the other in slabs, of huge pages where the system has them: so the pages
  * themselves can be lent to Unix sockets (handover.h). A byte of a slab is written once; then the
@@ -22,7 +22,7 @@
 #include "daemon/serve/keyed.h"
 
 #define PIECE_SIZE  (1u << 20) /* bytes of a body, but for its last piece: what a turn may send */
-#define PIECES_SLAB (4u << 20) /* bytes: two huge pages; without these, the loop frees 1,024 */
+#define PIECES_SLAB (4u << 20) /* bytes: two huge pages, or 1,024 small ones for a loop to free */
 
 struct handover;
 struct slab;
@@ -66,10 +66,8 @@ enum cap_error pieces_open(struct pieces *pieces, const struct env *env, uint64_
 /* Frees all; none is being written. A zeroed one is fine. */
 void pieces_close(struct pieces *pieces);
 
-/*
- * What there is of a body from `offset` on, to the end of a piece; valid until the next
- * pieces_begin. False: nothing.
- */
+/* The bytes of a body that are kept from `offset` on, to the end of the piece that has it; valid
+ * until the next pieces_begin. False: none. */
 bool pieces_find(const struct pieces *pieces, const struct cap_hash *hash, uint64_t offset,
                  struct piece_part *ret_part);
 
@@ -82,6 +80,6 @@ struct piece *pieces_begin(struct pieces *pieces, struct handover *handover,
                            const struct cap_hash *hash, uint64_t at, size_t len);
 
 /* It is written if `whole`, or given up. */
-void pieces_end(struct pieces *pieces, struct piece *piece, bool whole);
+void piece_end(struct piece *piece, bool whole);
 
 #endif

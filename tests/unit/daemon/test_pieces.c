@@ -39,7 +39,7 @@ static bool keep(struct pieces *pieces, struct handover *handover, uint64_t numb
     }
     assert_false(has(pieces, number, at));
     memset(piece->bytes, (int)(number & 0xff), len);
-    pieces_end(pieces, piece, true);
+    piece_end(piece, true);
     return true;
 }
 
@@ -99,7 +99,7 @@ static void test_being_written(void **state)
         (void)keep(&pieces, NULL, i, 0, PIECE_SIZE);
     }
     memset(piece->bytes, 1, PIECE_SIZE);
-    pieces_end(&pieces, piece, false);
+    piece_end(piece, false);
     assert_false(has(&pieces, 1, 0));
     for (uint64_t i = 200; i < 300; i++) {
         (void)keep(&pieces, NULL, i, 0, PIECE_SIZE);
