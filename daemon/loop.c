@@ -22,7 +22,7 @@ static void on_look(struct shard *shard)
         .connections = loop->hub.session_count,
         .requests = hub_requests(&loop->hub),
         .read_jobs = serve_jobs(&loop->serve),
-        .record_bytes = loop->serve.records.bytes,
+        .record_bytes = records_bytes(&loop->serve.records) + places_bytes(&loop->serve.places),
         .body_bytes = loop->serve.pieces.bytes,
     };
 }

@@ -182,7 +182,7 @@ static const struct admin_field status_result[] = {
     {"memory", "object", "bytes, limit_bytes and peer_limit_bytes: memory held for requests"},
     {"hashing", "object",
      "jobs, their peers, and peer_limit_percent: uploads being hashed or waiting"},
-    {"record_cache", "object", "bytes and limit_bytes: records of caps looked up lately"},
+    {"record_cache", "object", "bytes and limit_bytes: what is known of caps looked up lately"},
     {"map_cache", "object", "bytes and limit_bytes: copies of caps that runtimes map"},
     {"read_jobs", "integer", "reads of the store under way or waiting"},
     {"stall_max_us", "integer", "longest turn of any loop since start, in microseconds"},

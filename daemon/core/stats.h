@@ -23,7 +23,7 @@
     X(cold_windows, "capstore_cold_windows_total", "Windows that a thread read from disk first")   \
     X(body_bytes_kept, "capstore_body_cache_served_bytes_total", "These from the body cache")      \
     X(records_used, "capstore_records_used_total",                                                 \
-      "Lookups that found the cap's record in memory")                                             \
+      "Lookups that found the cap's record or place in memory")                                    \
     X(records_missed, "capstore_records_missed_total", "Lookups that went to the store")           \
     X(many_caps, "capstore_get_many_caps_total", "Caps that a GET_MANY asked for")                 \
     X(maps, "capstore_maps_total", "Descriptors of caps given out to be mapped")                   \
@@ -55,9 +55,8 @@
     X(writer_queue, "capstore_writer_queue", "Admissions being written or waiting for it")         \
     X(stall_max_us, "capstore_loop_stall_max_seconds", "Longest turn of any loop since start")     \
     X(read_jobs, "capstore_read_jobs_in_flight", "Reads of the store under way or waiting")        \
-    X(record_bytes, "capstore_record_cache_bytes", "Memory taken by records of caps")              \
-    X(max_record_bytes, "capstore_record_cache_limit_bytes",                                       \
-      "Limit of memory for records of caps")                                                       \
+    X(record_bytes, "capstore_record_cache_bytes", "Memory taken by what is known of caps")        \
+    X(max_record_bytes, "capstore_record_cache_limit_bytes", "Limit of memory for that")           \
     X(body_bytes, "capstore_body_cache_bytes", "Memory taken by bodies that are fetched often")    \
     X(max_body_bytes, "capstore_body_cache_limit_bytes", "Limit of memory for such bodies")        \
     X(map_bytes, "capstore_map_cache_bytes", "Memory of copies made to be mapped that exist")      \

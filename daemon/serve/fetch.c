@@ -2,11 +2,12 @@
  * Fetching.
  *
  * Happy path. A small body whose place is known (places.h) and in memory is loaded from there and
- * goes out at once, with its GET_REPLY, as messages. Any other cap that the records do not know is
- * looked up by a reader first. A larger body becomes a stream: whenever its turn comes, a reader
- * looks up the next window and reads it in, and the loop hands it to the socket in place. Caps do
- * not change, so the next window is of the same bytes. Of a body that is fetched again the reader
- * copies the window to the pieces (pieces.h), and whatever these have goes out from there.
+ * goes out at once, with its GET_REPLY, as messages. Another small body is copied by a reader, and
+ * a larger cap without a record is looked up by one first. A larger body becomes a stream: whenever
+ * its turn comes, a reader looks up the next window and reads it in, and the loop hands it to the
+ * socket in place. Caps do not change, so the next window is of the same bytes. Of a body that is
+ * fetched again the reader copies the window to the pieces (pieces.h), and whatever these have goes
+ * out from there.
  *
  * Failure modes.
  *   - A place is stale or its page cannot be read: as if it were not known.
@@ -319,11 +320,6 @@ static enum cap_error make_reply(const struct proto_get *get, uint8_t kind, uint
     return CAP_OK;
 }
 
-static bool is_whole(const struct record *record)
-{
-    return record->has_body || record->info.body_len == 0;
-}
-
 /* From here on the request is a stream. */
 static void start_stream(struct fetch *fetch, const struct record *record,
                          const struct proto_get_reply *reply, enum cap_error encoded,
@@ -357,8 +353,8 @@ static void refuse(struct fetch *fetch, enum cap_error error)
     fetch_free(fetch, &fetch->resolve.job);
 }
 
-/* A reader has found the cap. */
-static void answer(struct fetch *fetch, const struct record *record)
+/* The cap is known, and its body goes out from `body`; NULL: as a stream. */
+static void answer(struct fetch *fetch, const struct record *record, const uint8_t *body)
 {
     struct serve *serve = fetch->serve;
     struct cap_buf payload = {0};
@@ -370,33 +366,29 @@ static void answer(struct fetch *fetch, const struct record *record)
         return;
     }
     enum cap_error encoded = proto_get_reply_encode(&reply, &payload);
-    if (!is_whole(record)) {
+    if (body == NULL) {
         start_stream(fetch, record, &reply, encoded, &payload);
         return;
     }
     serve->shard->stats.body_bytes_out += reply.len;
     count_fetch(serve, fetch->request.started_us);
-    const struct cap_bytes body = {record->body + reply.offset, (size_t)reply.len};
-    request_answer(&fetch->request, PROTO_GET_REPLY, encoded, &payload, &body);
+    const struct cap_bytes part = {body + reply.offset, (size_t)reply.len};
+    request_answer(&fetch->request, PROTO_GET_REPLY, encoded, &payload, &part);
     fetch_free(fetch, &fetch->resolve.job);
 }
 
-static uint32_t to_ms(uint64_t us)
+/* Keeps what a reader found, if it found the cap: the place of a small body, else the record. */
+static void remember(struct serve *serve, struct record *record, const struct cap_place *place,
+                     uint8_t *body)
 {
-    return (uint32_t)(us / 1000);
-}
-
-/* Keeps what a reader found; of a small body where it lies, and not its bytes. Takes it over. */
-static void remember(struct serve *serve, const struct cap_place *place, struct record *record)
-{
-    if (record == NULL || !record->has_body) {
+    if (body == NULL) {
         records_add(&serve->records, record);
         return;
     }
-    places_add(&serve->places, &record->hash, record->info.kind, place, record->body,
-               to_ms(env_monotonic_us(serve->shard->context->env)));
-    records_add(&serve->records, record_new(&record->hash, &record->info, 0));
-    record_free(record);
+    places_add(&serve->places, &record->hash, record->info.kind, place, body,
+               env_monotonic_us(serve->shard->context->env));
+    free(record);
+    free(body);
 }
 
 static void on_resolved(struct read_job *job)
@@ -405,17 +397,18 @@ static void on_resolved(struct read_job *job)
     struct fetch *fetch = CONTAINER_OF(resolve, struct fetch, resolve);
     struct serve *serve = fetch->serve;
     struct record *record = resolve->record;
+    uint8_t *body = resolve->body;
+    const struct cap_place place = resolve->place;
     fetch->asked = false;
     serve->shard->stats.cold_windows += resolve->was_cold ? 1 : 0;
-    struct cap_place place = resolve->place;
     if (fetch->freed) {
         fetch_free(fetch, job);
     } else if (record == NULL) {
         refuse(fetch, resolve->error);
     } else {
-        answer(fetch, record);
+        answer(fetch, record, body);
     }
-    remember(serve, &place, record);
+    remember(serve, record, &place, body); /* `fetch` may be gone */
 }
 
 static void on_cancel(struct request *request)
@@ -435,15 +428,15 @@ static const struct request_class resolve_request = {.cancel = on_cancel, .detac
 
 /* --- The request ------------------------------------------------------------------------------ */
 
-/* Answers with a body that is at hand, all of it. */
+/* Answers with a body that was loaded. */
 static const struct verdict *answer_at_once(struct serve *serve, struct session *session,
-                                            uint32_t id, const struct proto_get *get, uint8_t kind,
-                                            struct cap_bytes whole)
+                                            uint32_t id, const struct proto_get *get,
+                                            const struct place *place, const uint8_t *body)
 {
     struct cap_buf payload = {0};
     struct proto_get_reply reply;
     char message[SERVE_MESSAGE_SIZE];
-    enum cap_error error = make_reply(get, kind, whole.len, &reply);
+    enum cap_error error = make_reply(get, (uint8_t)place->kind, place->len, &reply);
     if (error != CAP_OK) {
         serve_failed(serve, &get->hash, error, message);
         return session_refuse(session, id, PROTO_GET, error, message);
@@ -452,23 +445,8 @@ static const struct verdict *answer_at_once(struct serve *serve, struct session 
     serve->shard->stats.body_bytes_out += reply.len;
     count_fetch(serve, session->asked_us);
     enum cap_error encoded = proto_get_reply_encode(&reply, &payload);
-    const struct cap_bytes body = {whole.data + reply.offset, (size_t)reply.len};
-    return session_reply(session, PROTO_GET_REPLY, id, encoded, &payload, &body);
-}
-
-/* Loads a small body from where it is known to lie; false: it is not known, or not in memory. */
-static bool load_body(struct serve *serve, const struct cap_hash *hash, uint64_t now_us,
-                      uint8_t *ret_kind, uint8_t ret_body[RECORD_BODY_MAX], size_t *ret_len)
-{
-    const struct context *context = serve->shard->context;
-    struct place *place = serve_find_place(serve, hash);
-    if (place == NULL || !place_is_warm(place, context->env, to_ms(now_us)) ||
-        !place_load(&serve->places, place, context->store, ret_body)) {
-        return false;
-    }
-    *ret_kind = place->kind;
-    *ret_len = place->len;
-    return true;
+    const struct cap_bytes part = {body + reply.offset, (size_t)reply.len};
+    return session_reply(session, PROTO_GET_REPLY, id, encoded, &payload, &part);
 }
 
 void fetch_ahead(void *room, const struct cap_bytes *payloads, size_t count)
@@ -495,16 +473,10 @@ const struct verdict *fetch_begin(void *room, struct session *session, uint32_t 
     if (error != CAP_OK) {
         return session_refuse(session, id, type, error, NULL);
     }
-    uint8_t body[RECORD_BODY_MAX];
-    struct cap_bytes whole = {.data = body};
-    uint8_t kind;
-    if (load_body(serve, &get.hash, session->asked_us, &kind, body, &whole.len)) {
-        return answer_at_once(serve, session, id, &get, kind, whole);
-    }
-    const struct record *record = serve_find(serve, &get.hash);
-    if (record != NULL && is_whole(record)) {
-        whole = (struct cap_bytes){record->body, (size_t)record->info.body_len};
-        return answer_at_once(serve, session, id, &get, (uint8_t)record->info.kind, whole);
+    uint8_t body[PLACES_BODY_MAX];
+    struct place *place = serve_find_place(serve, &get.hash);
+    if (serve_load(serve, place, session->asked_us, body)) {
+        return answer_at_once(serve, session, id, &get, place, body);
     }
     struct fetch *fetch = calloc(1, sizeof(*fetch));
     if (fetch == NULL) {
@@ -520,9 +492,10 @@ const struct verdict *fetch_begin(void *room, struct session *session, uint32_t 
         .type = type,
     };
     const struct verdict *verdict = session_pending(session, &fetch->request);
-    if (record != NULL && record->info.body_len > RECORD_BODY_MAX) {
+    const struct record *record = serve_find_record(serve, &get.hash);
+    if (record != NULL && record->info.body_len > PLACES_BODY_MAX) {
         serve->shard->stats.records_used++;
-        answer(fetch, record);
+        answer(fetch, record, NULL);
         return verdict;
     }
     serve->shard->stats.records_missed++;

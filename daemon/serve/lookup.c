@@ -1,8 +1,8 @@
 /*
  * Lookups.
  *
- * Happy path: what the records know is answered at once. For the rest a reader looks; a HAS of many
- * takes turns with other peers' jobs.
+ * Happy path: what the loop knows (serve.h) is answered at once. For the rest a reader looks; a HAS
+ * of many takes turns with other peers' jobs.
  *
  * Failure modes: the store's error answers the request and names the hash. Cancelled: the answer is
  * `cancelled`; a job that waits is withdrawn, one that a reader has returns early. The connection
@@ -55,7 +55,7 @@ static enum cap_error look_for_next(struct has_request *has, struct cap_read *re
     }
     has->kinds[has->at] = (uint8_t)info.kind;
     if (has->count <= HAS_SMALL) {
-        has->records[has->at] = record_new(&has->hashes[has->at], &info, 0);
+        has->records[has->at] = record_new(&has->hashes[has->at], &info);
     }
     return CAP_OK;
 }
@@ -180,20 +180,33 @@ static struct cap_hash hash_at(const struct proto_has *asked, size_t index)
     return hash;
 }
 
-/* What the records know, those of other loops included; returns how many hashes they do not. */
+/* The kind of a cap by its place or its record, those of other loops included if `any`; 0: unknown.
+ */
+static uint8_t find_kind(struct serve *serve, const struct cap_hash *hash, bool any)
+{
+    const struct place *place =
+        any ? serve_find_place(serve, hash) : places_find(&serve->places, hash);
+    if (place != NULL) {
+        return (uint8_t)place->kind;
+    }
+    const struct record *record =
+        any ? serve_find_record(serve, hash) : records_find(&serve->records, hash);
+    return record == NULL ? 0 : (uint8_t)record->info.kind;
+}
+
+/* What the loops know; returns how many hashes they do not. */
 static size_t find_few(struct serve *serve, const struct proto_has *asked, uint8_t *ret_kinds)
 {
     size_t missed = 0;
     for (size_t i = 0; i < asked->count; i++) {
         struct cap_hash hash = hash_at(asked, i);
-        const struct record *record = serve_find(serve, &hash);
-        ret_kinds[i] = record == NULL ? 0 : (uint8_t)record->info.kind;
-        missed += record == NULL ? 1 : 0;
+        ret_kinds[i] = find_kind(serve, &hash, true);
+        missed += ret_kinds[i] == 0 ? 1 : 0;
     }
     return missed;
 }
 
-/* The same of many hashes: what earlier requests of this kind and the loop's own records know. */
+/* The same of many hashes: what this loop knows, from earlier requests of this kind or others. */
 static size_t find_many(struct serve *serve, const struct proto_has *asked, uint8_t *ret_kinds)
 {
     size_t missed = 0;
@@ -205,10 +218,9 @@ static size_t find_many(struct serve *serve, const struct proto_has *asked, uint
         struct cap_hash hash = hash_at(asked, i);
         ret_kinds[i] = kinds_find(&serve->kinds, &hash);
         if (ret_kinds[i] == 0) {
-            const struct record *record = records_find(&serve->records, &hash);
-            ret_kinds[i] = record == NULL ? 0 : (uint8_t)record->info.kind;
-            missed += record == NULL ? 1 : 0;
+            ret_kinds[i] = find_kind(serve, &hash, false);
         }
+        missed += ret_kinds[i] == 0 ? 1 : 0;
     }
     return missed;
 }
@@ -329,7 +341,7 @@ const struct verdict *lookup_stat(void *room, struct session *session, uint32_t 
     if (error != CAP_OK) {
         return session_refuse(session, id, type, error, NULL);
     }
-    const struct record *record = serve_find(serve, &asked.hash);
+    const struct record *record = serve_find_record(serve, &asked.hash);
     if (record != NULL) {
         serve->shard->stats.records_used++;
         error = encode_stat(record, &reply);

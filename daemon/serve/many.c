@@ -112,12 +112,9 @@ static size_t room(const struct many *many)
 }
 
 /* Loads the body of hash `at` from its place. False: that is not known, or not in memory. */
-static bool put_known(struct many *many, size_t at, struct place *place, uint32_t now_ms)
+static bool put_known(struct many *many, size_t at, struct place *place, uint64_t now_us)
 {
-    struct serve *serve = many->serve;
-    const struct context *context = serve->shard->context;
-    if (place == NULL || place->at == NULL || !place_is_warm(place, context->env, now_ms) ||
-        !place_load(&serve->places, place, context->store, piece_bytes(many))) {
+    if (!serve_load(many->serve, place, now_us, piece_bytes(many))) {
         return false;
     }
     const struct proto_piece piece = {
@@ -152,13 +149,13 @@ static struct place *find_next(struct many *many)
 static void fill_known(struct many *many)
 {
     struct shard *shard = many->serve->shard;
-    uint32_t now_ms = (uint32_t)(env_monotonic_us(shard->context->env) / 1000);
+    uint64_t now_us = env_monotonic_us(shard->context->env);
     while (many->at < many->count) {
         struct place *place = find_next(many);
         if (place != NULL && room(many) < PROTO_PIECE_SIZE + (size_t)place->len) {
             return;
         }
-        if (put_known(many, many->at, place, now_ms)) {
+        if (put_known(many, many->at, place, now_us)) {
             shard->stats.records_used++;
         } else {
             shard->stats.records_missed++;
@@ -169,11 +166,6 @@ static void fill_known(struct many *many)
 }
 
 /* --- In a reader ------------------------------------------------------------------------------ */
-
-static bool is_small(const struct many *many)
-{
-    return many->place.at != NULL && many->place.len <= RECORD_BODY_MAX;
-}
 
 /* Copies `len` bytes of a large body to where its piece is made. */
 static enum cap_error copy_part(struct many *many, struct cap_read *read,
@@ -196,7 +188,7 @@ static enum cap_error copy_part(struct many *many, struct cap_read *read,
 static enum cap_error copy_body(struct many *many, struct cap_read *read,
                                 const struct cap_hash *hash, size_t len)
 {
-    if (!is_small(many)) {
+    if (!places_take(&many->place)) {
         return copy_part(many, read, hash, len);
     }
     enum cap_error error = cap_store_take(read, hash, &many->place, piece_bytes(many));
@@ -350,11 +342,11 @@ static void go_on(struct many *many)
 /* Enters the places that a reader found; the chunk has their bodies. */
 static void remember(struct many *many)
 {
-    uint32_t now_ms = (uint32_t)(env_monotonic_us(many->serve->shard->context->env) / 1000);
+    uint64_t now_us = env_monotonic_us(many->serve->shard->context->env);
     for (size_t i = 0; i < many->found_count; i++) {
         const struct found *found = &many->found[i];
         places_add(&many->serve->places, &many->hashes[found->index], found->kind, &found->place,
-                   many->chunk + found->at, now_ms);
+                   many->chunk + found->at, now_us);
     }
     many->found_count = 0;
 }

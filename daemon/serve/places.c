@@ -9,10 +9,11 @@
 #define SET_SIZE  4u
 #define AHEAD_MAX 1536u /* bytes of a body: then the processor sees where it goes */
 
-#define PLACES_BODY_MAX UINT16_MAX
-#define PLACES_REST_MAX 1023u
+#define REST_MAX 1023u /* bytes: what `rest_len` holds */
+#define KIND_MAX 63u   /* what `kind` holds */
 
 _Static_assert(sizeof(struct place) == LINE, "a place takes one line");
+_Static_assert(PLACES_BODY_MAX <= UINT16_MAX, "a place holds the length");
 _Static_assert(PLACES_SECRET >= XXH3_SECRET_SIZE_MIN, "a secret of that length will do");
 
 enum cap_error places_open(struct places *places, const struct env *env, uint64_t bytes,
@@ -71,6 +72,16 @@ static struct pair sets_of(const struct places *places, const struct cap_hash *h
         &places->entries[((uint64_t)first * places->sets >> 32) * SET_SIZE],
         &places->entries[((uint64_t)second * places->sets >> 32) * SET_SIZE],
     }};
+}
+
+static uint32_t to_ms(uint64_t us)
+{
+    return (uint32_t)(us / 1000);
+}
+
+uint64_t places_bytes(const struct places *places)
+{
+    return places->count * LINE;
 }
 
 static uint64_t checksum(const struct places *places, const uint8_t *body, size_t len)
@@ -141,6 +152,7 @@ static struct place *put(struct places *places, const struct place *place)
 {
     uv_mutex_lock(&places->lock);
     struct place *entry = make_room(places, &place->hash);
+    places->count += entry->at == NULL ? 1 : 0;
     *entry = *place;
     uv_mutex_unlock(&places->lock);
     return entry;
@@ -168,9 +180,9 @@ struct place *places_learn(struct places *places, struct places *other, const st
 }
 
 void places_add(struct places *places, const struct cap_hash *hash, enum cap_kind kind,
-                const struct cap_place *place, const uint8_t *body, uint32_t now_ms)
+                const struct cap_place *place, const uint8_t *body, uint64_t now_us)
 {
-    if (places->sets == 0 || place->len > PLACES_BODY_MAX || place->rest_len > PLACES_REST_MAX) {
+    if (places->sets == 0 || !places_take(place) || place->rest_len > REST_MAX) {
         return;
     }
     const struct place found = {
@@ -178,10 +190,10 @@ void places_add(struct places *places, const struct cap_hash *hash, enum cap_kin
         .at = place->at,
         .rest = place->rest,
         .check = checksum(places, body, place->len),
-        .seen_ms = now_ms & SEEN_MASK,
+        .seen_ms = to_ms(now_us) & SEEN_MASK,
         .len = (uint16_t)place->len,
-        .rest_len = (uint16_t)(place->rest_len & PLACES_REST_MAX),
-        .kind = (uint16_t)((unsigned)kind & 31u),
+        .rest_len = (uint16_t)(place->rest_len & REST_MAX),
+        .kind = (uint16_t)((unsigned)kind & KIND_MAX),
     };
     (void)put(places, &found);
 }
@@ -192,9 +204,10 @@ static struct cap_place where(const struct place *place)
         .at = place->at, .rest = place->rest, .len = place->len, .rest_len = place->rest_len};
 }
 
-bool place_is_warm(struct place *place, const struct env *env, uint32_t now_ms)
+bool place_is_warm(struct place *place, const struct env *env, uint64_t now_us)
 {
     const struct cap_place at = where(place);
+    uint32_t now_ms = to_ms(now_us);
     if (((now_ms - place->seen_ms) & SEEN_MASK) >= PLACES_TRUST_MS &&
         (!env->resident(env->ctx, at.at, cap_place_first(&at)) ||
          (at.rest_len > 0 && !env->resident(env->ctx, at.rest, at.rest_len)))) {
@@ -213,6 +226,7 @@ bool place_load(struct places *places, struct place *place, struct cap_store *st
     }
     uv_mutex_lock(&places->lock);
     place->at = NULL;
+    places->count--;
     uv_mutex_unlock(&places->lock);
     return false;
 }

@@ -21,6 +21,10 @@
 
 #define PLACES_SECRET 192u /* bytes: what XXH3 asks for in one of its own */
 
+/* Bytes of a *small* body, the longest that is kept: a Data cap of one page has 4 KiB and its head,
+ * of two a little over 8. */
+#define PLACES_BODY_MAX (10u << 10)
+
 /*
  * How long pages that were in memory are taken to be there still. Each load touches them, and the
  * system lets go of what was not touched for longest: to be wrong it would have to turn over all of
@@ -46,6 +50,7 @@ struct places {
     void *memory;          /* in which they lie */
     size_t sets;           /* 0: it keeps nothing */
     size_t next;           /* of a set: where the next search for room begins */
+    uint64_t count;        /* entries that are taken */
     uint32_t keys[KEYED_WORDS];
     uint8_t secret[PLACES_SECRET];
 };
@@ -58,6 +63,15 @@ struct places {
 enum cap_error places_open(struct places *places, const struct env *env, uint64_t bytes,
                            const struct places *other);
 void places_close(struct places *places);
+
+/* Memory of the entries that are taken, in bytes. */
+uint64_t places_bytes(const struct places *places);
+
+/* Whether a cap has a place, and its body is small. */
+static inline bool places_take(const struct cap_place *place)
+{
+    return place->at != NULL && place->len <= PLACES_BODY_MAX;
+}
 
 /* Where a body lies, or lay; NULL: unknown. Valid until the table changes. */
 struct place *places_find(struct places *places, const struct cap_hash *hash);
@@ -74,21 +88,21 @@ struct place *places_learn(struct places *places, struct places *other,
                            const struct cap_hash *hash);
 
 /*
- * Enters where a snapshot found a body, of which `body` is the sound copy; its pages are in memory
- * at `now_ms`.
+ * Enters where a snapshot found a small body (places_take), of which `body` is a sound copy; its
+ * pages are in memory at `now_us` (env_monotonic_us).
  */
 void places_add(struct places *places, const struct cap_hash *hash, enum cap_kind kind,
-                const struct cap_place *place, const uint8_t *body, uint32_t now_ms);
+                const struct cap_place *place, const uint8_t *body, uint64_t now_us);
 
 /*
  * Whether the body can be loaded without waiting for a device, which is done next: its pages are in
  * memory or were a moment ago.
  */
-bool place_is_warm(struct place *place, const struct env *env, uint32_t now_ms);
+bool place_is_warm(struct place *place, const struct env *env, uint64_t now_us);
 
 /*
- * Loads the body to `dst`. False: it is not there any more, or cannot be read; the place is
- * forgotten.
+ * Loads the body, place->len bytes, to `dst`. False: it is not there any more, or cannot be read;
+ * the place is forgotten.
  */
 bool place_load(struct places *places, struct place *place, struct cap_store *store, uint8_t *dst);
 

@@ -2,15 +2,8 @@
 #include "daemon/serve/records.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-#define RECORD_TYPICAL 256u /* bytes: a record without a body, as most are; one bucket for each */
-#define MALLOC_HEAD    16u  /* bytes that the allocator takes beside a block */
-
-static uint64_t size_of(const struct record *record)
-{
-    return sizeof(*record) + MALLOC_HEAD + (record->has_body ? record->info.body_len : 0);
-}
+#define RECORD_SIZE (sizeof(struct record) + 16u) /* bytes, with the allocator's own */
 
 static struct record_bucket *bucket_of(struct records *records, const struct cap_hash *hash)
 {
@@ -20,12 +13,12 @@ static struct record_bucket *bucket_of(struct records *records, const struct cap
 enum cap_error records_open(struct records *records, const struct env *env, uint64_t max)
 {
     size_t buckets = 1;
-    *records = (struct records){.max = max};
+    *records = (struct records){.max = max / RECORD_SIZE};
     STAILQ_INIT(&records->clock);
     if (uv_mutex_init(&records->lock) != 0) {
         return CAP_E_NO_MEMORY;
     }
-    while (buckets < max / RECORD_TYPICAL) {
+    while (buckets < records->max) {
         buckets *= 2;
     }
     records->buckets = calloc(buckets, sizeof(*records->buckets));
@@ -43,9 +36,8 @@ static void drop_first(struct records *records)
     struct record *record = STAILQ_FIRST(&records->clock);
     STAILQ_REMOVE_HEAD(&records->clock, clock);
     LIST_REMOVE(record, find);
-    records->bytes -= size_of(record);
     records->count--;
-    record_free(record);
+    free(record);
 }
 
 void records_close(struct records *records)
@@ -61,18 +53,18 @@ void records_close(struct records *records)
     uv_mutex_destroy(&records->lock);
 }
 
-struct record *record_new(const struct cap_hash *hash, const struct cap_info *info, size_t body_len)
+uint64_t records_bytes(const struct records *records)
 {
-    struct record *record = malloc(sizeof(*record) + body_len);
+    return records->count * RECORD_SIZE;
+}
+
+struct record *record_new(const struct cap_hash *hash, const struct cap_info *info)
+{
+    struct record *record = malloc(sizeof(*record));
     if (record != NULL) {
         *record = (struct record){.hash = *hash, .info = *info};
     }
     return record;
-}
-
-void record_free(struct record *record)
-{
-    free(record);
 }
 
 static struct record *look_up(struct records *records, const struct cap_hash *hash)
@@ -102,12 +94,9 @@ struct record *records_copy(struct records *records, const struct cap_hash *hash
     uv_mutex_lock(&records->lock);
     const struct record *record = look_up(records, hash);
     if (record != NULL) {
-        size_t len = record->has_body ? (size_t)record->info.body_len : 0;
-        copy = record_new(hash, &record->info, len);
+        copy = record_new(hash, &record->info);
         if (copy != NULL) {
-            copy->has_body = record->has_body;
             copy->in_memory = record->in_memory;
-            memcpy(copy->body, record->body, len);
         }
     }
     uv_mutex_unlock(&records->lock);
@@ -123,10 +112,10 @@ void records_note(struct records *records, struct record *record, bool in_memory
     }
 }
 
-/* Turns the clock until `bytes` more have room. Under the lock. */
-static void make_room(struct records *records, uint64_t bytes)
+/* Turns the clock until there is room for one more. Under the lock. */
+static void make_room(struct records *records)
 {
-    while (records->bytes + bytes > records->max) {
+    while (records->count >= records->max) {
         struct record *record = STAILQ_FIRST(&records->clock);
         if (!record->touched) {
             drop_first(records);
@@ -143,19 +132,14 @@ void records_add(struct records *records, struct record *record)
     if (record == NULL) {
         return;
     }
-    struct record *known = records_find(records, &record->hash);
-    if (size_of(record) > records->max || (known != NULL && known->has_body >= record->has_body)) {
-        record_free(record);
+    if (records->max == 0 || records_find(records, &record->hash) != NULL) {
+        free(record);
         return;
     }
-    if (known != NULL) {
-        known->touched = false; /* it is found no more, and goes when it comes up */
-    }
     uv_mutex_lock(&records->lock);
-    make_room(records, size_of(record));
+    make_room(records);
     LIST_INSERT_HEAD(bucket_of(records, &record->hash), record, find);
     STAILQ_INSERT_TAIL(&records->clock, record, clock);
-    records->bytes += size_of(record);
     records->count++;
     uv_mutex_unlock(&records->lock);
 }

@@ -1,14 +1,13 @@
 /*
- * What the loop knows of caps without the store: records of caps that were looked up lately. One
- * that a reader has made may have the whole body of a small cap.
+ * What the store says of caps that were looked up lately, but for their bodies.
  *
  * A record is a copy, so that using it touches no page of the store. Caps do not change, so it
  * stays true; that a cap is not there is never kept. Bounded in bytes; what has not been asked for
  * since it last came up goes first (a clock).
  *
  * Each loop has its own. Its thread finds without a lock, and takes one to change what other loops
- * may see, which they do when they miss (records_copy). Loop thread only, but for that, record_new
- * and record_free.
+ * may see, which they do when they miss (records_copy). Loop thread only, but for that and
+ * record_new.
  */
 #ifndef DAEMON_SERVE_RECORDS_H
 #define DAEMON_SERVE_RECORDS_H
@@ -20,19 +19,13 @@
 #include "daemon/serve/keyed.h"
 #include "lib/store/store.h"
 
-/* Bodies up to this are read whole: a Data cap of one page has 4 KiB and its head, of two a little
- * over 8. */
-#define RECORD_BODY_MAX (10u << 10)
-
 struct record {
     LIST_ENTRY(record) find;
     STAILQ_ENTRY(record) clock;
     struct cap_hash hash;
     struct cap_info info;
     bool touched;   /* asked for since it last came up */
-    bool has_body;  /* `body` holds info.body_len bytes */
-    bool in_memory; /* when its pages were last read, none had to be read in */
-    uint8_t body[];
+    bool in_memory; /* when a window of its body was last read, none of it had to be read in */
 };
 
 LIST_HEAD(record_bucket, record);
@@ -42,9 +35,8 @@ struct records {
     size_t mask; /* of their number, a power of two */
     uint32_t keys[KEYED_WORDS];
     STAILQ_HEAD(, record) clock;
-    uint64_t bytes;
-    uint64_t max;
     uint64_t count;
+    uint64_t max;    /* of `count` */
     uv_mutex_t lock; /* of the table and of what its records say, but for `touched` */
 };
 
@@ -54,10 +46,11 @@ enum cap_error records_open(struct records *records, const struct env *env, uint
 /* Frees all records. A zeroed one is fine. */
 void records_close(struct records *records);
 
-/* A record with room for `body_len` bytes of body, the caller's. NULL: no memory. Any thread. */
-struct record *record_new(const struct cap_hash *hash, const struct cap_info *info,
-                          size_t body_len);
-void record_free(struct record *record);
+/* Memory of the records, in bytes. */
+uint64_t records_bytes(const struct records *records);
+
+/* A record, the caller's until records_add or free. NULL: no memory. Any thread. */
+struct record *record_new(const struct cap_hash *hash, const struct cap_info *info);
 
 /* What is known of a cap; NULL: nothing. Valid until the next records_add. */
 struct record *records_find(struct records *records, const struct cap_hash *hash);

@@ -1,13 +1,9 @@
 /* One cap looked up, and its body copied if that is small. */
 #include "daemon/serve/resolve.h"
 
-#include "daemon/core/container.h"
+#include <stdlib.h>
 
-/* Whether the body, all of it, goes with the record. */
-static bool is_small(const struct cap_place *place)
-{
-    return place->at != NULL && place->len <= RECORD_BODY_MAX;
-}
+#include "daemon/core/container.h"
 
 /* Takes the body from its place, which is read in first. */
 static enum cap_error take_body(struct resolve *resolve, struct cap_read *read)
@@ -22,41 +18,41 @@ static enum cap_error take_body(struct resolve *resolve, struct cap_read *read)
             return error;
         }
     }
-    resolve->record->has_body = true;
-    return cap_store_take(read, &resolve->hash, place, resolve->record->body);
+    resolve->body = malloc(place->len);
+    return resolve->body == NULL ? CAP_E_NO_MEMORY
+                                 : cap_store_take(read, &resolve->hash, place, resolve->body);
 }
 
-/* In a reader. */
-static enum cap_error look_up(struct resolve *resolve)
+static enum cap_error look_up(struct resolve *resolve, struct cap_read *read)
 {
     struct cap_info info;
-    struct cap_read *read = NULL;
-    enum cap_error error = cap_store_read_begin(resolve->serve->shard->context->store, &read);
-    if (error != CAP_OK) {
-        return error;
-    }
-    error = resolve->wants_body ? cap_store_locate(read, &resolve->hash, &info, &resolve->place)
-                                : cap_store_find(read, &resolve->hash, &info);
-    bool with_body = error == CAP_OK && is_small(&resolve->place);
-    if (error == CAP_OK) {
-        resolve->record = record_new(&resolve->hash, &info, with_body ? resolve->place.len : 0);
-        error = resolve->record == NULL ? CAP_E_NO_MEMORY : CAP_OK;
-    }
-    if (error == CAP_OK && with_body) {
+    enum cap_error error = resolve->wants_body
+                               ? cap_store_locate(read, &resolve->hash, &info, &resolve->place)
+                               : cap_store_find(read, &resolve->hash, &info);
+    if (error == CAP_OK && places_take(&resolve->place)) {
         error = take_body(resolve, read);
     }
-    if (error != CAP_OK) {
-        record_free(resolve->record);
-        resolve->record = NULL;
+    if (error == CAP_OK) {
+        resolve->record = record_new(&resolve->hash, &info);
+        error = resolve->record == NULL ? CAP_E_NO_MEMORY : CAP_OK;
     }
-    cap_store_read_end(read);
+    if (error != CAP_OK) {
+        free(resolve->body);
+        resolve->body = NULL;
+    }
     return error;
 }
 
+/* In a reader. */
 static bool on_run(struct read_job *job)
 {
     struct resolve *resolve = CONTAINER_OF(job, struct resolve, job);
-    resolve->error = look_up(resolve);
+    struct cap_read *read = NULL;
+    resolve->error = cap_store_read_begin(resolve->serve->shard->context->store, &read);
+    if (resolve->error == CAP_OK) {
+        resolve->error = look_up(resolve, read);
+    }
+    cap_store_read_end(read);
     return true;
 }
 

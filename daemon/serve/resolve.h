@@ -1,4 +1,4 @@
-/* Looking one cap up in a reader: what the records do not know. */
+/* Looking one cap up in a reader. */
 #ifndef DAEMON_SERVE_RESOLVE_H
 #define DAEMON_SERVE_RESOLVE_H
 
@@ -9,15 +9,19 @@ struct resolve {
     struct read_job job;
     struct serve *serve;
     struct cap_hash hash;
-    bool wants_body; /* with the body, if it is small */
+    bool wants_body; /* with the body, if that is small */
 
     enum cap_error error;   /* CAP_E_NOT_FOUND, or as the store fails */
-    struct record *record;  /* the job's owner's; NULL on an error */
-    struct cap_place place; /* of the body in `record` */
+    struct record *record;  /* NULL on an error */
+    uint8_t *body;          /* record->info.body_len bytes; NULL: not asked for, or not small */
+    struct cap_place place; /* of `body` */
     bool was_cold;          /* the body had to be read in */
 };
 
-/* Readies the job for readers_submit; `done` finds the results. On the loop. */
+/*
+ * Readies the job for readers_submit; `done` finds the results, and takes over `record` and `body`
+ * (free). On the loop.
+ */
 void resolve_init(struct resolve *resolve, struct serve *serve, const void *account,
                   const struct cap_hash *hash, bool wants_body, void (*done)(struct read_job *job));
 

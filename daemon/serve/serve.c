@@ -45,7 +45,7 @@ enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve
     return CAP_OK;
 }
 
-struct record *serve_find(struct serve *serve, const struct cap_hash *hash)
+struct record *serve_find_record(struct serve *serve, const struct cap_hash *hash)
 {
     struct record *record = records_find(&serve->records, hash);
     for (size_t i = 0; record == NULL && i < serve->set->count; i++) {
@@ -67,6 +67,13 @@ struct place *serve_find_place(struct serve *serve, const struct cap_hash *hash)
         place = other == serve ? NULL : places_learn(&serve->places, &other->places, hash);
     }
     return place;
+}
+
+bool serve_load(struct serve *serve, struct place *place, uint64_t now_us, uint8_t *dst)
+{
+    const struct context *context = serve->shard->context;
+    return place != NULL && place_is_warm(place, context->env, now_us) &&
+           place_load(&serve->places, place, context->store, dst);
 }
 
 void serve_close(struct serve *serve)

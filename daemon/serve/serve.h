@@ -2,8 +2,16 @@
  * The reading room of one loop: HAS, STAT, GET, GET_MANY and MAP.
  *
  * The loop never walks the store: an index page that is not in memory would stall everybody. It
- * answers from the records (records.h) and the places (places.h), asks the readers (readers.h) for
- * the rest, and sends pages that they have read in.
+ * answers what it knows from four caches, asks the readers (readers.h) for the rest, and sends
+ * pages that they have read in.
+ *
+ *   places.h   where small bodies lie        for GET, GET_MANY and HAS
+ *   records.h  what a STAT says of a cap     for STAT, HAS, and GET of a body that is not small
+ *   pieces.h   bytes of larger bodies        for GET of what is fetched again and again
+ *   kinds.h    what many hashes are          for HAS of many
+ *
+ * What readers find goes to one of them: after a GET of a small body the loop knows its place, and
+ * has no record.
  */
 #ifndef DAEMON_SERVE_SERVE_H
 #define DAEMON_SERVE_SERVE_H
@@ -51,14 +59,17 @@ struct serve {
  */
 enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve_set *set);
 
-/*
- * What is known of a cap without the store, on this loop or on another; NULL: nothing. Valid until
- * the records change.
- */
-struct record *serve_find(struct serve *serve, const struct cap_hash *hash);
+/* A cap's record, of this loop or of another; NULL: none. Valid until the records change. */
+struct record *serve_find_record(struct serve *serve, const struct cap_hash *hash);
 
-/* The same of where its body lies, if that is small. */
+/* The same of its place. */
 struct place *serve_find_place(struct serve *serve, const struct cap_hash *hash);
+
+/*
+ * Loads the body of a place, place->len bytes, to `dst`. False: the place is NULL or stale, or a
+ * reader has to load it since its pages are not in memory. `now_us`: env_monotonic_us.
+ */
+bool serve_load(struct serve *serve, struct place *place, uint64_t now_us, uint8_t *dst);
 
 /* When every session is closed, before the loop's last turns. A zeroed one is fine. */
 void serve_close(struct serve *serve);
