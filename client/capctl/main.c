@@ -45,7 +45,8 @@ struct option_text {
 
 static const struct option_text option_texts[CLI_OPTION_COUNT] = {
     [CLI_OUTPUT] = {"output", 'o', "FILE", "where the bytes go"},
-    [CLI_SIZE] = {"size", 0, "N", "bytes of a Data cap; zeros follow a shorter content"},
+    [CLI_SIZE] = {"size", 0, "N",
+                  "size of the Data cap: zeros follow the content (bench: default 1K)"},
     [CLI_ELF] = {"elf", 0, "PROG", "build it from a static RISC-V ELF"},
     [CLI_STACK] = {"stack", 0, "N", "with --elf: bytes of stack, 0 for none (default 1M)"},
     [CLI_CANONICAL] = {"canonical", 0, NULL, "FILE is a served body, not raw bytes"},
@@ -63,7 +64,7 @@ static const struct option_text option_texts[CLI_OPTION_COUNT] = {
 static const char global_help[] =
     "usage: capctl [-s ADDRESS] [--json] COMMAND [ARGUMENT...]\n"
     "\n"
-    "  -s, --socket ADDRESS  the daemon: unix:PATH or tcp:HOST:PORT\n"
+    "  -s, --socket ADDRESS  the daemon: unix:PATH, unix:@NAME or tcp:HOST:PORT\n"
     "                        (else $CAPSTORE_SOCKET, else " CLI_DEFAULT_SOCKET ")\n"
     "      --admin ADDRESS   its admin socket: unix:PATH\n"
     "                        (else $CAPSTORE_ADMIN, else " CLI_DEFAULT_ADMIN ")\n"

@@ -31,7 +31,7 @@ _capctl_address()
 _capctl()
 {
     local commands="check hash pack put publish get map has show closure admin status bench help version"
-    local methods="hello help schema status metrics cap.stat cap.list cap.explain refs.list \
+    local methods="hello help schema status metrics cap.stat cap.find cap.list cap.explain refs.list \
         refusals.list loops.list clients.list log.set drain shutdown"
     local globals="-s --socket --admin --json --timeout -h --help -V --version"
     local cur prev="" command="" options="" count=0 i

@@ -20,14 +20,15 @@
     X(bytes_in, "capstore_received_bytes_total", "Bytes received from clients")                    \
     X(bytes_out, "capstore_sent_bytes_total", "Bytes sent to clients")                             \
     X(body_bytes_out, "capstore_served_body_bytes_total", "Bytes of bodies sent")                  \
-    X(cold_windows, "capstore_cold_windows_total", "Windows that a thread read from disk first")   \
-    X(body_bytes_kept, "capstore_body_cache_served_bytes_total", "These from the body cache")      \
-    X(records_used, "capstore_records_used_total",                                                 \
-      "Lookups that found the cap's record or place in memory")                                    \
+    X(cold_windows, "capstore_cold_windows_total",                                                 \
+      "Windows of bodies that a reader first brought into memory")                                 \
+    X(body_bytes_kept, "capstore_body_cache_served_bytes_total",                                   \
+      "Bytes of bodies sent from the body cache")                                                  \
+    X(records_used, "capstore_records_used_total", "Lookups answered from the record cache")       \
     X(records_missed, "capstore_records_missed_total", "Lookups that went to the store")           \
     X(many_caps, "capstore_get_many_caps_total", "Caps that a GET_MANY asked for")                 \
     X(maps, "capstore_maps_total", "Descriptors of caps given out to be mapped")                   \
-    X(maps_made, "capstore_map_copies_made_total", "Copies made for them")                         \
+    X(maps_made, "capstore_map_copies_made_total", "Copies of caps made to be mapped")             \
     X(refusals, "capstore_refusals_total", "Requests and connections refused, with any error")     \
     X(uploads, "capstore_uploads_total", "Uploads begun")                                          \
     X(upload_bytes, "capstore_upload_bytes_total", "Bytes of uploads received")                    \
@@ -55,13 +56,14 @@
     X(writer_queue, "capstore_writer_queue", "Admissions being written or waiting for it")         \
     X(stall_max_us, "capstore_loop_stall_max_seconds", "Longest turn of any loop since start")     \
     X(read_jobs, "capstore_read_jobs_in_flight", "Reads of the store under way or waiting")        \
-    X(record_bytes, "capstore_record_cache_bytes", "Memory taken by what is known of caps")        \
-    X(max_record_bytes, "capstore_record_cache_limit_bytes", "Limit of memory for that")           \
-    X(body_bytes, "capstore_body_cache_bytes", "Memory taken by bodies that are fetched often")    \
-    X(max_body_bytes, "capstore_body_cache_limit_bytes", "Limit of memory for such bodies")        \
-    X(map_bytes, "capstore_map_cache_bytes", "Memory of copies made to be mapped that exist")      \
-    X(map_copies, "capstore_map_cache_copies", "These copies")                                     \
-    X(max_map_bytes, "capstore_map_cache_limit_bytes", "Limit of memory of copies to be mapped")   \
+    X(record_bytes, "capstore_record_cache_bytes", "Memory of the record cache")                   \
+    X(max_record_bytes, "capstore_record_cache_limit_bytes", "Limit of the record cache")          \
+    X(body_bytes, "capstore_body_cache_bytes", "Memory of the body cache")                         \
+    X(max_body_bytes, "capstore_body_cache_limit_bytes", "Limit of the body cache")                \
+    X(map_bytes, "capstore_map_cache_bytes", "Memory of the copies of caps to be mapped")          \
+    X(map_copies, "capstore_map_cache_copies", "Copies of caps to be mapped")                      \
+    X(max_map_bytes, "capstore_map_cache_limit_bytes",                                             \
+      "Limit of memory for copies of caps to be mapped")                                           \
     X(draining, "capstore_draining", "1 while the daemon drains")                                  \
     X(max_connections, "capstore_connections_limit", "Limit of open client connections")           \
     X(max_uploads, "capstore_uploads_limit", "Limit of uploads in flight")                         \
@@ -69,12 +71,14 @@
     X(max_memory, "capstore_request_memory_limit_bytes", "Limit of memory held for requests")      \
     X(peers, "capstore_peers", "Peers that hold something")                                        \
     X(max_requests, "capstore_requests_limit", "Limit of requests in flight")                      \
-    X(max_buffers, "capstore_spool_buffer_limit_bytes", "Limit of memory on its way to the spool") \
+    X(max_buffers, "capstore_spool_buffer_limit_bytes",                                            \
+      "Limit of memory of uploads on their way to the spool")                                      \
     X(peer_connections, "capstore_peer_connections_limit", "A peer's share of connections")        \
     X(peer_requests, "capstore_peer_requests_limit", "A peer's share of requests in flight")       \
     X(peer_uploads, "capstore_peer_uploads_limit", "A peer's share of uploads in flight")          \
     X(peer_spool, "capstore_peer_spool_limit_bytes", "A peer's share of bytes in the spool")       \
-    X(peer_memory, "capstore_peer_request_memory_limit_bytes", "A peer's share of that memory")    \
+    X(peer_memory, "capstore_peer_request_memory_limit_bytes",                                     \
+      "A peer's share of memory held for requests")                                                \
     X(peer_maps, "capstore_peer_map_limit_bytes", "A peer's share of copies to be mapped")         \
     X(peer_hashing, "capstore_peer_hashing_limit_percent",                                         \
       "A peer's share of hashing while others wait, in percent")

@@ -5,6 +5,7 @@ A benchmark is a file bench_NAME.py with run(bench); its documentation's first l
 """
 
 import argparse
+import ast
 import datetime
 import importlib
 import json
@@ -29,6 +30,12 @@ def names():
 
 def module(name):
     return importlib.import_module("bench_" + name.replace("-", "_"))
+
+
+def summary(name):
+    """The first line of a benchmark's documentation; it needs what was built to be imported, not to be read."""
+    path = HERE / f"bench_{name.replace('-', '_')}.py"
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()[0]
 
 
 def parse():
@@ -124,7 +131,7 @@ def main():
     arguments = parse()
     if arguments.list:
         for name in names():
-            print(f"{name:12} {module(name).__doc__.splitlines()[0]}")
+            print(f"{name:12} {summary(name)}")
         return 0
     unknown = [name for name in arguments.names if name not in names()]
     if unknown:

@@ -66,12 +66,12 @@ int capstore_timeout_ms(const struct capstore *store);
 
 /*
  * Sends and receives what goes without waiting, then runs callbacks. `revents` is what poll(2) said
- * of the socket; 0 after a timeout. Any other error than CAPSTORE_OK means that the handle is no
- * longer connected; the callbacks have run.
+ * of the socket; 0 after a timeout. Any other value than CAPSTORE_OK means that the handle is not
+ * connected (any more); the callbacks have run.
  */
 enum capstore_error capstore_process(struct capstore *store, int revents);
 
-/* How many requests were submitted and have not had their callback. */
+/* How many requests were submitted and have not had their callback. Connecting is not one. */
 size_t capstore_pending(const struct capstore *store);
 
 struct capstore_answer;
@@ -127,8 +127,8 @@ enum capstore_error capstore_async_get(struct capstore *store, const struct caps
 /*
  * Fetches and verifies many caps, at most info.max_hashes, else CAPSTORE_E_TOO_MANY_HASHES. `got`
  * is called for each as it arrives, by capstore_process, with `ctx` too; it must not use the
- * handle. `done` comes when every one was given, or with what ended the request before.
- * CAPSTORE_E_UNSUPPORTED_REQUEST: the daemon does not know it; capstore_async_get does the same.
+ * handle. `done` runs after the last of them, or with the error that ended the request early.
+ * CAPSTORE_E_UNSUPPORTED_REQUEST: the daemon does not know such requests; use capstore_async_get.
  */
 enum capstore_error capstore_async_get_many(struct capstore *store,
                                             const struct capstore_hash *hashes, size_t count,

@@ -96,10 +96,10 @@ enum capstore_error capstore_new(const struct capstore_options *options,
 void capstore_free(struct capstore *store);
 
 /*
- * Connects and says hello, after closing an earlier connection. `address` is "unix:PATH" or
- * "tcp:HOST:PORT", an IPv6 host in brackets. CAPSTORE_E_INVALID_ARGUMENT, CAPSTORE_E_CONNECT,
- * CAPSTORE_E_TIMED_OUT, CAPSTORE_E_UNSUPPORTED_VERSION, a refusal such as
- * CAPSTORE_E_TOO_MANY_CONNECTIONS.
+ * Connects and says hello, after closing an earlier connection. `address` is "unix:PATH",
+ * "unix:@NAME" (an abstract socket) or "tcp:HOST:PORT", an IPv6 host in brackets.
+ * CAPSTORE_E_INVALID_ARGUMENT, CAPSTORE_E_CONNECT, CAPSTORE_E_TIMED_OUT,
+ * CAPSTORE_E_UNSUPPORTED_VERSION, a refusal such as CAPSTORE_E_TOO_MANY_CONNECTIONS.
  */
 enum capstore_error capstore_connect(struct capstore *store, const char *address);
 
@@ -177,8 +177,8 @@ typedef enum capstore_error capstore_got_cb(void *ctx, size_t index, enum capsto
  * any order, as they arrive. Made for small caps, of which thousands come in one answer; the
  * question is split by the daemon's limit, and asked cap by cap where the daemon does not know it.
  * What is wrong with one cap is given to `got` (CAPSTORE_E_NOT_FOUND and the other errors of
- * capstore_get; memory for one body is CAPSTORE_E_MEMORY_LIMIT past options.max_bodies) and ends
- * nothing. On another value than CAPSTORE_OK some have not been called.
+ * capstore_get; CAPSTORE_E_MEMORY_LIMIT when options.max_bodies leaves no room for its body), and
+ * the others go on. When the call fails, `got` has not been called for every index.
  */
 enum capstore_error capstore_get_many(struct capstore *store, const struct capstore_hash *hashes,
                                       size_t count, capstore_got_cb *got, void *ctx);
@@ -236,8 +236,8 @@ struct capstore_put_result {
 /*
  * Publishes a Data cap: raw logical bytes followed by zeros up to `size` (0: the content's length),
  * or with CAPSTORE_PUT_CANONICAL a served body, with `size` 0. Durable when it returns. A refusal
- * ends the upload early. Raw content that is mostly holes (source.
- * next_data) is read twice and sent without them.
+ * ends the upload early. Raw content that is mostly holes
+ * (source.next_data) is read twice and sent without them.
  */
 enum capstore_error capstore_put_data(struct capstore *store, const struct capstore_source *content,
                                       uint64_t size, unsigned flags,

@@ -305,6 +305,13 @@ class Completion(Tool):
             for option in self.options(command) | self.options():
                 self.assertRegex(text, rf"{option}\b", f"{command} {option}")
 
+    def test_both_know_every_admin_method(self):
+        methods = set(re.findall(r"^### `([a-z.]+)`$", (SOURCE / "daemon/admin/ADMIN.md").read_text(), re.M))
+        self.assertIn("status", methods)
+        self.assertEqual(self.complete("capctl admin "), methods)
+        zsh = re.search(r"methods=\(([^)]*)\)", (SOURCE / "client/completions/_capctl").read_text())
+        self.assertEqual(set(zsh.group(1).split()), methods)
+
     def test_zsh_accepts_the_file(self):
         subprocess.run(["zsh", "-n", SOURCE / "client/completions/_capctl"], check=True, timeout=60)
 
