@@ -29,7 +29,7 @@
 
 #define MANY_FEW     32u /* hashes for which the places of other loops are asked, too */
 #define MANY_AHEAD   16u /* hashes whose entries are fetched from memory while others are loaded */
-#define MANY_BODIES  6u  /* the same of bodies: more lines are not under way at once */
+#define MANY_BODIES  6u  /* the same of bodies: a core fetches no more lines at once */
 #define MANY_PIECE   131024u /* of a large body: two of the chunks that LMDB checks as a whole */
 #define MANY_FOUND   256u    /* places that one job leaves for the loop */
 #define MANY_TURN_US UINT64_C(5000) /* of a reader's time, before another peer has its turn */
@@ -68,7 +68,7 @@ struct many {
     enum cap_error error;   /* ends the answer */
     enum cap_error fault;   /* of the last piece, for the operator */
     size_t fault_at;        /* its hash */
-    struct cap_place place; /* of the cap at hand, if it is small */
+    struct cap_place place; /* of the cap at hand */
     struct found found[MANY_FOUND];
     size_t found_count;
 
@@ -203,15 +203,19 @@ static enum cap_error copy_body(struct many *many, struct cap_read *read,
     return error;
 }
 
-/* The next piece of the cap at hand. CAP_E_RANGE_OUT_OF_BODY: it does not fit into the chunk. */
+/* Bytes of the next piece of the cap at hand. */
+static size_t next_len(const struct many *many)
+{
+    uint64_t rest = many->info.body_len - many->offset;
+    return rest < MANY_PIECE ? (size_t)rest : MANY_PIECE;
+}
+
+/* The next piece of the cap at hand, for which there is room. */
 static enum cap_error put_piece(struct many *many, struct cap_read *read,
                                 const struct cap_hash *hash)
 {
-    uint64_t rest = many->info.body_len - many->offset;
-    size_t len = rest < MANY_PIECE ? (size_t)rest : MANY_PIECE;
-    if (room(many) < PROTO_PIECE_SIZE + len) {
-        return CAP_E_RANGE_OUT_OF_BODY;
-    }
+    size_t len = next_len(many);
+    bool more = len < many->info.body_len - many->offset;
     enum cap_error error = copy_body(many, read, hash, len);
     if (error != CAP_OK) {
         return error;
@@ -219,13 +223,13 @@ static enum cap_error put_piece(struct many *many, struct cap_read *read,
     const struct proto_piece piece = {
         .index = many->misses[many->miss_at],
         .kind = (uint8_t)many->info.kind,
-        .more = len < rest,
+        .more = more,
         .body_len = many->info.body_len,
         .len = (uint32_t)len,
     };
     end_piece(many, &piece);
     many->offset += len;
-    if (len == rest) {
+    if (!more) {
         many->offset = 0;
         many->miss_at++;
     }
@@ -260,14 +264,15 @@ static bool read_next(struct many *many, struct cap_read *read)
         many->place = (struct cap_place){0};
         error = cap_store_locate(read, hash, &many->info, &many->place);
     }
+    if (error == CAP_OK && room(many) < PROTO_PIECE_SIZE + next_len(many)) {
+        return false;
+    }
     if (error == CAP_OK) {
         error = put_piece(many, read, hash);
     }
     switch ((int)error) {
     case CAP_OK:
         return true;
-    case CAP_E_RANGE_OUT_OF_BODY:
-        return false;
     case CAP_E_NOT_FOUND:
     case CAP_E_CORRUPT:
     case CAP_E_IO:

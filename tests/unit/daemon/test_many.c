@@ -231,6 +231,10 @@ static void test_the_store_fails(void **state)
     ask(fixture, fd, hashes + 1, 1); /* before anything is */
     assert_cap_error(read_answers(fixture, fd, answers, 1), CAP_E_READERS_FULL);
     find_error = CAP_OK;
+    window_error = CAP_E_RANGE_OUT_OF_BODY; /* no answer to what was asked: ends it, too */
+    ask(fixture, fd, hashes + 1, 1);
+    assert_cap_error(read_answers(fixture, fd, answers, 1), CAP_E_RANGE_OUT_OF_BODY);
+    window_error = CAP_OK;
     ask(fixture, fd, hashes, 2);
     assert_cap_ok(read_answers(fixture, fd, answers, 2));
     close(fd);
