@@ -232,7 +232,6 @@ const struct verdict *lookup_has(void *room, struct session *session, uint32_t i
     struct proto_has asked;
     struct cap_buf reply = {0};
     uint8_t kinds[CONFIG_HASHES_MAX];
-    uint64_t started = env_monotonic_us(session->context->env);
     enum cap_error error = proto_has_decode(payload, &asked);
     if (error == CAP_OK && asked.count > session->context->config.max_hashes) {
         error = CAP_E_TOO_MANY_HASHES;
@@ -246,7 +245,7 @@ const struct verdict *lookup_has(void *room, struct session *session, uint32_t i
     serve->shard->stats.records_missed += missed;
     if (missed == 0) {
         error = encode_kinds(kinds, asked.count, &reply);
-        count_lookup(serve, started);
+        count_lookup(serve, session->asked_us);
         return session_reply(session, PROTO_HAS_REPLY, id, error, &reply, NULL);
     }
     struct has_request *has = NULL;
@@ -336,7 +335,6 @@ const struct verdict *lookup_stat(void *room, struct session *session, uint32_t 
     struct serve *serve = room;
     struct proto_stat asked;
     struct cap_buf reply = {0};
-    uint64_t started = env_monotonic_us(session->context->env);
     enum cap_error error = proto_stat_decode(payload, &asked);
     if (error != CAP_OK) {
         return session_refuse(session, id, type, error, NULL);
@@ -345,7 +343,7 @@ const struct verdict *lookup_stat(void *room, struct session *session, uint32_t 
     if (record != NULL) {
         serve->shard->stats.records_used++;
         error = encode_stat(record, &reply);
-        count_lookup(serve, started);
+        count_lookup(serve, session->asked_us);
         return session_reply(session, PROTO_STAT_REPLY, id, error, &reply, NULL);
     }
     serve->shard->stats.records_missed++;
