@@ -12,10 +12,10 @@
 
 #define PROTO_FRAME_HEADER_SIZE 12u
 #define PROTO_FRAME_MAX         (256u << 10) /* payload limit of this version; hello states it */
-#define PROTO_MESSAGE_MAX                                                                          \
-    4096u /* of messages without a list of hashes or kinds; least frame limit */
-#define PROTO_VERSION  1u
-#define PROTO_FLAG_END 1u
+/* Of messages without lists of hashes or kinds; also the least frame limit. */
+#define PROTO_MESSAGE_MAX 4096u
+#define PROTO_VERSION     1u
+#define PROTO_FLAG_END    1u
 
 /* X(NAME, value, name). A reply's type is its request's with the high bit. */
 #define PROTO_TYPES(X)                                                                             \

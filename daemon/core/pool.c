@@ -301,8 +301,8 @@ static void start_small(struct pool *pool, struct pool_job *job)
     make_ready(pool, job);
 }
 
-/* Gives this thread, and it alone, the priority of a crew: it may have been made by the other. */
-static void give_way(const struct pool_crew *crew)
+/* Gives this thread the priority of a crew: the one that made it may have another. */
+static void take_priority(const struct pool_crew *crew)
 {
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), crew->nice);
 }
@@ -378,7 +378,7 @@ static void long_main(void *arg)
 {
     struct pool_job *job = arg;
     struct pool *pool = job->outlet->pool;
-    give_way(&pool->crews[POOL_BACK]);
+    take_priority(&pool->crews[POOL_BACK]);
     uv_mutex_lock(&pool->lock);
     wait_for_turn(pool, job);
     job->has_turn = true;
@@ -398,7 +398,7 @@ static void worker_main(void *arg)
 {
     struct pool_crew *crew = arg;
     struct pool *pool = crew->pool;
-    give_way(crew);
+    take_priority(crew);
     uv_mutex_lock(&pool->lock);
     while (!pool->stopping) {
         struct pool_job *job = TAILQ_FIRST(&crew->ready);

@@ -51,7 +51,7 @@ struct pool_job {
     uint64_t peer_id;             /* the peer that it is for; 0: the daemon itself */
     uint64_t cost;                /* bytes that it hashes, about; 0: it only waits for the disk */
     const atomic_bool *cancelled; /* NULL: never; else `run` returns soon once it is set */
-    bool background;              /* of a small job that hashes: nobody waits for it alone */
+    bool background;              /* a small job that hashes is the background crew's */
     void (*run)(struct pool_job *job);  /* in a thread */
     void (*done)(struct pool_job *job); /* on the loop that submitted it, exactly once */
 

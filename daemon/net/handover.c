@@ -18,9 +18,8 @@
 #include "daemon/core/oserror.h"
 #include "lib/cap/must.h"
 
-#define ASK_MAX 16u /* sockets, of one call: a few microseconds */
-#define PIPE_SIZE                                                                                  \
-    (256 << 10) /* bytes: a frame; any user may have so much, within pipe-user-pages */
+#define ASK_MAX   16u         /* sockets, of one call: a few microseconds */
+#define PIPE_SIZE (256 << 10) /* bytes: a frame; any user may have so much (pipe-max-size) */
 
 enum cap_error handover_open(struct handover *handover)
 {

@@ -23,8 +23,8 @@
 
 #include "lib/cap/must.h"
 
-#define MESSAGE_ROOM     2048u      /* of a message's memory: small answers share one */
-#define MESSAGE_ROOM_MAX (8u << 10) /* the more of them wait, the more share one */
+#define MESSAGE_ROOM     2048u      /* bytes of a message's memory: small answers share one */
+#define MESSAGE_ROOM_MAX (8u << 10) /* one behind others that wait has twice the last one's */
 #define MESSAGES_IOV     16         /* sent at once */
 
 /* Bytes that go out as they are. */

@@ -459,7 +459,7 @@ void fetch_ahead(void *room, const struct cap_bytes *payloads, size_t count)
             places_expect(&serve->places, &gets[sound++].hash);
         }
     }
-    for (size_t i = 0; sound > 1 && i < sound; i++) { /* of one alone this would be to wait */
+    for (size_t i = 0; sound > 1 && i < sound; i++) { /* one alone has none to overlap with */
         places_expect_body(&serve->places, &gets[i].hash);
     }
 }

@@ -7,7 +7,7 @@
 #define LINE      64u
 #define SEEN_MASK 0x7fffffffu
 #define SET_SIZE  4u
-#define AHEAD_MAX 1536u /* bytes of a body: then the processor sees where it goes */
+#define AHEAD_MAX 1536u /* bytes of a body: behind these the processor goes on by itself */
 
 #define REST_MAX 1023u /* bytes: what `rest_len` holds */
 #define KIND_MAX 63u   /* what `kind` holds */
@@ -66,7 +66,8 @@ struct pair {
 static struct pair sets_of(const struct places *places, const struct cap_hash *hash)
 {
     uint32_t first = keyed_hash(places->keys, hash);
-    uint32_t second = first * UINT32_C(0x9e3779b1); /* odd: as even as the first */
+    uint32_t second =
+        first * UINT32_C(0x9e3779b1); /* Fibonacci hashing; odd, so it loses nothing */
     /* The top bits of a product choose evenly, whatever the number of sets. */
     return (struct pair){{
         &places->entries[((uint64_t)first * places->sets >> 32) * SET_SIZE],

@@ -37,7 +37,7 @@
 #define LMDB_NODES_CHUNK (1488u * sizeof(struct cap_node))
 #define LMDB_PAGE        4096u /* what chunks are cut to fill, whatever the file's pages are */
 #define LMDB_FRAME       24u   /* header and seal */
-#define LMDB_REST        512u  /* at most an eighth of a page */
+#define LMDB_REST        512u  /* longest rest: an eighth of a page */
 #define LMDB_INLINE      2000u /* values up to this lie in their leaf page */
 #define LMDB_DAMAGED     16u   /* damaged caps not yet written down */
 #define LMDB_IDLE_READS  256u  /* reset read transactions kept: busy loops drop as many */
@@ -308,8 +308,8 @@ struct lmdb_chunk {
     size_t len;
 };
 
-/* How much of the last `len` bytes of a stream, of which no more than a chunk, is one: the others
- * are its rest. */
+/* How long the first chunk of a stream's last `len` bytes is, which are at most lmdb_chunk_size:
+ * all of them, but for a rest. */
 static inline size_t lmdb_chunk_head(size_t len)
 {
     size_t rest = (len + LMDB_FRAME) % LMDB_PAGE;

@@ -17,7 +17,7 @@ static enum cap_error locate_chunk(const struct lmdb_read *read, const struct st
                                    const struct lmdb_chunk *chunk, const uint8_t **ret_at,
                                    uint64_t *ret_seed)
 {
-    const struct lmdb_store *store = lmdb_of(read->base.store);
+    const struct lmdb_store *store = store_of(read);
     uint8_t wanted[STORE_CHUNK_KEY];
     store_chunk_key(cap->body, STORE_STREAM_BODY, chunk->number, wanted);
     MDB_val key = {sizeof(wanted), wanted};
