@@ -60,6 +60,7 @@ static void put(const struct store *store, MDB_txn *txn, enum table table, const
 static void publish(struct store *store, MDB_txn *txn)
 {
     uint8_t record[RECORD + STORE_SEAL_SIZE] = {1};
+    uint8_t root[CAP_HASH_SIZE + STORE_SEAL_SIZE] = {1};
     uint8_t chunk[STORE_CHUNK_KEY] = {0};
     struct cap_hash hash = filled_hash(store->next);
     cap_store64(store->body + BODY_HEAD, store->next);
@@ -75,7 +76,7 @@ static void publish(struct store *store, MDB_txn *txn)
     }
     chunk[STORE_CHUNK_KEY - 1] = 0;
     chunk[8] = 1; /* the other stream: page roots */
-    put(store, txn, BULK, chunk, sizeof(chunk), record, CAP_HASH_SIZE + STORE_SEAL_SIZE);
+    put(store, txn, BULK, chunk, sizeof(chunk), root, sizeof(root));
     store->next++;
 }
 
