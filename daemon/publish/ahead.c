@@ -39,7 +39,7 @@ void ahead_arrived(struct ahead *ahead, const struct writer_outlet *outlet, cons
         return;
     }
     if (!ahead->open) {
-        ahead->arena = spool_source(spool, job->cancelled);
+        ahead->arena = spool_source(spool);
         begin(ahead, outlet, wire);
     }
     uint64_t arrived = spool_written(spool);

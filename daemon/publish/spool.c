@@ -45,11 +45,8 @@ struct write {
 
 struct spool {
     const struct spools *spools;
-    struct ledger_peer *account;
-    uint64_t held; /* memory taken from the ledger, when in memory */
-    spool_moved *moved;
-    void *owner;
-    uint64_t len;      /* all that will come */
+    struct spool_order order;
+    uint64_t held;     /* memory taken from the ledger, when in memory */
     uint64_t appended; /* all that has come */
     enum cap_error error;
     bool in_memory;
@@ -59,7 +56,6 @@ struct spool {
     uint64_t filling_at;    /* where it begins */
     struct block spare;     /* to be filled next, while a write is under way */
     struct cap_hash *roots; /* NULL, or those of all blocks that are written */
-    const atomic_bool *cancelled;
 
     struct write writes[SPOOL_WRITES];
     size_t writing;   /* of these are busy */
@@ -67,21 +63,18 @@ struct spool {
     struct pool_job end;
 };
 
-enum cap_error spool_new(const struct spools *spools, struct ledger_peer *account, uint64_t len,
-                         spool_moved *moved, void *owner, struct spool **ret_spool)
+enum cap_error spool_new(const struct spools *spools, const struct spool_order *order,
+                         struct spool **ret_spool)
 {
     struct spool *spool = calloc(1, sizeof(*spool));
     if (spool == NULL) {
         return CAP_E_NO_MEMORY;
     }
     spool->spools = spools;
-    spool->account = account;
-    spool->moved = moved;
-    spool->owner = owner;
-    spool->len = len;
+    spool->order = *order;
     spool->fd = -1;
-    spool->in_memory =
-        len <= SPOOL_SMALL && ledger_memory_hold(spools->ledger, account, &spool->held, len);
+    spool->in_memory = order->len <= SPOOL_SMALL &&
+                       ledger_memory_hold(spools->ledger, order->account, &spool->held, order->len);
     *ret_spool = spool;
     return CAP_OK;
 }
@@ -95,7 +88,7 @@ enum cap_error spool_hash(struct spool *spool)
 {
     must(!spool->in_memory && spool->appended == 0);
     /* Zeroed, so that pages of it are there only once they are written. */
-    spool->roots = calloc(cap_block_count(spool->len), sizeof(*spool->roots));
+    spool->roots = calloc(cap_block_count(spool->order.len), sizeof(*spool->roots));
     return spool->roots == NULL ? CAP_E_NO_MEMORY : CAP_OK;
 }
 
@@ -126,14 +119,14 @@ static enum cap_error block_grow(struct spool *spool, size_t more)
     }
     size_t capacity = wanted <= SPOOL_SMALL ? SPOOL_SMALL : SPOOL_BLOCK;
     if (spool->in_memory) {
-        capacity = (size_t)spool->len;
+        capacity = (size_t)spool->order.len;
     }
     uint8_t *data = realloc(block->data, capacity);
     if (data == NULL) {
         return CAP_E_NO_MEMORY;
     }
     if (!spool->in_memory) {
-        ledger_buffer_take(spool->spools->ledger, spool->account, capacity - block->capacity);
+        ledger_buffer_take(spool->spools->ledger, spool->order.account, capacity - block->capacity);
     }
     block->data = data;
     block->capacity = capacity;
@@ -143,7 +136,7 @@ static enum cap_error block_grow(struct spool *spool, size_t more)
 static void block_free(struct spool *spool, struct block *block)
 {
     if (!spool->in_memory) {
-        ledger_buffer_give(spool->spools->ledger, spool->account, block->capacity);
+        ledger_buffer_give(spool->spools->ledger, spool->order.account, block->capacity);
     }
     free(block->data);
     *block = (struct block){0};
@@ -154,7 +147,7 @@ static void write_full(struct spool *spool);
 enum cap_error spool_append(struct spool *spool, struct cap_bytes bytes)
 {
     spool->appended += bytes.len;
-    must(spool->appended <= spool->len); /* or a block in memory overflows */
+    must(spool->appended <= spool->order.len); /* or a block in memory overflows */
     if (spool->error != CAP_OK || bytes.len == 0) {
         return CAP_OK;
     }
@@ -243,7 +236,7 @@ static void on_written(struct pool_job *job);
 /* What of the gathered bytes can be written: whole pages when they are hashed, but for the end. */
 static size_t ready_len(const struct spool *spool)
 {
-    bool at_end = spool->appended == spool->len;
+    bool at_end = spool->appended == spool->order.len;
     size_t rest = spool->roots == NULL || at_end ? 0 : spool->filling.len % CAP_BLOCK_SIZE;
     return spool->filling.len - rest;
 }
@@ -288,7 +281,7 @@ static void start_write(struct spool *spool)
         .at = spool->filling_at,
     };
     if (spool->roots != NULL) {
-        write->job.peer_id = ledger_peer_id(spool->account);
+        write->job.peer_id = ledger_peer_id(spool->order.account);
         write->job.cost = len;
         write->job.background = true;
     }
@@ -343,7 +336,7 @@ static void on_written(struct pool_job *job)
         if (spool->writing == 0) {
             block_free(spool, &spool->spare);
         }
-        spool->moved(spool->owner);
+        spool->order.moved(spool->order.owner);
     }
     spools->drained(spools->ctx);
 }
@@ -378,7 +371,7 @@ static enum cap_error source_read(void *ctx, uint64_t offset, void *dst, size_t 
 {
     struct spool *spool = ctx;
     uint8_t *to = dst;
-    if (spool->cancelled != NULL && atomic_load(spool->cancelled)) {
+    if (atomic_load(spool->order.cancelled)) {
         return CAP_E_CANCELLED;
     }
     if (spool->in_memory) {
@@ -400,9 +393,8 @@ static enum cap_error source_read(void *ctx, uint64_t offset, void *dst, size_t 
     return CAP_OK;
 }
 
-struct cap_source spool_source(struct spool *spool, const atomic_bool *cancelled)
+struct cap_source spool_source(struct spool *spool)
 {
-    spool->cancelled = cancelled;
     return (struct cap_source){
         /* Never as plain memory: only a read notices that the upload was cancelled. */
         .read = source_read,
@@ -436,7 +428,7 @@ void spool_free(struct spool *spool)
     block_free(spool, &spool->spare);
     free(spool->roots);
     spool->roots = NULL;
-    (void)ledger_memory_hold(spool->spools->ledger, spool->account, &spool->held, 0);
+    (void)ledger_memory_hold(spool->spools->ledger, spool->order.account, &spool->held, 0);
     if (spool->fd < 0) {
         free(spool);
         return;

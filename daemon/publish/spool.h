@@ -50,12 +50,19 @@ typedef void spool_moved(void *owner);
 /* The system's. Static. */
 const struct spool_disk *spool_disk_system(void);
 
-/*
- * A spool for `len` bytes, whose memory is held in `account`. CAP_E_NO_MEMORY. No file is made
- * before there is something to write. `spools` outlives it.
- */
-enum cap_error spool_new(const struct spools *spools, struct ledger_peer *account, uint64_t len,
-                         spool_moved *moved, void *owner, struct spool **ret_spool);
+/* An upload that is spooled, as its spool sees it. */
+struct spool_order {
+    struct ledger_peer *account;  /* holds the memory */
+    uint64_t len;                 /* bytes that will come */
+    const atomic_bool *cancelled; /* once it is set, reading fails with CAP_E_CANCELLED */
+    spool_moved *moved;
+    void *owner;
+};
+
+/* CAP_E_NO_MEMORY. No file is made before there is something to write. `spools` and what the order
+ * refers to outlive it. */
+enum cap_error spool_new(const struct spools *spools, const struct spool_order *order,
+                         struct spool **ret_spool);
 
 /*
  * Before anything is appended to a spool with a file: has the roots of its blocks (cap_block_roots)
@@ -92,10 +99,9 @@ enum cap_error spool_error(const struct spool *spool);
 
 /*
  * The bytes that are written, or in memory once it is settled, for any thread; not for the loop
- * when there is a file. Valid until the spool is freed. Reading fails with CAP_E_CANCELLED once
- * *cancelled is set.
+ * when there is a file. Valid until the spool is freed.
  */
-struct cap_source spool_source(struct spool *spool, const atomic_bool *cancelled);
+struct cap_source spool_source(struct spool *spool);
 
 /* Frees it and its file; a write under way finishes first, without telling. NULL is fine. */
 void spool_free(struct spool *spool);

@@ -306,7 +306,7 @@ static enum upload_event do_hash(struct upload *upload)
     if (!hold_memory(upload, memory)) {
         return fail_memory(upload, memory);
     }
-    job->spool = spool_source(upload->spool, job->cancelled);
+    job->spool = spool_source(upload->spool);
     job->block_roots = spool_roots(upload->spool);
     job->stamp.published_us = env_real_us(context_of(upload)->env);
     if (job_is_quick(job) && spool_in_memory(upload->spool) &&
@@ -361,11 +361,18 @@ static void on_spooled(void *owner)
     }
 }
 
+/* For `len` bytes of the body. */
+static enum cap_error new_spool(struct upload *upload, uint64_t len)
+{
+    const struct spool_order order = {upload->account, len, &upload->writing.cancelled, on_spooled,
+                                      upload};
+    return spool_new(&upload->publish->spools, &order, &upload->spool);
+}
+
 /* For the arena, whose pages are hashed as they arrive if there is memory for their roots. */
 static enum upload_event make_spool(struct upload *upload, uint64_t len)
 {
-    enum cap_error error = spool_new(&upload->publish->spools, upload->account, len, on_spooled,
-                                     upload, &upload->spool);
+    enum cap_error error = new_spool(upload, len);
     if (error == CAP_OK && !spool_in_memory(upload->spool) &&
         hold_memory(upload, upload->head.capacity + spool_hash_memory(len))) {
         error = spool_hash(upload->spool);
@@ -661,11 +668,7 @@ static enum cap_error begin_data(struct upload *upload)
     if (error == CAP_OK) {
         error = check_pages(upload);
     }
-    if (error == CAP_OK) {
-        error = spool_new(&upload->publish->spools, upload->account, upload->total_len, on_spooled,
-                          upload, &upload->spool);
-    }
-    return error;
+    return error == CAP_OK ? new_spool(upload, upload->total_len) : error;
 }
 
 const struct verdict *upload_begin(void *publish, struct session *session, uint32_t id,
