@@ -56,8 +56,8 @@ enum capstore_error capstore_async_get(struct capstore *store, const struct caps
                                        struct capstore_request **ret_request)
 {
     struct capstore_request *request = NULL;
-    if (store->fd < 0 || done == NULL) {
-        return store->fd < 0 ? CAPSTORE_E_CONNECTION_LOST : CAPSTORE_E_INVALID_ARGUMENT;
+    if (done == NULL) {
+        return CAPSTORE_E_INVALID_ARGUMENT;
     }
     enum cap_error error = make_get(store, hash, 0, PROTO_TO_END, &request);
     return client_public(client_submit_made(error, request, done, ctx, ret_request));
@@ -70,8 +70,8 @@ enum capstore_error capstore_async_get_range(struct capstore *store,
                                              struct capstore_request **ret_request)
 {
     struct capstore_request *request = NULL;
-    if (store->fd < 0 || done == NULL || write == NULL) {
-        return store->fd < 0 ? CAPSTORE_E_CONNECTION_LOST : CAPSTORE_E_INVALID_ARGUMENT;
+    if (done == NULL || write == NULL) {
+        return CAPSTORE_E_INVALID_ARGUMENT;
     }
     enum cap_error error = make_get(store, hash, offset, len, &request);
     if (error == CAP_OK) {
@@ -101,8 +101,8 @@ enum capstore_error capstore_async_stat(struct capstore *store, const struct cap
                                         struct capstore_request **ret_request)
 {
     struct capstore_request *request = NULL;
-    if (store->fd < 0 || done == NULL) {
-        return store->fd < 0 ? CAPSTORE_E_CONNECTION_LOST : CAPSTORE_E_INVALID_ARGUMENT;
+    if (done == NULL) {
+        return CAPSTORE_E_INVALID_ARGUMENT;
     }
     enum cap_error error = make_stat(store, hash, &request);
     return client_public(client_submit_made(error, request, done, ctx, ret_request));

@@ -207,6 +207,7 @@ static void begin_anew(struct capstore *store)
     client_forget(store);
     store->heard = false;
     store->id = 0;
+    store->features = 0;
     store->limits = (struct proto_limits){0};
     store->info = (struct capstore_daemon_info){0};
 }

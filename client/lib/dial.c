@@ -22,7 +22,7 @@ static bool call_connect(struct client_dial *dial)
         errno == EINTR) {
         return true;
     }
-    dial->full = errno == EAGAIN;
+    dial->full = errno == EAGAIN && dial->at->ai_family == AF_UNIX;
     dial->code = errno;
     return dial->full;
 }
