@@ -199,21 +199,18 @@ static enum cap_error take_pieces(struct capstore *store, struct client_lane *la
                                   const struct proto_event *event)
 {
     struct capstore_request *request = lane->request;
-    enum cap_error error = CAP_OK;
-    client_moved(store, event->bytes.len);
-    if (request != NULL) {
-        error = client_many_take(request, event->bytes, event->end);
-    }
-    if (error == CAP_E_BAD_REPLY) {
-        return client_say(store, error, "the daemon's pieces do not make sense");
+    enum cap_error given_up = CAP_OK;
+    if (request != NULL &&
+        client_many_take(request, event->bytes, event->end, &given_up) != CAP_OK) {
+        return client_say(store, CAP_E_BAD_REPLY, "the daemon's pieces do not make sense");
     }
     if (event->end) {
         client_lane_close(store, lane);
     }
     if (request != NULL && event->end) {
-        client_finish(request, error);
-    } else if (error != CAP_OK) {
-        client_abandon(request, error);
+        client_finish(request, given_up);
+    } else if (given_up != CAP_OK) {
+        client_abandon(request, given_up);
     }
     return CAP_OK;
 }

@@ -209,7 +209,7 @@ static enum cap_error ask_small(struct closure *closure)
         const struct visit *visit = &closure->window[i % WINDOW];
         count += visit->state == VISIT_KNOWN && visit->body_len <= SMALL_MAX;
     }
-    if (count < 2 || (store->features & PROTO_FEATURE_GET_MANY) == 0) {
+    if (count < 2 || !client_many_offered(store)) {
         return CAP_OK;
     }
     struct batch *batch = calloc(1, sizeof(*batch));

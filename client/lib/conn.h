@@ -278,8 +278,13 @@ enum cap_error client_take_hello(struct capstore *store, struct cap_bytes payloa
 /* Takes a GET_MANY_REPLY; `request` is NULL if it ended early. CAP_E_BAD_REPLY. */
 enum cap_error client_many_reply(struct capstore_request *request, struct cap_bytes payload);
 
-/* Takes bytes of its pieces; `end`: the last. CAP_E_BAD_REPLY, or the caller's own error. */
-enum cap_error client_many_take(struct capstore_request *request, struct cap_bytes bytes, bool end);
+/* Takes bytes of its pieces; `end`: the last. CAP_E_BAD_REPLY. *ret_given_up is the error by which
+ * the caller's function ends the request, or CAP_OK. */
+enum cap_error client_many_take(struct capstore_request *request, struct cap_bytes bytes, bool end,
+                                enum cap_error *ret_given_up);
+
+/* Whether the daemon understands GET_MANY. */
+bool client_many_offered(const struct capstore *store);
 
 /* NULL is fine. */
 void client_many_free(struct client_many *many);

@@ -15,18 +15,18 @@
 #include "client/lib/conn.h"
 #include "client/lib/link.h"
 
-#define GETS_AHEAD 64u /* where a GET is sent for each: as many as daemons take by default */
-
 struct client_many {
     capstore_got_cb *got;
     void *ctx;
     size_t count;
-    size_t left;       /* hashes whose answer is not complete */
-    bool *answered;    /* of each hash */
-    bool inside;       /* bytes of the piece at hand are next, rather than a head */
-    bool goes_on;      /* the next piece is of the same hash */
-    uint32_t rest;     /* bytes of the piece at hand that have not come */
-    enum cap_error no; /* why its cap is not kept; the bytes are skipped */
+    size_t left;             /* hashes whose answer is not complete */
+    bool *answered;          /* of each hash */
+    bool inside;             /* bytes of the piece at hand are next, rather than a head */
+    bool goes_on;            /* the next piece is of the same hash */
+    uint32_t rest;           /* bytes of the piece at hand that have not come */
+    uint64_t received;       /* bytes of its cap that have come */
+    enum cap_error error;    /* why its cap is not kept; the bytes are skipped */
+    enum cap_error given_up; /* what the caller's function returned */
     struct proto_piece piece;
     size_t filled; /* bytes of the head that have come */
     uint8_t head[PROTO_PIECE_SIZE];
@@ -44,27 +44,25 @@ void client_many_free(struct client_many *many)
 /* ---- pieces ---- */
 
 /* Gives the caller the outcome for a hash. */
-static enum cap_error give(struct capstore_request *request, enum cap_error error,
-                           struct capstore_cap *cap)
+static void give(struct capstore_request *request, enum cap_error error, struct capstore_cap *cap)
 {
     struct client_many *many = request->many;
     int64_t began_ns = client_clock_ns();
     many->answered[many->piece.index] = true;
     many->left--;
-    enum cap_error answer =
+    many->given_up =
         client_inner(many->got(many->ctx, many->piece.index, client_public(error), cap));
     request->store->caller_ns += client_clock_ns() - began_ns;
-    return answer;
 }
 
-/* The bytes of a cap are complete. */
+/* The last piece of a cap is complete. CAP_E_BAD_REPLY. */
 static enum cap_error end_cap(struct capstore_request *request)
 {
     struct capstore *store = request->store;
     struct client_many *many = request->many;
     struct capstore_cap *cap = NULL;
-    enum cap_error error = many->no;
-    if (error == CAP_OK && request->body.len != many->piece.body_len) {
+    enum cap_error error = many->error;
+    if (many->piece.code == 0 && many->received != many->piece.body_len) {
         return CAP_E_BAD_REPLY;
     }
     if (error == CAP_OK) {
@@ -74,7 +72,8 @@ static enum cap_error end_cap(struct capstore_request *request)
     cap_buf_free(&request->body);
     store->held -= request->held;
     request->held = 0;
-    return give(request, error, cap);
+    give(request, error, cap);
+    return CAP_OK;
 }
 
 /* Whether a head can come after the one before. */
@@ -88,7 +87,7 @@ static bool is_in_place(const struct client_many *many, const struct proto_piece
                                                     piece->body_len == many->piece.body_len)));
 }
 
-/* Takes a head that is complete. */
+/* Takes a head that is complete. CAP_E_BAD_REPLY. */
 static enum cap_error take_head(struct capstore_request *request)
 {
     struct client_many *many = request->many;
@@ -97,11 +96,12 @@ static enum cap_error take_head(struct capstore_request *request)
         return CAP_E_BAD_REPLY;
     }
     if (!many->goes_on) {
-        many->no = piece.body_len > request->most ? CAP_E_BODY_TOO_LARGE : CAP_OK;
+        many->error = piece.body_len > request->most ? CAP_E_BODY_TOO_LARGE : CAP_OK;
+        many->received = 0;
     }
     if (piece.code != 0) {
-        many->no = cap_error_from_code(piece.code);
-        many->no = many->no == CAP_OK ? CAP_E_INTERNAL : many->no; /* of a later daemon */
+        many->error = cap_error_from_code(piece.code);
+        many->error = many->error == CAP_OK ? CAP_E_INTERNAL : many->error; /* of a later daemon */
     }
     many->filled = 0;
     many->inside = true;
@@ -111,27 +111,41 @@ static enum cap_error take_head(struct capstore_request *request)
     return CAP_OK;
 }
 
-/* Keeps bytes of the cap at hand, or notes why it is not kept. CAP_E_BAD_REPLY. */
-static enum cap_error keep(struct capstore_request *request, struct cap_bytes bytes)
+/* Keeps bytes of the cap at hand, or notes why it is not kept. */
+static void keep(struct capstore_request *request, struct cap_bytes bytes)
 {
     struct capstore *store = request->store;
     struct client_many *many = request->many;
-    if (bytes.len > many->piece.body_len - request->body.len) {
-        return CAP_E_BAD_REPLY;
-    }
     if (bytes.len > store->max_bodies - store->held) {
-        many->no = CAP_E_MEMORY_LIMIT;
+        many->error = CAP_E_MEMORY_LIMIT;
     } else {
-        many->no = cap_buf_append(&request->body, bytes.data, bytes.len);
+        many->error = cap_buf_append(&request->body, bytes.data, bytes.len);
     }
-    if (many->no == CAP_OK) {
+    if (many->error == CAP_OK) {
         store->held += bytes.len;
         request->held += bytes.len;
+    }
+}
+
+/* Takes bytes of the piece at hand. CAP_E_BAD_REPLY. */
+static enum cap_error take_bytes(struct capstore_request *request, struct cap_bytes bytes)
+{
+    struct client_many *many = request->many;
+    if (bytes.len > many->piece.body_len - many->received) {
+        return CAP_E_BAD_REPLY;
+    }
+    many->rest -= (uint32_t)bytes.len;
+    many->received += bytes.len;
+    if (many->received <= request->store->max_bodies) {
+        client_moved(request->store, bytes.len); /* not for ever, of what is only skipped */
+    }
+    if (many->error == CAP_OK) {
+        keep(request, bytes);
     }
     return CAP_OK;
 }
 
-/* Takes bytes from the front of the input: of a head, or behind it. */
+/* Takes bytes from the front of the input: of a head, or behind it. CAP_E_BAD_REPLY. */
 static enum cap_error take_some(struct capstore_request *request, struct cap_bytes *input)
 {
     struct client_many *many = request->many;
@@ -151,8 +165,7 @@ static enum cap_error take_some(struct capstore_request *request, struct cap_byt
             return error;
         }
     } else {
-        many->rest -= (uint32_t)len;
-        enum cap_error error = many->no == CAP_OK ? keep(request, front) : CAP_OK;
+        enum cap_error error = take_bytes(request, front);
         if (error != CAP_OK) {
             return error;
         }
@@ -164,17 +177,17 @@ static enum cap_error take_some(struct capstore_request *request, struct cap_byt
     return many->goes_on ? CAP_OK : end_cap(request);
 }
 
-enum cap_error client_many_take(struct capstore_request *request, struct cap_bytes bytes, bool end)
+enum cap_error client_many_take(struct capstore_request *request, struct cap_bytes bytes, bool end,
+                                enum cap_error *ret_given_up)
 {
     struct client_many *many = request->many;
     enum cap_error error = CAP_OK;
-    while (error == CAP_OK && bytes.len > 0) {
+    while (error == CAP_OK && many->given_up == CAP_OK && bytes.len > 0) {
         error = take_some(request, &bytes);
     }
-    if (error == CAP_OK && end && (many->left > 0 || many->filled > 0 || many->inside)) {
-        return CAP_E_BAD_REPLY;
-    }
-    return error;
+    *ret_given_up = many->given_up;
+    bool whole = many->left == 0 && many->filled == 0 && !many->inside;
+    return end && many->given_up == CAP_OK && !whole ? CAP_E_BAD_REPLY : error;
 }
 
 enum cap_error client_many_reply(struct capstore_request *request, struct cap_bytes payload)
@@ -189,7 +202,7 @@ enum cap_error client_many_reply(struct capstore_request *request, struct cap_by
 
 /* ---- requests ---- */
 
-static bool is_offered(const struct capstore *store)
+bool client_many_offered(const struct capstore *store)
 {
     return (store->features & PROTO_FEATURE_GET_MANY) != 0;
 }
@@ -231,10 +244,13 @@ enum capstore_error capstore_async_get_many(struct capstore *store,
                                             struct capstore_request **ret_request)
 {
     struct capstore_request *request = NULL;
-    if (store->fd < 0 || done == NULL || got == NULL) {
-        return store->fd < 0 ? CAPSTORE_E_CONNECTION_LOST : CAPSTORE_E_INVALID_ARGUMENT;
+    if (done == NULL || got == NULL) {
+        return CAPSTORE_E_INVALID_ARGUMENT;
     }
-    if (!is_offered(store)) {
+    if (!capstore_connected(store)) {
+        return CAPSTORE_E_CONNECTION_LOST;
+    }
+    if (!client_many_offered(store)) {
         return CAPSTORE_E_UNSUPPORTED_REQUEST;
     }
     if (count > client_most_hashes(store)) {
@@ -245,25 +261,6 @@ enum capstore_error capstore_async_get_many(struct capstore *store,
 }
 
 /* ---- a GET for each ---- */
-
-struct gets;
-
-/* A GET in flight. */
-struct one {
-    struct gets *gets;
-    size_t index;
-    struct capstore_request *request; /* NULL: free */
-};
-
-struct gets {
-    capstore_got_cb *got;
-    void *ctx;
-    size_t in_flight;
-    enum cap_error error; /* the caller's, or of the connection */
-    char message[CAPSTORE_MESSAGE_SIZE];
-    struct capstore *store;
-    struct one ones[GETS_AHEAD];
-};
 
 /* Errors of one cap; others end the call. */
 static bool is_of_cap(enum capstore_error error)
@@ -283,67 +280,22 @@ static bool is_of_cap(enum capstore_error error)
     }
 }
 
-static void on_one(void *ctx, const struct capstore_answer *answer)
-{
-    struct one *one = (struct one *)ctx;
-    struct gets *gets = one->gets;
-    one->request = NULL;
-    gets->in_flight--;
-    if (gets->error != CAP_OK) {
-        capstore_cap_free(answer->cap);
-    } else if (is_of_cap(answer->error)) {
-        gets->error = client_inner(gets->got(gets->ctx, one->index, answer->error, answer->cap));
-    } else {
-        gets->error = client_inner(answer->error);
-        memcpy(gets->message, gets->store->message, sizeof(gets->message));
-    }
-}
-
-static void cancel_all(struct gets *gets)
-{
-    for (size_t i = 0; i < GETS_AHEAD; i++) {
-        if (gets->ones[i].request != NULL) {
-            capstore_cancel(gets->ones[i].request);
-        }
-    }
-}
-
+/* One after the other: several at a time would share what options.max_bodies allows for each. */
 static enum cap_error get_each(struct capstore *store, const struct capstore_hash *hashes,
                                size_t count, capstore_got_cb *got, void *ctx)
 {
-    size_t next = 0;
-    struct gets *gets = calloc(1, sizeof(*gets));
-    if (gets == NULL) {
-        return CAP_E_NO_MEMORY;
-    }
-    gets->store = store;
-    gets->got = got;
-    gets->ctx = ctx;
-    while (gets->in_flight > 0 || (gets->error == CAP_OK && next < count)) {
-        for (size_t i = 0; gets->error == CAP_OK && i < GETS_AHEAD && next < count; i++) {
-            struct one *one = &gets->ones[i];
-            if (one->request != NULL) {
-                continue;
-            }
-            *one = (struct one){.gets = gets, .index = next};
-            gets->error =
-                client_inner(capstore_async_get(store, &hashes[next], on_one, one, &one->request));
-            if (gets->error == CAP_OK) {
-                gets->in_flight++;
-                next++;
-            }
+    enum cap_error error = CAP_OK;
+    for (size_t i = 0; error == CAP_OK && i < count; i++) {
+        struct capstore_cap *cap = NULL;
+        enum capstore_error outcome = capstore_get(store, &hashes[i], &cap);
+        if (!is_of_cap(outcome)) {
+            return client_inner(outcome);
         }
-        if (gets->error != CAP_OK) {
-            cancel_all(gets);
-        } else {
-            (void)client_wait(store); /* a failure ends the requests */
-        }
-        client_deliver(store);
+        client_forget(store);
+        int64_t began_ns = client_clock_ns();
+        error = client_inner(got(ctx, i, outcome, cap));
+        store->caller_ns += client_clock_ns() - began_ns;
     }
-    enum cap_error error = gets->error;
-    client_forget(store);
-    memcpy(store->message, gets->message, sizeof(store->message));
-    free(gets);
     return error;
 }
 
@@ -380,7 +332,7 @@ enum capstore_error capstore_get_many(struct capstore *store, const struct capst
                                       size_t count, capstore_got_cb *got, void *ctx)
 {
     enum cap_error error = client_begin(store);
-    if (error == CAP_OK && !is_offered(store)) {
+    if (error == CAP_OK && !client_many_offered(store)) {
         return client_end(store, get_each(store, hashes, count, got, ctx));
     }
     for (size_t done = 0; error == CAP_OK && done < count;) {
