@@ -144,7 +144,7 @@ static bool receive(struct connection *connection, uint64_t until)
     if (connection->phase == CONNECTION_OPEN) {
         connection->speaker->input(connection, &input, until);
     }
-    return keep_leftover(connection, input) && connection->phase != CONNECTION_CLOSED &&
+    return keep_leftover(connection, input) && connection->phase < CONNECTION_KEPT &&
            connection->leftover.len == 0 && (size_t)n == len && now_of(connection) < until;
 }
 
@@ -157,7 +157,7 @@ static void read_turn(struct connection *connection)
         for (int i = 0; i < TURN_RECEIVES && receive(connection, until); i++) {
         }
     }
-    if (connection->phase != CONNECTION_CLOSED) {
+    if (connection->phase < CONNECTION_KEPT) {
         connection->speaker->turn(connection);
     }
     connection->busy = false;
@@ -237,7 +237,7 @@ static void update(struct connection *connection)
     if (output_wants(&connection->output)) {
         pump(connection);
     }
-    if (connection->phase == CONNECTION_CLOSED) {
+    if (connection->phase >= CONNECTION_KEPT) {
         return;
     }
     charge(connection);
@@ -254,7 +254,7 @@ static void update(struct connection *connection)
 
 void connection_update(struct connection *connection)
 {
-    if (connection->phase == CONNECTION_CLOSED || connection->busy) {
+    if (connection->phase >= CONNECTION_KEPT || connection->busy) {
         return;
     }
     connection->busy = true;
@@ -264,7 +264,7 @@ void connection_update(struct connection *connection)
 
 void connection_update_soon(struct connection *connection)
 {
-    if (connection->phase != CONNECTION_CLOSED && !connection->busy) {
+    if (connection->phase < CONNECTION_KEPT && !connection->busy) {
         hub_update_soon(connection->hub, &connection->member);
     }
 }
@@ -326,7 +326,8 @@ static void on_tick(struct member *member, uint64_t now)
         connection->busy = true;
         tick_open(connection, now);
         connection->busy = false;
-    } else if (phase < CONNECTION_CLOSED && now >= connection->deadline_us) {
+    } else if (phase == CONNECTION_KEPT ||
+               (phase < CONNECTION_KEPT && now >= connection->deadline_us)) {
         connection_close(connection);
     }
     /* There may be many: only those that the clock changed cost more than a look. */
@@ -420,25 +421,50 @@ static void on_closed(uv_handle_t *handle)
     connection->speaker->free(connection);
 }
 
+/* Closes the socket: nothing of the connection is counted any more. */
+static void let_go(struct connection *connection)
+{
+    connection->phase = CONNECTION_CLOSED;
+    output_close(&connection->output);
+    hub_remove(connection->hub, &connection->member);
+    ledger_disconnect(connection->context->ledger, connection->account);
+    uv_close((uv_handle_t *)&connection->poll, on_closed);
+    close(connection->fd);
+}
+
+/* Whether the socket has to be kept, and the connection counted, since the client has lent pages.
+ */
+static bool must_keep(struct connection *connection)
+{
+    return connection->hub->open && connection->context->phase == PHASE_RUNNING &&
+           output_is_lent(&connection->output);
+}
+
 void connection_close(struct connection *connection)
 {
     struct context *context = connection->context;
-    if (connection->phase == CONNECTION_CLOSED) {
+    if (connection->phase == CONNECTION_KEPT && !must_keep(connection)) {
+        let_go(connection);
+    }
+    if (connection->phase >= CONNECTION_KEPT) {
         return;
     }
-    connection->phase = CONNECTION_CLOSED;
+    connection->phase = CONNECTION_KEPT;
     log_event(&context->log, LOG_LEVEL_DEBUG, log_name("session_closed"),
               log_number("session", connection->member.number),
               log_number("bytes_in", connection->bytes_in),
               log_number("bytes_out", connection->bytes_out));
     output_drop_streams(&connection->output, false);
-    output_close(&connection->output);
     connection->speaker->closed(connection);
-    hub_remove(connection->hub, &connection->member);
     (void)ledger_memory_hold(context->ledger, connection->account, &connection->held, 0);
-    ledger_disconnect(context->ledger, connection->account);
-    uv_close((uv_handle_t *)&connection->poll, on_closed);
-    close(connection->fd);
+    if (!must_keep(connection)) {
+        let_go(connection);
+        return;
+    }
+    output_free(&connection->output);
+    hub_pause(connection->hub, &connection->member, false);
+    poll_for(connection, 0);
+    (void)shutdown(connection->fd, SHUT_RDWR);
 }
 
 void connection_end(struct connection *connection)
@@ -452,7 +478,7 @@ void connection_end(struct connection *connection)
 
 void connection_give_up(struct connection *connection)
 {
-    if (connection->phase != CONNECTION_CLOSED) {
+    if (connection->phase < CONNECTION_KEPT) {
         connection->phase = CONNECTION_LINGERING;
         connection->deadline_us = 0;
     }

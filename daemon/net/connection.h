@@ -5,7 +5,8 @@
  *
  * Words: a *turn* is one pass of the loop for one connection. A connection *ends*: what must go out
  * goes out, then it *lingers* until the client closes, so that the last bytes are not lost, and
- * closes.
+ * closes. One whose client has not read what was lent to its socket (handover.h) is *kept*: closed
+ * but for the socket, and counted as its peer's, until the client has read or closed.
  */
 #ifndef DAEMON_NET_CONNECTION_H
 #define DAEMON_NET_CONNECTION_H
@@ -26,6 +27,7 @@ enum connection_phase {
     CONNECTION_OPEN,
     CONNECTION_ENDING,    /* the last bytes go out */
     CONNECTION_LINGERING, /* nothing goes out any more; input is thrown away */
+    CONNECTION_KEPT,      /* closed but for the socket, of which the client still has lent pages */
     CONNECTION_CLOSED,
 };
 
@@ -94,7 +96,10 @@ enum cap_error connection_open(struct connection *connection, const struct speak
                                struct hub *hub, int fd, const struct peer *peer,
                                struct ledger_peer *account);
 
-/* Closes at once; the speaker is told, and freed when the loop has let go. */
+/*
+ * Closes at once, or keeps the socket where it must; the speaker is told, and freed when the loop
+ * has let go.
+ */
 void connection_close(struct connection *connection);
 
 /*

@@ -1,8 +1,8 @@
 /*
  * Pages by way of a pipe: vmsplice(2) refers to them in it, splice(2) moves the references on.
  *
- * Whether a socket has been emptied the kernel says (SIOCOUTQ), which it does when the peer has
- * read or closed.
+ * How much of a socket has not been read the kernel says (SIOCOUTQ), a little more for what it
+ * needs itself: where that is less than what was handed over later, the earlier has been read.
  *
  * Failure mode: the socket takes fewer than the pipe has. The rest goes to /dev/null, which costs a
  * reference each, and is handed over again when the socket is writable.
@@ -69,55 +69,80 @@ static void empty(const struct handover *handover, size_t len)
     }
 }
 
-static void lend(struct handover *handover, struct borrower *borrower, uint64_t number)
+static void give_back(struct loan **loan)
 {
-    must(number != 0);
-    if (borrower->oldest == 0) {
-        TAILQ_INSERT_TAIL(&handover->borrowers, borrower, link);
-        borrower->oldest = number;
-    } else if (number < borrower->oldest) {
-        borrower->oldest = number;
+    if (*loan != NULL) {
+        must((*loan)->borrowers > 0);
+        (*loan)->borrowers--;
+        *loan = NULL;
     }
+}
+
+static void lend(struct handover *handover, struct borrower *borrower, struct loan *loan, size_t n)
+{
+    if (borrower->last == loan) {
+        borrower->since += n;
+        return;
+    }
+    if (borrower->last == NULL) {
+        TAILQ_INSERT_TAIL(&handover->borrowers, borrower, link);
+    }
+    if (borrower->before != loan) {
+        must(borrower->before == NULL);
+        loan->borrowers++;
+    }
+    borrower->before = borrower->last;
+    borrower->last = loan;
+    borrower->since = n;
 }
 
 void handover_end(struct handover *handover, struct borrower *borrower)
 {
-    if (borrower->oldest != 0) {
+    if (borrower->last != NULL) {
         TAILQ_REMOVE(&handover->borrowers, borrower, link);
-        borrower->oldest = 0;
+        give_back(&borrower->last);
+        give_back(&borrower->before);
     }
 }
 
-static bool is_empty(const struct borrower *borrower)
+bool handover_holds(struct handover *handover, struct borrower *borrower)
 {
-    int bytes = 0;
-    return ioctl(borrower->socket, SIOCOUTQ, &bytes) == 0 && bytes == 0;
+    int unread = 0;
+    if (borrower->last == NULL) {
+        return false;
+    }
+    if (ioctl(borrower->socket, SIOCOUTQ, &unread) != 0) {
+        return true;
+    }
+    if (unread == 0) {
+        handover_end(handover, borrower);
+    } else if ((uint64_t)unread <= borrower->since) {
+        give_back(&borrower->before);
+    }
+    return borrower->last != NULL;
 }
 
-bool handover_holds(struct handover *handover, uint64_t number)
+bool handover_may(struct handover *handover, struct borrower *borrower, const struct loan *loan)
+{
+    return borrower->before == NULL || borrower->last == loan || borrower->before == loan ||
+           !handover_holds(handover, borrower) || borrower->before == NULL;
+}
+
+void handover_ask(struct handover *handover)
 {
     struct borrower *last = TAILQ_LAST(&handover->borrowers, borrowers);
     struct borrower *at = TAILQ_FIRST(&handover->borrowers);
-    unsigned asked = 0;
-    bool holds = false;
-    while (at != NULL && asked < ASK_MAX) {
+    for (unsigned i = 0; i < ASK_MAX && at != NULL; i++) {
         struct borrower *next = at == last ? NULL : TAILQ_NEXT(at, link);
-        if (at->oldest <= number) {
-            asked++;
-            if (is_empty(at)) {
-                handover_end(handover, at);
-            } else {
-                holds = true;
-                TAILQ_REMOVE(&handover->borrowers, at, link); /* others are asked the next time */
-                TAILQ_INSERT_TAIL(&handover->borrowers, at, link);
-            }
+        if (handover_holds(handover, at)) {
+            TAILQ_REMOVE(&handover->borrowers, at, link); /* others are asked the next time */
+            TAILQ_INSERT_TAIL(&handover->borrowers, at, link);
         }
         at = next;
     }
-    return holds || at != NULL;
 }
 
-ssize_t handover_send(struct handover *handover, struct borrower *borrower, uint64_t number,
+ssize_t handover_send(struct handover *handover, struct borrower *borrower, struct loan *loan,
                       const struct iovec *iov, int count)
 {
     ssize_t in;
@@ -142,6 +167,6 @@ ssize_t handover_send(struct handover *handover, struct borrower *borrower, uint
         errno = error;
         return -1;
     }
-    lend(handover, borrower, number);
+    lend(handover, borrower, loan, (size_t)in - left);
     return in - (ssize_t)left;
 }

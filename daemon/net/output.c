@@ -368,18 +368,21 @@ static ssize_t send_spans(struct output *output, int socket, struct iovec *iov, 
 }
 
 /* Where the spans begin that are lent rather than copied; their count: nowhere. */
-static int find_lent(const struct output *output, const struct iovec *iov, int message_count,
+static int find_lent(struct output *output, const struct iovec *iov, int message_count,
                      int frame_count)
 {
     size_t len = 0;
     int count = message_count + frame_count;
-    if (output->handover == NULL || frame_count < 2 || output->current->lends == 0) {
+    if (output->handover == NULL || frame_count < 2 || output->current->lends == NULL) {
         return count;
     }
     for (int i = message_count + 1; i < count; i++) {
         len += iov[i].iov_len;
     }
-    return len < HANDOVER_MIN ? count : message_count + 1;
+    return len >= HANDOVER_MIN &&
+                   handover_may(output->handover, &output->borrower, output->current->lends)
+               ? message_count + 1
+               : count;
 }
 
 /* Sends one piece of whatever comes next. *ret_more: there was something. */
@@ -460,6 +463,11 @@ void output_lend(struct output *output, struct handover *handover, int socket)
 {
     output->handover = handover;
     output->borrower = (struct borrower){.socket = socket};
+}
+
+bool output_is_lent(struct output *output)
+{
+    return output->handover != NULL && handover_holds(output->handover, &output->borrower);
 }
 
 void output_close(struct output *output)

@@ -53,7 +53,8 @@ struct stream {
     uint64_t left; /* bytes not yet sent */
     bool more;     /* the body goes on after these, in frames of its own: as a stream again */
     enum cap_error error; /* why `window` failed */
-    uint64_t lends;       /* number of the memory that the spans lie in (handover.h); 0: none */
+    struct loan
+        *lends; /* of the memory that the spans lie in (handover.h); NULL: they are copied */
     bool queued;
     enum cap_error ending; /* not CAP_OK: give it up with this at the end of its frame */
 };
@@ -133,6 +134,9 @@ size_t output_memory(const struct output *output);
 
 /* From now on spans are lent to the socket, a Unix one. `handover` outlives output_close. */
 void output_lend(struct output *output, struct handover *handover, int socket);
+
+/* Whether the socket may hold pages that were lent to it. */
+bool output_is_lent(struct output *output);
 
 /* The socket is about to be closed: nothing is sent any more. */
 void output_close(struct output *output);

@@ -191,17 +191,18 @@ static void read_ahead(struct fetch *fetch, uint64_t end)
 
 /* --- The stream ------------------------------------------------------------------------------- */
 
-/* The next bytes, if they are kept. Returns the number of their memory, or 0. */
-static uint64_t find_piece(struct fetch *fetch, size_t len, struct iovec *ret_iov, int *ret_count)
+/* The next bytes, if they are kept. Returns the loan of their memory, or NULL. */
+static struct loan *find_piece(struct fetch *fetch, size_t len, struct iovec *ret_iov,
+                               int *ret_count)
 {
     struct piece_part part;
     if (fetch->now->read != NULL ||
         !pieces_find(&fetch->serve->pieces, &fetch->get.hash, fetch->offset, &part)) {
-        return 0;
+        return NULL;
     }
     *ret_iov = (struct iovec){part.bytes, part.len < len ? part.len : len};
     *ret_count = 1;
-    return part.number;
+    return part.loan;
 }
 
 static enum stream_answer find_window(struct fetch *fetch, size_t len, struct iovec *ret_iov,
@@ -230,7 +231,7 @@ static enum stream_answer fetch_window(struct stream *stream, size_t len, struct
 {
     struct fetch *fetch = fetch_of(stream);
     stream->lends = find_piece(fetch, len, ret_iov, ret_count);
-    if (stream->lends != 0) {
+    if (stream->lends != NULL) {
         return STREAM_READY;
     }
     enum stream_answer answer = find_window(fetch, len, ret_iov, ret_count);
@@ -241,13 +242,13 @@ static enum stream_answer fetch_window(struct stream *stream, size_t len, struct
 static void fetch_sent(struct stream *stream, size_t len)
 {
     struct fetch *fetch = fetch_of(stream);
-    if (stream->lends == 0) {
+    if (stream->lends == NULL) {
         window_sent(fetch->now, len);
     }
     fetch->offset += len;
     fetch->again = false;
     fetch->serve->shard->stats.body_bytes_out += len;
-    if (stream->lends != 0) {
+    if (stream->lends != NULL) {
         fetch->serve->shard->stats.body_bytes_kept += len;
         /* Only now: to make room for a piece ends others, and the one just sent may be among them.
          */

@@ -8,8 +8,8 @@
  *   - More is fetched than fits: of what could be kept one piece in a few is, so that copying for
  *     nothing stays cheap; what is fetched often gets in all the same.
  *   - No memory for a slab: the piece is not kept, and goes out from the store.
- *   - The oldest slab is still being written to, or a socket has pages of it: nothing is kept until
- *     that is over.
+ *   - A slab is still being written to, or a socket has pages of it: the next oldest goes, if there
+ *     is one; else nothing is kept until that is over.
  */
 #include "daemon/serve/pieces.h"
 
@@ -30,7 +30,7 @@ struct slab {
     uint8_t *bytes; /* PIECES_SLAB of them */
     size_t used;    /* bytes */
     size_t writing; /* pieces */
-    uint64_t number;
+    struct loan loan;
 };
 
 static size_t page_up(size_t len)
@@ -78,9 +78,8 @@ enum cap_error pieces_open(struct pieces *pieces, const struct env *env, uint64_
 
 /* --- Slabs ------------------------------------------------------------------------------------ */
 
-static void drop_oldest(struct pieces *pieces)
+static void drop(struct pieces *pieces, struct slab *slab)
 {
-    struct slab *slab = TAILQ_FIRST(&pieces->slabs);
     must(slab->writing == 0);
     while (!SLIST_EMPTY(&slab->pieces)) {
         struct piece *piece = SLIST_FIRST(&slab->pieces);
@@ -100,7 +99,7 @@ static void drop_oldest(struct pieces *pieces)
 void pieces_close(struct pieces *pieces)
 {
     while (pieces->slab_count > 0) {
-        drop_oldest(pieces);
+        drop(pieces, TAILQ_FIRST(&pieces->slabs));
     }
     free(pieces->buckets);
     pieces->buckets = NULL;
@@ -130,7 +129,7 @@ static struct slab *new_slab(struct pieces *pieces)
     if (slab == NULL) {
         return NULL;
     }
-    *slab = (struct slab){.bytes = map_slab(), .number = ++pieces->last_number};
+    *slab = (struct slab){.bytes = map_slab()};
     if (slab->bytes == NULL) {
         free(slab);
         return NULL;
@@ -138,6 +137,20 @@ static struct slab *new_slab(struct pieces *pieces)
     SLIST_INIT(&slab->pieces);
     TAILQ_INSERT_TAIL(&pieces->slabs, slab, link);
     pieces->slab_count++;
+    pieces->slabs_made++;
+    return slab;
+}
+
+/* The oldest slab that can go; NULL: none can. */
+static struct slab *find_oldest(struct pieces *pieces, struct handover *handover)
+{
+    struct slab *slab = TAILQ_FIRST(&pieces->slabs);
+    if (slab->loan.borrowers > 0 && handover != NULL) {
+        handover_ask(handover);
+    }
+    while (slab != NULL && (slab->writing > 0 || slab->loan.borrowers > 0)) {
+        slab = TAILQ_NEXT(slab, link);
+    }
     return slab;
 }
 
@@ -149,12 +162,12 @@ static struct slab *find_slab(struct pieces *pieces, struct handover *handover, 
         return slab;
     }
     if (pieces->slab_count == pieces->slab_max) {
-        const struct slab *oldest = TAILQ_FIRST(&pieces->slabs);
         pieces->full = true;
-        if (oldest->writing > 0 || (handover != NULL && handover_holds(handover, oldest->number))) {
+        struct slab *oldest = find_oldest(pieces, handover);
+        if (oldest == NULL) {
             return NULL;
         }
-        drop_oldest(pieces);
+        drop(pieces, oldest);
     }
     return new_slab(pieces);
 }
@@ -175,7 +188,7 @@ bool pieces_find(const struct pieces *pieces, const struct cap_hash *hash, uint6
     *ret_part = (struct piece_part){
         .bytes = piece->bytes + skip,
         .len = piece->len - skip,
-        .number = piece->slab->number,
+        .loan = &piece->slab->loan,
     };
     return true;
 }

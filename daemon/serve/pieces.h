@@ -7,9 +7,9 @@
  *
  * Pieces lie one behind the other in slabs, of huge pages where the system has them: so the pages
  * themselves can be lent to Unix sockets (handover.h). A byte of a slab is written once; then the
- * slab is unmapped, as a whole, the oldest first, when no socket has anything of it. Until then
- * nothing new is kept: receivers that stop reading cost speed, not memory. No page of the store is
- * ever in a socket.
+ * slab is unmapped, as a whole, the oldest first of which no socket has anything. So receivers that
+ * stop reading cost room in the cache, not memory beside it; where they have something of every
+ * slab, nothing new is kept. No page of the store is ever in a socket.
  *
  * Each loop has its own. Loop thread only; another may write a piece that is not whole.
  */
@@ -25,13 +25,14 @@
 #define PIECES_SLAB (4u << 20) /* bytes: two huge pages, or 1,024 small ones for a loop to free */
 
 struct handover;
+struct loan;
 struct slab;
 
 /* Bytes of a body. */
 struct piece_part {
     uint8_t *bytes; /* only to be read */
     size_t len;
-    uint64_t number; /* of their memory (handover.h) */
+    struct loan *loan; /* of their memory (handover.h) */
 };
 
 struct piece {
@@ -54,10 +55,10 @@ struct pieces {
     TAILQ_HEAD(slabs, slab) slabs; /* oldest first; the last one is being filled */
     size_t slab_count;
     size_t slab_max;
-    uint64_t last_number; /* of a slab */
-    bool full;            /* a slab has to go for another to come */
-    unsigned skipped;     /* pieces that could have been kept, since then */
-    uint64_t bytes;       /* of memory that the slabs take */
+    uint64_t slabs_made; /* since it was opened */
+    bool full;           /* a slab has to go for another to come */
+    unsigned skipped;    /* pieces that could have been kept, since then */
+    uint64_t bytes;      /* of memory that the slabs take */
 };
 
 /* An empty cache of at most `max` bytes; less than a slab: it keeps nothing. CAP_E_NO_MEMORY. */

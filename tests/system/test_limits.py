@@ -1,10 +1,13 @@
 """Every limit of the daemon, made small and hit: the error by its name, and life goes on."""
 
+import fcntl
 import os
 import re
 import shutil
+import socket
 import struct
 import subprocess
+import termios
 import threading
 import time
 import unittest
@@ -29,6 +32,45 @@ class Connections(SystemTest):
                 return True
         except (Refused, Closed):
             return False
+
+    def unread(self, c):
+        return struct.unpack("=i", fcntl.ioctl(c.sock, termios.FIONREAD, bytes(4)))[0]
+
+    def test_unread(self):
+        """What was lent to a client that does not read it stays its own, and counted, when its connection ends."""
+        d = self.daemon("--max-connections", "3", "--max-peer-connections", "2", "--threads", "1")
+        c = self.connect(d)
+        cap_hash = c.put_data(content("unread", MIB))["cap_hash"]
+        body = [c.get(cap_hash)[1] for _ in range(3)][0]
+        wait_until(lambda: d.figures()["capstore_body_cache_bytes"] >= MIB, "the body to be kept")
+        slow = self.connect(d)
+        request_id = slow.request("GET", hash=cap_hash, offset=0, len=64 << 10)
+        wait_until(lambda: self.unread(slow) > 64 << 10, "the answer")
+        slow.sock.shutdown(socket.SHUT_WR)
+        for _ in range(3):
+            time.sleep(0.5)
+            self.turned_away(d)
+        slow.wait(request_id, "GET_REPLY")
+        self.assertEqual(slow.recv_body(request_id), body[:64 << 10])
+        with self.assertRaises(Closed):
+            slow.recv_frame()
+        wait_until(lambda: self.admitted(d), "room again")
+        slow.close()
+        self.assertUsable(c)
+
+    def test_unread_at_the_end(self):
+        """A client that does not read what was lent to it does not hold up the daemon's end."""
+        d = self.daemon("--threads", "1")
+        c = self.connect(d)
+        cap_hash = c.put_data(content("unread", MIB))["cap_hash"]
+        for _ in range(3):
+            c.get(cap_hash)
+        slow = self.connect(d)
+        slow.request("GET", hash=cap_hash, offset=0, len=64 << 10)
+        wait_until(lambda: self.unread(slow) > 64 << 10, "the answer")
+        slow.sock.shutdown(socket.SHUT_WR)
+        c.close()
+        self.assertEqual(d.stop(10), 0)
 
     def test_in_all(self):
         d = self.daemon("--max-connections", "3", "--max-peer-connections", "3")

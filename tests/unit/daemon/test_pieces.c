@@ -115,46 +115,103 @@ static void lend(const struct pieces *pieces, uint64_t number, struct handover *
     struct cap_hash hash = hash_of(number);
     struct piece_part part;
     assert_true(pieces_find(pieces, &hash, 0, &part));
+    assert_true(handover_may(handover, borrower, part.loan));
     const struct iovec iov = {part.bytes, LENT};
-    assert_int_equal(handover_send(handover, borrower, part.number, &iov, 1), LENT);
+    assert_int_equal(handover_send(handover, borrower, part.loan, &iov, 1), LENT);
 }
 
-/* A slab of which a socket has pages stays, until its peer has read them or is gone. */
+static bool may_lend(const struct pieces *pieces, uint64_t number, struct handover *handover,
+                     struct borrower *borrower)
+{
+    struct cap_hash hash = hash_of(number);
+    struct piece_part part;
+    assert_true(pieces_find(pieces, &hash, 0, &part));
+    return handover_may(handover, borrower, part.loan);
+}
+
+static void open_pair(struct borrower *borrower, int *ret_theirs)
+{
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    *borrower = (struct borrower){.socket = fds[0]};
+    *ret_theirs = fds[1];
+}
+
+/* A slab of which a socket has pages stays until its peer has read them or is gone; others go. */
 static void test_lent(void **state)
 {
     struct fixture *fixture = *state;
     struct pieces pieces;
     struct handover handover;
     static uint8_t bytes[LENT];
-    int fds[2][2];
-    struct borrower borrowers[2] = {{.oldest = 0}};
+    struct borrower borrowers[2];
+    int theirs[2];
     assert_cap_ok(handover_open(&handover));
-    assert_cap_ok(pieces_open(&pieces, &fixture->env, PIECES_SLAB));
-    for (unsigned i = 0; i < PER_SLAB; i++) {
+    assert_cap_ok(pieces_open(&pieces, &fixture->env, UINT64_C(2) * PIECES_SLAB));
+    for (unsigned i = 0; i < 2 * PER_SLAB; i++) {
         assert_true(keep(&pieces, &handover, i, 0, PIECE_SIZE));
     }
     for (unsigned i = 0; i < 2; i++) {
-        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds[i]), 0);
-        borrowers[i].socket = fds[i][0];
+        open_pair(&borrowers[i], &theirs[i]);
         lend(&pieces, i, &handover, &borrowers[i]);
     }
-    for (unsigned i = 0; i < 100; i++) {
-        assert_false(keep(&pieces, &handover, 100 + i, 0, PIECE_SIZE));
+    for (unsigned i = 100; i < 200; i++) {
+        (void)keep(&pieces, &handover, i, 0, PIECE_SIZE);
     }
-    assert_int_equal(recv(fds[0][1], bytes, LENT, 0), LENT);
+    assert_true(pieces.slabs_made > 4); /* the other slab went, again and again */
+    assert_true(has(&pieces, 0, 0));
+    assert_false(has(&pieces, PER_SLAB, 0));
+    assert_int_equal(recv(theirs[0], bytes, LENT, 0), LENT);
     assert_int_equal(bytes[LENT - 1], 0);
-    assert_true(handover_holds(&handover, 1)); /* the other one */
-    close(fds[1][1]);
-    assert_false(handover_holds(&handover, 1));
-    for (unsigned i = 0; i < 4; i++) {
-        (void)keep(&pieces, &handover, 200 + i, 0, PIECE_SIZE);
+    assert_false(handover_holds(&handover, &borrowers[0]));
+    assert_true(handover_holds(&handover, &borrowers[1]));
+    close(theirs[1]);
+    for (unsigned i = 200; i < 300; i++) {
+        (void)keep(&pieces, &handover, i, 0, PIECE_SIZE);
     }
     assert_false(has(&pieces, 0, 0));
+    assert_false(handover_holds(&handover, &borrowers[1]));
     pieces_close(&pieces);
     handover_close(&handover);
-    close(fds[0][0]);
-    close(fds[0][1]);
-    close(fds[1][0]);
+    close(theirs[0]);
+    close(borrowers[0].socket);
+    close(borrowers[1].socket);
+}
+
+/* A socket has pages of two slabs at most; which it has read shows in what it was sent later. */
+static void test_lent_of_two_slabs(void **state)
+{
+    struct fixture *fixture = *state;
+    struct pieces pieces;
+    struct handover handover;
+    static uint8_t bytes[LENT];
+    struct borrower borrower;
+    int theirs;
+    assert_cap_ok(handover_open(&handover));
+    assert_cap_ok(pieces_open(&pieces, &fixture->env, UINT64_C(3) * PIECES_SLAB));
+    for (unsigned i = 0; i < 3 * PER_SLAB; i++) {
+        assert_true(keep(&pieces, &handover, i, 0, PIECE_SIZE));
+    }
+    open_pair(&borrower, &theirs);
+    lend(&pieces, 0, &handover, &borrower);
+    lend(&pieces, PER_SLAB, &handover, &borrower);
+    assert_true(may_lend(&pieces, 0, &handover, &borrower));
+    assert_false(may_lend(&pieces, 2 * PER_SLAB, &handover, &borrower));
+    assert_int_equal(recv(theirs, bytes, LENT, 0), LENT);
+    lend(&pieces, PER_SLAB, &handover, &borrower);
+    assert_int_equal(recv(theirs, bytes, LENT, 0), LENT);
+    assert_true(may_lend(&pieces, 2 * PER_SLAB, &handover, &borrower));
+    lend(&pieces, 2 * PER_SLAB, &handover, &borrower);
+    assert_false(may_lend(&pieces, 0, &handover, &borrower));
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(recv(theirs, bytes, LENT, 0), LENT);
+    }
+    assert_true(may_lend(&pieces, 0, &handover, &borrower));
+    assert_false(handover_holds(&handover, &borrower));
+    pieces_close(&pieces);
+    handover_close(&handover);
+    close(theirs);
+    close(borrower.socket);
 }
 
 static void test_none(void **state)
@@ -309,7 +366,7 @@ static void test_larger_than_the_cache(void **state)
         fetch(&fixture, fd, &hash, UINT64_C(4) * PIECE_SIZE, PROTO_TO_END, body);
         assert_true(serve->pieces.bytes <= PIECES_SLAB);
     }
-    assert_true(serve->pieces.last_number > 2);
+    assert_true(serve->pieces.slabs_made > 2);
     free(body);
     close(fd);
     fixture_stop(&fixture);
@@ -319,15 +376,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_what_is_found),
-        TEST(test_bounded),
-        TEST(test_being_written),
-        TEST(test_lent),
-        TEST(test_none),
-        TEST(test_fetched_again),
-        TEST(test_parts),
-        TEST(test_cold_bodies),
-        cmocka_unit_test(test_larger_than_the_cache),
+        TEST(test_what_is_found),     TEST(test_bounded),
+        TEST(test_being_written),     TEST(test_lent),
+        TEST(test_lent_of_two_slabs), TEST(test_none),
+        TEST(test_fetched_again),     TEST(test_parts),
+        TEST(test_cold_bodies),       cmocka_unit_test(test_larger_than_the_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
