@@ -46,7 +46,7 @@ def parse():
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement [5]")
     parser.add_argument("--seconds", type=float, default=1, help="of each measurement in a round [1]")
     parser.add_argument("--caps", type=int, default=1_000_000, help="caps of the large store of `scale` [1000000]")
-    parser.add_argument("--build", type=pathlib.Path, default="build", help="where the programs were built [build]")
+    parser.add_argument("--build", type=pathlib.Path, default="build", help="where the programs were built [build; ./dev bench: build-bench]")
     parser.add_argument("--out", type=pathlib.Path, help="where the JSON and the pictures go [BUILD/bench]")
     parser.add_argument("--room", type=pathlib.Path, help="where stores and files lie: the disk that is measured [OUT]")
     parser.add_argument("--record", action="store_true",
