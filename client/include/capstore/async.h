@@ -65,9 +65,9 @@ int capstore_events(const struct capstore *store);
 int capstore_timeout_ms(const struct capstore *store);
 
 /*
- * Sends and receives what goes without waiting, then runs callbacks. `revents` is what poll(2) said
- * of the socket; 0 after a timeout. Any other value than CAPSTORE_OK means that the handle is not
- * connected (any more); the callbacks have run.
+ * Sends and receives what it can without waiting, then runs callbacks. `revents` is what poll(2)
+ * said of the socket; 0 after a timeout. Any other value than CAPSTORE_OK means that the handle is
+ * not connected (any more); the callbacks have run.
  */
 enum capstore_error capstore_process(struct capstore *store, int revents);
 
@@ -97,9 +97,9 @@ enum capstore_error capstore_async_connect(struct capstore *store, const char *a
 
 /*
  * How a request ended. With an error, capstore_message says more, and capstore_unresolved lists the
- * slots, as after a blocking call. Of the results the one is set that was asked for, on success
- * only. Valid during the callback, but *cap belongs to the callback from then on. Later versions
- * may append.
+ * slots, as after a blocking call. Only the result that was asked for is set, and only on success.
+ * Valid during the callback, except for *cap, which belongs to the callback from then on. Later
+ * versions may append members.
  */
 struct capstore_answer {
     enum capstore_error error;
@@ -114,9 +114,9 @@ struct capstore_answer {
 /*
  * Each of these submits what the blocking call of that name does; the arguments mean the same.
  * Hashes are copied; what a source or a write function uses must stay until the callback.
- * *ret_request, unless NULL, can be cancelled until the callback runs. On another value than
- * CAPSTORE_OK nothing was submitted, and the callback does not run: CAPSTORE_E_CONNECTION_LOST when
- * not connected, CAPSTORE_E_NO_MEMORY, CAPSTORE_E_INVALID_ARGUMENT, or as said.
+ * *ret_request, unless NULL, can be cancelled until the callback runs. When the call fails, nothing
+ * was submitted and the callback does not run: CAPSTORE_E_CONNECTION_LOST when not connected,
+ * CAPSTORE_E_NO_MEMORY, CAPSTORE_E_INVALID_ARGUMENT, or as stated there.
  */
 
 /* Fetches and verifies. */

@@ -55,7 +55,8 @@ const struct capstore_hash *capstore_map_hash(const struct capstore_map *map);
 /* Whether this file was hashed, by this call or an earlier one, and has that hash. */
 bool capstore_map_verified(const struct capstore_map *map);
 
-/* The descriptor, open for reading; the map's. Offset 0 is where the code, or the data, begins. */
+/* The descriptor, open for reading; it belongs to the map. Offset 0 is where the code, or the data,
+ * begins. */
 int capstore_map_fd(const struct capstore_map *map);
 
 /* Exact length of an Image's code, or logical size of a Data cap, which may be near 2^64. */
@@ -70,9 +71,9 @@ uint64_t capstore_map_size(const struct capstore_map *map);
 struct capstore_bytes capstore_map_bytes(const struct capstore_map *map);
 
 /*
- * An Image but for its code, in memory: what capstore_image_* say of it holds, except that
- * capstore_image_code finds none (the code is at CAPSTORE_CODE_BASE), and its body is that of the
- * Image without code. NULL for a Data cap. It is the map's.
+ * An Image without its code, in memory: capstore_image_* describe the Image, except that
+ * capstore_image_code finds no code (it belongs at CAPSTORE_CODE_BASE) and that the body is that of
+ * the Image without code. NULL for a Data cap. It belongs to the map.
  */
 const struct capstore_cap *capstore_map_image(const struct capstore_map *map);
 
