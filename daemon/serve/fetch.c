@@ -382,7 +382,7 @@ static void answer(struct fetch *fetch, const struct record *record, const uint8
 static void remember(struct serve *serve, struct record *record, const struct cap_place *place,
                      uint8_t *body)
 {
-    if (body == NULL) {
+    if (record == NULL || body == NULL) {
         records_add(&serve->records, record);
         return;
     }
@@ -476,7 +476,7 @@ const struct verdict *fetch_begin(void *room, struct session *session, uint32_t 
     }
     uint8_t body[PLACES_BODY_MAX];
     struct place *place = serve_find_place(serve, &get.hash);
-    if (serve_load(serve, place, session->asked_us, body)) {
+    if (place != NULL && serve_load(serve, place, session->asked_us, body)) {
         return answer_at_once(serve, session, id, &get, place, body);
     }
     struct fetch *fetch = calloc(1, sizeof(*fetch));

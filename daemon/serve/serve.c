@@ -72,7 +72,7 @@ struct place *serve_find_place(struct serve *serve, const struct cap_hash *hash)
 bool serve_load(struct serve *serve, struct place *place, uint64_t now_us, uint8_t *dst)
 {
     const struct context *context = serve->shard->context;
-    return place != NULL && place_is_warm(place, context->env, now_us) &&
+    return place_is_warm(place, context->env, now_us) &&
            place_load(&serve->places, place, context->store, dst);
 }
 
