@@ -109,8 +109,7 @@ bool cli_is_refusal(enum capstore_error error)
            error == CAPSTORE_E_BODY_NOT_CANONICAL || error == CAPSTORE_E_INVALID_ARGUMENT;
 }
 
-/* The exit status that an error of the library means. */
-static enum cli_exit exit_of(enum capstore_error error)
+enum cli_exit cli_exit_of(enum capstore_error error)
 {
     if (error == CAPSTORE_OK) {
         return CLI_DONE;
@@ -129,7 +128,7 @@ enum cli_exit cli_fail_error(struct cli *cli, enum capstore_error error, const c
     if (message == NULL || message[0] == '\0') {
         message = capstore_error_text(error);
     }
-    return cli_fail(cli, exit_of(error), capstore_error_name(error), "%s%s%s: %s",
+    return cli_fail(cli, cli_exit_of(error), capstore_error_name(error), "%s%s%s: %s",
                     what != NULL ? what : "", what != NULL ? ": " : "", capstore_error_name(error),
                     message);
 }

@@ -101,6 +101,9 @@ void cli_meter_end(struct cli *cli);
 enum cli_exit cli_fail(struct cli *cli, enum cli_exit exit, const char *error, const char *format,
                        ...) __attribute__((format(printf, 4, 5)));
 
+/* The exit status that an error of the library means. */
+enum cli_exit cli_exit_of(enum capstore_error error);
+
 /* As cli_fail, for an error of the library; the exit status follows from it. `what` is put in front
  * and may be NULL. */
 enum cli_exit cli_fail_error(struct cli *cli, enum capstore_error error, const char *what,

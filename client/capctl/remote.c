@@ -8,6 +8,25 @@
 #include "client/capctl/progress.h"
 #include "client/capctl/result.h"
 
+/* Reads all arguments as hashes, which the caller frees. NULL after saying what is wrong:
+ * *ret_exit. */
+static struct capstore_hash *read_hashes(struct cli *cli, enum cli_exit *ret_exit)
+{
+    size_t count = (size_t)cli->argument_count;
+    struct capstore_hash *hashes = calloc(count, sizeof(*hashes));
+    if (hashes == NULL) {
+        *ret_exit = cli_fail_error(cli, CAPSTORE_E_NO_MEMORY, NULL, NULL);
+    }
+    for (size_t i = 0; hashes != NULL && i < count; i++) {
+        if (!cli_parse_hash(cli, cli->arguments[i], &hashes[i])) {
+            *ret_exit = CLI_USAGE;
+            free(hashes);
+            hashes = NULL;
+        }
+    }
+    return hashes;
+}
+
 /* ---- put ---- */
 
 static enum cli_exit print_put(struct cli *cli, const struct capstore_put_result *result)
@@ -201,6 +220,13 @@ static bool write_cap(struct cli *cli, struct cli_output *output, const struct c
     return cli_output_write(cli, output, code);
 }
 
+static json_t *cap_entry(const struct capstore_hash *hash, enum capstore_kind kind,
+                         uint64_t body_len)
+{
+    return json_pack("{s:o, s:o, s:o}", "cap_hash", out_hash(hash), "kind",
+                     out_text(capstore_kind_name(kind)), "body_len", out_u64(body_len));
+}
+
 /* Writes what was fetched to its destination; without a file, --json only verifies. */
 static enum cli_exit deliver(struct cli *cli, const struct capstore_cap *cap)
 {
@@ -227,14 +253,12 @@ static enum cli_exit deliver(struct cli *cli, const struct capstore_cap *cap)
             return CLI_DONE;
         }
     }
-    return cli_print(cli,
-                     json_pack("{s:o, s:o, s:o}", "cap_hash", out_hash(capstore_cap_hash(cap)),
-                               "kind", out_text(capstore_kind_name(capstore_cap_kind(cap))),
-                               "body_len", out_u64(capstore_cap_body(cap).len)),
-                     CLI_DONE);
+    return cli_print(
+        cli, cap_entry(capstore_cap_hash(cap), capstore_cap_kind(cap), capstore_cap_body(cap).len),
+        CLI_DONE);
 }
 
-enum cli_exit cli_get(struct cli *cli)
+static enum cli_exit get_one(struct cli *cli)
 {
     struct capstore_hash hash;
     enum cli_exit exit = CLI_FAILED;
@@ -259,6 +283,108 @@ enum cli_exit cli_get(struct cli *cli)
     capstore_cap_free(cap);
     capstore_free(store);
     return exit;
+}
+
+/* ---- many caps ---- */
+
+/* Caps that go to a directory, and what is printed of them. */
+struct saving {
+    struct cli *cli;
+    const char *directory;              /* NULL: nothing is saved */
+    const struct capstore_hash *hashes; /* those that were asked for; of a closure NULL */
+    json_t *caps;
+    struct cli_batch batch; /* of files in the directory */
+    enum cli_exit exit;     /* if all goes well but for single caps */
+};
+
+/* Writes a cap to the file of its name. False after saying what is wrong. */
+static bool save(struct saving *saving, const struct capstore_cap *cap)
+{
+    struct cli *cli = saving->cli;
+    char hex[CAPSTORE_HASH_HEX_SIZE];
+    char *path;
+    capstore_hash_format(capstore_cap_hash(cap), hex);
+    if (asprintf(&path, "%s/%s", saving->directory, hex) < 0) {
+        (void)cli_fail_error(cli, CAPSTORE_E_NO_MEMORY, NULL, NULL);
+        return false;
+    }
+    struct cli_output *output = cli_batch_open(cli, &saving->batch, path);
+    free(path);
+    return output != NULL && write_cap(cli, output, cap);
+}
+
+/* Puts the files in place and prints, after a call of the library that ended with `error`. */
+static enum cli_exit end_saving(struct saving *saving, const struct capstore *store,
+                                enum capstore_error error)
+{
+    struct cli *cli = saving->cli;
+    /* What came before the daemon failed stays. */
+    bool good = !cli->failed && cli_batch_commit(cli, &saving->batch);
+    cli_batch_close(&saving->batch);
+    cli_meter_end(cli);
+    if (good && error == CAPSTORE_OK) {
+        return cli_print(cli, json_pack("{s:o}", "caps", saving->caps), saving->exit);
+    }
+    json_decref(saving->caps);
+    return cli->failed ? CLI_FAILED : cli_fail_error(cli, error, NULL, capstore_message(store));
+}
+
+static enum capstore_error on_got(void *ctx, size_t index, enum capstore_error error,
+                                  struct capstore_cap *cap)
+{
+    struct saving *saving = ctx;
+    const struct capstore_hash *hash = &saving->hashes[index];
+    json_t *entry = cap != NULL
+                        ? cap_entry(hash, capstore_cap_kind(cap), capstore_cap_body(cap).len)
+                        : json_pack("{s:o, s:o, s:o}", "cap_hash", out_hash(hash), "error",
+                                    out_text(capstore_error_name(error)), "message",
+                                    out_text(capstore_error_text(error)));
+    enum cli_exit exit = cli_exit_of(error);
+    saving->exit = exit > saving->exit ? exit : saving->exit;
+    if (json_array_set_new(saving->caps, index, entry) != 0) {
+        error = CAPSTORE_E_NO_MEMORY;
+    } else {
+        error = cap == NULL || save(saving, cap) ? CAPSTORE_OK : CAPSTORE_E_IO;
+    }
+    capstore_cap_free(cap);
+    return error;
+}
+
+/* Fetches all of them to a directory. What is missing or damaged is said in its place. */
+static enum cli_exit get_many(struct cli *cli, const char *directory)
+{
+    enum cli_exit exit = CLI_FAILED;
+    struct capstore *store = NULL;
+    size_t count = (size_t)cli->argument_count;
+    struct capstore_hash *hashes = read_hashes(cli, &exit);
+    if (hashes != NULL && cli_make_directory(cli, directory)) {
+        store = cli_connect(cli, &exit);
+    }
+    if (store != NULL) {
+        struct cli_meter meter;
+        struct saving saving = {
+            .cli = cli, .directory = directory, .hashes = hashes, .caps = json_array()};
+        for (size_t i = 0; i < count; i++) {
+            saving.caps = out_append(saving.caps, json_null());
+        }
+        cli_meter_begin(cli, &meter, "fetching", "verifying");
+        exit = end_saving(&saving, store, capstore_get_many(store, hashes, count, on_got, &saving));
+    }
+    capstore_free(store);
+    free(hashes);
+    return exit;
+}
+
+enum cli_exit cli_get(struct cli *cli)
+{
+    const char *directory = cli->options[CLI_DIRECTORY];
+    if (directory != NULL && cli->options[CLI_OUTPUT] != NULL) {
+        return cli_fail(cli, CLI_USAGE, "usage", "-o does not go with -d");
+    }
+    if (directory == NULL && cli->argument_count > 1) {
+        return cli_fail(cli, CLI_USAGE, "usage", "several caps need -d DIR");
+    }
+    return directory != NULL ? get_many(cli, directory) : get_one(cli);
 }
 
 /* ---- has ---- */
@@ -287,17 +413,14 @@ enum cli_exit cli_has(struct cli *cli)
     size_t count = (size_t)cli->argument_count;
     enum cli_exit exit = CLI_FAILED;
     struct capstore *store = NULL;
-    struct capstore_hash *hashes = calloc(count, sizeof(*hashes));
     uint8_t *kinds = calloc(count, 1);
-    if (hashes == NULL || kinds == NULL) {
-        exit = cli_fail_error(cli, CAPSTORE_E_NO_MEMORY, NULL, NULL);
+    struct capstore_hash *hashes = read_hashes(cli, &exit);
+    if (hashes == NULL) {
         goto out;
     }
-    for (size_t i = 0; i < count; i++) {
-        if (!cli_parse_hash(cli, cli->arguments[i], &hashes[i])) {
-            exit = CLI_USAGE;
-            goto out;
-        }
+    if (kinds == NULL) {
+        exit = cli_fail_error(cli, CAPSTORE_E_NO_MEMORY, NULL, NULL);
+        goto out;
     }
     store = cli_connect(cli, &exit);
     if (store == NULL) {
@@ -315,36 +438,14 @@ out:
 
 /* ---- closure ---- */
 
-struct closure {
-    struct cli *cli;
-    const char *directory;
-    json_t *caps;
-    struct cli_batch batch; /* of files in the directory */
-};
-
 static enum capstore_error visit(void *ctx, const struct capstore_closure_entry *entry)
 {
-    struct closure *closure = ctx;
-    char hex[CAPSTORE_HASH_HEX_SIZE];
-    capstore_hash_format(&entry->hash, hex);
-    closure->caps = out_append(closure->caps, json_pack("{s:s, s:o, s:o}", "cap_hash", hex, "kind",
-                                                        out_text(capstore_kind_name(entry->kind)),
-                                                        "body_len", out_u64(entry->body_len)));
-    if (closure->caps == NULL) {
+    struct saving *saving = ctx;
+    saving->caps = out_append(saving->caps, cap_entry(&entry->hash, entry->kind, entry->body_len));
+    if (saving->caps == NULL) {
         return CAPSTORE_E_NO_MEMORY;
     }
-    if (closure->directory == NULL) {
-        return CAPSTORE_OK;
-    }
-    char *path;
-    if (asprintf(&path, "%s/%s", closure->directory, hex) < 0) {
-        return CAPSTORE_E_NO_MEMORY;
-    }
-    struct cli_output *output = cli_batch_open(closure->cli, &closure->batch, path);
-    bool good =
-        output != NULL && cli_output_write(closure->cli, output, capstore_cap_body(entry->cap));
-    free(path);
-    return good ? CAPSTORE_OK : CAPSTORE_E_IO;
+    return saving->directory == NULL || save(saving, entry->cap) ? CAPSTORE_OK : CAPSTORE_E_IO;
 }
 
 enum cli_exit cli_closure(struct cli *cli)
@@ -362,21 +463,11 @@ enum cli_exit cli_closure(struct cli *cli)
     if (store == NULL) {
         return exit;
     }
-    struct closure closure = {.cli = cli, .directory = directory, .caps = json_array()};
+    struct saving saving = {.cli = cli, .directory = directory, .caps = json_array()};
     struct cli_meter meter;
     cli_meter_begin(cli, &meter, "fetching", "verifying");
-    enum capstore_error error = capstore_closure(
-        store, &root, directory != NULL ? CAPSTORE_CLOSURE_BODIES : 0, visit, &closure);
-    /* What came before the daemon failed stays. */
-    bool good = !cli->failed && cli_batch_commit(cli, &closure.batch);
-    cli_batch_close(&closure.batch);
-    cli_meter_end(cli);
-    if (good && error == CAPSTORE_OK) {
-        exit = cli_print(cli, json_pack("{s:o}", "caps", closure.caps), CLI_DONE);
-    } else {
-        json_decref(closure.caps);
-        exit = cli->failed ? CLI_FAILED : cli_fail_error(cli, error, NULL, capstore_message(store));
-    }
+    unsigned flags = directory != NULL ? CAPSTORE_CLOSURE_BODIES : 0;
+    exit = end_saving(&saving, store, capstore_closure(store, &root, flags, visit, &saving));
     capstore_free(store);
     return exit;
 }

@@ -70,7 +70,7 @@ _capctl()
         pack) options="-o --output --elf --stack" ;;
         put) options="--size --canonical" ;;
         publish) options="--resolve-only --dry-run --resend" ;;
-        get) options="-o --output --content" ;;
+        get) options="-o --output --content -d --directory" ;;
         closure) options="-d --directory" ;;
         bench) options="--clients --in-flight --mix --seconds --size" ;;
     esac

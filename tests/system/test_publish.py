@@ -179,6 +179,27 @@ class Publish(SystemTest):
         self.assertEqual(out.stat().st_size, 1 << 30)
         self.assertLess(out.stat().st_blocks * 512, 1 << 20)
 
+    def test_get_many(self):
+        d = self.daemon()
+        contents = [content("many %d" % i, 10 + 100 * i) for i in range(20)]
+        hashes = [self.ok(d.capctl("put", self.file("f", each)))["cap_hash"] for each in contents]
+        absent, directory = "00" * 32, self.root / "many"
+        for wanted, status in ((hashes, 0), (hashes[:3] + [absent] + hashes[3:] + hashes[:1], 1)):
+            got = self.assertStatus(d.capctl("get", *wanted, "-d", directory, "--content"), status).json["caps"]
+            self.assertEqual([cap["cap_hash"] for cap in got], wanted)
+            self.assertEqual([cap.get("error") for cap in got],
+                             ["not_found" if cap_hash == absent else None for cap_hash in wanted])
+            self.assertEqual(sorted(path.name for path in directory.iterdir()), sorted(hashes))
+        for cap_hash, each in zip(hashes, contents):
+            self.assertEqual((directory / cap_hash).read_bytes().rstrip(b"\0"), each.rstrip(b"\0"))
+            one = self.ok(d.capctl("get", cap_hash, "-o", self.root / "one"))
+            self.ok(d.capctl("get", cap_hash, "-d", directory))
+            self.assertEqual((directory / cap_hash).read_bytes(), (self.root / "one").read_bytes())
+            self.assertEqual(one["body_len"], (directory / cap_hash).stat().st_size)
+        for words in (hashes[:2], hashes[:2] + ["-d", directory, "-o", "x"], [hashes[0], "zz", "-d", directory]):
+            self.assertStatus(d.capctl("get", *words), 2)
+        self.assertStatus(d.capctl("get", *hashes, "-d", self.file("f", b"")), 3)
+
     def test_exit_statuses(self):
         d = self.daemon()
         absent = "00" * 32
