@@ -121,6 +121,35 @@ static void test_place_is_used(void **state)
     close(fd);
 }
 
+/* A HAS of many hashes is answered from their places, too, and so is one of a few. */
+static void test_place_tells_the_kind(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct reply reply;
+    struct cap_hash hashes[100];
+    struct proto_has_reply m;
+    int fd = client_open(fixture);
+    struct cap_hash hash = publish(fixture, fd, 1, 7);
+    for (size_t i = 0; i < 100; i++) {
+        hashes[i] = hash;
+    }
+    fetch(fixture, fd, &hash, 7);
+    uint64_t before = missed(fixture);
+    for (size_t count = 1; count <= 100; count += 99) {
+        client_has(fixture, fd, 3, hashes, count);
+        client_receive(fixture, fd, &reply);
+        assert_int_equal(reply.frame.type, PROTO_HAS_REPLY);
+        assert_cap_ok(
+            proto_has_reply_decode((struct cap_bytes){reply.payload, reply.frame.len}, &m));
+        assert_int_equal(m.kinds.len, count);
+        for (size_t i = 0; i < count; i++) {
+            assert_int_equal(m.kinds.data[i], CAP_KIND_DATA);
+        }
+    }
+    assert_int_equal(missed(fixture), before);
+    close(fd);
+}
+
 /*
  * The store has given the place to another cap since, of the same length: nothing of that goes out,
  * and the right body is found anew.
@@ -306,15 +335,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_records_are_bounded),
-        TEST(test_records_of_another_loop),
-        TEST(test_place_is_used),
-        TEST(test_place_that_is_stale),
-        TEST(test_place_that_cannot_be_read),
-        TEST(test_place_that_went_cold),
-        TEST(test_places_are_bounded),
-        TEST(test_places_of_another_loop),
-        TEST(test_requests_that_come_together),
+        TEST(test_records_are_bounded),    TEST(test_records_of_another_loop),
+        TEST(test_place_is_used),          TEST(test_place_tells_the_kind),
+        TEST(test_place_that_is_stale),    TEST(test_place_that_cannot_be_read),
+        TEST(test_place_that_went_cold),   TEST(test_places_are_bounded),
+        TEST(test_places_of_another_loop), TEST(test_requests_that_come_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
