@@ -34,6 +34,7 @@
 #include "daemon/core/statedir.h"
 #include "daemon/publish/writer.h"
 #include "daemon/serve/copies.h"
+#include "daemon/serve/pieces.h"
 #include "lib/cap/sha256.h"
 #include "proto/message.h"
 
@@ -565,6 +566,21 @@ static void explain_no_memory(const struct server *server, enum cap_error error,
              (uint64_t)limit.rlim_cur, space.map_bytes);
 }
 
+/* A cache that the configuration asks for and that yet keeps nothing is hard to notice otherwise.
+ */
+static void warn_of_body_cache(struct context *context)
+{
+    const struct config *config = &context->config;
+    uint64_t needed = context->shard_count * (uint64_t)PIECES_SLAB;
+    if (config->body_cache > 0 && (config->body_cache < needed || config->record_cache == 0)) {
+        log_event(&context->log, LOG_LEVEL_WARNING, log_name("body_cache_unused"),
+                  log_number("body_cache", config->body_cache), log_number("needed", needed),
+                  log_number("record_cache", config->record_cache),
+                  log_text("message", "the body cache keeps nothing: it needs 4 MiB for each "
+                                      "thread, and a record cache"));
+    }
+}
+
 enum cap_error server_start(struct server *server, const struct env *env, struct config *config,
                             struct cap_store *store, char ret_reason[CONFIG_REASON_SIZE])
 {
@@ -584,6 +600,7 @@ enum cap_error server_start(struct server *server, const struct env *env, struct
     }
     *config = (struct config){0};
     context->phase = PHASE_RUNNING;
+    warn_of_body_cache(context);
     sockets_log(&server->sockets); /* only now: a start that fails has not listened */
     log_event(&context->log, LOG_LEVEL_INFO, log_name("started"),
               log_text("version", CAPSTORE_VERSION), log_text("hashing", cap_sha256_kernel_name()),

@@ -88,6 +88,15 @@ class Limits(Environment):
         self.assertEqual(clients[-1].has([cap_hash]), [2])
         self.assertEqual(d.stop(), 0)
 
+    def test_a_body_cache_that_keeps_nothing_is_a_warning(self):
+        for name, options, warned in (("few", ("--threads", "2", "--body-cache", "7M"), True),
+                                      ("none", ("--threads", "2", "--record-cache", "0"), True),
+                                      ("off", ("--threads", "2", "--body-cache", "0"), False),
+                                      ("enough", ("--threads", "2", "--body-cache", "8M"), False)):
+            d = self.starts(self.daemon(*options, name=name, start=False))
+            self.assertEqual(" warning body_cache_unused " in d.log(), warned, name)
+            self.assertEqual(d.stop(), 0)
+
     @unittest.skipIf(harness.SANITIZED, "a sanitizer needs the address space for itself")
     def test_too_little_address_space_names_the_option(self):
         line = self.fails(self.daemon("--map-size", "8G", start=False), limits=[(resource.RLIMIT_AS, 4 << 30)])
