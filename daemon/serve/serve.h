@@ -8,7 +8,7 @@
  *   places.h   where small bodies lie        for GET, GET_MANY and HAS
  *   records.h  what a STAT says of a cap     for STAT, HAS, and GET of a body that is not small
  *   pieces.h   bytes of larger bodies        for GET of what is fetched again and again
- *   kinds.h    what many hashes are          for HAS of many
+ *   kinds.h    kinds, and nothing else       for HAS of many hashes
  *
  * What readers find goes to one of them: after a GET of a small body the loop knows its place, and
  * has no record.
