@@ -96,8 +96,8 @@ struct program {
 /* The watch ends with the last request: then nothing keeps the loop. */
 static void stop(struct program *program)
 {
-    capstore_close(program->watch.store);
     stop_poll(&program->watch);
+    capstore_close(program->watch.store);
     uv_close((uv_handle_t *)&program->watch.timer, NULL);
 }
 
@@ -126,9 +126,11 @@ static void on_connected(void *ctx, const struct capstore_answer *answer)
                                    NULL);
         program->left += error == CAPSTORE_OK ? 1 : 0;
     }
-    if (program->left == 0) {
+    if (error != CAPSTORE_OK) {
         fprintf(stderr, "%s: %s\n", capstore_error_name(error),
                 capstore_message(program->watch.store));
+    }
+    if (program->left == 0) {
         stop(program);
     }
 }

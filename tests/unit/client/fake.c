@@ -194,3 +194,14 @@ void fake_assert_usable(struct capstore *store)
     assert_string_equal(capstore_error_name(capstore_has(store, &hash, 1, &kind)), "ok");
     assert_int_equal(kind, CAPSTORE_KIND_DATA);
 }
+
+enum capstore_error fake_got_none(void *ctx, size_t index, enum capstore_error error,
+                                  struct capstore_cap *cap)
+{
+    (void)ctx;
+    (void)index;
+    (void)error;
+    capstore_cap_free(cap);
+    fail();
+    return CAPSTORE_OK;
+}

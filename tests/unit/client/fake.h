@@ -64,4 +64,8 @@ struct capstore *fake_connect(struct fake *fake, const struct capstore_options *
 /* Whether a HAS is answered on this connection. */
 void fake_assert_usable(struct capstore *store);
 
+/* Takes the outcome of one of many caps, where none may come: fails the test. */
+enum capstore_error fake_got_none(void *ctx, size_t index, enum capstore_error error,
+                                  struct capstore_cap *cap);
+
 #endif

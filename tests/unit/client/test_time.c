@@ -85,6 +85,40 @@ static void test_dawdling_is_bounded(void **state)
     }
 }
 
+/* Many caps: a byte of one in each piece, whose heads are no progress. */
+static void dawdle_with_small_pieces(struct fake *fake)
+{
+    const struct proto_get_many_reply reply = {1};
+    const struct proto_piece piece = {
+        .kind = CAP_KIND_DATA, .more = 1, .body_len = 10 * DAWDLE_TIMES, .len = 1};
+    struct cap_buf payload = {0};
+    uint8_t bytes[PROTO_PIECE_SIZE + 1] = {0};
+    fake->features = PROTO_FEATURE_GET_MANY;
+    fake_hello(fake);
+    (void)fake_expect(fake, PROTO_GET_MANY);
+    fake_check(fake, proto_get_many_reply_encode(&reply, &payload) == CAP_OK);
+    fake_send_buf(fake, PROTO_GET_MANY_REPLY, fake->frame.id, &payload);
+    proto_piece_encode(&piece, bytes);
+    for (int i = 0; i < DAWDLE_TIMES; i++) {
+        (void)poll(NULL, 0, (int)DAWDLE_MS);
+        fake_send(fake, PROTO_BODY, fake->frame.id, 0, (struct cap_bytes){bytes, sizeof(bytes)});
+    }
+}
+
+static void test_dawdling_with_many_is_bounded(void **state)
+{
+    struct fake fake;
+    struct capstore_options options = CAPSTORE_OPTIONS_INIT;
+    struct capstore_hash hash = hash_of(HELLO_HASH);
+    (void)state;
+    options.timeout_ms = 1000;
+    fake_start(&fake, dawdle_with_small_pieces, NULL);
+    struct capstore *store = fake_connect(&fake, &options);
+    assert_error(capstore_get_many(store, &hash, 1, fake_got_none, NULL), "timed_out");
+    capstore_free(store);
+    fake_join(&fake);
+}
+
 static void serve_one_piece(struct fake *fake)
 {
     fake_hello(fake);
@@ -224,6 +258,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dawdling_is_bounded),
+        cmocka_unit_test(test_dawdling_with_many_is_bounded),
         cmocka_unit_test(test_a_slow_caller_is_no_timeout),
         cmocka_unit_test(test_structure_has_time),
         cmocka_unit_test(test_full_queue),
