@@ -85,7 +85,7 @@ static void test_dawdling_is_bounded(void **state)
     }
 }
 
-/* Many caps: a byte of one in each piece, whose heads are no progress. */
+/* Many caps: a byte of one in each piece, the heads do not count. */
 static void dawdle_with_small_pieces(struct fake *fake)
 {
     const struct proto_get_many_reply reply = {1};

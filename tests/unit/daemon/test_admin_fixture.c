@@ -293,7 +293,7 @@ const char *fixture_hash_params(const struct cap_hash *hash, const char *rest)
     static char params[512];
     char hex[CAP_HASH_HEX_SIZE];
     cap_hash_format(hash, hex);
-    snprintf(params, sizeof(params), "{\"hash\":\"%s\"%s}", hex, rest ? rest : "");
+    snprintf(params, sizeof(params), "{\"hash\":\"%s\"%s}", hex, rest != NULL ? rest : "");
     return params;
 }
 

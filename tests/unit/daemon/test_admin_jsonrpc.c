@@ -100,7 +100,7 @@ static const char *parse(const char *text, char *ret_id, size_t size)
     bool ok = jsonrpc_request_parse((struct cap_bytes){(const uint8_t *)text, strlen(text)},
                                     &request, &error);
     char *id = request.id != NULL ? json_dumps(request.id, JSON_ENCODE_ANY) : NULL;
-    snprintf(ret_id, size, "%s", id ? id : "none");
+    snprintf(ret_id, size, "%s", id != NULL ? id : "none");
     free(id);
     if (ok) {
         assert_non_null(request.method);
