@@ -6,7 +6,7 @@
  * blocks of an upload, the next one and a spare are in memory, and gathered bytes are always on
  * their way to the disk: a block is never held for bytes that a peer still owes. The worker hashes
  * the block first, if that is asked for, while its bytes are in the cache; then blocks are cut at
- * pages, and less than a page may be held.
+ * pages, and less than a page is held apart, in memory that the upload has for its roots.
  *
  * Failure modes.
  *   - The file cannot be made or written (disk full, I/O): the error is kept, what follows is
@@ -56,6 +56,8 @@ struct spool {
     uint64_t filling_at;    /* where it begins */
     struct block spare;     /* to be filled next, while a write is under way */
     struct cap_hash *roots; /* NULL, or those of all blocks that are written */
+    uint8_t *rest;          /* of a page, when nothing is being filled; behind the roots */
+    size_t rest_len;
 
     struct write writes[SPOOL_WRITES];
     size_t writing;   /* of these are busy */
@@ -81,15 +83,19 @@ enum cap_error spool_new(const struct spools *spools, const struct spool_order *
 
 uint64_t spool_hash_memory(uint64_t len)
 {
-    return cap_block_count(len) * sizeof(struct cap_hash);
+    return cap_block_count(len) * sizeof(struct cap_hash) + CAP_BLOCK_SIZE;
 }
 
 enum cap_error spool_hash(struct spool *spool)
 {
     must(!spool->in_memory && spool->appended == 0);
     /* Zeroed, so that pages of it are there only once they are written. */
-    spool->roots = calloc(cap_block_count(spool->order.len), sizeof(*spool->roots));
-    return spool->roots == NULL ? CAP_E_NO_MEMORY : CAP_OK;
+    spool->roots = calloc(1, (size_t)spool_hash_memory(spool->order.len));
+    if (spool->roots == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    spool->rest = (uint8_t *)(spool->roots + cap_block_count(spool->order.len));
+    return CAP_OK;
 }
 
 const struct cap_hash *spool_roots(const struct spool *spool)
@@ -102,7 +108,7 @@ size_t spool_room(const struct spool *spool)
     if (spool->in_memory || spool->error != CAP_OK) {
         return SIZE_MAX;
     }
-    return SPOOL_BLOCK - spool->filling.len;
+    return SPOOL_BLOCK - spool->filling.len - spool->rest_len;
 }
 
 /* Grows a block for `more` bytes: in small steps first, since most uploads are small. */
@@ -151,9 +157,14 @@ enum cap_error spool_append(struct spool *spool, struct cap_bytes bytes)
     if (spool->error != CAP_OK || bytes.len == 0) {
         return CAP_OK;
     }
-    enum cap_error error = block_grow(spool, bytes.len);
+    enum cap_error error = block_grow(spool, spool->rest_len + bytes.len);
     if (error != CAP_OK) {
         return error;
+    }
+    if (spool->rest_len > 0) {
+        memcpy(spool->filling.data, spool->rest, spool->rest_len);
+        spool->filling.len = spool->rest_len;
+        spool->rest_len = 0;
     }
     memcpy(spool->filling.data + spool->filling.len, bytes.data, bytes.len);
     spool->filling.len += bytes.len;
@@ -241,35 +252,32 @@ static size_t ready_len(const struct spool *spool)
     return spool->filling.len - rest;
 }
 
-/* Moves the bytes after the first `len` gathered ones, less than a page, to a block of their own.
- */
-static enum cap_error keep_rest(struct spool *spool, struct block *block, size_t len)
+/* Holds the gathered bytes after the first `len`, less than a page, apart. */
+static void keep_rest(struct spool *spool, size_t len)
 {
-    size_t rest = block->len - len;
-    spool->filling = (struct block){0};
-    if (rest == 0) {
-        return CAP_OK;
+    struct block *block = &spool->filling;
+    spool->rest_len = block->len - len;
+    if (spool->rest_len > 0) {
+        memcpy(spool->rest, block->data + len, spool->rest_len);
+        block->len = len;
     }
-    enum cap_error error = block_grow(spool, rest);
-    if (error != CAP_OK) {
-        spool->filling = *block;
-        return error;
-    }
-    memcpy(spool->filling.data, block->data + len, rest);
-    spool->filling.len = rest;
-    block->len = len;
-    return CAP_OK;
 }
 
-/* Starts a write of what is ready, if there is memory for the rest. */
+/* Starts a write of what is ready. */
 static void start_write(struct spool *spool)
 {
     struct write *write = spool->writes;
-    struct block block = spool->filling;
     size_t len = ready_len(spool);
-    if (len == 0 || keep_rest(spool, &block, len) != CAP_OK) {
+    if (spool->filling.len == 0) {
         return;
     }
+    keep_rest(spool, len);
+    if (len == 0) {
+        block_free(spool, &spool->filling); /* or slow uploads would hold all buffers there are */
+        return;
+    }
+    struct block block = spool->filling;
+    spool->filling = (struct block){0};
     while (write->busy) {
         write++;
     }
@@ -359,7 +367,8 @@ uint64_t spool_written(const struct spool *spool)
 
 bool spool_settled(const struct spool *spool)
 {
-    return spool->in_memory || (spool->writing == 0 && spool->filling.len == 0);
+    return spool->in_memory ||
+           (spool->writing == 0 && spool->filling.len == 0 && spool->rest_len == 0);
 }
 
 enum cap_error spool_error(const struct spool *spool)

@@ -11,7 +11,8 @@ import unittest
 
 import harness
 import wire
-from harness import PAGE, SystemTest, capctl, content, free_port
+from harness import PAGE, SystemTest, capctl, content, free_port, wait_until
+from protocol import body_frames, encode
 
 
 class Publish(SystemTest):
@@ -55,6 +56,28 @@ class Publish(SystemTest):
         again = self.ok(d.capctl("publish", path))
         self.assertEqual((again["new"], again["data_new"], again["data_present"]), (False, 0, 1))
         self.assertEqual(again["cap_hash"], first["cap_hash"])
+
+    def test_uploads_that_pause(self):
+        """Uploads of which nothing comes for a while hold no buffers, which others of their peer need to go on."""
+        d = self.daemon("--max-buffers", "1M")
+        code = content("paused", 1 << 20)
+        image = wire.image(code=(0, len(code)), arena=code)
+        paused = [self.connect(d) for _ in range(8)]
+        for c in paused:
+            c.send_frame("PUT_IMAGE", 1, encode("PUT_IMAGE", flags=2, total_len=len(image)))
+            c.send_frame("BODY", 1, image[:200001])
+        wait_until(lambda: d.figures()["capstore_uploads_in_flight"] == len(paused), "all uploads")
+        wait_until(lambda: d.figures()["capstore_spool_buffer_bytes"] == 0, "empty buffers")
+        for c in paused:
+            for at in range(200001, 200101):
+                c.send_frame("BODY", 1, image[at:at + 1])
+        wait_until(lambda: d.figures()["capstore_spool_buffer_bytes"] == 0, "empty buffers")
+        hashes = set()
+        for c in paused:
+            for piece in body_frames(1, image[200101:], 256 << 10):
+                c.sock.sendall(piece)
+            hashes.add(c.wait(1, "PUT_IMAGE_REPLY")["cap_hash"])
+        self.assertEqual(hashes, {self.connect(d).put_image(image)["cap_hash"]})
 
     def test_resolve_only_needs_everything_there(self):
         d = self.daemon()
