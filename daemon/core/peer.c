@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "daemon/core/oserror.h"
 
@@ -88,4 +89,9 @@ enum cap_error peer_of(int fd, unsigned prefix6, struct peer *ret_peer)
     }
     peer_from_address(&address, prefix6, ret_peer);
     return CAP_OK;
+}
+
+bool peer_is_own(const struct peer *peer)
+{
+    return peer->local && (peer->uid == 0 || peer->uid == geteuid());
 }

@@ -37,4 +37,10 @@ enum cap_error peer_of(int fd, unsigned prefix6, struct peer *ret_peer);
 void peer_from_address(const struct sockaddr_storage *address, unsigned prefix6,
                        struct peer *ret_peer);
 
+/*
+ * Whether it is on a Unix socket and root or the daemon's own user, who can take the machine's
+ * memory without the daemon.
+ */
+bool peer_is_own(const struct peer *peer);
+
 #endif

@@ -400,7 +400,7 @@ enum cap_error connection_open(struct connection *connection, const struct speak
     connection->peer = *peer;
     connection->account = account;
     output_init(&connection->output, speaker->framing);
-    if (peer->local && hub->shard->handover != NULL) {
+    if (peer_is_own(peer) && hub->shard->handover != NULL) {
         output_lend(&connection->output, hub->shard->handover, fd);
     }
     connection->connected_us = env_real_us(connection->context->env);

@@ -8,7 +8,8 @@
  * that may have something of it (struct loan), and a socket has something of two at most: a client
  * that stops reading keeps these, not all that it has ever been sent. What a client has not read is
  * its own until it does, also when its connection ends: the socket is closed after that. What a
- * client moves on by splice(2) is not known any more.
+ * client moves on by splice(2) is not known any more: with a page of each huge page in a pipe it
+ * would keep any amount of memory. So only the daemon's own user and root are lent to.
  *
  * For TCP nothing is gained: pages stay until they are acknowledged, in more and smaller pieces.
  *

@@ -115,6 +115,10 @@ static void test_local_peer_is_attested(void **state)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
     assert_cap_ok(peer_of(fds[0], 64, &peer));
     assert_true(peer.local);
+    assert_true(peer_is_own(&peer));
+    struct peer other = peer;
+    other.uid = geteuid() + 1;
+    assert_false(peer_is_own(&other));
     assert_int_equal(peer.uid, getuid());
     assert_int_equal(peer.gid, getgid());
     assert_int_equal(peer.pid, getpid());
@@ -137,6 +141,7 @@ static void test_tcp_peer_is_nobody(void **state)
     assert_int_equal(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
     assert_cap_ok(peer_of(client, 64, &peer));
     assert_false(peer.local);
+    assert_false(peer_is_own(&peer));
     assert_true(peer.uid == UINT32_MAX && peer.gid == UINT32_MAX);
     assert_string_equal(peer.key, "127.0.0.1");
     assert_int_equal(strncmp(peer.text, "tcp:127.0.0.1:", 14), 0);
