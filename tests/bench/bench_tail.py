@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+import sys
 import threading
 import time
 
@@ -46,6 +47,29 @@ class Beside:
             raise self.failed
 
 
+COMPUTES = "while True: pass"
+WRITES = """
+import os, sys
+piece = bytes(256 << 10)
+with open(sys.argv[1], "wb", buffering=0) as file:
+    while True:
+        file.seek(0)
+        for _ in range(int(sys.argv[2]) // len(piece)):
+            file.write(piece)
+        os.fsync(file.fileno())
+"""
+
+
+@contextlib.contextmanager
+def program(source, *args):
+    """A program that has nothing to do with the daemon: what sharing a core costs by itself."""
+    with subprocess.Popen([sys.executable, "-c", source, *map(str, args)]) as running:
+        try:
+            yield
+        finally:
+            running.kill()
+
+
 def drop_caches(path):
     """Has the kernel forget the file, as far as no process maps it."""
     fd = os.open(path, os.O_RDONLY)
@@ -69,6 +93,8 @@ def run(bench):
                         "p99 in us", ratio="time")
     rows = {name: table.row(name, goal=("<=", 3)) for name in
             ("while an Image is uploaded", "beside a reader of a cold set", f"beside {readers} slow readers")}
+    others = [table.row("beside a program that only computes"),
+              table.row("beside a program that only writes and syncs a file")]
 
     def fetch(row, who, beside=contextlib.nullcontext()):
         with beside, Watch(server, interval=0.05) as memory, Watch(server, 0.25, server.oldest_snapshot) as oldest:
@@ -96,8 +122,10 @@ def run(bench):
         uploading, reading, slowly = rows.values()
         with server:
             touch()
-            for row in rows.values():
+            for row in (*rows.values(), *others):
                 fetch(row, "idle")
+            fetch(others[0], "capstore", program(COMPUTES))
+            fetch(others[1], "capstore", program(WRITES, bench.path("file"), length))
             fetch(uploading, "capstore", Beside(upload))
         drop_caches(server.store)
         with server:
