@@ -21,8 +21,8 @@ struct stream {
     uint64_t body;
     enum store_stream stream;
     uint64_t len;
-    struct cap_bytes chunk; /* the last one that was read */
-    uint64_t chunk_at;      /* where it begins; UINT64_MAX: none was */
+    struct cap_bytes chunk; /* the last one that was read; NULL: none was */
+    uint64_t chunk_at;      /* where it begins */
 };
 
 static const char *stream_name(enum store_stream stream)
@@ -67,7 +67,7 @@ static enum cap_error read_stream(void *ctx, uint64_t offset, void *dst, size_t 
     uint8_t *to = dst;
     while (len > 0) {
         const struct lmdb_chunk chunk = lmdb_chunk_at(stream->stream, stream->len, offset);
-        if (stream->chunk_at != chunk.from) {
+        if (stream->chunk.data == NULL || stream->chunk_at != chunk.from) {
             enum cap_error error = read_chunk(stream, &chunk);
             if (error != CAP_OK) {
                 return error;
@@ -111,7 +111,6 @@ static struct stream stream_of(struct check *check, const struct store_cap *cap,
         .body = cap->body,
         .stream = which,
         .len = lmdb_stream_len(&cap->info, which),
-        .chunk_at = UINT64_MAX,
     };
 }
 
