@@ -5,6 +5,7 @@
 #include "lib/cap/image_cap.h"
 #include "lib/cap/verify.h"
 #include "tests/unit/cap/build_cap.h"
+#include "tests/unit/data_body.h"
 
 #define PAGE CAP_PAGE_SIZE
 
@@ -56,14 +57,7 @@ static struct cap_buf data_body(size_t pages)
             memcpy(page, content + (next_random() % (i - 1)) * PAGE, PAGE);
         }
     }
-    struct cap_bytes bytes = {content, pages * PAGE};
-    struct cap_source source = cap_source_memory(&bytes);
-    struct cap_data data;
-    struct cap_buf body = {0};
-    assert_cap_ok(cap_data_from_content(&source, bytes.len, 0, UINT64_MAX, &data));
-    assert_cap_ok(cap_buf_append_zeros(&body, (size_t)data.body.len));
-    assert_cap_ok(cap_body_read(&data.body, &source, 0, body.data, body.len));
-    cap_data_free(&data);
+    struct cap_buf body = make_data_body((struct cap_bytes){content, pages * PAGE});
     free(content);
     return body;
 }

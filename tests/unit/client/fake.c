@@ -165,16 +165,20 @@ void fake_body(struct fake *fake, struct cap_bytes body, size_t step)
     }
 }
 
-void fake_answer_has(struct fake *fake)
+void fake_reply_has(struct fake *fake)
 {
     static const uint8_t kind = CAP_KIND_DATA;
     struct proto_has_reply reply = {{&kind, 1}};
     struct cap_buf payload = {0};
-    if (!fake_expect(fake, PROTO_HAS)) {
-        return;
-    }
     fake_check(fake, proto_has_reply_encode(&reply, &payload) == CAP_OK);
     fake_send_buf(fake, PROTO_HAS_REPLY, fake->frame.id, &payload);
+}
+
+void fake_answer_has(struct fake *fake)
+{
+    if (fake_expect(fake, PROTO_HAS)) {
+        fake_reply_has(fake);
+    }
 }
 
 struct capstore *fake_connect(struct fake *fake, const struct capstore_options *options)

@@ -56,7 +56,9 @@ void fake_error(struct fake *fake, uint32_t id, enum cap_error error, const char
                 uint64_t detail_len);
 /* Answers the GET that was taken last with a body in frames of `step` bytes. */
 void fake_body(struct fake *fake, struct cap_bytes body, size_t step);
-/* Answers one HAS of one hash, so that a test sees that the connection still works. */
+/* Answers the HAS of one hash that was taken last. */
+void fake_reply_has(struct fake *fake);
+/* Takes and answers one HAS of one hash, so that a test sees that the connection still works. */
 void fake_answer_has(struct fake *fake);
 
 /* A connected handle. */

@@ -1,10 +1,10 @@
 /* Bodies that are hashed while they arrive, on the calling thread or on one of their own. */
 #include <string.h>
 
-#include "lib/cap/data_cap.h"
 #include "lib/cap/image_cap.h"
 #include "tests/unit/client/bodies.h"
 #include "tests/unit/client/fake.h"
+#include "tests/unit/data_body.h"
 
 #define LEN  ((size_t)5 << 20) /* several slices of the thread, several growths of the body */
 #define STEP ((size_t)100000)
@@ -23,14 +23,7 @@ static struct cap_buf make_data(void)
     for (size_t i = 0; i < LEN; i++) {
         content[i] = (uint8_t)(1 + i * i / 4099 + i);
     }
-    struct cap_bytes bytes = {content, LEN};
-    struct cap_source source = cap_source_memory(&bytes);
-    struct cap_data data;
-    struct cap_buf body = {0};
-    assert_cap_ok(cap_data_from_content(&source, bytes.len, 0, UINT64_MAX, &data));
-    assert_cap_ok(cap_buf_append_zeros(&body, (size_t)data.body.len));
-    assert_cap_ok(cap_body_read(&data.body, &source, 0, body.data, body.len));
-    cap_data_free(&data);
+    struct cap_buf body = make_data_body((struct cap_bytes){content, LEN});
     free(content);
     return body;
 }
@@ -48,24 +41,18 @@ static struct cap_buf make_long_image(void)
     return body;
 }
 
-static void make_served(struct served *served, bool data)
+#define CASES 4u
+
+/* An Image or Data, hashed on the calling thread or on one of its own. */
+static void make_case(unsigned number, struct served *served, struct capstore_options *options)
 {
     enum cap_kind kind;
     struct cap_hash hash;
-    *served = (struct served){.body = data ? make_data() : make_long_image()};
+    *options = (struct capstore_options)CAPSTORE_OPTIONS_INIT;
+    options->hash_thread = number >= 2;
+    *served = (struct served){.body = number % 2 == 1 ? make_data() : make_long_image()};
     assert_cap_ok(cap_body_hash(cap_buf_bytes(&served->body), &kind, &hash));
     memcpy(served->hash.bytes, hash.bytes, sizeof(served->hash.bytes));
-}
-
-/* Answers the HAS that was taken. */
-static void answer_has(struct fake *fake)
-{
-    static const uint8_t kind = CAP_KIND_DATA;
-    struct proto_has_reply reply = {{&kind, 1}};
-    struct cap_buf payload = {0};
-    fake_check(fake, fake->frame.type == PROTO_HAS);
-    fake_check(fake, proto_has_reply_encode(&reply, &payload) == CAP_OK);
-    fake_send_buf(fake, PROTO_HAS_REPLY, fake->frame.id, &payload);
 }
 
 static void serve(struct fake *fake)
@@ -90,7 +77,8 @@ static void serve(struct fake *fake)
     if (fake_take(fake) && fake->frame.type == PROTO_CANCEL) {
         fake_answer_has(fake);
     } else {
-        answer_has(fake);
+        fake_check(fake, fake->frame.type == PROTO_HAS);
+        fake_reply_has(fake);
     }
 }
 
@@ -121,11 +109,10 @@ static enum capstore_error fetch(struct served *served, const struct capstore_op
 static void test_good_and_damaged(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < 4; i++) {
-        struct capstore_options options = CAPSTORE_OPTIONS_INIT;
+    for (unsigned i = 0; i < CASES; i++) {
+        struct capstore_options options;
         struct served served;
-        options.hash_thread = i >= 2;
-        make_served(&served, i % 2 == 1);
+        make_case(i, &served, &options);
         assert_int_equal(fetch(&served, &options, true), CAPSTORE_OK);
         uint8_t *last = served.body.data + served.body.len - 100;
         uint8_t *middle = served.body.data + served.body.len / 2;
@@ -145,11 +132,10 @@ static void test_good_and_damaged(void **state)
 static void test_broken_off(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < 4; i++) {
-        struct capstore_options options = CAPSTORE_OPTIONS_INIT;
+    for (unsigned i = 0; i < CASES; i++) {
+        struct capstore_options options;
         struct served served;
-        options.hash_thread = i >= 2;
-        make_served(&served, i % 2 == 1);
+        make_case(i, &served, &options);
         served.cut = 30 * STEP;
         assert_int_equal(fetch(&served, &options, false), CAPSTORE_E_CONNECTION_LOST);
         cap_buf_free(&served.body);
@@ -165,12 +151,11 @@ static bool stop_half_way(void *ctx, const struct capstore_progress *progress)
 static void test_cancelled(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < 4; i++) {
-        struct capstore_options options = CAPSTORE_OPTIONS_INIT;
+    for (unsigned i = 0; i < CASES; i++) {
+        struct capstore_options options;
         struct served served;
-        options.hash_thread = i >= 2;
+        make_case(i, &served, &options);
         options.progress = stop_half_way;
-        make_served(&served, i % 2 == 1);
         assert_int_equal(fetch(&served, &options, true), CAPSTORE_E_CANCELLED);
         cap_buf_free(&served.body);
     }

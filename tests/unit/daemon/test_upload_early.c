@@ -9,20 +9,13 @@
 
 #include "daemon/core/ledger.h"
 #include "daemon/publish/upload.h"
-#include "lib/cap/data_cap.h"
+#include "tests/unit/data_body.h"
 
 /* The canonical body of `len` bytes without a zero. */
 static struct cap_buf make_canonical(size_t len)
 {
     uint8_t *content = make_content(len);
-    struct cap_bytes bytes = {content, len};
-    struct cap_source source = cap_source_memory(&bytes);
-    struct cap_data data;
-    struct cap_buf body = {0};
-    assert_cap_ok(cap_data_from_content(&source, len, 0, UINT64_MAX, &data));
-    assert_cap_ok(cap_buf_append_zeros(&body, data.body.len));
-    assert_cap_ok(cap_body_read(&data.body, &source, 0, body.data, body.len));
-    cap_data_free(&data);
+    struct cap_buf body = make_data_body((struct cap_bytes){content, len});
     free(content);
     return body;
 }
