@@ -23,6 +23,8 @@
 #define TIB (UINT64_C(1) << 40)
 
 #define AT(field) offsetof(struct config, field)
+#define LIVE      true
+#define RESTART   false
 
 /*
  * Defaults suit one machine with a few publishers and a gigabyte for the daemon: the largest Image
@@ -32,96 +34,96 @@
  */
 static const struct config_option options[] = {
     {"state", CONFIG_TEXT, AT(state), 0, 0, 0, "DIR",
-     "state directory: the store and the spool (required)"},
+     "state directory: the store and the spool (required)", RESTART},
     {"listen", CONFIG_TEXTS, AT(listen), 0, 0, 0, "ADDRESS",
-     "serve on unix:PATH, unix:@NAME or tcp:HOST:PORT; repeatable"},
+     "serve on unix:PATH, unix:@NAME or tcp:HOST:PORT; repeatable", RESTART},
     {"listen-mode", CONFIG_MODE, AT(listen_mode), CONFIG_MODE_UMASK, 0, 0777, "MODE",
-     "permissions of the Unix sockets of --listen, such as 660; default: by the umask"},
-    {"admin", CONFIG_TEXT, AT(admin), 0, 0, 0, "ADDRESS", "admin socket, unix:PATH"},
+     "permissions of the Unix sockets of --listen, such as 660; default: by the umask", RESTART},
+    {"admin", CONFIG_TEXT, AT(admin), 0, 0, 0, "ADDRESS", "admin socket, unix:PATH", RESTART},
     {"admin-group", CONFIG_TEXT, AT(admin_group), 0, 0, 0, "GROUP",
-     "members of this group may operate the daemon through the admin socket"},
+     "members of this group may operate the daemon through the admin socket", LIVE},
     {"address-file", CONFIG_TEXT, AT(address_file), 0, 0, 0, "FILE",
-     "write the addresses in use to this file, one per line, once the daemon listens"},
+     "write the addresses in use to this file, one per line, once the daemon listens", RESTART},
     {"config", CONFIG_TEXT, AT(config), 0, 0, 0, "FILE",
-     "read settings from a JSON object with these names"},
+     "read settings from a JSON object with these names", RESTART},
     {"log-level", CONFIG_LEVEL, AT(log_level), LOG_LEVEL_INFO, 0, 0, "LEVEL",
-     "error, warning, info or debug"},
+     "error, warning, info or debug", LIVE},
     {"map-size", CONFIG_SIZE, AT(map_size), 0, 0, 64 * TIB, "BYTES",
-     "address space for the store, and so its maximum size; 0: 1T, or what fits"},
+     "address space for the store, and so its maximum size; 0: 1T, or what fits", RESTART},
     {"workers", CONFIG_COUNT, AT(workers), 4, 2, 128, "N",
-     "threads that hash uploads and wait for the disk"},
+     "threads that hash uploads and wait for the disk", RESTART},
     {"threads", CONFIG_COUNT, AT(threads), 0, 0, CONFIG_THREADS_MAX, "N",
-     "threads that serve clients; 0: as many as there are cores"},
+     "threads that serve clients; 0: as many as there are cores", RESTART},
     {"readers", CONFIG_COUNT, AT(readers), 8, 2, 128, "N",
-     "threads that look caps up and read their pages from the disk"},
+     "threads that look caps up and read their pages from the disk", RESTART},
     {"record-cache", CONFIG_SIZE, AT(record_cache), 32 * MIB, 0, TIB, "BYTES",
-     "memory for what is known of recently requested caps; 0: none"},
+     "memory for what is known of recently requested caps; 0: none", RESTART},
     {"body-cache", CONFIG_SIZE, AT(body_cache), 256 * MIB, 0, 64 * GIB, "BYTES",
-     "memory for larger bodies that are fetched again and again; 0: none"},
+     "memory for larger bodies that are fetched again and again; 0: none", RESTART},
     {"map-cache", CONFIG_SIZE, AT(map_cache), GIB, 0, 64 * TIB, "BYTES",
-     "memory for copies of caps that runtimes map; 0: none"},
+     "memory for copies of caps that runtimes map; 0: none", RESTART},
     {"max-connections", CONFIG_COUNT, AT(max_connections), 1024, 1, 65536, "N",
-     "client connections in total"},
+     "client connections in total", LIVE},
     {"max-peer-connections", CONFIG_COUNT, AT(max_peer_connections), 0, 0, 65536, "N",
-     "client connections of one peer, a user or an address; 0: a quarter"},
+     "client connections of one peer, a user or an address; 0: a quarter", LIVE},
     {"peer-prefix6", CONFIG_COUNT, AT(peer_prefix6), 64, 1, 128, "BITS",
-     "IPv6 addresses that share this many leading bits count as one peer"},
+     "IPv6 addresses that share this many leading bits count as one peer", LIVE},
     {"max-requests", CONFIG_COUNT, AT(max_requests), 64, 1, 1024, "N",
-     "requests in flight per connection"},
+     "requests in flight per connection", LIVE},
     {"max-all-requests", CONFIG_COUNT, AT(max_all_requests), 8192, 1, 1 << 26, "N",
-     "requests in flight in total"},
+     "requests in flight in total", LIVE},
     {"max-peer-requests", CONFIG_COUNT, AT(max_peer_requests), 0, 0, 1 << 26, "N",
-     "requests in flight of one peer; 0: a quarter"},
+     "requests in flight of one peer; 0: a quarter", LIVE},
     {"max-hashes", CONFIG_COUNT, AT(max_hashes), 4096, 1, CONFIG_HASHES_MAX, "N",
-     "hashes in one HAS or GET_MANY request"},
+     "hashes in one HAS or GET_MANY request", LIVE},
     {"max-upload", CONFIG_SIZE, AT(max_upload), GIB, 4 * KIB, 8 * GIB, "BYTES",
-     "size of one upload"},
-    {"max-uploads", CONFIG_COUNT, AT(max_uploads), 256, 1, 16384, "N",
-     "uploads in flight in total"},
+     "size of one upload", LIVE},
+    {"max-uploads", CONFIG_COUNT, AT(max_uploads), 256, 1, 16384, "N", "uploads in flight in total",
+     LIVE},
     {"max-peer-uploads", CONFIG_COUNT, AT(max_peer_uploads), 0, 0, 16384, "N",
-     "uploads in flight of one peer; 0: a quarter"},
+     "uploads in flight of one peer; 0: a quarter", LIVE},
     {"max-peer-hashing", CONFIG_COUNT, AT(max_peer_hashing), 25, 1, 100, "PERCENT",
-     "hashing for one peer while others wait"},
+     "hashing for one peer while others wait", LIVE},
     {"max-structure", CONFIG_SIZE, AT(max_structure), 16 * MIB, KIB, 256 * MIB, "BYTES",
-     "an Image's bytes before its arena"},
+     "an Image's bytes before its arena", LIVE},
     {"max-slots", CONFIG_COUNT, AT(max_slots), 4095, 1, 65535, "N",
-     "pinned and initial slots of one Image"},
+     "pinned and initial slots of one Image", LIVE},
     {"max-data", CONFIG_SIZE, AT(max_data), GIB, 4 * KIB, 64 * GIB, "BYTES",
-     "bytes that an Image's data windows name"},
+     "bytes that an Image's data windows name", LIVE},
     {"max-spool", CONFIG_SIZE, AT(max_spool), 4 * GIB, MIB, 64 * TIB, "BYTES",
-     "bytes of all uploads in flight"},
+     "bytes of all uploads in flight", LIVE},
     {"max-peer-spool", CONFIG_SIZE, AT(max_peer_spool), 0, 0, 64 * TIB, "BYTES",
-     "bytes of the uploads in flight of one peer; 0: a quarter"},
+     "bytes of the uploads in flight of one peer; 0: a quarter", LIVE},
     {"max-memory", CONFIG_SIZE, AT(max_memory), 192 * MIB, MIB, TIB, "BYTES",
-     "memory held for requests of all clients"},
+     "memory held for requests of all clients", LIVE},
     {"max-peer-memory", CONFIG_SIZE, AT(max_peer_memory), 0, 0, TIB, "BYTES",
-     "memory held for requests of one peer; 0: a quarter"},
+     "memory held for requests of one peer; 0: a quarter", LIVE},
     {"max-peer-maps", CONFIG_SIZE, AT(max_peer_maps), 0, 0, 64 * TIB, "BYTES",
-     "memory of the copies that one peer was given to map; 0: a quarter"},
+     "memory of the copies that one peer was given to map; 0: a quarter", LIVE},
     {"max-buffers", CONFIG_SIZE, AT(max_buffers), 8 * MIB, MIB, TIB, "BYTES",
-     "memory of uploads on their way to the spool; a peer may have a quarter"},
+     "memory of uploads on their way to the spool; a peer may have a quarter", LIVE},
     {"max-output", CONFIG_SIZE, AT(max_output), 64 * KIB, 4 * KIB, 16 * MIB, "BYTES",
-     "answers that may wait for one client before it is no longer read from"},
+     "answers that may wait for one client before it is no longer read from", LIVE},
     {"disk-reserve", CONFIG_SIZE, AT(disk_reserve), 16 * MIB, 0, 64 * TIB, "BYTES",
-     "free disk space that uploads must leave"},
+     "free disk space that uploads must leave", LIVE},
     {"hello-ms", CONFIG_MS, AT(hello_ms), 10000, 0, UINT32_MAX, "MS",
-     "close a connection that has not said HELLO within this time; 0: never"},
+     "close a connection that has not said HELLO within this time; 0: never", LIVE},
     {"idle-ms", CONFIG_MS, AT(idle_ms), 300000, 0, UINT32_MAX, "MS",
-     "close a connection that has made no request for this long; 0: never"},
+     "close a connection that has made no request for this long; 0: never", LIVE},
     {"progress-ms", CONFIG_MS, AT(progress_ms), 30000, 0, UINT32_MAX, "MS",
-     "give up on an upload or an answer that has not moved for this long; 0: never"},
+     "give up on an upload or an answer that has not moved for this long; 0: never", LIVE},
     {"min-upload-rate", CONFIG_SIZE, AT(min_upload_rate), KIB, 0, GIB, "BYTES",
-     "minimum rate of an upload in bytes per second; 0: any rate"},
+     "minimum rate of an upload in bytes per second; 0: any rate", LIVE},
     {"min-upload-grace-ms", CONFIG_MS, AT(min_upload_grace_ms), 10000, 0, 3600000, "MS",
-     "time from the start of an upload before that rate is enforced"},
+     "time from the start of an upload before that rate is enforced", LIVE},
     {"drain-ms", CONFIG_MS, AT(drain_ms), 20000, 0, 3600000, "MS",
-     "time for requests in flight to finish when the daemon is told to stop"},
+     "time for requests in flight to finish when the daemon is told to stop", LIVE},
     {"refusals", CONFIG_COUNT, AT(refusals), 256, 1, 65536, "N",
-     "refusals kept for the admin socket"},
+     "refusals kept for the admin socket", RESTART},
 };
 
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
-_Static_assert(OPTION_COUNT <= 64, "the mask of options given has 64 bits");
+_Static_assert(OPTION_COUNT <= CONFIG_OPTIONS_MAX, "every row has an origin");
 
 const struct config_option *config_options(size_t *ret_count)
 {
@@ -129,9 +131,9 @@ const struct config_option *config_options(size_t *ret_count)
     return options;
 }
 
-static uint64_t *number_of(struct config *config, const struct config_option *option)
+static config_number *number_of(struct config *config, const struct config_option *option)
 {
-    return (uint64_t *)(void *)((char *)config + option->offset);
+    return (config_number *)(void *)((char *)config + option->offset);
 }
 
 static char **text_of(struct config *config, const struct config_option *option)
@@ -209,6 +211,13 @@ enum cap_error config_bad_value(struct config_reader *reader, const struct confi
     return CAP_E_INVALID_ARGUMENT;
 }
 
+static void set_number(struct config_reader *reader, const struct config_option *option,
+                       uint64_t value)
+{
+    *number_of(reader->config, option) = value;
+    reader->config->origins[config_option_index(option)] = reader->origin;
+}
+
 enum cap_error config_set_number(struct config_reader *reader, const struct config_option *option,
                                  uint64_t value)
 {
@@ -218,7 +227,7 @@ enum cap_error config_set_number(struct config_reader *reader, const struct conf
                  option->min, option->max);
         return CAP_E_INVALID_ARGUMENT;
     }
-    *number_of(reader->config, option) = value;
+    set_number(reader, option, value);
     return CAP_OK;
 }
 
@@ -229,7 +238,7 @@ static enum cap_error set_level(struct config_reader *reader, const struct confi
     if (!log_level_parse(text, &level)) {
         return config_bad_value(reader, option, text);
     }
-    *number_of(reader->config, option) = level;
+    set_number(reader, option, level);
     return CAP_OK;
 }
 
@@ -241,7 +250,7 @@ static enum cap_error set_mode(struct config_reader *reader, const struct config
     if (text[digits] != '\0' || digits < 3 || digits > 4 || (digits == 4 && text[0] != '0')) {
         return config_bad_value(reader, option, text);
     }
-    *number_of(reader->config, option) = strtoull(text, NULL, 8);
+    set_number(reader, option, strtoull(text, NULL, 8));
     return CAP_OK;
 }
 
@@ -303,6 +312,7 @@ static enum cap_error set_text(struct config_reader *reader, const struct config
         free(*slot);
     }
     *slot = copy;
+    config->origins[config_option_index(option)] = reader->origin;
     return CAP_OK;
 }
 
@@ -402,7 +412,6 @@ static enum cap_error read_arguments(struct config_reader *reader, int argc, cha
             }
             return CAP_OK;
         }
-        reader->set |= UINT64_C(1) << index;
         enum cap_error error = config_set_text(reader, &options[index], optarg);
         if (error != CAP_OK) {
             return error;
@@ -413,7 +422,7 @@ static enum cap_error read_arguments(struct config_reader *reader, int argc, cha
 enum cap_error config_parse(struct config *config, int argc, char **argv,
                             enum config_action *ret_action, char ret_reason[CONFIG_REASON_SIZE])
 {
-    struct config_reader reader = {config, 0, ret_reason};
+    struct config_reader reader = {config, {CONFIG_FROM_COMMAND_LINE, 0}, ret_reason};
     snprintf(ret_reason, CONFIG_REASON_SIZE, "out of memory");
     *ret_action = CONFIG_RUN;
     enum cap_error error = read_arguments(&reader, argc, argv, ret_action);
@@ -436,7 +445,7 @@ bool config_value(const struct config *config, const struct config_option *optio
                   char *ret_value, size_t size)
 {
     const char *base = (const char *)config + option->offset;
-    const uint64_t *number = (const uint64_t *)(const void *)base;
+    const config_number *number = (const config_number *)(const void *)base;
     char *const *text = (char *const *)(const void *)base;
     if (option->type == CONFIG_TEXTS ? index >= config->listen_count : index > 0) {
         return false;
@@ -453,12 +462,12 @@ bool config_value(const struct config *config, const struct config_option *optio
         snprintf(ret_value, size, "%s", log_level_name((enum log_level) * number));
         return true;
     case CONFIG_MODE:
-        snprintf(ret_value, size, "%03" PRIo64, *number);
+        snprintf(ret_value, size, "%03" PRIo64, (uint64_t)*number);
         return *number != CONFIG_MODE_UMASK;
     case CONFIG_SIZE:
     case CONFIG_COUNT:
     case CONFIG_MS:
-        snprintf(ret_value, size, "%" PRIu64, *number);
+        snprintf(ret_value, size, "%" PRIu64, (uint64_t)*number);
         return true;
     }
     return false;

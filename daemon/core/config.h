@@ -4,10 +4,14 @@
  * The table drives the command line (`--name value`, `--name=value`), the JSON configuration file
  * (`--config FILE`, the same names), `--help`, what the admin socket shows, and every check of
  * bounds. The command line wins over the file, the file over the default.
+ *
+ * Of the configuration in use, any thread may read a number at any time; config_apply may change
+ * it. Nothing else of it changes while the daemon runs.
  */
 #ifndef DAEMON_CORE_CONFIG_H
 #define DAEMON_CORE_CONFIG_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,58 +23,75 @@
 #define CONFIG_REASON_SIZE 320
 #define CONFIG_VALUE_SIZE  64   /* any value that is not a text */
 #define CONFIG_TEXT_SIZE   4096 /* a path */
+#define CONFIG_OPTIONS_MAX 64
 
 #define CONFIG_MODE_UMASK UINT64_MAX /* no mode was given */
+
+typedef _Atomic(uint64_t) config_number;
+
+/* Where a value came from. */
+enum config_source {
+    CONFIG_FROM_DEFAULT,
+    CONFIG_FROM_FILE,
+    CONFIG_FROM_COMMAND_LINE,
+};
+
+struct config_origin {
+    enum config_source source;
+    unsigned line; /* of the file */
+};
 
 /* Every setting. Strings are owned by the struct. Sizes in bytes, times in milliseconds. */
 struct config {
     char *state; /* NULL until set; the daemon does not start without it */
     char *listen[CONFIG_LISTEN_MAX];
     size_t listen_count;
-    uint64_t listen_mode; /* of the Unix sockets in `listen`; CONFIG_MODE_UMASK: the umask's */
-    char *admin;          /* NULL: no admin socket */
-    char *admin_group;    /* NULL: none; its members may operate */
-    char *address_file;   /* NULL: none; where the addresses in use are written */
-    char *config;         /* the configuration file, as given on the command line */
-    uint64_t log_level;
+    config_number listen_mode; /* of the Unix sockets in `listen`; CONFIG_MODE_UMASK: the umask's */
+    char *admin;               /* NULL: no admin socket */
+    char *admin_group;         /* NULL: none; its members may operate */
+    char *address_file;        /* NULL: none; where the addresses in use are written */
+    char *config;              /* the configuration file, as given on the command line */
+    config_number log_level;
 
-    uint64_t map_size; /* 0: the store's default */
-    uint64_t workers;
-    uint64_t threads;      /* loops; 0: as many as there are cores */
-    uint64_t readers;      /* threads */
-    uint64_t record_cache; /* bytes */
-    uint64_t body_cache;   /* bytes; 0: none */
-    uint64_t map_cache;    /* bytes; 0: nothing is mapped */
+    config_number map_size; /* 0: the store's default */
+    config_number workers;
+    config_number threads;      /* loops; 0: as many as there are cores */
+    config_number readers;      /* threads */
+    config_number record_cache; /* bytes */
+    config_number body_cache;   /* bytes; 0: none */
+    config_number map_cache;    /* bytes; 0: nothing is mapped */
 
-    uint64_t max_connections;
-    uint64_t max_peer_connections; /* a peer's shares: 0: a quarter, see ledger_share */
-    uint64_t peer_prefix6;         /* bits of an IPv6 address that name a peer */
-    uint64_t max_requests;
-    uint64_t max_all_requests;
-    uint64_t max_peer_requests;
-    uint64_t max_hashes;
-    uint64_t max_upload;
-    uint64_t max_uploads;
-    uint64_t max_peer_uploads;
-    uint64_t max_peer_hashing; /* percent of hashing and of the workers */
-    uint64_t max_structure;
-    uint64_t max_slots;
-    uint64_t max_data;
-    uint64_t max_spool;
-    uint64_t max_peer_spool;
-    uint64_t max_memory;
-    uint64_t max_peer_memory;
-    uint64_t max_peer_maps;
-    uint64_t max_buffers;
-    uint64_t max_output;
-    uint64_t disk_reserve;
-    uint64_t hello_ms;
-    uint64_t idle_ms;
-    uint64_t progress_ms;
-    uint64_t min_upload_rate; /* bytes per second; 0: any */
-    uint64_t min_upload_grace_ms;
-    uint64_t drain_ms;
-    uint64_t refusals;
+    config_number max_connections;
+    config_number max_peer_connections; /* a peer's shares: 0: a quarter, see ledger_share */
+    config_number peer_prefix6;         /* bits of an IPv6 address that name a peer */
+    config_number max_requests;
+    config_number max_all_requests;
+    config_number max_peer_requests;
+    config_number max_hashes;
+    config_number max_upload;
+    config_number max_uploads;
+    config_number max_peer_uploads;
+    config_number max_peer_hashing; /* percent of hashing and of the workers */
+    config_number max_structure;
+    config_number max_slots;
+    config_number max_data;
+    config_number max_spool;
+    config_number max_peer_spool;
+    config_number max_memory;
+    config_number max_peer_memory;
+    config_number max_peer_maps;
+    config_number max_buffers;
+    config_number max_output;
+    config_number disk_reserve;
+    config_number hello_ms;
+    config_number idle_ms;
+    config_number progress_ms;
+    config_number min_upload_rate; /* bytes per second; 0: any */
+    config_number min_upload_grace_ms;
+    config_number drain_ms;
+    config_number refusals;
+
+    struct config_origin origins[CONFIG_OPTIONS_MAX]; /* by row of the table */
 };
 
 #define CONFIG_THREADS_MAX 64u   /* loops; more do not help one store */
@@ -79,11 +100,11 @@ struct config {
 enum config_type {
     CONFIG_TEXT,  /* char * */
     CONFIG_TEXTS, /* repeatable; in the file a text or an array of texts */
-    CONFIG_SIZE,  /* uint64_t bytes; K, M, G, T suffixes on the command line and in texts */
-    CONFIG_COUNT, /* uint64_t */
-    CONFIG_MS,    /* uint64_t */
+    CONFIG_SIZE,  /* config_number, bytes; K, M, G, T suffixes on the command line and in texts */
+    CONFIG_COUNT, /* config_number, as are the next ones */
+    CONFIG_MS,
     CONFIG_LEVEL, /* a level of log.h by name */
-    CONFIG_MODE,  /* uint64_t permissions; three octal digits, in the file as a text */
+    CONFIG_MODE,  /* permissions; three octal digits, in the file as a text */
 };
 
 /* One row of the table. */
@@ -96,6 +117,7 @@ struct config_option {
     uint64_t max;
     const char *unit; /* what --help shows for the value */
     const char *help;
+    bool live; /* a reload changes it; otherwise it takes a restart */
 };
 
 /* What the command line asks for. */
@@ -125,11 +147,31 @@ enum cap_error config_parse(struct config *config, int argc, char **argv,
                             enum config_action *ret_action, char ret_reason[CONFIG_REASON_SIZE]);
 
 /*
- * Reads settings from JSON text (one object), leaving alone those that a bit of `set` (by row)
- * marks as given already. As config_parse.
+ * Reads settings from JSON text (one object), leaving alone those that the command line gave. As
+ * config_parse; the reason says which line.
  */
-enum cap_error config_parse_json(struct config *config, const char *text, size_t len, uint64_t set,
+enum cap_error config_parse_json(struct config *config, const char *text, size_t len,
                                  char ret_reason[CONFIG_REASON_SIZE]);
+
+/*
+ * Reads the file of a configuration again, with what was given on the command line: an initialised
+ * config becomes what a restart would have. As config_parse.
+ */
+enum cap_error config_read_again(const struct config *given, struct config *config,
+                                 char ret_reason[CONFIG_REASON_SIZE]);
+
+/* A copy with strings of its own, into an initialised config. CAP_E_NO_MEMORY. */
+enum cap_error config_copy(const struct config *config, struct config *ret_copy);
+
+/* Whether a row has another value in one than in the other. */
+bool config_differs(const struct config *one, const struct config *other,
+                    const struct config_option *option);
+
+/* Takes every live number over. The configuration in use; one thread at a time. */
+void config_apply(struct config *config, const struct config *wanted);
+
+/* "default", "file" or "command line". Static. */
+const char *config_source_name(enum config_source source);
 
 /*
  * The present value of one row as JSON would hold it, without quotes; texts are cut to the room.

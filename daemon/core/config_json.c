@@ -50,7 +50,62 @@ static enum cap_error set_from_json(struct config_reader *reader,
     return CAP_OK;
 }
 
-static enum cap_error read_object(struct config_reader *reader, json_t *object)
+/* Where in the text of a valid object its keys stand. */
+struct key_lines {
+    const char *text;
+    size_t len;
+    size_t at;
+    unsigned line;
+    unsigned depth;
+    bool quoted;
+    bool awaits; /* the next string is a key */
+};
+
+/* The line of the next key; jansson keeps their order. */
+static unsigned next_key_line(struct key_lines *keys)
+{
+    while (keys->at < keys->len) {
+        char byte = keys->text[keys->at++];
+        keys->line += byte == '\n';
+        if (keys->quoted) {
+            keys->at += byte == '\\';
+            keys->quoted = byte != '"';
+        } else if (byte == '{' || byte == '[') {
+            keys->awaits = keys->depth++ == 0;
+        } else if (byte == '}' || byte == ']') {
+            keys->depth--;
+        } else if (byte == ',') {
+            keys->awaits = keys->depth == 1;
+        } else if (byte == '"') {
+            bool is_key = keys->awaits;
+            keys->quoted = true;
+            keys->awaits = false;
+            if (is_key) {
+                break;
+            }
+        }
+    }
+    return keys->line;
+}
+
+/* Sets one member, or says what is wrong with it. */
+static enum cap_error read_member(struct config_reader *reader, const char *name,
+                                  const json_t *value)
+{
+    const struct config_option *option = config_option_find(name, strlen(name));
+    if (option == NULL || option->offset == offsetof(struct config, config)) {
+        snprintf(reader->reason, CONFIG_REASON_SIZE, "%.80s: unknown setting", name);
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    const struct config_origin *origin = &reader->config->origins[config_option_index(option)];
+    if (origin->source == CONFIG_FROM_COMMAND_LINE) {
+        return CAP_OK;
+    }
+    return set_from_json(reader, option, value);
+}
+
+static enum cap_error read_object(struct config_reader *reader, json_t *object,
+                                  struct key_lines *keys)
 {
     const char *name;
     json_t *value;
@@ -60,16 +115,15 @@ static enum cap_error read_object(struct config_reader *reader, json_t *object)
     }
     json_object_foreach(object, name, value)
     {
-        const struct config_option *option = config_option_find(name, strlen(name));
-        if (option == NULL || option->offset == offsetof(struct config, config)) {
-            snprintf(reader->reason, CONFIG_REASON_SIZE, "%.80s: unknown setting", name);
-            return CAP_E_INVALID_ARGUMENT;
-        }
-        if ((reader->set >> config_option_index(option) & 1) != 0) {
-            continue;
-        }
-        enum cap_error error = set_from_json(reader, option, value);
+        char inner[CONFIG_REASON_SIZE];
+        struct config_reader member = {reader->config, {CONFIG_FROM_FILE, 0}, inner};
+        member.origin.line = next_key_line(keys);
+        enum cap_error error = read_member(&member, name, value);
         if (error != CAP_OK) {
+            if (error == CAP_E_INVALID_ARGUMENT) {
+                snprintf(reader->reason, CONFIG_REASON_SIZE, "line %u: %.290s", member.origin.line,
+                         inner);
+            }
             return error;
         }
     }
@@ -105,11 +159,11 @@ static bool name_odd_character(const char *text, size_t len, char *reason)
     return false;
 }
 
-enum cap_error config_parse_json(struct config *config, const char *text, size_t len, uint64_t set,
+enum cap_error config_parse_json(struct config *config, const char *text, size_t len,
                                  char ret_reason[CONFIG_REASON_SIZE])
 {
     static const char mark[] = {'\xef', '\xbb', '\xbf'}; /* editors begin UTF-8 with it */
-    struct config_reader reader = {config, set, ret_reason};
+    struct config_reader reader = {config, {CONFIG_FROM_FILE, 0}, ret_reason};
     json_error_t where;
     if (len >= sizeof(mark) && memcmp(text, mark, sizeof(mark)) == 0) {
         text += sizeof(mark);
@@ -124,7 +178,8 @@ enum cap_error config_parse_json(struct config *config, const char *text, size_t
         }
         return CAP_E_INVALID_ARGUMENT;
     }
-    enum cap_error error = read_object(&reader, object);
+    struct key_lines keys = {.text = text, .len = len, .line = 1};
+    enum cap_error error = read_object(&reader, object, &keys);
     json_decref(object);
     return error;
 }
@@ -166,7 +221,7 @@ enum cap_error config_read_file(struct config_reader *reader)
     if (error != CAP_OK) {
         return error;
     }
-    error = config_parse_json(reader->config, text, len, reader->set, inner);
+    error = config_parse_json(reader->config, text, len, inner);
     free(text);
     if (error != CAP_OK) {
         snprintf(reader->reason, CONFIG_REASON_SIZE, "%.120s: %.190s", path, inner);

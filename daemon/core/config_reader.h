@@ -2,25 +2,19 @@
 #ifndef DAEMON_CORE_CONFIG_READER_H
 #define DAEMON_CORE_CONFIG_READER_H
 
-#include <stddef.h>
-#include <stdint.h>
-
-#include "lib/cap/error.h"
-
-struct config;
-struct config_option;
+#include "daemon/core/config.h"
 
 /* A configuration being read. */
 struct config_reader {
     struct config *config;
-    uint64_t set; /* bit i: row i was given on the command line */
-    char *reason; /* of CONFIG_REASON_SIZE bytes */
+    struct config_origin origin; /* of what is being set */
+    char *reason;                /* of CONFIG_REASON_SIZE bytes */
 };
 
 /* The row of a name of `len` bytes, NULL for an unknown one. */
 const struct config_option *config_option_find(const char *name, size_t len);
 
-/* The bit of a row in `set`. */
+/* The number of a row. */
 unsigned config_option_index(const struct config_option *option);
 
 /* CAP_E_INVALID_ARGUMENT, with a reason that shows `text` and says what the row takes. */

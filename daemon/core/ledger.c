@@ -62,7 +62,7 @@ static const struct limit limits[LEDGER_KINDS] = {
 
 static uint64_t option(const struct config *config, size_t offset)
 {
-    return *(const uint64_t *)(const void *)((const char *)config + offset);
+    return *(const config_number *)(const void *)((const char *)config + offset);
 }
 
 uint64_t ledger_limit(const struct config *config, enum ledger_kind kind)

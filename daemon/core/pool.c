@@ -595,16 +595,29 @@ fail_lock:
     return CAP_E_NO_MEMORY;
 }
 
+static void set_share(struct pool *pool, uint64_t percent)
+{
+    size_t running = (size_t)(pool->workers * percent / 100);
+    pool->share_running = running > 0 ? running : 1;
+    pool->share_recent = POOL_WINDOW / 100 * percent;
+}
+
+void pool_set_share(struct pool *pool, uint64_t percent)
+{
+    uv_mutex_lock(&pool->lock);
+    set_share(pool, percent);
+    uv_mutex_unlock(&pool->lock);
+}
+
 enum cap_error pool_open(struct pool *pool, const struct env *env, const struct pool_size *size)
 {
     size_t workers = size->workers > 0 ? (size_t)size->workers : 1;
-    size_t share = (size_t)(workers * size->share / 100);
     *pool = (struct pool){
         .env = env,
+        .workers = workers,
         .long_max = long_max(workers, size->cores),
-        .share_running = share > 0 ? share : 1,
-        .share_recent = POOL_WINDOW / 100 * size->share,
     };
+    set_share(pool, size->share);
     pool->crews[POOL_FRONT].nice = getpriority(PRIO_PROCESS, (id_t)gettid());
     pool->crews[POOL_BACK].nice = pool->crews[POOL_FRONT].nice + BACK_NICE; /* 19 at most */
     for (size_t i = 0; i < POOL_CREWS; i++) {

@@ -111,12 +111,13 @@ struct pool_outlet {
 struct pool {
     const struct env *env;
     struct pool_crew crews[POOL_CREWS];
-    size_t long_max;      /* long jobs that hash at a time, the cancelled not counted */
-    size_t share_running; /* of a peer */
-    uint64_t share_recent;
+    size_t workers;
+    size_t long_max; /* long jobs that hash at a time, the cancelled not counted */
     bool open;
 
-    uv_mutex_t lock; /* of what follows */
+    uv_mutex_t lock;      /* of what follows */
+    size_t share_running; /* of a peer */
+    uint64_t share_recent;
     uv_cond_t turn;
     struct pool_peers peers;
     struct pool_peer daemon; /* of its own jobs, and of those whose peer has no memory */
@@ -139,6 +140,9 @@ struct pool_size {
 
 /* A pool of that size. CAP_E_NO_MEMORY, also when there are too many threads. */
 enum cap_error pool_open(struct pool *pool, const struct env *env, const struct pool_size *size);
+
+/* Changes a peer's share, in percent as in struct pool_size. Any thread. */
+void pool_set_share(struct pool *pool, uint64_t percent);
 
 /* Ends the threads, when every outlet is closed. A zeroed one is fine. */
 void pool_close(struct pool *pool);

@@ -304,7 +304,7 @@ static bool on_turn(struct member *member)
 
 static void tick_open(struct connection *connection, uint64_t now)
 {
-    uint64_t progress = connection->context->config.progress_ms * 1000;
+    uint64_t progress = connection->progress_us;
     if (progress > 0 && connection->sending && passed_us(now, connection->output_us) > progress) {
         connection->speaker->fail(connection, CAP_E_PROGRESS_TIMEOUT, "the client takes no bytes");
     } else if (progress > 0 && connection->starved &&

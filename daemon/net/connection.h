@@ -81,6 +81,7 @@ struct connection {
     uint64_t starved_us;
     uint64_t held; /* memory counted in the ledger, beyond CONNECTION_FLOOR */
     uint64_t connected_us;
+    uint64_t progress_us; /* how long a client may take no bytes, or get no memory; 0: any time */
     uint64_t input_us;    /* monotonic: when bytes last came */
     uint64_t output_us;   /* when bytes last went out, or there was none to send */
     uint64_t deadline_us; /* of one that ends */
@@ -89,8 +90,8 @@ struct connection {
 };
 
 /*
- * Opens a zeroed connection on a connected nonblocking socket whose peer has been admitted to the
- * ledger. On failure both stay the caller's. CAP_E_NO_MEMORY.
+ * Opens a connection, zeroed but for progress_us, on a connected nonblocking socket whose peer has
+ * been admitted to the ledger. On failure both stay the caller's. CAP_E_NO_MEMORY.
  */
 enum cap_error connection_open(struct connection *connection, const struct speaker *speaker,
                                struct hub *hub, int fd, const struct peer *peer,

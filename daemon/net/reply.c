@@ -5,23 +5,27 @@
 
 #define AGENT "capstored " CAPSTORE_VERSION
 
-enum cap_error reply_hello(const struct context *context, const struct proto_hello *hello,
-                           uint64_t features, struct cap_buf *ret_payload)
+struct proto_limits reply_limits(const struct config *config)
 {
-    const struct config *config = &context->config;
+    return (struct proto_limits){
+        .frame = PROTO_FRAME_MAX,
+        .requests = (uint32_t)config->max_requests,
+        .hashes = (uint32_t)config->max_hashes,
+        .upload = config->max_upload,
+        .structure = config->max_structure,
+        .data = config->max_data,
+        .idle_ms = (uint32_t)config->idle_ms,
+        .progress_ms = (uint32_t)config->progress_ms,
+    };
+}
+
+enum cap_error reply_hello(const struct context *context, const struct proto_limits *limits,
+                           const struct proto_hello *hello, uint64_t features,
+                           struct cap_buf *ret_payload)
+{
     struct proto_hello_reply m = {
         .version = PROTO_VERSION,
-        .limits =
-            {
-                .frame = PROTO_FRAME_MAX,
-                .requests = (uint32_t)config->max_requests,
-                .hashes = (uint32_t)config->max_hashes,
-                .upload = config->max_upload,
-                .structure = config->max_structure,
-                .data = config->max_data,
-                .idle_ms = (uint32_t)config->idle_ms,
-                .progress_ms = (uint32_t)config->progress_ms,
-            },
+        .limits = *limits,
         .agent = {(const uint8_t *)AGENT, sizeof(AGENT) - 1},
         .has_features = hello->has_features,
         .features = features,

@@ -215,7 +215,7 @@ const struct verdict *session_refuse(struct session *session, uint32_t id, uint8
     const struct route *route = hub_route(session->connection.hub, type);
     bool has_body = route != NULL && route->has_body;
     struct cap_buf none = {0};
-    if (has_body && session->remainders.open >= session->context->config.max_requests) {
+    if (has_body && session->remainders.open >= session->limits.requests) {
         session_fail(session, 0, CAP_E_TOO_MANY_REQUESTS, "too many refused uploads are left open");
     } else {
         refuse(session, id, type, error, message, has_body, &none);

@@ -13,6 +13,7 @@
 #include "daemon/net/remainder.h"
 #include "daemon/net/request.h"
 #include "proto/frame.h"
+#include "proto/message.h"
 
 /* Requests that a session may have in flight whatever the limits of its peer and of all. */
 #define SESSION_REQUESTS_FLOOR 4u
@@ -23,7 +24,8 @@ struct session {
     struct context *context;
     struct ledger_peer *account;
     bool greeted;      /* the HELLO has come */
-    uint64_t features; /* that hold for the connection */
+    uint64_t features; /* that hold for the connection, as do the limits */
+    struct proto_limits limits;
     char agent[65];
     struct proto_reader reader;
     struct request *requests;

@@ -63,7 +63,7 @@ static void handle_hello(struct session *session, const struct proto_event *even
         granted &= ~PROTO_FEATURE_MAP;
     }
     session->features = hello.features & granted;
-    error = reply_hello(session->context, &hello, session->features, &payload);
+    error = reply_hello(session->context, &session->limits, &hello, session->features, &payload);
     session_send(session, PROTO_HELLO_REPLY, 0, error, &payload);
 }
 
@@ -74,10 +74,10 @@ static enum cap_error check(const struct session *session, char ret_why[LEDGER_W
     if (session->context->phase != PHASE_RUNNING) {
         return CAP_E_DRAINING;
     }
-    if (count >= session->context->config.max_requests) {
-        uint64_t most = session->context->config.max_requests;
+    if (count >= session->limits.requests) {
+        uint32_t most = session->limits.requests;
         snprintf(ret_why, LEDGER_WHY_SIZE,
-                 "limit of %" PRIu64 " %s in flight of one connection reached (max-requests)", most,
+                 "limit of %" PRIu32 " %s in flight of one connection reached (max-requests)", most,
                  most == 1 ? "request" : "requests");
         return CAP_E_TOO_MANY_REQUESTS;
     }
@@ -350,10 +350,9 @@ static uint64_t last_asked(const struct session *session)
 static void on_tick(struct connection *connection, uint64_t now)
 {
     struct session *session = of(connection);
-    const struct config *config = &session->context->config;
-    uint64_t hello = config->hello_ms * 1000;
-    uint64_t progress = config->progress_ms * 1000;
-    uint64_t idle = config->idle_ms * 1000;
+    uint64_t hello = session->context->config.hello_ms * 1000;
+    uint64_t progress = connection->progress_us;
+    uint64_t idle = session->limits.idle_ms * UINT64_C(1000);
     tick_requests(session, now);
     if (!session->greeted && hello > 0 && passed_us(now, session->asked_us) > hello) {
         session_fail(session, 0, CAP_E_HELLO_TIMEOUT, NULL);
@@ -427,6 +426,8 @@ static enum cap_error open_session(struct hub *hub, int fd, const struct peer *p
     session->shard = hub->shard;
     session->context = hub->shard->context;
     session->account = account;
+    session->limits = reply_limits(&session->context->config);
+    session->connection.progress_us = session->limits.progress_ms * UINT64_C(1000);
     session->remainders.output = &session->connection.output;
     session->asked_us = session_now(session);
     proto_reader_init(&session->reader, PROTO_FRAME_MAX);

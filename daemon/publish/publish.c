@@ -57,15 +57,15 @@ enum cap_error publish_look(const struct publish *publish)
 _Static_assert(LEDGER_WHY_SIZE <= CAP_REFUSAL_MESSAGE_SIZE, "the ledger writes into a message");
 
 enum cap_error publish_reserve(const struct publish *publish, struct ledger_peer *account,
-                               uint64_t len, struct judgement *ret_judgement)
+                               uint64_t len, uint64_t max_upload, struct judgement *ret_judgement)
 {
     const struct context *context = publish->shard->context;
     const struct config *config = &context->config;
     struct ledger_figures figures;
-    if (len > config->max_upload) {
+    if (len > max_upload) {
         return judgement_say(ret_judgement, CAP_E_UPLOAD_TOO_LARGE,
                              "the upload has %" PRIu64 " bytes; max-upload is %" PRIu64, len,
-                             config->max_upload);
+                             max_upload);
     }
     ledger_figures(context->ledger, &figures);
     const struct room_ask ask = {len, figures.spool, config->disk_reserve};

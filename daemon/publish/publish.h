@@ -29,12 +29,12 @@ void publish_close(struct publish *publish);
 enum cap_error publish_look(const struct publish *publish);
 
 /*
- * Whether there is room for an upload of `len` bytes, which is then reserved in the ledger until
- * ledger_upload_end. CAP_E_UPLOAD_TOO_LARGE, CAP_E_DISK_FULL, or as ledger_upload_begin; the
- * judgement says why. Loop thread.
+ * Whether an upload may have `len` bytes and there is room for them; then they are reserved in the
+ * ledger until ledger_upload_end. CAP_E_UPLOAD_TOO_LARGE, CAP_E_DISK_FULL, or as
+ * ledger_upload_begin; the judgement says why. Loop thread.
  */
 enum cap_error publish_reserve(const struct publish *publish, struct ledger_peer *account,
-                               uint64_t len, struct judgement *ret_judgement);
+                               uint64_t len, uint64_t max_upload, struct judgement *ret_judgement);
 
 /* Has a worker look at the disk, for the uploads of all loops. */
 void publish_tick(struct publish *publish);

@@ -49,6 +49,7 @@ struct upload {
     bool ended;    /* END has come */
     bool busy;     /* a worker has `job`, or the writer `writing` */
     struct ledger_peer *account;
+    struct proto_limits limits;
     uint64_t held;          /* memory taken from the ledger */
     struct cap_bytes piece; /* of the body, while it is handled */
     struct head head;
@@ -398,13 +399,13 @@ static enum upload_event do_gather(struct upload *upload)
 {
     struct head *head = &upload->head;
     struct cap_bytes *piece = &upload->piece;
-    uint64_t max = context_of(upload)->config.max_structure;
     do {
         size_t wanted = head_wants(head, upload->total_len, piece->len);
         if (!hold_memory(upload, wanted)) {
             return fail_memory(upload, wanted);
         }
-        if (head_take(head, piece, upload->total_len, max, &upload->outcome) != CAP_OK) {
+        if (head_take(head, piece, upload->total_len, upload->limits.structure, &upload->outcome) !=
+            CAP_OK) {
             return UPLOAD_EVENT_FAILED;
         }
     } while (piece->len > 0 && !head_is_complete(head));
@@ -570,11 +571,10 @@ static size_t on_room(struct request *request)
 static void on_tick(struct request *request, uint64_t now, bool paused)
 {
     struct upload *upload = upload_of(request);
-    uint64_t limit = context_of(upload)->config.progress_ms * 1000;
+    uint64_t limit = upload->limits.progress_ms * UINT64_C(1000);
     upload->pace.ours |= paused;
-    bool waited = pace_tick(&upload->pace, now);
-    bool stalled = limit > 0 && request->body_open && waited && now > request->moved_us &&
-                   now - request->moved_us > limit;
+    bool stalled = pace_tick(&upload->pace, now) && limit > 0 && request->body_open &&
+                   now > request->moved_us && now - request->moved_us > limit;
     upload->pace.ours = upload->state != UPLOAD_HEAD && upload->state != UPLOAD_BODY;
     if (stalled) {
         drive(upload, fail(upload, CAP_E_PROGRESS_TIMEOUT,
@@ -626,12 +626,13 @@ static struct upload *new_upload(struct publish *publish, struct session *sessio
     upload->publish = publish;
     upload->session = session_number(session);
     upload->account = session->account;
+    upload->limits = session->limits;
     upload->pace.ticked_us = env_monotonic_us(session->context->env);
     upload->job = (struct job){
         .store = session->context->store,
         .stamp.publisher = {session_peer(session)->uid, session_peer(session)->gid},
         .early_min = SPOOL_SMALL,
-        .limits = {config->max_slots, config->max_data, all < share ? all : share,
+        .limits = {config->max_slots, session->limits.data, all < share ? all : share,
                    all < share ? "max-memory" : "max-peer-memory"},
         .cancelled = &upload->writing.cancelled,
     };
@@ -654,8 +655,8 @@ static enum cap_error decode(struct upload *upload, struct cap_bytes payload)
 /* Reserves room before a byte of the body is read. */
 static enum cap_error reserve(struct upload *upload)
 {
-    enum cap_error error =
-        publish_reserve(upload->publish, upload->account, upload->total_len, &upload->outcome);
+    enum cap_error error = publish_reserve(upload->publish, upload->account, upload->total_len,
+                                           upload->limits.upload, &upload->outcome);
     upload->reserved = error == CAP_OK;
     upload->request.shard->stats.uploads += upload->reserved ? 1 : 0;
     return error;

@@ -605,6 +605,11 @@ size_t writer_queued(const struct writer *writer)
     return atomic_load(&writer->queued);
 }
 
+void writer_set_reserve(struct writer *writer, uint64_t bytes)
+{
+    writer->config.disk_reserve = bytes;
+}
+
 uint64_t writer_heartbeat(const struct writer *writer)
 {
     return atomic_load(&writer->heartbeat);

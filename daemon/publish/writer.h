@@ -11,6 +11,7 @@
 #include <sys/queue.h>
 #include <uv.h>
 
+#include "daemon/core/config.h"
 #include "daemon/core/env.h"
 #include "daemon/core/stats.h"
 #include "daemon/publish/room.h"
@@ -82,7 +83,7 @@ struct writer_job {
 struct writer_config {
     struct cap_store *store;
     const char *store_dir;
-    uint64_t disk_reserve; /* bytes that stay free on its disk */
+    config_number disk_reserve; /* bytes that stay free on its disk */
     const struct env *env;
     /* The store failed: nothing is acknowledged any more. On the thread of some loop, once. */
     void (*failed)(void *ctx, enum cap_error error);
@@ -119,6 +120,9 @@ void writer_submit(struct writer_outlet *outlet, struct writer_job *job);
 
 /* Jobs of all loops that were handed over and whose `done` has not been called. Any thread. */
 size_t writer_queued(const struct writer *writer);
+
+/* Changes disk_reserve. Any thread. */
+void writer_set_reserve(struct writer *writer, uint64_t bytes);
 
 /* A number that rises at least once a second while the thread is alive. Any thread. */
 uint64_t writer_heartbeat(const struct writer *writer);

@@ -233,7 +233,7 @@ const struct verdict *lookup_has(void *room, struct session *session, uint32_t i
     struct cap_buf reply = {0};
     uint8_t kinds[CONFIG_HASHES_MAX];
     enum cap_error error = proto_has_decode(payload, &asked);
-    if (error == CAP_OK && asked.count > session->context->config.max_hashes) {
+    if (error == CAP_OK && asked.count > session->limits.hashes) {
         error = CAP_E_TOO_MANY_HASHES;
     }
     if (error != CAP_OK) {

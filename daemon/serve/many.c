@@ -478,7 +478,7 @@ const struct verdict *many_begin(void *room, struct session *session, uint32_t i
                               "the HELLO did not ask for the feature that gets many caps");
     }
     enum cap_error error = proto_get_many_decode(payload, &asked);
-    if (error == CAP_OK && asked.count > session->context->config.max_hashes) {
+    if (error == CAP_OK && asked.count > session->limits.hashes) {
         error = CAP_E_TOO_MANY_HASHES;
     }
     if (error == CAP_OK) {

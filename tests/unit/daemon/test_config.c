@@ -42,7 +42,7 @@ static void assert_refused(const char *option, struct parsed *parsed)
 static enum cap_error parse_json(struct config *config, const char *text, char *reason)
 {
     config_init(config);
-    return config_parse_json(config, text, strlen(text), 0, reason);
+    return config_parse_json(config, text, strlen(text), reason);
 }
 
 /* --- The command line ----------------------------------------------------------------------- */
@@ -311,20 +311,28 @@ static void test_reasons_say_what_is_expected(void **state)
         const char *text;
         const char *reason;
     } rows[] = {
-        {"{\"listen-mode\": 660}", "listen-mode: '660' is not valid; expected three octal digits, "
-                                   "such as 660 (in a file: in quotes)"},
-        {"{\"workers\": \"four\"}", "workers: '\"four\"' is not valid; expected a whole number"},
+        {"{\"listen-mode\": 660}",
+         "line 1: listen-mode: '660' is not valid; expected three octal digits, "
+         "such as 660 (in a file: in quotes)"},
+        {"{\"workers\": \"four\"}",
+         "line 1: workers: '\"four\"' is not valid; expected a whole number"},
         {"{\"idle-ms\": 1.5}",
-         "idle-ms: '1.5' is not valid; expected a whole number of milliseconds"},
+         "line 1: idle-ms: '1.5' is not valid; expected a whole number of milliseconds"},
         {"{\"log-level\": \"loud\"}",
-         "log-level: 'loud' is not valid; expected error, warning, info or debug"},
-        {"{\"max-upload\": \"1Q\"}", "max-upload: '1Q' is not valid; expected a number of bytes; "
-                                     "K, M, G or T may follow (in a file: in quotes)"},
+         "line 1: log-level: 'loud' is not valid; expected error, warning, info or debug"},
+        {"{\"max-upload\": \"1Q\"}",
+         "line 1: max-upload: '1Q' is not valid; expected a number of bytes; "
+         "K, M, G or T may follow (in a file: in quotes)"},
         {"{\"listen\": [1]}",
-         "listen: '1' is not valid; expected a string that is not empty, or an "
+         "line 1: listen: '1' is not valid; expected a string that is not empty, or an "
          "array of such strings"},
-        {"{\"workers\": 1}", "workers: 1 is not between 2 and 128"},
-        {"{\"x\": 1}", "x: unknown setting"},
+        {"{\n\"state\": \"a\\\"{,\",\n \"listen\": [\"unix:/a\",\n \"unix:/b\"], \"readers\":\n9,"
+         "\n\"workers\": 1}",
+         "line 6: workers: 1 is not between 2 and 128"},
+        {"{\n\n\"map-size\": {\"a\": [1,\n2]}}",
+         "line 3: map-size: '{\"a\":[1,2]}' is not valid; expected a number of bytes; K, M, G or T "
+         "may follow (in a file: in quotes)"},
+        {"{\"x\": 1}", "line 1: x: unknown setting"},
         {"[]", "the configuration is not a JSON object"},
     };
     (void)state;
@@ -335,6 +343,99 @@ static void test_reasons_say_what_is_expected(void **state)
         assert_string_equal(reason, rows[i].reason);
         config_free(&config);
     }
+}
+
+/* --- Reading again -------------------------------------------------------------------------- */
+
+static void write_text(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+static struct config_origin origin_of(const struct config *config, const char *name)
+{
+    size_t count = 0;
+    const struct config_option *options = config_options(&count);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(options[i].name, name) == 0) {
+            return config->origins[i];
+        }
+    }
+    fail();
+    return (struct config_origin){0};
+}
+
+static void assert_origin(const struct config *config, const char *name, enum config_source source,
+                          unsigned line)
+{
+    struct config_origin origin = origin_of(config, name);
+    assert_int_equal(origin.source, source);
+    assert_int_equal(origin.line, line);
+}
+
+/* Every value that differs is taken over if it is live, and left alone if it is not. */
+static void test_reading_again(void **state)
+{
+    char path[] = "/tmp/capstore-config-XXXXXX";
+    struct parsed p;
+    struct config now;
+    struct config again;
+    (void)state;
+    close(mkstemp(path));
+    write_text(path, "{\n\"max-upload\": 8192,\n\"workers\": 9,\n\"idle-ms\": 5,\n"
+                     "\"listen\": [\"unix:/a\",\n\"unix:/b\"]}");
+    PARSE(&p, "--config", path, "--state", "/line", "--idle-ms", "7", "--log-level", "debug");
+    assert_cap_ok(p.error);
+    assert_origin(&p.config, "max-upload", CONFIG_FROM_FILE, 2);
+    assert_origin(&p.config, "listen", CONFIG_FROM_FILE, 5);
+    assert_origin(&p.config, "idle-ms", CONFIG_FROM_COMMAND_LINE, 0);
+    assert_origin(&p.config, "readers", CONFIG_FROM_DEFAULT, 0);
+    config_init(&now);
+    assert_cap_ok(config_copy(&p.config, &now));
+    size_t count = 0;
+    const struct config_option *options = config_options(&count);
+    for (size_t i = 0; i < count; i++) {
+        assert_false(config_differs(&p.config, &now, &options[i]));
+    }
+
+    write_text(path,
+               "{\"max-slots\": 5,\n\"workers\": 8, \"idle-ms\": 6, \"listen\": \"unix:/a\"}");
+    config_init(&again);
+    assert_cap_ok(config_read_again(&p.config, &again, p.reason));
+    assert_int_equal(again.idle_ms, 7); /* the command line still wins */
+    assert_int_equal(again.log_level, LOG_LEVEL_DEBUG);
+    assert_string_equal(again.state, "/line");
+    assert_string_equal(again.config, path);
+    assert_int_equal(again.max_upload, UINT64_C(1) << 30); /* the default again */
+    assert_origin(&again, "max-slots", CONFIG_FROM_FILE, 1);
+    assert_origin(&again, "workers", CONFIG_FROM_FILE, 2);
+    unsigned different = 0;
+    for (size_t i = 0; i < count; i++) {
+        different += config_differs(&p.config, &again, &options[i]);
+    }
+    assert_int_equal(different, 4); /* max-upload, max-slots, workers, listen */
+    config_apply(&now, &again);
+    assert_int_equal(now.max_upload, UINT64_C(1) << 30);
+    assert_int_equal(now.max_slots, 5);
+    assert_int_equal(now.workers, 9);
+    assert_int_equal(now.listen_count, 2);
+    config_free(&again);
+
+    write_text(path, "{\"max-slots\": 5,\n\"workers\": 0}");
+    config_init(&again);
+    assert_cap_error(config_read_again(&p.config, &again, p.reason), CAP_E_INVALID_ARGUMENT);
+    assert_non_null(strstr(p.reason, path));
+    assert_non_null(strstr(p.reason, ": line 2: workers: 0 is not between"));
+    config_free(&again);
+    unlink(path);
+    config_init(&again);
+    assert_cap_error(config_read_again(&p.config, &again, p.reason), CAP_E_IO);
+    config_free(&again);
+    config_free(&now);
+    config_free(&p.config);
 }
 
 /* --- Showing -------------------------------------------------------------------------------- */
@@ -394,6 +495,7 @@ int main(void)
         cmocka_unit_test(test_command_line_wins_over_file),
         cmocka_unit_test(test_invisible_characters),
         cmocka_unit_test(test_reasons_say_what_is_expected),
+        cmocka_unit_test(test_reading_again),
         cmocka_unit_test(test_printing_reads_back),
         cmocka_unit_test(test_values_read_back),
     };
