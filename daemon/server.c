@@ -35,6 +35,7 @@
 #include "daemon/publish/writer.h"
 #include "daemon/serve/copies.h"
 #include "daemon/serve/pieces.h"
+#include "daemon/upkeep/jobs.h"
 #include "lib/cap/sha256.h"
 #include "proto/message.h"
 
@@ -75,7 +76,8 @@ static struct ledger_figures held(const struct server *server)
 static bool is_quiet(const struct server *server)
 {
     const struct ledger_figures figures = held(server);
-    return figures.connections == 0 && figures.uploads == 0 && writer_queued(server->writer) == 0;
+    return figures.connections == 0 && figures.uploads == 0 && writer_queued(server->writer) == 0 &&
+           upkeep_jobs_count(server->jobs) == 0;
 }
 
 void server_drain(struct server *server)
@@ -92,6 +94,7 @@ void server_drain(struct server *server)
               log_number("uploads", figures.uploads));
     sd_notify("STOPPING=1\nSTATUS=Finishing what is in flight");
     sockets_close_clients(&server->sockets);
+    upkeep_jobs_cancel_all(server->jobs);
     for (size_t i = 0; i < server->loop_count; i++) {
         loop_drain(&server->loops[i]);
     }
@@ -188,7 +191,8 @@ static void on_tick(uv_timer_t *timer)
         const struct ledger_figures figures = held(server);
         log_event(&server->context.log, LOG_LEVEL_WARNING, log_name("drain_incomplete"),
                   log_number("connections", figures.connections),
-                  log_number("uploads", figures.uploads));
+                  log_number("uploads", figures.uploads),
+                  log_number("jobs", upkeep_jobs_count(server->jobs)));
         server_stop(server);
     }
 }
@@ -306,6 +310,9 @@ static enum cap_error start_parts(struct server *server, char *reason)
     snprintf(reason, CONFIG_REASON_SIZE, "%s", no_threads);
     enum cap_error error = writer_new(&writer, &server->writer);
     if (error == CAP_OK) {
+        error = upkeep_jobs_new(&server->context, &server->jobs);
+    }
+    if (error == CAP_OK) {
         error = open_copies(server);
     }
     for (size_t i = 0; error == CAP_OK && i < server->loop_count; i++) {
@@ -369,6 +376,7 @@ static enum cap_error start_admin(struct server *server, const struct admin_grou
         .context = &server->context,
         .hubs = &server->hubs,
         .writer = server->writer,
+        .jobs = server->jobs,
         .copies = server->serves.copies,
     };
     enum cap_error error = admin_start(&rooms, bound->fd, operators, &server->admin);
@@ -655,15 +663,34 @@ static void close_loops(struct server *server)
     free(server->loops);
 }
 
+/*
+ * Jobs use the store, and the writer. With one that does not end nothing can be released: the
+ * process ends as a crash would end it, which loses nothing that was acknowledged.
+ */
+static void close_jobs(struct server *server)
+{
+    if (server->jobs == NULL) {
+        return;
+    }
+    upkeep_jobs_cancel_all(server->jobs);
+    if (!upkeep_jobs_join(server->jobs, UPKEEP_JOBS_GRACE_US)) {
+        log_event(&server->context.log, LOG_LEVEL_ERROR, log_name("job_does_not_end"),
+                  log_number("jobs", upkeep_jobs_count(server->jobs)));
+        _exit(EXIT_FAILURE);
+    }
+}
+
 void server_close(struct server *server)
 {
     server->context.phase = PHASE_STOPPING;
     sockets_close(&server->sockets);
     admin_stop(server->admin);
+    close_jobs(server);
     close_loops(server);
     admin_free(server->admin);
     copies_free(server->serves.copies);
     pool_close(&server->context.pool);
+    upkeep_jobs_free(server->jobs);
     writer_free(server->writer);
     cap_store_close(server->context.store);
     statedir_close(server->context.statedir);

@@ -27,6 +27,7 @@ struct server {
     struct serve_set serves;
     struct writer *writer;
     struct room room;
+    struct upkeep_jobs *jobs;
     struct admin *admin;
     struct sockets sockets;
     uv_timer_t tick;

@@ -5,13 +5,15 @@
 #include "daemon/core/context.h"
 #include "daemon/net/hub.h"
 
+struct upkeep_jobs;
 struct writer;
 
 /* What the admin socket looks at; server.c's, and outlives it. */
 struct admin_rooms {
     struct context *context;
     const struct hub_set *hubs; /* the first is that of the loop of the admin socket */
-    const struct writer *writer;
+    struct writer *writer;
+    struct upkeep_jobs *jobs;
     struct copies *copies; /* NULL: nothing can be mapped */
 };
 

@@ -4,8 +4,9 @@
  * Happy path. The loop hands over jobs; the thread takes all that wait and works in rounds. In a
  * round, the jobs that are ready are admitted together, one job whose bodies are long writes one
  * stage step (durable, invisible), or else one of the bodies that are still arriving does, and one
- * bounded sweep gives back room of dropped stages. So many small admissions cost one sync, and none
- * waits for more than one step of a large one and one sweep.
+ * bounded sweep gives back room of dropped stages; between them one function of another thread
+ * runs (writer_run). So many small admissions cost one sync, and none waits for more than one step
+ * of a large one, one such function and one sweep.
  *
  * Failure modes.
  *   - An admission is refused or cannot be stored: the store says so of that one alone.
@@ -50,9 +51,10 @@ struct writer {
 
     uv_mutex_t lock;
     uv_cond_t wake;
-    struct writer_jobs incoming;        /* under the lock */
-    struct figures figures;             /* under the lock */
-    struct writer_aheads aheads;        /* under the lock */
+    struct writer_jobs incoming; /* under the lock */
+    struct figures figures;      /* under the lock */
+    struct writer_aheads aheads; /* under the lock */
+    struct errands errands;
     bool stopping;                      /* under the lock */
     LIST_HEAD(, writer_outlet) outlets; /* under the lock */
     atomic_uint_fast64_t heartbeat;
@@ -419,6 +421,8 @@ static void run_round(struct writer *writer)
     cap_store_admit(writer->config.store, writer->ready, writer->ready_count, &watch);
     give_back(writer);
     beat(writer);
+    errands_run_one(&writer->errands, writer->config.store);
+    beat(writer);
     run_stage(writer);
     give_back(writer);
     beat(writer);
@@ -440,8 +444,8 @@ static bool is_idle(const struct writer *writer)
             return false;
         }
     }
-    return STAILQ_EMPTY(&writer->incoming) && STAILQ_EMPTY(&writer->active) && !writer->sweeping &&
-           !writer->stopping;
+    return STAILQ_EMPTY(&writer->incoming) && STAILQ_EMPTY(&writer->active) &&
+           !errands_any(&writer->errands) && !writer->sweeping && !writer->stopping;
 }
 
 /* Takes what has come in, waiting for a while when there is nothing else to do. False: stop. */
@@ -468,6 +472,7 @@ static void writer_main(void *arg)
         finish(writer, job, CAP_E_CANCELLED);
     }
     give_back(writer);
+    errands_close(&writer->errands);
 }
 
 /* --- The loop's side -------------------------------------------------------------------------- */
@@ -526,12 +531,17 @@ enum cap_error writer_new(const struct writer_config *config, struct writer **re
     if (uv_cond_init(&writer->wake) != 0) {
         goto fail_lock;
     }
+    if (errands_init(&writer->errands) != CAP_OK) {
+        goto fail_wake;
+    }
     if (uv_thread_create(&writer->thread, writer_main, writer) != 0) {
-        goto fail_cond;
+        goto fail_errands;
     }
     *ret_writer = writer;
     return CAP_OK;
-fail_cond:
+fail_errands:
+    errands_free(&writer->errands);
+fail_wake:
     uv_cond_destroy(&writer->wake);
 fail_lock:
     uv_mutex_destroy(&writer->lock);
@@ -600,6 +610,16 @@ void writer_submit(struct writer_outlet *outlet, struct writer_job *job)
     uv_cond_signal(&writer->wake); /* not under the lock, for which the thread would wait again */
 }
 
+enum cap_error writer_run(struct writer *writer, writer_errand *run, void *ctx)
+{
+    struct errand errand = {.run = run, .ctx = ctx};
+    errands_add(&writer->errands, &errand);
+    uv_mutex_lock(&writer->lock);
+    uv_cond_signal(&writer->wake);
+    uv_mutex_unlock(&writer->lock);
+    return errands_await(&writer->errands, &errand);
+}
+
 size_t writer_queued(const struct writer *writer)
 {
     return atomic_load(&writer->queued);
@@ -632,6 +652,7 @@ void writer_free(struct writer *writer)
     if (writer == NULL) {
         return;
     }
+    errands_free(&writer->errands);
     uv_cond_destroy(&writer->wake);
     uv_mutex_destroy(&writer->lock);
     free(writer);

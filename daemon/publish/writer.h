@@ -14,6 +14,7 @@
 #include "daemon/core/config.h"
 #include "daemon/core/env.h"
 #include "daemon/core/stats.h"
+#include "daemon/publish/errands.h"
 #include "daemon/publish/room.h"
 #include "lib/store/store.h"
 
@@ -118,6 +119,15 @@ static inline bool writer_outlet_is_open(const struct writer_outlet *outlet)
 /* Hands a zero-initialised and filled job over. Loop thread. */
 void writer_submit(struct writer_outlet *outlet, struct writer_job *job);
 
+/*
+ * Runs a function on the writer's thread, between admissions, and waits until it has returned; in
+ * turn with the functions of other threads, one in each round. Admissions wait as long as it
+ * takes, so it is short: a slice of some 10 ms. Any thread but a loop's and the writer's, which
+ * must be back before writer_free. Returns what the function returned, or CAP_E_CANCELLED when the
+ * writer has stopped without running it.
+ */
+enum cap_error writer_run(struct writer *writer, writer_errand *run, void *ctx);
+
 /* Jobs of all loops that were handed over and whose `done` has not been called. Any thread. */
 size_t writer_queued(const struct writer *writer);
 
@@ -129,7 +139,8 @@ uint64_t writer_heartbeat(const struct writer *writer);
 
 /*
  * Finishes the transaction that is open, gives every other job back with CAP_E_CANCELLED, which
- * their outlets deliver when they close, and joins the thread. NULL is fine.
+ * their outlets deliver when they close, ends every writer_run that waits, and joins the thread.
+ * NULL is fine.
  */
 void writer_stop(struct writer *writer);
 

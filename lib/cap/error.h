@@ -60,6 +60,9 @@
       "this version cannot read the store's format; run the version that wrote it")                \
     X(STORE_LOCKED, 66, store_locked, "another process is using the state directory")              \
     X(STORE_FAILED, 67, store_failed, "the store failed and must be reopened")                     \
+    X(JOB_RUNNING, 72, job_running,                                                                \
+      "a job of that kind is running already; wait for its end, or cancel it")                     \
+    X(NO_JOB, 73, no_job, "no job with that number is running")                                    \
     /* The protocol. */                                                                            \
     X(BAD_FRAME, 80, bad_frame, "a frame breaks the protocol")                                     \
     X(UNSUPPORTED_VERSION, 81, unsupported_version, "no common protocol version")                  \

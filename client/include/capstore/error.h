@@ -85,6 +85,10 @@ enum capstore_error {
     CAPSTORE_E_STORE_LOCKED = -66,
     /* the store failed and must be reopened */
     CAPSTORE_E_STORE_FAILED = -67,
+    /* a job of that kind is running already; wait for its end, or cancel it */
+    CAPSTORE_E_JOB_RUNNING = -72,
+    /* no job with that number is running */
+    CAPSTORE_E_NO_JOB = -73,
 
     /* ---- The protocol ---- */
 

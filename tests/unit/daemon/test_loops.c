@@ -276,8 +276,10 @@ static void test_a_stuck_loop(void **state)
     (void)state;
     fixture_start(&fixture, two_threads);
     assert_int_equal(server->loop_count, 2);
-    const struct admin_rooms rooms = {&server->context, &server->hubs, server->writer,
-                                      server->serves.copies};
+    const struct admin_rooms rooms = {.context = &server->context,
+                                      .hubs = &server->hubs,
+                                      .writer = server->writer,
+                                      .copies = server->serves.copies};
     wait_for_beat(&server->loops[1]);
     struct admin_ask *ask = admin_ask(&rooms, 0, 4);
     assert_non_null(ask);
