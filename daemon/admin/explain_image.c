@@ -150,7 +150,7 @@ static json_t *outline(const struct admin_layout *layout, const struct cap_info 
         "initial_count", admin_value_u64(view->initial.count), "gas_count",
         admin_value_u64(view->gas_slots.count), "quota_count",
         admin_value_u64(view->quota_slots.count), "structure_bytes",
-        admin_value_u64(layout->structure->body.len), "yield_receiver_slot",
+        admin_value_u64(layout->structure->bytes.len), "yield_receiver_slot",
         view->has_yield_receiver ? admin_value_key(view->yield_receiver_slot) : json_null(),
         "gas_slots", keys_json(&view->gas_slots, layout->page), "quota_slots",
         keys_json(&view->quota_slots, layout->page));
@@ -199,7 +199,7 @@ enum cap_error admin_explain_image(struct cap_read *read, const struct cap_hash 
                                    const struct cap_info *info, const struct admin_page *page,
                                    json_t **ret_layout)
 {
-    struct admin_structure structure;
+    struct cap_structure structure;
     enum cap_error error = admin_structure_read(read, hash, info->body_len, &structure);
     if (error != CAP_OK) {
         return error;
@@ -212,7 +212,7 @@ enum cap_error admin_explain_image(struct cap_read *read, const struct cap_hash 
         error = lay_out(&layout, object);
     }
     cap_layout_free(&layout.places);
-    admin_structure_free(&structure);
+    cap_structure_free(&structure);
     if (error != CAP_OK) {
         json_decref(object);
         return error;

@@ -106,7 +106,7 @@ static enum cap_error check_slots(struct warnings *warnings, enum cap_table tabl
 enum cap_error admin_warnings(struct admin_layout *layout, json_t *array, uint64_t *ret_count)
 {
     struct warnings warnings = {.layout = layout, .array = array};
-    const struct admin_structure *structure = layout->structure;
+    const struct cap_structure *structure = layout->structure;
     enum cap_error error =
         cap_lint_cap(&structure->view, structure->code_len, size_of, report, &warnings);
     if (error == CAP_OK) {

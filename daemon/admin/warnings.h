@@ -16,7 +16,7 @@
 /* Everything that one explanation works on. Borrows; lives on the worker's stack. */
 struct admin_layout {
     struct cap_read *read;
-    const struct admin_structure *structure;
+    const struct cap_structure *structure;
     const struct admin_page *page;
     struct cap_layout places; /* of its mappings */
     size_t lookups_left;

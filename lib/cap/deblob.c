@@ -5,58 +5,21 @@
 #include "lib/cap/deblob.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
-
-#define KEY_BYTES_SHOWN 16u
-#define KEY_TEXT_SIZE   (sizeof("0x...") + 2 * KEY_BYTES_SHOWN)
-
-/* A key for a person: hex, cut when long. */
-struct key_text {
-    char text[KEY_TEXT_SIZE];
-};
-
-static struct key_text key_text(struct cap_bytes key)
-{
-    struct key_text ret = {"0x"};
-    size_t shown = key.len < KEY_BYTES_SHOWN ? key.len : KEY_BYTES_SHOWN;
-    if (key.len == 0) {
-        return (struct key_text){"(empty key)"};
-    }
-    cap_hex_format(cap_bytes_slice(key, 0, shown), ret.text + 2);
-    if (shown < key.len) {
-        memcpy(ret.text + 2 + 2 * shown, "...", sizeof("..."));
-    }
-    return ret;
-}
-
-__attribute__((format(printf, 3, 4))) static enum cap_error
-refuse(struct cap_refusal *reterr, enum cap_error error, const char *format, ...)
-{
-    va_list args;
-    if (reterr == NULL) {
-        return error;
-    }
-    reterr->error = error;
-    va_start(args, format);
-    (void)vsnprintf(reterr->message, sizeof(reterr->message), format, args);
-    va_end(args);
-    return error;
-}
 
 /* Rules 1 and 2. */
 static enum cap_error check_code(const struct cap_wire_image *image, struct cap_refusal *reterr)
 {
     if (image->code_len > CAP_MAX_CODE_SIZE) {
-        return refuse(reterr, CAP_E_CODE_TOO_LARGE,
-                      "the code is %" PRIu32 " bytes long; the limit is %" PRIu64, image->code_len,
-                      (uint64_t)CAP_MAX_CODE_SIZE);
+        return cap_refuse(reterr, CAP_E_CODE_TOO_LARGE,
+                          "the code is %" PRIu32 " bytes long; the limit is %" PRIu64,
+                          image->code_len, (uint64_t)CAP_MAX_CODE_SIZE);
     }
     if ((uint64_t)image->code_off + image->code_len > image->arena_len) {
-        return refuse(reterr, CAP_E_CODE_REF_OUT_OF_RANGE,
-                      "the code is at %" PRIu32 " + %" PRIu32 " of the arena, which is %" PRIu64
-                      " bytes long",
-                      image->code_off, image->code_len, image->arena_len);
+        return cap_refuse(reterr, CAP_E_CODE_REF_OUT_OF_RANGE,
+                          "the code is at %" PRIu32 " + %" PRIu32 " of the arena, which is %" PRIu64
+                          " bytes long",
+                          image->code_off, image->code_len, image->arena_len);
     }
     return CAP_OK;
 }
@@ -66,11 +29,11 @@ static enum cap_error refuse_page(struct cap_refusal *reterr, enum cap_error err
                                   const struct cap_wire_slot *slot, size_t index, const char *what)
 {
     struct cap_page_ref ref = cap_page_ref_at(slot->desc.pages, index);
-    return refuse(reterr, error,
-                  "%s slot %s, page reference %zu (page %" PRIu32 " at %" PRIu32 " + %" PRIu32
-                  " of the arena): %s",
-                  cap_table_name(slot->table), key_text(slot->key).text, index, ref.page_index,
-                  ref.arena_off, ref.len, what);
+    return cap_refuse(reterr, error,
+                      "%s slot %s, page reference %zu (page %" PRIu32 " at %" PRIu32 " + %" PRIu32
+                      " of the arena): %s",
+                      cap_table_name(slot->table), cap_key_text(slot->key).text, index,
+                      ref.page_index, ref.arena_off, ref.len, what);
 }
 
 /* Rules 4 to 7 for one page reference. `past` is one past the page before it; 0 for the first. */
@@ -105,10 +68,10 @@ static enum cap_error check_data(const struct cap_wire_image *image,
 {
     uint64_t past = 0;
     if (slot->desc.size % CAP_PAGE_SIZE != 0) {
-        return refuse(reterr, CAP_E_DATA_SIZE_NOT_PAGE_MULTIPLE,
-                      "%s slot %s: size %" PRIu64 " is not a multiple of %u",
-                      cap_table_name(slot->table), key_text(slot->key).text, slot->desc.size,
-                      CAP_PAGE_SIZE);
+        return cap_refuse(reterr, CAP_E_DATA_SIZE_NOT_PAGE_MULTIPLE,
+                          "%s slot %s: size %" PRIu64 " is not a multiple of %u",
+                          cap_table_name(slot->table), cap_key_text(slot->key).text,
+                          slot->desc.size, CAP_PAGE_SIZE);
     }
     for (size_t i = 0; i < slot->desc.page_count; i++) {
         enum cap_error error = check_page(image, slot, i, past, reterr);
@@ -148,9 +111,9 @@ static enum cap_error check_endpoints(const struct cap_wire_image *image,
         }
         unsigned highest = cap_wire_register(&endpoint, endpoint.register_count - 1).index;
         if (highest >= CAP_NUM_REGS) {
-            return refuse(reterr, CAP_E_REGISTER_INDEX_OUT_OF_RANGE,
-                          "endpoint %s sets register %u; registers are 0 to %u",
-                          key_text(endpoint.key).text, highest, CAP_NUM_REGS - 1);
+            return cap_refuse(reterr, CAP_E_REGISTER_INDEX_OUT_OF_RANGE,
+                              "endpoint %s sets register %u; registers are 0 to %u",
+                              cap_key_text(endpoint.key).text, highest, CAP_NUM_REGS - 1);
         }
     }
     return CAP_OK;
@@ -163,15 +126,15 @@ static enum cap_error check_mappings(const struct cap_wire_image *image, struct 
         struct cap_mapping mapping;
         cap_mapping_at(&image->mappings, i, &mapping);
         if (mapping.source.count == 0) {
-            return refuse(reterr, CAP_E_SOURCE_PATH_EMPTY,
-                          "memory mapping %zu, at 0x%" PRIx64 ", has an empty source path", i,
-                          mapping.start);
+            return cap_refuse(reterr, CAP_E_SOURCE_PATH_EMPTY,
+                              "memory mapping %zu, at 0x%" PRIx64 ", has an empty source path", i,
+                              mapping.start);
         }
         if (mapping.source.count > CAP_MAX_SOURCE_DEPTH) {
-            return refuse(reterr, CAP_E_SOURCE_PATH_TOO_DEEP,
-                          "memory mapping %zu, at 0x%" PRIx64
-                          ", has a source path of %zu steps; the limit is %u",
-                          i, mapping.start, mapping.source.count, CAP_MAX_SOURCE_DEPTH);
+            return cap_refuse(reterr, CAP_E_SOURCE_PATH_TOO_DEEP,
+                              "memory mapping %zu, at 0x%" PRIx64
+                              ", has a source path of %zu steps; the limit is %u",
+                              i, mapping.start, mapping.source.count, CAP_MAX_SOURCE_DEPTH);
         }
     }
     return CAP_OK;
@@ -202,7 +165,7 @@ enum cap_error cap_deblob(struct cap_bytes head, uint64_t total_len,
     struct cap_wire_image image;
     struct cap_ssz_fault fault;
     if (cap_wire_image_decode_why(head, total_len, &image, &fault) != CAP_OK) {
-        return refuse(reterr, CAP_E_SSZ, "%s", fault.text);
+        return cap_refuse(reterr, CAP_E_SSZ, "%s", fault.text);
     }
     enum cap_error error = check(&image, reterr);
     if (error == CAP_OK) {

@@ -7,15 +7,8 @@
 #ifndef LIB_CAP_DEBLOB_H
 #define LIB_CAP_DEBLOB_H
 
+#include "lib/cap/refusal.h"
 #include "lib/cap/wire_image.h"
-
-#define CAP_REFUSAL_MESSAGE_SIZE 256
-
-/* Why an Image was refused, for a person: `message` names the field, the slot's key, the values. */
-struct cap_refusal {
-    enum cap_error error;
-    char message[CAP_REFUSAL_MESSAGE_SIZE]; /* NUL-terminated, printable ASCII; long keys are cut */
-};
 
 /*
  * Rules 0 to 10 in their order (FORMATS.md section 5): decodes the bytes before the arena of an

@@ -38,48 +38,6 @@ void cap_image_free(struct cap_image *image)
     *image = (struct cap_image){0};
 }
 
-/* --- Elements --------------------------------------------------------------------------------- */
-
-static const size_t entry_sizes[2] = {CAP_SSZ_VARIABLE, CAP_SSZ_VARIABLE};
-static const size_t endpoint_sizes[5] = {8, 8, CAP_SSZ_VARIABLE, 1, REGS_SIZE};
-static const size_t slot_sizes[2] = {CAP_SSZ_VARIABLE, CAP_HASH_SIZE};
-
-static enum cap_error decode_endpoint(struct cap_bytes in, struct cap_endpoint *ret_endpoint)
-{
-    struct cap_bytes entry[2];
-    struct cap_bytes fields[5];
-    enum cap_error error = cap_ssz_container(in, in.len, entry_sizes, 2, entry);
-    if (error == CAP_OK) {
-        error = cap_ssz_container(entry[1], entry[1].len, endpoint_sizes, 5, fields);
-    }
-    if (error != CAP_OK) {
-        return error;
-    }
-    *ret_endpoint = (struct cap_endpoint){
-        .key = entry[0],
-        .entry_pc = cap_load64(fields[0].data),
-        .stack_top = cap_load64(fields[1].data),
-        .arg_cnode_slot = fields[2],
-        .arg_cnode_size = fields[3].data[0],
-    };
-    for (size_t i = 0; i < CAP_NUM_REGS; i++) {
-        ret_endpoint->initial_regs[i] = cap_load64(fields[4].data + 8 * i);
-    }
-    return CAP_OK;
-}
-
-static enum cap_error decode_slot(struct cap_bytes in, struct cap_slot *ret_slot)
-{
-    struct cap_bytes fields[2];
-    enum cap_error error = cap_ssz_container(in, in.len, slot_sizes, 2, fields);
-    if (error != CAP_OK) {
-        return error;
-    }
-    ret_slot->key = fields[0];
-    memcpy(ret_slot->cap_hash.bytes, fields[1].data, CAP_HASH_SIZE);
-    return CAP_OK;
-}
-
 /* --- Roots ------------------------------------------------------------------------------------ */
 
 static bool endpoint_roots(const void *list, size_t first, size_t count,
@@ -93,7 +51,7 @@ static bool endpoint_roots(const void *list, size_t first, size_t count,
     struct cap_hash fields[CAP_LISTS_TOGETHER][8] = {0};
     for (size_t i = 0; i < count; i++) {
         struct cap_endpoint endpoint = {0};
-        (void)decode_endpoint(cap_ssz_list_at(list, first + i), &endpoint);
+        cap_image_endpoint_at(list, first + i, &endpoint);
         keys[i] = endpoint.key;
         fields[i][0] = cap_chunk64(endpoint.entry_pc);
         fields[i][1] = cap_chunk64(endpoint.stack_top);
@@ -130,7 +88,7 @@ static enum cap_error hash_view(const struct cap_image_view *view, const struct 
                                 const struct cap_work *work, struct cap_hash *ret_hash)
 {
     struct cap_hash fields[FIELD_COUNT] = {*code_root};
-    if (!cap_list_root(endpoint_roots, &view->endpoints, view->endpoints.count, work, &fields[1]) ||
+    if (!cap_list_root(endpoint_roots, view, view->endpoints.count, work, &fields[1]) ||
         !cap_mapping_list_root(&view->mappings, work, &fields[2]) ||
         !cap_list_root(slot_roots, &view->pinned, view->pinned.count, work, &fields[3]) ||
         !cap_list_root(slot_roots, &view->initial, view->initial.count, work, &fields[4]) ||
@@ -383,210 +341,18 @@ enum cap_error cap_image_from_wire(const struct cap_wire_image *wire,
     return error;
 }
 
-/* --- The view --------------------------------------------------------------------------------- */
-
-/* Whether a conversion could have made this endpoint. */
-static bool endpoint_converted(const struct cap_endpoint *endpoint)
+enum cap_error cap_image_from_body(const struct cap_source *body, uint64_t body_len,
+                                   const struct cap_image_view *view, uint64_t code_len,
+                                   struct cap_image *ret_image)
 {
-    return endpoint->stack_top == endpoint->initial_regs[STACK_REGISTER] &&
-           endpoint->arg_cnode_slot.len == sizeof(arg_slot_key) &&
-           endpoint->arg_cnode_slot.data[0] == arg_slot_key[0];
-}
-
-static bool decode_endpoints(struct cap_bytes in, struct cap_ssz_list *ret_endpoints)
-{
-    if (cap_ssz_list(in, ret_endpoints) != CAP_OK) {
-        return false;
-    }
-    struct cap_bytes before = {0};
-    for (size_t i = 0; i < ret_endpoints->count; i++) {
-        struct cap_endpoint endpoint;
-        if (decode_endpoint(cap_ssz_list_at(ret_endpoints, i), &endpoint) != CAP_OK ||
-            !endpoint_converted(&endpoint)) {
-            return false;
-        }
-        if (i > 0 && cap_bytes_compare(before, endpoint.key) >= 0) {
-            return false;
-        }
-        before = endpoint.key;
-    }
-    return true;
-}
-
-static bool decode_slots(struct cap_bytes in, struct cap_ssz_list *ret_slots)
-{
-    if (cap_ssz_list(in, ret_slots) != CAP_OK) {
-        return false;
-    }
-    struct cap_bytes before = {0};
-    for (size_t i = 0; i < ret_slots->count; i++) {
-        struct cap_slot slot;
-        if (decode_slot(cap_ssz_list_at(ret_slots, i), &slot) != CAP_OK) {
-            return false;
-        }
-        if (i > 0 && cap_bytes_compare(before, slot.key) >= 0) {
-            return false;
-        }
-        before = slot.key;
-    }
-    return true;
-}
-
-static bool decode_mappings(struct cap_bytes in, struct cap_ssz_list *ret_mappings)
-{
-    if (cap_mapping_list_decode(in, ret_mappings) != CAP_OK) {
-        return false;
-    }
-    for (size_t i = 0; i < ret_mappings->count; i++) {
-        struct cap_mapping mapping;
-        cap_mapping_at(ret_mappings, i, &mapping);
-        if (mapping.source.count == 0 || mapping.source.count > CAP_MAX_SOURCE_DEPTH) {
-            return false;
-        }
-    }
-    return true;
-}
-
-enum cap_error cap_image_view_decode(struct cap_bytes body, struct cap_image_view *ret_view)
-{
-    static const size_t sizes[FIELD_COUNT] = {CAP_SSZ_VARIABLE};
-    struct cap_bytes fields[FIELD_COUNT];
-    struct cap_image_view view = {0};
-    if (body.len == 0 || body.data[0] != CAP_KIND_IMAGE) {
-        return CAP_E_BODY_NOT_CANONICAL;
-    }
-    struct cap_bytes payload = cap_bytes_slice(body, 1, body.len - 1);
-    if (cap_ssz_container(payload, payload.len, sizes, FIELD_COUNT, fields) != CAP_OK) {
-        return CAP_E_BODY_NOT_CANONICAL;
-    }
-    view.code = fields[0];
-    if (view.code.len > CAP_MAX_CODE_SIZE || !decode_endpoints(fields[1], &view.endpoints) ||
-        !decode_mappings(fields[2], &view.mappings) || !decode_slots(fields[3], &view.pinned) ||
-        !decode_slots(fields[4], &view.initial)) {
-        return CAP_E_BODY_NOT_CANONICAL;
-    }
-    if (cap_option_key_decode(fields[5], &view.has_yield_receiver, &view.yield_receiver_slot) !=
-            CAP_OK ||
-        cap_key_list_decode(fields[6], &view.gas_slots) != CAP_OK ||
-        cap_key_list_decode(fields[7], &view.quota_slots) != CAP_OK) {
-        return CAP_E_BODY_NOT_CANONICAL;
-    }
-    *ret_view = view;
-    return CAP_OK;
-}
-
-void cap_image_endpoint_at(const struct cap_image_view *view, size_t index,
-                           struct cap_endpoint *ret_endpoint)
-{
-    (void)decode_endpoint(cap_ssz_list_at(&view->endpoints, index), ret_endpoint);
-}
-
-void cap_image_slot_at(const struct cap_ssz_list *slots, size_t index, struct cap_slot *ret_slot)
-{
-    (void)decode_slot(cap_ssz_list_at(slots, index), ret_slot);
-}
-
-bool cap_image_slot_find(const struct cap_ssz_list *slots, struct cap_bytes key,
-                         struct cap_slot *ret_slot)
-{
-    size_t low = 0;
-    size_t high = slots->count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        struct cap_slot slot;
-        cap_image_slot_at(slots, middle, &slot);
-        int order = cap_bytes_compare(slot.key, key);
-        if (order == 0) {
-            *ret_slot = slot;
-            return true;
-        }
-        if (order < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return false;
-}
-
-/* --- A runtime's questions -------------------------------------------------------------------- */
-
-bool cap_image_code_mapping(const struct cap_image_view *view, uint64_t *ret_address,
-                            struct cap_bytes *ret_code)
-{
-    if (view->code.len == 0) {
-        return false;
-    }
-    *ret_address = CAP_CODE_BASE;
-    *ret_code = view->code;
-    return true;
-}
-
-enum cap_error cap_image_mapping_read_only(const struct cap_image_view *view, uint64_t address,
-                                           bool *ret_read_only)
-{
-    bool found = false;
-    for (size_t i = 0; i < view->mappings.count; i++) {
-        struct cap_mapping mapping;
-        struct cap_slot slot;
-        cap_mapping_at(&view->mappings, i, &mapping);
-        if ((uint32_t)mapping.start != (uint32_t)address) {
-            continue;
-        }
-        found = true;
-        if (cap_image_slot_find(&view->pinned, cap_ssz_list_at(&mapping.source, 0), &slot)) {
-            *ret_read_only = true;
-            return CAP_OK;
-        }
-    }
-    if (!found) {
-        return CAP_E_NOT_FOUND;
-    }
-    *ret_read_only = false;
-    return CAP_OK;
-}
-
-enum cap_error cap_code_load(const struct cap_image_view *view, struct cap_code *ret_code)
-{
-    struct cap_code code = {.len = view->code.len};
-    if (code.len > 0) {
-        code.mapped_len = (code.len + CAP_PAGE_SIZE - 1) / CAP_PAGE_SIZE * CAP_PAGE_SIZE;
-        code.data = aligned_alloc(CAP_PAGE_SIZE, code.mapped_len);
-        if (code.data == NULL) {
-            return CAP_E_NO_MEMORY;
-        }
-        memcpy(code.data, view->code.data, code.len);
-        memset(code.data + code.len, 0, code.mapped_len - code.len);
-    }
-    *ret_code = code;
-    return CAP_OK;
-}
-
-void cap_code_free(struct cap_code *code)
-{
-    if (code == NULL) {
-        return;
-    }
-    free(code->data);
-    *code = (struct cap_code){0};
-}
-
-enum cap_error cap_image_from_body(struct cap_bytes body, struct cap_image *ret_image)
-{
-    struct cap_image_view view;
-    enum cap_error error = cap_image_view_decode(body, &view);
-    if (error != CAP_OK) {
-        return error;
-    }
     struct cap_image image = {0};
     struct cap_hash code_root;
-    struct cap_source code = cap_source_memory(&view.code);
-    error = hash_code(&code, 0, view.code.len, &image, &code_root);
+    enum cap_error error = hash_code(body, CAP_IMAGE_CODE_AT, (size_t)code_len, &image, &code_root);
     if (error == CAP_OK) {
-        error = cap_body_append_source(&image.body, 0, body.len);
+        error = cap_body_append_source(&image.body, 0, body_len);
     }
     if (error == CAP_OK) {
-        error = hash_view(&view, &code_root, NULL, &image.hash);
+        error = hash_view(view, &code_root, body->work, &image.hash);
     }
     if (error != CAP_OK) {
         cap_image_free(&image);

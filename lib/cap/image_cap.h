@@ -52,6 +52,8 @@ enum cap_error cap_image_body_from_wire(const struct cap_wire_image *wire,
                                         const struct cap_hash *slot_hashes,
                                         struct cap_body *ret_body);
 
+struct cap_refusal;
+
 /* A CapEndpoint with its key. */
 struct cap_endpoint {
     struct cap_bytes key;
@@ -82,9 +84,24 @@ struct cap_image_view {
 
 /*
  * Strict decode of a whole served Image body, selector included, with everything that a conversion
- * guarantees (keys ascending, code within MAX_CODE_SIZE, paths of 1 to MAX_SOURCE_DEPTH steps,
- * stack_top = initial_regs[1], arg_cnode_slot = [0]). CAP_E_BODY_NOT_CANONICAL.
+ * guarantees: what is accepted, some wire Image becomes, given slots that resolve. The first rule
+ * broken names the error, and *reterr, unless NULL, says more:
+ *   - CAP_E_CODE_TOO_LARGE: code longer than MAX_CODE_SIZE;
+ *   - CAP_E_SOURCE_PATH_EMPTY, CAP_E_SOURCE_PATH_TOO_DEEP: a path without 1 to MAX_SOURCE_DEPTH
+ *     steps;
+ *   - CAP_E_BODY_TOO_LARGE: more structure than the offsets of a wire Image reach;
+ *   - CAP_E_BODY_NOT_CANONICAL: everything else: an encoding that is not strict, keys of endpoints
+ *     or slots that do not ascend, stack_top other than initial_regs[1], arg_cnode_slot other than
+ *     the key [0].
+ * O(structure), no allocation.
  */
+enum cap_error cap_image_view_judge(struct cap_bytes body, struct cap_image_view *ret_view,
+                                    struct cap_refusal *reterr);
+
+/* The rule of the code alone, for bodies whose code is elsewhere. */
+enum cap_error cap_image_judge_code(uint64_t code_len, struct cap_refusal *reterr);
+
+/* The same judgement for who reads a body: whatever is wrong is CAP_E_BODY_NOT_CANONICAL. */
 enum cap_error cap_image_view_decode(struct cap_bytes body, struct cap_image_view *ret_view);
 
 /*
@@ -95,11 +112,14 @@ void cap_image_parts_hash(const struct cap_image_view *view, const struct cap_ha
                           struct cap_hash *ret_hash);
 
 /*
- * Rebuilds an Image cap from a whole served body in memory: decodes it strictly and computes its
- * CapHash and code_roots in one pass. ret_image->body is one window over `body` as its source. The
- * caller compares ret_image->hash. CAP_E_BODY_NOT_CANONICAL, CAP_E_NO_MEMORY.
+ * Rebuilds an Image cap from its served body: computes its CapHash and code_roots in one pass.
+ * `view` is that of the structure, `code_len` the length of the code (structure.h); `body` reads
+ * the code, and its `work` hears of the structure. ret_image->body is one window over `body`. The
+ * caller compares ret_image->hash. CAP_E_NO_MEMORY, CAP_E_CANCELLED, or as the source fails.
  */
-enum cap_error cap_image_from_body(struct cap_bytes body, struct cap_image *ret_image);
+enum cap_error cap_image_from_body(const struct cap_source *body, uint64_t body_len,
+                                   const struct cap_image_view *view, uint64_t code_len,
+                                   struct cap_image *ret_image);
 
 /* Endpoint `index` < view->endpoints.count, its spans borrowed from the body. */
 void cap_image_endpoint_at(const struct cap_image_view *view, size_t index,

@@ -81,7 +81,7 @@ struct cap_check_watch {
  * CAP_E_STORE_VERSION.
  *
  * The storage engine may crash over a damaged file: run this in a process of its own. Memory: 24
- * bytes for each cap, and the largest Image twice.
+ * bytes for each cap, and the largest Image's structure.
  */
 enum cap_error cap_store_lmdb_check(const char *dir, const struct cap_check_watch *watch,
                                     uint64_t *ret_findings);

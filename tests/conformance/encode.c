@@ -1,5 +1,9 @@
 #include "tests/conformance/encode.h"
 
+#include <stdlib.h>
+
+#include "lib/cap/deblob.h"
+
 /* A list being written: its elements begin one after the other. */
 struct list {
     size_t base;
@@ -196,4 +200,110 @@ void encode_image_body(struct cap_writer *out, const struct cap_image_view *view
     encode_keys(out, &view->gas_slots);
     begin_element(out, &fields);
     encode_keys(out, &view->quota_slots);
+}
+
+/* Registers that are not 0, as a wire Image lists them. */
+static void encode_source_endpoints(struct cap_writer *out, const struct cap_image_view *view)
+{
+    struct list list = begin_list(out, view->endpoints.count);
+    for (size_t i = 0; i < view->endpoints.count; i++) {
+        struct cap_endpoint endpoint;
+        cap_image_endpoint_at(view, i, &endpoint);
+        begin_element(out, &list);
+        begin_entry(out, endpoint.key);
+        cap_writer_u64(out, endpoint.entry_pc);
+        cap_writer_u8(out, 0);
+        cap_writer_u8(out, endpoint.arg_cnode_size);
+        cap_writer_u32(out, 14);
+        for (uint8_t k = 0; k < CAP_NUM_REGS; k++) {
+            if (endpoint.initial_regs[k] != 0) {
+                cap_writer_u8(out, k);
+                cap_writer_u64(out, endpoint.initial_regs[k]);
+            }
+        }
+    }
+}
+
+static void encode_source_slots(struct cap_writer *out, const struct cap_ssz_list *slots,
+                                enum cap_table table)
+{
+    struct list list = begin_list(out, slots->count);
+    for (size_t i = 0; i < slots->count; i++) {
+        struct cap_slot slot;
+        cap_image_slot_at(slots, i, &slot);
+        begin_element(out, &list);
+        const struct cap_wire_slot wire = {
+            .table = table,
+            .key = slot.key,
+            .kind = table == CAP_TABLE_PINNED ? CAP_KIND_IMAGE : CAP_KIND_DATA,
+            .content_hash = slot.cap_hash,
+        };
+        encode_wire_slot(out, &wire);
+    }
+}
+
+void encode_source_image(struct cap_writer *out, const struct cap_image_view *view)
+{
+    size_t base = out->buf.len;
+    cap_writer_u32(out, 0);
+    cap_writer_u32(out, (uint32_t)view->code.len);
+    struct list fields = {base, out->buf.len};
+    cap_writer_zeros(out, 8 * CAP_SSZ_OFFSET_SIZE);
+    begin_element(out, &fields);
+    encode_source_endpoints(out, view);
+    begin_element(out, &fields);
+    encode_mappings(out, &view->mappings);
+    begin_element(out, &fields);
+    encode_source_slots(out, &view->pinned, CAP_TABLE_PINNED);
+    begin_element(out, &fields);
+    encode_source_slots(out, &view->initial, CAP_TABLE_INITIAL);
+    begin_element(out, &fields);
+    encode_option(out, view->has_yield_receiver, view->yield_receiver_slot);
+    begin_element(out, &fields);
+    encode_keys(out, &view->gas_slots);
+    begin_element(out, &fields);
+    encode_keys(out, &view->quota_slots);
+    begin_element(out, &fields);
+    cap_writer_bytes(out, view->code);
+}
+
+/* The hashes that the slots resolve to, pinned then initial. */
+static struct cap_hash *slot_hashes(const struct cap_image_view *view)
+{
+    size_t pinned = view->pinned.count;
+    struct cap_hash *hashes = calloc(pinned + view->initial.count + 1, sizeof(*hashes));
+    for (size_t i = 0; hashes != NULL && i < pinned + view->initial.count; i++) {
+        struct cap_slot slot;
+        bool is_pinned = i < pinned;
+        cap_image_slot_at(is_pinned ? &view->pinned : &view->initial, is_pinned ? i : i - pinned,
+                          &slot);
+        hashes[i] = slot.cap_hash;
+    }
+    return hashes;
+}
+
+bool encode_is_reached(struct cap_bytes body, const struct cap_image_view *view)
+{
+    struct cap_writer wire = {0};
+    struct cap_wire_image image;
+    struct cap_image cap = {0};
+    struct cap_hash *hashes = slot_hashes(view);
+    encode_source_image(&wire, view);
+    struct cap_bytes upload = cap_buf_bytes(&wire.buf);
+    bool reached = hashes != NULL && wire.error == CAP_OK &&
+                   cap_deblob(upload, upload.len, &image, NULL) == CAP_OK;
+    if (reached) {
+        struct cap_bytes arena = cap_bytes_slice(upload, image.head.len, (size_t)image.arena_len);
+        struct cap_source source = cap_source_memory(&arena);
+        uint8_t *again = malloc(body.len);
+        reached = again != NULL && cap_image_from_wire(&image, hashes, &source, &cap) == CAP_OK &&
+                  cap.body.len == body.len &&
+                  cap_body_read(&cap.body, &source, 0, again, body.len) == CAP_OK &&
+                  memcmp(again, body.data, body.len) == 0;
+        free(again);
+    }
+    cap_image_free(&cap);
+    cap_buf_free(&wire.buf);
+    free(hashes);
+    return reached;
 }

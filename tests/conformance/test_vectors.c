@@ -270,6 +270,7 @@ static void check_image_cap(const struct cap_wire_image *image, const struct cap
     assert_cap_ok(again.error);
     assert_int_equal(again.buf.len, body.len);
     assert_memory_equal(again.buf.data, body.data, body.len);
+    assert_true(encode_is_reached(cap_buf_bytes(&body), &view));
     check_pinned_mappings(&view, wanted);
     check_code_roots(&cap, text(wanted, "cap_hash"));
     cap_buf_free(&again.buf);
@@ -472,6 +473,7 @@ static void flip_body(struct cap_bytes body)
     assert_cap_ok(again.error);
     assert_int_equal(again.buf.len, body.len);
     assert_memory_equal(again.buf.data, body.data, body.len);
+    assert_true(encode_is_reached(body, &view));
     cap_buf_free(&again.buf);
 }
 

@@ -4,7 +4,7 @@
  * What must hold: nothing is read past the input (the head is handed over in an allocation of
  * its own); what decodes, encodes to the same bytes again; an accepted Image converts, and its
  * bodies verify under the hashes that the conversion gave; a body that is accepted is the only
- * encoding of its cap.
+ * encoding of its cap, and there is a wire Image that becomes it.
  */
 #include <stdlib.h>
 
@@ -12,6 +12,8 @@
 #include "lib/cap/deblob.h"
 #include "lib/cap/image_cap.h"
 #include "lib/cap/lint.h"
+#include "lib/cap/refusal.h"
+#include "lib/cap/structure.h"
 #include "tests/conformance/encode.h"
 
 #define MAX_SLOTS 64u
@@ -114,13 +116,36 @@ static void try_wire_image(struct cap_bytes upload)
     free(head);
 }
 
-static void try_image_body(struct cap_bytes body)
+static void try_image_body(struct cap_bytes body, const struct cap_hash *hash)
 {
     struct cap_image_view view;
     struct cap_writer again = {0};
+    struct cap_image image;
+    struct cap_structure structure;
+    struct cap_source source = cap_source_memory(&body);
     require(cap_image_view_decode(body, &view) == CAP_OK);
     encode_image_body(&again, &view);
     require_same(&again, body);
+    require(encode_is_reached(body, &view));
+    require(cap_structure_read(&source, body.len, body.len, &structure, NULL) == CAP_OK);
+    require(cap_image_from_body(&source, body.len, &structure.view, structure.code_len, &image) ==
+            CAP_OK);
+    require(cap_hash_equal(&image.hash, hash));
+    cap_image_free(&image);
+    cap_structure_free(&structure);
+}
+
+/* A body that is refused whole is refused in parts, and the refusal says why. */
+static void try_refused(struct cap_bytes body)
+{
+    struct cap_structure structure;
+    struct cap_refusal refusal = {.error = CAP_OK};
+    struct cap_source source = cap_source_memory(&body);
+    if (body.len > 0 && body.data[0] == CAP_KIND_IMAGE) {
+        enum cap_error error =
+            cap_structure_read(&source, body.len, body.len, &structure, &refusal);
+        require(error != CAP_OK && refusal.error == error && refusal.message[0] != '\0');
+    }
 }
 
 static void try_data_body(struct cap_bytes body, const struct cap_hash *hash)
@@ -140,12 +165,13 @@ static void try_body(struct cap_bytes body)
     enum cap_kind kind;
     struct cap_hash hash;
     if (cap_body_hash(body, &kind, &hash) != CAP_OK) {
+        try_refused(body);
         return;
     }
     if (kind == CAP_KIND_DATA) {
         try_data_body(body, &hash);
     } else {
-        try_image_body(body);
+        try_image_body(body, &hash);
     }
 }
 

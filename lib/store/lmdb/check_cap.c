@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "lib/cap/data_cap.h"
-#include "lib/cap/image_cap.h"
+#include "lib/cap/structure.h"
 #include "lib/store/lmdb/check.h"
 
 #define BAD_CHUNKS_MAX 8u /* findings of one stream: a billion missing chunks help nobody */
@@ -257,30 +257,25 @@ static void compare_refs_of(struct check *check, const struct store_cap *cap,
 
 static void check_image(struct check *check, const struct store_cap *cap, struct streams *streams)
 {
-    struct stream *body = &streams->body;
+    const uint64_t body_len = streams->body.len;
+    const struct cap_source body = {.read = read_stream, .ctx = &streams->body};
     struct cap_image image = {0};
-    struct cap_image_view view;
-    uint8_t *bytes = malloc((size_t)body->len + 1); /* so many have been seen */
-    enum cap_error error =
-        bytes == NULL ? CAP_E_NO_MEMORY : read_stream(body, 0, bytes, (size_t)body->len);
-    const struct cap_bytes whole = {bytes, (size_t)body->len};
+    struct cap_structure structure = {0};
+    enum cap_error error = cap_structure_read(&body, body_len, body_len, &structure, NULL);
     if (error == CAP_OK) {
-        error = cap_image_view_decode(whole, &view);
+        error = cap_image_from_body(&body, body_len, &structure.view, structure.code_len, &image);
     }
     if (error == CAP_OK) {
-        error = cap_image_from_body(whole, &image);
-    }
-    if (error == CAP_OK) {
-        const struct rebuilt rebuilt = {image.hash,       view.code.len,         0,
+        const struct rebuilt rebuilt = {image.hash,       structure.code_len,    0,
                                         image.code_roots, image.code_page_count, &image.nodes};
         compare(check, cap, streams, &rebuilt);
-        compare_refs_of(check, cap, &view);
+        compare_refs_of(check, cap, &structure.view);
     } else {
         lmdb_check_find(check, "the body cannot be read as an Image cap: %s",
                         cap_error_text(error));
     }
     cap_image_free(&image);
-    free(bytes);
+    cap_structure_free(&structure);
 }
 
 void lmdb_check_cap(struct check *check, const struct store_cap *cap)

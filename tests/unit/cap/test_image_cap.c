@@ -6,6 +6,7 @@
 #include "lib/cap/deblob.h"
 #include "lib/cap/image_cap.h"
 #include "lib/cap/merkle.h"
+#include "lib/cap/structure.h"
 #include "tests/unit/cap/build_cap.h"
 
 #define FULL_SLOTS                                                                                 \
@@ -106,7 +107,11 @@ static void assert_rebuilt(const struct cap_image *image, struct cap_bytes body)
     struct cap_source source = cap_source_memory(&body);
     uint8_t *read = malloc(body.len);
     assert_non_null(read);
-    assert_cap_ok(cap_image_from_body(body, &rebuilt));
+    struct cap_structure structure;
+    assert_cap_ok(cap_structure_read(&source, body.len, body.len, &structure, NULL));
+    assert_cap_ok(
+        cap_image_from_body(&source, body.len, &structure.view, structure.code_len, &rebuilt));
+    cap_structure_free(&structure);
     assert_hash_equal(&rebuilt.hash, &image->hash);
     assert_int_equal(rebuilt.code_page_count, image->code_page_count);
     if (image->code_page_count > 0) {
