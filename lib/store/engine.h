@@ -53,6 +53,11 @@ struct cap_store_ops {
                                  size_t count);
     void (*stage_drop)(struct cap_store *store, uint64_t stage);
     enum cap_error (*sweep)(struct cap_store *store, uint64_t now_us, bool *ret_more);
+
+    /* NULL, all three: the engine has no file. */
+    enum cap_error (*backup)(struct cap_store *store, const char *dir, struct cap_copy *copy);
+    enum cap_error (*compact)(struct cap_store *store, struct cap_copy *copy);
+    bool (*let_go)(struct cap_store *store);
 };
 
 /* The member `base` of every engine's own store and read; STORE_CONTAINER_OF leads from it to them.

@@ -327,3 +327,21 @@ enum cap_error store_source_read(const struct cap_source *source, uint64_t offse
     }
     return CAP_OK;
 }
+
+/* --- Copies ----------------------------------------------------------------------------------- */
+
+enum cap_error cap_store_backup(struct cap_store *store, const char *dir, struct cap_copy *copy)
+{
+    return store->ops->backup == NULL ? CAP_E_INVALID_ARGUMENT
+                                      : store->ops->backup(store, dir, copy);
+}
+
+enum cap_error cap_store_compact(struct cap_store *store, struct cap_copy *copy)
+{
+    return store->ops->compact == NULL ? CAP_E_INVALID_ARGUMENT : store->ops->compact(store, copy);
+}
+
+bool cap_store_let_go(struct cap_store *store)
+{
+    return store->ops->let_go == NULL || store->ops->let_go(store);
+}

@@ -154,7 +154,8 @@ enum cap_error cap_store_take(struct cap_read *read, const struct cap_hash *hash
 /*
  * Copies what lies at a place that any snapshot gave. Takes no snapshot: bytes that are not a cap's
  * any more may have been written over, with what a client chose, so the caller must be able to tell
- * that they are the ones it took before. Any thread. CAP_E_IO as at cap_store_copy.
+ * that they are the ones it took before. Any thread. CAP_E_IO as at cap_store_copy;
+ * CAP_E_NOT_FOUND: it lay in a file that has been compacted since.
  */
 enum cap_error cap_store_load(struct cap_store *store, const struct cap_place *place, void *dst);
 
@@ -264,5 +265,45 @@ void cap_store_stage_drop(struct cap_store *store, uint64_t stage);
  * nothing to do. CAP_E_DISK_FULL, CAP_E_MAP_FULL: later perhaps.
  */
 enum cap_error cap_store_sweep(struct cap_store *store, uint64_t now_us, bool *ret_more);
+
+/* --- Copies ----------------------------------------------------------------------------------- */
+
+/*
+ * Copies what is committed now into `dir`, an existing and empty directory on any disk, which then
+ * is a store as cap_store_lmdb_open takes it: the same identity, without the room that is free in
+ * this one. Everything is synced, the file appears under its name last, and `dir` is synced too;
+ * the caller syncs the directory that holds it. On an error nothing is left in `dir`. Any thread,
+ * while reading and writing go on.
+ *
+ * It is one long snapshot: pages that are freed while it runs are not used again before its end, so
+ * the store's file may grow by what is written in that time.
+ *
+ * CAP_E_DISK_FULL with copy->need and copy->have: there is no room for it. CAP_E_CANCELLED when
+ * go_on said so. CAP_E_CORRUPT: an index of this store is damaged; damaged bodies and records are
+ * copied as they are, for the check of the copy to name. CAP_E_INVALID_ARGUMENT: the engine has no
+ * file.
+ */
+enum cap_error cap_store_backup(struct cap_store *store, const char *dir, struct cap_copy *copy);
+
+/*
+ * Makes the store's file anew without the room that is free in it, and goes on in that. The
+ * writer's thread: nothing else is written until it returns. Reading goes on meanwhile and after,
+ * old snapshots in the old file. A crash leaves one of the two, each with everything that was
+ * acknowledged. On an error all is as before, unless cap_store_failure says otherwise: CAP_E_IO
+ * when it is unknown which of the two files a crash would leave.
+ *
+ * The old file keeps its room until cap_store_let_go. Errors as at cap_store_backup, and
+ * CAP_E_INVALID_ARGUMENT too while an older file has not been let go, or for a file that a
+ * machine with other pages made; CAP_E_NO_MEMORY where there are no addresses for a second map.
+ */
+enum cap_error cap_store_compact(struct cap_store *store, struct cap_copy *copy);
+
+/*
+ * Closes the file that compaction has replaced if no snapshot is left in it; whether there is none
+ * left now. The caller has made sure, since cap_store_compact returned, that no call of
+ * cap_store_load is under way that began before: it may be in the old file. Places that snapshots
+ * of that gave may still be loaded later: CAP_E_NOT_FOUND. Any thread, one at a time.
+ */
+bool cap_store_let_go(struct cap_store *store);
 
 #endif

@@ -24,6 +24,9 @@
 #define CAP_STORE_WINDOW_IOV 8            /* spans that always suffice for such a window */
 #define CAP_STORE_PLACE_MAX  (32u << 10)  /* longest body that has a place */
 
+/* Bytes that a copy writes with one sync: some 15 ms, which a disk that also serves can spare. */
+#define CAP_COPY_SLICE (4u << 20)
+
 /*
  * What admissions that are stored together may sum up to, and so the memory that this takes. An
  * admission of more is stored by itself; staging the longer bodies keeps it within.
@@ -185,6 +188,27 @@ struct cap_admission {
      */
     enum cap_error error;
     size_t missing_count;
+};
+
+/* How far a copy of a store has got. */
+struct cap_copy_progress {
+    uint64_t records; /* of all tables */
+    uint64_t records_total;
+    uint64_t bytes;       /* that these hold */
+    uint64_t bytes_total; /* of the pages that hold them: an estimate from above, until the end */
+};
+
+/* A copy of a store to a file of its own. */
+struct cap_copy {
+    uint64_t keep_free; /* bytes that must stay free on the disk of the copy */
+    /* After each slice, at most CAP_COPY_SLICE bytes; may wait, to be gentle. False: give up. */
+    bool (*go_on)(void *ctx, const struct cap_copy_progress *progress);
+    void *ctx;
+
+    uint64_t need; /* results: bytes of room that the copy may take */
+    uint64_t have; /* and what there was, less keep_free */
+    uint64_t file_bytes_before;
+    uint64_t file_bytes; /* of the copy */
 };
 
 /* Which caps to list. */

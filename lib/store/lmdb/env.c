@@ -232,15 +232,14 @@ static enum cap_error sum_free_list(struct lmdb_read *gauge, uint64_t *ret_pages
     return CAP_OK;
 }
 
-/* Counts the pages in LMDB's free list, those that open readers pin included. Any thread. */
+/* Counts the pages in LMDB's free list, those that open readers pin included. Under the gauge's
+ * lock. */
 static enum cap_error count_free(struct lmdb_store *store, uint64_t *ret_pages)
 {
     enum cap_error error;
-    pthread_mutex_lock(&store->gauge_lock);
     LMDB_GUARDED(&store->map, error, sum_free_list(&store->gauge, ret_pages));
     error = lmdb_cursor_close(&store->gauge, error);
     mdb_txn_reset(store->gauge.txn); /* fine if it is */
-    pthread_mutex_unlock(&store->gauge_lock);
     return error;
 }
 
@@ -297,7 +296,9 @@ enum cap_error lmdb_check_room(struct lmdb_store *store, const struct lmdb_room 
     }
     /* The committed list changes with a commit only: one walk, however many puts ask. */
     if (!store->knows_free) {
+        pthread_mutex_lock(&store->gauge_lock);
         enum cap_error error = count_free(store, &store->free_pages);
+        pthread_mutex_unlock(&store->gauge_lock);
         if (error != CAP_OK) {
             return error;
         }
@@ -349,10 +350,12 @@ enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)
     struct cap_space space = {0};
     struct lmdb_room room;
     uint64_t free_pages;
+    pthread_mutex_lock(&store->gauge_lock); /* also keeps the environment */
     enum cap_error error = count_free(store, &free_pages);
     if (error == CAP_OK) {
         error = measure_tail(store, &room, &space.file_bytes);
     }
+    pthread_mutex_unlock(&store->gauge_lock);
     if (error != CAP_OK) {
         return error;
     }
@@ -373,5 +376,8 @@ enum cap_error lmdb_clear_stale_readers(struct cap_store *base)
 {
     struct lmdb_store *store = lmdb_of(base);
     int dead;
-    return lmdb_error(store->fd, mdb_reader_check(store->env, &dead));
+    pthread_mutex_lock(&store->gauge_lock); /* keeps the environment */
+    enum cap_error error = lmdb_error(store->fd, mdb_reader_check(store->env, &dead));
+    pthread_mutex_unlock(&store->gauge_lock);
+    return error;
 }

@@ -30,7 +30,7 @@ static void on_bus(int number, siginfo_t *info, void *context)
 {
     struct lmdb_guard *guard = current;
     uintptr_t at = (uintptr_t)info->si_addr;
-    if (guard != NULL && is_load(info) && at >= guard->map->from && at < guard->map->to) {
+    if (guard != NULL && is_load(info) && lmdb_map_has(guard->map, at)) {
         const ucontext_t *at_load = context;
         current = NULL;
         /* What the handler blocks, or a sanitizer's around it, must not stay blocked. */

@@ -23,8 +23,10 @@
 #include "lib/cap/error.h"
 
 struct lmdb_map {
-    uintptr_t from; /* addresses; none: nothing is guarded */
-    uintptr_t to;
+    atomic_uintptr_t from; /* addresses; none: nothing is guarded */
+    atomic_uintptr_t to;
+    atomic_uintptr_t old_from; /* of the file before it was compacted, while it is still mapped */
+    atomic_uintptr_t old_to;
     atomic_bool bad; /* a guarded load has failed: nothing is to be written next to it */
 };
 
@@ -32,6 +34,20 @@ enum lmdb_guard_jump {
     LMDB_GUARD_FAULT = 1,
     LMDB_GUARD_ASSERTED,
 };
+
+/* Whether an address may lie in the file that is in use now; true where no map is known. */
+static inline bool lmdb_map_is_current(const struct lmdb_map *map, uintptr_t at)
+{
+    uintptr_t from = atomic_load_explicit(&map->from, memory_order_relaxed);
+    return from == 0 || (at >= from && at < atomic_load_explicit(&map->to, memory_order_relaxed));
+}
+
+/* Whether a map holds an address, be it of the file of old. Safe in a handler of signals. */
+static inline bool lmdb_map_has(const struct lmdb_map *map, uintptr_t at)
+{
+    return (at >= atomic_load(&map->from) && at < atomic_load(&map->to)) ||
+           (at >= atomic_load(&map->old_from) && at < atomic_load(&map->old_to));
+}
 
 struct lmdb_guard {
     sigjmp_buf jump;

@@ -24,6 +24,7 @@
 #ifndef LIB_STORE_LMDB_LMDB_H
 #define LIB_STORE_LMDB_LMDB_H
 
+#include <limits.h>
 #include <lmdb.h>
 #include <pthread.h>
 #include <sys/queue.h>
@@ -57,6 +58,8 @@ enum lmdb_table {
 
 struct lmdb_read {
     struct cap_read base;
+    MDB_env *env; /* of `txn`, and where its file is mapped; 0: unknown */
+    uintptr_t map_from;
     MDB_txn *txn;
     MDB_cursor *cursor;          /* of the operation that runs; NULL: none */
     bool failed;                 /* an operation met CAP_E_IO: not kept for reuse */
@@ -104,15 +107,17 @@ struct lmdb_write {
 
 struct lmdb_store {
     struct cap_store base;
-    MDB_env *env;
+    char *dir;
+    MDB_env *env; /* the writer's; compaction changes it, under both locks */
     MDB_dbi tables[LMDB_TABLES];
-    int fd; /* LMDB's own, never closed by us: closing any fd of the file drops LMDB's locks */
+    int fd; /* a duplicate of LMDB's own; compaction has it mean the new file */
     uint64_t page_size;
     uint64_t map_bytes;
     struct lmdb_map map;
     uint32_t max_readers;
 
-    pthread_mutex_t lock; /* of the next six */
+    pthread_mutex_t lock; /* of the next seven */
+    MDB_env *old_env;     /* of the file before it was compacted; see compact.c */
     struct lmdb_reads idle;
     unsigned idle_count;
     struct lmdb_reads open; /* in the order in which they began */
@@ -230,6 +235,9 @@ void lmdb_read_end(struct cap_read *base);
 
 /* Frees an idle read and its reader slot. */
 void lmdb_read_free(struct lmdb_read *read);
+
+/* Frees all idle reads. Under the lock, if anybody else may use the store. */
+void lmdb_read_free_idle(struct lmdb_store *store);
 
 /* The operation find of engine.h. */
 enum cap_error lmdb_find(struct cap_read *base, const struct cap_hash *hash,
@@ -393,9 +401,32 @@ enum cap_error lmdb_sweep(struct cap_store *base, uint64_t now_us, bool *ret_mor
 void lmdb_admit(struct cap_store *base, struct cap_admission *const *admissions, size_t count,
                 const struct cap_admit_watch *watch);
 
+/* --- lmdb/backup.c -------------------------------------------------------------------------- */
+
+/*
+ * Copies a snapshot of the store to DIR/LMDB_TEMP_NAME, synced; LMDB's lock file of it is left too.
+ * `dir_fd` is DIR. On an error neither is left.
+ */
+enum cap_error lmdb_copy_to(struct lmdb_store *store, const char *dir, int dir_fd,
+                            struct cap_copy *copy);
+
+/* The operation backup of engine.h. */
+enum cap_error lmdb_backup(struct cap_store *base, const char *dir, struct cap_copy *copy);
+
+/* --- lmdb/compact.c ------------------------------------------------------------------------- */
+
+/* The operation compact of engine.h. */
+enum cap_error lmdb_compact(struct cap_store *base, struct cap_copy *copy);
+
+/* The operation let_go of engine.h. */
+bool lmdb_let_go(struct cap_store *base);
+
 /* --- lmdb/open.c ---------------------------------------------------------------------------- */
 
 #define LMDB_FILE_NAME "store.lmdb"
+#define LMDB_LOCK_NAME "store.lmdb-lock"
+#define LMDB_TEMP_NAME "store.lmdb.new" /* what is made anew: a leftover of it is removed */
+#define LMDB_TEMP_LOCK "store.lmdb.new-lock"
 #define LMDB_GAP_MAX   4096u /* pages that a sound file may lack at its end; see fill_gap */
 
 /* The name of a table in the file, which messages use, too. Static. */
@@ -408,6 +439,34 @@ enum cap_error lmdb_open_tables(struct lmdb_store *store, MDB_txn *txn, unsigned
 /* Opens LMDB_META and reads the format record. CAP_E_CORRUPT, CAP_E_STORE_VERSION. */
 enum cap_error lmdb_load_format(struct lmdb_store *store, MDB_txn *txn,
                                 uint8_t ret_id[CAP_STORE_ID_SIZE]);
+
+/* DIR/NAME. CAP_E_INVALID_ARGUMENT: it is too long. */
+enum cap_error lmdb_path(const char *dir, const char *name, char ret_path[PATH_MAX]);
+
+/* Opens an environment as all of ours are opened; mdb_env_close closes it. `dir` is any fd on its
+ * file system. CAP_E_NO_MEMORY: the address space is limited. */
+enum cap_error lmdb_open_env(int dir, const char *path, uint64_t map_bytes, uint32_t max_readers,
+                             MDB_env **ret_env);
+
+/*
+ * Reads in a store that has an environment and nothing else: descriptor, page size, tables, id and
+ * next body, and where it is mapped. A file that is shorter than it says is CAP_E_CORRUPT. The
+ * caller closes `fd` after the environment.
+ */
+enum cap_error lmdb_load_env(struct lmdb_store *store);
+
+/* A read transaction of our own for figures, in store->gauge. */
+enum cap_error lmdb_open_gauge(struct lmdb_store *store);
+
+/* Syncs all of a file, its length included; LMDB's commit syncs its data only. */
+enum cap_error lmdb_sync_file(int dir, const char *name);
+
+/* Syncs a directory, or does nothing where the file system cannot: *ret_unsynced (may be NULL) is
+ * set. */
+enum cap_error lmdb_sync_dir(int dir, bool *ret_unsynced);
+
+/* Removes a file; fine if it is not there. */
+enum cap_error lmdb_remove_file(int dir, const char *name);
 
 /* Whether a statfs f_type is of a file system over a network, where LMDB's locks do not hold. */
 bool lmdb_is_network(long type);

@@ -22,10 +22,6 @@
 #include "lib/store/lmdb/lmdb.h"
 #include "lib/store/store.h"
 
-#define LOCK_NAME "store.lmdb-lock"
-#define TEMP_NAME "store.lmdb.new"
-#define TEMP_LOCK "store.lmdb.new-lock"
-
 #define MAP_DEFAULT     (UINT64_C(1) << 40)
 #define MAP_MIN         (UINT64_C(1) << 20)
 #define MAP_GIVE_UP     (UINT64_C(1) << 30) /* the least that the default falls back to */
@@ -76,7 +72,7 @@ bool lmdb_is_network(long type)
 }
 
 /* Some file systems (FUSE, network) have no fsync of directories; that is told, not refused. */
-static enum cap_error sync_dir(const struct cap_store_lmdb_config *config, int dir)
+enum cap_error lmdb_sync_dir(int dir, bool *ret_unsynced)
 {
     if (fsync(dir) == 0) {
         return CAP_OK;
@@ -88,8 +84,8 @@ static enum cap_error sync_dir(const struct cap_store_lmdb_config *config, int d
     case ENOSYS:
     case ENOTTY:
     case EOPNOTSUPP:
-        if (config->ret_unsynced != NULL) {
-            *config->ret_unsynced = true;
+        if (ret_unsynced != NULL) {
+            *ret_unsynced = true;
         }
         return CAP_OK;
     default:
@@ -104,20 +100,19 @@ static enum cap_error sync_parent(const struct cap_store_lmdb_config *config, in
     if (parent < 0) {
         return CAP_OK;
     }
-    enum cap_error error = sync_dir(config, parent);
+    enum cap_error error = lmdb_sync_dir(parent, config->ret_unsynced);
     close(parent);
     return error;
 }
 
-static enum cap_error remove_file(int dir, const char *name)
+enum cap_error lmdb_remove_file(int dir, const char *name)
 {
     return unlinkat(dir, name, 0) == 0 || errno == ENOENT ? CAP_OK : lmdb_error(dir, errno);
 }
 
-static enum cap_error make_path(const struct cap_store_lmdb_config *config, const char *name,
-                                char ret_path[PATH_MAX])
+enum cap_error lmdb_path(const char *dir, const char *name, char ret_path[PATH_MAX])
 {
-    int len = snprintf(ret_path, PATH_MAX, "%s/%s", config->dir, name);
+    int len = snprintf(ret_path, PATH_MAX, "%s/%s", dir, name);
     return len > 0 && len < PATH_MAX ? CAP_OK : CAP_E_INVALID_ARGUMENT;
 }
 
@@ -182,27 +177,31 @@ static enum cap_error reserve_lock(int dir, const char *path, uint32_t readers)
     return error;
 }
 
+enum cap_error lmdb_open_env(int dir, const char *path, uint64_t map_bytes, uint32_t max_readers,
+                             MDB_env **ret_env)
+{
+    enum cap_error error = reserve_lock(dir, path, max_readers);
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    return error == CAP_OK ? try_open_env(dir, path, map_bytes / page * page, max_readers, ret_env)
+                           : error;
+}
+
 /* The default map is only address space, but that may be limited too: then take less of it. */
 static enum cap_error open_env(const struct cap_store_lmdb_config *config, int dir,
                                const char *path, MDB_env **ret_env)
 {
     uint32_t readers = config->max_readers ? config->max_readers : READERS_DEFAULT;
     uint64_t map = config->map_bytes ? config->map_bytes : MAP_DEFAULT;
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     if (readers > UINT32_MAX / 2 || map > SIZE_MAX / 2) {
         return CAP_E_INVALID_ARGUMENT;
     }
     if (map < MAP_MIN) {
         map = MAP_MIN;
     }
-    enum cap_error error = reserve_lock(dir, path, readers);
-    if (error != CAP_OK) {
-        return error;
-    }
-    error = try_open_env(dir, path, map / page * page, readers, ret_env);
+    enum cap_error error = lmdb_open_env(dir, path, map, readers, ret_env);
     while (error == CAP_E_NO_MEMORY && config->map_bytes == 0 && map > MAP_GIVE_UP) {
         map /= 2;
-        error = try_open_env(dir, path, map, readers, ret_env);
+        error = lmdb_open_env(dir, path, map, readers, ret_env);
     }
     return error;
 }
@@ -256,8 +255,7 @@ static enum cap_error write_new_file(const struct cap_store_lmdb_config *config,
     return error;
 }
 
-/* All of the file, its length included; LMDB's commit syncs its data only. */
-static enum cap_error sync_file(int dir, const char *name)
+enum cap_error lmdb_sync_file(int dir, const char *name)
 {
     int fd = openat(dir, name, O_RDWR | O_CLOEXEC);
     if (fd < 0) {
@@ -272,27 +270,27 @@ static enum cap_error create(const struct cap_store_lmdb_config *config, int dir
                              const uint8_t id[CAP_STORE_ID_SIZE])
 {
     char path[PATH_MAX];
-    enum cap_error error = make_path(config, TEMP_NAME, path);
+    enum cap_error error = lmdb_path(config->dir, LMDB_TEMP_NAME, path);
     if (error == CAP_OK) {
         error = write_new_file(config, dir, path, id);
     }
     if (error == CAP_OK) {
-        error = sync_file(dir, TEMP_NAME);
+        error = lmdb_sync_file(dir, LMDB_TEMP_NAME);
     }
     if (error == CAP_OK) {
-        error = sync_dir(config, dir);
+        error = lmdb_sync_dir(dir, config->ret_unsynced);
     }
     if (error == CAP_OK) {
-        error = remove_file(dir, LOCK_NAME); /* of a store that somebody took away */
+        error = lmdb_remove_file(dir, LMDB_LOCK_NAME); /* of a store that somebody took away */
     }
-    if (error == CAP_OK && renameat(dir, TEMP_NAME, dir, LMDB_FILE_NAME) != 0) {
+    if (error == CAP_OK && renameat(dir, LMDB_TEMP_NAME, dir, LMDB_FILE_NAME) != 0) {
         error = lmdb_error(dir, errno);
     }
     if (error == CAP_OK) {
-        error = remove_file(dir, TEMP_LOCK);
+        error = lmdb_remove_file(dir, LMDB_TEMP_LOCK);
     }
     if (error == CAP_OK) {
-        error = sync_dir(config, dir);
+        error = lmdb_sync_dir(dir, config->ret_unsynced);
     }
     return error == CAP_OK ? sync_parent(config, dir) : error;
 }
@@ -309,9 +307,9 @@ static enum cap_error prepare(const struct cap_store_lmdb_config *config, int di
     if (lmdb_is_network(fs.f_type)) {
         return CAP_E_INVALID_ARGUMENT;
     }
-    enum cap_error error = remove_file(dir, TEMP_NAME);
+    enum cap_error error = lmdb_remove_file(dir, LMDB_TEMP_NAME);
     if (error == CAP_OK) {
-        error = remove_file(dir, TEMP_LOCK);
+        error = lmdb_remove_file(dir, LMDB_TEMP_LOCK);
     }
     if (error != CAP_OK) {
         return error;
@@ -478,7 +476,25 @@ static enum cap_error load(struct lmdb_store *store)
     return lmdb_error(store->fd, mdb_txn_commit(txn));
 }
 
-static enum cap_error open_gauge(struct lmdb_store *store)
+enum cap_error lmdb_load_env(struct lmdb_store *store)
+{
+    MDB_stat stat;
+    int fd, dead;
+    (void)mdb_env_get_fd(store->env, &fd);
+    store->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (store->fd < 0) {
+        return lmdb_error(fd, errno);
+    }
+    (void)mdb_env_stat(store->env, &stat);
+    store->page_size = stat.ms_psize;
+    enum cap_error error = check_length(store);
+    if (error == CAP_OK) {
+        error = lmdb_error(store->fd, mdb_reader_check(store->env, &dead));
+    }
+    return error == CAP_OK ? load(store) : error;
+}
+
+enum cap_error lmdb_open_gauge(struct lmdb_store *store)
 {
     int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &store->gauge.txn);
     if (rc != 0) {
@@ -486,6 +502,7 @@ static enum cap_error open_gauge(struct lmdb_store *store)
     }
     mdb_txn_reset(store->gauge.txn);
     store->gauge.base.store = &store->base;
+    store->gauge.env = store->env;
     return CAP_OK;
 }
 
@@ -504,24 +521,12 @@ static enum cap_error open_store(struct lmdb_store *store,
                                  const struct cap_store_lmdb_config *config, int dir,
                                  const char *path)
 {
-    MDB_stat stat;
-    int dead;
     enum cap_error error = open_env(config, dir, path, &store->env);
-    if (error != CAP_OK) {
-        return error;
-    }
-    (void)mdb_env_get_fd(store->env, &store->fd);
-    (void)mdb_env_stat(store->env, &stat);
-    store->page_size = stat.ms_psize;
-    error = check_length(store);
     if (error == CAP_OK) {
-        error = lmdb_error(store->fd, mdb_reader_check(store->env, &dead));
+        error = lmdb_load_env(store);
     }
     if (error == CAP_OK) {
-        error = load(store);
-    }
-    if (error == CAP_OK) {
-        error = open_gauge(store);
+        error = lmdb_open_gauge(store);
     }
     return error == CAP_OK ? sweep_all(store) : error;
 }
@@ -530,20 +535,23 @@ static enum cap_error open_store(struct lmdb_store *store,
 static void lmdb_close(struct cap_store *base)
 {
     struct lmdb_store *store = lmdb_of(base);
-    while (!TAILQ_EMPTY(&store->idle)) {
-        struct lmdb_read *read = TAILQ_FIRST(&store->idle);
-        TAILQ_REMOVE(&store->idle, read, link);
-        lmdb_read_free(read);
-    }
+    lmdb_read_free_idle(store);
     while (store->stages != NULL) {
         lmdb_stage_forget(store, store->stages);
     }
     if (store->gauge.txn != NULL) {
         mdb_txn_abort(store->gauge.txn);
     }
+    if (store->old_env != NULL) {
+        mdb_env_close(store->old_env);
+    }
     if (store->env != NULL) {
         mdb_env_close(store->env);
     }
+    if (store->fd >= 0) {
+        close(store->fd);
+    }
+    free(store->dir);
     pthread_mutex_destroy(&store->lock);
     pthread_mutex_destroy(&store->gauge_lock);
     free(store);
@@ -575,12 +583,20 @@ static const struct cap_store_ops lmdb_ops = {
     .stage_drop = lmdb_stage_drop,
     .sweep = lmdb_sweep,
     .admit = lmdb_admit,
+    .backup = lmdb_backup,
+    .compact = lmdb_compact,
+    .let_go = lmdb_let_go,
 };
 
 static struct lmdb_store *new_store(const struct cap_store_lmdb_config *config)
 {
     struct lmdb_store *store = calloc(1, sizeof(*store));
     if (store == NULL) {
+        return NULL;
+    }
+    store->dir = strdup(config->dir);
+    if (store->dir == NULL) {
+        free(store);
         return NULL;
     }
     store->base.ops = &lmdb_ops;
@@ -597,7 +613,7 @@ static enum cap_error open_in(const struct cap_store_lmdb_config *config, int di
                               const uint8_t new_id[CAP_STORE_ID_SIZE], struct cap_store **ret_store)
 {
     char path[PATH_MAX];
-    enum cap_error error = make_path(config, LMDB_FILE_NAME, path);
+    enum cap_error error = lmdb_path(config->dir, LMDB_FILE_NAME, path);
     if (error == CAP_OK) {
         error = prepare(config, dir, new_id);
     }

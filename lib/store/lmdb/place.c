@@ -122,6 +122,10 @@ enum cap_error lmdb_load(struct cap_store *base, const struct cap_place *place, 
     struct lmdb_store *store = lmdb_of(base);
     struct seals seals;
     enum cap_error error;
+    /* Of the file before it was compacted: that map may be gone. */
+    if (!lmdb_map_is_current(&store->map, (uintptr_t)place->at)) {
+        return CAP_E_NOT_FOUND;
+    }
     LMDB_GUARDED(&store->map, error, load(place, dst, &seals));
     return error;
 }

@@ -33,9 +33,21 @@ void lmdb_read_free(struct lmdb_read *read)
     free(read);
 }
 
+void lmdb_read_free_idle(struct lmdb_store *store)
+{
+    while (!TAILQ_EMPTY(&store->idle)) {
+        struct lmdb_read *read = TAILQ_FIRST(&store->idle);
+        TAILQ_REMOVE(&store->idle, read, link);
+        lmdb_read_free(read);
+    }
+    store->idle_count = 0;
+}
+
 /* Among the open reads, as the newest. Under the lock. */
 static void list_open(struct lmdb_store *store, struct lmdb_read *read)
 {
+    read->env = store->env;
+    read->map_from = atomic_load(&store->map.from);
     read->since_us = lmdb_now_us();
     TAILQ_INSERT_TAIL(&store->open, read, link);
 }
@@ -60,28 +72,32 @@ static enum cap_error take_slot(struct lmdb_store *store, struct lmdb_read **ret
     return error;
 }
 
-/* The slot of a read that did not begin; NULL: there was no memory for it. */
+/*
+ * The slot of a read that did not begin; NULL: there was no memory for it. Frees it under the lock:
+ * when no read of a file is listed, the file may be closed.
+ */
 static void release_slot(struct lmdb_store *store, struct lmdb_read *read)
 {
     pthread_mutex_lock(&store->lock);
     store->open_count--;
     if (read != NULL) {
         TAILQ_REMOVE(&store->open, read, link);
+        lmdb_read_free(read);
     }
     pthread_mutex_unlock(&store->lock);
 }
 
 /* A reader of our own beside the idle ones; readers that died in other processes are cleared once.
  */
-static int begin_txn(struct lmdb_store *store, MDB_txn **ret_txn)
+static int begin_txn(struct lmdb_read *read)
 {
     int dead;
-    int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, ret_txn);
+    int rc = mdb_txn_begin(read->env, NULL, MDB_RDONLY, &read->txn);
     if (rc != MDB_READERS_FULL) {
         return rc;
     }
-    rc = mdb_reader_check(store->env, &dead);
-    return rc != 0 ? rc : mdb_txn_begin(store->env, NULL, MDB_RDONLY, ret_txn);
+    rc = mdb_reader_check(read->env, &dead);
+    return rc != 0 ? rc : mdb_txn_begin(read->env, NULL, MDB_RDONLY, &read->txn);
 }
 
 /*
@@ -93,12 +109,10 @@ static enum cap_error start(struct lmdb_store *store, struct lmdb_read *read)
     if (read->txn != NULL) {
         return lmdb_error(store->fd, mdb_txn_renew(read->txn));
     }
-    for (uintptr_t meta = store->map.from;
-         meta < store->map.to && meta < store->map.from + 2 * (uintptr_t)store->page_size;
-         meta += (uintptr_t)store->page_size) {
-        (void)*(const volatile uint8_t *)meta;
+    for (uintptr_t page = 0; read->map_from != 0 && page < 2; page++) {
+        (void)*(const volatile uint8_t *)(read->map_from + page * (uintptr_t)store->page_size);
     }
-    return lmdb_error(store->fd, begin_txn(store, &read->txn));
+    return lmdb_error(store->fd, begin_txn(read));
 }
 
 /* On its own, since what LMDB_GUARDED jumps past must not live in registers. */
@@ -131,7 +145,6 @@ enum cap_error lmdb_read_begin(struct cap_store *base, struct cap_read **ret_rea
     error = guarded_start(store, read);
     if (error != CAP_OK) {
         release_slot(store, read);
-        lmdb_read_free(read);
         return error;
     }
     *ret_read = &read->base;
@@ -146,15 +159,13 @@ void lmdb_read_end(struct cap_read *base)
     pthread_mutex_lock(&store->lock);
     store->open_count--;
     TAILQ_REMOVE(&store->open, read, link);
-    if (!read->failed && store->idle_count < LMDB_IDLE_READS) {
+    if (!read->failed && read->env == store->env && store->idle_count < LMDB_IDLE_READS) {
         TAILQ_INSERT_HEAD(&store->idle, read, link);
         store->idle_count++;
-        read = NULL;
-    }
-    pthread_mutex_unlock(&store->lock);
-    if (read != NULL) {
+    } else {
         lmdb_read_free(read);
     }
+    pthread_mutex_unlock(&store->lock);
 }
 
 /* --- Operations ------------------------------------------------------------------------------- */
