@@ -2,8 +2,9 @@
  * One connection.
  *
  * Happy path. The socket is readable: bytes are received into the buffer that all connections of
- * the loop share, and the speaker takes them. Then the output is pumped. A turn is bounded: what is
- * received but not handled waits in `leftover`.
+ * the loop share. When those that are ready have done so (hub_arrived) each has its turn: the
+ * speaker takes the bytes, then the output is pumped. A turn is bounded: what is received but not
+ * handled waits in `leftover`.
  *
  * Failure modes.
  *   - The client closes or resets: connection_close; the speaker drops what is in flight.
@@ -120,16 +121,18 @@ static bool handle_leftover(struct connection *connection, uint64_t until)
     return false;
 }
 
-/* One receive and what follows from it. False: nothing more this turn. */
-static bool receive(struct connection *connection, uint64_t until)
+/* One receive, to `arrived`. False: there is nothing, or the connection is closed. */
+static bool receive(struct connection *connection)
 {
+    struct hub *hub = connection->hub;
+    uint8_t *dst = hub->input + hub->input_used;
     size_t room = input_room(connection);
-    size_t most = round_receive(&connection->hub->round);
+    size_t most = round_receive(&hub->round);
     size_t len = room < most ? room : most;
     if (len == 0) {
         return false;
     }
-    ssize_t n = recv(connection->fd, connection->hub->input, len, MSG_DONTWAIT);
+    ssize_t n = recv(connection->fd, dst, len, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
         return false;
     }
@@ -140,12 +143,21 @@ static bool receive(struct connection *connection, uint64_t until)
     connection->bytes_in += (uint64_t)n;
     connection->input_us = now_of(connection);
     connection->shard->stats.bytes_in += (uint64_t)n;
-    struct cap_bytes input = {connection->hub->input, (size_t)n};
+    connection->arrived = (struct cap_bytes){dst, (size_t)n};
+    connection->filled = (size_t)n == len;
+    return true;
+}
+
+/* Handles what has arrived. True: there may be more, and time for it. */
+static bool handle_arrived(struct connection *connection, uint64_t until)
+{
+    struct cap_bytes input = connection->arrived;
+    connection->arrived = (struct cap_bytes){0};
     if (connection->phase == CONNECTION_OPEN) {
         connection->speaker->input(connection, &input, until);
     }
     return keep_leftover(connection, input) && connection->phase < CONNECTION_KEPT &&
-           connection->leftover.len == 0 && (size_t)n == len && now_of(connection) < until;
+           connection->leftover.len == 0 && connection->filled && now_of(connection) < until;
 }
 
 /* Reads and handles within the bounds of a turn. */
@@ -153,9 +165,10 @@ static void read_turn(struct connection *connection)
 {
     connection->busy = true;
     uint64_t until = round_turn_end(&connection->hub->round);
-    if (handle_leftover(connection, until)) {
-        for (int i = 0; i < TURN_RECEIVES && receive(connection, until); i++) {
-        }
+    bool more = handle_leftover(connection, until);
+    for (int i = 0; more && i < TURN_RECEIVES; i++) {
+        more = (connection->arrived.len > 0 || receive(connection)) &&
+               handle_arrived(connection, until);
     }
     if (connection->phase < CONNECTION_KEPT) {
         connection->speaker->turn(connection);
@@ -169,15 +182,13 @@ static void read_turn(struct connection *connection)
 static void pump(struct connection *connection)
 {
     uint64_t sent = 0;
-    if (!connection->sending) {
-        connection->output_us = now_of(connection);
-    }
+    bool waited = connection->sending;
     uint64_t most = round_send(&connection->hub->round);
     enum pump_result result = output_pump(&connection->output, connection->fd, most, &sent);
     connection->bytes_out += sent;
     connection->shard->stats.bytes_out += sent;
     connection->sending = output_wants(&connection->output);
-    if (sent > 0) {
+    if (sent > 0 || !waited) {
         connection->output_us = now_of(connection);
     }
     if (result == PUMP_LOST) {
@@ -269,6 +280,17 @@ void connection_update_soon(struct connection *connection)
     }
 }
 
+/* Receives for a turn, which the hub gives it; one that has input left over has turns already. */
+static void arrive(struct connection *connection)
+{
+    struct hub *hub = connection->hub;
+    if (connection->leftover.len > 0 || !receive(connection)) {
+        return;
+    }
+    connection->speaker->ahead(connection, connection->arrived, &hub->coming);
+    hub_arrived(hub, &connection->member, connection->arrived.len);
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct connection *connection = poll->data;
@@ -278,9 +300,11 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     }
     round_turn(&connection->hub->round);
     if ((events & UV_READABLE) != 0) {
-        read_turn(connection);
+        arrive(connection);
     }
-    connection_update(connection);
+    if (!connection->member.arrived) {
+        connection_update(connection);
+    }
 }
 
 /* --- As a member of the hub ------------------------------------------------------------------- */
@@ -300,6 +324,13 @@ static bool on_turn(struct member *member)
     read_turn(connection);
     connection_update(connection);
     return has_turn(connection);
+}
+
+static void on_arrived(struct member *member)
+{
+    struct connection *connection = of_member(member);
+    read_turn(connection);
+    connection_update_soon(connection);
 }
 
 static void tick_open(struct connection *connection, uint64_t now)
@@ -374,6 +405,7 @@ static void on_describe(const struct member *member, struct client *ret_client)
 
 static const struct member_class member_class = {
     .turn = on_turn,
+    .arrived = on_arrived,
     .tick = on_tick,
     .update = on_update,
     .close = on_close,

@@ -3,7 +3,8 @@
  * nor requests; what is said on it is its speaker's (speaker.h speaks our protocol). Loop thread
  * only.
  *
- * Words: a *turn* is one pass of the loop for one connection. A connection *ends*: what must go out
+ * Words: a *turn* is one pass of the loop for one connection, which begins when all that are ready
+ * have received (hub_arrived). A connection *ends*: what must go out
  * goes out, then it *lingers* until the client closes, so that the last bytes are not lost, and
  * closes. One whose client has not read what was lent to its socket (handover.h) is *kept*: closed
  * but for the socket, and counted as its peer's, until the client has read or closed.
@@ -34,9 +35,11 @@ enum connection_phase {
 /* What speaks on a connection. */
 struct speaker {
     const struct framing *framing; /* of bodies that it sends */
+    /* Adds the messages, as far as they are whole, of what will be input. */
+    void (*ahead)(struct connection *connection, struct cap_bytes input, struct coming *coming);
     /*
-     * Takes bytes from the front of *input for as long as connection_may_handle; what it leaves
-     * comes again in another turn.
+     * Takes a message from the front of *input, of one byte at least, and others for as long as
+     * connection_may_handle; what it leaves comes again in another turn.
      */
     void (*input)(struct connection *connection, struct cap_bytes *input, uint64_t until_us);
     /* A turn of input is over. */
@@ -72,7 +75,9 @@ struct connection {
     enum connection_phase phase;
     struct peer peer;
     struct ledger_peer *account;
-    struct cap_buf leftover; /* received, not yet handled */
+    struct cap_bytes arrived; /* received, in the hub's buffer, for the turn that is to come */
+    bool filled;              /* that was all it had room for: there may be more */
+    struct cap_buf leftover;  /* received, not handled in its turn */
     size_t leftover_at;
     struct output output;
     bool sending; /* output was waiting after the last pump */

@@ -39,14 +39,67 @@ static void not_due(struct hub *hub, struct member *member)
     }
 }
 
-static void on_round_over(uv_prepare_t *prepare)
+static void update_due(struct hub *hub)
 {
-    struct hub *hub = prepare->data;
     while (!TAILQ_EMPTY(&hub->due)) {
         struct member *member = TAILQ_FIRST(&hub->due);
         not_due(hub, member);
         member->class->update(member);
     }
+}
+
+void coming_tell(struct coming *coming)
+{
+    if (coming->count > 0) {
+        coming->route->ahead(coming->route->room, coming->payloads, coming->count);
+    }
+    coming->count = 0;
+    coming->route = NULL;
+}
+
+static void not_arrived(struct hub *hub, struct member *member)
+{
+    if (member->arrived) {
+        TAILQ_REMOVE(&hub->arrived, member, arrived_link);
+        member->arrived = false;
+    }
+}
+
+/*
+ * Has those that have received handle it, and then send: a client that answers at once is woken for
+ * many answers rather than for each.
+ */
+static void handle_arrived(struct hub *hub)
+{
+    coming_tell(&hub->coming);
+    while (!TAILQ_EMPTY(&hub->arrived)) {
+        struct member *member = TAILQ_FIRST(&hub->arrived);
+        not_arrived(hub, member);
+        member->class->arrived(member);
+    }
+    update_due(hub);
+    hub->input_used = 0;
+}
+
+void hub_arrived(struct hub *hub, struct member *member, size_t len)
+{
+    TAILQ_INSERT_TAIL(&hub->arrived, member, arrived_link);
+    member->arrived = true;
+    hub->input_used += len;
+    if (hub->input_used >= SESSION_INPUT || hub->coming.count == ROUTE_AHEAD) {
+        handle_arrived(hub);
+    }
+}
+
+static void on_received(uv_check_t *check)
+{
+    handle_arrived(check->data);
+}
+
+static void on_round_over(uv_prepare_t *prepare)
+{
+    struct hub *hub = prepare->data;
+    update_due(hub);
     round_over(&hub->round);
 }
 
@@ -65,7 +118,8 @@ enum cap_error hub_open(struct hub *hub, struct shard *shard, const struct route
     TAILQ_INIT(&hub->members);
     TAILQ_INIT(&hub->paused);
     TAILQ_INIT(&hub->due);
-    hub->input = malloc(SESSION_INPUT);
+    TAILQ_INIT(&hub->arrived);
+    hub->input = malloc((size_t)2 * SESSION_INPUT);
     if (hub->input == NULL) {
         return CAP_E_NO_MEMORY;
     }
@@ -74,8 +128,10 @@ enum cap_error hub_open(struct hub *hub, struct shard *shard, const struct route
     }
     round_init(&hub->round, shard->context->env);
     uv_idle_init(&shard->loop, &hub->turn);
+    uv_check_init(&shard->loop, &hub->received);
     uv_prepare_init(&shard->loop, &hub->round_over);
-    hub->turn.data = hub->round_over.data = hub;
+    hub->turn.data = hub->received.data = hub->round_over.data = hub;
+    uv_check_start(&hub->received, on_received);
     uv_prepare_start(&hub->round_over, on_round_over);
     hub->open = true;
     return CAP_OK;
@@ -115,6 +171,7 @@ void hub_close(struct hub *hub)
         member->class->close(member);
     }
     uv_close((uv_handle_t *)&hub->turn, NULL);
+    uv_close((uv_handle_t *)&hub->received, NULL);
     uv_close((uv_handle_t *)&hub->round_over, NULL);
 }
 
@@ -140,6 +197,7 @@ void hub_remove(struct hub *hub, struct member *member)
     must(hub->session_count > 0);
     hub_pause(hub, member, false);
     not_due(hub, member);
+    not_arrived(hub, member);
     TAILQ_REMOVE(&hub->members, member, link);
     hub->session_count--;
 }

@@ -23,7 +23,7 @@ struct session;
  */
 struct verdict;
 
-#define ROUTE_AHEAD 16u /* messages that are looked at before the first of them is handled */
+#define ROUTE_AHEAD 32u /* messages that are looked at before the first of them is handled */
 
 /* What serves one type of message. A table of them ends with a row whose `begin` is NULL. */
 struct route {
@@ -33,11 +33,21 @@ struct route {
                                    struct cap_bytes payload);
     void *room; /* what `begin` gets */
     /*
-     * Payloads of this type, at most ROUTE_AHEAD, none of them checked, that `begin` will get one
-     * after the other: what it needs of them can be fetched from memory together. NULL: nothing.
+     * Payloads of this type, at most ROUTE_AHEAD, none of them checked, that `begin` will get soon:
+     * what it needs of them can be fetched from memory together. NULL: nothing.
      */
     void (*ahead)(void *room, const struct cap_bytes *payloads, size_t count);
 };
+
+/* Messages that have been received, all of one type whose route has `ahead`. Zeroed: none. */
+struct coming {
+    const struct route *route;
+    size_t count;
+    struct cap_bytes payloads[ROUTE_AHEAD]; /* in what was received */
+};
+
+/* Tells their room of them, and forgets them. */
+void coming_tell(struct coming *coming);
 
 /* One connected client, for clients.list. */
 struct client {
@@ -55,7 +65,8 @@ struct client {
 
 /* What the hub asks of a connection. */
 struct member_class {
-    bool (*turn)(struct member *member); /* handles leftover input; whether some is left */
+    bool (*turn)(struct member *member);    /* handles leftover input; whether some is left */
+    void (*arrived)(struct member *member); /* handles what it has received: see hub_arrived */
     void (*tick)(struct member *member, uint64_t now_us);
     void (*update)(struct member *member); /* looks again at what it may read, and at the phase */
     void (*close)(struct member *member);
@@ -70,7 +81,9 @@ struct member {
     TAILQ_ENTRY(member) pause_link;
     bool paused; /* in the hub's list of those that are not read until hub_resume */
     TAILQ_ENTRY(member) due_link;
-    bool due;        /* in the hub's list of those that are updated before the loop waits */
+    bool due; /* in the hub's list of those that are updated before the loop waits */
+    TAILQ_ENTRY(member) arrived_link;
+    bool arrived;    /* in the hub's list of those that have received */
     uint64_t number; /* unique in the process, rising */
 };
 
@@ -90,15 +103,19 @@ struct hub {
     struct member_list members; /* newest first */
     struct member_list paused;
     struct member_list due;
+    struct member_list arrived;
+    struct coming coming;        /* of the messages of these */
     atomic_size_t session_count; /* any thread may look, as at the next two */
     atomic_size_t arriving;      /* connections on their way from the loop that accepts */
     atomic_size_t paused_count;
     struct letter resume;
     atomic_bool resuming;     /* the letter is on its way */
-    uint8_t *input;           /* one receive buffer for all */
+    uint8_t *input;           /* one receive buffer for all, of two receives */
+    size_t input_used;        /* bytes of it that `arrived` have received: at most one */
     struct handover handover; /* where shard->handover points, if it was opened */
     struct round round;
     uv_idle_t turn;          /* runs while connections have input left over */
+    uv_check_t received;     /* the loop has looked at every socket that was ready */
     uv_prepare_t round_over; /* the loop looks at sockets again */
     bool open;               /* the handles above are */
 };
@@ -129,6 +146,13 @@ void hub_pause(struct hub *hub, struct member *member, bool paused);
 
 /* Has a member updated before the loop looks at sockets again. */
 void hub_update_soon(struct hub *hub, struct member *member);
+
+/*
+ * A member has received `len` bytes at the hub's input, behind input_used. It handles them when
+ * every connection that is ready has received, or the buffer or `coming`, to which it has added its
+ * messages, is full: what all of them need is then fetched from memory together.
+ */
+void hub_arrived(struct hub *hub, struct member *member, size_t len);
 
 /*
  * Looks again at those whose uploads had no room, on every loop: after buffers went to the disk.

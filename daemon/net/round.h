@@ -14,7 +14,7 @@
 
 #include "daemon/core/env.h"
 
-#define SESSION_INPUT (64u << 10) /* the receive buffer that all sessions share */
+#define SESSION_INPUT (64u << 10) /* bytes of one receive, at most */
 
 struct round {
     const struct env *env;

@@ -33,6 +33,7 @@ struct session {
     size_t request_bytes;         /* memory of these */
     struct remainders remainders; /* of refused requests */
     unsigned verdicts;            /* given for the message at hand */
+    size_t told;                  /* of the next messages, how many their room knows of */
     uint64_t asked_us;            /* monotonic: when a request last came or ended */
 };
 

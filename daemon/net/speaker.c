@@ -234,37 +234,43 @@ static bool is_stray(const struct connection *connection, struct cap_bytes input
 }
 
 /*
- * Tells the room of the requests that come next, as far as they are whole and alike, so that it can
- * prepare for them; returns how many there are after the first.
+ * Adds the messages that come next, as far as they are whole, of the type of those in `coming`, and
+ * there is room.
  */
-static size_t look_ahead(const struct session *session, struct cap_bytes input)
+static void look_ahead(struct session *session, struct cap_bytes input, struct coming *coming)
 {
-    struct cap_bytes payloads[ROUTE_AHEAD];
     struct proto_frame frame;
-    uint8_t type = 0;
-    size_t count = 0;
     if (session->reader.header_filled > 0 && !session->reader.delivered) {
-        return 0;
+        return;
     }
-    while (count < ROUTE_AHEAD && input.len > PROTO_FRAME_HEADER_SIZE &&
+    while (coming->count < ROUTE_AHEAD && input.len > PROTO_FRAME_HEADER_SIZE &&
            proto_frame_decode(input.data, session->reader.max_len, &frame) == CAP_OK &&
-           frame.len <= input.len - PROTO_FRAME_HEADER_SIZE && (count == 0 || frame.type == type)) {
-        type = frame.type;
-        payloads[count++] = cap_bytes_slice(input, PROTO_FRAME_HEADER_SIZE, frame.len);
+           frame.len <= input.len - PROTO_FRAME_HEADER_SIZE) {
+        if (coming->count == 0) {
+            coming->route = hub_route(session->connection.hub, frame.type);
+        }
+        if (coming->route == NULL || coming->route->ahead == NULL ||
+            coming->route->type != frame.type) {
+            return;
+        }
+        coming->payloads[coming->count++] =
+            cap_bytes_slice(input, PROTO_FRAME_HEADER_SIZE, frame.len);
         input = cap_bytes_slice(input, PROTO_FRAME_HEADER_SIZE + frame.len,
                                 input.len - PROTO_FRAME_HEADER_SIZE - frame.len);
+        session->told++;
     }
-    const struct route *route = count == 0 ? NULL : hub_route(session->connection.hub, type);
-    if (route != NULL && route->ahead != NULL) {
-        route->ahead(route->room, payloads, count);
-    }
-    return count < 2 ? 0 : count - 1;
+}
+
+static void on_ahead(struct connection *connection, struct cap_bytes input, struct coming *coming)
+{
+    struct session *session = of(connection);
+    session->told = 0;
+    look_ahead(session, input, coming);
 }
 
 static void on_input(struct connection *connection, struct cap_bytes *input, uint64_t until_us)
 {
     struct session *session = of(connection);
-    size_t ahead = 0; /* messages that the room has been told of */
     if (is_stray(connection, *input)) {
         stray_refuse(connection->fd);
         shard_refused(session->shard, session_number(session), session_peer(session), "connection",
@@ -272,7 +278,7 @@ static void on_input(struct connection *connection, struct cap_bytes *input, uin
         connection_close(connection);
         return;
     }
-    while (input->len > 0 && connection_may_handle(connection, until_us)) {
+    do {
         struct proto_event event;
         bool have = false;
         size_t room = on_room(connection);
@@ -281,15 +287,20 @@ static void on_input(struct connection *connection, struct cap_bytes *input, uin
         if (len == 0) {
             return;
         }
-        ahead = ahead > 0 ? ahead - 1 : look_ahead(session, slice);
+        if (session->told == 0) {
+            struct coming coming = {.count = 0};
+            look_ahead(session, slice, &coming);
+            coming_tell(&coming);
+        }
         enum cap_error error = proto_reader_next(&session->reader, &slice, &event, &have);
         *input = cap_bytes_slice(*input, len - slice.len, input->len - (len - slice.len));
         if (error != CAP_OK) {
             session_fail(session, session->reader.frame.id, error, NULL);
         } else if (have) {
+            session->told -= session->told > 0 ? 1 : 0;
             handle_event(session, &event);
         }
-    }
+    } while (input->len > 0 && connection_may_handle(connection, until_us));
 }
 
 static void on_turn(struct connection *connection)
@@ -401,6 +412,7 @@ static void on_describe(const struct connection *connection, struct client *clie
 
 static const struct speaker session_speaker = {
     .framing = &framing_proto,
+    .ahead = on_ahead,
     .input = on_input,
     .turn = on_turn,
     .room = on_room,

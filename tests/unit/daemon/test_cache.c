@@ -287,6 +287,18 @@ static void add_get(struct cap_buf *out, uint32_t id, const struct cap_hash *has
     cap_buf_free(&payload);
 }
 
+/* Receives a whole reply to GET `id` and returns the last byte of the body. */
+static uint8_t receive_get(struct fixture *fixture, int fd, uint32_t id)
+{
+    static struct reply reply;
+    client_receive(fixture, fd, &reply);
+    assert_int_equal(reply.frame.type, PROTO_GET_REPLY);
+    assert_int_equal(reply.frame.id, id);
+    client_receive(fixture, fd, &reply);
+    assert_int_equal(reply.frame.type, PROTO_BODY);
+    return reply.payload[reply.frame.len - 1];
+}
+
 /*
  * More requests than a room is told of at once come in one piece, the last one cut; one of them is
  * of another type and one too short for a hash. Each has its answer, in order.
@@ -294,7 +306,6 @@ static void add_get(struct cap_buf *out, uint32_t id, const struct cap_hash *has
 static void test_requests_that_come_together(void **state)
 {
     struct fixture *fixture = *state;
-    static struct reply reply;
     struct cap_buf out = {0};
     const uint8_t type = 0x7e; /* nobody knows it */
     int fd = client_open(fixture);
@@ -320,26 +331,86 @@ static void test_requests_that_come_together(void **state)
         if (i == TOGETHER - 1) {
             assert_int_equal(send(fd, out.data + out.len - 1, 1, MSG_NOSIGNAL), 1);
         }
-        client_receive(fixture, fd, &reply);
-        assert_int_equal(reply.frame.type, PROTO_GET_REPLY);
-        assert_int_equal(reply.frame.id, 10 + i);
-        client_receive(fixture, fd, &reply);
-        assert_int_equal(reply.frame.type, PROTO_BODY);
-        assert_int_equal(reply.payload[reply.frame.len - 1], 7);
+        assert_int_equal(receive_get(fixture, fd, 10 + i), 7);
     }
     cap_buf_free(&out);
     close(fd);
+}
+
+/*
+ * More connections than a room is told of at once have sent when the loop looks: each has its own
+ * answer. One of them has closed, one has sent nonsense behind its request, one half of a request,
+ * one a request of another type.
+ */
+static void test_connections_that_come_together(void **state)
+{
+    struct fixture *fixture = *state;
+    enum { CLOSED = 3, NONSENSE = 5, HALF = 7, OTHER = 9 };
+    struct cap_hash hashes[2];
+    int fds[ROUTE_AHEAD + 11];
+    const size_t count = sizeof(fds) / sizeof(fds[0]);
+    for (size_t i = 0; i < count; i++) {
+        fds[i] = client_open(fixture);
+    }
+    for (uint8_t i = 0; i < 2; i++) {
+        hashes[i] = publish(fixture, fds[0], 1, (uint8_t)(7 + i));
+        fetch(fixture, fds[0], &hashes[i], (uint8_t)(7 + i));
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct cap_buf out = {0};
+        add_get(&out, 10 + i, &hashes[i % 2]);
+        if (i == NONSENSE) {
+            assert_cap_ok(cap_buf_append_zeros(&out, PROTO_FRAME_HEADER_SIZE));
+        } else if (i == OTHER) {
+            out.data[8] = 0x7e; /* a type that nobody knows */
+        }
+        size_t len = i == HALF ? out.len / 2 : out.len;
+        assert_int_equal(send(fds[i], out.data, len, MSG_NOSIGNAL), len);
+        if (i == CLOSED) {
+            close(fds[i]);
+        }
+        cap_buf_free(&out);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (i == HALF) {
+            struct cap_buf out = {0};
+            add_get(&out, 10 + i, &hashes[i % 2]);
+            size_t sent = out.len / 2;
+            assert_int_equal(send(fds[i], out.data + sent, out.len - sent, MSG_NOSIGNAL),
+                             out.len - sent);
+            cap_buf_free(&out);
+        }
+        if (i == CLOSED) {
+            continue;
+        }
+        if (i == OTHER) {
+            client_expect_error(fixture, fds[i], 10 + i, CAP_E_UNSUPPORTED_REQUEST);
+        } else {
+            assert_int_equal(receive_get(fixture, fds[i], 10 + i), 7 + i % 2);
+        }
+        if (i == NONSENSE) {
+            client_expect_error(fixture, fds[i], 0, CAP_E_BAD_FRAME);
+            client_expect_end(fixture, fds[i]);
+        }
+        close(fds[i]);
+    }
 }
 
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_records_are_bounded),    TEST(test_records_of_another_loop),
-        TEST(test_place_is_used),          TEST(test_place_tells_the_kind),
-        TEST(test_place_that_is_stale),    TEST(test_place_that_cannot_be_read),
-        TEST(test_place_that_went_cold),   TEST(test_places_are_bounded),
-        TEST(test_places_of_another_loop), TEST(test_requests_that_come_together),
+        TEST(test_records_are_bounded),
+        TEST(test_records_of_another_loop),
+        TEST(test_place_is_used),
+        TEST(test_place_tells_the_kind),
+        TEST(test_place_that_is_stale),
+        TEST(test_place_that_cannot_be_read),
+        TEST(test_place_that_went_cold),
+        TEST(test_places_are_bounded),
+        TEST(test_places_of_another_loop),
+        TEST(test_requests_that_come_together),
+        TEST(test_connections_that_come_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
