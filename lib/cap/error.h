@@ -60,6 +60,9 @@
       "this version cannot read the store's format; run the version that wrote it")                \
     X(STORE_LOCKED, 66, store_locked, "another process is using the state directory")              \
     X(STORE_FAILED, 67, store_failed, "the store failed and must be reopened")                     \
+    X(STILL_NEEDED, 70, still_needed,                                                              \
+      "the cap is still needed: by a root, an Image, a lease or an upload")                        \
+    X(NO_ROOT, 71, no_root, "there is no root with that name")                                     \
     X(JOB_RUNNING, 72, job_running,                                                                \
       "a job of that kind is running already; wait for its end, or cancel it")                     \
     X(NO_JOB, 73, no_job, "no job with that number is running")                                    \

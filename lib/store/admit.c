@@ -91,9 +91,11 @@ static enum cap_error merge_refs(const struct cap_put *put, struct cap_ref **ret
     return CAP_OK;
 }
 
-static enum cap_error put_merged(const struct admit *admit, struct cap_put *put)
+static enum cap_error put_merged(const struct admit *admit, struct cap_put *put,
+                                 uint64_t kept_until_s)
 {
     struct cap_put merged = *put;
+    merged.info.kept_until_s = kept_until_s;
     struct cap_ref *refs = NULL;
     if (put->ref_count > 0) {
         enum cap_error error = merge_refs(put, &refs, &merged.ref_count);
@@ -124,6 +126,30 @@ static enum cap_error resolve(const struct admit *admit, struct cap_admission *a
         admission->missing_count += needed->missing;
     }
     return admission->missing_count > 0 ? CAP_E_UNRESOLVED_SLOT : CAP_OK;
+}
+
+/* Puts one cap of the admission, and keeps what was there already. */
+static enum cap_error put_and_keep(const struct admit *admit, struct cap_admission *admission,
+                                   size_t index)
+{
+    struct cap_put *put = &admission->puts[index];
+    uint64_t keep_s = admission->keep_s;
+    uint64_t until_s = keep_s == 0 ? 0 : store_lease_end(admit->store, keep_s);
+    enum cap_error error = put_merged(admit, put, until_s);
+    if (error != CAP_OK || keep_s == 0) {
+        return error;
+    }
+    bool of_image = admission->puts[admission->put_count - 1].info.kind == CAP_KIND_IMAGE &&
+                    put->info.kind == CAP_KIND_DATA;
+    if (!put->is_new && !of_image) {
+        struct cap_keep keep = {.hash = put->hash, .keep_s = keep_s};
+        error = admit->transactions->keep(admit->store, &keep);
+        until_s = keep.kept_until_s;
+    }
+    if (admission->kept_until_s == 0 || until_s < admission->kept_until_s) {
+        admission->kept_until_s = until_s;
+    }
+    return error;
 }
 
 static bool is_valid(const struct cap_admission *admission)
@@ -157,8 +183,9 @@ static enum cap_error put_all(const struct admit *admit, struct cap_admission *a
     if (error == CAP_E_UNRESOLVED_SLOT) {
         return CAP_OK;
     }
+    admission->kept_until_s = 0;
     for (size_t i = 0; error == CAP_OK && i < admission->put_count; i++) {
-        error = put_merged(admit, &admission->puts[i]);
+        error = put_and_keep(admit, admission, i);
     }
     return error;
 }

@@ -45,9 +45,20 @@ struct cap_store_ops {
     enum cap_error (*find_content)(struct cap_read *read, const struct cap_hash *content_hash,
                                    struct cap_hash *ret_hash);
     enum cap_error (*counts)(struct cap_read *read, struct cap_counts *ret_counts);
+    enum cap_error (*roots)(struct cap_read *read, const char *after, size_t max,
+                            struct cap_root *ret_roots, size_t *ret_count, bool *ret_more);
+    enum cap_error (*roots_of)(struct cap_read *read, const struct cap_hash *hash, size_t max,
+                               struct cap_root *ret_roots, size_t *ret_count);
+    enum cap_error (*needed)(struct cap_read *read, const struct cap_hash *hash,
+                             unsigned *ret_needed);
+    enum cap_error (*owner)(struct cap_read *read, uint32_t uid, struct cap_usage *ret_usage);
 
     void (*admit)(struct cap_store *store, struct cap_admission *const *admissions, size_t count,
                   const struct cap_admit_watch *watch);
+    enum cap_error (*keep)(struct cap_store *store, struct cap_keep *keeps, size_t count);
+    enum cap_error (*root_set)(struct cap_store *store, const struct cap_root *root,
+                               bool *ret_replaced);
+    enum cap_error (*root_remove)(struct cap_store *store, const char *name);
     enum cap_error (*stage_begin)(struct cap_store *store, uint64_t body_len, uint64_t *ret_stage);
     enum cap_error (*stage_step)(struct cap_store *store, struct cap_staging *stagings,
                                  size_t count);
@@ -65,7 +76,8 @@ struct cap_store_ops {
 struct cap_store {
     const struct cap_store_ops *ops;
     uint8_t id[CAP_STORE_ID_SIZE];
-    atomic_int failure; /* what cap_store_failure says; an engine sets it */
+    atomic_int failure;                  /* what cap_store_failure says; an engine sets it */
+    atomic_uint_least64_t clock_zero_us; /* the store clock when the monotonic one was 0 */
 };
 
 struct cap_read {
@@ -88,6 +100,8 @@ struct store_transactions {
                            enum cap_kind *ret_kind);
     /* The references of `put` are sorted, without repetition, and counted in its info. */
     enum cap_error (*put)(struct cap_store *store, const struct cap_put *put, bool *ret_new);
+    /* Gives or renews a lease as cap_store_keep does; an error is the transaction's. */
+    enum cap_error (*keep)(struct cap_store *store, struct cap_keep *keep);
     /* Over, whatever this returns. */
     enum cap_error (*commit)(struct cap_store *store);
     void (*abort)(struct cap_store *store);
@@ -97,6 +111,21 @@ struct store_transactions {
 void store_admit(struct cap_store *store, const struct store_transactions *transactions,
                  struct cap_admission *const *admissions, size_t count,
                  const struct cap_admit_watch *watch);
+
+/* --- Time: clock.c ---------------------------------------------------------------------------- */
+
+/* Starts the store clock of a store that is being opened; `written_s`: what it was when the store
+ * was last written. */
+void store_clock_start(struct cap_store *store, uint64_t written_s);
+
+/* Microseconds since 1970, UTC, by the wall clock. */
+uint64_t store_wall_us(void);
+
+/* When a lease of `keep_s` from now on ends. */
+uint64_t store_lease_end(const struct cap_store *store, uint64_t keep_s);
+
+/* Whether it is worth a write to move the end of a lease from `kept_until_s` to `until_s`. */
+bool store_lease_gains(const struct cap_store *store, uint64_t kept_until_s, uint64_t until_s);
 
 /* --- Shared by engines ------------------------------------------------------------------------ */
 

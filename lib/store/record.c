@@ -1,10 +1,12 @@
 /*
- * Records of the store, format version 3.
+ * Records of the store, format version 4.
  *
  *   cap      0 kind u8, 1 zero, 2 critical flags u16, 4 other flags u16, 6 numbers: uid, gid,
- *            body_len, size, page_count, ref_count, published_us, body, node_counts[5]; then the
- *            content hash, if there is one
- *   state    0 next_body, 8 refs, 16 caps[3], 40 body_bytes[3]
+ *            body_len, size, page_count, ref_count, published_us, body, node_counts[5], and
+ *            kept_until_s if there is one; then the content hash, if there is one
+ *   state    0 next_body, 8 refs, 16 caps[3], 40 body_bytes[3], 64 clock_s
+ *   root     0 hash, 32 set_us, 40 uid u32
+ *   owner    0 caps, 8 bytes
  *   format   0 version u32, 4 zero u32, 8 id
  *
  * Behind each lies its seal. A number takes as few bytes as it can, seven bits in each, the low
@@ -82,13 +84,17 @@ size_t store_cap_encode(const struct store_cap *cap, uint8_t ret_bytes[STORE_CAP
     uint8_t *p = ret_bytes + CAP_HEAD;
     ret_bytes[0] = (uint8_t)info->kind;
     ret_bytes[1] = 0;
-    cap_store16(ret_bytes + 2, info->has_content_hash ? STORE_CRITICAL_CONTENT : 0);
+    cap_store16(ret_bytes + 2, (uint16_t)((info->has_content_hash ? STORE_CRITICAL_CONTENT : 0) |
+                                          (info->kept_until_s != 0 ? STORE_CRITICAL_KEPT : 0)));
     cap_store16(ret_bytes + 4, cap->ignorable);
     for (size_t i = 0; i < CAP_COUNTS; i++) {
         p = put_number(p, numbers[i]);
     }
     for (size_t i = 0; i < CAP_NODE_LEVELS; i++) {
         p = put_number(p, info->node_counts.of[i]);
+    }
+    if (info->kept_until_s != 0) {
+        p = put_number(p, info->kept_until_s);
     }
     if (info->has_content_hash) {
         memcpy(p, info->content_hash.bytes, CAP_HASH_SIZE);
@@ -97,14 +103,21 @@ size_t store_cap_encode(const struct store_cap *cap, uint8_t ret_bytes[STORE_CAP
     return (size_t)(p - ret_bytes);
 }
 
-/* Reads what follows the head; false for what is not the numbers and the content hash exactly. */
-static bool take_figures(const uint8_t *p, const uint8_t *end, struct store_cap *cap)
+/* Reads what follows the head; `kept`: kept_until_s is there. False for what is not the numbers and
+ * the content hash exactly. */
+static bool take_figures(const uint8_t *p, const uint8_t *end, bool kept, struct store_cap *cap)
 {
     struct cap_info *info = &cap->info;
     uint64_t numbers[CAP_COUNTS + CAP_NODE_LEVELS];
     for (size_t i = 0; i < CAP_COUNTS + CAP_NODE_LEVELS; i++) {
         p = take_number(p, end, &numbers[i]);
         if (p == NULL) {
+            return false;
+        }
+    }
+    if (kept) {
+        p = take_number(p, end, &info->kept_until_s);
+        if (p == NULL || info->kept_until_s == 0) {
             return false;
         }
     }
@@ -150,8 +163,10 @@ enum cap_error store_cap_decode(struct cap_bytes bytes, struct store_cap *ret_ca
     cap.info.kind = (enum cap_kind)p[0];
     cap.info.has_content_hash = (critical & STORE_CRITICAL_CONTENT) != 0;
     cap.ignorable = cap_load16(p + 4);
-    if (!take_figures(p + CAP_HEAD, p + bytes.len, &cap) || cap.info.body_len > STORE_BODY_MAX ||
-        cap_info_root_count(&cap.info) > STORE_PAGE_MAX || !cap_info_nodes_fit(&cap.info)) {
+    bool kept = (critical & STORE_CRITICAL_KEPT) != 0;
+    if (!take_figures(p + CAP_HEAD, p + bytes.len, kept, &cap) ||
+        cap.info.body_len > STORE_BODY_MAX || cap_info_root_count(&cap.info) > STORE_PAGE_MAX ||
+        !cap_info_nodes_fit(&cap.info)) {
         return CAP_E_CORRUPT;
     }
     *ret_cap = cap;
@@ -166,6 +181,7 @@ void store_state_encode(const struct store_state *state, uint8_t ret_bytes[STORE
         cap_store64(ret_bytes + 16 + 8 * i, state->counts.caps[i]);
         cap_store64(ret_bytes + 40 + 8 * i, state->counts.body_bytes[i]);
     }
+    cap_store64(ret_bytes + 64, state->clock_s);
 }
 
 enum cap_error store_state_decode(struct cap_bytes bytes, struct store_state *ret_state)
@@ -179,6 +195,7 @@ enum cap_error store_state_decode(struct cap_bytes bytes, struct store_state *re
         ret_state->counts.caps[i] = cap_load64(bytes.data + 16 + 8 * i);
         ret_state->counts.body_bytes[i] = cap_load64(bytes.data + 40 + 8 * i);
     }
+    ret_state->clock_s = cap_load64(bytes.data + 64);
     return CAP_OK;
 }
 
@@ -206,20 +223,87 @@ enum cap_error store_format_decode(struct cap_bytes key, struct cap_bytes sealed
     return CAP_OK;
 }
 
+void store_root_encode(const struct cap_root *root, uint8_t ret_bytes[STORE_ROOT_SIZE])
+{
+    memcpy(ret_bytes, root->hash.bytes, CAP_HASH_SIZE);
+    cap_store64(ret_bytes + CAP_HASH_SIZE, root->set_us);
+    cap_store32(ret_bytes + CAP_HASH_SIZE + 8, root->uid);
+}
+
+enum cap_error store_root_decode(struct cap_bytes bytes, struct cap_root *ret_root)
+{
+    if (bytes.len != STORE_ROOT_SIZE) {
+        return CAP_E_CORRUPT;
+    }
+    memcpy(ret_root->hash.bytes, bytes.data, CAP_HASH_SIZE);
+    ret_root->set_us = cap_load64(bytes.data + CAP_HASH_SIZE);
+    ret_root->uid = cap_load32(bytes.data + CAP_HASH_SIZE + 8);
+    return CAP_OK;
+}
+
+void store_owner_encode(const struct cap_usage *usage, uint8_t ret_bytes[STORE_OWNER_SIZE])
+{
+    cap_store64(ret_bytes, usage->caps);
+    cap_store64(ret_bytes + 8, usage->bytes);
+}
+
+enum cap_error store_owner_decode(struct cap_bytes bytes, struct cap_usage *ret_usage)
+{
+    if (bytes.len != STORE_OWNER_SIZE) {
+        return CAP_E_CORRUPT;
+    }
+    *ret_usage = (struct cap_usage){cap_load64(bytes.data), cap_load64(bytes.data + 8)};
+    return CAP_OK;
+}
+
+/* The lowest `size` bytes of a number, the highest of them first. */
+static void put_big_endian(uint64_t number, uint8_t *ret_bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        ret_bytes[i] = (uint8_t)(number >> (8 * (size - 1 - i)));
+    }
+}
+
+static uint64_t take_big_endian(const uint8_t *bytes, size_t size)
+{
+    uint64_t number = 0;
+    for (size_t i = 0; i < size; i++) {
+        number = number << 8 | bytes[i];
+    }
+    return number;
+}
+
+void store_due_key(uint32_t time_s, uint64_t sequence, uint8_t ret_key[STORE_DUE_KEY])
+{
+    put_big_endian(time_s, ret_key, 4);
+    put_big_endian(sequence, ret_key + 4, 8);
+}
+
+void store_due_key_load(const uint8_t key[STORE_DUE_KEY], uint32_t *ret_time_s,
+                        uint64_t *ret_sequence)
+{
+    *ret_time_s = (uint32_t)take_big_endian(key, 4);
+    *ret_sequence = take_big_endian(key + 4, 8);
+}
+
+void store_owner_key(uint32_t uid, uint8_t ret_key[STORE_OWNER_KEY])
+{
+    put_big_endian(uid, ret_key, STORE_OWNER_KEY);
+}
+
+uint32_t store_owner_key_load(const uint8_t key[STORE_OWNER_KEY])
+{
+    return (uint32_t)take_big_endian(key, STORE_OWNER_KEY);
+}
+
 void store_body_key(uint64_t body, uint8_t ret_key[STORE_BODY_KEY])
 {
-    for (size_t i = 0; i < STORE_BODY_KEY; i++) {
-        ret_key[i] = (uint8_t)(body >> (56 - 8 * i));
-    }
+    put_big_endian(body, ret_key, STORE_BODY_KEY);
 }
 
 uint64_t store_body_key_load(const uint8_t key[STORE_BODY_KEY])
 {
-    uint64_t body = 0;
-    for (size_t i = 0; i < STORE_BODY_KEY; i++) {
-        body = body << 8 | key[i];
-    }
-    return body;
+    return take_big_endian(key, STORE_BODY_KEY);
 }
 
 void store_chunk_key(uint64_t body, enum store_stream stream, uint32_t chunk,
@@ -227,7 +311,5 @@ void store_chunk_key(uint64_t body, enum store_stream stream, uint32_t chunk,
 {
     store_body_key(body, ret_key);
     ret_key[8] = (uint8_t)stream;
-    for (size_t i = 0; i < 4; i++) {
-        ret_key[9 + i] = (uint8_t)(chunk >> (24 - 8 * i));
-    }
+    put_big_endian(chunk, ret_key + 9, 4);
 }

@@ -9,20 +9,30 @@
 
 #include "lib/store/types.h"
 
-#define STORE_FORMAT_VERSION 3u
+#define STORE_FORMAT_VERSION 4u
 
 /* Without their seals. */
-#define STORE_CAP_MAX     133u /* every figure as long as it can be */
-#define STORE_STATE_SIZE  64u
+#define STORE_CAP_MAX     143u /* every figure as long as it can be */
+#define STORE_STATE_SIZE  72u
 #define STORE_FORMAT_SIZE (8u + CAP_STORE_ID_SIZE)
 #define STORE_STAGE_SIZE  16u
 #define STORE_FACT_SIZE   8u
-#define STORE_VALUE_MAX   STORE_CAP_MAX
+#define STORE_ROOT_SIZE   (CAP_HASH_SIZE + 12u)
+#define STORE_OWNER_SIZE  16u
+#define STORE_DUE_PREFIX  8u   /* bytes of a hash */
+#define STORE_DUE_HASHES  240u /* in one record, which still lies in a leaf page */
+#define STORE_VALUE_MAX   (STORE_DUE_HASHES * STORE_DUE_PREFIX)
 
 #define STORE_CHUNK_KEY 13u
 #define STORE_BODY_KEY  8u
 #define STORE_PAIR_KEY  (2u * CAP_HASH_SIZE)
 #define STORE_FACT_KEY  (CAP_HASH_SIZE + 1u)
+#define STORE_DUE_KEY   12u
+#define STORE_OWNER_KEY 4u
+#define STORE_KEY_MAX   (CAP_HASH_SIZE + CAP_ROOT_NAME_MAX) /* of the index "rooted" */
+
+/* What the records can say of the store clock. */
+#define STORE_CLOCK_MAX UINT32_MAX
 
 /* What chunk numbers of 32 bits can hold: longer bodies and more pages are not stored. */
 #define STORE_BODY_MAX (UINT64_C(1) << 47)
@@ -56,7 +66,8 @@ bool store_unseal(uint64_t seed, struct cap_bytes sealed, struct cap_bytes *ret_
  * (CAP_E_STORE_VERSION); one that is not critical it keeps and ignores.
  */
 #define STORE_CRITICAL_CONTENT 1u /* the content hash is there */
-#define STORE_CRITICAL_KNOWN   STORE_CRITICAL_CONTENT
+#define STORE_CRITICAL_KEPT    2u /* kept_until_s is there */
+#define STORE_CRITICAL_KNOWN   (STORE_CRITICAL_CONTENT | STORE_CRITICAL_KEPT)
 
 /* A cap as the store keeps it. */
 struct store_cap {
@@ -78,6 +89,7 @@ enum cap_error store_cap_decode(struct cap_bytes bytes, struct store_cap *ret_ca
 /* What is kept with the caps so that nothing is scanned at start. */
 struct store_state {
     uint64_t next_body;
+    uint64_t clock_s; /* the store clock's, when it was written */
     struct cap_counts counts;
 };
 
@@ -97,6 +109,18 @@ void store_format_encode(const uint8_t id[CAP_STORE_ID_SIZE], uint8_t ret_bytes[
 enum cap_error store_format_decode(struct cap_bytes key, struct cap_bytes sealed,
                                    uint8_t ret_id[CAP_STORE_ID_SIZE]);
 
+/* A root as it lies under its name. */
+void store_root_encode(const struct cap_root *root, uint8_t ret_bytes[STORE_ROOT_SIZE]);
+
+/* Reads all of it but the name. CAP_E_CORRUPT leaves *ret_root untouched. */
+enum cap_error store_root_decode(struct cap_bytes bytes, struct cap_root *ret_root);
+
+/* What a user's caps come to. */
+void store_owner_encode(const struct cap_usage *usage, uint8_t ret_bytes[STORE_OWNER_SIZE]);
+
+/* Reads it. CAP_E_CORRUPT. */
+enum cap_error store_owner_decode(struct cap_bytes bytes, struct cap_usage *ret_usage);
+
 /* --- Keys ------------------------------------------------------------------------------------- */
 
 /* The streams of bulk that a cap can have. */
@@ -112,6 +136,17 @@ void store_body_key(uint64_t body, uint8_t ret_key[STORE_BODY_KEY]);
 
 /* The body id of such a key. */
 uint64_t store_body_key_load(const uint8_t key[STORE_BODY_KEY]);
+
+/* The key of a record of the queue. */
+void store_due_key(uint32_t time_s, uint64_t sequence, uint8_t ret_key[STORE_DUE_KEY]);
+
+/* What such a key says. */
+void store_due_key_load(const uint8_t key[STORE_DUE_KEY], uint32_t *ret_time_s,
+                        uint64_t *ret_sequence);
+
+/* The key of an owner's record, and the uid of such a key. */
+void store_owner_key(uint32_t uid, uint8_t ret_key[STORE_OWNER_KEY]);
+uint32_t store_owner_key_load(const uint8_t key[STORE_OWNER_KEY]);
 
 /* The key of a chunk; it begins with the body's key. */
 void store_chunk_key(uint64_t body, enum store_stream stream, uint32_t chunk,

@@ -15,6 +15,17 @@ static bool is_kind(int kind)
     return kind == CAP_KIND_IMAGE || kind == CAP_KIND_DATA;
 }
 
+static bool is_root_name(const char *name)
+{
+    size_t len = strnlen(name, CAP_ROOT_NAME_MAX + 1);
+    for (size_t i = 0; i < len; i++) {
+        if (name[i] <= ' ' || name[i] > '~') {
+            return false;
+        }
+    }
+    return len > 0 && len <= CAP_ROOT_NAME_MAX;
+}
+
 void cap_store_close(struct cap_store *store)
 {
     if (store != NULL) {
@@ -176,6 +187,32 @@ enum cap_error cap_store_facts(struct cap_read *read, const struct cap_hash *has
     return read->store->ops->facts(read, hash, max, ret_facts, ret_count);
 }
 
+enum cap_error cap_store_roots(struct cap_read *read, const char *after, size_t max,
+                               struct cap_root *ret_roots, size_t *ret_count, bool *ret_more)
+{
+    if (max == 0 || (after != NULL && !is_root_name(after))) {
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    return read->store->ops->roots(read, after, max, ret_roots, ret_count, ret_more);
+}
+
+enum cap_error cap_store_roots_of(struct cap_read *read, const struct cap_hash *hash, size_t max,
+                                  struct cap_root *ret_roots, size_t *ret_count)
+{
+    return read->store->ops->roots_of(read, hash, max, ret_roots, ret_count);
+}
+
+enum cap_error cap_store_needed(struct cap_read *read, const struct cap_hash *hash,
+                                unsigned *ret_needed)
+{
+    return read->store->ops->needed(read, hash, ret_needed);
+}
+
+enum cap_error cap_store_owner(struct cap_read *read, uint32_t uid, struct cap_usage *ret_usage)
+{
+    return read->store->ops->owner(read, uid, ret_usage);
+}
+
 enum cap_error cap_store_counts(struct cap_read *read, struct cap_counts *ret_counts)
 {
     return read->store->ops->counts(read, ret_counts);
@@ -223,6 +260,25 @@ void cap_store_admit(struct cap_store *store, struct cap_admission *const *admis
                      const struct cap_admit_watch *watch)
 {
     store->ops->admit(store, admissions, count, watch);
+}
+
+enum cap_error cap_store_keep(struct cap_store *store, struct cap_keep *keeps, size_t count)
+{
+    return store->ops->keep(store, keeps, count);
+}
+
+enum cap_error cap_store_root_set(struct cap_store *store, const struct cap_root *root,
+                                  bool *ret_replaced)
+{
+    if (!is_root_name(root->name)) {
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    return store->ops->root_set(store, root, ret_replaced);
+}
+
+enum cap_error cap_store_root_remove(struct cap_store *store, const char *name)
+{
+    return is_root_name(name) ? store->ops->root_remove(store, name) : CAP_E_NO_ROOT;
 }
 
 enum cap_error cap_store_stage_begin(struct cap_store *store, uint64_t body_len,

@@ -80,7 +80,7 @@ struct cap_check_watch {
  * says how much is wrong. CAP_E_IO: there is no such store, or it cannot be read.
  * CAP_E_STORE_VERSION.
  *
- * The storage engine may crash over a damaged file: run this in a process of its own. Memory: 24
+ * The storage engine may crash over a damaged file: run this in a process of its own. Memory: 40
  * bytes for each cap, and the largest Image's structure.
  */
 enum cap_error cap_store_lmdb_check(const char *dir, const struct cap_check_watch *watch,
@@ -211,6 +211,24 @@ enum cap_error cap_store_find_prefix(struct cap_read *read, const struct cap_has
 enum cap_error cap_store_facts(struct cap_read *read, const struct cap_hash *hash, size_t max,
                                struct cap_fact *ret_facts, size_t *ret_count);
 
+/*
+ * Up to `max` (not 0) roots in the order of their names, after the name `after` (NULL: from the
+ * start). CAP_E_INVALID_ARGUMENT.
+ */
+enum cap_error cap_store_roots(struct cap_read *read, const char *after, size_t max,
+                               struct cap_root *ret_roots, size_t *ret_count, bool *ret_more);
+
+/* Up to `max` of the roots that name a cap. */
+enum cap_error cap_store_roots_of(struct cap_read *read, const struct cap_hash *hash, size_t max,
+                                  struct cap_root *ret_roots, size_t *ret_count);
+
+/* What keeps a cap: CAP_NEEDED_* in *ret_needed, 0 for one that may go. CAP_E_NOT_FOUND. */
+enum cap_error cap_store_needed(struct cap_read *read, const struct cap_hash *hash,
+                                unsigned *ret_needed);
+
+/* What the caps that `uid` was the first to publish come to. */
+enum cap_error cap_store_owner(struct cap_read *read, uint32_t uid, struct cap_usage *ret_usage);
+
 /* What the snapshot holds. O(1). */
 enum cap_error cap_store_counts(struct cap_read *read, struct cap_counts *ret_counts);
 
@@ -227,6 +245,13 @@ enum cap_error cap_store_clear_stale_readers(struct cap_store *store);
  */
 enum cap_error cap_store_dry_run(struct cap_store *store, struct cap_admission *admission);
 
+/*
+ * The store clock: seconds since 1970 by the wall clock when the store was opened, or what it was
+ * when the store was last written if that is later; then it goes on with the monotonic clock. So it
+ * never goes back, and a jump of the wall clock ends no lease. Any thread.
+ */
+uint64_t cap_store_clock(const struct cap_store *store);
+
 /* The error of the commit after which nothing is written any more, or CAP_OK. Any thread. */
 enum cap_error cap_store_failure(const struct cap_store *store);
 
@@ -239,6 +264,24 @@ enum cap_error cap_store_failure(const struct cap_store *store);
  */
 void cap_store_admit(struct cap_store *store, struct cap_admission *const *admissions, size_t count,
                      const struct cap_admit_watch *watch);
+
+/*
+ * Gives and renews leases, all in one commit, which is durable when this returns; one that would
+ * gain less than an eighth of its keep_s writes nothing. What becomes of each is its result. An
+ * error is the commit's, and then none is given. CAP_E_DISK_FULL, CAP_E_MAP_FULL.
+ */
+enum cap_error cap_store_keep(struct cap_store *store, struct cap_keep *keeps, size_t count);
+
+/*
+ * Sets a root to a cap that is there, in the place of another if there is one of the name: then
+ * *ret_replaced. CAP_E_NOT_FOUND, CAP_E_INVALID_ARGUMENT for a name that cannot be,
+ * CAP_E_DISK_FULL, CAP_E_MAP_FULL.
+ */
+enum cap_error cap_store_root_set(struct cap_store *store, const struct cap_root *root,
+                                  bool *ret_replaced);
+
+/* Removes a root. What it kept becomes a candidate for collection. CAP_E_NO_ROOT. */
+enum cap_error cap_store_root_remove(struct cap_store *store, const char *name);
 
 /* Begins a stage for a body of `body_len` bytes. CAP_E_DISK_FULL, CAP_E_MAP_FULL. */
 enum cap_error cap_store_stage_begin(struct cap_store *store, uint64_t body_len,

@@ -15,6 +15,7 @@
 
 #define CAP_STORE_ID_SIZE 16
 #define CAP_STORE_KINDS   3 /* index by enum cap_kind */
+#define CAP_ROOT_NAME_MAX 128u
 /*
  * Most bytes that one stage step writes. An admission may wait for one step: at 300 MB/s with its
  * sync this is about 7 ms, and larger steps do not write faster.
@@ -55,6 +56,7 @@ struct cap_info {
     bool has_content_hash; /* Image: the image_content_hash that it was first published with */
     struct cap_hash content_hash;
     struct cap_node_counts node_counts; /* interior nodes that are kept */
+    uint64_t kept_until_s;              /* store clock; 0: the cap has never had a lease */
 };
 
 /* How many page roots are kept with a cap: of Data its pages that are not zero, of an Image its
@@ -124,6 +126,40 @@ struct cap_counts {
     uint64_t refs;
 };
 
+/* A named reference, which keeps a cap and all that it needs. */
+struct cap_root {
+    char name[CAP_ROOT_NAME_MAX + 1]; /* printable ASCII without spaces, not empty */
+    struct cap_hash hash;
+    uint64_t set_us; /* since 1970, UTC */
+    uint32_t uid;    /* of whoever set it */
+};
+
+/* A lease to give or to renew. */
+struct cap_keep {
+    struct cap_hash hash;
+    uint64_t keep_s; /* from now on; 0: only asks */
+
+    enum cap_error error; /* result: CAP_OK, or as cap_store_find answers */
+    enum cap_kind kind;   /* result */
+    /*
+     * Result, store clock: until when the cap is kept whatever else happens. Less than asked for
+     * by up to an eighth of keep_s, for which nothing is written.
+     */
+    uint64_t kept_until_s;
+};
+
+/* What keeps a cap from being collected. */
+#define CAP_NEEDED_ROOT      1u
+#define CAP_NEEDED_REFERENCE 2u
+#define CAP_NEEDED_LEASE     4u
+#define CAP_NEEDED_HOLD      8u
+
+/* What the caps that one user was the first to publish come to. */
+struct cap_usage {
+    uint64_t caps;
+    uint64_t bytes; /* of bodies */
+};
+
 /* What it takes on disk, as the engine sees it; zero where it has no disk. */
 struct cap_space {
     uint64_t file_bytes; /* physical size of the data file */
@@ -177,6 +213,7 @@ struct cap_admission {
     struct cap_put *puts; /* what refers to others comes after them: an Image is last */
     size_t put_count;
     const atomic_bool *cancelled; /* NULL: it is never */
+    uint64_t keep_s;              /* for how long to keep what is put; 0: no lease */
 
     /*
      * Results. CAP_OK: stored and synced, it survives power loss. CAP_E_UNRESOLVED_SLOT: as many as
@@ -188,6 +225,11 @@ struct cap_admission {
      */
     enum cap_error error;
     size_t missing_count;
+    /*
+     * Store clock: until when all of it is kept at least. What was there is renewed as
+     * cap_store_keep does it, but for the Data caps of an Image, which keeps them.
+     */
+    uint64_t kept_until_s;
 };
 
 /* How far a copy of a store has got. */

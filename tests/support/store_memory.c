@@ -9,73 +9,19 @@
  */
 #include "tests/support/store_memory.h"
 
-#include <pthread.h>
 #include <stdlib.h>
-#include <sys/queue.h>
 
-#include "lib/store/engine.h"
+#include "tests/support/memory.h"
 
 #define SPAN_SIZE 50000u /* a window of CAP_STORE_WINDOW then takes at most 7 spans */
 
-struct memory_cap {
-    struct cap_hash hash;
-    struct cap_info info;
-    bool is_alias; /* of a cap that is there: only its content hash counts */
-    struct cap_hash *roots;
-    struct cap_node *nodes;
-    struct cap_ref *refs;
-    uint8_t *body;
-    uint8_t bytes[]; /* of these four */
-};
-
-struct memory_stage {
-    LIST_ENTRY(memory_stage) entry;
-    uint64_t id;
-    uint64_t body_len;
-    uint64_t written;
-    uint8_t *body;
-    bool used; /* by the open transaction */
-};
-
-struct memory_read {
-    struct cap_read base;
-    size_t count;
-    struct memory_cap *caps[]; /* in hash order, aliases after what they stand for */
-};
-
-struct memory_store {
-    struct cap_store base;
-    uint64_t max_bytes;
-
-    pthread_mutex_t lock; /* of the next three, the first two of which only the writer changes */
-    struct memory_cap **caps; /* those of the open transaction come last */
-    size_t visible;           /* that are committed */
-    uint32_t open_reads;
-
-    size_t put; /* that are in the array; from here on: the writer's thread only */
-    LIST_HEAD(, memory_stage) stages;
-    uint64_t last_stage;
-    enum cap_error commit_error; /* the next commit's */
-};
-
-/* `size` bytes for the writer, of whom no test takes the memory away. */
-static void *allocate(size_t size)
+void *memory_allocate(size_t size)
 {
     void *bytes = malloc(size + 1);
     if (bytes == NULL) {
         abort();
     }
     return bytes;
-}
-
-static struct memory_store *memory_of(struct cap_store *base)
-{
-    return STORE_CONTAINER_OF(base, struct memory_store, base);
-}
-
-static struct memory_read *read_of(struct cap_read *base)
-{
-    return STORE_CONTAINER_OF(base, struct memory_read, base);
 }
 
 /* --- Reading ---------------------------------------------------------------------------------- */
@@ -116,11 +62,11 @@ static void memory_read_end(struct cap_read *base)
     pthread_mutex_lock(&store->lock);
     store->open_reads--;
     pthread_mutex_unlock(&store->lock);
-    free(read_of(base));
+    free(memory_read_of(base));
 }
 
-static const struct memory_cap *search(struct memory_cap *const *caps, size_t count,
-                                       const struct cap_hash *hash)
+static struct memory_cap *search(struct memory_cap *const *caps, size_t count,
+                                 const struct cap_hash *hash)
 {
     for (size_t i = 0; i < count; i++) {
         if (cap_hash_equal(&caps[i]->hash, hash)) {
@@ -130,19 +76,32 @@ static const struct memory_cap *search(struct memory_cap *const *caps, size_t co
     return NULL;
 }
 
-static const struct memory_cap *find_cap(struct cap_read *base, const struct cap_hash *hash)
+struct memory_cap *memory_search(const struct memory_store *store, const struct cap_hash *hash)
 {
-    return search(read_of(base)->caps, read_of(base)->count, hash);
+    return search(store->caps, store->put, hash);
+}
+
+const struct memory_cap *memory_find_cap(struct cap_read *base, const struct cap_hash *hash)
+{
+    return search(memory_read_of(base)->caps, memory_read_of(base)->count, hash);
+}
+
+/* What is said of a cap now. */
+static struct cap_info info_of(const struct memory_cap *cap)
+{
+    struct cap_info info = cap->info;
+    info.kept_until_s = atomic_load(&cap->kept_until_s);
+    return info;
 }
 
 static enum cap_error memory_find(struct cap_read *base, const struct cap_hash *hash,
                                   struct cap_info *ret_info)
 {
-    const struct memory_cap *cap = find_cap(base, hash);
+    const struct memory_cap *cap = memory_find_cap(base, hash);
     if (cap == NULL) {
         return CAP_E_NOT_FOUND;
     }
-    *ret_info = cap->info;
+    *ret_info = info_of(cap);
     return CAP_OK;
 }
 
@@ -150,7 +109,7 @@ static enum cap_error memory_window(struct cap_read *base, const struct cap_hash
                                     uint64_t offset, uint64_t len, struct iovec *ret_iov,
                                     int *ret_count, size_t *ret_len)
 {
-    const struct memory_cap *cap = find_cap(base, hash);
+    const struct memory_cap *cap = memory_find_cap(base, hash);
     if (cap == NULL) {
         return CAP_E_NOT_FOUND;
     }
@@ -190,11 +149,11 @@ static enum cap_error memory_copy(struct cap_read *base, const struct iovec *iov
 static enum cap_error memory_locate(struct cap_read *base, const struct cap_hash *hash,
                                     struct cap_info *ret_info, struct cap_place *ret_place)
 {
-    const struct memory_cap *cap = find_cap(base, hash);
+    const struct memory_cap *cap = memory_find_cap(base, hash);
     if (cap == NULL) {
         return CAP_E_NOT_FOUND;
     }
-    *ret_info = cap->info;
+    *ret_info = info_of(cap);
     *ret_place = (struct cap_place){0};
     if (cap->info.body_len > 0 && cap->info.body_len <= CAP_STORE_PLACE_MAX) {
         ret_place->at = cap->body;
@@ -232,7 +191,7 @@ static enum cap_error memory_facts(struct cap_read *base, const struct cap_hash 
 static enum cap_error memory_page_roots(struct cap_read *base, const struct cap_hash *hash,
                                         uint64_t first, size_t count, struct cap_hash *ret_roots)
 {
-    const struct memory_cap *cap = find_cap(base, hash);
+    const struct memory_cap *cap = memory_find_cap(base, hash);
     if (cap == NULL) {
         return CAP_E_NOT_FOUND;
     }
@@ -249,7 +208,7 @@ static enum cap_error memory_page_roots(struct cap_read *base, const struct cap_
 static enum cap_error memory_nodes(struct cap_read *base, const struct cap_hash *hash,
                                    uint64_t first, size_t count, struct cap_node *ret_nodes)
 {
-    const struct memory_cap *cap = find_cap(base, hash);
+    const struct memory_cap *cap = memory_find_cap(base, hash);
     if (cap == NULL) {
         return CAP_E_NOT_FOUND;
     }
@@ -267,14 +226,15 @@ static enum cap_error memory_list(struct cap_read *base, const struct cap_list_q
                                   struct cap_listed *ret_items, size_t *ret_count,
                                   struct cap_hash *ret_last, bool *ret_more)
 {
-    const struct memory_read *read = read_of(base);
+    const struct memory_read *read = memory_read_of(base);
     const struct cap_hash start = store_scan_start(query);
     struct store_scan scan = {.query = query, .items = ret_items, .last = start};
     bool go_on = true;
     for (size_t i = 0; i < read->count && go_on; i++) {
         const struct memory_cap *cap = read->caps[i];
         if (!cap->is_alias && memcmp(cap->hash.bytes, start.bytes, CAP_HASH_SIZE) >= 0) {
-            go_on = store_scan_offer(&scan, &cap->hash, &cap->info);
+            const struct cap_info info = info_of(cap);
+            go_on = store_scan_offer(&scan, &cap->hash, &info);
         }
     }
     *ret_count = scan.count;
@@ -288,7 +248,7 @@ static enum cap_error memory_refs(struct cap_read *base, const struct cap_hash *
                                   size_t max, struct cap_ref *ret_refs, size_t *ret_count,
                                   bool *ret_more)
 {
-    const struct memory_read *read = read_of(base);
+    const struct memory_read *read = memory_read_of(base);
     *ret_count = 0;
     *ret_more = false;
     for (size_t i = 0; i < read->count; i++) {
@@ -315,7 +275,7 @@ static enum cap_error memory_find_content(struct cap_read *base,
                                           const struct cap_hash *content_hash,
                                           struct cap_hash *ret_hash)
 {
-    const struct memory_read *read = read_of(base);
+    const struct memory_read *read = memory_read_of(base);
     for (size_t i = 0; i < read->count; i++) {
         const struct cap_info *info = &read->caps[i]->info;
         if (info->has_content_hash && cap_hash_equal(&info->content_hash, content_hash)) {
@@ -328,7 +288,7 @@ static enum cap_error memory_find_content(struct cap_read *base,
 
 static enum cap_error memory_counts(struct cap_read *base, struct cap_counts *ret_counts)
 {
-    const struct memory_read *read = read_of(base);
+    const struct memory_read *read = memory_read_of(base);
     *ret_counts = (struct cap_counts){0};
     for (size_t i = 0; i < read->count; i++) {
         if (!read->caps[i]->is_alias) {
@@ -388,8 +348,7 @@ static void free_stage(struct memory_stage *stage)
     free(stage);
 }
 
-/* What a commit comes to: CAP_OK, or what the test asked for. */
-static enum cap_error try_commit(struct memory_store *store)
+enum cap_error memory_try_commit(struct memory_store *store)
 {
     enum cap_error error = store->commit_error;
     if (atomic_load(&store->base.failure) != CAP_OK) {
@@ -409,11 +368,11 @@ static enum cap_error memory_stage_begin(struct cap_store *base, uint64_t body_l
     if (!has_room(store, body_len)) {
         return CAP_E_MAP_FULL;
     }
-    struct memory_stage *stage = allocate(sizeof(*stage));
+    struct memory_stage *stage = memory_allocate(sizeof(*stage));
     *stage = (struct memory_stage){
         .id = ++store->last_stage,
         .body_len = body_len,
-        .body = allocate(body_len),
+        .body = memory_allocate(body_len),
     };
     LIST_INSERT_HEAD(&store->stages, stage, entry);
     *ret_stage = stage->id;
@@ -442,7 +401,7 @@ static enum cap_error memory_stage_step(struct cap_store *base, struct cap_stagi
         stagings[i].done = stage->written == stage->body_len;
         room -= len;
     }
-    return error == CAP_OK ? try_commit(store) : error;
+    return error == CAP_OK ? memory_try_commit(store) : error;
 }
 
 static void memory_stage_drop(struct cap_store *base, uint64_t id)
@@ -472,7 +431,7 @@ static enum cap_error begin(struct cap_store *base)
 static enum cap_error find(struct cap_store *base, const struct cap_hash *hash,
                            enum cap_kind *ret_kind)
 {
-    const struct memory_cap *cap = search(memory_of(base)->caps, memory_of(base)->put, hash);
+    const struct memory_cap *cap = memory_search(memory_of(base), hash);
     if (cap == NULL) {
         return CAP_E_NOT_FOUND;
     }
@@ -493,8 +452,9 @@ static enum cap_error append(struct memory_store *store, const struct cap_put *p
     size_t nodes = (size_t)cap_node_total(&put->info.node_counts) * sizeof(struct cap_node);
     size_t refs = put->ref_count * sizeof(struct cap_ref);
     size_t len = (size_t)put->info.body_len;
-    struct memory_cap *cap = allocate(sizeof(*cap) + roots + nodes + refs + len);
+    struct memory_cap *cap = memory_allocate(sizeof(*cap) + roots + nodes + refs + len);
     *cap = (struct memory_cap){.hash = put->hash, .info = put->info, .is_alias = is_alias};
+    cap->kept_until_s = put->info.kept_until_s;
     cap->roots = copy(cap->bytes, put->page_roots, roots);
     cap->nodes = copy(cap->bytes + roots, put->nodes, nodes);
     cap->refs = copy(cap->bytes + roots + nodes, put->refs, refs);
@@ -574,7 +534,7 @@ static void abort_puts(struct cap_store *base)
 
 static enum cap_error commit(struct cap_store *base)
 {
-    enum cap_error error = try_commit(memory_of(base));
+    enum cap_error error = memory_try_commit(memory_of(base));
     settle(memory_of(base), error == CAP_OK);
     return error;
 }
@@ -586,6 +546,7 @@ static void memory_admit(struct cap_store *base, struct cap_admission *const *ad
         .begin = begin,
         .find = find,
         .put = put,
+        .keep = memory_keep_one,
         .commit = commit,
         .abort = abort_puts,
     };
@@ -605,6 +566,7 @@ static void memory_close(struct cap_store *base)
     }
     pthread_mutex_destroy(&store->lock);
     free(store->caps);
+    free(store->roots);
     free(store);
 }
 
@@ -632,15 +594,23 @@ enum cap_error cap_store_memory_new(const uint8_t id[CAP_STORE_ID_SIZE], uint64_
         .refs = memory_refs,
         .find_content = memory_find_content,
         .counts = memory_counts,
+        .roots = memory_roots,
+        .roots_of = memory_roots_of,
+        .needed = memory_needed,
+        .owner = memory_owner,
+        .keep = memory_keep,
+        .root_set = memory_root_set,
+        .root_remove = memory_root_remove,
         .admit = memory_admit,
         .stage_begin = memory_stage_begin,
         .stage_step = memory_stage_step,
         .stage_drop = memory_stage_drop,
         .sweep = memory_sweep,
     };
-    struct memory_store *store = allocate(sizeof(*store));
+    struct memory_store *store = memory_allocate(sizeof(*store));
     *store = (struct memory_store){.base.ops = &ops, .max_bytes = max_bytes};
     memcpy(store->base.id, id, CAP_STORE_ID_SIZE);
+    store_clock_start(&store->base, 0);
     pthread_mutex_init(&store->lock, NULL);
     *ret_store = &store->base;
     return CAP_OK;

@@ -85,6 +85,10 @@ enum capstore_error {
     CAPSTORE_E_STORE_LOCKED = -66,
     /* the store failed and must be reopened */
     CAPSTORE_E_STORE_FAILED = -67,
+    /* the cap is still needed: by a root, an Image, a lease or an upload */
+    CAPSTORE_E_STILL_NEEDED = -70,
+    /* there is no root with that name */
+    CAPSTORE_E_NO_ROOT = -71,
     /* a job of that kind is running already; wait for its end, or cancel it */
     CAPSTORE_E_JOB_RUNNING = -72,
     /* no job with that number is running */

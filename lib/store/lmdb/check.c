@@ -56,8 +56,12 @@ static void look_at(struct check *check, const MDB_val *key)
 
 /* --- Tables ----------------------------------------------------------------------------------- */
 
-/* Looks at one value without its seal. An error ends the walk. */
-typedef enum cap_error visitor(struct check *check, const MDB_val *key, struct cap_bytes value);
+/* Whether the keys of a table begin with a hash of a cap. */
+static bool has_hashes(enum lmdb_table table)
+{
+    return table == LMDB_CAPS || table == LMDB_REFS || table == LMDB_REVS ||
+           table == LMDB_CONTENTS || table == LMDB_FACTS || table == LMDB_ROOTED;
+}
 
 static int compare_keys(const uint8_t *a, size_t a_len, const MDB_val *b)
 {
@@ -73,14 +77,10 @@ static bool is_found(struct check *check, enum lmdb_table table, MDB_val key, co
            there.mv_data == value->mv_data;
 }
 
-/*
- * Calls `visit` for every sound value of a table whose keys have `key_size` bytes. With `sealed`
- * false it does not look at the seals, and `visit` gets values whole.
- */
-static enum cap_error walk(struct check *check, enum lmdb_table table, size_t key_size, bool sealed,
-                           visitor *visit)
+enum cap_error lmdb_check_walk(struct check *check, enum lmdb_table table, size_t key_size,
+                               bool sealed, lmdb_check_visitor *visit)
 {
-    uint8_t before[STORE_PAIR_KEY];
+    uint8_t before[STORE_KEY_MAX];
     size_t before_len = 0;
     uint64_t entries = 0;
     MDB_cursor *cursor;
@@ -98,8 +98,8 @@ static enum cap_error walk(struct check *check, enum lmdb_table table, size_t ke
          rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
         struct cap_bytes bytes = {value.mv_data, value.mv_size};
         entries++;
-        look_at(check, table == LMDB_BULK || table == LMDB_STAGES ? NULL : &key);
-        if (key.mv_size != key_size) {
+        look_at(check, has_hashes(table) ? &key : NULL);
+        if (key.mv_size > sizeof(before) || (key_size != 0 && key.mv_size != key_size)) {
             lmdb_check_find(check, "a key of %zu bytes in the index %s", key.mv_size,
                             lmdb_table_name(table));
             continue;
@@ -111,8 +111,8 @@ static enum cap_error walk(struct check *check, enum lmdb_table table, size_t ke
             lmdb_check_find(check, "in the index %s and not found there by its key",
                             lmdb_table_name(table));
         }
-        memcpy(before, key.mv_data, key_size);
-        before_len = key_size;
+        memcpy(before, key.mv_data, key.mv_size);
+        before_len = key.mv_size;
         if (sealed && (value.mv_size > STORE_VALUE_MAX + STORE_SEAL_SIZE ||
                        !lmdb_unseal(&key, &value, &bytes))) {
             lmdb_check_find(check, "damaged in the index %s: its checksum does not match",
@@ -199,7 +199,8 @@ static enum cap_error visit_cap(struct check *check, const MDB_val *key, struct 
     store_counts_add(&check->counts, &cap.info);
     check_content(check, &cap);
     lmdb_check_cap(check, &cap);
-    return add_owner(check, &owner);
+    error = lmdb_check_keep_cap(check, &cap.info);
+    return error == CAP_OK ? add_owner(check, &owner) : error;
 }
 
 /* --- References, contents, facts ------------------------------------------------------------ */
@@ -363,25 +364,42 @@ static enum cap_error check_tables(struct check *check)
     check->progress.bytes_total = check->state.counts.body_bytes[CAP_KIND_IMAGE] +
                                   check->state.counts.body_bytes[CAP_KIND_DATA];
     bool counted = error == CAP_OK;
-    error = walk(check, LMDB_CAPS, CAP_HASH_SIZE, true, visit_cap);
+    store_clock_start(&check->store->base, check->state.clock_s);
+    error = lmdb_check_walk(check, LMDB_DUE, STORE_DUE_KEY, true, lmdb_check_due);
     if (error == CAP_OK) {
-        error = walk(check, LMDB_REFS, STORE_PAIR_KEY, true, visit_ref);
+        lmdb_check_due_sort(check);
+        error = lmdb_check_walk(check, LMDB_CAPS, CAP_HASH_SIZE, true, visit_cap);
     }
     if (error == CAP_OK) {
-        error = walk(check, LMDB_REVS, STORE_PAIR_KEY, true, visit_rev);
+        error = lmdb_check_walk(check, LMDB_REFS, STORE_PAIR_KEY, true, visit_ref);
     }
     if (error == CAP_OK) {
-        error = walk(check, LMDB_CONTENTS, CAP_HASH_SIZE, true, visit_content);
+        error = lmdb_check_walk(check, LMDB_REVS, STORE_PAIR_KEY, true, visit_rev);
     }
     if (error == CAP_OK) {
-        error = walk(check, LMDB_FACTS, STORE_FACT_KEY, true, visit_fact);
+        error = lmdb_check_walk(check, LMDB_CONTENTS, CAP_HASH_SIZE, true, visit_content);
     }
     if (error == CAP_OK) {
-        error = walk(check, LMDB_STAGES, STORE_BODY_KEY, true, visit_stage);
+        error = lmdb_check_walk(check, LMDB_FACTS, STORE_FACT_KEY, true, visit_fact);
+    }
+    if (error == CAP_OK) {
+        error = lmdb_check_walk(check, LMDB_STAGES, STORE_BODY_KEY, true, visit_stage);
     }
     if (error == CAP_OK) {
         check_owners(check);
-        error = walk(check, LMDB_BULK, STORE_CHUNK_KEY, false, visit_chunk);
+        error = lmdb_check_walk(check, LMDB_BULK, STORE_CHUNK_KEY, false, visit_chunk);
+    }
+    if (error == CAP_OK) {
+        error = lmdb_check_walk(check, LMDB_ROOTS, 0, true, lmdb_check_root);
+    }
+    if (error == CAP_OK) {
+        error = lmdb_check_walk(check, LMDB_ROOTED, 0, true, lmdb_check_rooted);
+    }
+    if (error == CAP_OK) {
+        error = lmdb_check_walk(check, LMDB_OWNERS, STORE_OWNER_KEY, true, lmdb_check_owner);
+    }
+    if (error == CAP_OK) {
+        lmdb_check_keep_end(check);
     }
     if (error == CAP_OK && counted) {
         compare_counts(check);
@@ -501,6 +519,7 @@ enum cap_error cap_store_lmdb_check(const char *dir, const struct cap_check_watc
         error = check_env(&check, path);
         mdb_env_close(check.store->env);
     }
+    lmdb_check_keep_free(&check);
     free(check.owners);
     free(check.store);
     *ret_findings = check.findings;

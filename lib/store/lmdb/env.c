@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "lib/store/lmdb/lmdb.h"
+#include "lib/store/store.h"
 
 #define DISK_NEARLY_FULL (UINT64_C(16) << 20) /* below it, EIO is taken for "no space" */
 #define DISK_HEADROOM    (UINT64_C(1) << 20)
@@ -144,6 +145,15 @@ enum cap_error lmdb_find_cap(const struct lmdb_store *store, MDB_txn *txn,
     return error == CAP_OK ? store_cap_decode(bytes, ret_cap) : error;
 }
 
+enum cap_error lmdb_put_cap(const struct lmdb_store *store, MDB_txn *txn,
+                            const struct cap_hash *hash, const struct store_cap *cap)
+{
+    uint8_t bytes[STORE_CAP_MAX];
+    size_t len = store_cap_encode(cap, bytes);
+    return lmdb_put(store, txn, LMDB_CAPS, (struct cap_bytes){hash->bytes, CAP_HASH_SIZE},
+                    (struct cap_bytes){bytes, len});
+}
+
 static const struct cap_bytes state_key = {(const uint8_t *)"state", 5};
 
 enum cap_error lmdb_state_get(const struct lmdb_store *store, MDB_txn *txn,
@@ -161,7 +171,9 @@ enum cap_error lmdb_state_put(const struct lmdb_store *store, MDB_txn *txn,
                               const struct store_state *state)
 {
     uint8_t bytes[STORE_STATE_SIZE];
-    store_state_encode(state, bytes);
+    struct store_state now = *state;
+    now.clock_s = cap_store_clock(&store->base);
+    store_state_encode(&now, bytes);
     return lmdb_put(store, txn, LMDB_META, state_key, (struct cap_bytes){bytes, sizeof(bytes)});
 }
 

@@ -3,7 +3,7 @@
  *
  * One environment in one file, `store.lmdb`; its named databases:
  *
- *   meta      "format" -> version and store id; "state" -> next body id and counts
+ *   meta      "format" -> version and store id; "state" -> next body id, counts, store clock
  *   caps      CapHash -> cap record (record.h)
  *   bulk      body id, stream, chunk number -> bytes of a body, its page roots or its nodes
  *   stages    body id -> length and what is written: bulk that no cap names yet
@@ -11,6 +11,10 @@
  *   revs      target CapHash, source CapHash -> tables
  *   contents  image_content_hash -> CapHash
  *   facts     CapHash, type -> what was learnt of the cap later
+ *   roots     name -> CapHash, when and by whom
+ *   rooted    CapHash, name -> nothing
+ *   due       time, sequence -> beginnings of hashes that collection looks at then (due.c)
+ *   owners    uid -> what the caps that it was the first to publish come to
  *
  * Every value ends with a seal (record.h). Those of records are checked whenever a record is read.
  * A chunk's is checked whenever its bytes are handed out: nothing tells whether pages that are in
@@ -53,6 +57,10 @@ enum lmdb_table {
     LMDB_REVS,
     LMDB_CONTENTS,
     LMDB_FACTS,
+    LMDB_ROOTS,
+    LMDB_ROOTED,
+    LMDB_DUE,
+    LMDB_OWNERS,
     LMDB_TABLES,
 };
 
@@ -94,6 +102,21 @@ struct lmdb_room {
     uint64_t end;        /* of the last page in use, bytes into the file */
 };
 
+/* A cap that collection is to look at. */
+struct lmdb_due {
+    uint32_t time_s;
+    uint8_t prefix[STORE_DUE_PREFIX]; /* of its hash */
+};
+
+#define LMDB_OWNERS_PENDING 16u
+
+/* What the caps of one user have changed by. */
+struct lmdb_owner {
+    uint32_t uid;
+    int64_t caps;
+    int64_t bytes;
+};
+
 /* The write transaction that is open. */
 struct lmdb_write {
     MDB_txn *txn;
@@ -103,6 +126,11 @@ struct lmdb_write {
     uint64_t bytes;        /* roughly what the puts so far take */
     uint64_t bytes_before; /* those of the transaction before */
     bool changed;          /* `state` is to be written */
+    struct lmdb_due *due;  /* to be written with it; the memory stays for the next transaction */
+    size_t due_count;
+    size_t due_capacity;
+    struct lmdb_owner owners[LMDB_OWNERS_PENDING]; /* the same */
+    size_t owner_count;
 };
 
 struct lmdb_store {
@@ -135,6 +163,12 @@ struct lmdb_store {
     uint64_t free_pages; /* in LMDB's free list */
     struct lmdb_write write;
 };
+
+/* The engine behind a read. */
+static inline struct lmdb_read *lmdb_read_of(struct cap_read *base)
+{
+    return STORE_CONTAINER_OF(base, struct lmdb_read, base);
+}
 
 /* The engine behind a store that open.c made. */
 static inline struct lmdb_store *lmdb_of(struct cap_store *store)
@@ -172,11 +206,15 @@ enum cap_error lmdb_delete(const struct lmdb_store *store, MDB_txn *txn, enum lm
 enum cap_error lmdb_find_cap(const struct lmdb_store *store, MDB_txn *txn,
                              const struct cap_hash *hash, struct store_cap *ret_cap);
 
+/* Writes a cap's record. */
+enum cap_error lmdb_put_cap(const struct lmdb_store *store, MDB_txn *txn,
+                            const struct cap_hash *hash, const struct store_cap *cap);
+
 /* The state record; CAP_E_CORRUPT when it is missing, every store has one. */
 enum cap_error lmdb_state_get(const struct lmdb_store *store, MDB_txn *txn,
                               struct store_state *ret_state);
 
-/* Writes the state record. */
+/* Writes the state record, with the store clock as it is now. */
 enum cap_error lmdb_state_put(const struct lmdb_store *store, MDB_txn *txn,
                               const struct store_state *state);
 
@@ -397,6 +435,22 @@ enum cap_error lmdb_sweep(struct cap_store *base, uint64_t now_us, bool *ret_mor
 
 /* --- lmdb/write.c --------------------------------------------------------------------------- */
 
+/*
+ * Begins the transaction store->write. What changes the caps sets write.changed; the commit then
+ * writes the state and what due.c and owners.c have gathered.
+ */
+enum cap_error lmdb_write_begin(struct lmdb_store *store);
+
+/* Over, whatever this returns. */
+enum cap_error lmdb_write_commit(struct lmdb_store *store);
+void lmdb_write_abort(struct lmdb_store *store);
+
+/* lmdb_write_commit after CAP_OK, and otherwise lmdb_write_abort and the error. */
+enum cap_error lmdb_write_end(struct lmdb_store *store, enum cap_error error);
+
+/* CAP_OK if the transaction has room for `bytes` more; CAP_E_MAP_FULL, CAP_E_DISK_FULL. */
+enum cap_error lmdb_write_room(struct lmdb_store *store, uint64_t bytes);
+
 /* The operation admit of engine.h. */
 void lmdb_admit(struct cap_store *base, struct cap_admission *const *admissions, size_t count,
                 const struct cap_admit_watch *watch);
@@ -420,6 +474,57 @@ enum cap_error lmdb_compact(struct cap_store *base, struct cap_copy *copy);
 
 /* The operation let_go of engine.h. */
 bool lmdb_let_go(struct cap_store *base);
+
+/* --- lmdb/due.c ----------------------------------------------------------------------------- */
+
+/*
+ * Has collection look at a cap when the store clock is `time_s`, or as soon as it can: 0. Part of
+ * the transaction store->write, as the next three.
+ */
+enum cap_error lmdb_due_add(struct lmdb_store *store, const struct cap_hash *hash, uint64_t time_s);
+
+/* The same for the end of a lease, or for a time that is a little later. */
+enum cap_error lmdb_due_add_lease(struct lmdb_store *store, const struct cap_hash *hash,
+                                  uint64_t until_s);
+
+/* Writes what was added. */
+enum cap_error lmdb_due_flush(struct lmdb_store *store);
+
+/* --- lmdb/owners.c -------------------------------------------------------------------------- */
+
+/* Adds a cap to what its publisher's come to, or, with `sign` -1, takes it away. */
+enum cap_error lmdb_owner_add(struct lmdb_store *store, const struct cap_info *info, int sign);
+
+/* Writes what was added. */
+enum cap_error lmdb_owners_flush(struct lmdb_store *store);
+
+/* The operation owner of engine.h. */
+enum cap_error lmdb_owner(struct cap_read *base, uint32_t uid, struct cap_usage *ret_usage);
+
+/* --- lmdb/keep.c ---------------------------------------------------------------------------- */
+
+/* Gives or renews a lease in the transaction store->write. An error is the transaction's. */
+enum cap_error lmdb_keep_one(struct lmdb_store *store, struct cap_keep *keep);
+
+/*
+ * What keeps a cap that is there, but for holds; `txn` is of any kind. Its cursors are in *slot
+ * while they are open, which a guarded read may leave behind.
+ */
+enum cap_error lmdb_find_needed(const struct lmdb_store *store, MDB_txn *txn, MDB_cursor **slot,
+                                const struct cap_hash *hash, const struct store_cap *cap,
+                                unsigned *ret_needed);
+
+/* The operations of these names of engine.h. */
+enum cap_error lmdb_keep(struct cap_store *base, struct cap_keep *keeps, size_t count);
+enum cap_error lmdb_root_set(struct cap_store *base, const struct cap_root *root,
+                             bool *ret_replaced);
+enum cap_error lmdb_root_remove(struct cap_store *base, const char *name);
+enum cap_error lmdb_roots(struct cap_read *base, const char *after, size_t max,
+                          struct cap_root *ret_roots, size_t *ret_count, bool *ret_more);
+enum cap_error lmdb_roots_of(struct cap_read *base, const struct cap_hash *hash, size_t max,
+                             struct cap_root *ret_roots, size_t *ret_count);
+enum cap_error lmdb_needed(struct cap_read *base, const struct cap_hash *hash,
+                           unsigned *ret_needed);
 
 /* --- lmdb/open.c ---------------------------------------------------------------------------- */
 

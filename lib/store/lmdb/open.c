@@ -33,7 +33,8 @@
 static const char *const table_names[LMDB_TABLES] = {
     [LMDB_META] = "meta",         [LMDB_CAPS] = "caps",   [LMDB_BULK] = "bulk",
     [LMDB_STAGES] = "stages",     [LMDB_REFS] = "refs",   [LMDB_REVS] = "revs",
-    [LMDB_CONTENTS] = "contents", [LMDB_FACTS] = "facts",
+    [LMDB_CONTENTS] = "contents", [LMDB_FACTS] = "facts", [LMDB_ROOTS] = "roots",
+    [LMDB_ROOTED] = "rooted",     [LMDB_DUE] = "due",     [LMDB_OWNERS] = "owners",
 };
 
 static char format_name[] = "format"; /* LMDB takes keys as mutable, but does not write to them */
@@ -238,6 +239,7 @@ static enum cap_error write_new_file(const struct cap_store_lmdb_config *config,
 {
     struct lmdb_store draft = {.fd = dir};
     MDB_txn *txn;
+    store_clock_start(&draft.base, 0);
     enum cap_error error = open_env(config, dir, path, &draft.env);
     if (error != CAP_OK) {
         return error;
@@ -455,6 +457,7 @@ static enum cap_error load_in(struct lmdb_store *store, MDB_txn *txn)
     }
     if (error == CAP_OK) {
         store->next_body = state.next_body;
+        store_clock_start(&store->base, state.clock_s);
         find_map(store, txn);
     }
     return error;
@@ -554,6 +557,7 @@ static void lmdb_close(struct cap_store *base)
     free(store->dir);
     pthread_mutex_destroy(&store->lock);
     pthread_mutex_destroy(&store->gauge_lock);
+    free(store->write.due);
     free(store);
 }
 
@@ -578,6 +582,13 @@ static const struct cap_store_ops lmdb_ops = {
     .refs = lmdb_refs,
     .find_content = lmdb_find_content,
     .counts = lmdb_counts,
+    .roots = lmdb_roots,
+    .roots_of = lmdb_roots_of,
+    .needed = lmdb_needed,
+    .owner = lmdb_owner,
+    .keep = lmdb_keep,
+    .root_set = lmdb_root_set,
+    .root_remove = lmdb_root_remove,
     .stage_begin = lmdb_stage_begin,
     .stage_step = lmdb_stage_step,
     .stage_drop = lmdb_stage_drop,

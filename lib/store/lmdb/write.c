@@ -2,9 +2,10 @@
  * The one write transaction: what admit.c does its work in.
  *
  * A put writes the cap's bulk, its references in both directions, its record and its content hash;
- * the counts are kept in memory and written at the commit. A staged body is linked by taking its id
- * off the list of stages. LMDB's commit is atomic and synced, so a cap is there wholly or not at
- * all; on any error LMDB leaves the last committed state.
+ * the counts are kept in memory and written at the commit, and so are what the cap's publisher has
+ * and when collection looks at it. A staged body is linked by taking its id off the list of stages.
+ * LMDB's commit is atomic and synced, so a cap is there wholly or not at all; on any error LMDB
+ * leaves the last committed state.
  */
 #include "lib/store/lmdb/lmdb.h"
 
@@ -14,9 +15,8 @@
  * the file system's own write, which many puts share. */
 #define AHEAD_MAX (UINT64_C(64) << 10)
 
-static enum cap_error write_begin(struct cap_store *base)
+enum cap_error lmdb_write_begin(struct lmdb_store *store)
 {
-    struct lmdb_store *store = lmdb_of(base);
     struct lmdb_write *write = &store->write;
     enum cap_error error = lmdb_begin(store, &write->txn);
     if (error != CAP_OK) {
@@ -31,7 +31,14 @@ static enum cap_error write_begin(struct cap_store *base)
     write->bytes = 0;
     write->measured = false;
     write->changed = false;
+    write->due_count = 0;
+    write->owner_count = 0;
     return CAP_OK;
+}
+
+static enum cap_error write_begin(struct cap_store *base)
+{
+    return lmdb_write_begin(lmdb_of(base));
 }
 
 static enum cap_error write_find(struct cap_store *base, const struct cap_hash *hash,
@@ -71,15 +78,10 @@ static enum cap_error unlist_stage(struct lmdb_store *store, const struct lmdb_s
     return lmdb_delete(store, store->write.txn, LMDB_STAGES, (struct cap_bytes){key, sizeof(key)});
 }
 
-static enum cap_error check_room(struct lmdb_store *store, const struct cap_put *put)
+enum cap_error lmdb_write_room(struct lmdb_store *store, uint64_t bytes)
 {
     struct lmdb_write *write = &store->write;
-    write->bytes += PUT_OVERHEAD + lmdb_stream_len(&put->info, STORE_STREAM_ROOTS) +
-                    lmdb_stream_len(&put->info, STORE_STREAM_NODES);
-    write->bytes += (uint64_t)put->ref_count * REF_OVERHEAD;
-    if (put->stage == 0) {
-        write->bytes += put->info.body_len;
-    }
+    write->bytes += bytes;
     if (!write->measured) {
         enum cap_error error = lmdb_measure_room(store, &write->room);
         if (error != CAP_OK) {
@@ -91,6 +93,17 @@ static enum cap_error check_room(struct lmdb_store *store, const struct cap_put 
         write->measured = true;
     }
     return lmdb_check_room(store, &write->room, write->bytes);
+}
+
+static enum cap_error check_room(struct lmdb_store *store, const struct cap_put *put)
+{
+    uint64_t bytes = PUT_OVERHEAD + lmdb_stream_len(&put->info, STORE_STREAM_ROOTS) +
+                     lmdb_stream_len(&put->info, STORE_STREAM_NODES) +
+                     (uint64_t)put->ref_count * REF_OVERHEAD;
+    if (put->stage == 0) {
+        bytes += put->info.body_len;
+    }
+    return lmdb_write_room(store, bytes);
 }
 
 static enum cap_error put_bulk(struct lmdb_store *store, const struct cap_put *put, uint64_t body)
@@ -138,12 +151,12 @@ static enum cap_error put_refs(struct lmdb_store *store, const struct cap_put *p
 
 static enum cap_error put_record(struct lmdb_store *store, const struct cap_put *put, uint64_t body)
 {
-    uint8_t bytes[STORE_CAP_MAX];
     const struct store_cap cap = {.info = put->info, .body = body};
-    size_t len = store_cap_encode(&cap, bytes);
-    return lmdb_put(store, store->write.txn, LMDB_CAPS,
-                    (struct cap_bytes){put->hash.bytes, CAP_HASH_SIZE},
-                    (struct cap_bytes){bytes, len});
+    enum cap_error error = lmdb_put_cap(store, store->write.txn, &put->hash, &cap);
+    if (error == CAP_OK) {
+        error = lmdb_owner_add(store, &put->info, 1);
+    }
+    return error == CAP_OK ? lmdb_due_add_lease(store, &put->hash, put->info.kept_until_s) : error;
 }
 
 static enum cap_error put_new(struct lmdb_store *store, const struct cap_put *put,
@@ -224,29 +237,61 @@ static void settle_stages(struct lmdb_store *store, bool committed)
     }
 }
 
-static enum cap_error write_commit(struct cap_store *base)
+/* Where all was known LMDB has nothing to sync. */
+static enum cap_error write_state(struct lmdb_store *store)
 {
-    struct lmdb_store *store = lmdb_of(base);
     struct lmdb_write *write = &store->write;
-    enum cap_error error = CAP_OK;
-    write->state.next_body = store->next_body;
-    if (write->changed) { /* where all was known LMDB has nothing to sync */
-        error = lmdb_state_put(store, write->txn, &write->state);
+    if (!write->changed) {
+        return CAP_OK;
     }
+    enum cap_error error = lmdb_due_flush(store);
     if (error == CAP_OK) {
-        error = lmdb_commit(store, write->txn);
+        error = lmdb_owners_flush(store);
+    }
+    write->state.next_body = store->next_body;
+    return error == CAP_OK ? lmdb_state_put(store, write->txn, &write->state) : error;
+}
+
+enum cap_error lmdb_write_commit(struct lmdb_store *store)
+{
+    enum cap_error error = write_state(store);
+    if (error == CAP_OK) {
+        error = lmdb_commit(store, store->write.txn);
     } else {
-        mdb_txn_abort(write->txn);
+        mdb_txn_abort(store->write.txn);
     }
     settle_stages(store, error == CAP_OK);
     return error;
 }
 
-static void write_abort(struct cap_store *base)
+void lmdb_write_abort(struct lmdb_store *store)
 {
-    struct lmdb_store *store = lmdb_of(base);
     mdb_txn_abort(store->write.txn);
     settle_stages(store, false);
+}
+
+enum cap_error lmdb_write_end(struct lmdb_store *store, enum cap_error error)
+{
+    if (error == CAP_OK) {
+        return lmdb_write_commit(store);
+    }
+    lmdb_write_abort(store);
+    return error;
+}
+
+static enum cap_error write_commit(struct cap_store *base)
+{
+    return lmdb_write_commit(lmdb_of(base));
+}
+
+static void write_abort(struct cap_store *base)
+{
+    lmdb_write_abort(lmdb_of(base));
+}
+
+static enum cap_error write_keep(struct cap_store *base, struct cap_keep *keep)
+{
+    return lmdb_keep_one(lmdb_of(base), keep);
 }
 
 void lmdb_admit(struct cap_store *base, struct cap_admission *const *admissions, size_t count,
@@ -256,6 +301,7 @@ void lmdb_admit(struct cap_store *base, struct cap_admission *const *admissions,
         .begin = write_begin,
         .find = write_find,
         .put = write_put,
+        .keep = write_keep,
         .commit = write_commit,
         .abort = write_abort,
     };

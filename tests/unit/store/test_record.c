@@ -13,7 +13,8 @@ static struct store_cap sample(void)
                  .publisher = {9, UINT32_MAX},
                  .published_us = UINT64_C(0x1112131415161718),
                  .has_content_hash = true,
-                 .node_counts = {{500, 7, 0, 0, 1}}},
+                 .node_counts = {{500, 7, 0, 0, 1}},
+                 .kept_until_s = 0x61626364},
         .body = UINT64_C(0x2122232425262728),
     };
     memset(cap.info.content_hash.bytes, 0xab, CAP_HASH_SIZE);
@@ -43,6 +44,7 @@ static void test_cap_round_trip(void **state)
     assert_true(got.info.has_content_hash);
     assert_hash_equal(&got.info.content_hash, &cap.info.content_hash);
     assert_memory_equal(&got.info.node_counts, &cap.info.node_counts, sizeof(cap.info.node_counts));
+    assert_int_equal(got.info.kept_until_s, 0x61626364);
     assert_int_equal(got.body, cap.body);
     assert_int_equal(encode(&got, again).len, record.len);
     assert_memory_equal(again, bytes, record.len);
@@ -76,13 +78,14 @@ static void test_cap_layout(void **state)
     assert_int_equal(encode(&small, bytes).len, sizeof(wanted));
     assert_memory_equal(bytes, wanted, sizeof(wanted));
     struct cap_bytes record = encode(&cap, bytes);
-    assert_int_equal(cap_load16(bytes + 2), STORE_CRITICAL_CONTENT);
+    assert_int_equal(cap_load16(bytes + 2), STORE_CRITICAL_CONTENT | STORE_CRITICAL_KEPT);
+    assert_memory_equal(bytes + record.len - CAP_HASH_SIZE - 5, "\xe4\xc6\x89\x8b\x06", 5);
     assert_memory_equal(bytes + record.len - CAP_HASH_SIZE, cap.info.content_hash.bytes,
                         CAP_HASH_SIZE);
     memset(&cap.info.publisher, 0xff, sizeof(cap.info.publisher));
     memset(&cap.info.body_len, 0xff, sizeof(cap.info.body_len));
     cap.info.size = cap.info.page_count = cap.info.ref_count = UINT64_MAX;
-    cap.info.published_us = cap.body = UINT64_MAX;
+    cap.info.published_us = cap.body = cap.info.kept_until_s = UINT64_MAX;
     memset(&cap.info.node_counts, 0xff, sizeof(cap.info.node_counts));
     assert_int_equal(encode(&cap, bytes).len, STORE_CAP_MAX);
 }
@@ -97,7 +100,7 @@ static void test_cap_flags(void **state)
     struct cap_bytes record = encode(&cap, bytes);
     assert_cap_ok(store_cap_decode(record, &got));
     assert_int_equal(got.ignorable, 0x8001);
-    cap_store16(bytes + 2, STORE_CRITICAL_CONTENT | 0x40);
+    cap_store16(bytes + 2, STORE_CRITICAL_CONTENT | STORE_CRITICAL_KEPT | 0x40);
     assert_cap_error(store_cap_decode(record, &got), CAP_E_STORE_VERSION);
     assert_int_equal(got.unknown, 0x40);
 }
@@ -177,15 +180,17 @@ static void test_cap_impossible(void **state)
 
 static void test_state(void **state)
 {
-    struct store_state wanted = {.next_body = 77, .counts = {{1, 2, 3}, {4, 5, 6}, 7}};
+    struct store_state wanted = {
+        .next_body = 77, .clock_s = 88, .counts = {{1, 2, 3}, {4, 5, 6}, 7}};
     struct store_state got;
     uint8_t bytes[STORE_STATE_SIZE];
     (void)state;
     store_state_encode(&wanted, bytes);
     assert_cap_ok(store_state_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got));
     assert_int_equal(got.next_body, 77);
+    assert_int_equal(got.clock_s, 88);
     assert_memory_equal(&got.counts, &wanted.counts, sizeof(got.counts));
-    assert_cap_error(store_state_decode((struct cap_bytes){bytes, 63}, &got), CAP_E_CORRUPT);
+    assert_cap_error(store_state_decode((struct cap_bytes){bytes, 71}, &got), CAP_E_CORRUPT);
 }
 
 static void test_format(void **state)
@@ -208,6 +213,47 @@ static void test_format(void **state)
                      CAP_E_STORE_VERSION);
     assert_cap_error(store_format_decode(key, (struct cap_bytes){bytes, 4}, got),
                      CAP_E_STORE_VERSION);
+}
+
+static void test_root_and_owner(void **state)
+{
+    const struct cap_root root = {.hash = {{1, 2, 3}}, .set_us = 0x0102030405060708, .uid = 1000};
+    const struct cap_usage usage = {3, 4};
+    struct cap_root got = {.name = "kept"};
+    struct cap_usage got_usage;
+    uint8_t bytes[STORE_ROOT_SIZE];
+    (void)state;
+    store_root_encode(&root, bytes);
+    assert_cap_ok(store_root_decode((struct cap_bytes){bytes, sizeof(bytes)}, &got));
+    assert_hash_equal(&got.hash, &root.hash);
+    assert_int_equal(got.set_us, root.set_us);
+    assert_int_equal(got.uid, 1000);
+    assert_string_equal(got.name, "kept");
+    assert_cap_error(store_root_decode((struct cap_bytes){bytes, 43}, &got), CAP_E_CORRUPT);
+    store_owner_encode(&usage, bytes);
+    assert_cap_ok(store_owner_decode((struct cap_bytes){bytes, STORE_OWNER_SIZE}, &got_usage));
+    assert_memory_equal(&got_usage, &usage, sizeof(usage));
+    assert_cap_error(store_owner_decode((struct cap_bytes){bytes, 15}, &got_usage), CAP_E_CORRUPT);
+}
+
+/* Entries sort by time, then in the order in which they were written. */
+static void test_due_keys_sort(void **state)
+{
+    static const uint32_t times[] = {0, 255, 256, UINT32_MAX};
+    uint8_t before[STORE_DUE_KEY], key[STORE_DUE_KEY];
+    uint32_t time_s;
+    uint64_t sequence;
+    (void)state;
+    for (size_t i = 0; i < 12; i++) {
+        store_due_key(times[i / 3], i % 3 * 255, key);
+        assert_true(i == 0 || memcmp(before, key, sizeof(key)) < 0);
+        memcpy(before, key, sizeof(key));
+        store_due_key_load(key, &time_s, &sequence);
+        assert_int_equal(time_s, times[i / 3]);
+        assert_int_equal(sequence, i % 3 * 255);
+    }
+    store_owner_key(0x01020304, key);
+    assert_int_equal(store_owner_key_load(key), 0x01020304);
 }
 
 /* Chunks of one stream, then streams, then bodies sort in the order of their numbers. */
@@ -235,7 +281,8 @@ int main(void)
         cmocka_unit_test(test_cap_flags),      cmocka_unit_test(test_cap_malformed),
         cmocka_unit_test(test_seal),           cmocka_unit_test(test_cap_impossible),
         cmocka_unit_test(test_state),          cmocka_unit_test(test_format),
-        cmocka_unit_test(test_keys_sort),
+        cmocka_unit_test(test_keys_sort),      cmocka_unit_test(test_root_and_owner),
+        cmocka_unit_test(test_due_keys_sort),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,80 @@
+/* What the caps of each first publisher come to, kept in the transactions that change it. */
+#include "lib/store/lmdb/lmdb.h"
+
+static enum cap_error get_owner(const struct lmdb_store *store, MDB_txn *txn, uint32_t uid,
+                                struct cap_usage *ret_usage)
+{
+    uint8_t key[STORE_OWNER_KEY];
+    struct cap_bytes value;
+    store_owner_key(uid, key);
+    enum cap_error error =
+        lmdb_get(store, txn, LMDB_OWNERS, (struct cap_bytes){key, sizeof(key)}, &value);
+    if (error == CAP_E_NOT_FOUND) {
+        *ret_usage = (struct cap_usage){0};
+        return CAP_OK;
+    }
+    return error == CAP_OK ? store_owner_decode(value, ret_usage) : error;
+}
+
+static enum cap_error put_owner(const struct lmdb_store *store, MDB_txn *txn, uint32_t uid,
+                                const struct cap_usage *usage)
+{
+    uint8_t key[STORE_OWNER_KEY];
+    uint8_t value[STORE_OWNER_SIZE];
+    store_owner_key(uid, key);
+    if (usage->caps == 0) {
+        return lmdb_delete(store, txn, LMDB_OWNERS, (struct cap_bytes){key, sizeof(key)});
+    }
+    store_owner_encode(usage, value);
+    return lmdb_put(store, txn, LMDB_OWNERS, (struct cap_bytes){key, sizeof(key)},
+                    (struct cap_bytes){value, sizeof(value)});
+}
+
+enum cap_error lmdb_owners_flush(struct lmdb_store *store)
+{
+    struct lmdb_write *write = &store->write;
+    enum cap_error error = CAP_OK;
+    for (size_t i = 0; error == CAP_OK && i < write->owner_count; i++) {
+        const struct lmdb_owner *change = &write->owners[i];
+        struct cap_usage usage;
+        error = get_owner(store, write->txn, change->uid, &usage);
+        if (error == CAP_OK) {
+            usage.caps += (uint64_t)change->caps; /* modulo 2^64: it may be less than nothing */
+            usage.bytes += (uint64_t)change->bytes;
+            error = put_owner(store, write->txn, change->uid, &usage);
+        }
+    }
+    write->owner_count = 0;
+    return error;
+}
+
+enum cap_error lmdb_owner_add(struct lmdb_store *store, const struct cap_info *info, int sign)
+{
+    struct lmdb_write *write = &store->write;
+    size_t i = 0;
+    while (i < write->owner_count && write->owners[i].uid != info->publisher.uid) {
+        i++;
+    }
+    if (i == LMDB_OWNERS_PENDING) {
+        enum cap_error error = lmdb_owners_flush(store);
+        if (error != CAP_OK) {
+            return error;
+        }
+        i = 0;
+    }
+    if (i == write->owner_count) {
+        write->owners[write->owner_count++] = (struct lmdb_owner){.uid = info->publisher.uid};
+    }
+    write->owners[i].caps += sign;
+    write->owners[i].bytes += sign * (int64_t)info->body_len;
+    return CAP_OK;
+}
+
+enum cap_error lmdb_owner(struct cap_read *base, uint32_t uid, struct cap_usage *ret_usage)
+{
+    struct lmdb_read *read = lmdb_read_of(base);
+    struct lmdb_store *store = lmdb_of(base->store);
+    enum cap_error error;
+    LMDB_GUARDED(&store->map, error, get_owner(store, read->txn, uid, ret_usage));
+    return lmdb_cursor_close(read, error);
+}

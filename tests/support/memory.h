@@ -1,0 +1,93 @@
+/* The memory engine's insides, shared by its files. */
+#ifndef TESTS_SUPPORT_MEMORY_H
+#define TESTS_SUPPORT_MEMORY_H
+
+#include <pthread.h>
+#include <sys/queue.h>
+
+#include "lib/store/engine.h"
+
+struct memory_cap {
+    struct cap_hash hash;
+    struct cap_info info;
+    atomic_uint_least64_t kept_until_s; /* what info.kept_until_s of a copy is */
+    bool is_alias;                      /* of a cap that is there: only its content hash counts */
+    struct cap_hash *roots;
+    struct cap_node *nodes;
+    struct cap_ref *refs;
+    uint8_t *body;
+    uint8_t bytes[]; /* of these four */
+};
+
+struct memory_stage {
+    LIST_ENTRY(memory_stage) entry;
+    uint64_t id;
+    uint64_t body_len;
+    uint64_t written;
+    uint8_t *body;
+    bool used; /* by the open transaction */
+};
+
+struct memory_read {
+    struct cap_read base;
+    size_t count;
+    struct memory_cap *caps[]; /* in hash order, aliases after what they stand for */
+};
+
+struct memory_store {
+    struct cap_store base;
+    uint64_t max_bytes;
+
+    pthread_mutex_t lock; /* of the next three, the first two of which only the writer changes */
+    struct memory_cap **caps; /* those of the open transaction come last */
+    size_t visible;           /* that are committed */
+    uint32_t open_reads;
+
+    size_t put; /* that are in the array; from here on: the writer's thread only */
+    LIST_HEAD(, memory_stage) stages;
+    uint64_t last_stage;
+    enum cap_error commit_error; /* the next commit's */
+
+    struct cap_root *roots; /* by name; under the lock, the writer's */
+    size_t root_count;
+};
+
+/* `size` bytes for the writer, of whom no test takes the memory away. */
+void *memory_allocate(size_t size);
+
+static inline struct memory_store *memory_of(struct cap_store *base)
+{
+    return STORE_CONTAINER_OF(base, struct memory_store, base);
+}
+
+static inline struct memory_read *memory_read_of(struct cap_read *base)
+{
+    return STORE_CONTAINER_OF(base, struct memory_read, base);
+}
+
+/* What a snapshot has, or NULL. */
+const struct memory_cap *memory_find_cap(struct cap_read *base, const struct cap_hash *hash);
+
+/* What the writer has put, or NULL. */
+struct memory_cap *memory_search(const struct memory_store *store, const struct cap_hash *hash);
+
+/* What a commit comes to: CAP_OK, or what the test asked for. */
+enum cap_error memory_try_commit(struct memory_store *store);
+
+/* --- store_memory_keep.c: operations of these names of engine.h, of which none takes a snapshot's
+ * time into account --- */
+
+enum cap_error memory_keep_one(struct cap_store *base, struct cap_keep *keep);
+enum cap_error memory_keep(struct cap_store *base, struct cap_keep *keeps, size_t count);
+enum cap_error memory_root_set(struct cap_store *base, const struct cap_root *root,
+                               bool *ret_replaced);
+enum cap_error memory_root_remove(struct cap_store *base, const char *name);
+enum cap_error memory_roots(struct cap_read *base, const char *after, size_t max,
+                            struct cap_root *ret_roots, size_t *ret_count, bool *ret_more);
+enum cap_error memory_roots_of(struct cap_read *base, const struct cap_hash *hash, size_t max,
+                               struct cap_root *ret_roots, size_t *ret_count);
+enum cap_error memory_needed(struct cap_read *base, const struct cap_hash *hash,
+                             unsigned *ret_needed);
+enum cap_error memory_owner(struct cap_read *base, uint32_t uid, struct cap_usage *ret_usage);
+
+#endif
