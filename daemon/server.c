@@ -26,12 +26,12 @@
 
 #include "daemon/admin/admin.h"
 #include "daemon/admin/level.h"
-#include "daemon/admin/limits.h"
 #include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
 #include "daemon/core/oserror.h"
 #include "daemon/core/sd.h"
 #include "daemon/core/statedir.h"
+#include "daemon/descriptors.h"
 #include "daemon/publish/writer.h"
 #include "daemon/serve/copies.h"
 #include "daemon/serve/pieces.h"
@@ -41,10 +41,7 @@
 
 #define TICK_MS            100                /* the bounds of time that it enforces are seconds */
 #define STALE_READERS_US   UINT64_C(60000000) /* a reader that died holds back the reuse of pages */
-#define DESCRIPTORS_MIN    40 /* streams, loop, store, lock: about 20; sockets; admin connections */
-#define DESCRIPTORS_LOOP   5  /* of each loop but the first */
-#define STORE_READERS_LOOP 256u /* half of the store's default; see store_readers */
-#define DESCRIPTORS_NEW    4 /* opened for a moment: a spool file, a socket that is turned away */
+#define STORE_READERS_LOOP 256u               /* half of the store's default; see store_readers */
 
 static struct shard *main_shard(struct server *server)
 {
@@ -131,13 +128,20 @@ static void on_stop_asked(void *owner, int exit_code)
     server_stop(server);
 }
 
+static enum cap_error on_reload_asked(void *owner, bool apply, struct config_changes *ret_changes,
+                                      char reason[CONFIG_REASON_SIZE])
+{
+    return reload_run(&((struct server *)owner)->reload, apply, ret_changes, reason);
+}
+
 static void on_signal(uv_signal_t *signal, int number)
 {
     struct server *server = signal->data;
     log_event(&server->context.log, LOG_LEVEL_INFO, log_name("signal"),
               log_number("number", (uint64_t)number));
     if (number == SIGHUP) {
-        return; /* there is nothing to reload, and a closed terminal must not end a store */
+        reload_start(&server->reload);
+        return;
     }
     if (server->context.phase == PHASE_RUNNING) {
         server_drain(server);
@@ -322,6 +326,8 @@ static enum cap_error start_parts(struct server *server, char *reason)
     if (error != CAP_OK) {
         return error;
     }
+    server->reload.writer = server->writer;
+    server->reload.pool = &main_shard(server)->pool;
     return publish_look(&server->loops[0].publish);
 }
 
@@ -332,31 +338,6 @@ static enum cap_error start_threads(struct server *server, char *reason)
     snprintf(reason, CONFIG_REASON_SIZE, "%s", no_threads);
     for (size_t i = 1; error == CAP_OK && i < server->loop_count; i++) {
         error = loop_start(&server->loops[i]);
-    }
-    return error;
-}
-
-/* The socket lets in the operators' group, if there is one, and our own user. */
-static struct bind_access admin_access(const struct admin_group *operators)
-{
-    return (struct bind_access){
-        .mode = operators->exists ? 0660 : 0600,
-        .group = operators->exists ? operators->gid : BIND_OWN_GROUP,
-    };
-}
-
-/* What is wrong with the admin socket's options is said before anything is opened. */
-static enum cap_error check_admin(const struct server *server, struct admin_group *ret_operators,
-                                  char *reason)
-{
-    const struct config *config = &server->context.config;
-    enum cap_error error = admin_group_find(config->admin_group, ret_operators);
-    if (error != CAP_OK) {
-        snprintf(reason, CONFIG_REASON_SIZE, "admin-group: no group is called %.120s",
-                 config->admin_group);
-    } else if (config->admin != NULL) {
-        const struct bind_access access = admin_access(ret_operators);
-        error = sockets_check_admin(config->admin, &access, reason);
     }
     return error;
 }
@@ -382,65 +363,9 @@ static enum cap_error start_admin(struct server *server, const struct admin_grou
     enum cap_error error = admin_start(&rooms, bound->fd, operators, &server->admin);
     if (error == CAP_OK) {
         bound->fd = -1; /* the admin socket's now; the path stays ours */
+        server->reload.admin = server->admin;
     }
     return error;
-}
-
-/* How many descriptors the process may have, and whether that is enough to start at all. */
-static enum cap_error check_descriptors(size_t loops, char *reason)
-{
-    struct rlimit limit;
-    size_t least = DESCRIPTORS_MIN + (loops - 1) * DESCRIPTORS_LOOP;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < least) {
-        snprintf(reason, CONFIG_REASON_SIZE,
-                 "too many open files: the limit is %" PRIu64 " file descriptors, and at least %zu "
-                 "are needed; raise it (ulimit -n, LimitNOFILE=)",
-                 (uint64_t)limit.rlim_cur, least);
-        return CAP_E_IO;
-    }
-    return CAP_OK;
-}
-
-/*
- * Lowers the limits of clients to what the process may open: past it nobody could be told that
- * there are too many, and clients could lock the operators out. An upload holds its spool file.
- */
-static enum cap_error fit_descriptors(struct server *server, char *reason)
-{
-    struct config *config = &server->context.config;
-    struct rlimit limit;
-    int next = dup(STDERR_FILENO); /* the lowest free number: about as many are open */
-    if (next < 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0) {
-        snprintf(reason, CONFIG_REASON_SIZE, "cannot open more files: %s", strerror(errno));
-        return error_of_errno(errno);
-    }
-    close(next);
-    uint64_t own = (uint64_t)next + ADMIN_CONNECTIONS_MAX + DESCRIPTORS_NEW;
-    if (server->serves.copies != NULL) {
-        own += copies_open_max(server->serves.copies);
-    }
-    uint64_t needed = config->max_connections + config->max_uploads + own;
-    if (limit.rlim_cur >= needed) {
-        return CAP_OK;
-    }
-    uint64_t room = limit.rlim_cur > own ? limit.rlim_cur - own : 0;
-    if (room < 2) {
-        snprintf(reason, CONFIG_REASON_SIZE,
-                 "too many open files: the limit of %" PRIu64 " file descriptors leaves none for "
-                 "clients; raise it to %" PRIu64 " (ulimit -n, LimitNOFILE=)",
-                 (uint64_t)limit.rlim_cur, needed);
-        return CAP_E_IO;
-    }
-    uint64_t uploads = room / 4 > 0 ? room / 4 : 1;
-    config->max_uploads = MIN(config->max_uploads, uploads);
-    config->max_connections = MIN(config->max_connections, room - uploads);
-    log_event(&server->context.log, LOG_LEVEL_WARNING, log_name("too_few_file_descriptors"),
-              log_number("limit", limit.rlim_cur), log_number("needed", needed),
-              log_number("max_connections", config->max_connections),
-              log_number("max_uploads", config->max_uploads),
-              log_text("message", "fewer clients are served than configured; raise the limit "
-                                  "(ulimit -n, LimitNOFILE=), or lower max-connections"));
-    return CAP_OK;
 }
 
 /* Timers and signals; after the parts that they use. */
@@ -494,7 +419,15 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
                 .phase = PHASE_STARTING,
                 .drain = on_drain_asked,
                 .stop = on_stop_asked,
+                .reload = on_reload_asked,
                 .owner = server,
+                .lock = PTHREAD_MUTEX_INITIALIZER,
+                .config_lock = PTHREAD_MUTEX_INITIALIZER,
+            },
+        .reload =
+            {
+                .context = &server->context,
+                .sockets = &server->sockets,
                 .lock = PTHREAD_MUTEX_INITIALIZER,
             },
     };
@@ -504,7 +437,7 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
     server->context.started_us = env_real_us(env);
     server->context.started_monotonic_us = server->cleared_us = env_monotonic_us(env);
     size_t loops = config->threads > 0 ? (size_t)config->threads : cores();
-    enum cap_error error = check_descriptors(loops, reason);
+    enum cap_error error = descriptors_check(loops, reason);
     if (error == CAP_OK) {
         snprintf(reason, CONFIG_REASON_SIZE, "%s", no_threads);
         error = pool_open(&server->context.pool, env,
@@ -528,7 +461,7 @@ static enum cap_error open_all(struct server *server, struct cap_store *store, c
 {
     struct context *context = &server->context;
     struct admin_group operators;
-    enum cap_error error = check_admin(server, &operators, reason);
+    enum cap_error error = reload_check_admin(&context->config, &operators, reason);
     if (error == CAP_OK) {
         error = statedir_open(context->config.state, &context->log, &context->statedir, reason);
     }
@@ -541,7 +474,7 @@ static enum cap_error open_all(struct server *server, struct cap_store *store, c
         error = start_parts(server, reason);
     }
     if (error == CAP_OK) {
-        const struct bind_access access = admin_access(&operators);
+        const struct bind_access access = reload_admin_access(&operators);
         start_handles(server);
         error = sockets_open(&server->sockets, &server->loops[0].hub, &access, reason);
     }
@@ -549,7 +482,11 @@ static enum cap_error open_all(struct server *server, struct cap_store *store, c
         error = start_admin(server, &operators, reason);
     }
     if (error == CAP_OK) {
-        error = fit_descriptors(server, reason);
+        error = descriptors_own(server->serves.copies, &server->reload.own_descriptors, reason);
+    }
+    if (error == CAP_OK) {
+        error = descriptors_fit(server->reload.own_descriptors, &context->config, &context->log,
+                                reason);
     }
     if (error == CAP_OK) {
         error = sockets_write_addresses(&server->sockets, reason);
@@ -596,6 +533,9 @@ enum cap_error server_start(struct server *server, const struct env *env, struct
     snprintf(ret_reason, CONFIG_REASON_SIZE, "out of memory");
     enum cap_error error = init(server, env, config, ret_reason);
     context->config = *config;
+    if (error == CAP_OK) {
+        error = config_copy(config, &context->given);
+    }
     if (error == CAP_OK) {
         error = open_all(server, store, ret_reason);
     }
@@ -683,6 +623,7 @@ static void close_jobs(struct server *server)
 void server_close(struct server *server)
 {
     server->context.phase = PHASE_STOPPING;
+    reload_close(&server->reload);
     sockets_close(&server->sockets);
     admin_stop(server->admin);
     close_jobs(server);
@@ -697,4 +638,5 @@ void server_close(struct server *server)
     ledger_free(server->context.ledger);
     refusals_free(&server->context.refusals);
     config_free(&server->context.config);
+    config_free(&server->context.given);
 }

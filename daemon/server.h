@@ -4,7 +4,8 @@
  * server_start opens everything, starts the threads and says READY; server_run turns the main loop,
  * which accepts, serves clients as the others do, and has the admin socket, until a drain or a stop
  * is complete; server_close releases. SIGTERM and SIGINT drain; a second one stops at once; SIGHUP
- * does nothing. The admin socket still answers while the daemon drains and is stopped last.
+ * reads the configuration again. The admin socket still answers while the daemon drains and is
+ * stopped last.
  *
  * Main thread only, but for server_stop.
  */
@@ -13,6 +14,7 @@
 
 #include "daemon/core/context.h"
 #include "daemon/loop.h"
+#include "daemon/reload.h"
 #include "daemon/sockets.h"
 
 #define SERVER_SIGNALS 3u
@@ -41,6 +43,7 @@ struct server {
     uint64_t drain_deadline_us;
     uint64_t watchdog_beat;
     _Atomic(int) exit_code;
+    struct reload reload;
 };
 
 /*

@@ -431,24 +431,130 @@ enum cli_exit cli_admin(struct cli *cli)
     return exit;
 }
 
-enum cli_exit cli_status(struct cli *cli)
+/* Calls a method without params and prints what comes back by `print`, which releases it. */
+static enum cli_exit call_and_print(struct cli *cli, const char *method,
+                                    enum cli_exit (*print)(struct cli *cli, json_t *result))
 {
     struct admin admin;
     enum cli_exit exit = CLI_FAILED;
     if (!admin_open(cli, &admin, &exit)) {
         return exit;
     }
-    json_t *reply = call(&admin, "status", json_object(), &exit);
+    json_t *reply = call(&admin, method, json_object(), &exit);
     const json_t *error = json_object_get(reply, "error");
     json_t *result = json_object_get(reply, "result");
     if (error != NULL && !json_is_null(error)) {
         exit = refused(cli, error);
     } else if (json_is_object(result)) {
-        exit = cli_print(cli, json_incref(result), CLI_DONE);
+        exit = print(cli, json_incref(result));
     } else if (reply != NULL) {
         exit = print_result(cli, result);
     }
     json_decref(reply);
     admin_close(&admin);
     return exit;
+}
+
+static enum cli_exit print_object(struct cli *cli, json_t *result)
+{
+    return cli_print(cli, result, CLI_DONE);
+}
+
+enum cli_exit cli_status(struct cli *cli)
+{
+    return call_and_print(cli, "status", print_object);
+}
+
+/* ---- config ---- */
+
+/* A value on one line: a text as it is, anything else as JSON; "-" for null. The caller frees it.
+ */
+static char *value_text(const json_t *value)
+{
+    if (json_is_string(value)) {
+        return strdup(json_string_value(value));
+    }
+    return json_is_null(value) ? strdup("-") : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+}
+
+/* "option = value   # file, line 3; a restart brings the configured value 8" */
+static bool print_setting(const json_t *setting)
+{
+    char *value = value_text(json_object_get(setting, "value"));
+    char *wanted = value_text(json_object_get(setting, "configured"));
+    json_int_t line = json_integer_value(json_object_get(setting, "line"));
+    const char *note = string_or(setting, "note", NULL);
+    bool good = value != NULL && wanted != NULL &&
+                printf("%-22s %-22s %s", string_or(setting, "name", "?"), value,
+                       string_or(setting, "source", "?")) >= 0 &&
+                (line == 0 || printf(" line %lld", (long long)line) >= 0) &&
+                (note == NULL || printf("; configured: %s, %s", wanted, note) >= 0) &&
+                putchar('\n') != EOF;
+    free(value);
+    free(wanted);
+    return good;
+}
+
+static enum cli_exit print_settings(struct cli *cli, json_t *result)
+{
+    if (cli->json) {
+        return cli_print(cli, result, CLI_DONE);
+    }
+    size_t index;
+    const json_t *setting;
+    bool good = printf("%-22s %-22s %s\n", "SETTING", "VALUE", "SOURCE") >= 0;
+    json_array_foreach(json_object_get(result, "settings"), index, setting)
+    {
+        good = good && print_setting(setting);
+    }
+    json_decref(result);
+    if (!good || fflush(stdout) != 0) {
+        return cli_fail(cli, CLI_FAILED, "io", "cannot write the result");
+    }
+    return CLI_DONE;
+}
+
+/* The settings of one list, each on its line. */
+static bool print_changes(const json_t *list, const char *nothing, const char *ending)
+{
+    size_t index;
+    const json_t *change;
+    bool good = json_array_size(list) > 0 || fputs(nothing, stdout) >= 0;
+    json_array_foreach(list, index, change)
+    {
+        good =
+            good && printf("%s: %s -> %s%s\n", string_or(change, "name", "?"),
+                           string_or(change, "from", ""), string_or(change, "to", ""), ending) >= 0;
+    }
+    return good;
+}
+
+static enum cli_exit print_reload(struct cli *cli, json_t *result)
+{
+    if (cli->json) {
+        return cli_print(cli, result, CLI_DONE);
+    }
+    bool good = print_changes(json_object_get(result, "changed"), "nothing changes\n", "") &&
+                print_changes(json_object_get(result, "restart_needed"), "",
+                              " (needs a restart: unchanged)");
+    json_decref(result);
+    if (!good || fflush(stdout) != 0) {
+        return cli_fail(cli, CLI_FAILED, "io", "cannot write the result");
+    }
+    return CLI_DONE;
+}
+
+enum cli_exit cli_config(struct cli *cli)
+{
+    const char *what = cli->argument_count > 0 ? cli->arguments[0] : "get";
+    if (strcmp(what, "get") == 0) {
+        return call_and_print(cli, "config.get", print_settings);
+    }
+    if (strcmp(what, "test") == 0) {
+        return call_and_print(cli, "config.test", print_reload);
+    }
+    if (strcmp(what, "reload") == 0) {
+        return call_and_print(cli, "config.reload", print_reload);
+    }
+    return cli_fail(cli, CLI_USAGE, "usage", "\"%s\": expected get, test or reload", what);
 }

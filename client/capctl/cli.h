@@ -86,6 +86,7 @@ enum cli_exit cli_show(struct cli *cli);
 enum cli_exit cli_closure(struct cli *cli);
 enum cli_exit cli_admin(struct cli *cli);
 enum cli_exit cli_status(struct cli *cli);
+enum cli_exit cli_config(struct cli *cli);
 enum cli_exit cli_bench(struct cli *cli);
 
 /* Starts a meter for the run (cli_meter_start), which shows the progress of transfers and is

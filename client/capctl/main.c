@@ -29,6 +29,8 @@ static const struct cli_command commands[] = {
      cli_closure},
     {"admin", "METHOD [NAME=VALUE...]", "call a method of the admin socket", 1, -1, 0, cli_admin},
     {"status", "", "show the daemon's status", 0, 0, 0, cli_status},
+    {"config", "[get|test|reload]", "show the daemon's settings, or read its file again", 0, 1, 0,
+     cli_config},
     {"bench", "[HASH...]", "measure the daemon: publishing and fetching", 0, -1,
      BIT(CLI_CLIENTS) | BIT(CLI_IN_FLIGHT) | BIT(CLI_MIX) | BIT(CLI_SECONDS) | BIT(CLI_SIZE),
      cli_bench},

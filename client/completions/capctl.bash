@@ -30,9 +30,9 @@ _capctl_address()
 
 _capctl()
 {
-    local commands="check hash pack put publish get map has show closure admin status bench help version"
+    local commands="check hash pack put publish get map has show closure admin status config bench help version"
     local methods="hello help schema status metrics cap.stat cap.find cap.list cap.explain refs.list \
-        refusals.list loops.list clients.list log.set drain shutdown"
+        refusals.list loops.list clients.list config.get config.test config.reload log.set drain shutdown"
     local globals="-s --socket --admin --json --timeout -h --help -V --version"
     local cur prev="" command="" options="" count=0 i
     local -a words
@@ -80,6 +80,7 @@ _capctl()
     fi
     case $command in
         admin) [[ $count -gt 0 ]] || _capctl_reply compgen -W "$methods" ;;
+        config) [[ $count -gt 0 ]] || _capctl_reply compgen -W "get test reload" ;;
         check|hash|pack|put|publish|show) _capctl_reply compgen -f ;;
     esac
 }

@@ -109,6 +109,13 @@ void admin_stop(struct admin *admin)
     admin_jobs_close(&admin->jobs);
 }
 
+void admin_set_operators(struct admin *admin, const struct admin_group *operators)
+{
+    if (admin != NULL) {
+        admin->operators = *operators;
+    }
+}
+
 void admin_tick(struct admin *admin)
 {
     if (admin != NULL && !admin->stopped) {

@@ -24,6 +24,9 @@ struct admin_group;
 enum cap_error admin_start(const struct admin_rooms *rooms, int listen_fd,
                            const struct admin_group *operators, struct admin **ret_admin);
 
+/* Has members of another group operate, from their next connection on. NULL is fine. Any thread. */
+void admin_set_operators(struct admin *admin, const struct admin_group *operators);
+
 /*
  * Closes the listener and every connection and cancels what is under way. Then run the loop until
  * it has nothing left to do, and free. NULL is fine, and so is a second call.

@@ -431,8 +431,8 @@ static enum cap_error prepare(struct admin *admin, int fd, struct admin_connecti
         connection->reader != NULL ? peer_of(fd, 128, &connection->peer) : CAP_E_NO_MEMORY;
     if (error == CAP_OK) {
         bool complete = false;
-        error = admin_level_read(fd, &connection->peer, &admin->operators, &connection->level,
-                                 &complete);
+        const struct admin_group operators = admin->operators;
+        error = admin_level_read(fd, &connection->peer, &operators, &connection->level, &complete);
         if (error == CAP_OK && !complete && !admin->told_groups) {
             admin->told_groups = true;
             log_event(&admin->rooms.context->log, LOG_LEVEL_WARNING,

@@ -20,7 +20,7 @@ LIST_HEAD(admin_connections, admin_connection);
 /* The admin socket: what its connections share. */
 struct admin {
     struct admin_rooms rooms;
-    struct admin_group operators;
+    _Atomic(struct admin_group) operators; /* changed by any thread */
     struct acceptor acceptor;
     bool stopped;
     bool told_groups; /* that supplementary groups are not known */

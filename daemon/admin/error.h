@@ -56,7 +56,7 @@ struct admin_error {
     const char *reason; /* static */
     bool retry;         /* the same call may succeed later */
     char param[64];     /* the param concerned, or empty */
-    char message[256];
+    char message[320];  /* the longest is about the configuration */
     char hint[160];
 };
 

@@ -271,6 +271,22 @@ static const struct admin_field log_result[] = {
     END_FIELD,
 };
 
+static const struct admin_field config_result[] = {
+    {"file", "string or null", "the configuration file (--config)"},
+    {"settings", "array",
+     "objects with name; value, the one in use; configured, what was given when the configuration "
+     "was last read; source: default, file, command line or environment; line, of the file; live, "
+     "whether a reload changes it; note: why value is not what was configured"},
+    END_FIELD,
+};
+
+static const struct admin_field reload_result[] = {
+    {"changed", "array", "objects with name, from and to: settings that a reload changes"},
+    {"restart_needed", "array",
+     "the same: settings that keep their value until the daemon is started again"},
+    END_FIELD,
+};
+
 static const struct admin_field phase_result[] = {
     {"phase", "string", "the daemon's phase now"},
     END_FIELD,
@@ -380,11 +396,38 @@ static const struct admin_method methods[] = {
      .example = "{\"limit\":10}",
      .prepare = admin_clients_prepare,
      .run = admin_clients_list},
+    {.name = "config.get",
+     .in_worker = true,
+     .params = no_params,
+     .result = config_result,
+     .doc = "Shows every setting, and where its value came from.",
+     .example = "{}",
+     .run = admin_config_get},
+    {.name = "config.test",
+     .level = ADMIN_OPERATE,
+     .in_worker = true,
+     .params = no_params,
+     .result = reload_result,
+     .doc = "Reads the configuration file and says what config.reload would do, or what is wrong "
+            "and in which line. Nothing is changed.",
+     .example = "{}",
+     .run = admin_config_test},
+    {.name = "config.reload",
+     .level = ADMIN_OPERATE,
+     .in_worker = true,
+     .params = no_params,
+     .result = reload_result,
+     .doc = "Reads the configuration file again, as SIGHUP does, and changes what can change while "
+            "the daemon runs. A connection keeps the limits that its HELLO_REPLY named. A file "
+            "with a mistake changes nothing.",
+     .example = "{}",
+     .run = admin_config_reload},
     {.name = "log.set",
      .level = ADMIN_OPERATE,
      .params = log_params,
      .result = log_result,
-     .doc = "Sets the log level until the daemon ends. Audit lines are written at any level.",
+     .doc = "Sets the log level until the daemon ends or its configuration is reloaded. Audit "
+            "lines are written at any level.",
      .example = "{\"level\":\"info\"}",
      .run = admin_log_set},
     {.name = "drain",

@@ -102,6 +102,11 @@ json_t *admin_log_set(struct admin_call *call);
 json_t *admin_drain(struct admin_call *call);
 json_t *admin_shutdown(struct admin_call *call);
 
+/* methods_config.c */
+json_t *admin_config_get(struct admin_call *call);
+json_t *admin_config_test(struct admin_call *call);
+json_t *admin_config_reload(struct admin_call *call);
+
 /* Rows of params, for the methods that read them. */
 enum { ADMIN_ARG_METHOD = 0 };                  /* help, schema */
 enum { ADMIN_ARG_HASH = 0 };                    /* cap.stat, cap.explain, refs.list */

@@ -364,6 +364,7 @@ json_t *admin_log_set(struct admin_call *call)
                                log_level_name(log->level));
     if (result != NULL) {
         log->level = wanted;
+        call->rooms->context->config.log_level = wanted;
     }
     return result;
 }

@@ -13,6 +13,7 @@ target_sources(capstore_daemon PRIVATE
     admin/jsonrpc.c
     admin/level.c
     admin/methods.c
+    admin/methods_config.c
     admin/methods_meta.c
     admin/methods_server.c
     admin/methods_store.c

@@ -215,7 +215,7 @@ static void set_number(struct config_reader *reader, const struct config_option 
                        uint64_t value)
 {
     *number_of(reader->config, option) = value;
-    reader->config->origins[config_option_index(option)] = reader->origin;
+    reader->config->origins[config_option_index(option)] = *reader->origin;
 }
 
 enum cap_error config_set_number(struct config_reader *reader, const struct config_option *option,
@@ -312,7 +312,7 @@ static enum cap_error set_text(struct config_reader *reader, const struct config
         free(*slot);
     }
     *slot = copy;
-    config->origins[config_option_index(option)] = reader->origin;
+    config->origins[config_option_index(option)] = *reader->origin;
     return CAP_OK;
 }
 
@@ -422,7 +422,8 @@ static enum cap_error read_arguments(struct config_reader *reader, int argc, cha
 enum cap_error config_parse(struct config *config, int argc, char **argv,
                             enum config_action *ret_action, char ret_reason[CONFIG_REASON_SIZE])
 {
-    struct config_reader reader = {config, {CONFIG_FROM_COMMAND_LINE, 0}, ret_reason};
+    static const struct config_origin line = {CONFIG_FROM_COMMAND_LINE, 0};
+    struct config_reader reader = {config, &line, ret_reason};
     snprintf(ret_reason, CONFIG_REASON_SIZE, "out of memory");
     *ret_action = CONFIG_RUN;
     enum cap_error error = read_arguments(&reader, argc, argv, ret_action);

@@ -6,7 +6,7 @@
  * bounds. The command line wins over the file, the file over the default.
  *
  * Of the configuration in use, any thread may read a number at any time; config_apply may change
- * it. Nothing else of it changes while the daemon runs.
+ * it. Texts that a reload does not change may be read as well.
  */
 #ifndef DAEMON_CORE_CONFIG_H
 #define DAEMON_CORE_CONFIG_H
@@ -120,6 +120,18 @@ struct config_option {
     bool live; /* a reload changes it; otherwise it takes a restart */
 };
 
+/* What a reading of the configuration found different; texts are cut to the room. */
+struct config_change {
+    const struct config_option *option;
+    char from[CONFIG_VALUE_SIZE]; /* empty: unset */
+    char to[CONFIG_VALUE_SIZE];
+};
+
+struct config_changes {
+    size_t count;
+    struct config_change rows[CONFIG_OPTIONS_MAX];
+};
+
 /* What the command line asks for. */
 enum config_action {
     CONFIG_RUN,
@@ -167,8 +179,11 @@ enum cap_error config_copy(const struct config *config, struct config *ret_copy)
 bool config_differs(const struct config *one, const struct config *other,
                     const struct config_option *option);
 
-/* Takes every live number over. The configuration in use; one thread at a time. */
-void config_apply(struct config *config, const struct config *wanted);
+/*
+ * Takes every live value of `wanted` over into the configuration in use; texts are exchanged. One
+ * thread at a time, which nothing that reads those texts runs beside.
+ */
+void config_apply(struct config *config, struct config *wanted);
 
 /* "default", "file" or "command line". Static. */
 const char *config_source_name(enum config_source source);

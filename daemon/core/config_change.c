@@ -29,6 +29,11 @@ static char *const *texts_at(const struct config *config, const struct config_op
     return (char *const *)(const void *)((const char *)config + option->offset);
 }
 
+static char **text_at(struct config *config, const struct config_option *option)
+{
+    return (char **)(void *)((char *)config + option->offset);
+}
+
 /* Copies one row, with its origin. */
 static enum cap_error copy_row(const struct config *from, const struct config_option *option,
                                struct config *to)
@@ -39,7 +44,7 @@ static enum cap_error copy_row(const struct config *from, const struct config_op
     if (is_text(option)) {
         size_t max;
         char *const *texts = texts_at(from, option, &max);
-        struct config_reader reader = {to, from->origins[row], reason};
+        struct config_reader reader = {to, &from->origins[row], reason};
         for (size_t i = 0; error == CAP_OK && i < max && texts[i] != NULL; i++) {
             error = config_set_text(&reader, option, texts[i]);
         }
@@ -66,7 +71,7 @@ enum cap_error config_read_again(const struct config *given, struct config *conf
 {
     size_t count;
     const struct config_option *options = config_options(&count);
-    struct config_reader reader = {config, {CONFIG_FROM_FILE, 0}, ret_reason};
+    struct config_reader reader = {.config = config, .reason = ret_reason};
     enum cap_error error = CAP_OK;
     snprintf(ret_reason, CONFIG_REASON_SIZE, "out of memory");
     for (size_t i = 0; error == CAP_OK && i < count; i++) {
@@ -97,12 +102,18 @@ bool config_differs(const struct config *one, const struct config *other,
     return false;
 }
 
-void config_apply(struct config *config, const struct config *wanted)
+void config_apply(struct config *config, struct config *wanted)
 {
     size_t count;
     const struct config_option *options = config_options(&count);
     for (size_t i = 0; i < count; i++) {
-        if (options[i].live && !is_text(&options[i])) {
+        if (options[i].live && options[i].type == CONFIG_TEXT) {
+            char **text = text_at(config, &options[i]);
+            char **other = text_at(wanted, &options[i]);
+            char *kept = *text;
+            *text = *other;
+            *other = kept;
+        } else if (options[i].live) {
             set_number_at(config, &options[i], number_at(wanted, &options[i]));
         }
     }

@@ -2,11 +2,10 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/core/config.h"
+#include "daemon/core/config_json.h"
 #include "daemon/core/config_reader.h"
 #include "daemon/core/oserror.h"
 
@@ -116,13 +115,12 @@ static enum cap_error read_object(struct config_reader *reader, json_t *object,
     json_object_foreach(object, name, value)
     {
         char inner[CONFIG_REASON_SIZE];
-        struct config_reader member = {reader->config, {CONFIG_FROM_FILE, 0}, inner};
-        member.origin.line = next_key_line(keys);
+        const struct config_origin origin = {CONFIG_FROM_FILE, next_key_line(keys)};
+        struct config_reader member = {reader->config, &origin, inner};
         enum cap_error error = read_member(&member, name, value);
         if (error != CAP_OK) {
             if (error == CAP_E_INVALID_ARGUMENT) {
-                snprintf(reader->reason, CONFIG_REASON_SIZE, "line %u: %.290s", member.origin.line,
-                         inner);
+                snprintf(reader->reason, CONFIG_REASON_SIZE, "line %u: %.290s", origin.line, inner);
             }
             return error;
         }
@@ -163,7 +161,7 @@ enum cap_error config_parse_json(struct config *config, const char *text, size_t
                                  char ret_reason[CONFIG_REASON_SIZE])
 {
     static const char mark[] = {'\xef', '\xbb', '\xbf'}; /* editors begin UTF-8 with it */
-    struct config_reader reader = {config, {CONFIG_FROM_FILE, 0}, ret_reason};
+    struct config_reader reader = {.config = config, .reason = ret_reason};
     json_error_t where;
     if (len >= sizeof(mark) && memcmp(text, mark, sizeof(mark)) == 0) {
         text += sizeof(mark);
@@ -229,8 +227,9 @@ enum cap_error config_read_file(struct config_reader *reader)
     return error;
 }
 
-static json_t *option_json(const struct config *config, const struct config_option *option,
-                           size_t index)
+/* One of the values that a row may have; NULL when there is none, or no memory. */
+static json_t *one_value(const struct config *config, const struct config_option *option,
+                         size_t index)
 {
     char value[CONFIG_TEXT_SIZE];
     if (!config_value(config, option, index, value, sizeof(value))) {
@@ -242,27 +241,38 @@ static json_t *option_json(const struct config *config, const struct config_opti
     return json_string(value);
 }
 
+json_t *config_json_value(const struct config *config, const struct config_option *option)
+{
+    json_t *value = one_value(config, option, 0);
+    if (value == NULL || option->type != CONFIG_TEXTS) {
+        return value != NULL ? value : json_null();
+    }
+    json_t *array = json_array();
+    bool failed = array == NULL;
+    for (size_t i = 1; value != NULL; i++) {
+        failed |= json_array_append_new(array, value) != 0;
+        value = one_value(config, option, i);
+    }
+    if (failed) {
+        json_decref(array);
+        return NULL;
+    }
+    return array;
+}
+
 enum cap_error config_print(const struct config *config, FILE *out)
 {
     size_t count = 0;
     json_t *object = json_object();
-    int failed = object == NULL;
+    bool failed = object == NULL;
     const struct config_option *options = config_options(&count);
     for (size_t i = 0; i < count; i++) {
-        json_t *value = option_json(config, &options[i], 0);
-        if (value == NULL || options[i].offset == offsetof(struct config, config)) {
+        json_t *value = config_json_value(config, &options[i]);
+        if (json_is_null(value) || options[i].offset == offsetof(struct config, config)) {
             json_decref(value);
             continue;
         }
-        if (options[i].type == CONFIG_TEXTS) {
-            json_t *array = json_array();
-            for (size_t k = 1; value != NULL; k++) {
-                failed |= json_array_append_new(array, value);
-                value = option_json(config, &options[i], k);
-            }
-            value = array;
-        }
-        failed |= json_object_set_new(object, options[i].name, value);
+        failed |= json_object_set_new(object, options[i].name, value) != 0;
     }
     failed |= json_dumpf(object, out, JSON_INDENT(2)) != 0 || fputs("\n", out) == EOF;
     json_decref(object);

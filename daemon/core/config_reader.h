@@ -2,13 +2,20 @@
 #ifndef DAEMON_CORE_CONFIG_READER_H
 #define DAEMON_CORE_CONFIG_READER_H
 
-#include "daemon/core/config.h"
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/cap/error.h"
+
+struct config;
+struct config_option;
+struct config_origin;
 
 /* A configuration being read. */
 struct config_reader {
     struct config *config;
-    struct config_origin origin; /* of what is being set */
-    char *reason;                /* of CONFIG_REASON_SIZE bytes */
+    const struct config_origin *origin; /* of what is being set */
+    char *reason;                       /* of CONFIG_REASON_SIZE bytes */
 };
 
 /* The row of a name of `len` bytes, NULL for an unknown one. */

@@ -60,7 +60,7 @@ struct line_bound {
 
 struct context {
     const struct env *env;
-    struct config config; /* read only once the daemon runs */
+    struct config config; /* in use; config.h says how it changes */
     char addresses[CONTEXT_ADDRESSES_MAX][CONTEXT_ADDRESS_SIZE]; /* where clients are served */
     size_t address_count;
     struct log log;           /* any thread */
@@ -82,12 +82,19 @@ struct context {
     struct line_bound line_bounds[BOUNDED_LINES];
     uint64_t warned_us; /* monotonic: when trouble was last logged; 0: never */
 
+    pthread_mutex_t config_lock; /* of the texts of `config` that are live, and of: */
+    struct config given;         /* what the options and the file said when they were last read */
+
     /*
      * How a room asks the daemon to end: after what is in flight (main thread only), or at once
      * with an exit status (any thread).
      */
     void (*drain)(void *owner);
     void (*stop)(void *owner, int exit_code);
+    /* How it asks for the configuration to be read again; as reload_run. Any thread but a loop's.
+     */
+    enum cap_error (*reload)(void *owner, bool apply, struct config_changes *ret_changes,
+                             char ret_reason[CONFIG_REASON_SIZE]);
     void *owner;
 };
 

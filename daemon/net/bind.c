@@ -368,11 +368,30 @@ enum cap_error bind_inherit(int fd, struct bound *ret_bound, char ret_reason[CON
     return CAP_OK;
 }
 
-void bound_release(struct bound *bound)
+static bool is_ours(const struct bound *bound)
 {
     struct stat st;
-    if (bound->path != NULL && lstat(bound->path, &st) == 0 && st.st_dev == bound->device &&
-        st.st_ino == bound->inode) {
+    return bound->path != NULL && lstat(bound->path, &st) == 0 && st.st_dev == bound->device &&
+           st.st_ino == bound->inode;
+}
+
+/* The group first: nobody gets in who should not be. */
+enum cap_error bound_set_access(const struct bound *bound, const struct bind_access *access,
+                                char ret_reason[CONFIG_REASON_SIZE])
+{
+    if (!is_ours(bound)) {
+        return CAP_OK;
+    }
+    enum cap_error error = set_group(bound->path, access->group, ret_reason);
+    if (error == CAP_OK && chmod(bound->path, (mode_t)access->mode) != 0) {
+        error = fail("set the permissions of", bound->path, ret_reason);
+    }
+    return error;
+}
+
+void bound_release(struct bound *bound)
+{
+    if (is_ours(bound)) {
         (void)unlink(bound->path);
     }
     free(bound->path);

@@ -48,6 +48,13 @@ enum cap_error bind_address(const char *address, const struct bind_access *acces
 /* Takes over an inherited fd. CAP_E_INVALID_ARGUMENT when it does not listen. */
 enum cap_error bind_inherit(int fd, struct bound *ret_bound, char ret_reason[CONFIG_REASON_SIZE]);
 
+/*
+ * Gives the Unix socket another access: of a path that we made and that is still ours; any other
+ * keeps its own. CAP_E_IO with a sentence.
+ */
+enum cap_error bound_set_access(const struct bound *bound, const struct bind_access *access,
+                                char ret_reason[CONFIG_REASON_SIZE]);
+
 /* Removes the path, if it is still ours, and closes the fd. One that is empty is fine. */
 void bound_release(struct bound *bound);
 

@@ -66,6 +66,7 @@
     X(JOB_RUNNING, 72, job_running,                                                                \
       "a job of that kind is running already; wait for its end, or cancel it")                     \
     X(NO_JOB, 73, no_job, "no job with that number is running")                                    \
+    X(NOT_CONFIGURED, 74, not_configured, "an option that this needs is not set")                  \
     /* The protocol. */                                                                            \
     X(BAD_FRAME, 80, bad_frame, "a frame breaks the protocol")                                     \
     X(UNSUPPORTED_VERSION, 81, unsupported_version, "no common protocol version")                  \

@@ -18,7 +18,7 @@ from harness import PAGE, START_SECONDS, AdminError, SystemTest, capctl, content
 from protocol import END
 
 METHODS = {"hello", "help", "schema", "status", "metrics", "cap.stat", "cap.find", "cap.list", "cap.explain", "refs.list",
-           "refusals.list", "loops.list", "clients.list", "log.set", "drain", "shutdown"}
+           "refusals.list", "loops.list", "clients.list", "config.get", "config.test", "config.reload", "log.set", "drain", "shutdown"}
 NO_HASH = "00" * 32
 
 

@@ -106,15 +106,6 @@ class Ends(SystemTest):
             d.process.send_signal(number)
             self.assertEqual(d.process.wait(START_SECONDS), 0)
 
-
-    def test_a_hangup_changes_nothing(self):
-        d = self.daemon()
-        d.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: " signal number=1" in d.log(), "the hangup to be noticed")
-        self.assertEqual(d.admin("status")["phase"], "running")
-        self.assertUsable(self.connect(d))
-        self.assertEqual(d.stop(), 0)
-
     def test_without_standard_streams(self):
         """Log lines must not end up in a file or a pipe that was opened in their place."""
         d = self.daemon(start=False)

@@ -93,6 +93,8 @@ enum capstore_error {
     CAPSTORE_E_JOB_RUNNING = -72,
     /* no job with that number is running */
     CAPSTORE_E_NO_JOB = -73,
+    /* an option that this needs is not set */
+    CAPSTORE_E_NOT_CONFIGURED = -74,
 
     /* ---- The protocol ---- */
 

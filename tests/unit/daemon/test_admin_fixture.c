@@ -47,6 +47,27 @@ static void on_stop(void *owner, int exit_code)
     fixture->context.phase = PHASE_STOPPING;
 }
 
+/* One setting that is live, one that is not, and one word that is wrong. */
+static enum cap_error on_reload(void *owner, bool apply, struct config_changes *ret_changes,
+                                char ret_reason[CONFIG_REASON_SIZE])
+{
+    struct fixture *fixture = owner;
+    size_t count = 0;
+    const struct config_option *options = config_options(&count);
+    bool found[2] = {false, false};
+    ret_changes->count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!found[options[i].live]) {
+            found[options[i].live] = true;
+            ret_changes->rows[ret_changes->count++] =
+                (struct config_change){.option = &options[i], .from = "old", .to = "new"};
+        }
+    }
+    snprintf(ret_reason, CONFIG_REASON_SIZE, "line 3: wrong");
+    fixture->reloads += apply;
+    return fixture->reload_error;
+}
+
 static uint64_t stepped_us(void *ctx)
 {
     return FIXTURE_NOW_US + ((const struct fixture *)ctx)->passed_us;
@@ -215,10 +236,13 @@ int fixture_setup(void **state)
     assert_cap_ok(refusals_init(&fixture->context.refusals, 4));
     assert_cap_ok(cap_store_memory_new(id, MEMORY_STORE_MAX, &fixture->context.store));
     fixture->context.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    fixture->context.config_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    config_init(&fixture->context.given);
     fixture->context.phase = PHASE_RUNNING;
     fixture->context.started_us = FIXTURE_NOW_US;
     fixture->context.drain = on_drain;
     fixture->context.stop = on_stop;
+    fixture->context.reload = on_reload;
     fixture->context.owner = fixture;
     fixture->shard.context = &fixture->context;
     fixture->context.shards[fixture->context.shard_count++] = &fixture->shard;

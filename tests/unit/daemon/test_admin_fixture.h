@@ -32,11 +32,13 @@ struct fixture {
     size_t client_count;
     unsigned drains;
     unsigned stops;
-    int log_fds[2];        /* what is logged can be read from [0] */
-    struct cap_hash data;  /* three pages present of eight: 0, 1 and 5 */
-    struct cap_hash zero;  /* a Data cap of 2^63 + 4096 zero bytes */
-    struct cap_hash inner; /* a codeless Image without anything */
-    struct cap_hash image; /* names the three above */
+    unsigned reloads;
+    enum cap_error reload_error; /* what a reload answers */
+    int log_fds[2];              /* what is logged can be read from [0] */
+    struct cap_hash data;        /* three pages present of eight: 0, 1 and 5 */
+    struct cap_hash zero;        /* a Data cap of 2^63 + 4096 zero bytes */
+    struct cap_hash inner;       /* a codeless Image without anything */
+    struct cap_hash image;       /* names the three above */
 };
 
 /* cmocka's setup and teardown: *state is the struct fixture. */

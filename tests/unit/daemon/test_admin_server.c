@@ -6,7 +6,7 @@
 
 #include "proto/frame.h"
 
-static json_t *get(json_t *object, const char *name)
+static json_t *get(const json_t *object, const char *name)
 {
     json_t *value = json_object_get(object, name);
     if (value == NULL) {
@@ -15,13 +15,13 @@ static json_t *get(json_t *object, const char *name)
     return value;
 }
 
-static json_int_t number(json_t *object, const char *name)
+static json_int_t number(const json_t *object, const char *name)
 {
     assert_true(json_is_integer(get(object, name)));
     return json_integer_value(get(object, name));
 }
 
-static const char *text(json_t *object, const char *name)
+static const char *text(const json_t *object, const char *name)
 {
     assert_true(json_is_string(get(object, name)));
     return json_string_value(get(object, name));
@@ -182,6 +182,81 @@ static void the_log_level_is_set(void **state)
         assert_string_equal(text(result, "level"), name);
         json_decref(result);
     }
+}
+
+/* --- config.* --------------------------------------------------------------------------------- */
+
+static const char *name_of_first(const json_t *result, const char *list)
+{
+    const json_t *array = json_object_get(result, list);
+    assert_int_equal(json_array_size(array), 1);
+    assert_string_equal(text(json_array_get(array, 0), "from"), "old");
+    assert_string_equal(text(json_array_get(array, 0), "to"), "new");
+    return text(json_array_get(array, 0), "name");
+}
+
+static void a_reload_says_what_changes(void **state)
+{
+    struct fixture *fixture = *state;
+    struct admin_error error;
+    for (unsigned apply = 0; apply < 2; apply++) {
+        json_t *result = fixture_result(fixture, apply ? "config.reload" : "config.test", NULL);
+        assert_string_equal(name_of_first(result, "restart_needed"), "state");
+        assert_string_equal(name_of_first(result, "changed"), "admin-group");
+        assert_int_equal(fixture->reloads, apply);
+        json_decref(result);
+    }
+    fixture->reload_error = CAP_E_INVALID_ARGUMENT;
+    assert_null(fixture_call(fixture, ADMIN_ADMIN, "config.test", NULL, &error));
+    assert_string_equal(error.reason, "invalid_argument");
+    assert_string_equal(error.message, "line 3: wrong");
+}
+
+static const json_t *setting(const json_t *result, const char *name)
+{
+    size_t index;
+    const json_t *row;
+    json_array_foreach(json_object_get(result, "settings"), index, row)
+    {
+        if (strcmp(text(row, "name"), name) == 0) {
+            return row;
+        }
+    }
+    fail_msg("no setting %s", name);
+    return NULL;
+}
+
+static void settings_say_where_they_come_from(void **state)
+{
+    struct fixture *fixture = *state;
+    size_t count = 0;
+    const struct config_option *options = config_options(&count);
+    static const char file[] = "{\"max-slots\": 7,\n\"workers\": 9,\n\"max-uploads\": 20}";
+    char reason[CONFIG_REASON_SIZE];
+    assert_cap_ok(config_parse_json(&fixture->context.given, file, strlen(file), reason));
+    fixture->context.config.max_slots = 7;
+    fixture->context.config.max_uploads = 10;
+    fixture->context.config.log_level = LOG_LEVEL_ERROR;
+    json_t *result = fixture_result(fixture, "config.get", NULL);
+    for (size_t i = 0; i < count; i++) {
+        const json_t *row = setting(result, options[i].name);
+        assert_int_equal(json_is_true(json_object_get(row, "live")), options[i].live);
+    }
+    assert_int_equal(number(setting(result, "max-slots"), "value"), 7);
+    assert_string_equal(text(setting(result, "max-slots"), "source"), "file");
+    assert_true(json_is_null(json_object_get(setting(result, "max-slots"), "note")));
+    assert_int_equal(number(setting(result, "workers"), "line"), 2);
+    assert_int_equal(number(setting(result, "workers"), "configured"), 9);
+    assert_string_equal(text(setting(result, "workers"), "note"),
+                        "a restart brings the configured value");
+    assert_non_null(strstr(text(setting(result, "max-uploads"), "note"), "ulimit -n"));
+    assert_string_equal(text(setting(result, "log-level"), "note"), "log.set changed it");
+    assert_string_equal(text(setting(result, "log-level"), "value"), "error");
+    assert_true(json_is_null(json_object_get(setting(result, "admin"), "value")));
+    assert_string_equal(text(setting(result, "admin"), "source"), "default");
+    (void)setting(result, "CAPSTORE_SHA256");
+    json_decref(result);
+    config_free(&fixture->context.given);
 }
 
 /* --- metrics ---------------------------------------------------------------------------------- */
@@ -428,6 +503,8 @@ int main(void)
         WITH_FIXTURE(refusals_come_newest_first_and_paged),
         WITH_FIXTURE(clients_are_paged),
         WITH_FIXTURE(the_log_level_is_set),
+        WITH_FIXTURE(a_reload_says_what_changes),
+        WITH_FIXTURE(settings_say_where_they_come_from),
         WITH_FIXTURE(the_older_format_names_counters_in_full),
         WITH_FIXTURE(every_figure_moves),
         WITH_FIXTURE(histograms_are_cumulative),
