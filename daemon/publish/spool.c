@@ -3,10 +3,10 @@
  *
  * Happy path. Bytes are gathered in a block that grows as they arrive; at the end of a loop turn,
  * or when it is full, a worker writes it while the next block is gathered. So at most SPOOL_WRITES
- * blocks of an upload, the next one and a spare are in memory, and gathered bytes are always on
- * their way to the disk: a block is never held for bytes that a peer still owes. The worker hashes
- * the block first, if that is asked for, while its bytes are in the cache; then blocks are cut at
- * pages, and less than a page is held apart, in memory that the upload has for its roots.
+ * blocks of an upload and the next one are in memory, and gathered bytes are always on their way to
+ * the disk: a block is never held for bytes that a peer still owes. The worker hashes the block
+ * first, if that is asked for, while its bytes are in the cache; then blocks are cut at pages, and
+ * less than a page is held apart, in memory that the upload has for its roots.
  *
  * Failure modes.
  *   - The file cannot be made or written (disk full, I/O): the error is kept, what follows is
@@ -44,7 +44,7 @@ struct write {
 };
 
 struct spool {
-    const struct spools *spools;
+    struct spools *spools;
     struct spool_order order;
     uint64_t held;     /* memory taken from the ledger, when in memory */
     uint64_t appended; /* all that has come */
@@ -54,7 +54,6 @@ struct spool {
     int fd;     /* made by the first write, beside which there is no other */
     struct block filling;
     uint64_t filling_at;    /* where it begins */
-    struct block spare;     /* to be filled next, while a write is under way */
     struct cap_hash *roots; /* NULL, or those of all blocks that are written */
     uint8_t *rest;          /* of a page, when nothing is being filled; behind the roots */
     size_t rest_len;
@@ -65,7 +64,7 @@ struct spool {
     struct pool_job end;
 };
 
-enum cap_error spool_new(const struct spools *spools, const struct spool_order *order,
+enum cap_error spool_new(struct spools *spools, const struct spool_order *order,
                          struct spool **ret_spool)
 {
     struct spool *spool = calloc(1, sizeof(*spool));
@@ -77,6 +76,7 @@ enum cap_error spool_new(const struct spools *spools, const struct spool_order *
     spool->fd = -1;
     spool->in_memory = order->len <= SPOOL_SMALL &&
                        ledger_memory_hold(spools->ledger, order->account, &spool->held, order->len);
+    spools->count++;
     *ret_spool = spool;
     return CAP_OK;
 }
@@ -114,25 +114,32 @@ size_t spool_room(const struct spool *spool)
 /* Grows a block for `more` bytes: in small steps first, since most uploads are small. */
 static enum cap_error block_grow(struct spool *spool, size_t more)
 {
+    struct spools *spools = spool->spools;
     struct block *block = &spool->filling;
     size_t wanted = block->len + more;
-    if (block->data == NULL) {
-        *block = spool->spare;
-        spool->spare = (struct block){0};
-    }
     if (wanted <= block->capacity) {
         return CAP_OK;
     }
     size_t capacity = wanted <= SPOOL_SMALL ? SPOOL_SMALL : SPOOL_BLOCK;
+    uint8_t *data;
     if (spool->in_memory) {
         capacity = (size_t)spool->order.len;
+        data = realloc(block->data, capacity);
+    } else if (spools->idle_count > 0) {
+        capacity = SPOOL_BLOCK;
+        data = spools->idle[--spools->idle_count];
+        if (block->len > 0) {
+            memcpy(data, block->data, block->len);
+        }
+        free(block->data);
+    } else {
+        data = realloc(block->data, capacity);
     }
-    uint8_t *data = realloc(block->data, capacity);
     if (data == NULL) {
         return CAP_E_NO_MEMORY;
     }
     if (!spool->in_memory) {
-        ledger_buffer_take(spool->spools->ledger, spool->order.account, capacity - block->capacity);
+        ledger_buffer_take(spools->ledger, spool->order.account, capacity - block->capacity);
     }
     block->data = data;
     block->capacity = capacity;
@@ -141,10 +148,15 @@ static enum cap_error block_grow(struct spool *spool, size_t more)
 
 static void block_free(struct spool *spool, struct block *block)
 {
+    struct spools *spools = spool->spools;
     if (!spool->in_memory) {
-        ledger_buffer_give(spool->spools->ledger, spool->order.account, block->capacity);
+        ledger_buffer_give(spools->ledger, spool->order.account, block->capacity);
     }
-    free(block->data);
+    if (block->capacity == SPOOL_BLOCK && spools->idle_count < SPOOL_IDLE) {
+        spools->idle[spools->idle_count++] = block->data;
+    } else {
+        free(block->data);
+    }
     *block = (struct block){0};
 }
 
@@ -326,12 +338,7 @@ static void on_written(struct pool_job *job)
     } else if (spool->error == CAP_OK) {
         spool->error = write->error;
     }
-    if (spool->writing > 0 && spool->spare.data == NULL) {
-        spool->spare = write->block; /* a new one would cost a fault for every page */
-        spool->spare.len = 0;
-    } else {
-        block_free(spool, &write->block);
-    }
+    block_free(spool, &write->block);
     if (spool->freed) {
         spool_free(spool);
     } else {
@@ -341,9 +348,6 @@ static void on_written(struct pool_job *job)
             write_full(spool);
         }
         spool_flush(spool);
-        if (spool->writing == 0) {
-            block_free(spool, &spool->spare);
-        }
         spool->order.moved(spool->order.owner);
     }
     spools->drained(spools->ctx);
@@ -424,6 +428,13 @@ static void on_closed(struct pool_job *job)
     free(spool);
 }
 
+static void free_idle(struct spools *spools)
+{
+    while (spools->idle_count > 0) {
+        free(spools->idle[--spools->idle_count]);
+    }
+}
+
 void spool_free(struct spool *spool)
 {
     if (spool == NULL) {
@@ -434,7 +445,9 @@ void spool_free(struct spool *spool)
         return;
     }
     block_free(spool, &spool->filling);
-    block_free(spool, &spool->spare);
+    if (--spool->spools->count == 0) {
+        free_idle(spool->spools);
+    }
     free(spool->roots);
     spool->roots = NULL;
     (void)ledger_memory_hold(spool->spools->ledger, spool->order.account, &spool->held, 0);

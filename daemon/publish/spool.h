@@ -21,6 +21,10 @@ struct ledger_peer;
 /* Writes of one spool at a time: with a second one two workers hash what arrives. */
 #define SPOOL_WRITES 2u
 
+/* Blocks that the spools of a loop keep for the next bytes; a new one costs a page fault for each
+ * of its pages. No upload is charged for them. */
+#define SPOOL_IDLE SPOOL_WRITES
+
 /* The disk: what a test replaces to make it slow, full or broken. Called by workers. */
 struct spool_disk {
     /* A new unlinked file in `dir`, or -1 and errno. */
@@ -40,6 +44,11 @@ struct spools {
     /* Bytes that waited for the disk have left memory. */
     void (*drained)(void *ctx);
     void *ctx;
+
+    /* The spools' own; zeroed at first. */
+    size_t count; /* of spools; the last one frees the idle blocks */
+    uint8_t *idle[SPOOL_IDLE];
+    size_t idle_count;
 };
 
 struct spool;
@@ -61,7 +70,7 @@ struct spool_order {
 
 /* CAP_E_NO_MEMORY. No file is made before there is something to write. `spools` and what the order
  * refers to outlive it. */
-enum cap_error spool_new(const struct spools *spools, const struct spool_order *order,
+enum cap_error spool_new(struct spools *spools, const struct spool_order *order,
                          struct spool **ret_spool);
 
 /*
