@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/param.h>
 
 #include "lib/cap/hash_set.h"
 #include "lib/cap/must.h"
@@ -225,6 +226,33 @@ uint64_t image_make_cost(const struct cap_wire_image *wire, bool roots_known)
         roots_known ? cap_block_count(wire->arena_len) * CAP_WORK_HASH : wire->arena_len;
     return wire->head.len + arena + (code_shared ? 0 : wire->code_len) +
            cap_wire_image_data_len(wire) + wire->head.len * IMAGE_STRUCTURE_COST;
+}
+
+static void widen(uint64_t at, uint64_t len, uint64_t *from, uint64_t *until)
+{
+    if (len > 0) {
+        *from = MIN(*from, at);
+        *until = MAX(*until, at + len);
+    }
+}
+
+void image_reads(const struct cap_wire_image *wire, uint64_t *ret_from, uint64_t *ret_until)
+{
+    bool shared = wire->code_off % CAP_BLOCK_SIZE == 0;
+    uint64_t known = shared ? wire->code_len - wire->code_len % CAP_BLOCK_SIZE : 0;
+    uint64_t from = UINT64_MAX;
+    uint64_t until = 0;
+    widen(wire->code_off + known, wire->code_len - known, &from, &until);
+    for (size_t i = 0; i < cap_wire_slot_count(wire); i++) {
+        struct cap_wire_slot slot;
+        cap_wire_slot_at(wire, i, &slot);
+        for (size_t k = 0; slot.kind == CAP_KIND_DATA && k < slot.desc.page_count; k++) {
+            struct cap_page_ref page = cap_page_ref_at(slot.desc.pages, k);
+            widen(page.arena_off, page.len, &from, &until);
+        }
+    }
+    *ret_from = MIN(from, until);
+    *ret_until = until;
 }
 
 /* Root of the arena, given those of all its blocks. */

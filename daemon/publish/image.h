@@ -59,6 +59,12 @@ uint64_t image_make_memory(const struct cap_wire_image *wire);
 uint64_t image_make_cost(const struct cap_wire_image *wire, bool roots_known);
 
 /*
+ * What image_make reads of an arena whose block roots are known lies in this range, which may be
+ * empty: the windows of the slots, and code that is not whole blocks.
+ */
+void image_reads(const struct cap_wire_image *wire, uint64_t *ret_from, uint64_t *ret_until);
+
+/*
  * Makes the caps and their admission. `source` is the arena, of which the roots of all blocks may
  * be known, that of an incomplete last one too; with `resolve_only` no Data cap comes along.
  * CAP_E_NO_MEMORY, CAP_E_BODY_TOO_LARGE, or as the source fails; then *ret_caps can only be freed.

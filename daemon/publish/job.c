@@ -32,7 +32,13 @@ enum cap_error job_decode(struct job *job, uint8_t type, struct cap_bytes payloa
 enum cap_error job_judge_rules(struct job *job)
 {
     job->judged = true;
-    return image_judge(job->head, job->total_len, &job->limits, &job->wire, &job->judgement);
+    enum cap_error error =
+        image_judge(job->head, job->total_len, &job->limits, &job->wire, &job->judgement);
+    job->reads_until = UINT64_MAX;
+    if (error == CAP_OK && job->dry_run) {
+        image_reads(&job->wire, &job->reads_from, &job->reads_until);
+    }
+    return error;
 }
 
 bool job_looks_early(const struct job *job)

@@ -31,6 +31,8 @@ struct job {
     bool judged;   /* rules and limits are decided, and `wire` is set */
     bool resolved; /* the slots that the head names were there */
     struct cap_wire_image wire;
+    uint64_t reads_from;  /* what of the spool is read, if the roots of its blocks are known: */
+    uint64_t reads_until; /* a dry run's caps are made, but not stored */
     struct caps caps;
     struct judgement judgement;
 };

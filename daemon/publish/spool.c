@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/param.h>
 #include <unistd.h>
 
 #include "daemon/core/container.h"
@@ -40,6 +41,8 @@ struct write {
     bool busy;
     struct block block;
     uint64_t at;
+    uint64_t from; /* what goes to the disk lies between these */
+    uint64_t until;
     enum cap_error error;
 };
 
@@ -51,12 +54,15 @@ struct spool {
     enum cap_error error;
     bool in_memory;
     bool freed; /* by the owner, while a write is under way */
-    int fd;     /* made by the first write, beside which there is no other */
+    bool made;  /* the file, by the first write, beside which there is no other */
+    int fd;
     struct block filling;
     uint64_t filling_at;    /* where it begins */
     struct cap_hash *roots; /* NULL, or those of all blocks that are written */
     uint8_t *rest;          /* of a page, when nothing is being filled; behind the roots */
     size_t rest_len;
+    uint64_t from; /* what is needed of it lies between these */
+    uint64_t until;
 
     struct write writes[SPOOL_WRITES];
     size_t writing;   /* of these are busy */
@@ -74,6 +80,7 @@ enum cap_error spool_new(struct spools *spools, const struct spool_order *order,
     spool->spools = spools;
     spool->order = *order;
     spool->fd = -1;
+    spool->until = UINT64_MAX;
     spool->in_memory = order->len <= SPOOL_SMALL &&
                        ledger_memory_hold(spools->ledger, order->account, &spool->held, order->len);
     spools->count++;
@@ -96,6 +103,14 @@ enum cap_error spool_hash(struct spool *spool)
     }
     spool->rest = (uint8_t *)(spool->roots + cap_block_count(spool->order.len));
     return CAP_OK;
+}
+
+void spool_narrow(struct spool *spool, uint64_t from, uint64_t until)
+{
+    if (spool->roots != NULL) {
+        spool->from = from;
+        spool->until = until;
+    }
 }
 
 const struct cap_hash *spool_roots(const struct spool *spool)
@@ -216,9 +231,9 @@ const struct spool_disk *spool_disk_system(void)
 
 static enum cap_error write_all(const struct spool *spool, const struct write *write)
 {
-    const uint8_t *data = write->block.data;
-    size_t len = write->block.len;
-    uint64_t at = write->at;
+    const uint8_t *data = write->block.data + (write->from - write->at);
+    size_t len = (size_t)(write->until - write->from);
+    uint64_t at = write->from;
     while (len > 0) {
         ssize_t n = spool->spools->disk->write(spool->fd, data, len, (off_t)at);
         if (n < 0 && errno == EINTR) {
@@ -293,12 +308,16 @@ static void start_write(struct spool *spool)
     while (write->busy) {
         write++;
     }
+    uint64_t from = MIN(MAX(spool->filling_at, spool->from), spool->filling_at + len);
+    uint64_t until = MAX(from, MIN(spool->filling_at + len, spool->until));
     *write = (struct write){
         .job = {.run = run_write, .done = on_written},
         .spool = spool,
         .busy = true,
         .block = block,
         .at = spool->filling_at,
+        .from = from,
+        .until = until,
     };
     if (spool->roots != NULL) {
         write->job.peer_id = ledger_peer_id(spool->order.account);
@@ -313,7 +332,7 @@ static void start_write(struct spool *spool)
 /* The first write makes the file: others wait for its end. */
 static void write_full(struct spool *spool)
 {
-    if (spool->writing == 0 || (spool->written > 0 && spool->writing < SPOOL_WRITES)) {
+    if (spool->writing == 0 || (spool->made && spool->writing < SPOOL_WRITES)) {
         start_write(spool);
     }
 }
@@ -333,8 +352,10 @@ static void on_written(struct pool_job *job)
     write->busy = false;
     spool->writing--;
     if (write->error == CAP_OK) {
-        spool->written += write->block.len;
-        atomic_fetch_add(spools->on_disk, write->block.len);
+        uint64_t len = write->until - write->from;
+        spool->made = true;
+        spool->written += len;
+        atomic_fetch_add(spools->on_disk, len);
     } else if (spool->error == CAP_OK) {
         spool->error = write->error;
     }

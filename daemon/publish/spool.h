@@ -79,6 +79,10 @@ enum cap_error spool_new(struct spools *spools, const struct spool_order *order,
  */
 enum cap_error spool_hash(struct spool *spool);
 
+/* Only bytes in this range will be read: a spool that is hashed writes no others from now on. On
+ * one that is not it has no effect. */
+void spool_narrow(struct spool *spool, uint64_t from, uint64_t until);
+
 /* Memory that these roots take, for a spool of so many bytes. */
 uint64_t spool_hash_memory(uint64_t len);
 

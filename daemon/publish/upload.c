@@ -381,9 +381,10 @@ static enum upload_event make_spool(struct upload *upload, uint64_t len)
     return error == CAP_OK ? NO_EVENT : fail(upload, error, NULL);
 }
 
-/* What has come of an Image's code may be staged. */
+/* What has come of an Image's code may be staged, and what nothing will read is only hashed. */
 static enum upload_event do_stage(struct upload *upload)
 {
+    spool_narrow(upload->spool, upload->job.reads_from, upload->job.reads_until);
     ahead_arrived(&upload->ahead, &upload->publish->outlet, &upload->job, upload->spool);
     return NO_EVENT;
 }

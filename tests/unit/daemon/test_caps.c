@@ -313,6 +313,78 @@ static void test_admission_of_an_image(void **state)
     cap_store_close(store);
 }
 
+/* An arena of which only a part can be read. */
+struct part {
+    struct cap_bytes arena;
+    uint64_t from;
+    uint64_t until;
+};
+
+static enum cap_error read_part(void *ctx, uint64_t offset, void *dst, size_t len)
+{
+    const struct part *part = ctx;
+    if (len > 0 && (offset < part->from || offset + len > part->until)) {
+        return CAP_E_IO;
+    }
+    memcpy(dst, part->arena.data + offset, len);
+    return CAP_OK;
+}
+
+/* Caps of the code at this place and of the slots, made with and without the rest of the arena. */
+static void check_reads(struct cap_wire_image view, struct cap_bytes arena, uint32_t code_off,
+                        uint32_t code_len)
+{
+    struct part part = {.arena = arena};
+    struct cap_hash *roots = calloc(cap_block_count(arena.len), sizeof(*roots));
+    struct caps caps[2];
+    assert_non_null(roots);
+    cap_block_roots(arena.data, arena.len, roots);
+    view.code_off = code_off;
+    view.code_len = code_len;
+    image_reads(&view, &part.from, &part.until);
+    assert_true(part.from <= part.until && part.until <= arena.len);
+    const struct caps_source sources[2] = {
+        {.hashed = cap_source_memory(&arena)},
+        {.hashed = {.read = read_part,
+                    .ctx = &part,
+                    .block_roots = roots,
+                    .block_count = cap_block_count(arena.len)}},
+    };
+    for (size_t i = 0; i < 2; i++) {
+        assert_cap_ok(image_make(&view, false, &sources[i], &stamp, &caps[i]));
+    }
+    assert_hash_equal(&caps[0].image.hash, &caps[1].image.hash);
+    assert_hash_equal(&caps[0].content_hash, &caps[1].content_hash);
+    caps_free(&caps[0]);
+    caps_free(&caps[1]);
+    free(roots);
+}
+
+static void test_what_is_read(void **state)
+{
+    static const uint32_t offs[] = {0, 1, 4096, 5000, 8192, 20480, 31000};
+    static const uint32_t lens[] = {0, 1, 4095, 4096, 4097, 8192, 12000};
+    struct cap_buf wire = make_image(40000, NULL);
+    size_t head_len = head_len_of(&wire);
+    struct cap_bytes arena = {wire.data + head_len, wire.len - head_len};
+    struct cap_wire_image view;
+    uint64_t from;
+    uint64_t until;
+    (void)state;
+    assert_cap_ok(cap_deblob(cap_buf_bytes(&wire), wire.len, &view, NULL));
+    for (size_t i = 0; i < sizeof(offs) / sizeof(offs[0]); i++) {
+        for (size_t k = 0; k < sizeof(lens) / sizeof(lens[0]); k++) {
+            check_reads(view, arena, offs[i], lens[k]);
+        }
+    }
+    view.initial = view.pinned = (struct cap_ssz_list){0};
+    view.code_off = 4096;
+    view.code_len = 8192;
+    image_reads(&view, &from, &until);
+    assert_int_equal(from, until);
+    cap_buf_free(&wire);
+}
+
 static void test_cancelled_job(void **state)
 {
     const atomic_bool cancelled = true;
@@ -609,6 +681,7 @@ int main(void)
         cmocka_unit_test(test_one_early_look),
         cmocka_unit_test(test_cost_is_what_is_named),
         cmocka_unit_test(test_admission_of_an_image),
+        cmocka_unit_test(test_what_is_read),
         cmocka_unit_test(test_cancelled_job),
         cmocka_unit_test(test_structure_takes_turns),
         cmocka_unit_test(test_structure_is_cancelled),

@@ -8,6 +8,7 @@
 
 #include "daemon/core/ledger.h"
 #include "daemon/publish/upload.h"
+#include "lib/cap/pack.h"
 
 /* --- The disk --------------------------------------------------------------------------------- */
 
@@ -15,6 +16,7 @@ static atomic_int write_errno;   /* what writes fail with; 0: they do not */
 static atomic_int open_errno;    /* and opening */
 static atomic_bool writes_pause; /* writes wait as long as this is set */
 static atomic_bool write_begun;  /* one has come */
+static atomic_size_t bytes_written;
 
 static int fake_open(const char *dir)
 {
@@ -37,8 +39,9 @@ static ssize_t fake_write(int fd, const void *data, size_t len, off_t at)
         errno = error;
         return -1;
     }
-    /* Short writes are not an error. */
-    return pwrite(fd, data, len > 10000 ? 10000 : len, at);
+    len = len > 10000 ? 10000 : len; /* short writes are not an error */
+    atomic_fetch_add(&bytes_written, len);
+    return pwrite(fd, data, len, at);
 }
 
 static const struct spool_disk fake_disk = {fake_open, fake_write, pread};
@@ -49,6 +52,7 @@ static void replace_disk(struct fixture *fixture)
     atomic_store(&open_errno, 0);
     atomic_store(&writes_pause, false);
     atomic_store(&write_begun, false);
+    atomic_store(&bytes_written, 0);
     fixture->server.loops[0].publish.spools.disk = &fake_disk;
 }
 
@@ -283,6 +287,61 @@ static void test_two_errors_at_once(void **state)
     cap_buf_free(&wire);
 }
 
+/* A wire Image of code alone. */
+static struct cap_buf make_code(size_t len)
+{
+    struct cap_pack *pack = NULL;
+    struct cap_body body = {0};
+    struct cap_buf wire = {0};
+    uint8_t *content = make_content(len);
+    struct cap_bytes bytes = {content, len};
+    struct cap_source source = cap_source_memory(&bytes);
+    assert_cap_ok(cap_pack_new(&pack));
+    cap_pack_code(pack, 0, len);
+    assert_cap_ok(cap_pack_finish(pack, &source, &body));
+    assert_cap_ok(cap_buf_append_zeros(&wire, body.len));
+    assert_cap_ok(cap_body_read(&body, &source, 0, wire.data, body.len));
+    cap_body_free(&body);
+    cap_pack_free(pack);
+    free(content);
+    return wire;
+}
+
+static struct proto_put_image_reply reply_to(struct fixture *fixture, int fd, uint8_t flags,
+                                             const struct cap_buf *wire)
+{
+    const struct reply *reply = upload_image(fixture, fd, flags, wire);
+    struct proto_put_image_reply m;
+    assert_int_equal(reply->frame.type, PROTO_PUT_IMAGE_REPLY);
+    assert_cap_ok(
+        proto_put_image_reply_decode((struct cap_bytes){reply->payload, reply->frame.len}, &m));
+    return m;
+}
+
+/*
+ * A dry run writes what is read again, here the last page, and the blocks that came before that was
+ * known: the one whose end tells the upload, and the next.
+ */
+static void test_a_dry_run_writes_little(void **state)
+{
+    enum { LEN = (3 << 20) + 5 };
+    struct fixture *fixture = *state;
+    struct cap_buf wire = make_code(LEN);
+    int fd = client_open(fixture);
+    replace_disk(fixture);
+    struct proto_put_image_reply dry = reply_to(fixture, fd, PROTO_IMAGE_DRY_RUN, &wire);
+    assert_in_range(atomic_load(&bytes_written), 5, 2 * SPOOL_BLOCK + 5);
+    fixture_settle(fixture);
+    assert_int_equal(atomic_load(&fixture->server.room.spooled), 0);
+    struct proto_put_image_reply real = reply_to(fixture, fd, 0, &wire);
+    assert_true(atomic_load(&bytes_written) > LEN);
+    assert_hash_equal(&dry.cap_hash, &real.cap_hash);
+    assert_hash_equal(&dry.content_hash, &real.content_hash);
+    fixture_settle(fixture);
+    cap_buf_free(&wire);
+    close(fd);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -295,6 +354,7 @@ int main(void)
         cmocka_unit_test(test_slow_but_steady),
         cmocka_unit_test(test_our_time_does_not_count),
         TEST(test_two_errors_at_once),
+        TEST(test_a_dry_run_writes_little),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
