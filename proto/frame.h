@@ -28,6 +28,7 @@
     X(CANCEL, 0x07, cancel)                                                                        \
     X(MAP, 0x08, map)                                                                              \
     X(GET_MANY, 0x09, get_many)                                                                    \
+    X(PUT_CAP, 0x0a, put_cap)                                                                      \
     X(BODY, 0x10, body)                                                                            \
     X(HELLO_REPLY, 0x81, hello_reply)                                                              \
     X(HAS_REPLY, 0x82, has_reply)                                                                  \
@@ -37,6 +38,7 @@
     X(PUT_IMAGE_REPLY, 0x86, put_image_reply)                                                      \
     X(MAP_REPLY, 0x88, map_reply)                                                                  \
     X(GET_MANY_REPLY, 0x89, get_many_reply)                                                        \
+    X(PUT_CAP_REPLY, 0x8a, put_cap_reply)                                                          \
     X(ERROR, 0xff, error)
 
 enum proto_type {

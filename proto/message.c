@@ -8,6 +8,7 @@
 #include "proto/message.h"
 
 #include "lib/cap/must.h"
+#include "lib/cap/wire_image.h"
 
 enum field_kind {
     FIELD_INTEGER, /* of 1, 2, 4 or 8 bytes */
@@ -88,6 +89,9 @@ struct layout {
     F(S, INTEGER, is_new)                                                                          \
     F(S, INTEGER, data_new)                                                                        \
     F(S, INTEGER, data_present)
+#define PUT_CAP_FIELDS(S, F, V)                                                                    \
+    F(S, INTEGER, flags) F(S, INTEGER, kind) F(S, RAW, hash) F(S, INTEGER, total_len)
+#define PUT_CAP_REPLY_FIELDS(S, F, V) F(S, INTEGER, is_new)
 #define ERROR_FIELDS(S, F, V)                                                                      \
     F(S, INTEGER, code)                                                                            \
     V(S, TEXT, name, PROTO_NAME_MAX)                                                               \
@@ -194,6 +198,18 @@ static bool put_image_reply_possible(const void *message)
     return m->is_new <= 1;
 }
 
+static bool put_cap_possible(const void *message)
+{
+    const struct proto_put_cap *m = message;
+    return m->flags == 0 && kind_possible(m->kind);
+}
+
+static bool put_cap_reply_possible(const void *message)
+{
+    const struct proto_put_cap_reply *m = message;
+    return m->is_new <= 1;
+}
+
 static bool error_possible(const void *message)
 {
     const struct proto_error *m = message;
@@ -203,7 +219,8 @@ static bool error_possible(const void *message)
 static bool unresolved_possible(const void *message)
 {
     const struct proto_unresolved *m = message;
-    return m->table <= 1 && kind_possible(m->kind);
+    bool either = m->table == CAP_TABLE_PINNED && m->kind == 0;
+    return m->table <= CAP_TABLE_INITIAL && (kind_possible(m->kind) || either);
 }
 
 #define FIXED_FIELD(S, KIND, member)                                                               \
@@ -244,6 +261,8 @@ LAYOUT(put_data_reply, PUT_DATA_REPLY_FIELDS, struct proto_put_data_reply, 49,
 LAYOUT(put_image, PUT_IMAGE_FIELDS, struct proto_put_image, 9, put_image_possible)
 LAYOUT(put_image_reply, PUT_IMAGE_REPLY_FIELDS, struct proto_put_image_reply, 81,
        put_image_reply_possible)
+LAYOUT(put_cap, PUT_CAP_FIELDS, struct proto_put_cap, 42, put_cap_possible)
+LAYOUT(put_cap_reply, PUT_CAP_REPLY_FIELDS, struct proto_put_cap_reply, 1, put_cap_reply_possible)
 LAYOUT(error, ERROR_FIELDS, struct proto_error, 18, error_possible)
 LAYOUT(unresolved, UNRESOLVED_FIELDS, struct proto_unresolved, 38, unresolved_possible)
 
@@ -263,6 +282,8 @@ union any_message {
     struct proto_get_many_reply get_many_reply;
     struct proto_put_data put_data;
     struct proto_put_data_reply put_data_reply;
+    struct proto_put_cap put_cap;
+    struct proto_put_cap_reply put_cap_reply;
     struct proto_put_image put_image;
     struct proto_put_image_reply put_image_reply;
     struct proto_error error;
@@ -498,6 +519,10 @@ ENCODER(put_image)
 DECODER(put_image)
 ENCODER(put_image_reply)
 DECODER(put_image_reply)
+ENCODER(put_cap)
+DECODER(put_cap)
+ENCODER(put_cap_reply)
+DECODER(put_cap_reply)
 ENCODER(error)
 DECODER(error)
 
@@ -556,6 +581,9 @@ uint8_t proto_unknown_flags(uint8_t type, struct cap_bytes payload)
     }
     if (type == PROTO_PUT_IMAGE && payload.len == put_image_layout.fixed_size) {
         return (uint8_t)(payload.data[0] & ~PROTO_IMAGE_FLAGS);
+    }
+    if (type == PROTO_PUT_CAP && payload.len == put_cap_layout.fixed_size) {
+        return payload.data[0];
     }
     return 0;
 }

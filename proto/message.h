@@ -36,6 +36,7 @@ struct proto_hello {
 /* The features that exist, one bit each: a client may state any, a daemon grants those it has. */
 #define PROTO_FEATURE_MAP      UINT64_C(1) /* MAP: caps as descriptors; on Unix sockets only */
 #define PROTO_FEATURE_GET_MANY UINT64_C(2) /* GET_MANY: many bodies in one answer */
+#define PROTO_FEATURE_PUT_CAP  UINT64_C(8) /* PUT_CAP: caps by their hash and served body */
 
 /* What a peer may take; every limit has an error that names it. Sizes in bytes, times in ms. */
 struct proto_limits {
@@ -171,6 +172,18 @@ struct proto_put_image_reply {
     uint32_t data_present; /* distinct Data caps that were there */
 };
 
+/* PUT_CAP: a cap of either kind as it is served. Followed by a body of `total_len` bytes. */
+struct proto_put_cap {
+    uint8_t flags; /* 0 */
+    uint8_t kind;
+    struct cap_hash hash; /* that the body must have */
+    uint64_t total_len;
+};
+
+struct proto_put_cap_reply {
+    uint8_t is_new; /* 0 or 1 */
+};
+
 /* The one answer of a request that failed. Followed by a body of `detail_len` bytes when that is
  * not 0. */
 struct proto_error {
@@ -184,7 +197,7 @@ struct proto_error {
  * Key}]. */
 struct proto_unresolved {
     uint8_t table; /* enum cap_table */
-    uint8_t kind;  /* enum cap_kind that was expected */
+    uint8_t kind;  /* enum cap_kind that was expected; 0: either (pinned, of a PUT_CAP) */
     struct cap_hash cap_hash;
     struct cap_bytes slot;
 };
@@ -230,12 +243,16 @@ enum cap_error proto_put_image_decode(struct cap_bytes in, struct proto_put_imag
 enum cap_error proto_put_image_reply_encode(const struct proto_put_image_reply *m,
                                             struct cap_buf *buf);
 enum cap_error proto_put_image_reply_decode(struct cap_bytes in, struct proto_put_image_reply *ret);
+enum cap_error proto_put_cap_encode(const struct proto_put_cap *m, struct cap_buf *buf);
+enum cap_error proto_put_cap_decode(struct cap_bytes in, struct proto_put_cap *ret);
+enum cap_error proto_put_cap_reply_encode(const struct proto_put_cap_reply *m, struct cap_buf *buf);
+enum cap_error proto_put_cap_reply_decode(struct cap_bytes in, struct proto_put_cap_reply *ret);
 enum cap_error proto_error_encode(const struct proto_error *m, struct cap_buf *buf);
 enum cap_error proto_error_decode(struct cap_bytes in, struct proto_error *ret);
 
 /*
- * The flags in the payload of a PUT_DATA or PUT_IMAGE that this version does not define, and so
- * the reason why it does not decode; 0 when there are none, and for every other type.
+ * The flags in the payload of a PUT_DATA, PUT_IMAGE or PUT_CAP that this version does not define,
+ * and so the reason why it does not decode; 0 when there are none, and for every other type.
  */
 uint8_t proto_unknown_flags(uint8_t type, struct cap_bytes payload);
 

@@ -27,8 +27,9 @@ struct verdict;
 
 /* What serves one type of message. A table of them ends with a row whose `begin` is NULL. */
 struct route {
-    uint8_t type;  /* enum proto_type */
-    bool has_body; /* BODY frames follow; they are skipped when the message is refused */
+    uint8_t type;     /* enum proto_type */
+    bool has_body;    /* BODY frames follow; they are skipped when the message is refused */
+    uint64_t feature; /* without it the type is unknown, and no body follows; 0: none */
     const struct verdict *(*begin)(void *room, struct session *session, uint32_t id, uint8_t type,
                                    struct cap_bytes payload);
     void *room; /* what `begin` gets */

@@ -213,7 +213,7 @@ const struct verdict *session_refuse(struct session *session, uint32_t id, uint8
                                      enum cap_error error, const char *message)
 {
     const struct route *route = hub_route(session->connection.hub, type);
-    bool has_body = route != NULL && route->has_body;
+    bool has_body = route != NULL && route->has_body && session_may_route(session, route);
     struct cap_buf none = {0};
     if (has_body && session->remainders.open >= session->limits.requests) {
         session_fail(session, 0, CAP_E_TOO_MANY_REQUESTS, "too many refused uploads are left open");

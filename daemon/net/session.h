@@ -107,6 +107,12 @@ void request_resume(struct request *request, struct stream *stream);
 /* Gives its stream up: `over` is called with `error`, at once or at the end of its frame. */
 void request_cut(struct request *request, struct stream *stream, enum cap_error error);
 
+/* Whether the connection has the feature that the route needs. */
+static inline bool session_may_route(const struct session *session, const struct route *route)
+{
+    return (route->feature & ~session->features) == 0;
+}
+
 /* --- For the speaker -------------------------------------------------------------------------- */
 
 /* The monotonic clock. */

@@ -110,6 +110,12 @@ static const struct verdict *begin(struct session *session, const struct route *
     }
     session->shard->stats.requests[type]++;
     session->asked_us = session->connection.input_us;
+    if (!session_may_route(session, route)) {
+        char missing[64];
+        snprintf(missing, sizeof(missing), "the HELLO did not ask for the feature of %s requests",
+                 proto_type_name(type));
+        return session_refuse(session, id, type, CAP_E_UNSUPPORTED_REQUEST, missing);
+    }
     char why[LEDGER_WHY_SIZE] = "";
     enum cap_error error = check(session, why);
     if (error != CAP_OK) {

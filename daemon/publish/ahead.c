@@ -30,11 +30,28 @@ static void begin(struct ahead *ahead, const struct writer_outlet *outlet,
     free(unknown);
 }
 
+/* A canonical body is what will be stored, byte by byte, unless it turns out to be none. */
+static void body_arrived(struct ahead *ahead, const struct writer_outlet *outlet,
+                         uint64_t total_len, struct spool *spool)
+{
+    if (!ahead->open) {
+        ahead->arena = spool_source(spool);
+        ahead->stage = (struct writer_ahead){.body = ahead->arena, .body_len = total_len};
+        ahead->open = true;
+        writer_ahead_begin(outlet, &ahead->stage);
+    }
+    writer_ahead_ready(&ahead->stage, spool_written(spool));
+}
+
 void ahead_arrived(struct ahead *ahead, const struct writer_outlet *outlet, const struct job *job,
                    struct spool *spool)
 {
     const struct cap_wire_image *wire = &job->wire;
-    if (!job->is_image || job->dry_run || wire->code_len < AHEAD_CODE_MIN ||
+    if (job_is_canonical(job) && job->total_len >= AHEAD_CODE_MIN) {
+        body_arrived(ahead, outlet, job->total_len, spool);
+        return;
+    }
+    if (job->form != JOB_WIRE || job->dry_run || wire->code_len < AHEAD_CODE_MIN ||
         wire->head.len > AHEAD_HEAD_MAX) {
         return;
     }

@@ -4,7 +4,7 @@
  * The wire Image's head tells how long the body will be and what precedes the code in it; the code
  * is a run of the arena. Only what follows the code waits for the end, when the slots are hashed.
  * So a long code is written and synced while it arrives and is hashed, and the admission finds most
- * of its body staged.
+ * of its body staged. A canonical body is known whole: all of it is staged while it arrives.
  *
  * It costs the writing of a body that turns out not to be stored: that is refused in the end, given
  * up, or there already. The last cannot be known before the whole arena is hashed; a publisher that
@@ -21,7 +21,7 @@
 #include "daemon/publish/spool.h"
 #include "daemon/publish/writer.h"
 
-/* Code from which on it is done: some steps of a stage. */
+/* Code, or canonical body, from which on it is done: some steps of a stage. */
 #define AHEAD_CODE_MIN (4u * CAP_STAGE_STEP)
 
 /* Longer heads are left to the end: what comes of them is laid out on the loop here. */
@@ -38,8 +38,8 @@ struct ahead {
 };
 
 /*
- * Something of a judged Image, or of Data, has come to the spool: hands it to the writer if it is
- * worth it and there is memory.
+ * Something of a judged Image, or of another body, has come to the spool: hands it to the writer if
+ * it is worth it and there is memory.
  */
 void ahead_arrived(struct ahead *ahead, const struct writer_outlet *outlet, const struct job *job,
                    struct spool *spool);

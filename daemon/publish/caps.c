@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define HASHES_SHOWN 2u /* in a refusal's message, which has room for three */
+
 static enum cap_error read_data_body(void *ctx, uint64_t offset, void *dst, size_t len)
 {
     const struct data_cap *cap = ctx;
@@ -38,6 +40,7 @@ void caps_free(struct caps *caps)
         cap_data_free(&caps->data[i].data);
     }
     cap_image_free(&caps->image);
+    cap_structure_free(&caps->structure);
     free(caps->data);
     free(caps->refs);
     free(caps->needed_slots);
@@ -74,4 +77,56 @@ enum cap_error judgement_say(struct judgement *judgement, enum cap_error error, 
     va_end(args);
     judgement->error = error;
     return error;
+}
+
+/* Says how many caps are missing, and names the first. */
+static void name_missing(const struct cap_admission *admission, struct judgement *judgement)
+{
+    size_t shown = 0;
+    size_t len = (size_t)snprintf(judgement->message, sizeof(judgement->message),
+                                  "%zu %s not published here:", admission->missing_count,
+                                  admission->missing_count == 1 ? "slot names a cap that is"
+                                                                : "slots name caps that are");
+    for (size_t i = 0; i < admission->needed_count && shown < HASHES_SHOWN; i++) {
+        if (admission->needed[i].missing) {
+            char hex[CAP_HASH_HEX_SIZE];
+            cap_hash_format(&admission->needed[i].hash, hex);
+            len += (size_t)snprintf(judgement->message + len, sizeof(judgement->message) - len,
+                                    " %s", hex);
+            shown++;
+        }
+    }
+    if (admission->missing_count > shown) {
+        (void)snprintf(judgement->message + len, sizeof(judgement->message) - len, " and %zu more",
+                       admission->missing_count - shown);
+    }
+}
+
+enum cap_error caps_list_missing(const struct cap_admission *admission,
+                                 const uint32_t *needed_slots, caps_name_slot *name,
+                                 const void *ctx, struct judgement *ret_judgement)
+{
+    struct proto_unresolved *slots = calloc(admission->missing_count + 1, sizeof(*slots));
+    size_t count = 0;
+    if (slots == NULL) {
+        return judgement_set(ret_judgement, CAP_E_NO_MEMORY);
+    }
+    for (size_t i = 0; i < admission->needed_count; i++) {
+        const struct cap_needed *needed = &admission->needed[i];
+        if (needed->missing) {
+            struct proto_unresolved *slot = &slots[count++];
+            slot->kind = (uint8_t)needed->kind;
+            slot->cap_hash = needed->hash;
+            name(ctx, needed_slots[i], slot);
+        }
+    }
+    enum cap_error error = proto_unresolved_encode(slots, count, &ret_judgement->detail);
+    free(slots);
+    if (error != CAP_OK) {
+        cap_buf_free(&ret_judgement->detail);
+        return judgement_set(ret_judgement, error);
+    }
+    ret_judgement->error = CAP_E_UNRESOLVED_SLOT;
+    name_missing(admission, ret_judgement);
+    return CAP_E_UNRESOLVED_SLOT;
 }

@@ -1,17 +1,18 @@
 /*
  * What an upload becomes: caps, and the admission that stores them.
  *
- * image.h and data.h judge uploads and make their caps. They are functions from their inputs to a
- * result: they know no loop, no ledger and no client, and run in any thread, one at a time for one
- * result.
+ * image.h, body.h and data.h judge uploads and make their caps. They are functions from their
+ * inputs to a result: they know no loop, no ledger and no client, and run in any thread, one at a
+ * time for one result.
  */
 #ifndef DAEMON_PUBLISH_CAPS_H
 #define DAEMON_PUBLISH_CAPS_H
 
 #include "lib/cap/data_cap.h"
 #include "lib/cap/deblob.h"
-#include "lib/cap/image_cap.h"
+#include "lib/cap/structure.h"
 #include "lib/store/store.h"
+#include "proto/message.h"
 
 /* Heap that one page of a Data cap costs while it is made: see cap_data_builder_add, doubled since
  * tables grow by doubling. */
@@ -46,7 +47,8 @@ struct data_cap {
 struct caps {
     struct data_cap *data; /* those that come with the upload, each once */
     size_t data_count;
-    uint32_t data_distinct; /* Data caps that an Image names */
+    uint32_t data_distinct;         /* Data caps that an Image names */
+    struct cap_structure structure; /* of an Image that came by its body */
     struct cap_image image;
     struct cap_source image_bytes;
     struct cap_hash content_hash;
@@ -57,6 +59,21 @@ struct caps {
 
 /* Fills admission.puts[index] with data[index]. */
 void caps_put_data(struct caps *caps, size_t index, const struct caps_stamp *stamp);
+
+/* Memory of the list of missing slots, for each of them and beyond their keys: an entry, and its
+ * encoded fixed part. */
+#define CAPS_MISSING_MEMORY (sizeof(struct proto_unresolved) + 64u)
+
+/* Sets the table and the key of a slot. */
+typedef void caps_name_slot(const void *ctx, uint32_t index, struct proto_unresolved *ret_slot);
+
+/*
+ * The refusal for what `admission` found missing: CAP_E_UNRESOLVED_SLOT with the list of the slots,
+ * or why there is none. needed_slots[i] is the slot of admission->needed[i].
+ */
+enum cap_error caps_list_missing(const struct cap_admission *admission,
+                                 const uint32_t *needed_slots, caps_name_slot *name,
+                                 const void *ctx, struct judgement *ret_judgement);
 
 /* Frees what it owns, and leaves an empty one. */
 void caps_free(struct caps *caps);

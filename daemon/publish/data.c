@@ -1,7 +1,6 @@
 /* PUT_DATA: what can be judged early, and the cap. */
 #include "daemon/publish/data.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 
 enum cap_error data_check(const struct data_order *order)
@@ -17,22 +16,10 @@ uint64_t data_pages(const struct data_order *order)
     return order->total_len / CAP_PAGE_SIZE + 1;
 }
 
-enum cap_error data_front_take(struct data_front *front, struct cap_bytes piece, uint64_t total_len,
-                               uint64_t *ret_pages)
+enum cap_error data_front_pages(struct cap_bytes front, uint64_t total_len, uint64_t *ret_pages)
 {
-    size_t missing = sizeof(front->bytes) - front->filled;
-    size_t n = piece.len < missing ? piece.len : missing;
     uint64_t head_len = 0;
-    if (n == 0) {
-        return CAP_OK;
-    }
-    memcpy(front->bytes + front->filled, piece.data, n);
-    front->filled += n;
-    if (front->filled < sizeof(front->bytes)) {
-        return CAP_OK;
-    }
-    const struct cap_bytes bytes = {front->bytes, sizeof(front->bytes)};
-    enum cap_error error = cap_data_body_head_len(bytes, total_len, &head_len);
+    enum cap_error error = cap_data_body_head_len(front, total_len, &head_len);
     if (error == CAP_OK) {
         *ret_pages = (head_len - CAP_DATA_BODY_FIXED) / CAP_PAGE_REF_SIZE;
     }
@@ -42,18 +29,6 @@ enum cap_error data_front_take(struct data_front *front, struct cap_bytes piece,
 uint64_t data_make_memory(uint64_t pages)
 {
     return pages * CAPS_PAGE_MEMORY + cap_window_memo_size(pages);
-}
-
-enum cap_error data_check_memory(uint64_t pages, uint64_t max, const char *option,
-                                 struct judgement *ret_judgement)
-{
-    uint64_t memory = data_make_memory(pages);
-    if (memory <= max) {
-        return CAP_OK;
-    }
-    return judgement_say(ret_judgement, CAP_E_MEMORY_LIMIT,
-                         "hashing this upload takes %" PRIu64 " bytes of memory; %s is %" PRIu64,
-                         memory, option, max);
 }
 
 enum cap_error data_make(const struct data_order *order, const struct caps_source *source,

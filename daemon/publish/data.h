@@ -1,4 +1,7 @@
-/* What a PUT_DATA brings: one Data cap, from raw bytes or from its canonical body. See caps.h. */
+/*
+ * What a PUT_DATA, or a PUT_CAP of Data, brings: one Data cap, from raw bytes or from its canonical
+ * body. See caps.h.
+ */
 #ifndef DAEMON_PUBLISH_DATA_H
 #define DAEMON_PUBLISH_DATA_H
 
@@ -11,12 +14,6 @@ struct data_order {
     uint64_t total_len; /* of the body */
 };
 
-/* The first bytes of a canonical body, while they are gathered. */
-struct data_front {
-    uint8_t bytes[CAP_DATA_BODY_FIXED];
-    size_t filled;
-};
-
 /* Judges the message alone. CAP_E_BODY_NOT_CANONICAL, CAP_E_INVALID_ARGUMENT. */
 enum cap_error data_check(const struct data_order *order);
 
@@ -24,18 +21,10 @@ enum cap_error data_check(const struct data_order *order);
 uint64_t data_pages(const struct data_order *order);
 
 /*
- * Looks at the next piece of a canonical body. *ret_pages is set once the front is complete, and
- * says how many pages the body has; until then it is left alone. CAP_E_BODY_NOT_CANONICAL.
+ * How many pages a canonical body has, by its first CAP_DATA_BODY_FIXED bytes.
+ * CAP_E_BODY_NOT_CANONICAL.
  */
-enum cap_error data_front_take(struct data_front *front, struct cap_bytes piece, uint64_t total_len,
-                               uint64_t *ret_pages);
-
-/*
- * Whether a cap of so many pages could be made if nothing else had memory: CAP_E_MEMORY_LIMIT, and
- * the judgement names `option`, whose figure `max` is.
- */
-enum cap_error data_check_memory(uint64_t pages, uint64_t max, const char *option,
-                                 struct judgement *ret_judgement);
+enum cap_error data_front_pages(struct cap_bytes front, uint64_t total_len, uint64_t *ret_pages);
 
 /* Memory that making the cap takes, by its pages. */
 uint64_t data_make_memory(uint64_t pages);

@@ -10,13 +10,11 @@
 #include "daemon/publish/image.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/param.h>
 
 #include "lib/cap/hash_set.h"
 #include "lib/cap/must.h"
-#include "proto/message.h"
 
 #define ARENA_PIECE    (256u << 10) /* read at a time for the arena's root */
 #define ROOTS_TOGETHER 4096u        /* of blocks, hashed before `work` hears of them: 1 ms or so */
@@ -26,11 +24,6 @@
  * endpoints, 105 MB were measured in all.
  */
 #define ENDPOINT_MEMORY 256u
-
-/* Of the list of missing slots, beyond the keys: an entry, and its encoded fixed part. */
-#define MISSING_MEMORY (sizeof(struct proto_unresolved) + 64u)
-
-#define HASHES_SHOWN 2u /* in a refusal's message, which has room for three */
 
 /* --- Judging ---------------------------------------------------------------------------------- */
 
@@ -116,7 +109,7 @@ static enum cap_error list_needs(const struct needs *needs, struct cap_admission
 
 uint64_t image_resolve_memory(size_t slots, size_t head_len)
 {
-    uint64_t per_slot = sizeof(struct cap_needed) + sizeof(uint32_t) + MISSING_MEMORY;
+    uint64_t per_slot = sizeof(struct cap_needed) + sizeof(uint32_t) + CAPS_MISSING_MEMORY;
     return slots == 0 ? 0 : slots * per_slot + head_len;
 }
 
@@ -139,60 +132,19 @@ enum cap_error image_resolve(const struct cap_wire_image *wire, struct cap_store
     return error;
 }
 
-/* Says how many caps are missing, and names the first. */
-static void name_missing(const struct cap_admission *admission, struct judgement *judgement)
+static void name_slot(const void *ctx, uint32_t index, struct proto_unresolved *ret_slot)
 {
-    size_t shown = 0;
-    size_t len = (size_t)snprintf(judgement->message, sizeof(judgement->message),
-                                  "%zu %s not published here:", admission->missing_count,
-                                  admission->missing_count == 1 ? "slot names a cap that is"
-                                                                : "slots name caps that are");
-    for (size_t i = 0; i < admission->needed_count && shown < HASHES_SHOWN; i++) {
-        if (admission->needed[i].missing) {
-            char hex[CAP_HASH_HEX_SIZE];
-            cap_hash_format(&admission->needed[i].hash, hex);
-            len += (size_t)snprintf(judgement->message + len, sizeof(judgement->message) - len,
-                                    " %s", hex);
-            shown++;
-        }
-    }
-    if (admission->missing_count > shown) {
-        (void)snprintf(judgement->message + len, sizeof(judgement->message) - len, " and %zu more",
-                       admission->missing_count - shown);
-    }
+    struct cap_wire_slot slot;
+    cap_wire_slot_at(ctx, index, &slot);
+    ret_slot->table = (uint8_t)slot.table;
+    ret_slot->slot = slot.key;
 }
 
 enum cap_error image_list_missing(const struct cap_wire_image *wire,
                                   const struct cap_admission *admission,
                                   const uint32_t *needed_slots, struct judgement *ret_judgement)
 {
-    struct proto_unresolved *slots = calloc(admission->missing_count + 1, sizeof(*slots));
-    size_t count = 0;
-    if (slots == NULL) {
-        return judgement_set(ret_judgement, CAP_E_NO_MEMORY);
-    }
-    for (size_t i = 0; i < admission->needed_count; i++) {
-        const struct cap_needed *needed = &admission->needed[i];
-        if (needed->missing) {
-            struct cap_wire_slot slot;
-            cap_wire_slot_at(wire, needed_slots[i], &slot);
-            slots[count++] = (struct proto_unresolved){
-                .table = (uint8_t)slot.table,
-                .kind = (uint8_t)slot.kind,
-                .cap_hash = needed->hash,
-                .slot = slot.key,
-            };
-        }
-    }
-    enum cap_error error = proto_unresolved_encode(slots, count, &ret_judgement->detail);
-    free(slots);
-    if (error != CAP_OK) {
-        cap_buf_free(&ret_judgement->detail);
-        return judgement_set(ret_judgement, error);
-    }
-    ret_judgement->error = CAP_E_UNRESOLVED_SLOT;
-    name_missing(admission, ret_judgement);
-    return CAP_E_UNRESOLVED_SLOT;
+    return caps_list_missing(admission, needed_slots, name_slot, wire, ret_judgement);
 }
 
 /* --- The caps --------------------------------------------------------------------------------- */

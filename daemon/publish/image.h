@@ -13,6 +13,7 @@ struct image_limits {
     uint64_t max_data;         /* bytes that its data windows name */
     uint64_t max_memory;       /* that making its caps may take, its head included */
     const char *memory_option; /* which says so */
+    uint64_t max_structure;    /* bytes of an Image's body without its code */
 };
 
 /*
@@ -74,10 +75,7 @@ enum cap_error image_make(const struct cap_wire_image *wire, bool resolve_only,
                           const struct caps_source *source, const struct caps_stamp *stamp,
                           struct caps *ret_caps);
 
-/*
- * The refusal for what `admission` found missing: CAP_E_UNRESOLVED_SLOT with the list of the slots,
- * or why there is none. needed_slots[i] is the slot of admission->needed[i].
- */
+/* As caps_list_missing. */
 enum cap_error image_list_missing(const struct cap_wire_image *wire,
                                   const struct cap_admission *admission,
                                   const uint32_t *needed_slots, struct judgement *ret_judgement);

@@ -1,33 +1,130 @@
 /* Jobs of uploads. */
 #include "daemon/publish/job.h"
 
-#include "proto/message.h"
+#include <inttypes.h>
 
-enum cap_error job_decode(struct job *job, uint8_t type, struct cap_bytes payload)
+static enum cap_error decode_image(struct job *job, struct cap_bytes payload)
 {
-    if (type == PROTO_PUT_IMAGE) {
-        struct proto_put_image m;
-        enum cap_error error = proto_put_image_decode(payload, &m);
-        if (error == CAP_OK) {
-            job->is_image = true;
-            job->resolve_only = (m.flags & PROTO_IMAGE_RESOLVE_ONLY) != 0;
-            job->dry_run = (m.flags & PROTO_IMAGE_DRY_RUN) != 0;
-            job->total_len = m.total_len;
-        }
-        return error;
+    struct proto_put_image m;
+    enum cap_error error = proto_put_image_decode(payload, &m);
+    if (error == CAP_OK) {
+        job->form = JOB_WIRE;
+        job->resolve_only = (m.flags & PROTO_IMAGE_RESOLVE_ONLY) != 0;
+        job->dry_run = (m.flags & PROTO_IMAGE_DRY_RUN) != 0;
+        job->total_len = m.total_len;
     }
+    return error;
+}
+
+static enum cap_error decode_data(struct job *job, struct cap_bytes payload)
+{
     struct proto_put_data m;
     enum cap_error error = proto_put_data_decode(payload, &m);
     if (error == CAP_OK) {
+        job->form = JOB_DATA;
         job->data = (struct data_order){
             .canonical = (m.flags & PROTO_PUT_CANONICAL) != 0,
             .size = m.size,
             .total_len = m.total_len,
         };
         job->total_len = m.total_len;
+        job->pages = job->data.canonical ? 0 : data_pages(&job->data);
     }
     return error;
 }
+
+static enum cap_error decode_cap(struct job *job, struct cap_bytes payload)
+{
+    struct proto_put_cap m;
+    enum cap_error error = proto_put_cap_decode(payload, &m);
+    if (error == CAP_OK) {
+        job->form = m.kind == CAP_KIND_IMAGE ? JOB_BODY : JOB_DATA;
+        job->is_cap = true;
+        job->expected = m.hash;
+        job->data = (struct data_order){.canonical = true, .total_len = m.total_len};
+        job->body = (struct body_order){.hash = m.hash, .total_len = m.total_len};
+        job->total_len = m.total_len;
+    }
+    return error;
+}
+
+enum cap_error job_decode(struct job *job, uint8_t type, struct cap_bytes payload)
+{
+    switch (type) {
+    case PROTO_PUT_IMAGE:
+        return decode_image(job, payload);
+    case PROTO_PUT_CAP:
+        return decode_cap(job, payload);
+    default:
+        return decode_data(job, payload);
+    }
+}
+
+/* --- The front -------------------------------------------------------------------------------- */
+
+bool job_is_canonical(const struct job *job)
+{
+    return job->form == JOB_BODY || (job->form == JOB_DATA && job->data.canonical);
+}
+
+/* How long it is: other uploads have none. */
+static size_t front_len(const struct job *job)
+{
+    if (!job_is_canonical(job)) {
+        return 0;
+    }
+    return job->form == JOB_BODY ? CAP_IMAGE_FRONT : CAP_DATA_BODY_FIXED;
+}
+
+/* Whether its cap could be made if nothing else had memory. */
+static enum cap_error check_memory(struct job *job)
+{
+    uint64_t memory = job_make_memory(job);
+    if (memory <= job->limits.max_memory) {
+        return judgement_set(&job->judgement, CAP_OK);
+    }
+    return judgement_say(&job->judgement, CAP_E_MEMORY_LIMIT,
+                         "hashing this upload takes %" PRIu64 " bytes of memory; %s is %" PRIu64,
+                         memory, job->limits.memory_option, job->limits.max_memory);
+}
+
+enum cap_error job_check(struct job *job)
+{
+    if (job->total_len < front_len(job)) {
+        return judgement_set(&job->judgement, CAP_E_BODY_NOT_CANONICAL);
+    }
+    if (job->form == JOB_BODY) {
+        return judgement_set(&job->judgement, CAP_OK); /* the front will tell */
+    }
+    enum cap_error error = data_check(&job->data);
+    return error == CAP_OK ? check_memory(job) : judgement_set(&job->judgement, error);
+}
+
+enum cap_error job_front_take(struct job *job, struct cap_bytes piece)
+{
+    struct job_front *front = &job->front;
+    size_t missing = front_len(job) - front->filled;
+    size_t n = piece.len < missing ? piece.len : missing;
+    if (n == 0) {
+        return CAP_OK;
+    }
+    memcpy(front->bytes + front->filled, piece.data, n);
+    front->filled += n;
+    if (n < missing) {
+        return CAP_OK;
+    }
+    const struct cap_bytes bytes = {front->bytes, front->filled};
+    enum cap_error error;
+    if (job->form == JOB_BODY) {
+        error = body_judge_front(&job->body, bytes, &job->limits, &job->judgement);
+    } else {
+        error =
+            judgement_set(&job->judgement, data_front_pages(bytes, job->total_len, &job->pages));
+    }
+    return error == CAP_OK ? check_memory(job) : error;
+}
+
+/* --- Judging ---------------------------------------------------------------------------------- */
 
 enum cap_error job_judge_rules(struct job *job)
 {
@@ -68,14 +165,42 @@ uint64_t job_judge_memory(const struct job *job)
     return image_resolve_memory(slots, job->head.len);
 }
 
-uint64_t job_make_memory(const struct job *job, uint64_t pages)
+uint64_t job_make_memory(const struct job *job)
 {
-    return job->is_image ? image_make_memory(&job->wire) : data_make_memory(pages);
+    switch (job->form) {
+    case JOB_WIRE:
+        return image_make_memory(&job->wire);
+    case JOB_BODY:
+        return body_make_memory(&job->body, &job->limits);
+    case JOB_DATA:
+        break;
+    }
+    return data_make_memory(job->pages);
 }
 
 uint64_t job_make_cost(const struct job *job)
 {
-    return job->is_image ? image_make_cost(&job->wire, job->block_roots != NULL) : job->total_len;
+    switch (job->form) {
+    case JOB_WIRE:
+        return image_make_cost(&job->wire, job->block_roots != NULL);
+    case JOB_BODY:
+        return body_make_cost(&job->body);
+    case JOB_DATA:
+        break;
+    }
+    return job->total_len;
+}
+
+/* --- Making ----------------------------------------------------------------------------------- */
+
+static void list_missing(const struct job *job, const struct cap_admission *admission,
+                         struct judgement *ret_judgement)
+{
+    if (job->form == JOB_BODY) {
+        (void)body_list_missing(&job->caps, admission, ret_judgement);
+    } else {
+        (void)image_list_missing(&job->wire, admission, job->caps.needed_slots, ret_judgement);
+    }
 }
 
 /* For what is hashed beside the bytes read. */
@@ -108,10 +233,19 @@ static void look(struct job *job)
     if (error != CAP_OK) {
         judgement_set(&job->judgement, error);
     } else if (admission.error == CAP_E_UNRESOLVED_SLOT) {
-        (void)image_list_missing(&job->wire, &admission, job->caps.needed_slots, &job->judgement);
+        list_missing(job, &admission, &job->judgement);
     } else {
         judgement_set(&job->judgement, admission.error);
     }
+}
+
+static enum cap_error make_data(struct job *job, const struct caps_source *source)
+{
+    enum cap_error error = data_make(&job->data, source, &job->stamp, &job->caps);
+    if (error == CAP_OK && job->is_cap) {
+        return body_check_hash(&job->expected, &job->caps.admission.puts[0].hash, &job->judgement);
+    }
+    return judgement_set(&job->judgement, error);
 }
 
 /* Makes the caps. Sets `caps` and `judgement`. */
@@ -128,13 +262,21 @@ static enum cap_error make(struct job *job)
         },
         job->spool,
     };
-    enum cap_error error = CAP_E_CANCELLED;
-    if (!atomic_load(job->cancelled)) {
-        error = job->is_image
-                    ? image_make(&job->wire, job->resolve_only, &source, &job->stamp, &job->caps)
-                    : data_make(&job->data, &source, &job->stamp, &job->caps);
+    judgement_set(&job->judgement, CAP_OK);
+    if (atomic_load(job->cancelled)) {
+        return judgement_set(&job->judgement, CAP_E_CANCELLED);
     }
-    return judgement_set(&job->judgement, error);
+    switch (job->form) {
+    case JOB_WIRE:
+        return judgement_set(&job->judgement, image_make(&job->wire, job->resolve_only, &source,
+                                                         &job->stamp, &job->caps));
+    case JOB_BODY:
+        return body_make(&job->body, &job->limits, &source, &job->stamp, &job->caps,
+                         &job->judgement);
+    case JOB_DATA:
+        break;
+    }
+    return make_data(job, &source);
 }
 
 void job_make(struct job *job)
@@ -147,7 +289,7 @@ void job_make(struct job *job)
 
 bool job_is_quick(const struct job *job)
 {
-    return !job->is_image && job->total_len <= JOB_QUICK_MAX;
+    return job->form == JOB_DATA && job->total_len <= JOB_QUICK_MAX;
 }
 
 void job_make_quick(struct job *job)
@@ -172,7 +314,7 @@ void job_explain(const struct job *job, const struct cap_admission *admission,
 {
     judgement_set(ret_judgement, admission->error);
     if (admission->error == CAP_E_UNRESOLVED_SLOT) {
-        (void)image_list_missing(&job->wire, admission, job->caps.needed_slots, ret_judgement);
+        list_missing(job, admission, ret_judgement);
     } else if (admission->error == CAP_E_CORRUPT) {
         char hex[CAP_HASH_HEX_SIZE];
         cap_hash_format(&admission->puts[admission->put_count - 1].hash, hex);
@@ -190,7 +332,11 @@ enum cap_error job_encode_reply(const struct job *job, const struct cap_admissio
 {
     const struct caps *caps = &job->caps;
     const struct cap_put *last = &admission->puts[admission->put_count - 1];
-    if (!job->is_image) {
+    if (job->is_cap) {
+        const struct proto_put_cap_reply m = {.is_new = last->is_new ? 1 : 0};
+        return proto_put_cap_reply_encode(&m, ret_payload);
+    }
+    if (job->form == JOB_DATA) {
         const struct proto_put_data_reply m = {
             .cap_hash = last->hash,
             .size = last->info.size,

@@ -7,20 +7,39 @@
 #define DAEMON_PUBLISH_JOB_H
 
 #include "daemon/core/pool.h"
+#include "daemon/publish/body.h"
 #include "daemon/publish/data.h"
-#include "daemon/publish/image.h"
 #include "daemon/publish/room.h"
+#include "lib/cap/layout.h"
+
+/* What an upload is. */
+enum job_form {
+    JOB_DATA, /* Data: raw bytes, or a canonical body */
+    JOB_WIRE, /* a wire Image */
+    JOB_BODY, /* the served body of an Image */
+};
+
+/* The first bytes of a body that tells in its front what it takes, while they are gathered. */
+struct job_front {
+    uint8_t bytes[CAP_IMAGE_FRONT];
+    size_t filled;
+};
 
 struct job {
     struct pool_job pool; /* first the judging, then the making */
     struct cap_store *store;
     const atomic_bool *cancelled;
     uint64_t total_len;
-    bool is_image;
+    enum job_form form;
+    bool is_cap; /* a PUT_CAP: `expected` is the hash that it must have */
     bool resolve_only;
     bool dry_run;
-    struct data_order data; /* of a PUT_DATA */
-    struct cap_bytes head;  /* of a PUT_IMAGE, from here */
+    struct cap_hash expected;
+    struct job_front front;
+    struct data_order data; /* JOB_DATA */
+    uint64_t pages;         /* of it, at most; of a canonical body known with its front */
+    struct body_order body; /* JOB_BODY */
+    struct cap_bytes head;  /* JOB_WIRE, from here */
     struct image_limits limits;
     uint64_t early_min;      /* arena from which on slots are looked up before it has come */
     uint64_t look_memory;    /* that this look may take: without, it is left to the admission */
@@ -37,8 +56,21 @@ struct job {
     struct judgement judgement;
 };
 
-/* Reads a PUT_IMAGE or PUT_DATA, and judges what it says. As proto_put_image_decode. */
+/* Reads the message of an upload. As proto_put_image_decode. */
 enum cap_error job_decode(struct job *job, uint8_t type, struct cap_bytes payload);
+
+/*
+ * Judges what the message alone shows of anything but a wire Image, which is judged by its head.
+ * Sets `judgement`.
+ */
+enum cap_error job_check(struct job *job);
+
+/* Looks at the next piece of the body, of the same: judges its front when that is complete. Sets
+ * `judgement`. */
+enum cap_error job_front_take(struct job *job, struct cap_bytes piece);
+
+/* Whether the body is what will be stored, if it is sound. */
+bool job_is_canonical(const struct job *job);
 
 /* Rules and limits alone. Sets `judgement`. */
 enum cap_error job_judge_rules(struct job *job);
@@ -51,7 +83,7 @@ void job_judge(struct job *job);
 
 /* Memory beyond the head that the two steps take; bytes that the second one hashes, about. */
 uint64_t job_judge_memory(const struct job *job);
-uint64_t job_make_memory(const struct job *job, uint64_t pages);
+uint64_t job_make_memory(const struct job *job);
 uint64_t job_make_cost(const struct job *job);
 
 /*

@@ -53,8 +53,6 @@ struct upload {
     uint64_t held;          /* memory taken from the ledger */
     struct cap_bytes piece; /* of the body, while it is handled */
     struct head head;
-    struct data_front front;
-    uint64_t pages; /* of a PUT_DATA, at most; of a canonical body known with its front */
     struct spool *spool;
     struct pace pace;
     struct job job;
@@ -107,12 +105,6 @@ static enum upload_event fail_memory(struct upload *upload, uint64_t wanted)
     ledger_why(context_of(upload)->ledger, upload->account, LEDGER_MEMORY, wanted - upload->held,
                upload->outcome.message);
     return UPLOAD_EVENT_FAILED;
-}
-
-static enum cap_error check_pages(struct upload *upload)
-{
-    return data_check_memory(upload->pages, upload->job.limits.max_memory,
-                             upload->job.limits.memory_option, &upload->outcome);
 }
 
 /* --- The end ---------------------------------------------------------------------------------- */
@@ -218,9 +210,8 @@ static enum upload_event do_answer(struct upload *upload)
                   env_monotonic_us(shard->context->env) - upload->request.started_us);
     struct cap_buf payload = {0};
     enum cap_error encoded = job_encode_reply(&upload->job, &upload->writing.admission, &payload);
-    request_answer(&upload->request,
-                   upload->job.is_image ? PROTO_PUT_IMAGE_REPLY : PROTO_PUT_DATA_REPLY, encoded,
-                   &payload, NULL);
+    request_answer(&upload->request, upload->request.type | PROTO_REPLY_BIT, encoded, &payload,
+                   NULL);
     return over(upload);
 }
 
@@ -237,7 +228,7 @@ static void count_admission(struct upload *upload)
     }
     log_event(&upload->request.shard->context->log, LOG_LEVEL_INFO, log_name("published"),
               log_number("session", upload->session), log_hash("cap", &last->hash),
-              log_text("kind", upload->job.is_image ? "image" : "data"),
+              log_text("kind", upload->job.form == JOB_DATA ? "data" : "image"),
               log_text("new", last->is_new ? "true" : "false"),
               log_number("bytes", upload->total_len));
 }
@@ -303,7 +294,7 @@ static enum upload_event hash_here(struct upload *upload)
 static enum upload_event do_hash(struct upload *upload)
 {
     struct job *job = &upload->job;
-    uint64_t memory = upload->head.capacity + job_make_memory(job, upload->pages);
+    uint64_t memory = upload->head.capacity + job_make_memory(job);
     if (!hold_memory(upload, memory)) {
         return fail_memory(upload, memory);
     }
@@ -417,23 +408,11 @@ static enum upload_event do_gather(struct upload *upload)
     return event == NO_EVENT ? UPLOAD_EVENT_GATHERED : event;
 }
 
-/* A canonical body tells in its front how many pages it has: whether there is memory for them. */
-static enum upload_event look_at_front(struct upload *upload)
-{
-    enum cap_error error =
-        data_front_take(&upload->front, upload->piece, upload->total_len, &upload->pages);
-    if (error != CAP_OK) {
-        return fail(upload, error, NULL);
-    }
-    return check_pages(upload) == CAP_OK ? NO_EVENT : UPLOAD_EVENT_FAILED;
-}
-
 static enum upload_event do_spool(struct upload *upload)
 {
-    bool canonical = !upload->job.is_image && upload->job.data.canonical;
-    enum upload_event event = canonical ? look_at_front(upload) : NO_EVENT;
-    if (event != NO_EVENT) {
-        return event;
+    if (job_front_take(&upload->job, upload->piece) != CAP_OK) {
+        judgement_move(&upload->job.judgement, &upload->outcome);
+        return UPLOAD_EVENT_FAILED;
     }
     enum cap_error error = spool_append(upload->spool, upload->piece);
     upload->piece = (struct cap_bytes){0};
@@ -634,7 +613,7 @@ static struct upload *new_upload(struct publish *publish, struct session *sessio
         .stamp.publisher = {session_peer(session)->uid, session_peer(session)->gid},
         .early_min = SPOOL_SMALL,
         .limits = {config->max_slots, session->limits.data, all < share ? all : share,
-                   all < share ? "max-memory" : "max-peer-memory"},
+                   all < share ? "max-memory" : "max-peer-memory", config->max_structure},
         .cancelled = &upload->writing.cancelled,
     };
     return upload;
@@ -646,9 +625,8 @@ static enum cap_error decode(struct upload *upload, struct cap_bytes payload)
     struct job *job = &upload->job;
     enum cap_error error = job_decode(job, upload->request.type, payload);
     if (error == CAP_OK) {
-        upload->state = job->is_image ? UPLOAD_HEAD : UPLOAD_BODY;
+        upload->state = job->form == JOB_WIRE ? UPLOAD_HEAD : UPLOAD_BODY;
         upload->total_len = job->total_len;
-        upload->pages = job->is_image || job->data.canonical ? 0 : data_pages(&job->data);
     }
     return error;
 }
@@ -663,14 +641,15 @@ static enum cap_error reserve(struct upload *upload)
     return error;
 }
 
-/* What the message alone shows to be wrong with a PUT_DATA is refused before its body. */
-static enum cap_error begin_data(struct upload *upload)
+/* What the message alone shows to be wrong is refused before the body; a wire Image has a head. */
+static enum cap_error begin_body(struct upload *upload)
 {
-    enum cap_error error = data_check(&upload->job.data);
-    if (error == CAP_OK) {
-        error = check_pages(upload);
+    enum cap_error error = job_check(&upload->job);
+    if (error != CAP_OK) {
+        judgement_move(&upload->job.judgement, &upload->outcome);
+        return error;
     }
-    return error == CAP_OK ? new_spool(upload, upload->total_len) : error;
+    return new_spool(upload, upload->total_len);
 }
 
 const struct verdict *upload_begin(void *publish, struct session *session, uint32_t id,
@@ -684,8 +663,8 @@ const struct verdict *upload_begin(void *publish, struct session *session, uint3
     if (error == CAP_OK) {
         error = reserve(upload);
     }
-    if (error == CAP_OK && type == PROTO_PUT_DATA) {
-        error = begin_data(upload);
+    if (error == CAP_OK && upload->job.form != JOB_WIRE) {
+        error = begin_body(upload);
     }
     if (error == CAP_OK) {
         return session_pending(session, &upload->request);

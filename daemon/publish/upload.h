@@ -1,4 +1,5 @@
-/* An upload: PUT_DATA or PUT_IMAGE with its body, from the message to the answer. Loop thread. */
+/* An upload: PUT_DATA, PUT_IMAGE or PUT_CAP with its body, from the message to the answer. Loop
+ * thread. */
 #ifndef DAEMON_PUBLISH_UPLOAD_H
 #define DAEMON_PUBLISH_UPLOAD_H
 

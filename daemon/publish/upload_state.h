@@ -3,11 +3,11 @@
  *
  *     HEAD ──> JUDGING ──> BODY ──> SETTLING ──> HASHING ──> WRITING ──> OVER
  *
- * A PUT_DATA begins in BODY. From each state OVER may follow: refused, cancelled, or the connection
- * is gone; JUDGING may be followed by SETTLING, HASHING of a dry run by OVER. An upload waits for
- * its client in HEAD and BODY, for a worker in JUDGING and HASHING, for its spool in SETTLING, for
- * the writer in WRITING. From BODY to HASHING the writer may be staging what has come of the body;
- * it lets go of an upload that is over as a worker does.
+ * Only a PUT_IMAGE begins in HEAD, others in BODY. From each state OVER may follow: refused,
+ * cancelled, or the connection is gone; JUDGING may be followed by SETTLING, HASHING of a dry run
+ * by OVER. An upload waits for its client in HEAD and BODY, for a worker in JUDGING and HASHING,
+ * for its spool in SETTLING, for the writer in WRITING. From BODY to HASHING the writer may be
+ * staging what has come of the body; it lets go of an upload that is over as a worker does.
  *
  * upload_step is the one place where it is decided; it is pure. upload.c tells it what happened and
  * does what it says.

@@ -473,10 +473,6 @@ const struct verdict *many_begin(void *room, struct session *session, uint32_t i
     struct serve *serve = room;
     struct proto_get_many asked;
     struct many *many = NULL;
-    if ((session->features & PROTO_FEATURE_GET_MANY) == 0) {
-        return session_refuse(session, id, type, CAP_E_UNSUPPORTED_REQUEST,
-                              "the HELLO did not ask for the feature that gets many caps");
-    }
     enum cap_error error = proto_get_many_decode(payload, &asked);
     if (error == CAP_OK && asked.count > session->limits.hashes) {
         error = CAP_E_TOO_MANY_HASHES;

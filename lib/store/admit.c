@@ -122,7 +122,7 @@ static enum cap_error resolve(const struct admit *admit, struct cap_admission *a
         if (error != CAP_OK && error != CAP_E_NOT_FOUND) {
             return error;
         }
-        needed->missing = error == CAP_E_NOT_FOUND || kind != needed->kind;
+        needed->missing = !cap_needed_is_met(needed, error == CAP_OK, kind);
         admission->missing_count += needed->missing;
     }
     return admission->missing_count > 0 ? CAP_E_UNRESOLVED_SLOT : CAP_OK;

@@ -228,7 +228,7 @@ static enum cap_error look(struct cap_read *read, struct cap_admission *admissio
         if (error != CAP_OK && error != CAP_E_NOT_FOUND) {
             return error;
         }
-        needed->missing = error == CAP_E_NOT_FOUND || info.kind != needed->kind;
+        needed->missing = !cap_needed_is_met(needed, error == CAP_OK, info.kind);
         admission->missing_count += needed->missing;
     }
     for (size_t i = 0; i < admission->put_count; i++) {

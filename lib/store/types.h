@@ -195,13 +195,20 @@ struct cap_staging {
     uint64_t written; /* result: bytes that are there */
 };
 
-/* A cap that the store must have, of that kind. */
+/* A cap that the store must have, of that kind or, if that is 0, of either. */
 struct cap_needed {
     struct cap_hash hash;
     enum cap_kind kind;
 
     bool missing; /* result */
 };
+
+/* Whether what the store has under that hash will do. */
+static inline bool cap_needed_is_met(const struct cap_needed *needed, bool found,
+                                     enum cap_kind kind)
+{
+    return found && (needed->kind == 0 || needed->kind == kind);
+}
 
 /*
  * What is stored as a whole or not at all: caps, and what must be there for them. The caller keeps

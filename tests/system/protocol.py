@@ -32,7 +32,7 @@ BODY_PIECE = 64 << 10  # bytes of a body that one frame carries, unless a call s
 TYPES = {  # section 2.3
     "HELLO": 0x01, "HAS": 0x02, "GET": 0x03, "STAT": 0x04, "PUT_DATA": 0x05, "PUT_IMAGE": 0x06,
     "CANCEL": 0x07, "MAP": 0x08, "GET_MANY": 0x09, "BODY": 0x10, "HELLO_REPLY": 0x81, "HAS_REPLY": 0x82,
-    "GET_REPLY": 0x83,
+    "GET_REPLY": 0x83, "PUT_CAP": 0x0A, "PUT_CAP_REPLY": 0x8A,
     "STAT_REPLY": 0x84, "PUT_DATA_REPLY": 0x85, "PUT_IMAGE_REPLY": 0x86, "MAP_REPLY": 0x88,
     "GET_MANY_REPLY": 0x89, "ERROR": 0xFF,
 }
@@ -60,6 +60,8 @@ MESSAGES = {
     "PUT_IMAGE_REPLY": [
         ("cap_hash", "b32"), ("content_hash", "b32"), ("body_len", "u64"), ("is_new", "u8"),
         ("data_new", "u32"), ("data_present", "u32")],
+    "PUT_CAP": [("flags", "u8"), ("kind", "u8"), ("hash", "b32"), ("total_len", "u64")],
+    "PUT_CAP_REPLY": [("is_new", "u8")],
     "CANCEL": [],
     "MAP": [("hash", "b32")],
     "MAP_REPLY": [("kind", "u8"), ("body_len", "u64"), ("size", "u64"), ("len", "u64"), ("rest_off", "u64"),
@@ -444,6 +446,12 @@ class Connection:
         self.send_body(request_id, image, piece)
         return self.wait(request_id, "PUT_IMAGE_REPLY")
 
+    def put_cap(self, kind, cap_hash, body, piece=BODY_PIECE):
+        """Publishes a cap by its hash and its served body."""
+        request_id = self.request("PUT_CAP", flags=0, kind=kind, hash=cap_hash, total_len=len(body))
+        self.send_body(request_id, body, piece)
+        return self.wait(request_id, "PUT_CAP_REPLY")
+
     def cancel(self, request_id):
         """Sends CANCEL; the request still gets its one answer."""
         self.send_frame("CANCEL", request_id)
@@ -490,6 +498,8 @@ EXAMPLES = {  # message -> (id, payload)
     "PUT_IMAGE_REPLY": (5, encode("PUT_IMAGE_REPLY", cap_hash=HASH_IMAGE,
                                   content_hash=CONTENT_IMAGE, body_len=34, is_new=1, data_new=0,
                                   data_present=0)),
+    "PUT_CAP": (10, encode("PUT_CAP", flags=0, kind=2, hash=HASH_HELLO, total_len=34)),
+    "PUT_CAP_REPLY": (10, encode("PUT_CAP_REPLY", is_new=1)),
     "CANCEL": (6, b""),
     "BODY": (4, b"hello"),
     "ERROR": (7, encode("ERROR", code=12, name="unresolved_slot", message="2 slots are missing",

@@ -15,7 +15,8 @@
 #include "lib/cap/pack.h"
 #include "tests/support/store_memory.h"
 
-static const struct image_limits no_limits = {SIZE_MAX, UINT64_MAX, UINT64_MAX, "max-memory"};
+static const struct image_limits no_limits = {SIZE_MAX, UINT64_MAX, UINT64_MAX, "max-memory",
+                                              UINT64_MAX};
 static const struct caps_stamp stamp = {{1, 2}, 3};
 
 /* --- Allocations that fail -------------------------------------------------------------------- */
@@ -98,7 +99,7 @@ static struct job job_for(const struct cap_buf *wire, struct cap_store *store,
         .store = store,
         .cancelled = &never,
         .total_len = wire->len,
-        .is_image = true,
+        .form = JOB_WIRE,
         .head = {wire->data, head_len},
         .limits = no_limits,
         .look_memory = UINT64_MAX,

@@ -28,6 +28,8 @@ enum cap_error recode(uint8_t type, struct cap_bytes payload, struct cap_buf *ag
         RECODE(PUT_DATA_REPLY, put_data_reply)
         RECODE(PUT_IMAGE, put_image)
         RECODE(PUT_IMAGE_REPLY, put_image_reply)
+        RECODE(PUT_CAP, put_cap)
+        RECODE(PUT_CAP_REPLY, put_cap_reply)
         RECODE(ERROR, error)
     case PROTO_CANCEL:
         return payload.len == 0 ? CAP_OK : CAP_E_BAD_MESSAGE;

@@ -231,6 +231,8 @@ static void test_publishing(void **state)
           {hash_of("6b50a4b895293c9763b69bde074d53ba01b3095ae1f70abf605ce63e422d7591"),
            hash_of("c00d0d19295f469e9dbed009b8dc8411f6579229e30e295de3f90774f3c71296"), 34, 1, 0,
            0});
+    CHECK(PUT_CAP, put_cap, 10, {0, CAP_KIND_DATA, hello_hash(), 34});
+    CHECK(PUT_CAP_REPLY, put_cap_reply, 10, {1});
 }
 
 static void test_body_and_cancel(void **state)

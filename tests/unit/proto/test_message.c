@@ -43,7 +43,7 @@ struct sample {
     struct cap_buf payload;
 };
 
-#define SAMPLES 19
+#define SAMPLES 21
 #define FIXED   false
 #define GROWS   true
 
@@ -71,6 +71,8 @@ static int make_samples(void **state)
     struct proto_get_many_reply get_many_reply = {3};
     struct proto_put_data_reply put_data_reply = {hash_a, 4096, 17, 1};
     struct proto_put_image_reply put_image_reply = {hash_a, hash_b, 3, 0, 5, 6};
+    struct proto_put_cap put_cap = {0, CAP_KIND_IMAGE, hash_a, 300};
+    struct proto_put_cap_reply put_cap_reply = {1};
     ADD(HELLO, hello, 16, GROWS, &hello);
     ADD(HELLO_REPLY, hello_reply, 66, GROWS, &hello_reply);
     ADD(HELLO, hello, 24, GROWS, &hello_features);
@@ -89,6 +91,8 @@ static int make_samples(void **state)
     ADD(PUT_DATA_REPLY, put_data_reply, 49, FIXED, &put_data_reply);
     ADD(PUT_IMAGE, put_image, 9, FIXED, &put_image);
     ADD(PUT_IMAGE_REPLY, put_image_reply, 81, FIXED, &put_image_reply);
+    ADD(PUT_CAP, put_cap, 42, FIXED, &put_cap);
+    ADD(PUT_CAP_REPLY, put_cap_reply, 1, FIXED, &put_cap_reply);
     ADD(ERROR, error, 18, GROWS, &error_sample);
     return 0;
 }
@@ -264,6 +268,10 @@ static void test_impossible_values(void **state)
         {PROTO_PUT_DATA_REPLY, 48, 2},  /* is_new */
         {PROTO_PUT_IMAGE, 0, 4},        /* flags */
         {PROTO_PUT_IMAGE_REPLY, 72, 2}, /* is_new */
+        {PROTO_PUT_CAP, 0, 1},          /* flags */
+        {PROTO_PUT_CAP, 1, 0},          /* kind */
+        {PROTO_PUT_CAP, 1, 3},          /* kind */
+        {PROTO_PUT_CAP_REPLY, 0, 2},    /* is_new */
         {PROTO_ERROR, 0, 0},            /* code */
         {PROTO_ERROR, 18, 0},           /* name */
         {PROTO_ERROR, 33, '\t'},        /* message */
@@ -322,6 +330,7 @@ static void test_results_untouched_on_failure(void **state)
     CHECK_UNTOUCHED(PUT_DATA_REPLY, put_data_reply);
     CHECK_UNTOUCHED(PUT_IMAGE, put_image);
     CHECK_UNTOUCHED(PUT_IMAGE_REPLY, put_image_reply);
+    CHECK_UNTOUCHED(PUT_CAP, put_cap);
     CHECK_UNTOUCHED(ERROR, error);
 }
 
@@ -428,12 +437,14 @@ static void test_encode_refuses_impossible_values(void **state)
     struct proto_put_data bad_put = {PROTO_PUT_CANONICAL, 4096, 1};
     struct proto_error no_code = {0, {NULL, 0}, {NULL, 0}, 0};
     struct proto_unresolved bad_slots[] = {{0, 1, {{0}}, {NULL, 0}}, {2, 1, {{0}}, {NULL, 0}}};
+    struct proto_unresolved either_initial = {1, 0, {{0}}, {NULL, 0}};
     assert_cap_error(proto_hello_encode(&bad_hello, &buf), CAP_E_INVALID_ARGUMENT);
     assert_cap_error(proto_has_encode(&odd, &buf), CAP_E_INVALID_ARGUMENT);
     assert_cap_error(proto_has_encode(&miscounted, &buf), CAP_E_INVALID_ARGUMENT);
     assert_cap_error(proto_put_data_encode(&bad_put, &buf), CAP_E_INVALID_ARGUMENT);
     assert_cap_error(proto_error_encode(&no_code, &buf), CAP_E_INVALID_ARGUMENT);
     assert_cap_error(proto_unresolved_encode(bad_slots, 2, &buf), CAP_E_INVALID_ARGUMENT);
+    assert_cap_error(proto_unresolved_encode(&either_initial, 1, &buf), CAP_E_INVALID_ARGUMENT);
     assert_int_equal(buf.len, 0);
     cap_buf_free(&buf);
 }
@@ -483,6 +494,8 @@ static void test_unknown_flags(void **state)
     assert_int_equal(unknown_flags_of(PROTO_PUT_IMAGE, 0xff, 9), 0xfc);
     assert_int_equal(unknown_flags_of(PROTO_PUT_IMAGE, 3, 9), 0);
     /* Not of the length of the message, or another message. */
+    assert_int_equal(unknown_flags_of(PROTO_PUT_CAP, 0x81, 42), 0x81);
+    assert_int_equal(unknown_flags_of(PROTO_PUT_CAP, 0, 42), 0);
     assert_int_equal(unknown_flags_of(PROTO_PUT_DATA, 0xff, 16), 0);
     assert_int_equal(unknown_flags_of(PROTO_PUT_IMAGE, 0xff, 0), 0);
     assert_int_equal(unknown_flags_of(PROTO_GET_REPLY, 0xff, 9), 0);
@@ -568,7 +581,7 @@ static void test_unresolved_list(void **state)
     (void)state;
     struct proto_unresolved slots[3] = {
         {0, CAP_KIND_IMAGE, hash_a, {NULL, 0}},
-        {0, CAP_KIND_DATA, hash_b, TEXT("key")},
+        {0, 0, hash_b, TEXT("key")}, /* of either kind */
         {1, CAP_KIND_DATA, hash_a, {two_hashes, sizeof(two_hashes)}},
     };
     struct cap_buf buf = {0};
