@@ -56,7 +56,7 @@ static const struct config_option options[] = {
      "threads that serve clients; 0: as many as there are cores", RESTART},
     {"readers", CONFIG_COUNT, AT(readers), 8, 2, 128, "N",
      "threads that look caps up and read their pages from the disk", RESTART},
-    {"record-cache", CONFIG_SIZE, AT(record_cache), 32 * MIB, 0, TIB, "BYTES",
+    {"record-cache", CONFIG_SIZE, AT(record_cache), 48 * MIB, 0, TIB, "BYTES",
      "memory for what is known of recently requested caps; 0: none", RESTART},
     {"body-cache", CONFIG_SIZE, AT(body_cache), 256 * MIB, 0, 64 * GIB, "BYTES",
      "memory for larger bodies that are fetched again and again; 0: none", RESTART},

@@ -476,7 +476,7 @@ const struct verdict *fetch_begin(void *room, struct session *session, uint32_t 
     }
     uint8_t body[PLACES_BODY_MAX];
     struct place *place = serve_find_place(serve, &get.hash);
-    if (place != NULL && serve_load(serve, place, session->asked_us, body)) {
+    if (place != NULL && serve_load(serve, place, &get.hash, session->asked_us, body)) {
         return answer_at_once(serve, session, id, &get, place, body);
     }
     struct fetch *fetch = calloc(1, sizeof(*fetch));

@@ -182,11 +182,12 @@ static struct cap_hash hash_at(const struct proto_has *asked, size_t index)
 
 /* The kind of a cap by its place or its record, those of other loops included if `any`; 0: unknown.
  */
-static uint8_t find_kind(struct serve *serve, const struct cap_hash *hash, bool any)
+static uint8_t find_kind(struct serve *serve, const struct cap_hash *hash, uint64_t now_us,
+                         bool any)
 {
-    const struct place *place =
-        any ? serve_find_place(serve, hash) : places_find(&serve->places, hash);
-    if (place != NULL) {
+    uint8_t body[PLACES_BODY_MAX]; /* which shows that the place is not another cap's */
+    struct place *place = any ? serve_find_place(serve, hash) : places_find(&serve->places, hash);
+    if (place != NULL && serve_load(serve, place, hash, now_us, body)) {
         return (uint8_t)place->kind;
     }
     const struct record *record =
@@ -195,19 +196,21 @@ static uint8_t find_kind(struct serve *serve, const struct cap_hash *hash, bool 
 }
 
 /* What the loops know; returns how many hashes they do not. */
-static size_t find_few(struct serve *serve, const struct proto_has *asked, uint8_t *ret_kinds)
+static size_t find_few(struct serve *serve, const struct proto_has *asked, uint64_t now_us,
+                       uint8_t *ret_kinds)
 {
     size_t missed = 0;
     for (size_t i = 0; i < asked->count; i++) {
         struct cap_hash hash = hash_at(asked, i);
-        ret_kinds[i] = find_kind(serve, &hash, true);
+        ret_kinds[i] = find_kind(serve, &hash, now_us, true);
         missed += ret_kinds[i] == 0 ? 1 : 0;
     }
     return missed;
 }
 
 /* The same of many hashes: what this loop knows, from earlier requests of this kind or others. */
-static size_t find_many(struct serve *serve, const struct proto_has *asked, uint8_t *ret_kinds)
+static size_t find_many(struct serve *serve, const struct proto_has *asked, uint64_t now_us,
+                        uint8_t *ret_kinds)
 {
     size_t missed = 0;
     for (size_t i = 0; i < asked->count; i++) {
@@ -218,7 +221,8 @@ static size_t find_many(struct serve *serve, const struct proto_has *asked, uint
         struct cap_hash hash = hash_at(asked, i);
         ret_kinds[i] = kinds_find(&serve->kinds, &hash);
         if (ret_kinds[i] == 0) {
-            ret_kinds[i] = find_kind(serve, &hash, false);
+            ret_kinds[i] = find_kind(serve, &hash, now_us, false);
+            kinds_add(&serve->kinds, &hash, ret_kinds[i]);
         }
         missed += ret_kinds[i] == 0 ? 1 : 0;
     }
@@ -239,8 +243,9 @@ const struct verdict *lookup_has(void *room, struct session *session, uint32_t i
     if (error != CAP_OK) {
         return session_refuse(session, id, type, error, NULL);
     }
-    size_t missed =
-        asked.count <= HAS_SMALL ? find_few(serve, &asked, kinds) : find_many(serve, &asked, kinds);
+    uint64_t now_us = session->asked_us;
+    size_t missed = asked.count <= HAS_SMALL ? find_few(serve, &asked, now_us, kinds)
+                                             : find_many(serve, &asked, now_us, kinds);
     serve->shard->stats.records_used += asked.count - missed;
     serve->shard->stats.records_missed += missed;
     if (missed == 0) {

@@ -114,7 +114,8 @@ static size_t room(const struct many *many)
 /* Loads the body of hash `at` from its place. False: that is not known, or not in memory. */
 static bool put_known(struct many *many, size_t at, struct place *place, uint64_t now_us)
 {
-    if (place == NULL || !serve_load(many->serve, place, now_us, piece_bytes(many))) {
+    if (place == NULL ||
+        !serve_load(many->serve, place, &many->hashes[at], now_us, piece_bytes(many))) {
         return false;
     }
     const struct proto_piece piece = {

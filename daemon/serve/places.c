@@ -2,30 +2,32 @@
 #include "daemon/serve/places.h"
 
 #include <stdlib.h>
+#define XXH_INLINE_ALL /* a call costs as much as the sum of a hash */
 #include <xxhash.h>
 
 #define LINE      64u
 #define SEEN_MASK 0x7fffffffu
-#define SET_SIZE  4u
+#define SET_SIZE  PLACES_SET
 #define AHEAD_MAX 1536u /* bytes of a body: behind these the processor goes on by itself */
 
-#define REST_MAX 1023u /* bytes: what `rest_len` holds */
-#define KIND_MAX 63u   /* what `kind` holds */
+#define ADDRESS_MASK ((UINT64_C(1) << 48) - 1) /* what `at` and `rest` hold */
+#define REST_MAX     1023u                     /* bytes: what `rest_len` holds */
+#define KIND_MAX     63u                       /* what `kind` holds */
 
-_Static_assert(sizeof(struct place) == LINE, "a place takes one line");
+_Static_assert(2 * sizeof(struct place) == LINE, "a place takes half a line");
 _Static_assert(PLACES_BODY_MAX <= UINT16_MAX, "a place holds the length");
 _Static_assert(PLACES_SECRET >= XXH3_SECRET_SIZE_MIN, "a secret of that length will do");
 
 enum cap_error places_open(struct places *places, const struct env *env, uint64_t bytes,
                            const struct places *other)
 {
-    uint64_t sets = bytes / (SET_SIZE * LINE);
+    uint64_t sets = bytes / (SET_SIZE * sizeof(struct place));
     *places = (struct places){.sets = sets < UINT32_MAX ? (size_t)sets : UINT32_MAX};
     if (places->sets == 0) {
         return CAP_OK;
     }
     /* Zeroed by the system, page by page as it is used. */
-    places->memory = calloc(places->sets * SET_SIZE + 1, LINE);
+    places->memory = calloc(places->sets * SET_SIZE * sizeof(struct place) + LINE, 1);
     if (places->memory == NULL) {
         places->sets = 0;
         return CAP_E_NO_MEMORY;
@@ -39,9 +41,9 @@ enum cap_error places_open(struct places *places, const struct env *env, uint64_
     places->entries = (struct place *)(void *)((char *)places->memory + (LINE - odd) % LINE);
     enum cap_error error = env->random(env->ctx, places->keys, sizeof(places->keys));
     if (other != NULL) {
-        memcpy(places->secret, other->secret, sizeof(places->secret));
+        memcpy(places->secrets, other->secrets, sizeof(places->secrets));
     } else if (error == CAP_OK) {
-        error = env->random(env->ctx, places->secret, sizeof(places->secret));
+        error = env->random(env->ctx, places->secrets, sizeof(places->secrets));
     }
     return error;
 }
@@ -56,23 +58,25 @@ void places_close(struct places *places)
 }
 
 /*
- * The two sets of a hash in a table that has sets. It lies in the first but where that was full:
- * with one set only, a table half full would lack room for one hash in ten.
+ * Where a table that has sets looks for a hash. It lies in the first set but where that was full:
+ * with one set only, a table half full would lack room for one hash in fifty.
  */
-struct pair {
+struct search {
+    uint32_t tag;
     struct place *sets[2];
 };
 
-static struct pair sets_of(const struct places *places, const struct cap_hash *hash)
+static struct search search_for(const struct places *places, const struct cap_hash *hash)
 {
+    struct search search;
     uint32_t first = keyed_hash(places->keys, hash);
     uint32_t second =
         first * UINT32_C(0x9e3779b1); /* Fibonacci hashing; odd, so it loses nothing */
     /* The top bits of a product choose evenly, whatever the number of sets. */
-    return (struct pair){{
-        &places->entries[((uint64_t)first * places->sets >> 32) * SET_SIZE],
-        &places->entries[((uint64_t)second * places->sets >> 32) * SET_SIZE],
-    }};
+    search.sets[0] = &places->entries[((uint64_t)first * places->sets >> 32) * SET_SIZE];
+    search.sets[1] = &places->entries[((uint64_t)second * places->sets >> 32) * SET_SIZE];
+    memcpy(&search.tag, hash->bytes, sizeof(search.tag));
+    return search;
 }
 
 static uint32_t to_ms(uint64_t us)
@@ -82,32 +86,53 @@ static uint32_t to_ms(uint64_t us)
 
 uint64_t places_bytes(const struct places *places)
 {
-    return places->count * LINE;
+    return places->count * sizeof(struct place);
 }
 
-static uint64_t checksum(const struct places *places, const uint8_t *body, size_t len)
+static uint64_t keyed_sum(const uint8_t secret[PLACES_SECRET], const void *data, size_t len)
 {
-    return XXH3_64bits_withSecret(body, len, places->secret, sizeof(places->secret));
+    return XXH3_64bits_withSecret(data, len, secret, PLACES_SECRET);
 }
 
-/* The entry of a hash in a table that has sets. */
-static struct place *look_up(const struct places *places, const struct cap_hash *hash)
+/* Of a body and its hash: under one secret for both they could be played off against each other. */
+static uint64_t checksum(const struct places *places, const struct cap_hash *hash,
+                         const uint8_t *body, size_t len)
 {
-    const struct pair pair = sets_of(places, hash);
+    return keyed_sum(places->secrets[0], body, len) ^
+           keyed_sum(places->secrets[1], hash->bytes, sizeof(hash->bytes));
+}
+
+/* The entry of a hash. */
+static struct place *look_up(const struct search *search)
+{
     for (size_t i = 0; i < 2 * SET_SIZE; i++) {
-        struct place *place = &pair.sets[i / SET_SIZE][i % SET_SIZE];
-        if (place->at != NULL && cap_hash_equal(&place->hash, hash)) {
+        struct place *place = &search->sets[i / SET_SIZE][i % SET_SIZE];
+        if (place->tag == search->tag && place->at != 0) {
             return place;
         }
     }
     return NULL;
 }
 
+static struct place *find(const struct places *places, const struct cap_hash *hash)
+{
+    if (places->sets == 0) {
+        return NULL;
+    }
+    const struct search search = search_for(places, hash);
+    return look_up(&search);
+}
+
+static const uint8_t *address(uint64_t at)
+{
+    return (const uint8_t *)(uintptr_t)at; /* NOLINT(performance-no-int-to-ptr): 48 bits of one */
+}
+
 void places_expect(const struct places *places, const struct cap_hash *hash)
 {
     if (places->sets > 0) {
-        const struct place *set = sets_of(places, hash).sets[0];
-        for (size_t i = 0; i < SET_SIZE; i++) {
+        const struct place *set = search_for(places, hash).sets[0];
+        for (size_t i = 0; i < SET_SIZE; i += LINE / sizeof(*set)) {
             __builtin_prefetch(&set[i]);
         }
     }
@@ -115,15 +140,15 @@ void places_expect(const struct places *places, const struct cap_hash *hash)
 
 void places_expect_body(const struct places *places, const struct cap_hash *hash)
 {
-    const struct place *place = places->sets == 0 ? NULL : look_up(places, hash);
+    const struct place *place = find(places, hash);
     for (size_t at = 0; place != NULL && at < place->len && at < AHEAD_MAX; at += LINE) {
-        __builtin_prefetch(place->at + at);
+        __builtin_prefetch(address(place->at) + at);
     }
 }
 
 struct place *places_find(struct places *places, const struct cap_hash *hash)
 {
-    struct place *place = places->sets == 0 ? NULL : look_up(places, hash);
+    struct place *place = find(places, hash);
     if (place != NULL) {
         place->touched = 1;
     }
@@ -131,29 +156,29 @@ struct place *places_find(struct places *places, const struct cap_hash *hash)
 }
 
 /* The entry that a hash takes: its own, a free one, or one not asked for lately. */
-static struct place *make_room(struct places *places, const struct cap_hash *hash)
+static struct place *make_room(struct places *places, const struct search *search)
 {
-    struct place *known = look_up(places, hash);
-    const struct pair pair = sets_of(places, hash);
+    struct place *known = look_up(search);
     for (size_t i = 0; known == NULL && i < 2 * SET_SIZE; i++) {
-        struct place *place = &pair.sets[i / SET_SIZE][i % SET_SIZE];
-        known = place->at == NULL ? place : NULL;
+        struct place *place = &search->sets[i / SET_SIZE][i % SET_SIZE];
+        known = place->at == 0 ? place : NULL;
     }
     places->next++;
     for (size_t i = 0; known == NULL && i < SET_SIZE; i++) {
-        struct place *place = &pair.sets[0][(places->next + i) % SET_SIZE];
+        struct place *place = &search->sets[0][(places->next + i) % SET_SIZE];
         known = place->touched == 0 ? place : NULL;
         place->touched = 0;
     }
-    return known == NULL ? &pair.sets[0][places->next % SET_SIZE] : known;
+    return known == NULL ? &search->sets[0][places->next % SET_SIZE] : known;
 }
 
 /* Enters it in a table that has sets. */
-static struct place *put(struct places *places, const struct place *place)
+static struct place *put(struct places *places, const struct search *search,
+                         const struct place *place)
 {
     uv_mutex_lock(&places->lock);
-    struct place *entry = make_room(places, &place->hash);
-    places->count += entry->at == NULL ? 1 : 0;
+    struct place *entry = make_room(places, search);
+    places->count += entry->at == 0 ? 1 : 0;
     *entry = *place;
     uv_mutex_unlock(&places->lock);
     return entry;
@@ -166,9 +191,9 @@ struct place *places_learn(struct places *places, struct places *other, const st
         return NULL;
     }
     uv_mutex_lock(&other->lock);
-    const struct place *known = look_up(other, hash);
+    const struct place *known = find(other, hash);
     if (known != NULL) {
-        place.hash = *hash;
+        place.tag = known->tag;
         place.at = known->at;
         place.rest = known->rest;
         place.rest_len = known->rest_len;
@@ -177,32 +202,44 @@ struct place *places_learn(struct places *places, struct places *other, const st
         place.kind = known->kind;
     }
     uv_mutex_unlock(&other->lock);
-    return known == NULL ? NULL : put(places, &place);
+    if (known == NULL) {
+        return NULL;
+    }
+    const struct search search = search_for(places, hash);
+    return put(places, &search, &place);
 }
 
 void places_add(struct places *places, const struct cap_hash *hash, enum cap_kind kind,
                 const struct cap_place *place, const uint8_t *body, uint64_t now_us)
 {
-    if (places->sets == 0 || !places_take(place) || place->rest_len > REST_MAX) {
+    uint64_t at = (uintptr_t)place->at;
+    uint64_t rest = (uintptr_t)place->rest;
+    if (places->sets == 0 || !places_take(place) || place->rest_len > REST_MAX ||
+        (at | rest) > ADDRESS_MASK) {
         return;
     }
+    const struct search search = search_for(places, hash);
     const struct place found = {
-        .hash = *hash,
-        .at = place->at,
-        .rest = place->rest,
-        .check = checksum(places, body, place->len),
+        .tag = search.tag,
+        .at = at & ADDRESS_MASK,
+        .rest = rest & ADDRESS_MASK,
+        .check = checksum(places, hash, body, place->len),
         .seen_ms = to_ms(now_us) & SEEN_MASK,
         .len = (uint16_t)place->len,
-        .rest_len = (uint16_t)(place->rest_len & REST_MAX),
-        .kind = (uint16_t)((unsigned)kind & KIND_MAX),
+        .rest_len = place->rest_len & REST_MAX,
+        .kind = (unsigned)kind & KIND_MAX,
     };
-    (void)put(places, &found);
+    (void)put(places, &search, &found);
 }
 
 static struct cap_place where(const struct place *place)
 {
     return (struct cap_place){
-        .at = place->at, .rest = place->rest, .len = place->len, .rest_len = place->rest_len};
+        .at = address(place->at),
+        .rest = address(place->rest),
+        .len = place->len,
+        .rest_len = place->rest_len,
+    };
 }
 
 bool place_is_warm(struct place *place, const struct env *env, uint64_t now_us)
@@ -218,15 +255,16 @@ bool place_is_warm(struct place *place, const struct env *env, uint64_t now_us)
     return true;
 }
 
-bool place_load(struct places *places, struct place *place, struct cap_store *store, uint8_t *dst)
+bool place_load(struct places *places, struct place *place, const struct cap_hash *hash,
+                struct cap_store *store, uint8_t *dst)
 {
     const struct cap_place from = where(place);
     if (cap_store_load(store, &from, dst) == CAP_OK &&
-        checksum(places, dst, place->len) == place->check) {
+        checksum(places, hash, dst, place->len) == place->check) {
         return true;
     }
     uv_mutex_lock(&places->lock);
-    place->at = NULL;
+    place->at = 0;
     places->count--;
     uv_mutex_unlock(&places->lock);
     return false;

@@ -1,11 +1,12 @@
 /*
  * Where small bodies lie in the store's map: a table in which the loop finds a body without walking
- * the store, at one line of the processor's cache for each cap.
+ * the store, at half a line of the processor's cache for each cap.
  *
  * The store writes over pages that no cap has any more, and does not say when; what lies there then
- * may be a client's choice. So a place comes with a checksum of its body under a secret of the
- * table's, and is good for as long as what is loaded from it agrees with that. A table of entries
- * in small sets: what has not been asked for lately is replaced.
+ * may be a client's choice. So a place comes with a checksum of its hash and its body under secrets
+ * of the table's, and is good for as long as what is loaded from it agrees with that. The hash
+ * itself is not kept: an entry that is found may be another cap's, of the same tag, until its body
+ * was loaded. A table of entries in small sets: what has not been asked for lately is replaced.
  *
  * Each loop has its own. Its thread finds without a lock, and takes one to change what other loops
  * may see, which they do when they miss (places_learn). Loop thread only.
@@ -19,6 +20,7 @@
 #include "daemon/serve/keyed.h"
 #include "lib/store/store.h"
 
+#define PLACES_SET    8u   /* entries that one search looks at, twice if need be */
 #define PLACES_SECRET 192u /* bytes: what XXH3 asks for in one of its own */
 
 /* Bytes of a *small* body, the longest that is kept: a Data cap of one page has 4 KiB and its head,
@@ -33,15 +35,15 @@
 #define PLACES_TRUST_MS 1000u
 
 struct place {
-    struct cap_hash hash;
-    const uint8_t *at;   /* NULL: a free entry */
-    const uint8_t *rest; /* as in struct cap_place */
     uint64_t check;
+    uint64_t at : 48;   /* an address; 0: a free entry */
+    uint64_t len : 16;  /* of the body */
+    uint64_t rest : 48; /* an address, as in struct cap_place */
+    uint64_t rest_len : 10;
+    uint64_t kind : 6;     /* enum cap_kind */
+    uint32_t tag;          /* of the hash */
     uint32_t seen_ms : 31; /* when its pages were last found in memory */
     uint32_t touched : 1;  /* asked for since it was last looked at for replacement */
-    uint16_t len;          /* of the body */
-    uint16_t rest_len : 10;
-    uint16_t kind : 6; /* enum cap_kind */
 };
 
 struct places {
@@ -52,7 +54,7 @@ struct places {
     size_t next;           /* of a set: where the next search for room begins */
     uint64_t count;        /* entries that are taken */
     uint32_t keys[KEYED_WORDS];
-    uint8_t secret[PLACES_SECRET];
+    uint8_t secrets[2][PLACES_SECRET]; /* for bodies, and for their hashes */
 };
 
 /*
@@ -73,7 +75,8 @@ static inline bool places_take(const struct cap_place *place)
     return place->at != NULL && place->len <= PLACES_BODY_MAX;
 }
 
-/* Where a body lies, or lay; NULL: unknown. Valid until the table changes. */
+/* Where a body lies, or lay, or that of another cap does; NULL: unknown. Valid until the table
+ * changes. */
 struct place *places_find(struct places *places, const struct cap_hash *hash);
 
 /*
@@ -99,9 +102,10 @@ void places_add(struct places *places, const struct cap_hash *hash, enum cap_kin
 bool place_is_warm(struct place *place, const struct env *env, uint64_t now_us);
 
 /*
- * Loads the body, place->len bytes, to `dst`. False: it is not there any more, or cannot be read;
- * the place is forgotten.
+ * Loads the body of the hash by which the place was found, place->len bytes, to `dst`. False: the
+ * place is stale or another cap's, or cannot be read; it is forgotten.
  */
-bool place_load(struct places *places, struct place *place, struct cap_store *store, uint8_t *dst);
+bool place_load(struct places *places, struct place *place, const struct cap_hash *hash,
+                struct cap_store *store, uint8_t *dst);
 
 #endif

@@ -3,8 +3,9 @@
 
 #include <stdio.h>
 
-#define KINDS_PART  4u /* of the memory for records: as much again, for kinds */
-#define PLACES_PART 2u /* of the memory for records: for places */
+/* Parts of the memory for the record cache. */
+#define RECORDS_PART 4u /* for records; the rest is for places: most caps are small */
+#define KINDS_PART   6u /* as much again, for kinds */
 
 enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve_set *set)
 {
@@ -14,11 +15,11 @@ enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve
     *serve = (struct serve){.shard = shard, .set = set};
     TAILQ_INIT(&serve->windows);
     uint64_t cache = config->record_cache / context->shard_count;
-    uint64_t places = cache / PLACES_PART;
-    enum cap_error error = records_open(&serve->records, context->env, cache - places);
+    uint64_t records = cache / RECORDS_PART;
+    enum cap_error error = records_open(&serve->records, context->env, records);
     if (error == CAP_OK) {
         const struct places *other = set->count == 0 ? NULL : &set->rooms[0]->places;
-        error = places_open(&serve->places, context->env, places, other);
+        error = places_open(&serve->places, context->env, cache - records, other);
     }
     if (error == CAP_OK) {
         error = kinds_open(&serve->kinds, context->env, cache / KINDS_PART);
@@ -69,11 +70,12 @@ struct place *serve_find_place(struct serve *serve, const struct cap_hash *hash)
     return place;
 }
 
-bool serve_load(struct serve *serve, struct place *place, uint64_t now_us, uint8_t *dst)
+bool serve_load(struct serve *serve, struct place *place, const struct cap_hash *hash,
+                uint64_t now_us, uint8_t *dst)
 {
     const struct context *context = serve->shard->context;
     return place_is_warm(place, context->env, now_us) &&
-           place_load(&serve->places, place, context->store, dst);
+           place_load(&serve->places, place, hash, context->store, dst);
 }
 
 void serve_close(struct serve *serve)

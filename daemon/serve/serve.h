@@ -66,10 +66,12 @@ struct record *serve_find_record(struct serve *serve, const struct cap_hash *has
 struct place *serve_find_place(struct serve *serve, const struct cap_hash *hash);
 
 /*
- * Loads the body of a place, place->len bytes, to `dst`. False: the place is stale, or a reader has
- * to load it since its pages are not in memory. `now_us`: env_monotonic_us.
+ * Loads the body of a place that was found by `hash`, place->len bytes, to `dst`. False: the place
+ * is stale or another cap's, or a reader has to load it since its pages are not in memory.
+ * `now_us`: env_monotonic_us.
  */
-bool serve_load(struct serve *serve, struct place *place, uint64_t now_us, uint8_t *dst);
+bool serve_load(struct serve *serve, struct place *place, const struct cap_hash *hash,
+                uint64_t now_us, uint8_t *dst);
 
 /* When every session is closed, before the loop's last turns. A zeroed one is fine. */
 void serve_close(struct serve *serve);

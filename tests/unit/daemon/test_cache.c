@@ -174,6 +174,37 @@ static void test_place_that_is_stale(void **state)
     close(fd);
 }
 
+static void one_set(struct config *config)
+{
+    config->record_cache = PLACES_SET * sizeof(struct place) * 3 / 2;
+}
+
+/* A hash of the same tag finds the place of another cap: it answers neither a HAS nor a GET. */
+static void test_place_of_another_cap(void **state)
+{
+    struct fixture fixture;
+    (void)state;
+    fixture_start(&fixture, one_set);
+    assert_int_equal(places_of(&fixture)->sets, 1);
+    int fd = client_open(&fixture);
+    struct cap_hash hash = publish(&fixture, fd, 1, 7);
+    struct cap_hash other = hash;
+    other.bytes[CAP_HASH_SIZE - 1] ^= 1;
+    for (int i = 0; i < 2; i++) {
+        fetch(&fixture, fd, &hash, 7);
+        assert_non_null(places_find(places_of(&fixture), &other));
+        if (i == 0) {
+            assert_false(client_is_there(&fixture, fd, &other));
+        } else {
+            client_get(&fixture, fd, 3, &other, 0, PROTO_TO_END);
+            client_expect_error(&fixture, fd, 3, CAP_E_NOT_FOUND);
+        }
+        assert_true(client_is_there(&fixture, fd, &hash));
+    }
+    close(fd);
+    fixture_stop(&fixture);
+}
+
 static enum cap_error failing_load(struct cap_store *store, const struct cap_place *place,
                                    void *dst)
 {
@@ -227,21 +258,22 @@ static void test_places_are_bounded(void **state)
     struct places places;
     static const uint8_t body[BODY_LEN];
     const struct cap_place where = {.at = body, .len = sizeof(body)};
-    struct cap_hash first = {{1}};
+    struct cap_hash first = {{0}};
     (void)state;
+    first.bytes[CAP_HASH_SIZE - 1] = 1;
     assert_cap_ok(places_open(&places, env_system(), 64000, NULL));
     for (uint64_t i = 0; i < 10000; i++) {
         struct cap_hash hash = first;
-        memcpy(hash.bytes + 8, &i, sizeof(i));
+        memcpy(hash.bytes, &i, sizeof(i));
         places_add(&places, &hash, CAP_KIND_DATA, &where, body, 0);
         assert_non_null(places_find(&places, &first));
         assert_true(i < 9999 || places_find(&places, &hash) != NULL);
     }
     size_t count = 0;
-    for (size_t i = 0; i < places.sets * 4; i++) {
-        count += places.entries[i].at != NULL;
+    for (size_t i = 0; i < places.sets * PLACES_SET; i++) {
+        count += places.entries[i].at != 0;
     }
-    assert_in_range(count, 900, 1000);
+    assert_in_range(count, 1900, 2000);
     assert_int_equal(places_bytes(&places), count * sizeof(struct place));
     places_close(&places);
 }
@@ -265,7 +297,7 @@ static void test_places_of_another_loop(void **state)
     assert_non_null(place);
     assert_ptr_equal(places_find(&two, &hash), place);
     assert_int_equal(place->kind, CAP_KIND_DATA);
-    assert_true(place_load(&two, place, store, copy));
+    assert_true(place_load(&two, place, &hash, store, copy));
     assert_memory_equal(copy, body, sizeof(body));
     places_close(&one);
     places_close(&two);
@@ -408,6 +440,7 @@ int main(void)
         TEST(test_place_that_cannot_be_read),
         TEST(test_place_that_went_cold),
         TEST(test_places_are_bounded),
+        cmocka_unit_test(test_place_of_another_cap),
         TEST(test_places_of_another_loop),
         TEST(test_requests_that_come_together),
         TEST(test_connections_that_come_together),
