@@ -119,7 +119,7 @@ enum cap_error hub_open(struct hub *hub, struct shard *shard, const struct route
     TAILQ_INIT(&hub->paused);
     TAILQ_INIT(&hub->due);
     TAILQ_INIT(&hub->arrived);
-    hub->input = malloc((size_t)2 * SESSION_INPUT);
+    hub->input = malloc((size_t)HUB_RECEIVES * SESSION_INPUT);
     if (hub->input == NULL) {
         return CAP_E_NO_MEMORY;
     }

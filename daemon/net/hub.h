@@ -97,6 +97,12 @@ struct hub_set {
     size_t count;
 };
 
+/*
+ * `arrived` have less than one receive when another comes in, so less than two; and while they
+ * handle it one of them at a time may receive once more, behind all that.
+ */
+#define HUB_RECEIVES 3u
+
 struct hub {
     struct shard *shard;
     const struct hub_set *set; /* NULL: it is alone */
@@ -111,8 +117,8 @@ struct hub {
     atomic_size_t paused_count;
     struct letter resume;
     atomic_bool resuming;     /* the letter is on its way */
-    uint8_t *input;           /* one receive buffer for all, of two receives */
-    size_t input_used;        /* bytes of it that `arrived` have received: at most one */
+    uint8_t *input;           /* one receive buffer for all, of HUB_RECEIVES */
+    size_t input_used;        /* bytes of it that `arrived` have received */
     struct handover handover; /* where shard->handover points, if it was opened */
     struct round round;
     uv_idle_t turn;          /* runs while connections have input left over */

@@ -1,6 +1,7 @@
 """Several threads serve clients: to a client, an operator and a limit they are one daemon."""
 
 import signal
+import threading
 import unittest
 
 import wire
@@ -40,6 +41,26 @@ class Loops(SystemTest):
     def drain(self):
         self.d.process.send_signal(signal.SIGTERM)
         wait_until(lambda: self.d.admin("status")["phase"] == "draining", "the drain to begin")
+
+    def test_uploads_that_arrive_together(self):
+        """Many connections have more to be received at once than one receive takes."""
+        self.d.options = ["--threads", "1"]
+        self.start()
+        bodies = [content(f"together {number}", 1500000) for number in range(12)]
+
+        def publish(body):
+            with self.d.connect() as client:
+                for piece in body[:-1], body:
+                    client.put_data(piece)
+
+        threads = [threading.Thread(target=publish, args=(body,)) for body in bodies]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with self.d.connect() as client:
+            for body in bodies:
+                self.assertFalse(client.put_data(body)["is_new"])
 
     def test_each_serves(self):
         self.start()
