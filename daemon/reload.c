@@ -166,15 +166,25 @@ static void log_outcome(struct reload *reload, enum cap_error error,
     }
 }
 
+/* Keeps what is wrong with the file, for `status`. */
+static void keep_problem(struct context *context, enum cap_error error, const char *reason)
+{
+    bool wrong = error != CAP_OK && error != CAP_E_NOT_CONFIGURED;
+    pthread_mutex_lock(&context->config_lock);
+    snprintf(context->config_problem, sizeof(context->config_problem), "%s", wrong ? reason : "");
+    pthread_mutex_unlock(&context->config_lock);
+}
+
 enum cap_error reload_run(struct reload *reload, bool apply, struct config_changes *ret_changes,
                           char ret_reason[CONFIG_REASON_SIZE])
 {
     pthread_mutex_lock(&reload->lock);
     enum cap_error error = read_and_compare(reload, apply, ret_changes, ret_reason);
-    pthread_mutex_unlock(&reload->lock);
     if (apply) {
+        keep_problem(reload->context, error, ret_reason);
         log_outcome(reload, error, ret_changes, ret_reason);
     }
+    pthread_mutex_unlock(&reload->lock);
     return error;
 }
 

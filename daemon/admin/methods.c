@@ -189,6 +189,8 @@ static const struct admin_field status_result[] = {
     {"threads", "object", "count and responding: those that serve clients; see loops.list"},
     {"writer_queue", "integer", "admissions being written or waiting for it"},
     {"refusals", "integer", "refusals since start; see refusals.list"},
+    {"warnings", "array",
+     "objects with reason, a stable word, and message, one sentence that says what to do"},
     {"last_error", "object or null", "time, reason, message: the last fault of the daemon itself"},
     END_FIELD,
 };

@@ -73,17 +73,32 @@ void admin_publish(struct admin_call *call)
     shard_publish_stats(call->rooms->hubs->hubs[0]->shard);
 }
 
-static json_t *threads_json(const struct hub_set *hubs, const struct admin_ask *ask)
+static struct admin_health health_of(const struct admin_rooms *rooms, const struct admin_ask *ask)
 {
-    size_t responding = 0;
-    for (size_t i = 0; i < hubs->count; i++) {
-        responding += admin_ask_answered(ask, i) ? 1 : 0;
+    struct admin_health health = {.context = rooms->context, .loops = rooms->hubs->count};
+    for (size_t i = 0; i < health.loops; i++) {
+        health.responding += admin_ask_answered(ask, i) ? 1 : 0;
     }
-    return json_pack("{s:o, s:o}", "count", admin_value_u64(hubs->count), "responding",
-                     admin_value_u64(responding));
+    return health;
 }
 
-static json_t *daemon_json(const struct admin_rooms *rooms, const struct admin_ask *ask)
+static json_t *warnings_json(const struct admin_health *health)
+{
+    json_t *array = json_array();
+    for (int i = 0; array != NULL && i < ADMIN_WARNING_COUNT; i++) {
+        char sentence[ADMIN_WARNING_SIZE];
+        if (admin_health_warns(health, (enum admin_warning)i, sentence) &&
+            !admin_append(array, json_pack("{s:s, s:o}", "reason",
+                                           admin_warning_name((enum admin_warning)i), "message",
+                                           admin_value_text(sentence)))) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
+static json_t *daemon_json(const struct admin_rooms *rooms, const struct admin_health *health)
 {
     struct context *context = rooms->context;
     const struct fault fault = context_last_fault(context);
@@ -113,8 +128,9 @@ static json_t *daemon_json(const struct admin_rooms *rooms, const struct admin_a
         "record_cache", pair("bytes", gauges.record_bytes, "limit_bytes", gauges.max_record_bytes),
         "map_cache", pair("bytes", gauges.map_bytes, "limit_bytes", gauges.max_map_bytes),
         "read_jobs", admin_value_u64(gauges.read_jobs), "stall_max_us",
-        admin_value_u64(gauges.stall_max_us), "threads", threads_json(rooms->hubs, ask),
-        "writer_queue", admin_value_u64(gauges.writer_queue), "refusals",
+        admin_value_u64(gauges.stall_max_us), "threads",
+        pair("count", health->loops, "responding", health->responding), "writer_queue",
+        admin_value_u64(gauges.writer_queue), "refusals",
         admin_value_u64(refusals_total(&context->refusals)), "last_error", fault_json(&fault));
 }
 
@@ -151,10 +167,16 @@ json_t *admin_status(struct admin_call *call)
         return fail(call, error);
     }
     struct admin_ask *ask = admin_ask(call->rooms, 0, 0);
-    json_t *status = ask == NULL ? NULL : daemon_json(call->rooms, ask);
-    json_t *store = store_json(call->store, &counts, &space);
+    if (ask == NULL) {
+        return NULL;
+    }
+    struct admin_health health = health_of(call->rooms, ask);
     admin_ask_free(ask);
-    if (status != NULL && (store == NULL || json_object_update(status, store) != 0)) {
+    health.space = space;
+    json_t *status = daemon_json(call->rooms, &health);
+    json_t *store = store_json(call->store, &counts, &space);
+    if (status != NULL && (store == NULL || json_object_update(status, store) != 0 ||
+                           json_object_set_new(status, "warnings", warnings_json(&health)) != 0)) {
         json_decref(status);
         status = NULL;
     }
@@ -175,13 +197,14 @@ json_t *admin_metrics(struct admin_call *call)
     enum admin_metrics_format format = metrics_format(call);
     struct cap_buf text = {0};
     struct admin_ask *ask = admin_ask(call->rooms, 0, 0);
-    enum cap_error error = ask == NULL ? CAP_E_NO_MEMORY : CAP_OK;
-    admin_ask_free(ask);
-    if (error == CAP_OK) {
-        error = admin_metrics_daemon(call->rooms, &call->figures, format, &text);
+    if (ask == NULL) {
+        return NULL;
     }
+    struct admin_health health = health_of(call->rooms, ask);
+    admin_ask_free(ask);
+    enum cap_error error = admin_metrics_daemon(call->rooms, &call->figures, format, &text);
     if (error == CAP_OK) {
-        error = admin_metrics_store(call->store, format, &text);
+        error = admin_metrics_store(call->store, &health, format, &text);
     }
     json_t *result = error != CAP_OK
                          ? fail(call, error)

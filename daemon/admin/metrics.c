@@ -217,8 +217,20 @@ enum cap_error admin_store_counts(struct cap_store *store, struct cap_counts *re
     return error;
 }
 
-enum cap_error admin_metrics_store(struct cap_store *store, enum admin_metrics_format format,
-                                   struct cap_buf *buf)
+static void print_warnings(struct exposition *to, const struct admin_health *health)
+{
+    family(to, "capstore_warning", "gauge",
+           "1 for each warning in the answer of status, by reason");
+    for (int i = 0; i < ADMIN_WARNING_COUNT; i++) {
+        char sentence[ADMIN_WARNING_SIZE];
+        bool warns = admin_health_warns(health, (enum admin_warning)i, sentence);
+        admin_print(&to->text, "capstore_warning{reason=\"%s\"} %d\n",
+                    admin_warning_name((enum admin_warning)i), warns ? 1 : 0);
+    }
+}
+
+enum cap_error admin_metrics_store(struct cap_store *store, struct admin_health *health,
+                                   enum admin_metrics_format format, struct cap_buf *buf)
 {
     struct exposition to = {.text = {.buf = buf}, .format = format};
     struct cap_counts counts;
@@ -247,6 +259,8 @@ enum cap_error admin_metrics_store(struct cap_store *store, enum admin_metrics_f
         gauge_seconds(&to, "capstore_store_oldest_reader_seconds",
                       "Age of the oldest open snapshot: pages freed since are not used again",
                       space.oldest_reader_us);
+        health->space = space;
+        print_warnings(&to, health);
     }
     if (format == ADMIN_METRICS_OPENMETRICS) {
         admin_print(&to.text, "# EOF\n");

@@ -9,6 +9,7 @@
 #define DAEMON_ADMIN_METRICS_H
 
 #include "daemon/admin/gauges.h"
+#include "daemon/admin/health.h"
 
 enum admin_metrics_format {
     ADMIN_METRICS_OPENMETRICS,
@@ -34,8 +35,11 @@ enum cap_error admin_metrics_daemon(const struct admin_rooms *rooms,
 /* What the store holds, in a snapshot of its own. Any thread; may wait for the disk. */
 enum cap_error admin_store_counts(struct cap_store *store, struct cap_counts *ret_counts);
 
-/* Appends the families of the store and the end of the text. Any thread; may wait for the disk. */
-enum cap_error admin_metrics_store(struct cap_store *store, enum admin_metrics_format format,
-                                   struct cap_buf *buf);
+/*
+ * Appends the families of the store, the warnings that `health` gives with the store's space, which
+ * this fills in, and the end of the text. Any thread; may wait for the disk.
+ */
+enum cap_error admin_metrics_store(struct cap_store *store, struct admin_health *health,
+                                   enum admin_metrics_format format, struct cap_buf *buf);
 
 #endif

@@ -9,6 +9,7 @@ target_sources(capstore_daemon PRIVATE
     admin/explain_data.c
     admin/explain_image.c
     admin/gauges.c
+    admin/health.c
     admin/jobs.c
     admin/jsonrpc.c
     admin/level.c

@@ -84,6 +84,7 @@ struct context {
 
     pthread_mutex_t config_lock; /* of the texts of `config` that are live, and of: */
     struct config given;         /* what the options and the file said when they were last read */
+    char config_problem[CONFIG_REASON_SIZE]; /* of the last reload; empty: there was none */
 
     /*
      * How a room asks the daemon to end: after what is in flight (main thread only), or at once

@@ -168,6 +168,7 @@ struct cap_space {
     uint64_t disk_free;  /* free for us on the file system */
     uint32_t readers;    /* open read snapshots */
     uint32_t max_readers;
+    uint64_t foreign_pid;      /* another process that pins pages by a snapshot; 0: none */
     uint64_t oldest_reader_us; /* since when the oldest snapshot that is open pins pages; 0: none */
 };
 

@@ -366,6 +366,7 @@ enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)
     enum cap_error error = count_free(store, &free_pages);
     if (error == CAP_OK) {
         error = measure_tail(store, &room, &space.file_bytes);
+        space.foreign_pid = lmdb_foreign_reader(store);
     }
     pthread_mutex_unlock(&store->gauge_lock);
     if (error != CAP_OK) {

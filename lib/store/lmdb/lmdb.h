@@ -251,6 +251,9 @@ void lmdb_write_ahead(const struct lmdb_store *store, struct lmdb_room *room);
 /* The operation space of engine.h. */
 enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space);
 
+/* A process other than ours that has a snapshot of the store open; 0: none. Any thread. */
+uint64_t lmdb_foreign_reader(struct lmdb_store *store);
+
 /* The operation clear_stale_readers of engine.h. */
 enum cap_error lmdb_clear_stale_readers(struct cap_store *base);
 
