@@ -268,6 +268,8 @@ static bool is_of_cap(enum capstore_error error)
     switch ((int)error) {
     case CAPSTORE_OK:
     case CAPSTORE_E_NOT_FOUND:
+    case CAPSTORE_E_QUARANTINED:
+    case CAPSTORE_E_FORBIDDEN_CAP:
     case CAPSTORE_E_CORRUPT:
     case CAPSTORE_E_IO:
     case CAPSTORE_E_BODY_TOO_LARGE:

@@ -211,7 +211,8 @@ static const struct admin_field stat_result[] = {
     {"published", "string or null", "when it was first published"},
     {"publisher", "object or null", "uid and gid of its first publisher; null if that was remote"},
     {"image_content_hash", "string or null", "image: of the wire Image it was first published as"},
-    {"damaged", "string or null", "when its bytes were first found damaged; null: never"},
+    {"damaged", "string or null",
+     "since when it is quarantined, for its bytes were found damaged; null: it is not"},
     END_FIELD,
 };
 

@@ -11,6 +11,7 @@
 
 #define SCAN_MAX   4096u /* entries of the store looked at under one snapshot: milliseconds */
 #define SCAN_STEPS 16u   /* snapshots of one cap.list */
+#define FACTS_MAX  8u    /* of a cap; there are fewer kinds */
 
 /* The store's error. What it cannot read is a fault, as it is for clients; `hash`: of what, or
  * NULL.
@@ -97,17 +98,20 @@ static json_t *stat_json(const struct cap_hash *hash, const struct cap_info *inf
 static json_t *stat_cap(struct admin_call *call, struct cap_read *read, const struct cap_hash *hash)
 {
     struct cap_info info;
-    struct cap_fact damaged = {.kind = CAP_FACT_DAMAGED};
-    size_t facts = 0;
+    struct cap_fact facts[FACTS_MAX];
+    const struct cap_fact *damaged = NULL;
+    size_t count = 0;
     enum cap_error error = cap_store_find(read, hash, &info);
     if (error == CAP_E_NOT_FOUND) {
         return fail_absent(call, hash);
     }
-    if (error == CAP_OK) {
-        error = cap_store_facts(read, hash, 1, &damaged, &facts);
+    if (error == CAP_OK || (error == CAP_E_QUARANTINED && info.kind != 0)) {
+        error = cap_store_facts(read, hash, FACTS_MAX, facts, &count);
     }
-    return error == CAP_OK ? stat_json(hash, &info, facts > 0 ? &damaged : NULL)
-                           : fail_at(call, hash, error);
+    for (size_t i = 0; i < count; i++) {
+        damaged = facts[i].kind == CAP_FACT_DAMAGED ? &facts[i] : damaged;
+    }
+    return error == CAP_OK ? stat_json(hash, &info, damaged) : fail_at(call, hash, error);
 }
 
 json_t *admin_cap_stat(struct admin_call *call)

@@ -315,12 +315,10 @@ void job_explain(const struct job *job, const struct cap_admission *admission,
     judgement_set(ret_judgement, admission->error);
     if (admission->error == CAP_E_UNRESOLVED_SLOT) {
         list_missing(job, admission, ret_judgement);
-    } else if (admission->error == CAP_E_CORRUPT) {
+    } else if (admission->error == CAP_E_FORBIDDEN_CAP) {
         char hex[CAP_HASH_HEX_SIZE];
         cap_hash_format(&admission->puts[admission->put_count - 1].hash, hex);
-        (void)judgement_say(ret_judgement, CAP_E_CORRUPT,
-                            "%s: what the store has of it%s is damaged; publishing does not "
-                            "repair it",
+        (void)judgement_say(ret_judgement, CAP_E_FORBIDDEN_CAP, "%s: the operator forbids it%s",
                             hex, admission->put_count > 1 ? " or its data" : "");
     } else if (admission->error == CAP_E_DISK_FULL && !room_fits(claim)) {
         room_say(claim, ret_judgement->message, sizeof(ret_judgement->message));

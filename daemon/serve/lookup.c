@@ -51,7 +51,7 @@ static enum cap_error look_for_next(struct has_request *has, struct cap_read *re
     struct cap_info info;
     enum cap_error error = cap_store_find(read, &has->hashes[has->at], &info);
     if (error != CAP_OK) {
-        return error == CAP_E_NOT_FOUND ? CAP_OK : error;
+        return cap_store_is_unserved(error) ? CAP_OK : error;
     }
     has->kinds[has->at] = (uint8_t)info.kind;
     if (has->count <= HAS_SMALL) {

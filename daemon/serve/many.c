@@ -245,7 +245,7 @@ static void put_error(struct many *many, enum cap_error error)
         .code = (uint16_t)-error,
     };
     end_piece(many, &piece);
-    if (error != CAP_E_NOT_FOUND) {
+    if (!cap_store_is_unserved(error)) {
         many->fault = error;
         many->fault_at = piece.index;
     }
@@ -275,6 +275,8 @@ static bool read_next(struct many *many, struct cap_read *read)
     case CAP_OK:
         return true;
     case CAP_E_NOT_FOUND:
+    case CAP_E_QUARANTINED:
+    case CAP_E_FORBIDDEN_CAP:
     case CAP_E_CORRUPT:
     case CAP_E_IO:
         put_error(many, error);

@@ -60,6 +60,9 @@
       "this version cannot read the store's format; run the version that wrote it")                \
     X(STORE_LOCKED, 66, store_locked, "another process is using the state directory")              \
     X(STORE_FAILED, 67, store_failed, "the store failed and must be reopened")                     \
+    X(QUARANTINED, 68, quarantined,                                                                \
+      "the cap's stored bytes are damaged; publish it again to heal it, or fetch it elsewhere")    \
+    X(FORBIDDEN_CAP, 69, forbidden_cap, "the operator forbids this cap")                           \
     X(STILL_NEEDED, 70, still_needed,                                                              \
       "the cap is still needed: by a root, an Image, a lease or an upload")                        \
     X(NO_ROOT, 71, no_root, "there is no root with that name")                                     \

@@ -119,7 +119,7 @@ static enum cap_error resolve(const struct admit *admit, struct cap_admission *a
         struct cap_needed *needed = &admission->needed[i];
         enum cap_kind kind = needed->kind;
         enum cap_error error = admit->transactions->find(admit->store, &needed->hash, &kind);
-        if (error != CAP_OK && error != CAP_E_NOT_FOUND) {
+        if (error != CAP_OK && !cap_store_is_unserved(error)) {
             return error;
         }
         needed->missing = !cap_needed_is_met(needed, error == CAP_OK, kind);

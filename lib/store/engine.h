@@ -8,7 +8,7 @@
 #ifndef LIB_STORE_ENGINE_H
 #define LIB_STORE_ENGINE_H
 
-#include "lib/store/types.h"
+#include "lib/store/scrub.h"
 
 struct cap_store_ops {
     const char *name;
@@ -52,6 +52,12 @@ struct cap_store_ops {
     enum cap_error (*needed)(struct cap_read *read, const struct cap_hash *hash,
                              unsigned *ret_needed);
     enum cap_error (*owner)(struct cap_read *read, uint32_t uid, struct cap_usage *ret_usage);
+
+    enum cap_error (*quarantine)(struct cap_store *store, const struct cap_hash *hash);
+    enum cap_error (*scrub)(struct cap_store *store, bool repair,
+                            const struct cap_scrub_watch *watch,
+                            struct cap_check_outcome *ret_outcome);
+    enum cap_error (*scrub_state)(struct cap_read *read, struct cap_scrub_state *ret_state);
 
     void (*admit)(struct cap_store *store, struct cap_admission *const *admissions, size_t count,
                   const struct cap_admit_watch *watch);

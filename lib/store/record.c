@@ -85,7 +85,8 @@ size_t store_cap_encode(const struct store_cap *cap, uint8_t ret_bytes[STORE_CAP
     ret_bytes[0] = (uint8_t)info->kind;
     ret_bytes[1] = 0;
     cap_store16(ret_bytes + 2, (uint16_t)((info->has_content_hash ? STORE_CRITICAL_CONTENT : 0) |
-                                          (info->kept_until_s != 0 ? STORE_CRITICAL_KEPT : 0)));
+                                          (info->kept_until_s != 0 ? STORE_CRITICAL_KEPT : 0) |
+                                          (info->quarantined ? STORE_CRITICAL_QUARANTINED : 0)));
     cap_store16(ret_bytes + 4, cap->ignorable);
     for (size_t i = 0; i < CAP_COUNTS; i++) {
         p = put_number(p, numbers[i]);
@@ -162,6 +163,7 @@ enum cap_error store_cap_decode(struct cap_bytes bytes, struct store_cap *ret_ca
     }
     cap.info.kind = (enum cap_kind)p[0];
     cap.info.has_content_hash = (critical & STORE_CRITICAL_CONTENT) != 0;
+    cap.info.quarantined = (critical & STORE_CRITICAL_QUARANTINED) != 0;
     cap.ignorable = cap_load16(p + 4);
     bool kept = (critical & STORE_CRITICAL_KEPT) != 0;
     if (!take_figures(p + CAP_HEAD, p + bytes.len, kept, &cap) ||

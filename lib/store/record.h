@@ -65,9 +65,11 @@ bool store_unseal(uint64_t seed, struct cap_bytes sealed, struct cap_bytes *ret_
  * Flags of a cap's record. A reader that does not know a critical one cannot use the record
  * (CAP_E_STORE_VERSION); one that is not critical it keeps and ignores.
  */
-#define STORE_CRITICAL_CONTENT 1u /* the content hash is there */
-#define STORE_CRITICAL_KEPT    2u /* kept_until_s is there */
-#define STORE_CRITICAL_KNOWN   (STORE_CRITICAL_CONTENT | STORE_CRITICAL_KEPT)
+#define STORE_CRITICAL_CONTENT     1u /* the content hash is there */
+#define STORE_CRITICAL_KEPT        2u /* kept_until_s is there */
+#define STORE_CRITICAL_QUARANTINED 4u /* the cap is not served */
+#define STORE_CRITICAL_KNOWN                                                                       \
+    (STORE_CRITICAL_CONTENT | STORE_CRITICAL_KEPT | STORE_CRITICAL_QUARANTINED)
 
 /* A cap as the store keeps it. */
 struct store_cap {

@@ -225,7 +225,7 @@ static enum cap_error look(struct cap_read *read, struct cap_admission *admissio
     for (size_t i = 0; i < admission->needed_count; i++) {
         struct cap_needed *needed = &admission->needed[i];
         enum cap_error error = cap_store_find(read, &needed->hash, &info);
-        if (error != CAP_OK && error != CAP_E_NOT_FOUND) {
+        if (error != CAP_OK && !cap_store_is_unserved(error)) {
             return error;
         }
         needed->missing = !cap_needed_is_met(needed, error == CAP_OK, info.kind);
@@ -233,10 +233,14 @@ static enum cap_error look(struct cap_read *read, struct cap_admission *admissio
     }
     for (size_t i = 0; i < admission->put_count; i++) {
         enum cap_error error = cap_store_find(read, &admission->puts[i].hash, NULL);
-        if (error != CAP_OK && error != CAP_E_NOT_FOUND) {
+        if (error == CAP_E_FORBIDDEN_CAP) {
+            admission->error = error;
+            return CAP_OK;
+        }
+        if (error != CAP_OK && !cap_store_is_unserved(error)) {
             return error;
         }
-        admission->puts[i].is_new = error == CAP_E_NOT_FOUND;
+        admission->puts[i].is_new = error != CAP_OK;
     }
     admission->error = admission->missing_count > 0 ? CAP_E_UNRESOLVED_SLOT : CAP_OK;
     return CAP_OK;
@@ -252,6 +256,26 @@ enum cap_error cap_store_dry_run(struct cap_store *store, struct cap_admission *
     error = look(read, admission);
     cap_store_read_end(read);
     return error;
+}
+
+enum cap_error cap_store_quarantine(struct cap_store *store, const struct cap_hash *hash)
+{
+    return store->ops->quarantine(store, hash);
+}
+
+/* --- Scrub ------------------------------------------------------------------------------------ */
+
+enum cap_error cap_store_scrub(struct cap_store *store, bool repair,
+                               const struct cap_scrub_watch *watch,
+                               struct cap_check_outcome *ret_outcome)
+{
+    *ret_outcome = (struct cap_check_outcome){0};
+    return store->ops->scrub(store, repair, watch, ret_outcome);
+}
+
+enum cap_error cap_store_scrub_state(struct cap_read *read, struct cap_scrub_state *ret_state)
+{
+    return read->store->ops->scrub_state(read, ret_state);
 }
 
 /* --- Writing ---------------------------------------------------------------------------------- */

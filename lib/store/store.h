@@ -32,6 +32,7 @@
 #ifndef LIB_STORE_STORE_H
 #define LIB_STORE_STORE_H
 
+#include "lib/store/scrub.h"
 #include "lib/store/types.h"
 
 /* --- Opening ---------------------------------------------------------------------------------- */
@@ -54,38 +55,6 @@ enum cap_error cap_store_lmdb_open(const struct cap_store_lmdb_config *config,
                                    const uint8_t new_id[CAP_STORE_ID_SIZE],
                                    struct cap_store **ret_store);
 
-struct cap_check_progress {
-    const char *index; /* that is being read; static. NULL: none yet */
-    bool has_hash;
-    struct cap_hash hash; /* of the entry that is being looked at */
-    uint64_t caps;        /* looked at */
-    uint64_t caps_total;
-    uint64_t refs;
-    uint64_t bytes;       /* of bodies and page roots read */
-    uint64_t bytes_total; /* of bodies; what the store's counts say */
-};
-
-struct cap_check_watch {
-    /* Something is wrong, one sentence without a stop; `hash`: the cap it concerns, or NULL. */
-    void (*finding)(void *ctx, const struct cap_hash *hash, const char *what);
-    /* After every chunk. NULL: not asked for. */
-    void (*progress)(void *ctx, const struct cap_check_progress *progress);
-    void *ctx;
-};
-
-/*
- * Verifies the LMDB store in a directory, which nobody has open, completely: pages, order of the
- * indexes, checksums, every body's CapHash, page roots, references in both directions, counts, and
- * that nothing lies there unowned. Changes nothing. CAP_OK when it came to its end: *ret_findings
- * says how much is wrong. CAP_E_IO: there is no such store, or it cannot be read.
- * CAP_E_STORE_VERSION.
- *
- * The storage engine may crash over a damaged file: run this in a process of its own. Memory: 40
- * bytes for each cap, and the largest Image's structure.
- */
-enum cap_error cap_store_lmdb_check(const char *dir, const struct cap_check_watch *watch,
-                                    uint64_t *ret_findings);
-
 /* Closes; no read is open. NULL is fine. */
 void cap_store_close(struct cap_store *store);
 
@@ -106,7 +75,12 @@ enum cap_error cap_store_read_begin(struct cap_store *store, struct cap_read **r
 /* Ends the snapshot; every pointer that it handed out is dead. NULL is fine. */
 void cap_store_read_end(struct cap_read *read);
 
-/* CAP_OK with *ret_info, or CAP_E_NOT_FOUND. ret_info may be NULL. */
+/*
+ * CAP_OK with *ret_info, which may be NULL; or the cap cannot be served. CAP_E_NOT_FOUND.
+ * CAP_E_FORBIDDEN_CAP: it is not there, and may not be. CAP_E_QUARANTINED: its bytes were found
+ * damaged; *ret_info is filled in, but its kind is 0 when not even the record can be read. Every
+ * other call that reads a cap's bytes by its hash answers so, too.
+ */
 enum cap_error cap_store_find(struct cap_read *read, const struct cap_hash *hash,
                               struct cap_info *ret_info);
 
@@ -308,6 +282,9 @@ void cap_store_stage_drop(struct cap_store *store, uint64_t stage);
  * nothing to do. CAP_E_DISK_FULL, CAP_E_MAP_FULL: later perhaps.
  */
 enum cap_error cap_store_sweep(struct cap_store *store, uint64_t now_us, bool *ret_more);
+
+/* Quarantines a cap, whose bytes somebody found damaged. CAP_E_NOT_FOUND. */
+enum cap_error cap_store_quarantine(struct cap_store *store, const struct cap_hash *hash);
 
 /* --- Copies ----------------------------------------------------------------------------------- */
 

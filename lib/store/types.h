@@ -57,6 +57,7 @@ struct cap_info {
     struct cap_hash content_hash;
     struct cap_node_counts node_counts; /* interior nodes that are kept */
     uint64_t kept_until_s;              /* store clock; 0: the cap has never had a lease */
+    bool quarantined;                   /* its bytes were found damaged: it is not served */
 };
 
 /* How many page roots are kept with a cap: of Data its pages that are not zero, of an Image its
@@ -97,7 +98,9 @@ static inline uint32_t cap_place_first(const struct cap_place *place)
 
 /* What can be learnt of a cap after it was stored. */
 enum cap_fact_kind {
-    CAP_FACT_DAMAGED = 1, /* a read found its bytes damaged */
+    CAP_FACT_DAMAGED = 1,   /* its bytes were found damaged: it is quarantined */
+    CAP_FACT_FORBIDDEN = 2, /* it may not be here */
+    CAP_FACT_LOST = 3,      /* something refers to it, and it is not there */
 };
 
 struct cap_fact {
@@ -183,7 +186,7 @@ struct cap_put {
     const struct cap_ref *refs;        /* may repeat a target; tables are merged */
     size_t ref_count;
 
-    bool is_new; /* result: the store did not have it (of a dry run: does not) */
+    bool is_new; /* result: the store could not serve it before (of a dry run: cannot) */
 };
 
 /* A body on its way into a stage. */
@@ -196,7 +199,7 @@ struct cap_staging {
     uint64_t written; /* result: bytes that are there */
 };
 
-/* A cap that the store must have, of that kind or, if that is 0, of either. */
+/* A cap that the store must be able to serve, of that kind or, if that is 0, of either. */
 struct cap_needed {
     struct cap_hash hash;
     enum cap_kind kind;
@@ -227,9 +230,9 @@ struct cap_admission {
      * Results. CAP_OK: stored and synced, it survives power loss. CAP_E_UNRESOLVED_SLOT: as many as
      * missing_count of `needed` are not there, and are marked. CAP_E_CANCELLED.
      * CAP_E_INVALID_ARGUMENT for a put that contradicts itself or a stage that is not a whole one
-     * of that length. CAP_E_CORRUPT: the store has one of the puts, and knows that it is
-     * damaged. CAP_E_DISK_FULL, CAP_E_MAP_FULL, or as a body fails. After any error nothing
-     * of it is there, its stages are as before, and is_new means nothing.
+     * of that length. CAP_E_FORBIDDEN_CAP: one of the puts may not be there. CAP_E_DISK_FULL,
+     * CAP_E_MAP_FULL, or as a body fails. After any error nothing of it is there, its stages are as
+     * before, and is_new means nothing.
      */
     enum cap_error error;
     size_t missing_count;
@@ -260,6 +263,12 @@ struct cap_copy {
     uint64_t file_bytes_before;
     uint64_t file_bytes; /* of the copy */
 };
+
+/* Whether a cap that was looked up is one that cannot be served. */
+static inline bool cap_store_is_unserved(enum cap_error error)
+{
+    return error == CAP_E_NOT_FOUND || error == CAP_E_QUARANTINED || error == CAP_E_FORBIDDEN_CAP;
+}
 
 /* Which caps to list. */
 struct cap_list_query {

@@ -11,6 +11,8 @@ struct memory_cap {
     struct cap_hash hash;
     struct cap_info info;
     atomic_uint_least64_t kept_until_s; /* what info.kept_until_s of a copy is */
+    atomic_bool quarantined;            /* what info.quarantined of a copy is */
+    bool healing;                       /* by the open transaction */
     bool is_alias;                      /* of a cap that is there: only its content hash counts */
     struct cap_hash *roots;
     struct cap_node *nodes;
@@ -89,5 +91,13 @@ enum cap_error memory_roots_of(struct cap_read *base, const struct cap_hash *has
 enum cap_error memory_needed(struct cap_read *base, const struct cap_hash *hash,
                              unsigned *ret_needed);
 enum cap_error memory_owner(struct cap_read *base, uint32_t uid, struct cap_usage *ret_usage);
+
+/* --- store_memory_heal.c: the same ------------------------------------------------------------ */
+
+enum cap_error memory_quarantine(struct cap_store *base, const struct cap_hash *hash);
+enum cap_error memory_scrub(struct cap_store *base, bool repair,
+                            const struct cap_scrub_watch *watch,
+                            struct cap_check_outcome *ret_outcome);
+enum cap_error memory_scrub_state(struct cap_read *base, struct cap_scrub_state *ret_state);
 
 #endif

@@ -91,27 +91,40 @@ static struct cap_info info_of(const struct memory_cap *cap)
 {
     struct cap_info info = cap->info;
     info.kept_until_s = atomic_load(&cap->kept_until_s);
+    info.quarantined = atomic_load(&cap->quarantined);
     return info;
+}
+
+/* A cap that may be served, or why it may not; of what is not there *ret_cap is NULL. */
+static enum cap_error find_served(struct cap_read *base, const struct cap_hash *hash,
+                                  const struct memory_cap **ret_cap)
+{
+    *ret_cap = memory_find_cap(base, hash);
+    if (*ret_cap == NULL) {
+        return CAP_E_NOT_FOUND;
+    }
+    return atomic_load(&(*ret_cap)->quarantined) ? CAP_E_QUARANTINED : CAP_OK;
 }
 
 static enum cap_error memory_find(struct cap_read *base, const struct cap_hash *hash,
                                   struct cap_info *ret_info)
 {
-    const struct memory_cap *cap = memory_find_cap(base, hash);
-    if (cap == NULL) {
-        return CAP_E_NOT_FOUND;
+    const struct memory_cap *cap;
+    enum cap_error error = find_served(base, hash, &cap);
+    if (cap != NULL) {
+        *ret_info = info_of(cap);
     }
-    *ret_info = info_of(cap);
-    return CAP_OK;
+    return error;
 }
 
 static enum cap_error memory_window(struct cap_read *base, const struct cap_hash *hash,
                                     uint64_t offset, uint64_t len, struct iovec *ret_iov,
                                     int *ret_count, size_t *ret_len)
 {
-    const struct memory_cap *cap = memory_find_cap(base, hash);
-    if (cap == NULL) {
-        return CAP_E_NOT_FOUND;
+    const struct memory_cap *cap;
+    enum cap_error error = find_served(base, hash, &cap);
+    if (error != CAP_OK) {
+        return error;
     }
     if (offset > cap->info.body_len) {
         return CAP_E_RANGE_OUT_OF_BODY;
@@ -149,9 +162,10 @@ static enum cap_error memory_copy(struct cap_read *base, const struct iovec *iov
 static enum cap_error memory_locate(struct cap_read *base, const struct cap_hash *hash,
                                     struct cap_info *ret_info, struct cap_place *ret_place)
 {
-    const struct memory_cap *cap = memory_find_cap(base, hash);
-    if (cap == NULL) {
-        return CAP_E_NOT_FOUND;
+    const struct memory_cap *cap;
+    enum cap_error error = find_served(base, hash, &cap);
+    if (error != CAP_OK) {
+        return error;
     }
     *ret_info = info_of(cap);
     *ret_place = (struct cap_place){0};
@@ -176,7 +190,7 @@ static enum cap_error memory_take(struct cap_read *base, const struct cap_hash *
     return memory_load(base->store, place, dst);
 }
 
-/* Memory does not get damaged. */
+/* Memory does not get damaged by itself, and there are no facts. */
 static enum cap_error memory_facts(struct cap_read *base, const struct cap_hash *hash, size_t max,
                                    struct cap_fact *ret_facts, size_t *ret_count)
 {
@@ -191,9 +205,10 @@ static enum cap_error memory_facts(struct cap_read *base, const struct cap_hash 
 static enum cap_error memory_page_roots(struct cap_read *base, const struct cap_hash *hash,
                                         uint64_t first, size_t count, struct cap_hash *ret_roots)
 {
-    const struct memory_cap *cap = memory_find_cap(base, hash);
-    if (cap == NULL) {
-        return CAP_E_NOT_FOUND;
+    const struct memory_cap *cap;
+    enum cap_error error = find_served(base, hash, &cap);
+    if (error != CAP_OK) {
+        return error;
     }
     uint64_t roots = cap_info_root_count(&cap->info);
     if (first > roots || count > roots - first) {
@@ -208,9 +223,10 @@ static enum cap_error memory_page_roots(struct cap_read *base, const struct cap_
 static enum cap_error memory_nodes(struct cap_read *base, const struct cap_hash *hash,
                                    uint64_t first, size_t count, struct cap_node *ret_nodes)
 {
-    const struct memory_cap *cap = memory_find_cap(base, hash);
-    if (cap == NULL) {
-        return CAP_E_NOT_FOUND;
+    const struct memory_cap *cap;
+    enum cap_error error = find_served(base, hash, &cap);
+    if (error != CAP_OK) {
+        return error;
     }
     uint64_t nodes = cap_node_total(&cap->info.node_counts);
     if (first > nodes || count > nodes - first) {
@@ -436,7 +452,7 @@ static enum cap_error find(struct cap_store *base, const struct cap_hash *hash,
         return CAP_E_NOT_FOUND;
     }
     *ret_kind = cap->info.kind;
-    return CAP_OK;
+    return atomic_load(&cap->quarantined) && !cap->healing ? CAP_E_QUARANTINED : CAP_OK;
 }
 
 static void *copy(void *to, const void *from, size_t size)
@@ -489,8 +505,11 @@ static enum cap_error put(struct cap_store *base, const struct cap_put *put, boo
                             stage->written != stage->body_len)) {
         return CAP_E_INVALID_ARGUMENT;
     }
-    *ret_new = find(base, &put->hash, &kind) != CAP_OK;
-    if (*ret_new && stage == NULL && !has_room(store, put->info.body_len)) {
+    enum cap_error found = find(base, &put->hash, &kind);
+    *ret_new = found != CAP_OK;
+    if (found == CAP_E_QUARANTINED) {
+        memory_search(store, &put->hash)->healing = true;
+    } else if (*ret_new && stage == NULL && !has_room(store, put->info.body_len)) {
         error = CAP_E_MAP_FULL;
     } else if (*ret_new) {
         error = append(store, put, stage, false);
@@ -521,6 +540,13 @@ static void settle(struct memory_store *store, bool committed)
     }
     while (!committed && store->put > store->visible) {
         free(store->caps[--store->put]);
+    }
+    for (size_t i = 0; i < store->put; i++) {
+        struct memory_cap *cap = store->caps[i];
+        if (cap->healing && committed) {
+            atomic_store(&cap->quarantined, false);
+        }
+        cap->healing = false;
     }
     pthread_mutex_lock(&store->lock);
     store->visible = store->put;
@@ -601,6 +627,9 @@ enum cap_error cap_store_memory_new(const uint8_t id[CAP_STORE_ID_SIZE], uint64_
         .keep = memory_keep,
         .root_set = memory_root_set,
         .root_remove = memory_root_remove,
+        .quarantine = memory_quarantine,
+        .scrub = memory_scrub,
+        .scrub_state = memory_scrub_state,
         .admit = memory_admit,
         .stage_begin = memory_stage_begin,
         .stage_step = memory_stage_step,

@@ -85,6 +85,10 @@ enum capstore_error {
     CAPSTORE_E_STORE_LOCKED = -66,
     /* the store failed and must be reopened */
     CAPSTORE_E_STORE_FAILED = -67,
+    /* the cap's stored bytes are damaged; publish it again to heal it, or fetch it elsewhere */
+    CAPSTORE_E_QUARANTINED = -68,
+    /* the operator forbids this cap */
+    CAPSTORE_E_FORBIDDEN_CAP = -69,
     /* the cap is still needed: by a root, an Image, a lease or an upload */
     CAPSTORE_E_STILL_NEEDED = -70,
     /* there is no root with that name */

@@ -2,10 +2,17 @@
  * What the check sees of one cap: its chunks, and whether its body is that of its name.
  *
  * The body is rebuilt by the functions that judge an upload, so what is accepted here is what would
- * be admitted.
+ * be admitted. A body that proves to be its cap's also gives all that is kept beside it: figures of
+ * the record, page roots, nodes, references. These are written anew where they are not the same.
+ *
+ * Reading a long body pauses now and then. When the cap's record names another body after a pause,
+ * or is not there, the cap went: nothing that was found of it counts.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/param.h>
+#include <unistd.h>
 
 #include "lib/cap/data_cap.h"
 #include "lib/cap/structure.h"
@@ -21,8 +28,8 @@ struct stream {
     uint64_t body;
     enum store_stream stream;
     uint64_t len;
-    struct cap_bytes chunk; /* the last one that was read; NULL: none was */
-    uint64_t chunk_at;      /* where it begins */
+    size_t chunk_len; /* of the one in check->chunks; 0: none */
+    uint64_t chunk_at;
 };
 
 static const char *stream_name(enum store_stream stream)
@@ -31,8 +38,9 @@ static const char *stream_name(enum store_stream stream)
     return names[stream];
 }
 
-/* The chunk, compared with its seal. */
-static enum cap_error read_chunk(struct stream *stream, const struct lmdb_chunk *chunk)
+/* Where a chunk lies in memory, if it has its length; else *ret_len says which it has. */
+static enum cap_error find_chunk(const struct stream *stream, const struct lmdb_chunk *chunk,
+                                 const void **ret_at, size_t *ret_len)
 {
     struct check *check = stream->check;
     uint8_t name[STORE_CHUNK_KEY];
@@ -41,23 +49,102 @@ static enum cap_error read_chunk(struct stream *stream, const struct lmdb_chunk 
     store_chunk_key(stream->body, stream->stream, chunk->number, name);
     int rc = mdb_get(check->txn, check->store->tables[LMDB_BULK], &key, &value);
     if (rc != 0) {
-        lmdb_check_find(check, "%s: chunk %" PRIu32 " cannot be read: %s",
-                        stream_name(stream->stream), chunk->number,
-                        rc == MDB_NOTFOUND ? "it is missing" : mdb_strerror(rc));
+        return lmdb_error(-1, rc);
+    }
+    *ret_at = value.mv_data;
+    *ret_len = value.mv_size;
+    return CAP_OK;
+}
+
+static enum cap_error load_bytes(const void *at, size_t len, void *dst)
+{
+    memcpy(dst, at, len);
+    return CAP_OK;
+}
+
+/*
+ * Copies a chunk. From the file where its place there is known: a page that the device cannot give
+ * is then this chunk's damage, and does not end writing as a failed load would (guard.h).
+ */
+static enum cap_error copy_chunk(const struct stream *stream, const struct lmdb_chunk *chunk,
+                                 size_t *ret_len)
+{
+    struct check *check = stream->check;
+    uint8_t *to = check->chunks[stream->stream];
+    const void *at = NULL;
+    enum cap_error error;
+    CHECK_GUARDED(check, error, find_chunk(stream, chunk, &at, ret_len));
+    if (error != CAP_OK || *ret_len != chunk->len + STORE_SEAL_SIZE) {
+        return error;
+    }
+    uintptr_t place = (uintptr_t)at;
+    if (check->mending || check->map_from == 0) {
+        CHECK_GUARDED(check, error, load_bytes(at, *ret_len, to));
+        return error;
+    }
+    for (size_t got = 0; got < *ret_len;) {
+        ssize_t rc =
+            pread(check->fd, to + got, *ret_len - got, (off_t)(place - check->map_from + got));
+        if (rc == 0 || (rc < 0 && errno != EINTR)) {
+            return CAP_E_CORRUPT;
+        }
+        got += rc > 0 ? (size_t)rc : 0;
+    }
+    return CAP_OK;
+}
+
+/* Whether the cap still has the body that is being looked at. */
+static enum cap_error breathe(struct stream *stream)
+{
+    struct check *check = stream->check;
+    uint64_t before = check->snapshot;
+    struct store_cap cap;
+    enum cap_error error = lmdb_check_breathe(check);
+    if (error == CAP_OK && check->snapshot != before &&
+        (!lmdb_check_record(check, check->hash, &cap) || cap.body != stream->body)) {
+        check->is_moved = true;
+        error = CAP_E_CANCELLED;
+    }
+    return error;
+}
+
+/* The chunk, compared with its seal. CAP_E_CORRUPT has been found; any other error ends the look.
+ */
+static enum cap_error read_chunk(struct stream *stream, const struct lmdb_chunk *chunk)
+{
+    struct check *check = stream->check;
+    uint8_t name[STORE_CHUNK_KEY];
+    const char *which = stream_name(stream->stream);
+    struct cap_bytes bytes;
+    size_t len = 0;
+    stream->chunk_len = 0;
+    enum cap_error error = breathe(stream);
+    if (error != CAP_OK) {
+        return error;
+    }
+    error = copy_chunk(stream, chunk, &len);
+    if (error == CAP_E_NO_MEMORY || error == CAP_E_IO) {
+        return error;
+    }
+    if (error != CAP_OK) {
+        lmdb_check_find(check, "%s: chunk %" PRIu32 " cannot be read: %s", which, chunk->number,
+                        error == CAP_E_NOT_FOUND ? "it is missing" : "the device does not give it");
         return CAP_E_CORRUPT;
     }
-    if (value.mv_size != chunk->len + STORE_SEAL_SIZE) {
-        lmdb_check_find(check, "%s: chunk %" PRIu32 " has %zu bytes, not %zu",
-                        stream_name(stream->stream), chunk->number, value.mv_size,
-                        chunk->len + STORE_SEAL_SIZE);
+    if (len != chunk->len + STORE_SEAL_SIZE) {
+        lmdb_check_find(check, "%s: chunk %" PRIu32 " has %zu bytes, not %zu", which, chunk->number,
+                        len, chunk->len + STORE_SEAL_SIZE);
         return CAP_E_CORRUPT;
     }
-    if (!lmdb_unseal(&key, &value, &stream->chunk)) {
+    store_chunk_key(stream->body, stream->stream, chunk->number, name);
+    if (!store_unseal(store_seed((struct cap_bytes){name, sizeof(name)}),
+                      (struct cap_bytes){check->chunks[stream->stream], len}, &bytes)) {
         lmdb_check_find(check, "%s: chunk %" PRIu32 " is damaged: its checksum does not match",
-                        stream_name(stream->stream), chunk->number);
+                        which, chunk->number);
         return CAP_E_CORRUPT;
     }
     stream->chunk_at = chunk->from;
+    stream->chunk_len = chunk->len;
     return CAP_OK;
 }
 
@@ -67,15 +154,15 @@ static enum cap_error read_stream(void *ctx, uint64_t offset, void *dst, size_t 
     uint8_t *to = dst;
     while (len > 0) {
         const struct lmdb_chunk chunk = lmdb_chunk_at(stream->stream, stream->len, offset);
-        if (stream->chunk.data == NULL || stream->chunk_at != chunk.from) {
+        if (stream->chunk_len == 0 || stream->chunk_at != chunk.from) {
             enum cap_error error = read_chunk(stream, &chunk);
             if (error != CAP_OK) {
                 return error;
             }
         }
         size_t skip = (size_t)(offset - stream->chunk_at);
-        size_t take = stream->chunk.len - skip < len ? stream->chunk.len - skip : len;
-        memcpy(to, stream->chunk.data + skip, take);
+        size_t take = MIN(stream->chunk_len - skip, len);
+        memcpy(to, stream->check->chunks[stream->stream] + skip, take);
         to += take;
         offset += take;
         len -= take;
@@ -85,22 +172,26 @@ static enum cap_error read_stream(void *ctx, uint64_t offset, void *dst, size_t 
 
 /* Sees every chunk of a stream: after that its length is known, not just claimed. Finds all that is
  * wrong. */
-static bool see_stream(struct stream *stream)
+static enum cap_error see_stream(struct stream *stream, bool *ret_sound)
 {
     unsigned bad = 0;
     for (uint64_t at = 0; at < stream->len;) {
         const struct lmdb_chunk chunk = lmdb_chunk_at(stream->stream, stream->len, at);
-        bool is_sound = read_chunk(stream, &chunk) == CAP_OK;
-        lmdb_check_step(stream->check, is_sound ? stream->chunk.len : 0);
-        bad += !is_sound;
+        enum cap_error error = read_chunk(stream, &chunk);
+        if (error != CAP_OK && error != CAP_E_CORRUPT) {
+            return error;
+        }
+        lmdb_check_step(stream->check, error == CAP_OK ? chunk.len : 0);
+        bad += error != CAP_OK;
         at += chunk.len;
         if (bad == BAD_CHUNKS_MAX && at < stream->len) {
             lmdb_check_find(stream->check, "%s: the other chunks are not looked at",
                             stream_name(stream->stream));
-            return false;
+            break;
         }
     }
-    return bad == 0;
+    *ret_sound = bad == 0;
+    return CAP_OK;
 }
 
 static struct stream stream_of(struct check *check, const struct store_cap *cap,
@@ -112,6 +203,45 @@ static struct stream stream_of(struct check *check, const struct store_cap *cap,
         .stream = which,
         .len = lmdb_stream_len(&cap->info, which),
     };
+}
+
+/* How many chunks a cap has of a stream. */
+static uint32_t count_chunks(const struct cap_info *info, uint8_t stream)
+{
+    uint64_t len = stream < STORE_STREAMS ? lmdb_stream_len(info, (enum store_stream)stream) : 0;
+    return len == 0 ? 0 : lmdb_chunk_at((enum store_stream)stream, len, len - 1).number + 1;
+}
+
+/* Finds the chunks that lie under the cap's body and past the ends of its streams. */
+static enum cap_error check_surplus(struct check *check, const struct store_cap *cap)
+{
+    struct check_entry *entry = &check->probed;
+    uint8_t start[STORE_BODY_KEY];
+    const struct cap_bytes from = {start, sizeof(start)};
+    enum cap_error error = CAP_OK;
+    store_body_key(cap->body, start);
+    while (error == CAP_OK) {
+        error = lmdb_check_next(check, &check->probe, LMDB_BULK, from, entry);
+        if (error != CAP_OK || entry->key_len != STORE_CHUNK_KEY ||
+            memcmp(entry->key, start, sizeof(start)) != 0) {
+            break;
+        }
+        uint32_t chunk = 0;
+        for (size_t i = 9; i < STORE_CHUNK_KEY; i++) {
+            chunk = chunk << 8 | entry->key[i];
+        }
+        if (chunk >= count_chunks(&cap->info, entry->key[8])) {
+            lmdb_check_find(check, "chunk %" PRIu32 " of its body %" PRIu64 " belongs to nothing",
+                            chunk, cap->body);
+            if (check->mending) { /* a deletion moves the probe */
+                lmdb_check_end_probe(check);
+                lmdb_mend_delete(check, LMDB_BULK, entry->key, entry->key_len);
+                error = check->repair ? check->mend_error : CAP_E_NOT_FOUND;
+            }
+        }
+    }
+    lmdb_check_end_probe(check);
+    return error == CAP_E_NOT_FOUND || error == CAP_E_CORRUPT ? CAP_OK : error;
 }
 
 /* --- A cap ------------------------------------------------------------------------------------ */
@@ -126,81 +256,140 @@ struct rebuilt {
     const struct cap_nodes *nodes;
 };
 
-/* The streams of a cap. */
-struct streams {
-    struct stream body;
-    struct stream roots;
-    struct stream nodes;
+/* A cap under the glass. */
+struct look {
+    struct check *check;
+    const struct store_cap *cap; /* as the record says */
+    struct store_cap proven;     /* as the body says */
+    struct stream streams[STORE_STREAMS];
+    bool is_record_wrong;         /* its figures are not the body's */
+    bool is_sound[STORE_STREAMS]; /* as far as seals tell */
 };
 
-static void compare_roots(struct check *check, struct stream *roots, const struct rebuilt *rebuilt)
+static enum cap_error compare_roots(struct look *look, const struct rebuilt *rebuilt)
 {
     struct cap_hash stored;
     for (uint64_t i = 0; i < rebuilt->root_count; i++) {
-        if (read_stream(roots, i * CAP_HASH_SIZE, stored.bytes, CAP_HASH_SIZE) != CAP_OK) {
-            return; /* it has been found */
+        enum cap_error error = read_stream(&look->streams[STORE_STREAM_ROOTS], i * CAP_HASH_SIZE,
+                                           stored.bytes, CAP_HASH_SIZE);
+        if (error != CAP_OK) {
+            return error;
         }
         if (!cap_hash_equal(&stored, &rebuilt->roots[i])) {
-            lmdb_check_find(check, "the root of page %" PRIu64 " is not its content's", i);
-            return;
+            lmdb_check_find(look->check, "the root of page %" PRIu64 " is not its content's", i);
+            look->is_sound[STORE_STREAM_ROOTS] = false;
+            return CAP_OK;
         }
     }
+    return CAP_OK;
 }
 
-static void compare_nodes(struct check *check, const struct store_cap *cap, struct stream *nodes,
-                          const struct rebuilt *rebuilt)
+static enum cap_error compare_nodes(struct look *look, const struct rebuilt *rebuilt)
 {
-    const struct cap_node_counts *counts = &rebuilt->nodes->counts;
-    if (memcmp(counts, &cap->info.node_counts, sizeof(*counts)) != 0) {
-        lmdb_check_find(check,
-                        "the record says %" PRIu64 " nodes above its pages, there are %" PRIu64,
-                        cap_node_total(&cap->info.node_counts), cap_node_total(counts));
-        return;
-    }
-    for (uint64_t i = 0; i < cap_node_total(counts); i++) {
+    for (uint64_t i = 0; i < cap_node_total(&rebuilt->nodes->counts); i++) {
         struct cap_node stored;
-        if (read_stream(nodes, i * sizeof(stored), &stored, sizeof(stored)) != CAP_OK) {
-            return; /* it has been found */
+        enum cap_error error = read_stream(&look->streams[STORE_STREAM_NODES], i * sizeof(stored),
+                                           &stored, sizeof(stored));
+        if (error != CAP_OK) {
+            return error;
         }
         if (memcmp(&stored, &rebuilt->nodes->all[i], sizeof(stored)) != 0) {
-            lmdb_check_find(check, "node %" PRIu64 " is not that of the pages below it", i);
-            return;
+            lmdb_check_find(look->check, "node %" PRIu64 " is not that of the pages below it", i);
+            look->is_sound[STORE_STREAM_NODES] = false;
+            return CAP_OK;
         }
     }
+    return CAP_OK;
 }
 
-static void compare(struct check *check, const struct store_cap *cap, struct streams *streams,
-                    const struct rebuilt *rebuilt)
+/* Compares the figures of the record, which say how long the streams beside the body are. */
+static bool compare_figures(struct look *look, const struct rebuilt *rebuilt)
 {
-    if (!cap_hash_equal(&rebuilt->hash, check->hash)) {
-        lmdb_check_find(check, "the body has another CapHash");
-        return;
-    }
-    if (rebuilt->size != cap->info.size || rebuilt->page_count != cap->info.page_count) {
-        lmdb_check_find(check,
+    const struct cap_info *info = &look->cap->info;
+    const struct cap_node_counts *counts = &rebuilt->nodes->counts;
+    bool same = rebuilt->size == info->size && rebuilt->page_count == info->page_count;
+    if (!same) {
+        lmdb_check_find(look->check,
                         "the record says %" PRIu64 " bytes in %" PRIu64 " pages, the body %" PRIu64
                         " in %" PRIu64,
-                        cap->info.size, cap->info.page_count, rebuilt->size, rebuilt->page_count);
-        return;
+                        info->size, info->page_count, rebuilt->size, rebuilt->page_count);
     }
-    compare_roots(check, &streams->roots, rebuilt);
-    compare_nodes(check, cap, &streams->nodes, rebuilt);
+    if (memcmp(counts, &info->node_counts, sizeof(*counts)) != 0) {
+        lmdb_check_find(look->check,
+                        "the record says %" PRIu64 " nodes above its pages, there are %" PRIu64,
+                        cap_node_total(&info->node_counts), cap_node_total(counts));
+        same = false;
+    }
+    look->is_record_wrong |= !same;
+    look->proven.info.size = rebuilt->size;
+    look->proven.info.page_count = rebuilt->page_count;
+    look->proven.info.node_counts = *counts;
+    return same;
 }
 
-static void check_data(struct check *check, const struct store_cap *cap, struct streams *streams)
+/* Compares what is kept beside a body that proves to be the cap's, and writes it anew. */
+static enum cap_error compare(struct look *look, const struct rebuilt *rebuilt)
 {
-    const struct cap_source source = {.read = read_stream, .ctx = &streams->body};
-    struct cap_data data = {0};
-    enum cap_error error = cap_data_from_body(&source, streams->body.len, &data);
+    struct check *check = look->check;
+    enum cap_error error = CAP_OK;
+    if (!cap_hash_equal(&rebuilt->hash, check->hash)) {
+        lmdb_check_find(check, "the body has another CapHash");
+        check->bad_body = look->cap->body;
+        return CAP_OK;
+    }
+    if (!compare_figures(look, rebuilt)) {
+        look->is_sound[STORE_STREAM_ROOTS] = look->is_sound[STORE_STREAM_NODES] = false;
+    }
+    if (look->is_sound[STORE_STREAM_ROOTS]) {
+        error = compare_roots(look, rebuilt);
+    }
+    if (error == CAP_OK && look->is_sound[STORE_STREAM_NODES]) {
+        error = compare_nodes(look, rebuilt);
+    }
     if (error != CAP_OK) {
-        lmdb_check_find(check, "the body cannot be read as a Data cap: %s", cap_error_text(error));
-        return;
+        return error;
+    }
+    if (!look->is_sound[STORE_STREAM_ROOTS]) {
+        lmdb_mend_stream(check, look->cap->body, STORE_STREAM_ROOTS, rebuilt->roots,
+                         rebuilt->root_count * CAP_HASH_SIZE);
+    }
+    if (!look->is_sound[STORE_STREAM_NODES]) {
+        lmdb_mend_stream(check, look->cap->body, STORE_STREAM_NODES, rebuilt->nodes->all,
+                         cap_node_total(&rebuilt->nodes->counts) * sizeof(struct cap_node));
+    }
+    return CAP_OK;
+}
+
+/* Whether an error says that the bytes are no body of the kind. */
+static bool is_no_body(enum cap_error error)
+{
+    return error != CAP_OK && error != CAP_E_NO_MEMORY && error != CAP_E_CANCELLED &&
+           error != CAP_E_IO;
+}
+
+static enum cap_error check_data(struct look *look)
+{
+    struct stream *body = &look->streams[STORE_STREAM_BODY];
+    const struct cap_source source = {.read = read_stream, .ctx = body};
+    struct cap_data data = {0};
+    enum cap_error error = cap_data_from_body(&source, body->len, &data);
+    if (is_no_body(error)) {
+        lmdb_check_find(look->check, "the body cannot be read as a Data cap: %s",
+                        cap_error_text(error));
+        look->check->bad_body = look->cap->body;
+        return CAP_OK;
+    }
+    if (error != CAP_OK) {
+        return error;
     }
     const struct rebuilt rebuilt = {data.hash,       data.size,       data.page_count,
                                     data.page_roots, data.page_count, &data.nodes};
-    compare(check, cap, streams, &rebuilt);
+    error = compare(look, &rebuilt);
     cap_data_free(&data);
+    return error;
 }
+
+/* --- References ------------------------------------------------------------------------------- */
 
 static int compare_refs(const void *a, const void *b)
 {
@@ -217,82 +406,162 @@ static size_t gather_refs(const struct cap_ssz_list *slots, uint8_t table, struc
     return slots->count;
 }
 
-/* Every reference of the body is stored in both directions, and their number is the record's. */
-static void compare_refs_of(struct check *check, const struct store_cap *cap,
-                            const struct cap_image_view *view)
+/* The references of a body in hash order, each target once. free() releases them; NULL: no memory.
+ */
+static struct cap_ref *refs_of(const struct cap_image_view *view, size_t *ret_count)
 {
     size_t count = view->pinned.count + view->initial.count;
+    size_t distinct = 0;
     struct cap_ref *refs = calloc(count + 1, sizeof(*refs));
-    uint64_t distinct = 0;
     if (refs == NULL) {
-        lmdb_check_find(check, "not enough memory to compare its references");
-        return;
+        return NULL;
     }
     size_t pinned = gather_refs(&view->pinned, CAP_REF_PINNED, refs);
     (void)gather_refs(&view->initial, CAP_REF_INITIAL, refs + pinned);
     qsort(refs, count, sizeof(*refs), compare_refs);
-    for (size_t i = 0; i < count;) {
-        struct cap_ref ref = refs[i];
-        uint8_t pair[STORE_PAIR_KEY];
-        struct cap_bytes tables;
-        char hex[CAP_HASH_HEX_SIZE];
-        for (; i < count && cap_hash_equal(&refs[i].hash, &ref.hash); i++) {
-            ref.tables |= refs[i].tables;
-        }
-        distinct++;
-        memcpy(pair, check->hash->bytes, CAP_HASH_SIZE);
-        memcpy(pair + CAP_HASH_SIZE, ref.hash.bytes, CAP_HASH_SIZE);
-        cap_hash_format(&ref.hash, hex);
-        if (!lmdb_check_get(check, LMDB_REFS, pair, sizeof(pair), &tables) || tables.len != 1 ||
-            tables.data[0] != ref.tables) {
-            lmdb_check_find(check, "its reference to %s is missing or wrong in the index", hex);
+    for (size_t i = 0; i < count; i++) {
+        if (distinct > 0 && cap_hash_equal(&refs[distinct - 1].hash, &refs[i].hash)) {
+            refs[distinct - 1].tables |= refs[i].tables;
+        } else {
+            refs[distinct++] = refs[i];
         }
     }
-    if (distinct != cap->info.ref_count) {
-        lmdb_check_find(check, "the record says %" PRIu64 " references, the body %" PRIu64,
-                        cap->info.ref_count, distinct);
-    }
-    free(refs);
+    *ret_count = distinct;
+    return refs;
 }
 
-static void check_image(struct check *check, const struct store_cap *cap, struct streams *streams)
+static void make_pair(const struct cap_hash *left, const struct cap_hash *right,
+                      uint8_t ret_pair[STORE_PAIR_KEY])
 {
-    const uint64_t body_len = streams->body.len;
-    const struct cap_source body = {.read = read_stream, .ctx = &streams->body};
+    memcpy(ret_pair, left->bytes, CAP_HASH_SIZE);
+    memcpy(ret_pair + CAP_HASH_SIZE, right->bytes, CAP_HASH_SIZE);
+}
+
+static bool is_pair(struct check *check, enum lmdb_table table, const uint8_t pair[STORE_PAIR_KEY],
+                    uint8_t tables)
+{
+    uint8_t there;
+    size_t len;
+    return lmdb_check_get(check, table, pair, STORE_PAIR_KEY, &there, 1, &len) && len == 1 &&
+           there == tables;
+}
+
+/* Finds the references in the index that the body does not have. */
+static enum cap_error check_more_refs(struct check *check, const struct cap_ref *refs, size_t count)
+{
+    struct check_entry *entry = &check->probed;
+    const struct cap_bytes from = {check->hash->bytes, CAP_HASH_SIZE};
+    enum cap_error error = CAP_OK;
+    while (error == CAP_OK) {
+        error = lmdb_check_next(check, &check->probe, LMDB_REFS, from, entry);
+        if (error != CAP_OK || entry->key_len != STORE_PAIR_KEY ||
+            memcmp(entry->key, from.data, from.len) != 0) {
+            break;
+        }
+        if (bsearch(entry->key + CAP_HASH_SIZE, refs, count, sizeof(*refs), compare_refs) == NULL) {
+            lmdb_check_find(check, "the index has a reference of it that its body has not");
+            if (check->mending) {
+                lmdb_check_end_probe(check);
+                lmdb_mend_unref(check, entry->key);
+                error = check->repair ? check->mend_error : CAP_E_NOT_FOUND;
+            }
+        }
+    }
+    lmdb_check_end_probe(check);
+    return error == CAP_E_NOT_FOUND || error == CAP_E_CORRUPT ? CAP_OK : error;
+}
+
+/* The references of the body are those of the index, in both directions and in the record. */
+static enum cap_error check_refs(struct look *look, const struct cap_image_view *view)
+{
+    struct check *check = look->check;
+    size_t count = 0;
+    struct cap_ref *refs = refs_of(view, &count);
+    if (refs == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint8_t pair[STORE_PAIR_KEY], mirror[STORE_PAIR_KEY];
+        char hex[CAP_HASH_HEX_SIZE];
+        make_pair(check->hash, &refs[i].hash, pair);
+        make_pair(&refs[i].hash, check->hash, mirror);
+        if (!is_pair(check, LMDB_REFS, pair, refs[i].tables) ||
+            !is_pair(check, LMDB_REVS, mirror, refs[i].tables)) {
+            cap_hash_format(&refs[i].hash, hex);
+            lmdb_check_find(check, "its reference to %s is missing or wrong in the index", hex);
+            lmdb_mend_ref(check, pair, refs[i].tables);
+        }
+    }
+    if (count != look->cap->info.ref_count) {
+        lmdb_check_find(check, "the record says %" PRIu64 " references, the body %zu",
+                        look->cap->info.ref_count, count);
+        look->is_record_wrong = true;
+    }
+    look->proven.info.ref_count = count;
+    enum cap_error error = check_more_refs(check, refs, count);
+    free(refs);
+    return error;
+}
+
+static enum cap_error check_image(struct look *look)
+{
+    struct check *check = look->check;
+    struct stream *body = &look->streams[STORE_STREAM_BODY];
+    const struct cap_source source = {.read = read_stream, .ctx = body};
     struct cap_image image = {0};
     struct cap_structure structure = {0};
-    enum cap_error error = cap_structure_read(&body, body_len, body_len, &structure, NULL);
+    enum cap_error error = cap_structure_read(&source, body->len, body->len, &structure, NULL);
     if (error == CAP_OK) {
-        error = cap_image_from_body(&body, body_len, &structure.view, structure.code_len, &image);
+        error =
+            cap_image_from_body(&source, body->len, &structure.view, structure.code_len, &image);
     }
-    if (error == CAP_OK) {
-        const struct rebuilt rebuilt = {image.hash,       structure.code_len,    0,
-                                        image.code_roots, image.code_page_count, &image.nodes};
-        compare(check, cap, streams, &rebuilt);
-        compare_refs_of(check, cap, &structure.view);
-    } else {
+    if (is_no_body(error)) {
         lmdb_check_find(check, "the body cannot be read as an Image cap: %s",
                         cap_error_text(error));
+        check->bad_body = look->cap->body;
+        error = CAP_OK;
+    } else if (error == CAP_OK) {
+        const struct rebuilt rebuilt = {image.hash,       structure.code_len,    0,
+                                        image.code_roots, image.code_page_count, &image.nodes};
+        error = compare(look, &rebuilt);
+        if (error == CAP_OK && check->bad_body == 0) {
+            error = check_refs(look, &structure.view);
+        }
     }
     cap_image_free(&image);
     cap_structure_free(&structure);
+    return error;
 }
 
-void lmdb_check_cap(struct check *check, const struct store_cap *cap)
+/* Looks at what the streams hold, which have been seen. */
+static enum cap_error check_content(struct look *look)
 {
-    struct streams streams = {
-        .body = stream_of(check, cap, STORE_STREAM_BODY),
-        .roots = stream_of(check, cap, STORE_STREAM_ROOTS),
-        .nodes = stream_of(check, cap, STORE_STREAM_NODES),
-    };
-    bool roots_sound = see_stream(&streams.roots);
-    bool nodes_sound = see_stream(&streams.nodes);
-    if (!see_stream(&streams.body) || !roots_sound || !nodes_sound) {
-        return;
+    struct check *check = look->check;
+    if (!look->is_sound[STORE_STREAM_BODY]) {
+        check->bad_body = look->cap->body;
+        return CAP_OK;
     }
-    if (cap->info.kind == CAP_KIND_DATA) {
-        check_data(check, cap, &streams);
-    } else {
-        check_image(check, cap, &streams);
+    enum cap_error error =
+        look->cap->info.kind == CAP_KIND_DATA ? check_data(look) : check_image(look);
+    if (error == CAP_OK && check->bad_body == 0 && look->is_record_wrong) {
+        lmdb_mend_record(check, &look->proven);
     }
+    return error;
+}
+
+enum cap_error lmdb_check_cap(struct check *check, const struct store_cap *cap)
+{
+    struct look look = {.check = check, .cap = cap, .proven = *cap};
+    enum cap_error error = CAP_OK;
+    for (int i = STORE_STREAMS - 1; error == CAP_OK && i >= 0; i--) { /* the body last */
+        look.streams[i] = stream_of(check, cap, (enum store_stream)i);
+        error = see_stream(&look.streams[i], &look.is_sound[i]);
+    }
+    if (error == CAP_OK) {
+        error = check_content(&look);
+    }
+    if (error == CAP_OK) {
+        error = check_surplus(check, &look.proven);
+    }
+    return error == CAP_E_CORRUPT ? CAP_OK : error; /* which has been found */
 }

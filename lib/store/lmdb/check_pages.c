@@ -37,6 +37,7 @@
 #define NO_PAGE       UINT64_MAX
 #define PAGE_MAX      65536u
 #define FINDINGS_MAX  16u
+#define REST_COST     (UINT64_C(1) << 20) /* bytes of pages between two rests */
 #define TREES_MAX     (LMDB_TABLES + 2u)
 
 struct tree {
@@ -77,11 +78,11 @@ struct pages {
         }                                                                                          \
     } while (0)
 
-static bool read_at(const struct pages *pages, uint64_t at, void *dst, size_t len)
+static bool read_at(int fd, uint64_t at, void *dst, size_t len)
 {
     uint8_t *to = dst;
     while (len > 0) {
-        ssize_t got = pread(pages->fd, to, len, (off_t)at);
+        ssize_t got = pread(fd, to, len, (off_t)at);
         if (got <= 0) {
             return false;
         }
@@ -162,7 +163,7 @@ static enum cap_error look_at_run(struct pages *pages, uint64_t number, uint64_t
             return CAP_OK;
         }
     }
-    if (!read_at(pages, number * pages->size, header, sizeof(header))) {
+    if (!read_at(pages->fd, number * pages->size, header, sizeof(header))) {
         FIND(pages, "page %" PRIu64 " lies past the end of the file, or cannot be read", number);
         return CAP_OK;
     }
@@ -179,7 +180,7 @@ static enum cap_error look_at_run(struct pages *pages, uint64_t number, uint64_t
     if (list == NULL) {
         return CAP_E_NO_MEMORY;
     }
-    if (read_at(pages, number * pages->size + HEADER, list, (size_t)len)) {
+    if (read_at(pages->fd, number * pages->size + HEADER, list, (size_t)len)) {
         take_free(pages, list, (size_t)len);
     } else {
         FIND(pages, "page %" PRIu64 " lies past the end of the file, or cannot be read", number);
@@ -263,7 +264,7 @@ static enum cap_error look_at_page(struct pages *pages, uint64_t number)
 {
     const uint8_t *page = pages->page;
     enum cap_error error = CAP_OK;
-    if (!read_at(pages, number * pages->size, pages->page, pages->size)) {
+    if (!read_at(pages->fd, number * pages->size, pages->page, pages->size)) {
         FIND(pages, "page %" PRIu64 " lies past the end of the file, or cannot be read", number);
         return CAP_OK;
     }
@@ -285,6 +286,18 @@ static enum cap_error look_at_page(struct pages *pages, uint64_t number)
     return error;
 }
 
+static enum cap_error rest(struct pages *pages)
+{
+    struct check *check = pages->check;
+    check->cost += pages->size;
+    if (check->rest == NULL || check->cost < REST_COST) {
+        return CAP_OK;
+    }
+    enum cap_error error = check->rest(check);
+    check->cost = 0;
+    return error;
+}
+
 static enum cap_error walk_tree(struct pages *pages, const struct tree *tree)
 {
     enum cap_error error = CAP_OK;
@@ -297,6 +310,9 @@ static enum cap_error walk_tree(struct pages *pages, const struct tree *tree)
     }
     while (error == CAP_OK && pages->todo_count > 0) {
         error = look_at_page(pages, pages->todo[--pages->todo_count]);
+        if (error == CAP_OK) {
+            error = rest(pages);
+        }
     }
     if (error == CAP_OK && memcmp(&pages->seen, tree, sizeof(*tree)) != 0) {
         FIND(pages,
@@ -327,30 +343,29 @@ static enum cap_error walk_trees(struct pages *pages, const struct tree *free_li
     return error;
 }
 
-/* The newer of the two meta pages is the last commit's. */
-static bool load_meta(struct pages *pages, uint32_t page_size, uint8_t ret_meta[META_TXN + 8])
+void lmdb_check_meta(struct check *check, int fd, uint32_t page_size, struct check_meta *ret_meta)
 {
-    uint8_t metas[META_PAGES][META_TXN + 8];
+    uint8_t metas[META_PAGES][CHECK_META_SIZE];
     bool is_meta[META_PAGES];
     for (unsigned i = 0; i < META_PAGES; i++) {
-        is_meta[i] = read_at(pages, (uint64_t)i * page_size, metas[i], sizeof(metas[i])) &&
+        is_meta[i] = read_at(fd, (uint64_t)i * page_size, metas[i], sizeof(metas[i])) &&
                      cap_load32(metas[i] + HEADER) == META_MAGIC;
     }
     uint64_t txns[META_PAGES] = {cap_load64(metas[0] + META_TXN), cap_load64(metas[1] + META_TXN)};
     uint64_t apart = txns[0] > txns[1] ? txns[0] - txns[1] : txns[1] - txns[0];
     if (is_meta[0] && is_meta[1] && (txns[0] % 2 != 0 || apart != 1)) {
-        FIND(pages, "the two last commits are not one after the other: %" PRIu64 " and %" PRIu64,
-             txns[0], txns[1]);
+        lmdb_check_find(
+            check, "the two last commits are not one after the other: %" PRIu64 " and %" PRIu64,
+            txns[0], txns[1]);
     }
     unsigned newer = is_meta[1] && (!is_meta[0] || txns[1] > txns[0]);
-    memcpy(ret_meta, metas[newer], sizeof(metas[newer]));
-    return is_meta[newer];
+    memcpy(ret_meta->bytes, metas[newer], CHECK_META_SIZE);
+    ret_meta->is_sound = is_meta[newer];
 }
 
 enum cap_error lmdb_check_pages(struct check *check, int fd, uint32_t page_size,
-                                uint64_t file_pages)
+                                uint64_t file_pages, const struct check_meta *meta)
 {
-    uint8_t meta[META_TXN + 8];
     struct pages *pages = calloc(1, sizeof(*pages));
     enum cap_error error = CAP_E_NO_MEMORY;
     if (pages == NULL) {
@@ -359,12 +374,12 @@ enum cap_error lmdb_check_pages(struct check *check, int fd, uint32_t page_size,
     pages->check = check;
     pages->fd = fd;
     pages->size = page_size;
-    if (page_size > PAGE_MAX || !load_meta(pages, page_size, meta)) {
+    if (page_size > PAGE_MAX || !meta->is_sound) {
         FIND(pages, "the first pages are damaged");
         error = CAP_OK;
         goto end;
     }
-    pages->count = cap_load64(meta + META_LAST) + 1;
+    pages->count = cap_load64(meta->bytes + META_LAST) + 1;
     if (pages->count > file_pages + LMDB_GAP_MAX) {
         FIND(pages, "the file has %" PRIu64 " pages of %" PRIu64 ": it was cut", file_pages,
              pages->count);
@@ -375,9 +390,9 @@ enum cap_error lmdb_check_pages(struct check *check, int fd, uint32_t page_size,
     if (pages->used == NULL) {
         goto end;
     }
-    const struct tree free_list = load_tree(meta + META_DBS);
-    pages->txn = cap_load64(meta + META_TXN);
-    pages->trees[pages->tree_count++] = load_tree(meta + META_DBS + DB_SIZE);
+    const struct tree free_list = load_tree(meta->bytes + META_DBS);
+    pages->txn = cap_load64(meta->bytes + META_TXN);
+    pages->trees[pages->tree_count++] = load_tree(meta->bytes + META_DBS + DB_SIZE);
     error = walk_trees(pages, &free_list);
     if (pages->findings > FINDINGS_MAX) {
         lmdb_check_find(check, "so are %u more things of its pages",

@@ -131,6 +131,9 @@ struct lmdb_write {
     size_t due_capacity;
     struct lmdb_owner owners[LMDB_OWNERS_PENDING]; /* the same */
     size_t owner_count;
+    struct cap_hash *healed; /* caps that the transaction heals; the memory stays */
+    size_t healed_count;
+    size_t healed_capacity;
 };
 
 struct lmdb_store {
@@ -150,8 +153,9 @@ struct lmdb_store {
     unsigned idle_count;
     struct lmdb_reads open; /* in the order in which they began */
     uint32_t open_count;
-    struct cap_hash damaged[LMDB_DAMAGED]; /* found by reads; the next sweep writes them down */
+    struct cap_hash damaged[LMDB_DAMAGED]; /* found by reads; the next sweep quarantines them */
     unsigned damaged_count;
+    atomic_bool has_damaged; /* any thread: whether there are some */
 
     pthread_mutex_t gauge_lock;
     struct lmdb_read gauge; /* of our own, reset between uses: figures when readers are full */
@@ -295,9 +299,6 @@ enum cap_error lmdb_peek(struct cap_read *base, const struct cap_hash *hash, uin
 /* The operation copy of engine.h. */
 enum cap_error lmdb_copy(struct cap_read *base, const struct iovec *iov, int count, void *dst);
 
-/* Remembers a damaged cap until the next sweep; there is nothing to say of more than a few. */
-void lmdb_note_damaged(struct lmdb_store *store, const struct cap_hash *hash);
-
 /* The operation facts of engine.h. */
 enum cap_error lmdb_facts(struct cap_read *base, const struct cap_hash *hash, size_t max,
                           struct cap_fact *ret_facts, size_t *ret_count);
@@ -423,16 +424,6 @@ enum cap_error lmdb_stage_step(struct cap_store *base, struct cap_staging *stagi
 /* The operation stage_drop of engine.h. */
 void lmdb_stage_drop(struct cap_store *base, uint64_t id);
 
-/* Whether a read has found the cap damaged and no sweep has written it down. Under the lock. */
-bool lmdb_is_noted(const struct lmdb_store *store, const struct cap_hash *hash);
-
-/*
- * In a write transaction: CAP_E_CORRUPT for a cap of which a read has found bytes damaged, CAP_OK,
- * or the store's error.
- */
-enum cap_error lmdb_check_damage(struct lmdb_store *store, MDB_txn *txn,
-                                 const struct cap_hash *hash);
-
 /* The operation sweep of engine.h. */
 enum cap_error lmdb_sweep(struct cap_store *base, uint64_t now_us, bool *ret_more);
 
@@ -528,6 +519,55 @@ enum cap_error lmdb_roots_of(struct cap_read *base, const struct cap_hash *hash,
                              struct cap_root *ret_roots, size_t *ret_count);
 enum cap_error lmdb_needed(struct cap_read *base, const struct cap_hash *hash,
                            unsigned *ret_needed);
+
+/* --- lmdb/quarantine.c ---------------------------------------------------------------------- */
+
+/* A fact of a cap. lmdb_fact_put keeps the time of one that is there. */
+enum cap_error lmdb_fact_get(const struct lmdb_store *store, MDB_txn *txn,
+                             const struct cap_hash *hash, enum cap_fact_kind kind,
+                             struct cap_bytes *ret_value);
+enum cap_error lmdb_fact_put(const struct lmdb_store *store, MDB_txn *txn,
+                             const struct cap_hash *hash, enum cap_fact_kind kind, uint64_t now_us);
+enum cap_error lmdb_fact_delete(const struct lmdb_store *store, MDB_txn *txn,
+                                const struct cap_hash *hash, enum cap_fact_kind kind);
+
+/*
+ * Remembers that a cap was found damaged until the writer quarantines it; there is nothing to say
+ * of more than a few at a time. Any thread, as the next.
+ */
+void lmdb_note_damaged(struct lmdb_store *store, const struct cap_hash *hash);
+bool lmdb_is_noted(struct lmdb_store *store, const struct cap_hash *hash);
+
+/*
+ * The record of a cap that may be served. CAP_E_NOT_FOUND; CAP_E_FORBIDDEN_CAP: that, and it is
+ * forbidden; CAP_E_QUARANTINED: *ret_cap is there, but zero if it cannot be read.
+ */
+enum cap_error lmdb_find_served(struct lmdb_store *store, MDB_txn *txn, const struct cap_hash *hash,
+                                struct store_cap *ret_cap);
+
+/* Quarantine a cap, or release it, in the transaction store->write. CAP_E_NOT_FOUND. */
+enum cap_error lmdb_quarantine_in(struct lmdb_store *store, const struct cap_hash *hash,
+                                  uint64_t now_us);
+enum cap_error lmdb_release_in(struct lmdb_store *store, const struct cap_hash *hash);
+
+/* Quarantines what reads have found damaged. */
+enum cap_error lmdb_quarantine_noted(struct lmdb_store *store, uint64_t now_us);
+
+/* Gives a cap that is quarantined the body of `put`, whose bulk is written. */
+enum cap_error lmdb_heal_in(struct lmdb_store *store, const struct cap_put *put, uint64_t body);
+
+/* What the transaction store->write healed is healed: it is committed. */
+void lmdb_healed(struct lmdb_store *store);
+
+/* The operation quarantine of engine.h. */
+enum cap_error lmdb_quarantine(struct cap_store *base, const struct cap_hash *hash);
+
+/* --- lmdb/scrub.c --------------------------------------------------------------------------- */
+
+/* The operations of these names of engine.h. */
+enum cap_error lmdb_scrub(struct cap_store *base, bool repair, const struct cap_scrub_watch *watch,
+                          struct cap_check_outcome *ret_outcome);
+enum cap_error lmdb_scrub_state(struct cap_read *base, struct cap_scrub_state *ret_state);
 
 /* --- lmdb/open.c ---------------------------------------------------------------------------- */
 

@@ -558,6 +558,7 @@ static void lmdb_close(struct cap_store *base)
     pthread_mutex_destroy(&store->lock);
     pthread_mutex_destroy(&store->gauge_lock);
     free(store->write.due);
+    free(store->write.healed);
     free(store);
 }
 
@@ -593,6 +594,9 @@ static const struct cap_store_ops lmdb_ops = {
     .stage_step = lmdb_stage_step,
     .stage_drop = lmdb_stage_drop,
     .sweep = lmdb_sweep,
+    .quarantine = lmdb_quarantine,
+    .scrub = lmdb_scrub,
+    .scrub_state = lmdb_scrub_state,
     .admit = lmdb_admit,
     .backup = lmdb_backup,
     .compact = lmdb_compact,

@@ -39,7 +39,7 @@ static enum cap_error locate(struct lmdb_read *read, const struct cap_hash *hash
 {
     struct lmdb_store *store = store_of(read);
     struct store_cap cap;
-    enum cap_error error = lmdb_find_cap(store, read->txn, hash, &cap);
+    enum cap_error error = lmdb_find_served(store, read->txn, hash, &cap);
     if (error != CAP_OK) {
         return error;
     }

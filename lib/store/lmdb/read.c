@@ -197,8 +197,8 @@ static enum cap_error find(struct lmdb_read *read, const struct cap_hash *hash,
                            struct cap_info *ret_info)
 {
     struct store_cap cap;
-    enum cap_error error = lmdb_find_cap(store_of(read), read->txn, hash, &cap);
-    if (error == CAP_OK) {
+    enum cap_error error = lmdb_find_served(store_of(read), read->txn, hash, &cap);
+    if (error == CAP_OK || error == CAP_E_QUARANTINED) {
         *ret_info = cap.info;
     }
     return error;
@@ -301,15 +301,6 @@ static enum cap_error chunks_get(struct chunks *chunks, uint64_t at, struct cap_
     return CAP_OK;
 }
 
-void lmdb_note_damaged(struct lmdb_store *store, const struct cap_hash *hash)
-{
-    pthread_mutex_lock(&store->lock);
-    if (!lmdb_is_noted(store, hash) && store->damaged_count < LMDB_DAMAGED) {
-        store->damaged[store->damaged_count++] = *hash;
-    }
-    pthread_mutex_unlock(&store->lock);
-}
-
 /* Points the spans at `len` bytes from `offset`, which lie within the body. */
 static enum cap_error fill_spans(struct chunks *chunks, uint64_t offset, uint64_t len,
                                  struct iovec *ret_iov, int *ret_count)
@@ -336,7 +327,7 @@ static enum cap_error window(struct lmdb_read *read, struct chunks *chunks,
                              struct iovec *ret_iov, int *ret_count, size_t *ret_len)
 {
     struct store_cap cap;
-    enum cap_error error = lmdb_find_cap(store_of(read), read->txn, hash, &cap);
+    enum cap_error error = lmdb_find_served(store_of(read), read->txn, hash, &cap);
     if (error != CAP_OK) {
         return error;
     }
@@ -422,7 +413,7 @@ static enum cap_error copy_entries(struct lmdb_read *read, const struct cap_hash
 {
     struct chunks chunks = {.stream = stream};
     struct store_cap cap;
-    enum cap_error error = lmdb_find_cap(store_of(read), read->txn, hash, &cap);
+    enum cap_error error = lmdb_find_served(store_of(read), read->txn, hash, &cap);
     if (error != CAP_OK) {
         return error;
     }

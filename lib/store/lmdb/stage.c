@@ -310,89 +310,12 @@ static enum cap_error sweep_in(struct lmdb_store *store, MDB_txn *txn)
     return lmdb_delete(store, txn, LMDB_STAGES, (struct cap_bytes){key, sizeof(key)});
 }
 
-/* --- Damage ----------------------------------------------------------------------------------- */
-
-bool lmdb_is_noted(const struct lmdb_store *store, const struct cap_hash *hash)
-{
-    for (unsigned i = 0; i < store->damaged_count; i++) {
-        if (cap_hash_equal(&store->damaged[i], hash)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The key of the fact that a cap is damaged, and CAP_OK if it is written down. */
-static enum cap_error find_damage(struct lmdb_store *store, MDB_txn *txn,
-                                  const struct cap_hash *hash, uint8_t ret_key[STORE_FACT_KEY])
-{
-    struct cap_bytes known;
-    memcpy(ret_key, hash->bytes, CAP_HASH_SIZE);
-    ret_key[CAP_HASH_SIZE] = CAP_FACT_DAMAGED;
-    return lmdb_get(store, txn, LMDB_FACTS, (struct cap_bytes){ret_key, STORE_FACT_KEY}, &known);
-}
-
-enum cap_error lmdb_check_damage(struct lmdb_store *store, MDB_txn *txn,
-                                 const struct cap_hash *hash)
-{
-    uint8_t key[STORE_FACT_KEY];
-    pthread_mutex_lock(&store->lock);
-    bool noted = lmdb_is_noted(store, hash);
-    pthread_mutex_unlock(&store->lock);
-    enum cap_error error = noted ? CAP_OK : find_damage(store, txn, hash, key);
-    if (error == CAP_OK) {
-        return CAP_E_CORRUPT;
-    }
-    return error == CAP_E_NOT_FOUND ? CAP_OK : error;
-}
-
-/* The first time counts. */
-static enum cap_error put_damaged(struct lmdb_store *store, MDB_txn *txn,
-                                  const struct cap_hash *hash, uint64_t now_us)
-{
-    uint8_t key[STORE_FACT_KEY];
-    uint8_t value[STORE_FACT_SIZE];
-    if (find_damage(store, txn, hash, key) == CAP_OK) {
-        return CAP_OK;
-    }
-    cap_store64(value, now_us);
-    return lmdb_put(store, txn, LMDB_FACTS, (struct cap_bytes){key, sizeof(key)},
-                    (struct cap_bytes){value, sizeof(value)});
-}
-
-/* Writes down what reads have found to be damaged. */
-static enum cap_error note_damaged(struct lmdb_store *store, uint64_t now_us)
-{
-    struct cap_hash damaged[LMDB_DAMAGED];
-    MDB_txn *txn;
-    pthread_mutex_lock(&store->lock);
-    unsigned count = store->damaged_count;
-    memcpy(damaged, store->damaged, sizeof(damaged));
-    store->damaged_count = 0;
-    pthread_mutex_unlock(&store->lock);
-    if (count == 0) {
-        return CAP_OK;
-    }
-    enum cap_error error = lmdb_begin(store, &txn);
-    if (error != CAP_OK) {
-        return error;
-    }
-    for (unsigned i = 0; error == CAP_OK && i < count; i++) {
-        error = put_damaged(store, txn, &damaged[i], now_us);
-    }
-    if (error != CAP_OK) {
-        mdb_txn_abort(txn);
-        return error;
-    }
-    return lmdb_commit(store, txn);
-}
-
 enum cap_error lmdb_sweep(struct cap_store *base, uint64_t now_us, bool *ret_more)
 {
     struct lmdb_store *store = lmdb_of(base);
     MDB_txn *txn;
     *ret_more = false;
-    enum cap_error noted = note_damaged(store, now_us);
+    enum cap_error noted = lmdb_quarantine_noted(store, now_us);
     if (noted != CAP_OK) {
         return noted;
     }

@@ -33,6 +33,7 @@ enum cap_error lmdb_write_begin(struct lmdb_store *store)
     write->changed = false;
     write->due_count = 0;
     write->owner_count = 0;
+    write->healed_count = 0;
     return CAP_OK;
 }
 
@@ -46,7 +47,7 @@ static enum cap_error write_find(struct cap_store *base, const struct cap_hash *
 {
     struct lmdb_store *store = lmdb_of(base);
     struct store_cap cap;
-    enum cap_error error = lmdb_find_cap(store, store->write.txn, hash, &cap);
+    enum cap_error error = lmdb_find_served(store, store->write.txn, hash, &cap);
     if (error == CAP_OK) {
         *ret_kind = cap.info.kind;
     }
@@ -160,7 +161,7 @@ static enum cap_error put_record(struct lmdb_store *store, const struct cap_put 
 }
 
 static enum cap_error put_new(struct lmdb_store *store, const struct cap_put *put,
-                              const struct lmdb_stage *stage)
+                              const struct lmdb_stage *stage, bool heals)
 {
     uint64_t body = stage != NULL ? stage->body : store->next_body++;
     enum cap_error error = check_room(store, put);
@@ -174,9 +175,9 @@ static enum cap_error put_new(struct lmdb_store *store, const struct cap_put *pu
         error = put_refs(store, put);
     }
     if (error == CAP_OK) {
-        error = put_record(store, put, body);
+        error = heals ? lmdb_heal_in(store, put, body) : put_record(store, put, body);
     }
-    if (error == CAP_OK) {
+    if (error == CAP_OK && !heals) {
         store_counts_add(&store->write.state.counts, &put->info);
         store->write.changed = true;
     }
@@ -185,8 +186,8 @@ static enum cap_error put_new(struct lmdb_store *store, const struct cap_put *pu
 
 /*
  * Of a cap that is there nothing changes but that a new content hash is indexed. A stage of it is
- * given up with the commit, and swept. One that is known to be damaged is not acknowledged: what
- * is there could not be served.
+ * given up with the commit, and swept. One that is quarantined is healed: a hash names one value,
+ * so what is counted of it, and its references, are as before.
  */
 static enum cap_error write_put(struct cap_store *base, const struct cap_put *put, bool *ret_new)
 {
@@ -200,13 +201,12 @@ static enum cap_error write_put(struct cap_store *base, const struct cap_put *pu
             return CAP_E_INVALID_ARGUMENT;
         }
     }
-    enum cap_error error = lmdb_find_cap(store, store->write.txn, &put->hash, &known);
-    if (error != CAP_OK && error != CAP_E_NOT_FOUND) {
-        return error;
+    enum cap_error error = lmdb_find_served(store, store->write.txn, &put->hash, &known);
+    bool heals = error == CAP_E_QUARANTINED;
+    bool is_new = error == CAP_E_NOT_FOUND || heals;
+    if (is_new) {
+        error = put_new(store, put, stage, heals);
     }
-    bool is_new = error == CAP_E_NOT_FOUND;
-    error = is_new ? put_new(store, put, stage)
-                   : lmdb_check_damage(store, store->write.txn, &put->hash);
     if (error == CAP_OK) {
         error = put_content(store, put);
     }
@@ -261,6 +261,9 @@ enum cap_error lmdb_write_commit(struct lmdb_store *store)
         mdb_txn_abort(store->write.txn);
     }
     settle_stages(store, error == CAP_OK);
+    if (error == CAP_OK) {
+        lmdb_healed(store);
+    }
     return error;
 }
 
