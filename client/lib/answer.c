@@ -358,6 +358,16 @@ static enum cap_error take_put_image(struct capstore_request *request, struct ca
     return CAP_OK;
 }
 
+static enum cap_error take_put_cap(struct capstore_request *request, struct cap_bytes payload)
+{
+    struct proto_put_cap_reply reply;
+    if (proto_put_cap_reply_decode(payload, &reply) != CAP_OK) {
+        return CAP_E_BAD_REPLY;
+    }
+    request->answer.put.is_new = reply.is_new != 0; /* the rest was known before */
+    return CAP_OK;
+}
+
 /* Reads a reply that ends its request. */
 static enum cap_error read_reply(struct capstore_request *request, struct cap_bytes payload)
 {
@@ -372,6 +382,8 @@ static enum cap_error read_reply(struct capstore_request *request, struct cap_by
         return take_put_data(request, payload);
     case PROTO_PUT_IMAGE:
         return take_put_image(request, payload);
+    case PROTO_PUT_CAP:
+        return take_put_cap(request, payload);
     default: /* one that its maker reads */
         return cap_buf_append(&request->body, payload.data, payload.len);
     }

@@ -14,7 +14,8 @@
 #define DEFAULT_MAX_BODY   (UINT64_C(1) << 30) /* bytes of memory that a daemon may make us fill */
 #define DEFAULT_MAX_CAPS   (UINT64_C(1) << 20) /* 48 MiB of hashes and their table */
 #define MIN_FRAME          4096u               /* smaller frames would leave no room for messages */
-#define FEATURES           (PROTO_FEATURE_MAP | PROTO_FEATURE_GET_MANY) /* that this library understands */
+/* That this library understands. */
+#define FEATURES (PROTO_FEATURE_MAP | PROTO_FEATURE_GET_MANY | PROTO_FEATURE_PUT_CAP)
 
 /* Bytes of the options of the first version. */
 #define FIRST_OPTIONS offsetof(struct capstore_options, max_bodies)

@@ -10,7 +10,7 @@
 
 #include "client/lib/conn.h"
 #include "client/lib/link.h"
-#include "lib/cap/wire_image.h"
+#include "lib/cap/layout.h"
 
 /* After the last byte the daemon hashes and commits without sending anything. These are what a slow
  * one still manages, reading everything more than once; the structure of an Image takes longer per
@@ -184,6 +184,42 @@ static enum cap_error make_publish(struct capstore *store, const struct capstore
     return error;
 }
 
+/* The bytes of an Image's body beside its code; 0 if these are not one: the daemon will say so. */
+static uint64_t rest_len(const struct capstore_source *body)
+{
+    uint8_t front[CAP_IMAGE_FRONT];
+    uint64_t code_len = 0;
+    if (body->len < sizeof(front) ||
+        body->read(body->ctx, 0, front, sizeof(front)) != CAPSTORE_OK ||
+        cap_image_cut_code(front, body->len, &code_len) != CAP_OK) {
+        return 0;
+    }
+    return body->len - code_len;
+}
+
+static enum cap_error make_put_cap(struct capstore *store, const struct capstore_hash *hash,
+                                   enum capstore_kind kind, const struct capstore_source *body,
+                                   struct capstore_request **ret_request)
+{
+    struct proto_put_cap message = {.kind = (uint8_t)kind, .total_len = body->len};
+    struct cap_buf payload = {0};
+    if ((store->features & PROTO_FEATURE_PUT_CAP) == 0) {
+        return client_say(store, CAP_E_UNSUPPORTED_REQUEST,
+                          "this daemon does not take caps by their hash; it is older than that");
+    }
+    memcpy(message.hash.bytes, hash->bytes, CAP_HASH_SIZE);
+    enum cap_error encoded = proto_put_cap_encode(&message, &payload);
+    enum cap_error error = client_request_new(store, PROTO_PUT_CAP, encoded, &payload, ret_request);
+    if (error == CAP_OK) {
+        uint64_t structure = kind == CAPSTORE_KIND_IMAGE ? rest_len(body) : 0;
+        (*ret_request)->source = *body;
+        (*ret_request)->grace_ms = body->len / HASHED_PER_MS + structure / HASHED_STRUCTURE_PER_MS;
+        (*ret_request)->answer.put =
+            (struct capstore_put_result){.cap_hash = *hash, .body_len = body->len};
+    }
+    return error;
+}
+
 /* ---- without blocking ---- */
 
 enum capstore_error capstore_async_put_data(struct capstore *store,
@@ -209,6 +245,20 @@ enum capstore_error capstore_async_publish(struct capstore *store,
         return store->fd < 0 ? CAPSTORE_E_CONNECTION_LOST : CAPSTORE_E_INVALID_ARGUMENT;
     }
     enum cap_error error = make_publish(store, wire, flags, &request);
+    return client_public(client_submit_made(error, request, done, ctx, ret_request));
+}
+
+enum capstore_error capstore_async_put_cap(struct capstore *store, const struct capstore_hash *hash,
+                                           enum capstore_kind kind,
+                                           const struct capstore_source *body,
+                                           capstore_done_cb *done, void *ctx,
+                                           struct capstore_request **ret_request)
+{
+    struct capstore_request *request = NULL;
+    if (store->fd < 0 || done == NULL) {
+        return store->fd < 0 ? CAPSTORE_E_CONNECTION_LOST : CAPSTORE_E_INVALID_ARGUMENT;
+    }
+    enum cap_error error = make_put_cap(store, hash, kind, body, &request);
     return client_public(client_submit_made(error, request, done, ctx, ret_request));
 }
 
@@ -247,6 +297,23 @@ enum capstore_error capstore_publish(struct capstore *store, const struct capsto
     return client_end(store, error);
 }
 
+enum capstore_error capstore_put_cap(struct capstore *store, const struct capstore_hash *hash,
+                                     enum capstore_kind kind, const struct capstore_source *body,
+                                     struct capstore_put_result *ret_result)
+{
+    struct capstore_request *request = NULL;
+    struct capstore_answer answer;
+    enum cap_error error = client_begin(store);
+    if (error == CAP_OK) {
+        error = make_put_cap(store, hash, kind, body, &request);
+        error = client_call(error, request, &answer);
+    }
+    if (error == CAP_OK) {
+        *ret_result = answer.put;
+    }
+    return client_end(store, error);
+}
+
 size_t capstore_unresolved_count(const struct capstore *store)
 {
     return store->unresolved.count;
@@ -258,7 +325,7 @@ struct capstore_unresolved_slot capstore_unresolved(const struct capstore *store
     proto_unresolved_at(&store->unresolved, i, &inner);
     return (struct capstore_unresolved_slot){
         .table = inner.table == CAP_TABLE_PINNED ? CAPSTORE_TABLE_PINNED : CAPSTORE_TABLE_INITIAL,
-        .kind = inner.kind == CAP_KIND_IMAGE ? CAPSTORE_KIND_IMAGE : CAPSTORE_KIND_DATA,
+        .kind = (enum capstore_kind)inner.kind,
         .cap_hash = client_hash(&inner.cap_hash),
         .slot = client_bytes(inner.slot),
     };

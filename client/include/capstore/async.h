@@ -159,6 +159,13 @@ enum capstore_error capstore_async_put_data(struct capstore *store,
                                             unsigned flags, capstore_done_cb *done, void *ctx,
                                             struct capstore_request **ret_request);
 
+/* Publishes a cap by its hash and served body, whose front is read before this returns. */
+enum capstore_error capstore_async_put_cap(struct capstore *store, const struct capstore_hash *hash,
+                                           enum capstore_kind kind,
+                                           const struct capstore_source *body,
+                                           capstore_done_cb *done, void *ctx,
+                                           struct capstore_request **ret_request);
+
 /* Uploads a wire Image, part of whose structure is read before this returns. */
 enum capstore_error capstore_async_publish(struct capstore *store,
                                            const struct capstore_source *wire, unsigned flags,

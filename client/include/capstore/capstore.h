@@ -266,10 +266,22 @@ struct capstore_publish_result {
 enum capstore_error capstore_publish(struct capstore *store, const struct capstore_source *wire,
                                      unsigned flags, struct capstore_publish_result *ret_result);
 
+/*
+ * Publishes a cap of either kind by its hash and its served body, as capstore_get gave it
+ * (capstore_cap_body): how a cap goes from one store to another. Durable when it returns; of
+ * *ret_result, `size` is 0. What an Image names must be published already:
+ * CAPSTORE_E_UNRESOLVED_SLOT as for capstore_publish. The daemon judges the body:
+ * CAPSTORE_E_BODY_NOT_CANONICAL and other rules by name, CAPSTORE_E_HASH_MISMATCH for a body that
+ * is not of that hash. CAPSTORE_E_UNSUPPORTED_REQUEST: the daemon is too old for such requests.
+ */
+enum capstore_error capstore_put_cap(struct capstore *store, const struct capstore_hash *hash,
+                                     enum capstore_kind kind, const struct capstore_source *body,
+                                     struct capstore_put_result *ret_result);
+
 /* A slot that names a cap that is not published. */
 struct capstore_unresolved_slot {
     enum capstore_table table;
-    enum capstore_kind kind; /* what was expected */
+    enum capstore_kind kind; /* what was expected; 0: either (a pinned slot, capstore_put_cap) */
     struct capstore_hash cap_hash;
     struct capstore_bytes slot; /* valid until the next call on the handle */
 };

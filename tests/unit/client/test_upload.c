@@ -58,6 +58,81 @@ static void take_put(struct fake *fake)
     fake_answer_has(fake);
 }
 
+/* A cap by its hash: one that is new, one that is there, one that is refused. */
+static void take_caps(struct fake *fake)
+{
+    struct proto_put_cap put;
+    fake->features = PROTO_FEATURE_PUT_CAP;
+    fake_hello(fake);
+    for (uint8_t i = 0; i < 3; i++) {
+        struct cap_buf payload = {0};
+        (void)fake_expect(fake, PROTO_PUT_CAP);
+        fake_check(fake, proto_put_cap_decode(cap_buf_bytes(&fake->payload), &put) == CAP_OK);
+        fake_check(fake, put.flags == 0 && put.kind == CAP_KIND_IMAGE && put.total_len == 5000);
+        fake_check(fake, put.hash.bytes[31] == 9);
+        uint32_t id = fake->frame.id;
+        fake_check(fake, fake_expect(fake, PROTO_BODY) && fake->frame.len == 5000 &&
+                             fake->frame.flags == PROTO_FLAG_END);
+        if (i == 2) {
+            fake_error(fake, id, CAP_E_HASH_MISMATCH, "the body is that of another cap", 0);
+            continue;
+        }
+        const struct proto_put_cap_reply reply = {i == 0};
+        fake_check(fake, proto_put_cap_reply_encode(&reply, &payload) == CAP_OK);
+        fake_send_buf(fake, PROTO_PUT_CAP_REPLY, id, &payload);
+    }
+    fake_answer_has(fake);
+}
+
+static void test_put_cap(void **state)
+{
+    struct fake fake;
+    struct pattern pattern = {UINT64_MAX};
+    struct capstore_source source = pattern_source(&pattern, 5000);
+    const struct capstore_hash hash = {.bytes = {[31] = 9}};
+    (void)state;
+    fake_start(&fake, take_caps, NULL);
+    struct capstore *store = fake_connect(&fake, NULL);
+    for (int i = 0; i < 2; i++) {
+        struct capstore_put_result result;
+        assert_error(capstore_put_cap(store, &hash, CAPSTORE_KIND_IMAGE, &source, &result), "ok");
+        assert_int_equal(result.cap_hash.bytes[31], 9);
+        assert_int_equal(result.body_len, 5000);
+        assert_int_equal(result.is_new, i == 0);
+    }
+    struct capstore_put_result result;
+    assert_error(capstore_put_cap(store, &hash, CAPSTORE_KIND_IMAGE, &source, &result),
+                 "hash_mismatch");
+    assert_string_equal(capstore_message(store), "the body is that of another cap");
+    fake_assert_usable(store);
+    capstore_free(store);
+    fake_join(&fake);
+}
+
+static void take_nothing(struct fake *fake)
+{
+    fake_hello(fake);
+    fake_answer_has(fake);
+}
+
+/* An older daemon is not sent a body that it would not expect. */
+static void test_put_cap_needs_the_feature(void **state)
+{
+    struct fake fake;
+    struct pattern pattern = {UINT64_MAX};
+    struct capstore_source source = pattern_source(&pattern, 10);
+    const struct capstore_hash hash = {.bytes = {1}};
+    struct capstore_put_result result;
+    (void)state;
+    fake_start(&fake, take_nothing, NULL);
+    struct capstore *store = fake_connect(&fake, NULL);
+    assert_error(capstore_put_cap(store, &hash, CAPSTORE_KIND_DATA, &source, &result),
+                 "unsupported_request");
+    fake_assert_usable(store);
+    capstore_free(store);
+    fake_join(&fake);
+}
+
 static void test_put(void **state)
 {
     struct fake fake;
@@ -139,7 +214,7 @@ static void test_put_holes(void **state)
     assert_error(capstore_data_hash(&source, 0, &id), "io");
 }
 
-static void take_nothing(struct fake *fake)
+static void take_hello_only(struct fake *fake)
 {
     fake_hello(fake);
     (void)fake_expect(fake, PROTO_PUT_DATA);
@@ -157,7 +232,7 @@ static void test_put_nothing(void **state)
     struct capstore_source source = pattern_source(&pattern, 0);
     struct capstore_put_result result;
     (void)state;
-    fake_start(&fake, take_nothing, NULL);
+    fake_start(&fake, take_hello_only, NULL);
     struct capstore *store = fake_connect(&fake, NULL);
     assert_error(capstore_put_data(store, &source, 0, 0, &result), "ok");
     capstore_free(store);
@@ -444,6 +519,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_put),
+        cmocka_unit_test(test_put_cap),
+        cmocka_unit_test(test_put_cap_needs_the_feature),
         cmocka_unit_test(test_put_holes),
         cmocka_unit_test(test_put_nothing),
         cmocka_unit_test(test_publish),
