@@ -1,7 +1,7 @@
 /* Sets of entries, each of one line of the processor's cache. */
 #include "daemon/serve/places.h"
 
-#include <stdlib.h>
+#include <sys/mman.h>
 #define XXH_INLINE_ALL /* a call costs as much as the sum of a hash */
 #include <xxhash.h>
 
@@ -18,6 +18,11 @@ _Static_assert(2 * sizeof(struct place) == LINE, "a place takes half a line");
 _Static_assert(PLACES_BODY_MAX <= UINT16_MAX, "a place holds the length");
 _Static_assert(PLACES_SECRET >= XXH3_SECRET_SIZE_MIN, "a secret of that length will do");
 
+static size_t table_len(const struct places *places)
+{
+    return places->sets * SET_SIZE * sizeof(struct place);
+}
+
 enum cap_error places_open(struct places *places, const struct env *env, uint64_t bytes,
                            const struct places *other)
 {
@@ -26,19 +31,20 @@ enum cap_error places_open(struct places *places, const struct env *env, uint64_
     if (places->sets == 0) {
         return CAP_OK;
     }
-    /* Zeroed by the system, page by page as it is used. */
-    places->memory = calloc(places->sets * SET_SIZE * sizeof(struct place) + LINE, 1);
-    if (places->memory == NULL) {
+    size_t len = table_len(places);
+    void *mapped = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) {
         places->sets = 0;
         return CAP_E_NO_MEMORY;
     }
     if (uv_mutex_init(&places->lock) != 0) {
-        free(places->memory);
+        (void)munmap(mapped, len);
         *places = (struct places){0};
         return CAP_E_NO_MEMORY;
     }
-    uintptr_t odd = (uintptr_t)places->memory % LINE;
-    places->entries = (struct place *)(void *)((char *)places->memory + (LINE - odd) % LINE);
+    places->entries = mapped;
+    /* Of pages of 4 KiB each lookup would need another, whose address the processor has to find. */
+    (void)madvise(mapped, len, MADV_HUGEPAGE);
     enum cap_error error = env->random(env->ctx, places->keys, sizeof(places->keys));
     if (other != NULL) {
         memcpy(places->secrets, other->secrets, sizeof(places->secrets));
@@ -52,7 +58,7 @@ void places_close(struct places *places)
 {
     if (places->sets > 0) {
         uv_mutex_destroy(&places->lock);
-        free(places->memory);
+        (void)munmap(places->entries, table_len(places));
     }
     *places = (struct places){0};
 }

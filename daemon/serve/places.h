@@ -48,8 +48,7 @@ struct place {
 
 struct places {
     uv_mutex_t lock;       /* of the entries, but for `seen_ms` and `touched` */
-    struct place *entries; /* aligned; sets one after the other */
-    void *memory;          /* in which they lie */
+    struct place *entries; /* mapped; sets one after the other */
     size_t sets;           /* 0: it keeps nothing */
     size_t next;           /* of a set: where the next search for room begins */
     uint64_t count;        /* entries that are taken */
