@@ -50,6 +50,7 @@ static enum cap_error decode_cap(struct job *job, struct cap_bytes payload)
 
 enum cap_error job_decode(struct job *job, uint8_t type, struct cap_bytes payload)
 {
+    job->reads_until = UINT64_MAX;
     switch (type) {
     case PROTO_PUT_IMAGE:
         return decode_image(job, payload);
@@ -131,7 +132,6 @@ enum cap_error job_judge_rules(struct job *job)
     job->judged = true;
     enum cap_error error =
         image_judge(job->head, job->total_len, &job->limits, &job->wire, &job->judgement);
-    job->reads_until = UINT64_MAX;
     if (error == CAP_OK && job->dry_run) {
         image_reads(&job->wire, &job->reads_from, &job->reads_until);
     }
