@@ -451,6 +451,9 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
         error = refusals_init(&server->context.refusals, (size_t)config->refusals);
     }
     if (error == CAP_OK) {
+        error = events_init(&server->context.events, env);
+    }
+    if (error == CAP_OK) {
         error = ledger_new(&server->context.config, env, &server->context.ledger);
     }
     return error;
@@ -603,15 +606,9 @@ static void close_loops(struct server *server)
     free(server->loops);
 }
 
-/*
- * Jobs use the store, and the writer. With one that does not end nothing can be released: the
- * process ends as a crash would end it, which loses nothing that was acknowledged.
- */
+/* With a job that does not end nothing can be released: the process ends, as in a crash. */
 static void close_jobs(struct server *server)
 {
-    if (server->jobs == NULL) {
-        return;
-    }
     upkeep_jobs_cancel_all(server->jobs);
     if (!upkeep_jobs_join(server->jobs, UPKEEP_JOBS_GRACE_US)) {
         log_event(&server->context.log, LOG_LEVEL_ERROR, log_name("job_does_not_end"),
@@ -626,7 +623,9 @@ void server_close(struct server *server)
     reload_close(&server->reload);
     sockets_close(&server->sockets);
     admin_stop(server->admin);
-    close_jobs(server);
+    if (server->jobs != NULL) {
+        close_jobs(server);
+    }
     close_loops(server);
     admin_free(server->admin);
     copies_free(server->serves.copies);
@@ -637,6 +636,7 @@ void server_close(struct server *server)
     statedir_close(server->context.statedir);
     ledger_free(server->context.ledger);
     refusals_free(&server->context.refusals);
+    events_free(&server->context.events);
     config_free(&server->context.config);
     config_free(&server->context.given);
 }

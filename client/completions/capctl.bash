@@ -32,7 +32,8 @@ _capctl()
 {
     local commands="check hash pack put publish get map has show closure admin status config bench help version"
     local methods="hello help schema status metrics cap.stat cap.find cap.list cap.explain refs.list \
-        refusals.list loops.list clients.list config.get config.test config.reload log.set drain shutdown"
+        refusals.list loops.list clients.list jobs.list jobs.cancel events.subscribe \
+        config.get config.test config.reload log.set drain shutdown"
     local globals="-s --socket --admin --json --timeout -h --help -V --version"
     local cur prev="" command="" options="" count=0 i
     local -a words

@@ -47,6 +47,8 @@ struct admin_connection {
     struct cap_bytes pending; /* of `input`, not yet looked at */
     struct cap_buf output;
     struct admin_job *job; /* under way */
+    struct admin_subscription subscription;
+    unsigned events_left; /* turns with events until the next tick */
     uint8_t input[INPUT_SIZE];
 };
 
@@ -86,12 +88,13 @@ void admin_connection_close(struct admin_connection *connection)
 static void append_error(struct admin_connection *connection, enum cap_error error);
 static void send_output(struct admin_connection *connection);
 
-/* Sets the bound of what the peer owes now: to read on, to ask, or nothing while a command runs. */
+/* Sets the bound of what the peer owes now: to read on, to ask, or nothing while a command runs or
+ * it waits for events. */
 static void arm(struct admin_connection *connection)
 {
     const struct context *context = connection->admin->rooms.context;
     uint64_t ms = connection->writing ? context->config.progress_ms : context->config.idle_ms;
-    bool owes = connection->writing || connection->job == NULL;
+    bool owes = connection->writing || (connection->job == NULL && !connection->subscription.on);
     connection->deadline_us = ms > 0 && owes ? env_monotonic_us(context->env) + ms * 1000 : 0;
 }
 
@@ -112,6 +115,9 @@ void admin_connections_tick(struct admin *admin)
         struct admin_connection *next = LIST_NEXT(connection, link);
         if (connection->deadline_us != 0 && now_us >= connection->deadline_us) {
             expire(connection);
+        } else if (connection->subscription.on) {
+            connection->events_left = ADMIN_EVENTS_TICK;
+            pump(connection);
         }
         connection = next;
     }
@@ -221,6 +227,9 @@ static void answer(struct admin_job *job)
     cap_buf_free(&connection->output);
     connection->output = job->line;
     job->line = (struct cap_buf){0};
+    if (job->succeeded && job->call.subscription.on) {
+        connection->subscription = job->call.subscription;
+    }
     admin_job_free(job);
     if (error != CAP_OK) {
         admin_connection_close(connection);
@@ -403,6 +412,27 @@ static void take_lines(struct admin_connection *connection)
     }
 }
 
+/* Sends some of the events that it subscribed to; the rest in other turns, or after the next tick.
+ */
+static void send_events(struct admin_connection *connection)
+{
+    struct events *events = &connection->admin->rooms.context->events;
+    if (!connection->subscription.on || is_held_up(connection) || connection->events_left == 0 ||
+        !admin_subscription_waits(&connection->subscription, events)) {
+        return;
+    }
+    connection->events_left--;
+    if (admin_subscription_write(&connection->subscription, events, &connection->output) !=
+        CAP_OK) {
+        admin_connection_close(connection);
+        return;
+    }
+    send_output(connection);
+    if (!connection->closing) {
+        uv_timer_start(&connection->turn, on_turn, 0, 0);
+    }
+}
+
 /* Does what can be done now. Called from the loop only, never from within itself. */
 static void pump(struct admin_connection *connection)
 {
@@ -410,6 +440,7 @@ static void pump(struct admin_connection *connection)
         return;
     }
     take_lines(connection);
+    send_events(connection);
     set_reading(connection);
     if (connection->at_end && connection->pending.len == 0 && !is_held_up(connection)) {
         admin_connection_close(connection);

@@ -5,5 +5,7 @@
 #define ADMIN_CONNECTIONS_MAX 16u /* a few operators and scrapers, each with one or two */
 #define ADMIN_JOBS_MAX        2u  /* in threads: they may wait for the disk */
 #define ADMIN_TURN_MAX        16u /* commands of one connection in one turn of the loop */
+#define ADMIN_EVENTS_TURN     64u /* events of one connection in one turn: some 100 us of JSON */
+#define ADMIN_EVENTS_TICK     16u /* such turns of one connection in one tick: the whole ring */
 
 #endif

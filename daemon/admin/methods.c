@@ -18,6 +18,12 @@
 static const char *const kinds[] = {"image", "data", NULL};
 static const char *const directions[] = {"out", "in", NULL};
 static const char *const formats[] = {"openmetrics", "prometheus", NULL};
+static const char *const event_kinds[] = {
+#define EVENT_KIND_NAME(NAME, name) #name,
+    EVENT_KINDS(EVENT_KIND_NAME)
+#undef EVENT_KIND_NAME
+        NULL,
+};
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 
 #define HASH_PARAM(text)                                                                           \
@@ -120,6 +126,31 @@ static const struct admin_param metrics_params[] = {
                               .choices = formats,
                               .doc = "openmetrics, the default, or prometheus: the text format "
                                      "0.0.4, for a textfile collector"},
+    END_PARAM,
+};
+
+static const struct admin_param cancel_params[] = {
+    [ADMIN_JOB_ID] = {.name = "id",
+                      .type = ADMIN_INTEGER,
+                      .required = true,
+                      .min = 1,
+                      .max = INT64_MAX,
+                      .doc = "the number of a job that runs"},
+    END_PARAM,
+};
+
+static const struct admin_param events_params[] = {
+    [ADMIN_EVENTS_SINCE] = {.name = "since",
+                            .type = ADMIN_INTEGER,
+                            .min = -1,
+                            .max = INT64_MAX,
+                            .fallback = -1,
+                            .doc = "begin after this seq; 0: with the oldest that is kept; -1: "
+                                   "with what happens from now on"},
+    [ADMIN_EVENTS_KINDS] = {.name = "kinds",
+                            .type = ADMIN_CHOICES,
+                            .choices = event_kinds,
+                            .doc = "only events of these kinds"},
     END_PARAM,
 };
 
@@ -265,6 +296,26 @@ static const struct admin_field clients_result[] = {
      "objects with session, peer, uid, gid, pid, agent, connected, idle_ms, requests, uploads, "
      "bytes_in, bytes_out and output_bytes"},
     {"cursor", "integer or null", "pass it to get the next page; null: this was the last"},
+    END_FIELD,
+};
+
+static const struct admin_field jobs_result[] = {
+    {"jobs", "array",
+     "objects with id, kind, state (running, done, failed or cancelled), cancelled (it was asked "
+     "to end), phase, done, total, done_bytes, total_bytes (null: unknown), percent (null: "
+     "unknown), started, ended (null: it runs), took_ms, reason (of a failure, or null) and "
+     "message; those that run first, then those that ended last"},
+    END_FIELD,
+};
+
+static const struct admin_field cancel_result[] = {
+    {"id", "integer", "the job's number"},
+    END_FIELD,
+};
+
+static const struct admin_field events_result[] = {
+    {"after", "integer", "the events that follow have a higher seq"},
+    {"kinds", "array", "the kinds that follow"},
     END_FIELD,
 };
 
@@ -425,6 +476,28 @@ static const struct admin_method methods[] = {
             "with a mistake changes nothing.",
      .example = "{}",
      .run = admin_config_reload},
+    {.name = "jobs.list",
+     .params = no_params,
+     .result = jobs_result,
+     .doc = "Lists the long work on the store that runs, with its progress, and the last 64 that "
+            "ended.",
+     .example = "{}",
+     .run = admin_jobs_list},
+    {.name = "jobs.cancel",
+     .level = ADMIN_OPERATE,
+     .params = cancel_params,
+     .result = cancel_result,
+     .doc = "Asks a job to end, and does not wait for it. What it has done stays done. If no job "
+            "with that number runs, the error is no_job.",
+     .example = "{\"id\":1}",
+     .run = admin_jobs_cancel},
+    {.name = "events.subscribe",
+     .params = events_params,
+     .result = events_result,
+     .doc = "Has events sent on this connection from now on, in place of those asked for before: "
+            "see Events.",
+     .example = "{\"since\":0,\"kinds\":[\"refused\",\"job_ended\"]}",
+     .run = admin_events_subscribe},
     {.name = "log.set",
      .level = ADMIN_OPERATE,
      .params = log_params,

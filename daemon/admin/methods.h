@@ -9,6 +9,7 @@
 #include "daemon/admin/level.h"
 #include "daemon/admin/metrics.h"
 #include "daemon/admin/params.h"
+#include "daemon/admin/subscription.h"
 
 #define ADMIN_API_VERSION 1 /* rises when a method or a member goes away or changes meaning */
 
@@ -28,6 +29,7 @@ struct admin_call {
     enum admin_level level;
     struct admin_arg args[ADMIN_MAX_PARAMS]; /* by the rows of method->params */
     struct admin_clients *clients;           /* what `prepare` found on the loop */
+    struct admin_subscription subscription;  /* what the connection gets when the call succeeds */
     struct admin_error error;
 };
 
@@ -106,6 +108,10 @@ json_t *admin_shutdown(struct admin_call *call);
 json_t *admin_config_get(struct admin_call *call);
 json_t *admin_config_test(struct admin_call *call);
 json_t *admin_config_reload(struct admin_call *call);
+/* methods_jobs.c */
+json_t *admin_jobs_list(struct admin_call *call);
+json_t *admin_jobs_cancel(struct admin_call *call);
+json_t *admin_events_subscribe(struct admin_call *call);
 
 /* Rows of params, for the methods that read them. */
 enum { ADMIN_ARG_METHOD = 0 };                  /* help, schema */
@@ -117,5 +123,7 @@ enum { ADMIN_REFS_DIRECTION = 1, ADMIN_REFS_LIMIT, ADMIN_REFS_CURSOR };
 enum { ADMIN_PAGE_LIMIT, ADMIN_PAGE_CURSOR }; /* refusals.list, clients.list */
 enum { ADMIN_LOG_LEVEL = 0 };
 enum { ADMIN_METRICS_FORMAT = 0 };
+enum { ADMIN_JOB_ID = 0 };
+enum { ADMIN_EVENTS_SINCE, ADMIN_EVENTS_KINDS };
 
 #endif

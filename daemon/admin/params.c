@@ -21,7 +21,7 @@ static bool read_integer(const struct admin_param *param, json_int_t value, stru
 static bool read_choice(const struct admin_param *param, const char *text, struct admin_arg *arg,
                         struct admin_error *error)
 {
-    char words[160] = "";
+    char words[192] = "";
     size_t used = 0;
     for (unsigned i = 0; param->choices[i] != NULL; i++) {
         if (strcmp(param->choices[i], text) == 0) {
@@ -34,6 +34,31 @@ static bool read_choice(const struct admin_param *param, const char *text, struc
     admin_error_param(error, ADMIN_OUT_OF_BOUNDS, param->name, "%s must be one of:%s", param->name,
                       words);
     return false;
+}
+
+static bool read_choices(const struct admin_param *param, json_t *array, struct admin_arg *arg,
+                         struct admin_error *error)
+{
+    size_t i;
+    json_t *word;
+    json_array_foreach(array, i, word)
+    {
+        if (!json_is_string(word)) {
+            admin_error_param(error, ADMIN_WRONG_TYPE, param->name,
+                              "%s must be an array of strings", param->name);
+            return false;
+        }
+        if (!read_choice(param, json_string_value(word), arg, error)) {
+            return false;
+        }
+        arg->set |= UINT32_C(1) << arg->choice;
+    }
+    if (arg->set == 0) {
+        admin_error_param(error, ADMIN_OUT_OF_BOUNDS, param->name, "%s must name at least one",
+                          param->name);
+        return false;
+    }
+    return true;
 }
 
 static bool read_hash(const struct admin_param *param, const char *text, struct admin_arg *arg,
@@ -97,6 +122,7 @@ static bool read_text(const struct admin_param *param, const char *text, struct 
     case ADMIN_WORD:
         return read_word(param, text, arg, error);
     case ADMIN_INTEGER:
+    case ADMIN_CHOICES:
         break;
     }
     return false;
@@ -105,15 +131,28 @@ static bool read_text(const struct admin_param *param, const char *text, struct 
 static bool read_one(const struct admin_param *param, json_t *value, struct admin_arg *arg,
                      struct admin_error *error)
 {
-    bool is_integer = param->type == ADMIN_INTEGER;
-    if (is_integer ? !json_is_integer(value) : !json_is_string(value)) {
+    static const struct {
+        json_type type;
+        const char *name;
+    } expected[] = {
+        [ADMIN_INTEGER] = {JSON_INTEGER, "an integer"},
+        [ADMIN_CHOICE] = {JSON_STRING, "a string, in quotes"},
+        [ADMIN_CHOICES] = {JSON_ARRAY, "an array of strings"},
+        [ADMIN_HASH] = {JSON_STRING, "a string, in quotes"},
+        [ADMIN_PREFIX] = {JSON_STRING, "a string, in quotes"},
+        [ADMIN_WORD] = {JSON_STRING, "a string, in quotes"},
+    };
+    if (json_typeof(value) != expected[param->type].type) {
         admin_error_param(error, ADMIN_WRONG_TYPE, param->name, "%s must be %s", param->name,
-                          is_integer ? "an integer" : "a string, in quotes");
+                          expected[param->type].name);
         return false;
     }
     arg->given = true;
-    if (is_integer) {
+    if (param->type == ADMIN_INTEGER) {
         return read_integer(param, json_integer_value(value), arg, error);
+    }
+    if (param->type == ADMIN_CHOICES) {
+        return read_choices(param, value, arg, error);
     }
     return read_text(param, json_string_value(value), arg, error);
 }
@@ -188,6 +227,10 @@ static json_t *param_schema(const struct admin_param *param)
                          (json_int_t)param->fallback, "description", param->doc);
     case ADMIN_CHOICE:
         return json_pack("{s:s, s:o, s:s}", "type", "string", "enum", choices_json(param->choices),
+                         "description", param->doc);
+    case ADMIN_CHOICES:
+        return json_pack("{s:s, s:{s:s, s:o}, s:i, s:s}", "type", "array", "items", "type",
+                         "string", "enum", choices_json(param->choices), "minItems", 1,
                          "description", param->doc);
     case ADMIN_HASH:
         return json_pack("{s:s, s:s, s:s}", "type", "string", "pattern", "^(0x)?[0-9a-fA-F]{64}$",

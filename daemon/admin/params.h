@@ -15,6 +15,7 @@
 enum admin_type {
     ADMIN_INTEGER, /* within [min, max] */
     ADMIN_CHOICE,  /* one of the words of `choices` */
+    ADMIN_CHOICES, /* an array of one or more of them */
     ADMIN_HASH,    /* 64 hex digits, 0x in front allowed */
     ADMIN_PREFIX,  /* the first hex digits of a hash, an odd count included */
     ADMIN_WORD,    /* a text of min to max bytes */
@@ -28,7 +29,7 @@ struct admin_param {
     int64_t min; /* ADMIN_INTEGER: the value; ADMIN_WORD: the length */
     int64_t max;
     int64_t fallback;           /* ADMIN_INTEGER that is not given */
-    const char *const *choices; /* ADMIN_CHOICE: ends with NULL */
+    const char *const *choices; /* ADMIN_CHOICE, ADMIN_CHOICES (at most 32): ends with NULL */
     const char *doc;
 };
 
@@ -37,6 +38,7 @@ struct admin_arg {
     bool given;
     int64_t integer;
     unsigned choice;      /* index in `choices`; 0 when not given, so see `given` */
+    uint32_t set;         /* ADMIN_CHOICES: a bit for each index */
     struct cap_hash hash; /* ADMIN_PREFIX: the bits past `bits` are zero */
     unsigned bits;        /* ADMIN_PREFIX: four per digit */
     const char *text;     /* ADMIN_WORD: borrowed from the request */

@@ -31,6 +31,10 @@ static void print_kind(struct admin_text *text, const struct admin_param *param)
         admin_print(text, "one of ");
         print_choices(text, param->choices);
         break;
+    case ADMIN_CHOICES:
+        admin_print(text, "array of ");
+        print_choices(text, param->choices);
+        break;
     case ADMIN_HASH:
         admin_print(text, "64 hex digits");
         break;
@@ -133,6 +137,11 @@ static const char man_head[] =
     "longer lists have a cursor. Sizes are bytes, times RFC 3339 in UTC, durations end in _us\n"
     "or _ms. An error carries data with reason, which is stable, retry, and often hint and\n"
     "param.\n"
+    ".PP\nAfter events.subscribe, events come as notifications on the same connection: method "
+    "event,\n"
+    "params with seq, time, kind, message and often hash, or with lost, the number of events that "
+    "a\n"
+    "slow reader will not see.\n"
     ".PP\nLevels: everyone who can connect may observe; members of the operators' group may "
     "operate;\n"
     "root and the daemon's own user may do everything. Every change is logged.\n"

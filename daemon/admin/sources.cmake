@@ -15,6 +15,7 @@ target_sources(capstore_daemon PRIVATE
     admin/level.c
     admin/methods.c
     admin/methods_config.c
+    admin/methods_jobs.c
     admin/methods_meta.c
     admin/methods_server.c
     admin/methods_store.c
@@ -23,6 +24,7 @@ target_sources(capstore_daemon PRIVATE
     admin/params.c
     admin/reference.c
     admin/structure.c
+    admin/subscription.c
     admin/text.c
     admin/value.c)
 

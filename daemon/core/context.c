@@ -40,6 +40,8 @@ void shard_refused(struct shard *shard, uint64_t session, const struct peer *pee
     snprintf(refusal.what, sizeof(refusal.what), "%s", what);
     snprintf(refusal.message, sizeof(refusal.message), "%s", message);
     refusals_add(&context->refusals, &refusal);
+    events_emit(&context->events, EVENT_REFUSED, NULL, "%s of %s: %s: %.120s", what, peer->text,
+                cap_error_name(error), message);
     shard->stats.refusals++;
     shard->stats.errors[(unsigned)-error % STATS_ERROR_CODES]++;
     if (context_may_log(context, LINE_REFUSED)) {

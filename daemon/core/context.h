@@ -14,6 +14,7 @@
 
 #include "daemon/core/config.h"
 #include "daemon/core/env.h"
+#include "daemon/core/events.h"
 #include "daemon/core/log.h"
 #include "daemon/core/mailbox.h"
 #include "daemon/core/peer.h"
@@ -65,6 +66,7 @@ struct context {
     size_t address_count;
     struct log log;           /* any thread */
     struct refusals refusals; /* any thread */
+    struct events events;     /* any thread */
     struct cap_store *store;  /* NULL before it is opened */
     struct ledger *ledger;
     struct statedir *statedir;
@@ -118,8 +120,8 @@ struct shard {
 bool context_may_log(struct context *context, enum bounded_line kind);
 
 /*
- * Counts, records and logs a refusal. `what` is a request's name or "connection", `session` the
- * number of the session or 0. The shard's thread.
+ * Counts, records and logs a refusal, which is an event, too. `what` is a request's name or
+ * "connection", `session` the number of the session or 0. The shard's thread.
  */
 void shard_refused(struct shard *shard, uint64_t session, const struct peer *peer, const char *what,
                    enum cap_error error, const char *message);

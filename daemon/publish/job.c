@@ -300,8 +300,14 @@ void job_make_quick(struct job *job)
     }
 }
 
-void job_count(const struct cap_admission *admission, struct stats *stats)
+void job_count(const struct cap_admission *admission, struct shard *shard)
 {
+    struct stats *stats = &shard->stats;
+    const struct cap_put *last = &admission->puts[admission->put_count - 1];
+    if (last->is_new) {
+        events_emit(&shard->context->events, EVENT_PUBLISHED, &last->hash, "%s, %" PRIu64 " bytes",
+                    last->info.kind == CAP_KIND_IMAGE ? "image" : "data", last->info.body_len);
+    }
     stats->admissions++;
     for (size_t i = 0; i < admission->put_count; i++) {
         stats->caps_new += admission->puts[i].is_new ? 1 : 0;

@@ -6,6 +6,7 @@
 #ifndef DAEMON_PUBLISH_JOB_H
 #define DAEMON_PUBLISH_JOB_H
 
+#include "daemon/core/context.h"
 #include "daemon/core/pool.h"
 #include "daemon/publish/body.h"
 #include "daemon/publish/data.h"
@@ -109,8 +110,8 @@ bool job_is_quick(const struct job *job);
  */
 void job_make_quick(struct job *job);
 
-/* Counts what was admitted. */
-void job_count(const struct cap_admission *admission, struct stats *stats);
+/* Counts what was admitted; if that is new, it is an event. The shard's thread. */
+void job_count(const struct cap_admission *admission, struct shard *shard);
 
 /* Says why what it made was not admitted, with what `claim` says of the disk. */
 void job_explain(const struct job *job, const struct cap_admission *admission,

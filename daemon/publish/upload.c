@@ -222,7 +222,7 @@ static void count_admission(struct upload *upload)
 {
     const struct cap_admission *admission = &upload->writing.admission;
     const struct cap_put *last = &admission->puts[admission->put_count - 1];
-    job_count(admission, &upload->request.shard->stats);
+    job_count(admission, upload->request.shard);
     if (!last->is_new && !context_may_log(context_of(upload), LINE_PRESENT)) {
         return;
     }

@@ -6,6 +6,7 @@
  */
 #include "daemon/upkeep/jobs.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,13 +90,15 @@ void upkeep_jobs_free(struct upkeep_jobs *jobs)
 
 /* --- The life of a job ------------------------------------------------------------------------ */
 
-static void log_started(struct upkeep_jobs *jobs, const struct upkeep_job_info *info)
+static void tell_started(struct upkeep_jobs *jobs, const struct upkeep_job_info *info)
 {
     log_event(&jobs->context->log, LOG_LEVEL_INFO, log_name("job_started"),
               log_number("job", info->id), log_text("kind", upkeep_kind_name(info->kind)));
+    events_emit(&jobs->context->events, EVENT_JOB_STARTED, NULL, "job %" PRIu64 ", %s", info->id,
+                upkeep_kind_name(info->kind));
 }
 
-static void log_ended(struct upkeep_jobs *jobs, const struct upkeep_job_info *info)
+static void tell_ended(struct upkeep_jobs *jobs, const struct upkeep_job_info *info)
 {
     log_event(&jobs->context->log,
               info->state == UPKEEP_FAILED ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
@@ -104,6 +107,9 @@ static void log_ended(struct upkeep_jobs *jobs, const struct upkeep_job_info *in
               log_text("outcome", upkeep_state_name(info->state)), log_error(info->error),
               log_number("ms", info->took_us / 1000), log_number("done", info->done),
               log_number("bytes", info->done_bytes), log_text("message", info->message));
+    events_emit(&jobs->context->events, EVENT_JOB_ENDED, NULL, "job %" PRIu64 ", %s, %s%s%s",
+                info->id, upkeep_kind_name(info->kind), upkeep_state_name(info->state),
+                info->message[0] != '\0' ? ": " : "", info->message);
 }
 
 static enum upkeep_state state_of(enum cap_error error)
@@ -141,7 +147,7 @@ static void job_main(void *arg)
     int nice = getpriority(PRIO_PROCESS, (id_t)gettid());
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), nice + JOB_NICE);
     const struct upkeep_job_info info = end_job(jobs, slot, slot->run(&slot->job, slot->ctx));
-    log_ended(jobs, &info);
+    tell_ended(jobs, &info);
     uv_mutex_lock(&jobs->lock);
     slot->running = false;
     uv_cond_broadcast(&jobs->changed);
@@ -186,7 +192,7 @@ static enum cap_error start_slot(struct upkeep_jobs *jobs, enum upkeep_kind kind
     }
     slot->running = slot->threaded = true;
     jobs->last_id++;
-    log_started(jobs, &slot->info); /* under the lock, so before the line of its end */
+    tell_started(jobs, &slot->info); /* under the lock, so before what tells its end */
     return CAP_OK;
 }
 
@@ -336,12 +342,14 @@ void job_progress(struct upkeep_job *job, uint64_t done, uint64_t total, uint64_
 void job_message(struct upkeep_job *job, const char *format, ...)
 {
     struct upkeep_jobs *jobs = job->jobs;
+    char message[UPKEEP_MESSAGE_SIZE];
     va_list args;
     va_start(args, format);
-    uv_mutex_lock(&jobs->lock);
-    vsnprintf(jobs->slots[job->kind].info.message, UPKEEP_MESSAGE_SIZE, format, args);
-    uv_mutex_unlock(&jobs->lock);
+    vsnprintf(message, sizeof(message), format, args);
     va_end(args);
+    uv_mutex_lock(&jobs->lock);
+    memcpy(jobs->slots[job->kind].info.message, message, sizeof(message));
+    uv_mutex_unlock(&jobs->lock);
 }
 
 bool job_wait(struct upkeep_job *job, uint64_t us)

@@ -249,6 +249,9 @@ int fixture_setup(void **state)
     fixture->hub.shard = &fixture->shard;
     fixture->hubs = (struct hub_set){.hubs = {&fixture->hub}, .count = 1};
     fixture->rooms = (struct admin_rooms){.context = &fixture->context, .hubs = &fixture->hubs};
+    assert_cap_ok(events_init(&fixture->context.events, &fixture->env));
+    assert_cap_ok(upkeep_jobs_new(&fixture->context, &fixture->rooms.jobs));
+    assert_int_equal(uv_sem_init(&fixture->job_gate, 0), 0);
     publish_all(fixture);
     find_names(fixture);
     *state = fixture;
@@ -268,13 +271,49 @@ int fixture_teardown(void **state)
 {
     struct fixture *fixture = *state;
     assert_int_equal(uv_loop_close(&fixture->shard.loop), 0);
+    fixture_end_job(fixture);
+    upkeep_jobs_free(fixture->rooms.jobs);
+    uv_sem_destroy(&fixture->job_gate);
     cap_store_close(fixture->context.store);
+    events_free(&fixture->context.events);
     refusals_free(&fixture->context.refusals);
     config_free(&fixture->context.config);
     close(fixture->log_fds[0]);
     close(fixture->log_fds[1]);
     free(fixture);
     return 0;
+}
+
+/* --- Jobs ------------------------------------------------------------------------------------- */
+
+static enum cap_error run_job(struct upkeep_job *job, void *ctx)
+{
+    struct fixture *fixture = ctx;
+    job_progress(job, 3, 0, 30, 40, "testing");
+    uv_sem_wait(&fixture->job_gate);
+    return job->cancelled ? CAP_E_CANCELLED : CAP_E_DISK_FULL;
+}
+
+void fixture_start_job(struct fixture *fixture)
+{
+    struct upkeep_job_info info = {0};
+    if (fixture->job_waits) {
+        return;
+    }
+    fixture->job_waits = true;
+    assert_cap_ok(upkeep_jobs_start(fixture->rooms.jobs, UPKEEP_SCRUB, run_job, fixture, NULL));
+    while (info.done == 0) {
+        assert_true(upkeep_jobs_running(fixture->rooms.jobs, UPKEEP_SCRUB, &info));
+    }
+}
+
+void fixture_end_job(struct fixture *fixture)
+{
+    if (fixture->job_waits) {
+        fixture->job_waits = false;
+        uv_sem_post(&fixture->job_gate);
+        assert_true(upkeep_jobs_join(fixture->rooms.jobs, UPKEEP_JOBS_GRACE_US));
+    }
 }
 
 /* --- Calls ------------------------------------------------------------------------------------ */

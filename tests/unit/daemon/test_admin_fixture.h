@@ -13,6 +13,7 @@
 
 #include "daemon/admin/methods.h"
 #include "daemon/admin/metrics.h"
+#include "daemon/upkeep/jobs.h"
 #include "lib/cap/pack.h"
 
 #define FIXTURE_CODE_LEN 10000u
@@ -30,6 +31,8 @@ struct fixture {
     struct gauges gauges;           /* what admin_gauges answers */
     struct client *clients;         /* what hub_clients answers from; borrowed */
     size_t client_count;
+    uv_sem_t job_gate; /* fixture_start_job's waits for it */
+    bool job_waits;
     unsigned drains;
     unsigned stops;
     unsigned reloads;
@@ -64,6 +67,13 @@ const char *fixture_hash_params(const struct cap_hash *hash, const char *rest);
 
 /* What has been logged since the last call, NUL-terminated, in a static buffer. */
 const char *fixture_log(struct fixture *fixture);
+
+/*
+ * Starts a job, the first of the fixture, which is at 30 of 40 bytes and does not end, though it
+ * be cancelled, before fixture_end_job. Again, it does nothing.
+ */
+void fixture_start_job(struct fixture *fixture);
+void fixture_end_job(struct fixture *fixture);
 
 /* Runs the loop until nothing is left to do, within a bound. */
 void fixture_run_out(struct fixture *fixture);
