@@ -163,6 +163,7 @@ static void log_outcome(struct reload *reload, enum cap_error error,
         log_event(log, LOG_LEVEL_INFO, log_name("config_reloaded"),
                   log_text("changed", names(changes, true, changed)),
                   log_text("restart_needed", names(changes, false, waiting)));
+        events_emit(&reload->context->events, EVENT_CONFIG_RELOADED, NULL, "changed: %s", changed);
     }
 }
 
