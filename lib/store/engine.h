@@ -8,7 +8,19 @@
 #ifndef LIB_STORE_ENGINE_H
 #define LIB_STORE_ENGINE_H
 
+#include "lib/store/holds.h"
 #include "lib/store/scrub.h"
+
+/* Caps that the open transaction makes gone; gone.c. */
+struct store_gone {
+    struct store_gone_cap {
+        struct cap_hash hash;
+        enum cap_gone_cause cause;
+    } * caps; /* the memory stays for the next transaction */
+    size_t count;
+    size_t capacity;
+    bool announced; /* cap_store_epoch has risen for them */
+};
 
 struct cap_store_ops {
     const char *name;
@@ -51,6 +63,10 @@ struct cap_store_ops {
                                struct cap_root *ret_roots, size_t *ret_count);
     enum cap_error (*needed)(struct cap_read *read, const struct cap_hash *hash,
                              unsigned *ret_needed);
+    enum cap_error (*removed)(struct cap_read *read, const struct cap_hash *hash,
+                              struct cap_removed *ret_removed);
+    enum cap_error (*due)(struct cap_read *read, struct cap_due_cursor *cursor, uint64_t now_s,
+                          size_t max, struct cap_due *ret_due, size_t *ret_count, bool *ret_more);
     enum cap_error (*owner)(struct cap_read *read, uint32_t uid, struct cap_usage *ret_usage);
 
     enum cap_error (*quarantine)(struct cap_store *store, const struct cap_hash *hash);
@@ -65,6 +81,10 @@ struct cap_store_ops {
     enum cap_error (*root_set)(struct cap_store *store, const struct cap_root *root,
                                bool *ret_replaced);
     enum cap_error (*root_remove)(struct cap_store *store, const char *name);
+    enum cap_error (*remove)(struct cap_store *store, const struct cap_hash *hash, uint32_t uid,
+                             bool force);
+    enum cap_error (*collect)(struct cap_store *store, size_t max_caps,
+                              struct cap_collected *ret_collected);
     enum cap_error (*stage_begin)(struct cap_store *store, uint64_t body_len, uint64_t *ret_stage);
     enum cap_error (*stage_step)(struct cap_store *store, struct cap_staging *stagings,
                                  size_t count);
@@ -84,6 +104,10 @@ struct cap_store {
     uint8_t id[CAP_STORE_ID_SIZE];
     atomic_int failure;                  /* what cap_store_failure says; an engine sets it */
     atomic_uint_least64_t clock_zero_us; /* the store clock when the monotonic one was 0 */
+    struct store_holds holds;
+    struct store_gone gone;
+    struct cap_store_watch watch;
+    atomic_uint_least64_t epoch;
 };
 
 struct cap_read {
@@ -117,6 +141,25 @@ struct store_transactions {
 void store_admit(struct cap_store *store, const struct store_transactions *transactions,
                  struct cap_admission *const *admissions, size_t count,
                  const struct cap_admit_watch *watch);
+
+/* --- What goes: gone.c ------------------------------------------------------------------------ */
+
+/* Notes that the open transaction makes a cap gone. CAP_E_NO_MEMORY. */
+enum cap_error store_gone_add(struct cap_store *store, const struct cap_hash *hash,
+                              enum cap_gone_cause cause);
+
+/* The same for one that nobody may hold, nor from now on: CAP_E_STILL_NEEDED. */
+enum cap_error store_gone_claim(struct cap_store *store, const struct cap_hash *hash,
+                                enum cap_gone_cause cause);
+
+/* Before the transaction's commit. */
+void store_gone_announce(struct cap_store *store);
+
+/* After its end: if it was committed the watch is told. Ends the claims (holds.h). */
+void store_gone_settle(struct cap_store *store, bool committed);
+
+/* Releases what these and the holds use. */
+void store_gone_free(struct cap_store *store);
 
 /* --- Time: clock.c ---------------------------------------------------------------------------- */
 
@@ -152,7 +195,8 @@ struct cap_hash store_scan_start(const struct cap_list_query *query);
 bool store_scan_offer(struct store_scan *scan, const struct cap_hash *hash,
                       const struct cap_info *info);
 
-/* Adds one stored cap to the counts. Pure. */
+/* Adds one stored cap to the counts, or takes it away. Pure. */
+void store_counts_remove(struct cap_counts *counts, const struct cap_info *info);
 void store_counts_add(struct cap_counts *counts, const struct cap_info *info);
 
 /* What the spans hold, copied to `dst`; no load of it can fail, or the caller has a guard. */

@@ -7,6 +7,7 @@
  *   state    0 next_body, 8 refs, 16 caps[3], 40 body_bytes[3], 64 clock_s
  *   root     0 hash, 32 set_us, 40 uid u32
  *   owner    0 caps, 8 bytes
+ *   removed  0 hash, 32 time_us, 40 uid u32, 44 cause u8
  *   format   0 version u32, 4 zero u32, 8 id
  *
  * Behind each lies its seal. A number takes as few bytes as it can, seven bits in each, the low
@@ -258,6 +259,29 @@ enum cap_error store_owner_decode(struct cap_bytes bytes, struct cap_usage *ret_
     return CAP_OK;
 }
 
+void store_removed_encode(const struct cap_hash *hash, const struct cap_removed *removed,
+                          uint8_t ret_bytes[STORE_REMOVED_SIZE])
+{
+    memcpy(ret_bytes, hash->bytes, CAP_HASH_SIZE);
+    cap_store64(ret_bytes + CAP_HASH_SIZE, removed->time_us);
+    cap_store32(ret_bytes + CAP_HASH_SIZE + 8, removed->uid);
+    ret_bytes[CAP_HASH_SIZE + 12] = (uint8_t)removed->cause;
+}
+
+enum cap_error store_removed_decode(struct cap_bytes bytes, struct cap_hash *ret_hash,
+                                    struct cap_removed *ret_removed)
+{
+    uint8_t cause = bytes.len == STORE_REMOVED_SIZE ? bytes.data[CAP_HASH_SIZE + 12] : 0;
+    if (cause < CAP_GONE_COLLECTED || cause > CAP_GONE_FORBIDDEN) {
+        return CAP_E_CORRUPT;
+    }
+    memcpy(ret_hash->bytes, bytes.data, CAP_HASH_SIZE);
+    ret_removed->time_us = cap_load64(bytes.data + CAP_HASH_SIZE);
+    ret_removed->uid = cap_load32(bytes.data + CAP_HASH_SIZE + 8);
+    ret_removed->cause = (enum cap_gone_cause)cause;
+    return CAP_OK;
+}
+
 /* The lowest `size` bytes of a number, the highest of them first. */
 static void put_big_endian(uint64_t number, uint8_t *ret_bytes, size_t size)
 {
@@ -286,6 +310,16 @@ void store_due_key_load(const uint8_t key[STORE_DUE_KEY], uint32_t *ret_time_s,
 {
     *ret_time_s = (uint32_t)take_big_endian(key, 4);
     *ret_sequence = take_big_endian(key + 4, 8);
+}
+
+void store_sequence_key(uint64_t sequence, uint8_t ret_key[STORE_SEQUENCE_KEY])
+{
+    put_big_endian(sequence, ret_key, STORE_SEQUENCE_KEY);
+}
+
+uint64_t store_sequence_key_load(const uint8_t key[STORE_SEQUENCE_KEY])
+{
+    return take_big_endian(key, STORE_SEQUENCE_KEY);
 }
 
 void store_owner_key(uint32_t uid, uint8_t ret_key[STORE_OWNER_KEY])

@@ -12,24 +12,27 @@
 #define STORE_FORMAT_VERSION 4u
 
 /* Without their seals. */
-#define STORE_CAP_MAX     143u /* every figure as long as it can be */
-#define STORE_STATE_SIZE  72u
-#define STORE_FORMAT_SIZE (8u + CAP_STORE_ID_SIZE)
-#define STORE_STAGE_SIZE  16u
-#define STORE_FACT_SIZE   8u
-#define STORE_ROOT_SIZE   (CAP_HASH_SIZE + 12u)
-#define STORE_OWNER_SIZE  16u
-#define STORE_DUE_PREFIX  8u   /* bytes of a hash */
-#define STORE_DUE_HASHES  240u /* in one record, which still lies in a leaf page */
-#define STORE_VALUE_MAX   (STORE_DUE_HASHES * STORE_DUE_PREFIX)
+#define STORE_CAP_MAX      143u /* every figure as long as it can be */
+#define STORE_STATE_SIZE   72u
+#define STORE_FORMAT_SIZE  (8u + CAP_STORE_ID_SIZE)
+#define STORE_STAGE_SIZE   16u
+#define STORE_CORPSE_SIZE  (STORE_STAGE_SIZE + CAP_HASH_SIZE + 8u)
+#define STORE_FACT_SIZE    8u
+#define STORE_REMOVED_SIZE (CAP_HASH_SIZE + 13u)
+#define STORE_ROOT_SIZE    (CAP_HASH_SIZE + 12u)
+#define STORE_OWNER_SIZE   16u
+#define STORE_DUE_PREFIX   8u   /* bytes of a hash */
+#define STORE_DUE_HASHES   240u /* in one record, which still lies in a leaf page */
+#define STORE_VALUE_MAX    (STORE_DUE_HASHES * STORE_DUE_PREFIX)
 
-#define STORE_CHUNK_KEY 13u
-#define STORE_BODY_KEY  8u
-#define STORE_PAIR_KEY  (2u * CAP_HASH_SIZE)
-#define STORE_FACT_KEY  (CAP_HASH_SIZE + 1u)
-#define STORE_DUE_KEY   12u
-#define STORE_OWNER_KEY 4u
-#define STORE_KEY_MAX   (CAP_HASH_SIZE + CAP_ROOT_NAME_MAX) /* of the index "rooted" */
+#define STORE_CHUNK_KEY    13u
+#define STORE_BODY_KEY     8u
+#define STORE_PAIR_KEY     (2u * CAP_HASH_SIZE)
+#define STORE_FACT_KEY     (CAP_HASH_SIZE + 1u)
+#define STORE_DUE_KEY      12u
+#define STORE_OWNER_KEY    4u
+#define STORE_SEQUENCE_KEY 8u
+#define STORE_KEY_MAX      (CAP_HASH_SIZE + CAP_ROOT_NAME_MAX) /* of the index "rooted" */
 
 /* What the records can say of the store clock. */
 #define STORE_CLOCK_MAX UINT32_MAX
@@ -123,6 +126,14 @@ void store_owner_encode(const struct cap_usage *usage, uint8_t ret_bytes[STORE_O
 /* Reads it. CAP_E_CORRUPT. */
 enum cap_error store_owner_decode(struct cap_bytes bytes, struct cap_usage *ret_usage);
 
+/* A removal: of which cap, and what is told of it. */
+void store_removed_encode(const struct cap_hash *hash, const struct cap_removed *removed,
+                          uint8_t ret_bytes[STORE_REMOVED_SIZE]);
+
+/* Reads it. CAP_E_CORRUPT. */
+enum cap_error store_removed_decode(struct cap_bytes bytes, struct cap_hash *ret_hash,
+                                    struct cap_removed *ret_removed);
+
 /* --- Keys ------------------------------------------------------------------------------------- */
 
 /* The streams of bulk that a cap can have. */
@@ -145,6 +156,10 @@ void store_due_key(uint32_t time_s, uint64_t sequence, uint8_t ret_key[STORE_DUE
 /* What such a key says. */
 void store_due_key_load(const uint8_t key[STORE_DUE_KEY], uint32_t *ret_time_s,
                         uint64_t *ret_sequence);
+
+/* The key of a removal, and the number of such a key. */
+void store_sequence_key(uint64_t sequence, uint8_t ret_key[STORE_SEQUENCE_KEY]);
+uint64_t store_sequence_key_load(const uint8_t key[STORE_SEQUENCE_KEY]);
 
 /* The key of an owner's record, and the uid of such a key. */
 void store_owner_key(uint32_t uid, uint8_t ret_key[STORE_OWNER_KEY]);

@@ -205,7 +205,33 @@ enum cap_error cap_store_roots_of(struct cap_read *read, const struct cap_hash *
 enum cap_error cap_store_needed(struct cap_read *read, const struct cap_hash *hash,
                                 unsigned *ret_needed)
 {
-    return read->store->ops->needed(read, hash, ret_needed);
+    enum cap_error error = read->store->ops->needed(read, hash, ret_needed);
+    if (error == CAP_OK && store_holds_has(&read->store->holds, hash)) {
+        *ret_needed |= CAP_NEEDED_HOLD;
+    }
+    return error;
+}
+
+enum cap_error cap_store_removed(struct cap_read *read, const struct cap_hash *hash,
+                                 struct cap_removed *ret_removed)
+{
+    return read->store->ops->removed(read, hash, ret_removed);
+}
+
+enum cap_error cap_store_due(struct cap_read *read, struct cap_due_cursor *cursor, uint64_t now_s,
+                             size_t max, struct cap_due *ret_due, size_t *ret_count, bool *ret_more)
+{
+    if (max == 0) {
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    enum cap_error error =
+        read->store->ops->due(read, cursor, now_s, max, ret_due, ret_count, ret_more);
+    for (size_t i = 0; error == CAP_OK && i < *ret_count; i++) {
+        if (store_holds_has(&read->store->holds, &ret_due[i].hash)) {
+            ret_due[i].needed |= CAP_NEEDED_HOLD;
+        }
+    }
+    return error;
 }
 
 enum cap_error cap_store_owner(struct cap_read *read, uint32_t uid, struct cap_usage *ret_usage)
@@ -305,6 +331,20 @@ enum cap_error cap_store_root_remove(struct cap_store *store, const char *name)
     return is_root_name(name) ? store->ops->root_remove(store, name) : CAP_E_NO_ROOT;
 }
 
+enum cap_error cap_store_delete(struct cap_store *store, const struct cap_hash *hash, uint32_t uid,
+                                bool force)
+{
+    return store->ops->remove(store, hash, uid, force);
+}
+
+enum cap_error cap_store_collect(struct cap_store *store, size_t max_caps,
+                                 struct cap_collected *ret_collected)
+{
+    *ret_collected = (struct cap_collected){0};
+    return max_caps == 0 ? CAP_E_INVALID_ARGUMENT
+                         : store->ops->collect(store, max_caps, ret_collected);
+}
+
 enum cap_error cap_store_stage_begin(struct cap_store *store, uint64_t body_len,
                                      uint64_t *ret_stage)
 {
@@ -385,6 +425,13 @@ void store_counts_add(struct cap_counts *counts, const struct cap_info *info)
     counts->caps[info->kind]++;
     counts->body_bytes[info->kind] += info->body_len;
     counts->refs += info->ref_count;
+}
+
+void store_counts_remove(struct cap_counts *counts, const struct cap_info *info)
+{
+    counts->caps[info->kind]--;
+    counts->body_bytes[info->kind] -= info->body_len;
+    counts->refs -= info->ref_count;
 }
 
 void store_copy_spans(const struct iovec *iov, int count, void *dst)

@@ -55,6 +55,12 @@ enum cap_error cap_store_lmdb_open(const struct cap_store_lmdb_config *config,
                                    const uint8_t new_id[CAP_STORE_ID_SIZE],
                                    struct cap_store **ret_store);
 
+/*
+ * Has the writer tell what becomes of caps. Once, after the store was opened and before anything is
+ * written; `watch` is copied.
+ */
+void cap_store_watch(struct cap_store *store, const struct cap_store_watch *watch);
+
 /* Closes; no read is open. NULL is fine. */
 void cap_store_close(struct cap_store *store);
 
@@ -200,6 +206,23 @@ enum cap_error cap_store_roots_of(struct cap_read *read, const struct cap_hash *
 enum cap_error cap_store_needed(struct cap_read *read, const struct cap_hash *hash,
                                 unsigned *ret_needed);
 
+/*
+ * When and why a cap was last removed, of the last CAP_STORE_REMOVED removals; O(their number).
+ * CAP_E_NOT_FOUND.
+ */
+enum cap_error cap_store_removed(struct cap_read *read, const struct cap_hash *hash,
+                                 struct cap_removed *ret_removed);
+
+/*
+ * Lists what a collection would look at when the store clock is `now_s`, from *cursor on: up to
+ * `max` (not 0) caps, and what keeps each. Looks at a bounded number of entries, so there may be
+ * none and *ret_more. A cap may come more than once; one that keeps others is the only one of them
+ * that comes, until it is gone. CAP_E_INVALID_ARGUMENT.
+ */
+enum cap_error cap_store_due(struct cap_read *read, struct cap_due_cursor *cursor, uint64_t now_s,
+                             size_t max, struct cap_due *ret_due, size_t *ret_count,
+                             bool *ret_more);
+
 /* What the caps that `uid` was the first to publish come to. */
 enum cap_error cap_store_owner(struct cap_read *read, uint32_t uid, struct cap_usage *ret_usage);
 
@@ -225,6 +248,21 @@ enum cap_error cap_store_dry_run(struct cap_store *store, struct cap_admission *
  * never goes back, and a jump of the wall clock ends no lease. Any thread.
  */
 uint64_t cap_store_clock(const struct cap_store *store);
+
+/*
+ * Rises before a commit that makes a cap gone, and again when the watch has been told. So what was
+ * found in a snapshot may be remembered if this is as it was before the snapshot was taken, by one
+ * whom the watch reaches; and one who sees it as it was last knows of all that is gone. Any thread.
+ */
+uint64_t cap_store_epoch(const struct cap_store *store);
+
+/*
+ * Keeps a cap, whether it is there or not, from being collected or deleted until it is released as
+ * often as it was held. False, and it is not held: it is just going, or there is no memory; treat
+ * it as absent. Hold first, then take a snapshot and look. Any thread.
+ */
+bool cap_store_hold(struct cap_store *store, const struct cap_hash *hash);
+void cap_store_release(struct cap_store *store, const struct cap_hash *hash);
 
 /* The error of the commit after which nothing is written any more, or CAP_OK. Any thread. */
 enum cap_error cap_store_failure(const struct cap_store *store);
@@ -257,6 +295,22 @@ enum cap_error cap_store_root_set(struct cap_store *store, const struct cap_root
 /* Removes a root. What it kept becomes a candidate for collection. CAP_E_NO_ROOT. */
 enum cap_error cap_store_root_remove(struct cap_store *store, const char *name);
 
+/*
+ * Removes one cap for `uid`, now. What it referred to and nothing else keeps becomes a candidate
+ * for collection. CAP_E_STILL_NEEDED: a root or a hold keeps it, or, unless `force`, a reference or
+ * a lease; with force what refers to it is degraded until it is published again. CAP_E_NOT_FOUND.
+ */
+enum cap_error cap_store_delete(struct cap_store *store, const struct cap_hash *hash, uint32_t uid,
+                                bool force);
+
+/*
+ * Looks at up to `max_caps` (not 0) caps that are due and removes those that nothing needs, in one
+ * commit; a bounded amount of work. It follows what was published and what lost its keep, not what
+ * the store holds. CAP_E_INVALID_ARGUMENT.
+ */
+enum cap_error cap_store_collect(struct cap_store *store, size_t max_caps,
+                                 struct cap_collected *ret_collected);
+
 /* Begins a stage for a body of `body_len` bytes. CAP_E_DISK_FULL, CAP_E_MAP_FULL. */
 enum cap_error cap_store_stage_begin(struct cap_store *store, uint64_t body_len,
                                      uint64_t *ret_stage);
@@ -278,8 +332,8 @@ void cap_store_stage_drop(struct cap_store *store, uint64_t stage);
 
 /*
  * Writes down facts that reads have found, as of `now_us`, and gives back a bounded part of the
- * room that dropped stages take; *ret_more when there is more to do. Does nothing when there is
- * nothing to do. CAP_E_DISK_FULL, CAP_E_MAP_FULL: later perhaps.
+ * room that dropped stages and removed caps take; *ret_more when there is more to do. Does nothing
+ * when there is nothing to do. CAP_E_DISK_FULL, CAP_E_MAP_FULL: later perhaps.
  */
 enum cap_error cap_store_sweep(struct cap_store *store, uint64_t now_us, bool *ret_more);
 

@@ -16,6 +16,7 @@
 #define CAP_STORE_ID_SIZE 16
 #define CAP_STORE_KINDS   3 /* index by enum cap_kind */
 #define CAP_ROOT_NAME_MAX 128u
+#define CAP_STORE_REMOVED 65536u /* removals that are remembered */
 /*
  * Most bytes that one stage step writes. An admission may wait for one step: at 300 MB/s with its
  * sync this is about 7 ms, and larger steps do not write faster.
@@ -156,6 +157,54 @@ struct cap_keep {
 #define CAP_NEEDED_REFERENCE 2u
 #define CAP_NEEDED_LEASE     4u
 #define CAP_NEEDED_HOLD      8u
+
+/* Why a cap is gone: why it can no longer be served. */
+enum cap_gone_cause {
+    CAP_GONE_COLLECTED = 1,
+    CAP_GONE_DELETED,
+    CAP_GONE_FORBIDDEN,
+    CAP_GONE_QUARANTINED, /* it is there, and may be healed */
+};
+
+/* The last time that a cap went. */
+struct cap_removed {
+    uint64_t time_us; /* since 1970, UTC */
+    enum cap_gone_cause cause;
+    uint32_t uid; /* of whoever had it removed; UINT32_MAX: the store by itself */
+};
+
+/* What a slice of a collection did. */
+struct cap_collected {
+    uint64_t caps;  /* that it removed */
+    uint64_t bytes; /* of their bodies */
+    uint64_t looked_at;
+    bool more; /* there is more to look at now */
+};
+
+/* Where a listing of what collection would look at goes on; zero-initialised: at its start. */
+struct cap_due_cursor {
+    uint32_t time_s;
+    uint64_t sequence;
+    uint32_t index;
+    struct cap_hash after; /* among the caps of that entry */
+    bool in_entry;
+};
+
+/* What collection would look at. */
+struct cap_due {
+    struct cap_hash hash;
+    struct cap_info info;
+    unsigned needed; /* CAP_NEEDED_*; 0: it would go */
+};
+
+/* What the writer is told, on its own thread; NULL: not asked for. */
+struct cap_store_watch {
+    /* The cap can no longer be served: that is committed, and cap_store_epoch will rise. */
+    void (*gone)(void *ctx, const struct cap_hash *hash, enum cap_gone_cause cause);
+    /* A cap that was quarantined can be served again. */
+    void (*healed)(void *ctx, const struct cap_hash *hash);
+    void *ctx;
+};
 
 /* What the caps that one user was the first to publish come to. */
 struct cap_usage {

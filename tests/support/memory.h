@@ -13,6 +13,7 @@ struct memory_cap {
     atomic_uint_least64_t kept_until_s; /* what info.kept_until_s of a copy is */
     atomic_bool quarantined;            /* what info.quarantined of a copy is */
     bool healing;                       /* by the open transaction */
+    struct cap_removed gone;            /* of one that was removed */
     bool is_alias;                      /* of a cap that is there: only its content hash counts */
     struct cap_hash *roots;
     struct cap_node *nodes;
@@ -52,6 +53,8 @@ struct memory_store {
 
     struct cap_root *roots; /* by name; under the lock, the writer's */
     size_t root_count;
+    struct memory_cap **removed; /* whose memory snapshots may still use; the lock's, too */
+    size_t removed_count;
 };
 
 /* `size` bytes for the writer, of whom no test takes the memory away. */
@@ -90,6 +93,14 @@ enum cap_error memory_roots_of(struct cap_read *base, const struct cap_hash *has
                                struct cap_root *ret_roots, size_t *ret_count);
 enum cap_error memory_needed(struct cap_read *base, const struct cap_hash *hash,
                              unsigned *ret_needed);
+enum cap_error memory_remove(struct cap_store *base, const struct cap_hash *hash, uint32_t uid,
+                             bool force);
+enum cap_error memory_collect(struct cap_store *base, size_t max_caps,
+                              struct cap_collected *ret_collected);
+enum cap_error memory_removed(struct cap_read *base, const struct cap_hash *hash,
+                              struct cap_removed *ret_removed);
+enum cap_error memory_due(struct cap_read *base, struct cap_due_cursor *cursor, uint64_t now_s,
+                          size_t max, struct cap_due *ret_due, size_t *ret_count, bool *ret_more);
 enum cap_error memory_owner(struct cap_read *base, uint32_t uid, struct cap_usage *ret_usage);
 
 /* --- store_memory_heal.c: the same ------------------------------------------------------------ */

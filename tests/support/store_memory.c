@@ -1,9 +1,10 @@
 /*
  * The memory engine, with the semantics of the real one.
  *
- * One array holds the caps in the order in which they were put. They never change and stay until
- * the store is closed, so a commit is a number, how many of them are visible, and a snapshot is a
- * sorted copy of the pointers to these. Everything is searched from end to end: right for tests.
+ * One array holds the caps in the order in which they were put. They never change, and their memory
+ * stays until the store is closed, so a commit is a number, how many of them are visible, and a
+ * snapshot is a sorted copy of the pointers to these. Everything is searched from end to end: right
+ * for tests.
  *
  * Windows hand out deliberately short spans, so that no test can rely on a body in one piece.
  */
@@ -592,6 +593,11 @@ static void memory_close(struct cap_store *base)
     }
     pthread_mutex_destroy(&store->lock);
     free(store->caps);
+    while (store->removed_count > 0) {
+        free(store->removed[--store->removed_count]);
+    }
+    free(store->removed);
+    store_gone_free(base);
     free(store->roots);
     free(store);
 }
@@ -630,6 +636,10 @@ enum cap_error cap_store_memory_new(const uint8_t id[CAP_STORE_ID_SIZE], uint64_
         .quarantine = memory_quarantine,
         .scrub = memory_scrub,
         .scrub_state = memory_scrub_state,
+        .remove = memory_remove,
+        .collect = memory_collect,
+        .removed = memory_removed,
+        .due = memory_due,
         .admit = memory_admit,
         .stage_begin = memory_stage_begin,
         .stage_step = memory_stage_step,
@@ -640,6 +650,7 @@ enum cap_error cap_store_memory_new(const uint8_t id[CAP_STORE_ID_SIZE], uint64_
     *store = (struct memory_store){.base.ops = &ops, .max_bytes = max_bytes};
     memcpy(store->base.id, id, CAP_STORE_ID_SIZE);
     store_clock_start(&store->base, 0);
+    store_holds_init(&store->base.holds);
     pthread_mutex_init(&store->lock, NULL);
     *ret_store = &store->base;
     return CAP_OK;

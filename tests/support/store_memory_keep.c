@@ -153,6 +153,152 @@ enum cap_error memory_needed(struct cap_read *base, const struct cap_hash *hash,
     return error;
 }
 
+/* --- Removing --------------------------------------------------------------------------------- */
+
+/* What keeps a cap now. */
+static enum cap_error find_needed(struct cap_store *base, const struct cap_hash *hash,
+                                  unsigned *ret_needed)
+{
+    struct cap_read *read;
+    enum cap_error error = cap_store_read_begin(base, &read);
+    if (error == CAP_OK) {
+        error = memory_needed(read, hash, ret_needed);
+        cap_store_read_end(read);
+    }
+    return error;
+}
+
+/* Takes all that was put of a cap out of the array. */
+static void take_out(struct memory_store *store, const struct cap_hash *hash,
+                     enum cap_gone_cause cause, uint32_t uid)
+{
+    size_t kept = 0;
+    pthread_mutex_lock(&store->lock);
+    store->removed =
+        realloc(store->removed, (store->removed_count + store->put) * sizeof(*store->removed));
+    if (store->removed == NULL) {
+        abort();
+    }
+    for (size_t i = 0; i < store->put; i++) {
+        struct memory_cap *cap = store->caps[i];
+        if (cap_hash_equal(&cap->hash, hash)) {
+            cap->gone = (struct cap_removed){store_wall_us(), cause, uid};
+            store->removed[store->removed_count++] = cap;
+        } else {
+            store->caps[kept++] = cap;
+        }
+    }
+    store->put = store->visible = kept;
+    pthread_mutex_unlock(&store->lock);
+}
+
+/* The targets of an Image that goes get what is left of its lease. */
+static void pass_lease(struct memory_store *store, const struct memory_cap *cap)
+{
+    for (uint64_t i = 0; i < cap->info.ref_count; i++) {
+        struct memory_cap *target = memory_search(store, &cap->refs[i].hash);
+        if (target != NULL && target->kept_until_s < cap->kept_until_s) {
+            target->kept_until_s = cap->kept_until_s;
+        }
+    }
+}
+
+/* Removes what nobody holds, in a commit of its own. */
+static enum cap_error remove_one(struct memory_store *store, const struct cap_hash *hash,
+                                 enum cap_gone_cause cause, uint32_t uid)
+{
+    enum cap_error error = store_gone_claim(&store->base, hash, cause);
+    if (error == CAP_OK) {
+        store_gone_announce(&store->base);
+        error = memory_try_commit(store);
+    }
+    if (error == CAP_OK) {
+        pass_lease(store, memory_search(store, hash));
+        take_out(store, hash, cause, uid);
+    }
+    store_gone_settle(&store->base, error == CAP_OK);
+    return error;
+}
+
+enum cap_error memory_remove(struct cap_store *base, const struct cap_hash *hash, uint32_t uid,
+                             bool force)
+{
+    unsigned needed = 0;
+    enum cap_error error = find_needed(base, hash, &needed);
+    if (error == CAP_OK && (needed & (force ? CAP_NEEDED_ROOT : ~0u)) != 0) {
+        error = CAP_E_STILL_NEEDED;
+    }
+    return error == CAP_OK ? remove_one(memory_of(base), hash, CAP_GONE_DELETED, uid) : error;
+}
+
+/* There is no queue: it looks at everything, again after each that went. */
+enum cap_error memory_collect(struct cap_store *base, size_t max_caps,
+                              struct cap_collected *ret_collected)
+{
+    struct memory_store *store = memory_of(base);
+    for (size_t i = 0; i < store->put; i++) {
+        const struct cap_hash hash = store->caps[i]->hash;
+        uint64_t len = store->caps[i]->info.body_len;
+        unsigned needed = 0;
+        enum cap_error error = find_needed(base, &hash, &needed);
+        if (error == CAP_OK && needed == 0 && !store_holds_has(&base->holds, &hash)) {
+            if (ret_collected->caps == max_caps) {
+                ret_collected->more = true;
+                return CAP_OK;
+            }
+            error = remove_one(store, &hash, CAP_GONE_COLLECTED, UINT32_MAX);
+            ret_collected->caps += error == CAP_OK;
+            ret_collected->bytes += error == CAP_OK ? len : 0;
+            i = SIZE_MAX; /* from the start */
+        }
+        ret_collected->looked_at++;
+        if (error != CAP_OK && error != CAP_E_STILL_NEEDED) {
+            return error;
+        }
+    }
+    return CAP_OK;
+}
+
+enum cap_error memory_removed(struct cap_read *base, const struct cap_hash *hash,
+                              struct cap_removed *ret_removed)
+{
+    struct memory_store *store = memory_of(base->store);
+    enum cap_error error = CAP_E_NOT_FOUND;
+    pthread_mutex_lock(&store->lock);
+    for (size_t i = 0; i < store->removed_count; i++) {
+        if (cap_hash_equal(&store->removed[i]->hash, hash)) {
+            *ret_removed = store->removed[i]->gone;
+            error = CAP_OK;
+        }
+    }
+    pthread_mutex_unlock(&store->lock);
+    return error;
+}
+
+enum cap_error memory_due(struct cap_read *base, struct cap_due_cursor *cursor, uint64_t now_s,
+                          size_t max, struct cap_due *ret_due, size_t *ret_count, bool *ret_more)
+{
+    const struct memory_read *read = memory_read_of(base);
+    *ret_count = 0;
+    for (; cursor->sequence < read->count && *ret_count < max; cursor->sequence++) {
+        const struct memory_cap *cap = read->caps[cursor->sequence];
+        if (cap->is_alias || cap->kept_until_s > now_s) {
+            continue;
+        }
+        struct cap_due *due = &ret_due[(*ret_count)++];
+        due->hash = cap->hash;
+        enum cap_error error = cap_store_find(base, &cap->hash, &due->info);
+        if (error == CAP_OK) {
+            error = memory_needed(base, &cap->hash, &due->needed);
+        }
+        if (error != CAP_OK) {
+            return error;
+        }
+    }
+    *ret_more = cursor->sequence < read->count;
+    return CAP_OK;
+}
+
 enum cap_error memory_owner(struct cap_read *base, uint32_t uid, struct cap_usage *ret_usage)
 {
     const struct memory_read *read = memory_read_of(base);

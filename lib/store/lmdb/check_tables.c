@@ -199,6 +199,27 @@ bool lmdb_check_is_lost(struct check *check, const struct cap_hash *hash)
     return lmdb_check_has(check, LMDB_FACTS, key, sizeof(key));
 }
 
+/* Whether the references of a cap that was removed are still there: then a stage says so. */
+static bool is_corpse(struct check *check, const uint8_t *hash)
+{
+    static const struct cap_bytes start = {NULL, 0};
+    struct check_entry stage;
+    struct cap_bytes value;
+    bool found = false;
+    while (!found && lmdb_check_next(check, &check->probe, LMDB_STAGES, start, &stage) == CAP_OK) {
+        found = lmdb_check_unseal(&stage, &value) && lmdb_is_corpse(value) &&
+                memcmp(value.data + STORE_STAGE_SIZE, hash, CAP_HASH_SIZE) == 0;
+    }
+    lmdb_check_end_probe(check);
+    return found;
+}
+
+/* Whether a hash is that of a cap, or of what is left of one. */
+static bool has_cap_or_corpse(struct check *check, const uint8_t *hash)
+{
+    return lmdb_check_has(check, LMDB_CAPS, hash, CAP_HASH_SIZE) || is_corpse(check, hash);
+}
+
 /* --- Caps ------------------------------------------------------------------------------------- */
 
 /* Looks at one sound value, without its seal. An error ends the walk. */
@@ -286,7 +307,7 @@ static enum cap_error visit_ref(struct check *check, const struct check_entry *e
     memcpy(target.bytes, pair + CAP_HASH_SIZE, CAP_HASH_SIZE);
     bool same = has_mirror(check, LMDB_REVS, pair, value);
     check->progress.refs += !check->mending;
-    if (!lmdb_check_has(check, LMDB_CAPS, pair, CAP_HASH_SIZE)) {
+    if (!has_cap_or_corpse(check, pair)) {
         lmdb_check_find(check, "has a reference and is not there");
         lmdb_mend_unref(check, pair);
     } else if (!same && value.len == 1) {
@@ -324,9 +345,39 @@ static enum cap_error visit_rev(struct check *check, const struct check_entry *e
 static enum cap_error visit_content(struct check *check, const struct check_entry *entry,
                                     struct cap_bytes value)
 {
-    if (value.len != CAP_HASH_SIZE || !lmdb_check_has(check, LMDB_CAPS, value.data, value.len)) {
+    if (value.len != CAP_HASH_SIZE || !has_cap_or_corpse(check, value.data)) {
         lmdb_check_find(check, "an image_content_hash that leads to no cap");
         lmdb_mend_delete(check, LMDB_CONTENTS, entry->key, entry->key_len);
+    }
+    return CAP_OK;
+}
+
+static enum cap_error visit_alias(struct check *check, const struct check_entry *entry,
+                                  struct cap_bytes value)
+{
+    struct cap_hash leads_to;
+    size_t len;
+    bool leads = lmdb_check_get(check, LMDB_CONTENTS, entry->key + CAP_HASH_SIZE, CAP_HASH_SIZE,
+                                leads_to.bytes, sizeof(leads_to.bytes), &len) &&
+                 len == CAP_HASH_SIZE && memcmp(leads_to.bytes, entry->key, CAP_HASH_SIZE) == 0;
+    if (value.len != 0 || !leads) {
+        lmdb_check_find(check, "another image_content_hash of it does not lead to it");
+        lmdb_mend_delete(check, LMDB_ALIASES, entry->key, entry->key_len);
+    } else if (!has_cap_or_corpse(check, entry->key)) {
+        lmdb_check_find(check, "has another image_content_hash and is not there");
+        lmdb_mend_delete(check, LMDB_ALIASES, entry->key, entry->key_len);
+    }
+    return CAP_OK;
+}
+
+static enum cap_error visit_removed(struct check *check, const struct check_entry *entry,
+                                    struct cap_bytes value)
+{
+    struct cap_removed removed;
+    struct cap_hash hash;
+    if (store_removed_decode(value, &hash, &removed) != CAP_OK) {
+        lmdb_check_find(check, "a record of the index removed says what cannot be");
+        lmdb_mend_delete(check, LMDB_REMOVED, entry->key, entry->key_len);
     }
     return CAP_OK;
 }
@@ -340,6 +391,10 @@ static enum cap_error visit_fact(struct check *check, const struct check_entry *
         lmdb_check_find(check, "a fact is known of it and it is not there");
         lmdb_mend_delete(check, LMDB_FACTS, entry->key, entry->key_len);
     }
+    if (kind == CAP_FACT_LOST && lmdb_check_has(check, LMDB_CAPS, entry->key, CAP_HASH_SIZE)) {
+        lmdb_check_find(check, "a fact says that it is missing");
+        lmdb_mend_delete(check, LMDB_FACTS, entry->key, entry->key_len);
+    }
     return CAP_OK;
 }
 
@@ -349,7 +404,8 @@ static enum cap_error visit_stage(struct check *check, const struct check_entry 
                                   struct cap_bytes value)
 {
     uint64_t body = store_body_key_load(entry->key);
-    if (value.len != STORE_STAGE_SIZE || (!check->is_online && body >= check->state.next_body)) {
+    if ((value.len != STORE_STAGE_SIZE && !lmdb_is_corpse(value)) ||
+        (!check->is_online && body >= check->state.next_body)) {
         lmdb_check_find(check, "the unfinished upload %" PRIu64 " says what cannot be", body);
         lmdb_mend_delete(check, LMDB_STAGES, entry->key, entry->key_len);
     }
@@ -372,9 +428,11 @@ static const struct walk walks[] = {
     {LMDB_REFS, STORE_PAIR_KEY, true, true, visit_ref},
     {LMDB_REVS, STORE_PAIR_KEY, true, true, visit_rev},
     {LMDB_CONTENTS, CAP_HASH_SIZE, true, true, visit_content},
+    {LMDB_ALIASES, STORE_PAIR_KEY, true, true, visit_alias},
     {LMDB_FACTS, STORE_FACT_KEY, true, true, visit_fact},
     {LMDB_ROOTS, 0, false, true, lmdb_check_root},
     {LMDB_ROOTED, 0, true, true, lmdb_check_rooted},
+    {LMDB_REMOVED, STORE_SEQUENCE_KEY, false, true, visit_removed},
     {LMDB_STAGES, STORE_BODY_KEY, false, true, visit_stage},
     {LMDB_BULK, STORE_CHUNK_KEY, false, false, lmdb_check_chunk},
 };

@@ -67,16 +67,15 @@ struct record {
     uint8_t prefixes[STORE_VALUE_MAX];
 };
 
-/* Copies a record that LMDB handed out. */
-static enum cap_error take_record(const MDB_val *key, const MDB_val *value, struct record *record)
+enum cap_error lmdb_due_decode(const MDB_val *key, const MDB_val *value, uint32_t *ret_time_s,
+                               uint64_t *ret_sequence, struct cap_bytes *ret_prefixes)
 {
-    struct cap_bytes bytes;
-    if (!lmdb_unseal(key, value, &bytes) || bytes.len > sizeof(record->prefixes) ||
-        bytes.len % STORE_DUE_PREFIX != 0) {
+    if (key->mv_size != STORE_DUE_KEY || !lmdb_unseal(key, value, ret_prefixes) ||
+        ret_prefixes->len == 0 || ret_prefixes->len > STORE_VALUE_MAX ||
+        ret_prefixes->len % STORE_DUE_PREFIX != 0) {
         return CAP_E_CORRUPT;
     }
-    record->count = bytes.len / STORE_DUE_PREFIX;
-    memcpy(record->prefixes, bytes.data, bytes.len);
+    store_due_key_load(key->mv_data, ret_time_s, ret_sequence);
     return CAP_OK;
 }
 
@@ -88,6 +87,7 @@ static enum cap_error load_last(const struct lmdb_store *store, MDB_cursor *curs
     MDB_val key = {sizeof(after), after};
     MDB_val value;
     uint32_t time_s;
+    struct cap_bytes prefixes;
     store_due_key(record->time_s, UINT64_MAX, after);
     int rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
     rc = mdb_cursor_get(cursor, &key, &value, rc == 0 ? MDB_PREV : MDB_LAST);
@@ -96,20 +96,19 @@ static enum cap_error load_last(const struct lmdb_store *store, MDB_cursor *curs
     if (rc != 0) {
         return rc == MDB_NOTFOUND ? CAP_OK : lmdb_error(store->fd, rc);
     }
-    if (key.mv_size != STORE_DUE_KEY) {
-        return CAP_E_CORRUPT;
+    uint64_t sequence;
+    enum cap_error error = lmdb_due_decode(&key, &value, &time_s, &sequence, &prefixes);
+    if (error != CAP_OK || time_s != record->time_s) {
+        return error;
     }
-    store_due_key_load(key.mv_data, &time_s, &record->sequence);
-    if (time_s != record->time_s) {
-        record->sequence = 0;
+    record->sequence = sequence;
+    if (prefixes.len == sizeof(record->prefixes)) {
+        record->sequence++;
         return CAP_OK;
     }
-    enum cap_error error = take_record(&key, &value, record);
-    if (error == CAP_OK && record->count == STORE_DUE_HASHES) {
-        record->sequence++;
-        record->count = 0;
-    }
-    return error;
+    record->count = prefixes.len / STORE_DUE_PREFIX;
+    memcpy(record->prefixes, prefixes.data, prefixes.len);
+    return CAP_OK;
 }
 
 static enum cap_error put_record(const struct lmdb_store *store, const struct record *record)

@@ -241,9 +241,8 @@ enum cap_error lmdb_roots_of(struct cap_read *base, const struct cap_hash *hash,
 
 /* --- What keeps a cap ------------------------------------------------------------------------- */
 
-/* Whether a table has a key that begins with the hash. The cursor in *slot is there meanwhile. */
-static enum cap_error has_any(const struct lmdb_store *store, MDB_txn *txn, MDB_cursor **slot,
-                              enum lmdb_table table, const struct cap_hash *hash, bool *ret_has)
+enum cap_error lmdb_has_pair(const struct lmdb_store *store, MDB_txn *txn, MDB_cursor **slot,
+                             enum lmdb_table table, const struct cap_hash *hash, bool *ret_has)
 {
     uint8_t start[CAP_HASH_SIZE];
     MDB_val key = {sizeof(start), start};
@@ -270,9 +269,9 @@ enum cap_error lmdb_find_needed(const struct lmdb_store *store, MDB_txn *txn, MD
 {
     bool rooted = false;
     bool referred = false;
-    enum cap_error error = has_any(store, txn, slot, LMDB_ROOTED, hash, &rooted);
+    enum cap_error error = lmdb_has_pair(store, txn, slot, LMDB_ROOTED, hash, &rooted);
     if (error == CAP_OK) {
-        error = has_any(store, txn, slot, LMDB_REVS, hash, &referred);
+        error = lmdb_has_pair(store, txn, slot, LMDB_REVS, hash, &referred);
     }
     bool leased = cap->info.kept_until_s > cap_store_clock(&store->base);
     *ret_needed = (rooted ? CAP_NEEDED_ROOT : 0) | (referred ? CAP_NEEDED_REFERENCE : 0) |

@@ -6,14 +6,17 @@
  *   meta      "format" -> version and store id; "state" -> next body id, counts, store clock
  *   caps      CapHash -> cap record (record.h)
  *   bulk      body id, stream, chunk number -> bytes of a body, its page roots or its nodes
- *   stages    body id -> length and what is written: bulk that no cap names yet
+ *   stages    body id -> length and what is written: bulk that no cap names yet, or any more; then
+ *             also whose it was, if that cap's references are still there (corpses.c)
  *   refs      source CapHash, target CapHash -> tables
  *   revs      target CapHash, source CapHash -> tables
  *   contents  image_content_hash -> CapHash
+ *   aliases   CapHash, image_content_hash -> nothing: those that its record does not have
  *   facts     CapHash, type -> what was learnt of the cap later
  *   roots     name -> CapHash, when and by whom
  *   rooted    CapHash, name -> nothing
  *   due       time, sequence -> beginnings of hashes that collection looks at then (due.c)
+ *   removed   number -> the CapHash of a cap that was removed, when, why and by whom
  *   owners    uid -> what the caps that it was the first to publish come to
  *
  * Every value ends with a seal (record.h). Those of records are checked whenever a record is read.
@@ -61,6 +64,8 @@ enum lmdb_table {
     LMDB_ROOTED,
     LMDB_DUE,
     LMDB_OWNERS,
+    LMDB_ALIASES,
+    LMDB_REMOVED,
     LMDB_TABLES,
 };
 
@@ -92,6 +97,21 @@ struct lmdb_stage {
     uint64_t writing; /* what `written` will be when the step that runs commits */
     enum lmdb_stage_use use;
     struct lmdb_stage *next;
+};
+
+/* What the open write transaction makes of a corpse if it commits. */
+enum lmdb_corpse_use {
+    LMDB_CORPSE_STAYS,
+    LMDB_CORPSE_MADE,
+    LMDB_CORPSE_ENDED,
+};
+
+/* A cap that was removed and whose references are still there. */
+struct lmdb_corpse {
+    uint64_t body;
+    struct cap_hash hash;
+    enum lmdb_corpse_use use;
+    LIST_ENTRY(lmdb_corpse) link;
 };
 
 /* What there was for a transaction before its first put. */
@@ -134,6 +154,7 @@ struct lmdb_write {
     struct cap_hash *healed; /* caps that the transaction heals; the memory stays */
     size_t healed_count;
     size_t healed_capacity;
+    uint64_t next_removed; /* 0: not known */
 };
 
 struct lmdb_store {
@@ -162,6 +183,7 @@ struct lmdb_store {
 
     struct lmdb_stage *stages; /* from here on: the writer's thread only */
     uint64_t next_body;
+    LIST_HEAD(, lmdb_corpse) corpses;
     bool sweep;          /* there may be dead stages */
     bool knows_free;     /* since the last commit: */
     uint64_t free_pages; /* in LMDB's free list */
@@ -415,6 +437,13 @@ struct lmdb_stage *lmdb_stage_of(const struct lmdb_store *store, uint64_t body);
 /* Takes a stage off the list of the living and frees it. */
 void lmdb_stage_forget(struct lmdb_store *store, struct lmdb_stage *stage);
 
+/* Deletes at most `max` chunks of a body in a write transaction; *ret_done when none is left. */
+enum cap_error lmdb_drop_bulk(const struct lmdb_store *store, MDB_txn *txn, uint64_t body,
+                              size_t max, bool *ret_done);
+
+/* Lists bulk that no cap names any more as dead, in the transaction store->write. */
+enum cap_error lmdb_bury_bulk(struct lmdb_store *store, uint64_t body);
+
 /* The operation stage_begin of engine.h. */
 enum cap_error lmdb_stage_begin(struct cap_store *base, uint64_t body_len, uint64_t *ret_stage);
 
@@ -484,6 +513,10 @@ enum cap_error lmdb_due_add_lease(struct lmdb_store *store, const struct cap_has
 /* Writes what was added. */
 enum cap_error lmdb_due_flush(struct lmdb_store *store);
 
+/* The hashes of a record that LMDB handed out. CAP_E_CORRUPT. */
+enum cap_error lmdb_due_decode(const MDB_val *key, const MDB_val *value, uint32_t *ret_time_s,
+                               uint64_t *ret_sequence, struct cap_bytes *ret_prefixes);
+
 /* --- lmdb/owners.c -------------------------------------------------------------------------- */
 
 /* Adds a cap to what its publisher's come to, or, with `sign` -1, takes it away. */
@@ -495,10 +528,78 @@ enum cap_error lmdb_owners_flush(struct lmdb_store *store);
 /* The operation owner of engine.h. */
 enum cap_error lmdb_owner(struct cap_read *base, uint32_t uid, struct cap_usage *ret_usage);
 
+/* --- lmdb/corpses.c ------------------------------------------------------------------------- */
+
+/*
+ * Takes up to `max` references away from a cap that is removed, and its other content hashes;
+ * *ret_done when none is left. Its lease, which may be over, is passed on to the targets, and those
+ * that lose their last reference are looked at by collection. As all here part of store->write.
+ */
+enum cap_error lmdb_take_refs(struct lmdb_store *store, const struct cap_hash *hash,
+                              uint64_t kept_until_s, size_t max, bool *ret_done);
+
+/* Lists what is left of a removed cap. */
+enum cap_error lmdb_corpse_put(struct lmdb_store *store, const struct cap_hash *hash,
+                               const struct store_cap *cap);
+
+/* The cap is put again: the references that are left of it are its own. Fine if none are. */
+enum cap_error lmdb_corpse_revive(struct lmdb_store *store, const struct cap_hash *hash);
+
+/* Whether a value of the table stages is a corpse's. */
+static inline bool lmdb_is_corpse(struct cap_bytes value)
+{
+    return value.len == STORE_CORPSE_SIZE;
+}
+
+/* Goes on with a corpse as lmdb_take_refs does; of one that has none left only bulk stays. */
+enum cap_error lmdb_corpse_sweep(struct lmdb_store *store, uint64_t body, struct cap_bytes value);
+
+/* Reads which there are, in `txn`, while the store is opened. */
+enum cap_error lmdb_corpses_load(struct lmdb_store *store, MDB_txn *txn);
+
+/* After the transaction's end. */
+void lmdb_corpses_settle(struct lmdb_store *store, bool committed);
+
+/* Forgets all. */
+void lmdb_corpses_free(struct lmdb_store *store);
+
+/* --- lmdb/remove.c -------------------------------------------------------------------------- */
+
+/*
+ * Removes a cap in the transaction store->write: a small one wholly, of a larger one a corpse stays
+ * for the sweep. CAP_E_STILL_NEEDED, and nothing happened: it is held.
+ */
+enum cap_error lmdb_remove_cap(struct lmdb_store *store, const struct cap_hash *hash,
+                               const struct store_cap *cap, enum cap_gone_cause cause,
+                               uint32_t uid);
+
+/* What lmdb_remove_cap has to do, roughly, in entries of tables. */
+size_t lmdb_remove_work(const struct store_cap *cap);
+
+/* The operations of these names of engine.h. */
+enum cap_error lmdb_remove(struct cap_store *base, const struct cap_hash *hash, uint32_t uid,
+                           bool force);
+enum cap_error lmdb_removed(struct cap_read *base, const struct cap_hash *hash,
+                            struct cap_removed *ret_removed);
+
+/* --- lmdb/collect.c ------------------------------------------------------------------------- */
+
+/* The operations of these names of engine.h. */
+enum cap_error lmdb_collect(struct cap_store *base, size_t max_caps,
+                            struct cap_collected *ret_collected);
+enum cap_error lmdb_due(struct cap_read *base, struct cap_due_cursor *cursor, uint64_t now_s,
+                        size_t max, struct cap_due *ret_due, size_t *ret_count, bool *ret_more);
+
 /* --- lmdb/keep.c ---------------------------------------------------------------------------- */
 
 /* Gives or renews a lease in the transaction store->write. An error is the transaction's. */
 enum cap_error lmdb_keep_one(struct lmdb_store *store, struct cap_keep *keep);
+
+/*
+ * Whether a table of pairs has one that begins with the hash; see lmdb_find_needed for *slot.
+ */
+enum cap_error lmdb_has_pair(const struct lmdb_store *store, MDB_txn *txn, MDB_cursor **slot,
+                             enum lmdb_table table, const struct cap_hash *hash, bool *ret_has);
 
 /*
  * What keeps a cap that is there, but for holds; `txn` is of any kind. Its cursors are in *slot
@@ -537,6 +638,9 @@ enum cap_error lmdb_fact_delete(const struct lmdb_store *store, MDB_txn *txn,
  */
 void lmdb_note_damaged(struct lmdb_store *store, const struct cap_hash *hash);
 bool lmdb_is_noted(struct lmdb_store *store, const struct cap_hash *hash);
+
+/* What was noted is written down, or the cap was healed or removed. */
+void lmdb_forget_noted(struct lmdb_store *store, const struct cap_hash *hash);
 
 /*
  * The record of a cap that may be served. CAP_E_NOT_FOUND; CAP_E_FORBIDDEN_CAP: that, and it is

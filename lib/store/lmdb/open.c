@@ -31,10 +31,11 @@
 #define ENV_FLAGS       (MDB_NOSUBDIR | MDB_NOTLS)
 
 static const char *const table_names[LMDB_TABLES] = {
-    [LMDB_META] = "meta",         [LMDB_CAPS] = "caps",   [LMDB_BULK] = "bulk",
-    [LMDB_STAGES] = "stages",     [LMDB_REFS] = "refs",   [LMDB_REVS] = "revs",
-    [LMDB_CONTENTS] = "contents", [LMDB_FACTS] = "facts", [LMDB_ROOTS] = "roots",
-    [LMDB_ROOTED] = "rooted",     [LMDB_DUE] = "due",     [LMDB_OWNERS] = "owners",
+    [LMDB_META] = "meta",         [LMDB_CAPS] = "caps",       [LMDB_BULK] = "bulk",
+    [LMDB_STAGES] = "stages",     [LMDB_REFS] = "refs",       [LMDB_REVS] = "revs",
+    [LMDB_CONTENTS] = "contents", [LMDB_FACTS] = "facts",     [LMDB_ROOTS] = "roots",
+    [LMDB_ROOTED] = "rooted",     [LMDB_DUE] = "due",         [LMDB_OWNERS] = "owners",
+    [LMDB_ALIASES] = "aliases",   [LMDB_REMOVED] = "removed",
 };
 
 static char format_name[] = "format"; /* LMDB takes keys as mutable, but does not write to them */
@@ -520,6 +521,17 @@ static enum cap_error sweep_all(struct lmdb_store *store)
     return error == CAP_E_DISK_FULL || error == CAP_E_MAP_FULL ? CAP_OK : error;
 }
 
+static enum cap_error load_corpses(struct lmdb_store *store)
+{
+    MDB_txn *txn;
+    enum cap_error error = lmdb_error(store->fd, mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn));
+    if (error == CAP_OK) {
+        error = lmdb_corpses_load(store, txn);
+        mdb_txn_abort(txn);
+    }
+    return error;
+}
+
 static enum cap_error open_store(struct lmdb_store *store,
                                  const struct cap_store_lmdb_config *config, int dir,
                                  const char *path)
@@ -530,6 +542,9 @@ static enum cap_error open_store(struct lmdb_store *store,
     }
     if (error == CAP_OK) {
         error = lmdb_open_gauge(store);
+    }
+    if (error == CAP_OK) {
+        error = load_corpses(store);
     }
     return error == CAP_OK ? sweep_all(store) : error;
 }
@@ -557,6 +572,8 @@ static void lmdb_close(struct cap_store *base)
     free(store->dir);
     pthread_mutex_destroy(&store->lock);
     pthread_mutex_destroy(&store->gauge_lock);
+    lmdb_corpses_free(store);
+    store_gone_free(&store->base);
     free(store->write.due);
     free(store->write.healed);
     free(store);
@@ -590,6 +607,10 @@ static const struct cap_store_ops lmdb_ops = {
     .keep = lmdb_keep,
     .root_set = lmdb_root_set,
     .root_remove = lmdb_root_remove,
+    .remove = lmdb_remove,
+    .collect = lmdb_collect,
+    .removed = lmdb_removed,
+    .due = lmdb_due,
     .stage_begin = lmdb_stage_begin,
     .stage_step = lmdb_stage_step,
     .stage_drop = lmdb_stage_drop,
@@ -617,6 +638,7 @@ static struct lmdb_store *new_store(const struct cap_store_lmdb_config *config)
     store->base.ops = &lmdb_ops;
     store->fd = -1;
     store->max_readers = config->max_readers ? config->max_readers : READERS_DEFAULT;
+    store_holds_init(&store->base.holds);
     TAILQ_INIT(&store->idle);
     TAILQ_INIT(&store->open);
     pthread_mutex_init(&store->lock, NULL);

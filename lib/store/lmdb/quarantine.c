@@ -85,8 +85,7 @@ bool lmdb_is_noted(struct lmdb_store *store, const struct cap_hash *hash)
     return noted;
 }
 
-/* What was noted is written down, or was healed. */
-static void forget_noted(struct lmdb_store *store, const struct cap_hash *hash)
+void lmdb_forget_noted(struct lmdb_store *store, const struct cap_hash *hash)
 {
     pthread_mutex_lock(&store->lock);
     unsigned at = noted_at(store, hash);
@@ -130,6 +129,9 @@ enum cap_error lmdb_quarantine_in(struct lmdb_store *store, const struct cap_has
         error = lmdb_put_cap(store, write->txn, hash, &cap);
     } else if (error == CAP_E_CORRUPT) {
         error = CAP_OK; /* a record that cannot be read serves nothing */
+    }
+    if (error == CAP_OK) {
+        error = store_gone_add(&store->base, hash, CAP_GONE_QUARANTINED);
     }
     if (error == CAP_OK) {
         write->changed = true;
@@ -178,7 +180,7 @@ static enum cap_error quarantine(struct lmdb_store *store, const struct cap_hash
     }
     error = lmdb_write_end(store, lmdb_quarantine_in(store, hash, now_us));
     if (error == CAP_OK || error == CAP_E_NOT_FOUND) {
-        forget_noted(store, hash);
+        lmdb_forget_noted(store, hash);
     }
     return error;
 }
@@ -204,23 +206,14 @@ enum cap_error lmdb_quarantine_noted(struct lmdb_store *store, uint64_t now_us)
 
 /* --- Healing ---------------------------------------------------------------------------------- */
 
-/* The bulk of a body that its cap has no more is swept like that of a stage that is dead. */
-static enum cap_error drop_body(struct lmdb_store *store, const struct store_cap *cap)
-{
-    uint8_t key[STORE_BODY_KEY];
-    uint8_t record[STORE_STAGE_SIZE];
-    store_body_key(cap->body, key);
-    cap_store64(record, cap->info.body_len);
-    cap_store64(record + 8, cap->info.body_len);
-    store->sweep = true;
-    return lmdb_put(store, store->write.txn, LMDB_STAGES, (struct cap_bytes){key, sizeof(key)},
-                    (struct cap_bytes){record, sizeof(record)});
-}
-
 void lmdb_healed(struct lmdb_store *store)
 {
+    const struct cap_store_watch *watch = &store->base.watch;
     for (size_t i = 0; i < store->write.healed_count; i++) {
-        forget_noted(store, &store->write.healed[i]);
+        lmdb_forget_noted(store, &store->write.healed[i]);
+        if (watch->healed != NULL) {
+            watch->healed(watch->ctx, &store->write.healed[i]);
+        }
     }
 }
 
@@ -236,7 +229,7 @@ enum cap_error lmdb_heal_in(struct lmdb_store *store, const struct cap_put *put,
         cap.info.has_content_hash = known.info.has_content_hash;
         cap.info.content_hash = known.info.content_hash;
         cap.info.kept_until_s = MAX(known.info.kept_until_s, cap.info.kept_until_s);
-        error = drop_body(store, &known);
+        error = lmdb_bury_bulk(store, known.body);
     } else if (error == CAP_E_CORRUPT) {
         error = CAP_OK; /* what it took is found by the next scrub */
     }

@@ -222,8 +222,9 @@ static enum cap_error find_content(struct lmdb_read *read, const struct cap_hash
     if (error != CAP_OK || value.len != CAP_HASH_SIZE) {
         return error != CAP_OK ? error : CAP_E_CORRUPT;
     }
+    struct store_cap cap;
     memcpy(ret_hash->bytes, value.data, CAP_HASH_SIZE);
-    return CAP_OK;
+    return lmdb_find_cap(store_of(read), read->txn, ret_hash, &cap); /* it may be removed by now */
 }
 
 enum cap_error lmdb_find_content(struct cap_read *base, const struct cap_hash *content_hash,
@@ -554,13 +555,26 @@ enum cap_error lmdb_list(struct cap_read *base, const struct cap_list_query *que
 struct ref_walk {
     const struct cap_hash *hash;
     const struct cap_hash *after;
+    bool incoming;
+    bool corpses; /* there may be references of caps that are removed */
     size_t max;
     struct cap_ref *refs;
     size_t count;
     bool more;
 };
 
-static enum cap_error take_ref(struct ref_walk *walk, const MDB_val *key, const MDB_val *value)
+/* Whether the cap that a reference comes from is there. */
+static enum cap_error has_source(const struct lmdb_read *read, const struct cap_hash *source,
+                                 bool *ret_has)
+{
+    struct store_cap cap;
+    enum cap_error error = lmdb_find_cap(store_of(read), read->txn, source, &cap);
+    *ret_has = error == CAP_OK;
+    return error == CAP_E_NOT_FOUND ? CAP_OK : error;
+}
+
+static enum cap_error take_ref(struct lmdb_read *read, struct ref_walk *walk, const MDB_val *key,
+                               const MDB_val *value)
 {
     struct cap_ref ref;
     struct cap_bytes tables;
@@ -570,6 +584,16 @@ static enum cap_error take_ref(struct ref_walk *walk, const MDB_val *key, const 
     memcpy(ref.hash.bytes, (const uint8_t *)key->mv_data + CAP_HASH_SIZE, CAP_HASH_SIZE);
     ref.tables = tables.data[0];
     if (walk->after != NULL && cap_hash_equal(&ref.hash, walk->after)) {
+        return CAP_OK;
+    }
+    bool counts = true;
+    if (walk->corpses) {
+        enum cap_error error = has_source(read, walk->incoming ? &ref.hash : walk->hash, &counts);
+        if (error != CAP_OK) {
+            return error;
+        }
+    }
+    if (!counts) {
         return CAP_OK;
     }
     if (walk->count == walk->max) {
@@ -585,11 +609,16 @@ static enum cap_error walk_refs(struct lmdb_read *read, MDB_dbi table, struct re
     uint8_t start[STORE_PAIR_KEY] = {0};
     MDB_val key = {sizeof(start), start};
     MDB_val value;
+    MDB_stat stages;
     enum cap_error error = lmdb_cursor_open(read, table);
     if (error != CAP_OK) {
         return error;
     }
-    int rc;
+    int rc = mdb_stat(read->txn, store_of(read)->tables[LMDB_STAGES], &stages);
+    if (rc != 0) {
+        return lmdb_error(store_of(read)->fd, rc);
+    }
+    walk->corpses = stages.ms_entries > 0;
     memcpy(start, walk->hash->bytes, CAP_HASH_SIZE);
     if (walk->after != NULL) {
         memcpy(start + CAP_HASH_SIZE, walk->after->bytes, CAP_HASH_SIZE);
@@ -599,7 +628,7 @@ static enum cap_error walk_refs(struct lmdb_read *read, MDB_dbi table, struct re
         if (key.mv_size < CAP_HASH_SIZE || memcmp(key.mv_data, start, CAP_HASH_SIZE) != 0) {
             return CAP_OK;
         }
-        error = take_ref(walk, &key, &value);
+        error = take_ref(read, walk, &key, &value);
         if (error != CAP_OK) {
             return error;
         }
@@ -613,7 +642,11 @@ enum cap_error lmdb_refs(struct cap_read *base, const struct cap_hash *hash,
 {
     struct lmdb_read *read = read_of(base);
     struct lmdb_store *store = store_of(read);
-    struct ref_walk walk = {.hash = hash, .after = after, .max = max, .refs = ret_refs};
+    struct ref_walk walk = {.hash = hash,
+                            .after = after,
+                            .incoming = direction == CAP_REFS_IN,
+                            .max = max,
+                            .refs = ret_refs};
     MDB_dbi table = store->tables[direction == CAP_REFS_OUT ? LMDB_REFS : LMDB_REVS];
     enum cap_error error;
     LMDB_GUARDED(&store->map, error, walk_refs(read, table, &walk));

@@ -72,9 +72,8 @@ static int delete_first(MDB_cursor *cursor, const uint8_t body_key[STORE_BODY_KE
     return mdb_cursor_del(cursor, 0);
 }
 
-/* Deletes at most `max` chunks of a body; *ret_done when none is left. */
-static enum cap_error drop_bulk(const struct lmdb_store *store, MDB_txn *txn, uint64_t body,
-                                size_t max, bool *ret_done)
+enum cap_error lmdb_drop_bulk(const struct lmdb_store *store, MDB_txn *txn, uint64_t body,
+                              size_t max, bool *ret_done)
 {
     uint8_t key[STORE_BODY_KEY];
     MDB_cursor *cursor;
@@ -262,8 +261,19 @@ void lmdb_stage_drop(struct cap_store *base, uint64_t id)
     }
 }
 
+enum cap_error lmdb_bury_bulk(struct lmdb_store *store, uint64_t body)
+{
+    uint8_t key[STORE_BODY_KEY];
+    static const uint8_t record[STORE_STAGE_SIZE]; /* of a dead one nothing counts */
+    store_body_key(body, key);
+    store->sweep = true;
+    return lmdb_put(store, store->write.txn, LMDB_STAGES, (struct cap_bytes){key, sizeof(key)},
+                    (struct cap_bytes){record, sizeof(record)});
+}
+
 /* The first listed stage that is not of the living; MDB_NOTFOUND when there is none. */
-static int first_dead(const struct lmdb_store *store, MDB_cursor *cursor, uint64_t *ret_body)
+static int first_dead(const struct lmdb_store *store, MDB_cursor *cursor, uint64_t *ret_body,
+                      struct cap_bytes *ret_value)
 {
     MDB_val key, value;
     uint64_t body;
@@ -273,7 +283,7 @@ static int first_dead(const struct lmdb_store *store, MDB_cursor *cursor, uint64
         if (rc != 0) {
             return rc;
         }
-        if (key.mv_size != STORE_BODY_KEY) {
+        if (key.mv_size != STORE_BODY_KEY || !lmdb_unseal(&key, &value, ret_value)) {
             return MDB_CORRUPTED;
         }
         body = store_body_key_load(key.mv_data);
@@ -282,26 +292,32 @@ static int first_dead(const struct lmdb_store *store, MDB_cursor *cursor, uint64
     return 0;
 }
 
-static enum cap_error find_dead(const struct lmdb_store *store, MDB_txn *txn, uint64_t *ret_body)
+static enum cap_error find_dead(const struct lmdb_store *store, uint64_t *ret_body,
+                                struct cap_bytes *ret_value)
 {
     MDB_cursor *cursor;
-    int rc = mdb_cursor_open(txn, store->tables[LMDB_STAGES], &cursor);
+    int rc = mdb_cursor_open(store->write.txn, store->tables[LMDB_STAGES], &cursor);
     if (rc != 0) {
         return lmdb_error(store->fd, rc);
     }
-    rc = first_dead(store, cursor, ret_body);
+    rc = first_dead(store, cursor, ret_body, ret_value);
     mdb_cursor_close(cursor);
     return lmdb_error(store->fd, rc);
 }
 
-static enum cap_error sweep_in(struct lmdb_store *store, MDB_txn *txn)
+static enum cap_error sweep_in(struct lmdb_store *store)
 {
+    MDB_txn *txn = store->write.txn;
     uint8_t key[STORE_BODY_KEY];
+    struct cap_bytes value;
     uint64_t body = 0;
     bool done = false;
-    enum cap_error error = find_dead(store, txn, &body);
+    enum cap_error error = find_dead(store, &body, &value);
+    if (error == CAP_OK && lmdb_is_corpse(value)) {
+        return lmdb_corpse_sweep(store, body, value);
+    }
     if (error == CAP_OK) {
-        error = drop_bulk(store, txn, body, LMDB_DROP_CHUNKS, &done);
+        error = lmdb_drop_bulk(store, txn, body, LMDB_DROP_CHUNKS, &done);
     }
     if (error != CAP_OK || !done) {
         return error;
@@ -313,7 +329,6 @@ static enum cap_error sweep_in(struct lmdb_store *store, MDB_txn *txn)
 enum cap_error lmdb_sweep(struct cap_store *base, uint64_t now_us, bool *ret_more)
 {
     struct lmdb_store *store = lmdb_of(base);
-    MDB_txn *txn;
     *ret_more = false;
     enum cap_error noted = lmdb_quarantine_noted(store, now_us);
     if (noted != CAP_OK) {
@@ -322,20 +337,15 @@ enum cap_error lmdb_sweep(struct cap_store *base, uint64_t now_us, bool *ret_mor
     if (!store->sweep) {
         return CAP_OK;
     }
-    enum cap_error error = lmdb_begin(store, &txn);
+    enum cap_error error = lmdb_write_begin(store);
     if (error != CAP_OK) {
         return error;
     }
-    error = sweep_in(store, txn);
-    if (error != CAP_OK) {
-        mdb_txn_abort(txn);
-        if (error != CAP_E_NOT_FOUND) {
-            return error;
-        }
+    error = lmdb_write_end(store, sweep_in(store));
+    if (error == CAP_E_NOT_FOUND) {
         store->sweep = false;
         return CAP_OK;
     }
-    error = lmdb_commit(store, txn);
     *ret_more = error == CAP_OK;
     return error;
 }

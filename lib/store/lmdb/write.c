@@ -34,6 +34,7 @@ enum cap_error lmdb_write_begin(struct lmdb_store *store)
     write->due_count = 0;
     write->owner_count = 0;
     write->healed_count = 0;
+    write->next_removed = 0;
     return CAP_OK;
 }
 
@@ -56,19 +57,28 @@ static enum cap_error write_find(struct cap_store *base, const struct cap_hash *
 
 /* --- A put ------------------------------------------------------------------------------------ */
 
-static enum cap_error put_content(struct lmdb_store *store, const struct cap_put *put)
+/* Indexes the content hash of a put, which is in the record of a cap that was absent. */
+static enum cap_error put_content(struct lmdb_store *store, const struct cap_put *put, bool absent)
 {
     struct cap_bytes key = {put->info.content_hash.bytes, CAP_HASH_SIZE};
     struct cap_bytes value = {put->hash.bytes, CAP_HASH_SIZE};
-    struct cap_bytes known;
+    struct cap_bytes there;
+    uint8_t alias[STORE_PAIR_KEY];
     if (!put->info.has_content_hash) {
         return CAP_OK;
     }
-    enum cap_error error = lmdb_get(store, store->write.txn, LMDB_CONTENTS, key, &known);
+    enum cap_error error = lmdb_get(store, store->write.txn, LMDB_CONTENTS, key, &there);
     if (error != CAP_E_NOT_FOUND) {
         return error;
     }
-    return lmdb_put(store, store->write.txn, LMDB_CONTENTS, key, value);
+    error = lmdb_put(store, store->write.txn, LMDB_CONTENTS, key, value);
+    if (error != CAP_OK || absent) {
+        return error;
+    }
+    memcpy(alias, put->hash.bytes, CAP_HASH_SIZE);
+    memcpy(alias + CAP_HASH_SIZE, put->info.content_hash.bytes, CAP_HASH_SIZE);
+    return lmdb_put(store, store->write.txn, LMDB_ALIASES, (struct cap_bytes){alias, sizeof(alias)},
+                    (struct cap_bytes){alias, 0});
 }
 
 /* Takes the stage off the list; its bulk stays. */
@@ -172,6 +182,12 @@ static enum cap_error put_new(struct lmdb_store *store, const struct cap_put *pu
         error = put_bulk(store, put, body);
     }
     if (error == CAP_OK) {
+        error = lmdb_corpse_revive(store, &put->hash);
+    }
+    if (error == CAP_OK) {
+        error = lmdb_fact_delete(store, store->write.txn, &put->hash, CAP_FACT_LOST);
+    }
+    if (error == CAP_OK) {
         error = put_refs(store, put);
     }
     if (error == CAP_OK) {
@@ -203,12 +219,13 @@ static enum cap_error write_put(struct cap_store *base, const struct cap_put *pu
     }
     enum cap_error error = lmdb_find_served(store, store->write.txn, &put->hash, &known);
     bool heals = error == CAP_E_QUARANTINED;
-    bool is_new = error == CAP_E_NOT_FOUND || heals;
+    bool absent = error == CAP_E_NOT_FOUND;
+    bool is_new = absent || heals;
     if (is_new) {
         error = put_new(store, put, stage, heals);
     }
     if (error == CAP_OK) {
-        error = put_content(store, put);
+        error = put_content(store, put, absent);
     }
     if (error != CAP_OK) {
         return error;
@@ -237,6 +254,16 @@ static void settle_stages(struct lmdb_store *store, bool committed)
     }
 }
 
+static void settle(struct lmdb_store *store, bool committed)
+{
+    settle_stages(store, committed);
+    lmdb_corpses_settle(store, committed);
+    store_gone_settle(&store->base, committed);
+    if (committed) {
+        lmdb_healed(store);
+    }
+}
+
 /* Where all was known LMDB has nothing to sync. */
 static enum cap_error write_state(struct lmdb_store *store)
 {
@@ -256,21 +283,19 @@ enum cap_error lmdb_write_commit(struct lmdb_store *store)
 {
     enum cap_error error = write_state(store);
     if (error == CAP_OK) {
+        store_gone_announce(&store->base);
         error = lmdb_commit(store, store->write.txn);
     } else {
         mdb_txn_abort(store->write.txn);
     }
-    settle_stages(store, error == CAP_OK);
-    if (error == CAP_OK) {
-        lmdb_healed(store);
-    }
+    settle(store, error == CAP_OK);
     return error;
 }
 
 void lmdb_write_abort(struct lmdb_store *store)
 {
     mdb_txn_abort(store->write.txn);
-    settle_stages(store, false);
+    settle(store, false);
 }
 
 enum cap_error lmdb_write_end(struct lmdb_store *store, enum cap_error error)

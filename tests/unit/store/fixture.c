@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/store/engine.h"
 #include "tests/support/store_memory.h"
 #include "tests/unit/support.h"
 
@@ -308,6 +309,65 @@ bool is_there(struct cap_store *store, uint64_t seed)
         assert_cap_error(error, CAP_E_NOT_FOUND);
     }
     return error == CAP_OK;
+}
+
+void put_image(struct cap_store *store, uint64_t seed, uint64_t first, size_t count)
+{
+    struct cap_ref *refs = calloc(count + 1, sizeof(*refs));
+    assert_non_null(refs);
+    for (size_t i = 0; i < count; i++) {
+        refs[i] = (struct cap_ref){fake_hash(first + i), CAP_REF_PINNED};
+    }
+    struct cap_put put = fake_image(&seed, 100);
+    put.refs = refs;
+    put.ref_count = count;
+    assert_cap_ok(put_one(store, &put, NULL));
+    free(refs);
+}
+
+void advance(struct cap_store *store, uint64_t seconds)
+{
+    atomic_fetch_add(&store->clock_zero_us, seconds * 1000000);
+}
+
+struct cap_collected collect_all(struct cap_store *store)
+{
+    struct cap_collected sum = {0};
+    struct cap_collected slice = {.more = true};
+    while (slice.more) {
+        bool more = true;
+        assert_cap_ok(cap_store_collect(store, 100, &slice));
+        sum.caps += slice.caps;
+        sum.bytes += slice.bytes;
+        sum.looked_at += slice.looked_at;
+        while (more) {
+            assert_cap_ok(cap_store_sweep(store, 1, &more));
+            slice.more |= more;
+        }
+    }
+    return sum;
+}
+
+static void tell_finding(void *ctx, const struct cap_hash *hash, const char *what)
+{
+    (void)hash;
+    if (strstr(what, "the body cannot be read as") == NULL) {
+        print_error("%s\n", what);
+        (*(unsigned *)ctx)++;
+    }
+}
+
+void fixture_check(struct fixture *fixture)
+{
+    unsigned told = 0;
+    uint64_t findings;
+    const struct cap_check_watch watch = {.finding = tell_finding, .ctx = &told};
+    if (fixture->engine.is_lmdb) {
+        fixture_close(fixture);
+        assert_cap_ok(cap_store_lmdb_check(fixture->dir, &watch, &findings));
+        assert_int_equal(told, 0);
+        assert_cap_ok(fixture_open(fixture));
+    }
 }
 
 size_t page_refs(struct cap_store *store, const struct cap_hash *hash,

@@ -114,6 +114,21 @@ struct cap_read *begin_read(struct cap_store *store);
 /* Whether the cap of `seed` is found in a snapshot of its own. */
 bool is_there(struct cap_store *store, uint64_t seed);
 
+/* Publishes an Image of 100 bytes that refers to the Data caps [first, first + count). */
+void put_image(struct cap_store *store, uint64_t seed, uint64_t first, size_t count);
+
+/* Lets the store clock go on. */
+void advance(struct cap_store *store, uint64_t seconds);
+
+/* Collects until there is nothing more to collect and to sweep; adds up what it did. */
+struct cap_collected collect_all(struct cap_store *store);
+
+/*
+ * Verifies the structure of an LMDB store, which is closed for it, and opens it again. Made-up
+ * bodies are no findings; nothing is verified in memory.
+ */
+void fixture_check(struct fixture *fixture);
+
 /* All references of a cap, `max` per page; checks that they ascend. Returns how many. */
 size_t page_refs(struct cap_store *store, const struct cap_hash *hash,
                  enum cap_ref_direction direction, size_t max, struct cap_ref *ret_refs);

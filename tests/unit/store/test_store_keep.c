@@ -1,5 +1,4 @@
 /* Roots, leases and what a publisher's caps come to, on both engines. */
-#include "lib/store/engine.h"
 #include "tests/unit/store/fixture.h"
 #include "tests/unit/support.h"
 
@@ -174,7 +173,7 @@ static void test_lease_ends(void **state)
     assert_cap_ok(put_data(store, 1, 100));
     (void)keep_one(store, 1, 50);
     assert_int_equal(needed(store, 1), CAP_NEEDED_LEASE);
-    atomic_fetch_add(&store->clock_zero_us, UINT64_C(51000000));
+    advance(store, 51);
     assert_int_equal(needed(store, 1), 0);
 }
 
@@ -256,7 +255,7 @@ static void test_lasts(void **state)
     struct fixture *fixture = *state;
     struct cap_root roots[2];
     bool replaced, more;
-    atomic_fetch_add(&fixture->store->clock_zero_us, UINT64_C(5000) * 1000000);
+    advance(fixture->store, 5000);
     uint64_t ahead = cap_store_clock(fixture->store);
     assert_cap_ok(cap_store_keep(fixture->store, NULL, 0));
     assert_cap_ok(put_data(fixture->store, 1, 100));
@@ -269,6 +268,7 @@ static void test_lasts(void **state)
     assert_int_equal(kept_until(fixture->store, 1), until);
     assert_int_equal(list_roots(fixture->store, NULL, roots, 2, &more), 1);
     assert_int_equal(usage_of(fixture->store, 1000).caps, 1);
+    fixture_check(fixture);
 }
 
 int main(void)
