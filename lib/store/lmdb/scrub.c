@@ -307,6 +307,7 @@ static enum cap_error leave(struct scrub *scrub, enum cap_error error)
     struct cap_scrub_state *state = &scrub->place.state;
     if (error == CAP_OK) {
         state->ended_us = store_wall_us();
+        state->paused = false; /* as it was left, if nothing was left to look at */
         state->last_findings = check->outcome.findings;
         state->last_unmended = check->outcome.unmended;
     }
