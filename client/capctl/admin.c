@@ -4,15 +4,18 @@
  * The socket blocks; every wait for it is a poll with the call's deadline.
  */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/param.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "client/capctl/admin.h"
 #include "client/capctl/progress.h"
 #include "client/capctl/result.h"
 
@@ -21,7 +24,7 @@
 #define DEFAULT_TIMEOUT_MS 30000u /* as libcapstore's */
 
 /* A connection to the admin socket. */
-struct admin {
+struct cli_admin {
     struct cli *cli;
     int fd;
     uint32_t timeout_ms; /* of one call */
@@ -56,17 +59,16 @@ static int connect_to(const char *path, uint32_t timeout_ms, int *ret_fd)
     return 0;
 }
 
-/* Connects. False after saying what is wrong: *ret_exit. */
-static bool admin_open(struct cli *cli, struct admin *ret_admin, enum cli_exit *ret_exit)
+struct cli_admin *cli_admin_open(struct cli *cli, enum cli_exit *ret_exit)
 {
-    *ret_admin = (struct admin){.cli = cli, .fd = -1};
-    ret_admin->timeout_ms = cli->timeout_ms != 0 ? cli->timeout_ms : DEFAULT_TIMEOUT_MS;
+    uint32_t timeout_ms = cli->timeout_ms != 0 ? cli->timeout_ms : DEFAULT_TIMEOUT_MS;
+    int fd = -1;
     if (strncmp(cli->admin, "unix:", 5) != 0 || cli->admin[5] == '\0') {
         *ret_exit = cli_fail(cli, CLI_USAGE, "usage",
                              "--admin: \"%s\" is not an address of the form unix:PATH", cli->admin);
-        return false;
+        return NULL;
     }
-    int code = connect_to(cli->admin + 5, ret_admin->timeout_ms, &ret_admin->fd);
+    int code = connect_to(cli->admin + 5, timeout_ms, &fd);
     if (code != 0) {
         *ret_exit = cli_fail(cli, CLI_FAILED, code == ETIMEDOUT ? "timed_out" : "connect",
                              "cannot connect to %s: %s%s", cli->admin, strerror(code),
@@ -74,17 +76,25 @@ static bool admin_open(struct cli *cli, struct admin *ret_admin, enum cli_exit *
                                  ? "; is the daemon running, and is the address right?"
                              : code == EACCES || code == EPERM ? "; this user may not use it"
                                                                : "");
-        return false;
+        return NULL;
     }
-    return true;
+    struct cli_admin *admin = malloc(sizeof(*admin));
+    if (admin == NULL) {
+        close(fd);
+        *ret_exit = cli_fail_error(cli, CAPSTORE_E_NO_MEMORY, NULL, NULL);
+        return NULL;
+    }
+    *admin = (struct cli_admin){.cli = cli, .fd = fd, .timeout_ms = timeout_ms};
+    return admin;
 }
 
-static void admin_close(struct admin *admin)
+void cli_admin_close(struct cli_admin *admin)
 {
-    if (admin->fd >= 0) {
+    if (admin != NULL) {
         close(admin->fd);
+        free(admin->in);
+        free(admin);
     }
-    free(admin->in);
 }
 
 /* ---- one call ---- */
@@ -102,7 +112,7 @@ static enum capstore_error wait_for(int fd, short events, int64_t deadline_ms)
     for (;;) {
         int64_t left = deadline_ms - now_ms();
         struct pollfd entry = {fd, events, 0};
-        int n = poll(&entry, 1, left > 0 ? (int)left : 0);
+        int n = poll(&entry, 1, left > 0 ? (int)MIN(left, INT_MAX) : 0);
         if (n > 0) {
             return CAPSTORE_OK;
         }
@@ -136,7 +146,7 @@ static enum capstore_error send_line(int fd, const char *line, int64_t deadline_
 }
 
 /* Receives some more bytes. */
-static enum capstore_error receive(struct admin *admin, int64_t deadline_ms)
+static enum capstore_error receive(struct cli_admin *admin, int64_t deadline_ms)
 {
     enum capstore_error error = wait_for(admin->fd, POLLIN, deadline_ms);
     if (error != CAPSTORE_OK) {
@@ -161,7 +171,7 @@ static enum capstore_error receive(struct admin *admin, int64_t deadline_ms)
 
 /* Receives up to the next line's end; what follows it stays in `in`. A line of JSON begins with a
  * brace: anything else fails immediately rather than when a line is complete. */
-static enum capstore_error receive_line(struct admin *admin, int64_t deadline_ms,
+static enum capstore_error receive_line(struct cli_admin *admin, int64_t deadline_ms,
                                         size_t *ret_line_len)
 {
     for (;;) {
@@ -180,23 +190,36 @@ static enum capstore_error receive_line(struct admin *admin, int64_t deadline_ms
     }
 }
 
+/* Waits for the next line, which is one object. */
+static enum capstore_error receive_object(struct cli_admin *admin, int64_t deadline_ms,
+                                          json_t **ret_object)
+{
+    size_t len;
+    enum capstore_error error = receive_line(admin, deadline_ms, &len);
+    if (error != CAPSTORE_OK) {
+        return error;
+    }
+    json_t *object = json_loadb(admin->in, len, 0, NULL);
+    if (!json_is_object(object)) {
+        json_decref(object);
+        return CAPSTORE_E_BAD_REPLY;
+    }
+    memmove(admin->in, admin->in + len + 1, admin->in_len - len - 1);
+    admin->in_len -= len + 1;
+    *ret_object = object;
+    return CAPSTORE_OK;
+}
+
 /* Waits for the reply to the request under way; other lines (events) are skipped. */
-static enum capstore_error receive_reply(struct admin *admin, int64_t deadline_ms,
+static enum capstore_error receive_reply(struct cli_admin *admin, int64_t deadline_ms,
                                          json_t **ret_reply)
 {
     for (;;) {
-        size_t len;
-        enum capstore_error error = receive_line(admin, deadline_ms, &len);
+        json_t *reply = NULL;
+        enum capstore_error error = receive_object(admin, deadline_ms, &reply);
         if (error != CAPSTORE_OK) {
             return error;
         }
-        json_t *reply = json_loadb(admin->in, len, 0, NULL);
-        if (!json_is_object(reply)) {
-            json_decref(reply);
-            return CAPSTORE_E_BAD_REPLY;
-        }
-        memmove(admin->in, admin->in + len + 1, admin->in_len - len - 1);
-        admin->in_len -= len + 1;
         if (json_object_get(reply, "result") != NULL || json_object_get(reply, "error") != NULL) {
             *ret_reply = reply;
             return CAPSTORE_OK;
@@ -206,7 +229,7 @@ static enum capstore_error receive_reply(struct admin *admin, int64_t deadline_m
 }
 
 /* More than the error's own words, where there is something to do. */
-static const char *what_failed(const struct admin *admin, enum capstore_error error)
+static const char *what_failed(const struct cli_admin *admin, enum capstore_error error)
 {
     if (error == CAPSTORE_E_TIMED_OUT) {
         return "the daemon did not answer in time; it may be stuck: see its log, or wait longer "
@@ -224,7 +247,7 @@ static const char *what_failed(const struct admin *admin, enum capstore_error er
 }
 
 /* Sends a request and waits. NULL after saying what is wrong: *ret_exit. Takes over `params`. */
-static json_t *call(struct admin *admin, const char *method, json_t *params,
+static json_t *call(struct cli_admin *admin, const char *method, json_t *params,
                     enum cli_exit *ret_exit)
 {
     json_t *reply = NULL;
@@ -241,13 +264,18 @@ static json_t *call(struct admin *admin, const char *method, json_t *params,
         struct cli_meter meter;
         char label[80];
         snprintf(label, sizeof(label), "waiting for the daemon to answer %.32s", method);
-        cli_meter_begin(admin->cli, &meter, label, NULL);
+        bool metered = admin->cli->meter != NULL; /* by a command that makes many calls */
+        if (!metered) {
+            cli_meter_begin(admin->cli, &meter, label, NULL);
+        }
         int64_t deadline_ms = now_ms() + admin->timeout_ms;
         enum capstore_error error = send_line(admin->fd, line, deadline_ms);
         if (error == CAPSTORE_OK) {
             error = receive_reply(admin, deadline_ms, &reply);
         }
-        cli_meter_end(admin->cli);
+        if (!metered) {
+            cli_meter_end(admin->cli);
+        }
         if (error != CAPSTORE_OK) {
             *ret_exit =
                 cli_fail_error(admin->cli, error, admin->cli->admin, what_failed(admin, error));
@@ -263,7 +291,7 @@ static json_t *call(struct admin *admin, const char *method, json_t *params,
 /* The types of a method's parameters by name, as the daemon's schema has them; NULL when it has
  * none. *ret_good
  * false after saying what is wrong: *ret_exit. */
-static json_t *ask_types(struct admin *admin, const char *method, bool *ret_good,
+static json_t *ask_types(struct cli_admin *admin, const char *method, bool *ret_good,
                          enum cli_exit *ret_exit)
 {
     json_t *types = NULL;
@@ -334,7 +362,7 @@ static bool add_param(struct cli *cli, json_t *params, const json_t *types, cons
 }
 
 /* The params of name=value words. NULL after saying what is wrong: *ret_exit. */
-static json_t *parse_params(struct admin *admin, enum cli_exit *ret_exit)
+static json_t *parse_params(struct cli_admin *admin, enum cli_exit *ret_exit)
 {
     struct cli *cli = admin->cli;
     json_t *params = json_object();
@@ -411,23 +439,45 @@ static enum cli_exit print_result(struct cli *cli, const json_t *result)
     return CLI_DONE;
 }
 
-enum cli_exit cli_admin(struct cli *cli)
+json_t *cli_admin_call(struct cli_admin *admin, const char *method, json_t *params,
+                       enum cli_exit *ret_exit)
 {
-    struct admin admin;
-    enum cli_exit exit = CLI_USAGE;
-    if (!words_valid(cli) || !admin_open(cli, &admin, &exit)) {
-        return exit;
-    }
-    json_t *params = parse_params(&admin, &exit);
-    json_t *reply = params != NULL ? call(&admin, cli->arguments[0], params, &exit) : NULL;
+    json_t *reply = call(admin, method, params, ret_exit);
     const json_t *error = json_object_get(reply, "error");
+    json_t *result = NULL;
     if (error != NULL && !json_is_null(error)) {
-        exit = refused(cli, error);
-    } else if (reply != NULL) {
-        exit = print_result(cli, json_object_get(reply, "result"));
+        *ret_exit = refused(admin->cli, error);
+    } else {
+        result = json_incref(json_object_get(reply, "result"));
     }
     json_decref(reply);
-    admin_close(&admin);
+    return result;
+}
+
+enum capstore_error cli_admin_event(struct cli_admin *admin, json_t **ret_params)
+{
+    json_t *event = NULL;
+    enum capstore_error error = receive_object(admin, INT64_MAX, &event);
+    if (error == CAPSTORE_OK) {
+        *ret_params = json_incref(json_object_get(event, "params"));
+        error = json_is_object(*ret_params) ? CAPSTORE_OK : CAPSTORE_E_BAD_REPLY;
+    }
+    json_decref(event);
+    return error;
+}
+
+enum cli_exit cli_admin(struct cli *cli)
+{
+    enum cli_exit exit = CLI_USAGE;
+    struct cli_admin *admin = words_valid(cli) ? cli_admin_open(cli, &exit) : NULL;
+    json_t *params = admin != NULL ? parse_params(admin, &exit) : NULL;
+    json_t *result =
+        params != NULL ? cli_admin_call(admin, cli->arguments[0], params, &exit) : NULL;
+    if (result != NULL) {
+        exit = print_result(cli, result);
+    }
+    json_decref(result);
+    cli_admin_close(admin);
     return exit;
 }
 
@@ -435,23 +485,16 @@ enum cli_exit cli_admin(struct cli *cli)
 static enum cli_exit call_and_print(struct cli *cli, const char *method,
                                     enum cli_exit (*print)(struct cli *cli, json_t *result))
 {
-    struct admin admin;
     enum cli_exit exit = CLI_FAILED;
-    if (!admin_open(cli, &admin, &exit)) {
-        return exit;
-    }
-    json_t *reply = call(&admin, method, json_object(), &exit);
-    const json_t *error = json_object_get(reply, "error");
-    json_t *result = json_object_get(reply, "result");
-    if (error != NULL && !json_is_null(error)) {
-        exit = refused(cli, error);
-    } else if (json_is_object(result)) {
+    struct cli_admin *admin = cli_admin_open(cli, &exit);
+    json_t *result = admin != NULL ? cli_admin_call(admin, method, json_object(), &exit) : NULL;
+    if (json_is_object(result)) {
         exit = print(cli, json_incref(result));
-    } else if (reply != NULL) {
+    } else if (result != NULL) {
         exit = print_result(cli, result);
     }
-    json_decref(reply);
-    admin_close(&admin);
+    json_decref(result);
+    cli_admin_close(admin);
     return exit;
 }
 

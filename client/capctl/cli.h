@@ -41,6 +41,8 @@ enum cli_option {
     CLI_IN_FLIGHT,
     CLI_MIX,
     CLI_SECONDS,
+    CLI_KIND,
+    CLI_SINCE,
     CLI_OPTION_COUNT,
 };
 
@@ -87,6 +89,8 @@ enum cli_exit cli_closure(struct cli *cli);
 enum cli_exit cli_admin(struct cli *cli);
 enum cli_exit cli_status(struct cli *cli);
 enum cli_exit cli_config(struct cli *cli);
+enum cli_exit cli_jobs(struct cli *cli);
+enum cli_exit cli_events(struct cli *cli);
 enum cli_exit cli_bench(struct cli *cli);
 
 /* Starts a meter for the run (cli_meter_start), which shows the progress of transfers and is

@@ -31,6 +31,9 @@ static const struct cli_command commands[] = {
     {"status", "", "show the daemon's status", 0, 0, 0, cli_status},
     {"config", "[get|test|reload]", "show the daemon's settings, or read its file again", 0, 1, 0,
      cli_config},
+    {"jobs", "[list | cancel ID]", "show long work on the store, or cancel it", 0, 2, 0, cli_jobs},
+    {"events", "", "follow what happens in the daemon", 0, 0, BIT(CLI_KIND) | BIT(CLI_SINCE),
+     cli_events},
     {"bench", "[HASH...]", "measure the daemon: publishing and fetching", 0, -1,
      BIT(CLI_CLIENTS) | BIT(CLI_IN_FLIGHT) | BIT(CLI_MIX) | BIT(CLI_SECONDS) | BIT(CLI_SIZE),
      cli_bench},
@@ -62,6 +65,8 @@ static const struct option_text option_texts[CLI_OPTION_COUNT] = {
     [CLI_IN_FLIGHT] = {"in-flight", 0, "N", "requests in flight on each (default 1)"},
     [CLI_MIX] = {"mix", 0, "F:P", "then both at once: F fetches for P publications"},
     [CLI_SECONDS] = {"seconds", 0, "N", "time for each measurement (default 5)"},
+    [CLI_KIND] = {"kind", 0, "KIND,...", "only events of these kinds"},
+    [CLI_SINCE] = {"since", 0, "N", "begin after event N; 0: with the oldest that is kept"},
 };
 
 static const char global_help[] =

@@ -30,10 +30,12 @@ _capctl_address()
 
 _capctl()
 {
-    local commands="check hash pack put publish get map has show closure admin status config bench help version"
+    local commands="check hash pack put publish get map has show closure admin status config jobs events bench help version"
     local methods="hello help schema status metrics cap.stat cap.find cap.list cap.explain refs.list \
         refusals.list loops.list clients.list jobs.list jobs.cancel events.subscribe \
         config.get config.test config.reload log.set drain shutdown"
+    local kinds="published refused deleted collected forbidden allowed quarantined healed root_set \
+        root_removed job_started job_ended config_reloaded"
     local globals="-s --socket --admin --json --timeout -h --help -V --version"
     local cur prev="" command="" options="" count=0 i
     local -a words
@@ -45,7 +47,7 @@ _capctl()
     cur=${words[-1]}
     for ((i = 1; i < ${#words[@]} - 1; i++)); do
         case ${words[i]} in
-            -s|--socket|--admin|--timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|-o|--output|--elf|-d|--directory) ((i++)) ;;
+            -s|--socket|--admin|--timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|--kind|--since|-o|--output|--elf|-d|--directory) ((i++)) ;;
             -*) ;;
             help) [[ -n $command ]] || commands=${commands% help version} ;;
             *) if [[ -z $command ]]; then command=${words[i]}; else ((++count)); fi ;;
@@ -60,7 +62,8 @@ _capctl()
     case $prev in
         -s|--socket) _capctl_address unix: tcp:; return ;;
         --admin) _capctl_address unix:; return ;;
-        --timeout|--size|--stack|--clients|--in-flight|--mix|--seconds) return ;;
+        --timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|--since) return ;;
+        --kind) _capctl_reply compgen -W "$kinds"; return ;;
         -d|--directory) _capctl_reply compgen -d; return ;;
         -o|--output|--elf) _capctl_reply compgen -f; return ;;
     esac
@@ -73,6 +76,7 @@ _capctl()
         publish) options="--resolve-only --dry-run --resend" ;;
         get) options="-o --output --content -d --directory" ;;
         closure) options="-d --directory" ;;
+        events) options="--kind --since" ;;
         bench) options="--clients --in-flight --mix --seconds --size" ;;
     esac
     if [[ $cur == -* || -z $command ]]; then
@@ -82,6 +86,7 @@ _capctl()
     case $command in
         admin) [[ $count -gt 0 ]] || _capctl_reply compgen -W "$methods" ;;
         config) [[ $count -gt 0 ]] || _capctl_reply compgen -W "get test reload" ;;
+        jobs) [[ $count -gt 0 ]] || _capctl_reply compgen -W "list cancel" ;;
         check|hash|pack|put|publish|show) _capctl_reply compgen -f ;;
     esac
 }

@@ -17,8 +17,8 @@ import wire
 from harness import PAGE, START_SECONDS, AdminError, SystemTest, capctl, content, free_port, wait_until
 from protocol import END
 
-METHODS = {"hello", "help", "schema", "status", "metrics", "cap.stat", "cap.find", "cap.list", "cap.explain", "refs.list",
-           "refusals.list", "loops.list", "clients.list", "config.get", "config.test", "config.reload", "log.set", "drain", "shutdown"}
+ADMIN_MD = pathlib.Path(__file__).parents[2] / "daemon/admin/ADMIN.md"
+METHODS = set(re.findall(r"^### `([a-z.]+)`$", ADMIN_MD.read_text(), re.M))
 NO_HASH = "00" * 32
 
 

@@ -1,0 +1,30 @@
+/* Calls of the admin socket, for commands that need some of what it says. */
+#ifndef CLIENT_CAPCTL_ADMIN_H
+#define CLIENT_CAPCTL_ADMIN_H
+
+#include <jansson.h>
+
+#include "client/capctl/cli.h"
+
+struct cli_admin; /* a connection */
+
+/* Connects to the admin socket of the command line. NULL after saying what is wrong: *ret_exit. */
+struct cli_admin *cli_admin_open(struct cli *cli, enum cli_exit *ret_exit);
+
+/*
+ * Calls a method, and takes over `params`. The result, which the caller releases; NULL after saying
+ * what is wrong, a refusal of the daemon included: *ret_exit.
+ */
+json_t *cli_admin_call(struct cli_admin *admin, const char *method, json_t *params,
+                       enum cli_exit *ret_exit);
+
+/*
+ * After events.subscribe: waits for the next event, however long, and says nothing when that fails.
+ * *ret_params is what the event says, or how many were lost; the caller releases it.
+ */
+enum capstore_error cli_admin_event(struct cli_admin *admin, json_t **ret_params);
+
+/* Closes it. NULL is fine. */
+void cli_admin_close(struct cli_admin *admin);
+
+#endif
