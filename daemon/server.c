@@ -35,6 +35,7 @@
 #include "daemon/publish/writer.h"
 #include "daemon/serve/copies.h"
 #include "daemon/serve/pieces.h"
+#include "daemon/upkeep/backup.h"
 #include "daemon/upkeep/jobs.h"
 #include "lib/cap/sha256.h"
 #include "proto/message.h"
@@ -317,6 +318,9 @@ static enum cap_error start_parts(struct server *server, char *reason)
         error = upkeep_jobs_new(&server->context, &server->jobs);
     }
     if (error == CAP_OK) {
+        error = backups_new(&server->context, server->jobs, &server->backups);
+    }
+    if (error == CAP_OK) {
         error = open_copies(server);
     }
     for (size_t i = 0; error == CAP_OK && i < server->loop_count; i++) {
@@ -358,6 +362,7 @@ static enum cap_error start_admin(struct server *server, const struct admin_grou
         .hubs = &server->hubs,
         .writer = server->writer,
         .jobs = server->jobs,
+        .backups = server->backups,
         .copies = server->serves.copies,
     };
     enum cap_error error = admin_start(&rooms, bound->fd, operators, &server->admin);
@@ -630,6 +635,7 @@ void server_close(struct server *server)
     admin_free(server->admin);
     copies_free(server->serves.copies);
     pool_close(&server->context.pool);
+    backups_free(server->backups);
     upkeep_jobs_free(server->jobs);
     writer_free(server->writer);
     cap_store_close(server->context.store);

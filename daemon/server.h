@@ -30,6 +30,7 @@ struct server {
     struct writer *writer;
     struct room room;
     struct upkeep_jobs *jobs;
+    struct backups *backups;
     struct admin *admin;
     struct sockets sockets;
     uv_timer_t tick;

@@ -33,7 +33,8 @@ _capctl()
     local commands="check hash pack put publish get map has show closure admin status config jobs events bench help version"
     local methods="hello help schema status metrics cap.stat cap.find cap.list cap.explain refs.list \
         refusals.list loops.list clients.list jobs.list jobs.cancel events.subscribe \
-        config.get config.test config.reload log.set drain shutdown"
+        config.get config.test config.reload backup.start backup.list compact.start \
+        log.set drain shutdown"
     local kinds="published refused deleted collected forbidden allowed quarantined healed root_set \
         root_removed job_started job_ended config_reloaded"
     local globals="-s --socket --admin --json --timeout -h --help -V --version"

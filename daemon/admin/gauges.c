@@ -4,6 +4,7 @@
 #include "daemon/core/ledger.h"
 #include "daemon/publish/writer.h"
 #include "daemon/serve/copies.h"
+#include "daemon/upkeep/backup.h"
 
 void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
 {
@@ -20,6 +21,9 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
     if (rooms->copies != NULL) {
         copies_figures(rooms->copies, &maps);
     }
+    struct backups_figures backups;
+    backups_figures(rooms->backups, &backups);
+    uint64_t now_us = env_real_us(context->env);
     *ret_gauges = (struct gauges){
         .uptime_ms = (env_monotonic_us(context->env) - context->started_monotonic_us) / 1000,
         .connections = held.connections,
@@ -40,6 +44,11 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .map_bytes = maps.bytes,
         .map_copies = maps.count,
         .max_map_bytes = config->map_cache,
+        .writer_held_us = writer_held_us(rooms->writer),
+        .backups = backups.count,
+        .backup_age_us =
+            backups.made_us == 0 || backups.made_us > now_us ? 0 : now_us - backups.made_us,
+        .backup_failed = backups.failed ? 1 : 0,
         .draining = context->phase == PHASE_DRAINING ? 1 : 0,
         .max_connections = config->max_connections,
         .max_uploads = config->max_uploads,

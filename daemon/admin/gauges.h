@@ -5,6 +5,7 @@
 #include "daemon/core/context.h"
 #include "daemon/net/hub.h"
 
+struct backups;
 struct upkeep_jobs;
 struct writer;
 
@@ -14,6 +15,7 @@ struct admin_rooms {
     const struct hub_set *hubs; /* the first is that of the loop of the admin socket */
     struct writer *writer;
     struct upkeep_jobs *jobs;
+    struct backups *backups;
     struct copies *copies; /* NULL: nothing can be mapped */
 };
 

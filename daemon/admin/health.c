@@ -7,11 +7,12 @@
 
 #define CLOCK_MAX_S 60 /* time services step by less */
 #define SNAPSHOT_MAX_US                                                                            \
-    UINT64_C(120000000)               /* a client that does not read is closed far earlier         \
-                                       */
-#define RECENT_US UINT64_C(600000000) /* refusals that still say something */
-#define LOW_PART  20                  /* room is low when less than a twentieth is left */
-#define MIB       (UINT64_C(1) << 20)
+    UINT64_C(120000000)                 /* a client that does not read is closed far earlier       \
+                                         */
+#define RECENT_US   UINT64_C(600000000) /* refusals that still say something */
+#define HELD_MAX_US UINT64_C(1000000)
+#define LOW_PART    20 /* room is low when less than a twentieth is left */
+#define MIB         (UINT64_C(1) << 20)
 
 const char *admin_warning_name(enum admin_warning warning)
 {
@@ -78,7 +79,8 @@ static bool old_snapshot(const struct admin_health *health, char *sentence)
 {
     snprintf(sentence, ADMIN_WARNING_SIZE,
              "a read of the store has gone on for %" PRIu64 " s, and room freed since is not used "
-             "again; look for a client that does not take its bytes (clients.list)",
+             "again; unless a backup runs (jobs.list), look for a client that does not take its "
+             "bytes (clients.list)",
              health->space.oldest_reader_us / 1000000);
     return health->space.oldest_reader_us > SNAPSHOT_MAX_US;
 }
@@ -137,6 +139,23 @@ static bool slow_clients(const struct admin_health *health, char *sentence)
              "if such clients are to be served",
              count, last);
     return count > 0;
+}
+
+/* A slice of upkeep is far shorter. */
+static bool publications_wait(const struct admin_health *health, char *sentence)
+{
+    snprintf(sentence, ADMIN_WARNING_SIZE,
+             "publications have waited for %" PRIu64 " s while the store is compacted, and go on "
+             "by themselves; capctl jobs shows how far it is and can cancel it",
+             health->writer_held_us / 1000000);
+    return health->writer_held_us > HELD_MAX_US;
+}
+
+static bool backup_failed(const struct admin_health *health, char *sentence)
+{
+    snprintf(sentence, ADMIN_WARNING_SIZE,
+             "the last backup failed; capctl jobs says why; mend it, then run capctl backup");
+    return health->backup_failed;
 }
 
 static bool config_not_reloaded(const struct admin_health *health, char *sentence)

@@ -19,6 +19,8 @@
     X(DESCRIPTORS, too_few_file_descriptors)                                                       \
     X(THREADS, threads_stuck)                                                                      \
     X(SLOW, slow_clients)                                                                          \
+    X(HELD, publications_wait)                                                                     \
+    X(BACKUP, backup_failed)                                                                       \
     X(CONFIG, config_not_reloaded)                                                                 \
     X(RESTART, restart_needed)
 
@@ -35,6 +37,8 @@ struct admin_health {
     struct cap_space space;
     size_t loops;
     size_t responding; /* of these */
+    uint64_t writer_held_us;
+    bool backup_failed;
 };
 
 /* The stable word of a warning. Static. */

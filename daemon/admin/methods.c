@@ -219,6 +219,11 @@ static const struct admin_field status_result[] = {
     {"stall_max_us", "integer", "longest turn of any loop since start, in microseconds"},
     {"threads", "object", "count and responding: those that serve clients; see loops.list"},
     {"writer_queue", "integer", "admissions being written or waiting for it"},
+    {"writer_held_ms", "integer",
+     "for how long upkeep, such as compaction, has kept them waiting; 0: it does not"},
+    {"backups", "object",
+     "verified: how many there are; age_ms: time since the newest of these was begun, or null; "
+     "failed: whether the last one tried since start failed"},
     {"refusals", "integer", "refusals since start; see refusals.list"},
     {"warnings", "array",
      "objects with reason, a stable word, and message, one sentence that says what to do"},
@@ -316,6 +321,19 @@ static const struct admin_field cancel_result[] = {
 static const struct admin_field events_result[] = {
     {"after", "integer", "the events that follow have a higher seq"},
     {"kinds", "array", "the kinds that follow"},
+    END_FIELD,
+};
+
+static const struct admin_field job_result[] = {
+    {"job", "integer", "the job's number"},
+    END_FIELD,
+};
+
+static const struct admin_field backups_result[] = {
+    {"dir", "string or null", "the option backup-dir"},
+    {"backups", "array",
+     "objects with name, made (when it was begun: what was acknowledged by then is in it), bytes "
+     "(of the store's file) and verified, newest first"},
     END_FIELD,
 };
 
@@ -498,6 +516,30 @@ static const struct admin_method methods[] = {
             "see Events.",
      .example = "{\"since\":0,\"kinds\":[\"refused\",\"job_ended\"]}",
      .run = admin_events_subscribe},
+    {.name = "backup.start",
+     .level = ADMIN_OPERATE,
+     .params = no_params,
+     .result = job_result,
+     .doc = "Starts a job that copies the store into backup-dir and verifies the copy. Then the "
+            "oldest verified backups are removed, as many as there are more than backup-keep. "
+            "Without backup-dir the error is not_configured.",
+     .example = "{}",
+     .run = admin_backup_start},
+    {.name = "backup.list",
+     .params = no_params,
+     .result = backups_result,
+     .doc = "Lists the backups. Each is a state directory: a daemon is restored with capstored "
+            "--state and a copy of it.",
+     .example = "{}",
+     .run = admin_backup_list},
+    {.name = "compact.start",
+     .level = ADMIN_OPERATE,
+     .params = no_params,
+     .result = job_result,
+     .doc = "Starts a job that makes the store's file anew without the room that is free in it. "
+            "It needs room for a second file. Publications wait while it copies; reads go on.",
+     .example = "{}",
+     .run = admin_compact_start},
     {.name = "log.set",
      .level = ADMIN_OPERATE,
      .params = log_params,

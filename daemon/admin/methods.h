@@ -113,6 +113,12 @@ json_t *admin_jobs_list(struct admin_call *call);
 json_t *admin_jobs_cancel(struct admin_call *call);
 json_t *admin_events_subscribe(struct admin_call *call);
 
+/* methods_upkeep.c */
+json_t *admin_backup_start(struct admin_call *call);
+json_t *admin_backup_list(struct admin_call *call);
+json_t *admin_compact_start(struct admin_call *call);
+json_t *admin_upkeep_status(const struct admin_rooms *rooms); /* members of status */
+
 /* Rows of params, for the methods that read them. */
 enum { ADMIN_ARG_METHOD = 0 };                  /* help, schema */
 enum { ADMIN_ARG_HASH = 0 };                    /* cap.stat, cap.explain, refs.list */

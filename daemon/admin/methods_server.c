@@ -79,6 +79,10 @@ static struct admin_health health_of(const struct admin_rooms *rooms, const stru
     for (size_t i = 0; i < health.loops; i++) {
         health.responding += admin_ask_answered(ask, i) ? 1 : 0;
     }
+    struct gauges gauges;
+    admin_gauges(rooms, &gauges);
+    health.writer_held_us = gauges.writer_held_us;
+    health.backup_failed = gauges.backup_failed != 0;
     return health;
 }
 
@@ -175,12 +179,15 @@ json_t *admin_status(struct admin_call *call)
     health.space = space;
     json_t *status = daemon_json(call->rooms, &health);
     json_t *store = store_json(call->store, &counts, &space);
+    json_t *upkeep = admin_upkeep_status(call->rooms);
     if (status != NULL && (store == NULL || json_object_update(status, store) != 0 ||
+                           upkeep == NULL || json_object_update(status, upkeep) != 0 ||
                            json_object_set_new(status, "warnings", warnings_json(&health)) != 0)) {
         json_decref(status);
         status = NULL;
     }
     json_decref(store);
+    json_decref(upkeep);
     return status;
 }
 

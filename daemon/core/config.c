@@ -118,6 +118,12 @@ static const struct config_option options[] = {
      "time from the start of an upload before that rate is enforced", LIVE},
     {"drain-ms", CONFIG_MS, AT(drain_ms), 20000, 0, 3600000, "MS",
      "time for requests in flight to finish when the daemon is told to stop", LIVE},
+    {"backup-dir", CONFIG_TEXT, AT(backup_dir), 0, 0, 0, "DIR",
+     "directory in which backups are made; it must exist", RESTART},
+    {"backup-keep", CONFIG_COUNT, AT(backup_keep), 3, 1, 200, "N",
+     "verified backups that are kept: when there is one more, the oldest is removed", LIVE},
+    {"backup-rate", CONFIG_SIZE, AT(backup_rate), 64 * MIB, 0, TIB, "BYTES",
+     "bytes per second that a backup copies; 0: as fast as the disks are", LIVE},
     {"refusals", CONFIG_COUNT, AT(refusals), 256, 1, 65536, "N",
      "refusals kept for the admin socket", RESTART},
 };
@@ -157,6 +163,7 @@ void config_free(struct config *config)
     free(config->admin);
     free(config->admin_group);
     free(config->address_file);
+    free(config->backup_dir);
     free(config->config);
     for (size_t i = 0; i < config->listen_count; i++) {
         free(config->listen[i]);

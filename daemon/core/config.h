@@ -50,6 +50,7 @@ struct config {
     char *admin;               /* NULL: no admin socket */
     char *admin_group;         /* NULL: none; its members may operate */
     char *address_file;        /* NULL: none; where the addresses in use are written */
+    char *backup_dir;          /* NULL: none; where backups are made */
     char *config;              /* the configuration file, as given on the command line */
     config_number log_level;
 
@@ -89,6 +90,8 @@ struct config {
     config_number min_upload_rate; /* bytes per second; 0: any */
     config_number min_upload_grace_ms;
     config_number drain_ms;
+    config_number backup_keep;
+    config_number backup_rate; /* bytes per second; 0: any */
     config_number refusals;
 
     struct config_origin origins[CONFIG_OPTIONS_MAX]; /* by row of the table */

@@ -64,6 +64,12 @@
     X(map_copies, "capstore_map_cache_copies", "Copies of caps to be mapped")                      \
     X(max_map_bytes, "capstore_map_cache_limit_bytes",                                             \
       "Limit of memory for copies of caps to be mapped")                                           \
+    X(writer_held_us, "capstore_writer_held_seconds",                                              \
+      "For how long upkeep has kept publications waiting; 0: it does not")                         \
+    X(backups, "capstore_backups", "Verified backups")                                             \
+    X(backup_age_us, "capstore_backup_age_seconds",                                                \
+      "Time since the newest verified backup was begun; 0: there is none")                         \
+    X(backup_failed, "capstore_backup_failed", "1 if the last backup tried since start failed")    \
     X(draining, "capstore_draining", "1 while the daemon drains")                                  \
     X(max_connections, "capstore_connections_limit", "Limit of open client connections")           \
     X(max_uploads, "capstore_uploads_limit", "Limit of uploads in flight")                         \

@@ -58,6 +58,7 @@ struct writer {
     bool stopping;                      /* under the lock */
     LIST_HEAD(, writer_outlet) outlets; /* under the lock */
     atomic_uint_fast64_t heartbeat;
+    atomic_uint_fast64_t held_since_us; /* monotonic: an errand runs; 0: none */
     atomic_size_t queued;
     atomic_bool failure_told;
 
@@ -81,7 +82,7 @@ static struct writer_job *pop(struct writer_jobs *queue)
     return job;
 }
 
-static void beat(struct writer *writer)
+void writer_beat(struct writer *writer)
 {
     atomic_fetch_add(&writer->heartbeat, 1);
 }
@@ -376,7 +377,7 @@ static void on_decided(void *ctx, struct cap_admission *admission)
 {
     struct writer *writer = ctx;
     finish(writer, CONTAINER_OF(admission, struct writer_job, admission), admission->error);
-    beat(writer);
+    writer_beat(writer);
 }
 
 static void on_commit_begins(void *ctx)
@@ -399,7 +400,7 @@ static void on_committed(void *ctx, size_t count, enum cap_error error)
         writer->figures.commits_failed++;
     }
     uv_mutex_unlock(&writer->lock);
-    beat(writer);
+    writer_beat(writer);
 }
 
 static void wake_loops(struct writer *writer)
@@ -420,12 +421,14 @@ static void run_round(struct writer *writer)
     /* What is ready goes first: it has waited for one step of a large body already. */
     cap_store_admit(writer->config.store, writer->ready, writer->ready_count, &watch);
     give_back(writer);
-    beat(writer);
+    writer_beat(writer);
+    atomic_store(&writer->held_since_us, env_monotonic_us(writer->config.env));
     errands_run_one(&writer->errands, writer->config.store);
-    beat(writer);
+    atomic_store(&writer->held_since_us, 0);
+    writer_beat(writer);
     run_stage(writer);
     give_back(writer);
-    beat(writer);
+    writer_beat(writer);
     /* Trouble is not the sweep's to tell: what is left stays marked, and a failure is latched. */
     (void)cap_store_sweep(writer->config.store, env_real_us(writer->config.env), &writer->sweeping);
     STAILQ_CONCAT(&writer->active, &writer->staging);
@@ -466,7 +469,7 @@ static void writer_main(void *arg)
     struct writer *writer = arg;
     while (take_jobs(writer)) {
         run_round(writer);
-        beat(writer);
+        writer_beat(writer);
     }
     for (struct writer_job *job = pop(&writer->active); job != NULL; job = pop(&writer->active)) {
         finish(writer, job, CAP_E_CANCELLED);
@@ -628,6 +631,12 @@ size_t writer_queued(const struct writer *writer)
 void writer_set_reserve(struct writer *writer, uint64_t bytes)
 {
     writer->config.disk_reserve = bytes;
+}
+
+uint64_t writer_held_us(const struct writer *writer)
+{
+    uint64_t since = atomic_load(&writer->held_since_us);
+    return since == 0 ? 0 : env_monotonic_us(writer->config.env) - since;
 }
 
 uint64_t writer_heartbeat(const struct writer *writer)

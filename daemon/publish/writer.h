@@ -134,6 +134,14 @@ size_t writer_queued(const struct writer *writer);
 /* Changes disk_reserve. Any thread. */
 void writer_set_reserve(struct writer *writer, uint64_t bytes);
 
+/* A function that the writer runs (writer_run) and that takes longer than a slice says that it is
+ * alive, several times a second. On the writer's thread. */
+void writer_beat(struct writer *writer);
+
+/* For how long a function that the writer runs has kept admissions waiting; 0: none runs. Any
+ * thread. */
+uint64_t writer_held_us(const struct writer *writer);
+
 /* A number that rises at least once a second while the thread is alive. Any thread. */
 uint64_t writer_heartbeat(const struct writer *writer);
 

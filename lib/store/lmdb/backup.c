@@ -11,9 +11,9 @@
  * slice by slice, closed and synced.
  *
  * Failure modes. Whatever fails, the new file is removed; one that a crash leaves is removed when a
- * store is next opened in that directory. Errors of the new file's disk are no failure of the
- * store. Damage in an index ends the copy; a record that is damaged is copied as it is, for not to
- * lose what can still be read around it.
+ * store is next opened in that directory. Errors of the new file's disk do not fail the store.
+ * Damage in an index ends the copy; a damaged record is copied as it is, so that what can still be
+ * read around it is not lost.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include "daemon/core/container.h"
+#include "daemon/upkeep/backup.h"
+#include "daemon/upkeep/compact.h"
 #include "lib/cap/data_cap.h"
 #include "lib/cap/image_cap.h"
 #include "tests/support/store_memory.h"
@@ -30,6 +32,31 @@ size_t hub_clients(const struct hub *hub, uint64_t after, struct client *ret_cli
     }
     *ret_more = i < fixture->client_count;
     return count;
+}
+
+/* Any address will do: nobody looks behind it. */
+enum cap_error backups_start(struct backups *backups, uint64_t *ret_id)
+{
+    *ret_id = 7;
+    return backups == NULL ? CAP_E_NOT_CONFIGURED : CAP_OK;
+}
+
+size_t backups_list(struct backups *backups, struct backup ret_list[BACKUPS_MAX])
+{
+    assert_non_null(backups);
+    ret_list[0] = (struct backup){"20260102T000000.000Z", FIXTURE_NOW_US, 5000, false};
+    ret_list[1] = (struct backup){"20260101T000000.000Z", FIXTURE_NOW_US - 1, 4000, true};
+    return 2;
+}
+
+enum cap_error compact_start(struct upkeep_jobs *jobs, struct context *context,
+                             struct writer *writer, uint64_t *ret_id)
+{
+    (void)jobs;
+    (void)context;
+    (void)writer;
+    *ret_id = 8;
+    return CAP_OK;
 }
 
 static void on_drain(void *owner)
@@ -249,6 +276,7 @@ int fixture_setup(void **state)
     fixture->hub.shard = &fixture->shard;
     fixture->hubs = (struct hub_set){.hubs = {&fixture->hub}, .count = 1};
     fixture->rooms = (struct admin_rooms){.context = &fixture->context, .hubs = &fixture->hubs};
+    fixture->rooms.backups = (struct backups *)(void *)fixture;
     assert_cap_ok(events_init(&fixture->context.events, &fixture->env));
     assert_cap_ok(upkeep_jobs_new(&fixture->context, &fixture->rooms.jobs));
     assert_int_equal(uv_sem_init(&fixture->job_gate, 0), 0);

@@ -96,7 +96,7 @@ static void on_finding(void *ctx, const struct cap_hash *hash, const char *what)
 {
     (void)ctx;
     (void)hash;
-    /* Caps with made-up names do not have them by their bodies: that is no matter of the copy. */
+    /* Caps with made-up names do not have them by their bodies: the copy is not to blame. */
     if (strstr(what, "hash") == NULL && strstr(what, "body") == NULL) {
         fail_msg("the check finds: %s", what);
     }
