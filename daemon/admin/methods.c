@@ -4,365 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* --- Params ----------------------------------------------------------------------------------- */
-
-#define END_PARAM                                                                                  \
-    {                                                                                              \
-        .name = NULL                                                                               \
-    }
-#define END_FIELD                                                                                  \
-    {                                                                                              \
-        NULL, NULL, NULL                                                                           \
-    }
-
-static const char *const kinds[] = {"image", "data", NULL};
-static const char *const directions[] = {"out", "in", NULL};
-static const char *const formats[] = {"openmetrics", "prometheus", NULL};
-static const char *const event_kinds[] = {
-#define EVENT_KIND_NAME(NAME, name) #name,
-    EVENT_KINDS(EVENT_KIND_NAME)
-#undef EVENT_KIND_NAME
-        NULL,
-};
-static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
-
-#define HASH_PARAM(text)                                                                           \
-    {                                                                                              \
-        .name = "hash", .type = ADMIN_HASH, .required = true, .doc = text                          \
-    }
-#define LIMIT_PARAM(most, text)                                                                    \
-    {                                                                                              \
-        .name = "limit", .type = ADMIN_INTEGER, .min = 1, .max = (most), .fallback = 64,           \
-        .doc = text                                                                                \
-    }
-#define HASH_CURSOR                                                                                \
-    {                                                                                              \
-        .name = "cursor", .type = ADMIN_HASH, .doc = "the cursor of the previous page"             \
-    }
-#define NUMBER_CURSOR(begin)                                                                       \
-    {                                                                                              \
-        .name = "cursor", .type = ADMIN_INTEGER, .min = 0, .max = INT64_MAX, .fallback = (begin),  \
-        .doc = "the cursor of the previous page"                                                   \
-    }
-
-static const struct admin_param no_params[] = {END_PARAM};
-
-static const struct admin_param method_params[] = {
-    [ADMIN_ARG_METHOD] = {.name = "method",
-                          .type = ADMIN_WORD,
-                          .min = 1,
-                          .max = 64,
-                          .doc = "the name of a method; default: all methods"},
-    END_PARAM,
-};
-
-static const struct admin_param stat_params[] = {
-    [ADMIN_ARG_HASH] = HASH_PARAM("the CapHash"),
-    END_PARAM,
-};
-
-static const struct admin_param find_params[] = {
-    [ADMIN_FIND_PREFIX] = {.name = "prefix",
-                           .type = ADMIN_PREFIX,
-                           .doc = "the first hex digits of the CapHash, enough to be unique"},
-    [ADMIN_FIND_CONTENT] = {.name = "image_content_hash",
-                            .type = ADMIN_HASH,
-                            .doc = "the image_content_hash of a wire Image that was published"},
-    END_PARAM,
-};
-
-static const struct admin_param list_params[] = {
-    [ADMIN_LIST_KIND] = {.name = "kind",
-                         .type = ADMIN_CHOICE,
-                         .choices = kinds,
-                         .doc = "only caps of this kind"},
-    [ADMIN_LIST_PREFIX] = {.name = "prefix",
-                           .type = ADMIN_PREFIX,
-                           .doc = "only caps whose hash begins with these hex digits (a string)"},
-    [ADMIN_LIST_LIMIT] = LIMIT_PARAM(1000, "most caps on this page"),
-    [ADMIN_LIST_CURSOR] = HASH_CURSOR,
-    END_PARAM,
-};
-
-static const struct admin_param explain_params[] = {
-    [ADMIN_ARG_HASH] = HASH_PARAM("the CapHash"),
-    [ADMIN_EXPLAIN_OFFSET] = {.name = "offset",
-                              .type = ADMIN_INTEGER,
-                              .min = 0,
-                              .max = INT64_MAX,
-                              .doc = "entries to skip at the start of each list"},
-    [ADMIN_EXPLAIN_LIMIT] = LIMIT_PARAM(256, "most entries of each list"),
-    END_PARAM,
-};
-
-static const struct admin_param refs_params[] = {
-    [ADMIN_ARG_HASH] = HASH_PARAM("the CapHash"),
-    [ADMIN_REFS_DIRECTION] = {.name = "direction",
-                              .type = ADMIN_CHOICE,
-                              .choices = directions,
-                              .required = true,
-                              .doc =
-                                  "out: caps that the cap references; in: caps that reference it"},
-    [ADMIN_REFS_LIMIT] = LIMIT_PARAM(1000, "most references on this page"),
-    [ADMIN_REFS_CURSOR] = HASH_CURSOR,
-    END_PARAM,
-};
-
-static const struct admin_param refusals_params[] = {
-    [ADMIN_PAGE_LIMIT] = LIMIT_PARAM(256, "most refusals on this page"),
-    [ADMIN_PAGE_CURSOR] = NUMBER_CURSOR(INT64_MAX),
-    END_PARAM,
-};
-
-static const struct admin_param clients_params[] = {
-    [ADMIN_PAGE_LIMIT] = LIMIT_PARAM(256, "most clients on this page"),
-    [ADMIN_PAGE_CURSOR] = NUMBER_CURSOR(0),
-    END_PARAM,
-};
-
-static const struct admin_param metrics_params[] = {
-    [ADMIN_METRICS_FORMAT] = {.name = "format",
-                              .type = ADMIN_CHOICE,
-                              .choices = formats,
-                              .doc = "openmetrics, the default, or prometheus: the text format "
-                                     "0.0.4, for a textfile collector"},
-    END_PARAM,
-};
-
-static const struct admin_param cancel_params[] = {
-    [ADMIN_JOB_ID] = {.name = "id",
-                      .type = ADMIN_INTEGER,
-                      .required = true,
-                      .min = 1,
-                      .max = INT64_MAX,
-                      .doc = "the number of a job that runs"},
-    END_PARAM,
-};
-
-static const struct admin_param events_params[] = {
-    [ADMIN_EVENTS_SINCE] = {.name = "since",
-                            .type = ADMIN_INTEGER,
-                            .min = -1,
-                            .max = INT64_MAX,
-                            .fallback = -1,
-                            .doc = "begin after this seq; 0: with the oldest that is kept; -1: "
-                                   "with what happens from now on"},
-    [ADMIN_EVENTS_KINDS] = {.name = "kinds",
-                            .type = ADMIN_CHOICES,
-                            .choices = event_kinds,
-                            .doc = "only events of these kinds"},
-    END_PARAM,
-};
-
-static const struct admin_param log_params[] = {
-    [ADMIN_LOG_LEVEL] = {.name = "level",
-                         .type = ADMIN_CHOICE,
-                         .choices = log_levels,
-                         .required = true,
-                         .doc = "the least severe level to log"},
-    END_PARAM,
-};
-
-/* --- Results ---------------------------------------------------------------------------------- */
-
-static const struct admin_field hello_result[] = {
-    {"version", "string", "the daemon's version"},
-    {"api", "integer", "rises when a method or a member is removed or changes meaning"},
-    {"store_id", "string", "the store's identity, 32 hex digits"},
-    {"level", "string", "your access level: observe, operate or admin"},
-    {"uid", "integer", "your user ID, as attested by the kernel"},
-    {"gid", "integer", "your group ID, as attested by the kernel"},
-    {"limits", "object",
-     "line_bytes, depth, reply_bytes, connections, idle_ms: the limits of this socket"},
-    END_FIELD,
-};
-
-static const struct admin_field help_result[] = {
-    {"text", "string", "help in plain text"},
-    {"methods", "array", "objects with name, level, summary and deprecated"},
-    END_FIELD,
-};
-
-static const struct admin_field schema_result[] = {
-    {"methods", "object",
-     "by name: level, doc, params and result as JSON Schema, example, deprecated"},
-    END_FIELD,
-};
-
-static const struct admin_field status_result[] = {
-    {"version", "string", "the daemon's version"},
-    {"store_id", "string", "the store's identity, 32 hex digits"},
-    {"engine", "string", "the store's engine"},
-    {"phase", "string", "starting, running, draining or stopping"},
-    {"listening", "array", "the addresses where clients are served, with the ports in use"},
-    {"time", "string", "the current time"},
-    {"started", "string", "when the daemon started"},
-    {"uptime_ms", "integer", "time since then"},
-    {"caps", "object", "image, data and total: caps by kind"},
-    {"body_bytes", "object", "image, data and total: bytes of served bodies by kind"},
-    {"refs", "integer", "references between caps"},
-    {"file_bytes", "integer", "physical size of the store's file; it does not shrink by itself"},
-    {"file_free_bytes", "integer", "bytes of the file in pages free for reuse"},
-    {"map_bytes", "integer", "the maximum size of the file"},
-    {"disk_free_bytes", "integer", "bytes free for the daemon on the file system"},
-    {"readers", "object", "open and limit: read snapshots of the store"},
-    {"sessions", "object", "open, limit and peer_limit: client connections"},
-    {"requests_in_flight", "integer", "requests of clients not yet answered"},
-    {"uploads", "object", "in_flight, limit and peer_limit"},
-    {"spool", "object", "bytes, limit_bytes and peer_limit_bytes: uploads in flight"},
-    {"memory", "object", "bytes, limit_bytes and peer_limit_bytes: memory held for requests"},
-    {"hashing", "object",
-     "jobs, their peers, and peer_limit_percent: uploads being hashed or waiting"},
-    {"record_cache", "object", "bytes and limit_bytes: what is known of caps looked up lately"},
-    {"map_cache", "object", "bytes and limit_bytes: copies of caps that runtimes map"},
-    {"read_jobs", "integer", "reads of the store under way or waiting"},
-    {"stall_max_us", "integer", "longest turn of any loop since start, in microseconds"},
-    {"threads", "object", "count and responding: those that serve clients; see loops.list"},
-    {"writer_queue", "integer", "admissions being written or waiting for it"},
-    {"writer_held_ms", "integer",
-     "for how long upkeep, such as compaction, has kept them waiting; 0: it does not"},
-    {"backups", "object",
-     "verified: how many there are; age_ms: time since the newest of these was begun, or null; "
-     "failed: whether the last one tried since start failed"},
-    {"refusals", "integer", "refusals since start; see refusals.list"},
-    {"warnings", "array",
-     "objects with reason, a stable word, and message, one sentence that says what to do"},
-    {"last_error", "object or null", "time, reason, message: the last fault of the daemon itself"},
-    END_FIELD,
-};
-
-static const struct admin_field metrics_result[] = {
-    {"content_type", "string", "the media type of the text"},
-    {"text", "string", "the metrics in that format"},
-    END_FIELD,
-};
-
-static const struct admin_field stat_result[] = {
-    {"cap_hash", "string", "the CapHash"},
-    {"kind", "string", "image or data"},
-    {"body_len", "integer", "bytes of its served body"},
-    {"size", "integer", "data: logical bytes; image: bytes of code"},
-    {"page_count", "integer", "data: pages with content; image: 0"},
-    {"ref_count", "integer", "image: distinct caps that it references; data: 0"},
-    {"published", "string or null", "when it was first published"},
-    {"publisher", "object or null", "uid and gid of its first publisher; null if that was remote"},
-    {"image_content_hash", "string or null", "image: of the wire Image it was first published as"},
-    {"damaged", "string or null",
-     "since when it is quarantined, for its bytes were found damaged; null: it is not"},
-    END_FIELD,
-};
-
-static const struct admin_field list_result[] = {
-    {"caps", "array", "objects as in cap.stat without damaged, ordered by hash; may be empty"},
-    {"cursor", "string or null", "pass it to get the next page; null: this was the last"},
-    END_FIELD,
-};
-
-static const struct admin_field explain_result[] = {
-    {"cap_hash", "string", "the CapHash"},
-    {"kind", "string", "image or data"},
-    {"body_len", "integer", "bytes of its served body"},
-    {"published", "string or null", "when it was first published"},
-    {"image", "object or null",
-     "for an image: image_content_hash, code, counts, endpoints, mappings in address "
-     "order with the Data cap behind each, pinned and initial slots with what they resolve to, "
-     "gas_slots, quota_slots, "
-     "yield_receiver_slot, warnings with reason and message"},
-    {"data", "object or null",
-     "for data: size, page_count, content_bytes, stored_bytes, run_count, "
-     "runs of pages with content"},
-    END_FIELD,
-};
-
-static const struct admin_field refs_result[] = {
-    {"refs", "array", "objects with cap_hash (the other end) and tables (pinned, initial)"},
-    {"cursor", "string or null", "pass it to get the next page; null: this was the last"},
-    END_FIELD,
-};
-
-static const struct admin_field refusals_result[] = {
-    {"refusals", "array",
-     "objects with seq, time, peer, session, what, reason and message, newest first"},
-    {"total", "integer", "refusals since start; only the latest are kept"},
-    {"cursor", "integer or null", "pass it to get older ones; null: no more"},
-    END_FIELD,
-};
-
-static const struct admin_field loops_result[] = {
-    {"loops", "array",
-     "of each thread that serves clients, that of the admin socket first: sessions, "
-     "requests_in_flight, read_jobs, record_bytes, body_bytes, stall_max_us, and whether it "
-     "responds; if not, the figures are those that it last gave"},
-    END_FIELD,
-};
-
-static const struct admin_field clients_result[] = {
-    {"clients", "array",
-     "objects with session, peer, uid, gid, pid, agent, connected, idle_ms, requests, uploads, "
-     "bytes_in, bytes_out and output_bytes"},
-    {"cursor", "integer or null", "pass it to get the next page; null: this was the last"},
-    END_FIELD,
-};
-
-static const struct admin_field jobs_result[] = {
-    {"jobs", "array",
-     "objects with id, kind, state (running, done, failed or cancelled), cancelled (it was asked "
-     "to end), phase, done, total, done_bytes, total_bytes (null: unknown), percent (null: "
-     "unknown), started, ended (null: it runs), took_ms, reason (of a failure, or null) and "
-     "message; those that run first, then those that ended last"},
-    END_FIELD,
-};
-
-static const struct admin_field cancel_result[] = {
-    {"id", "integer", "the job's number"},
-    END_FIELD,
-};
-
-static const struct admin_field events_result[] = {
-    {"after", "integer", "the events that follow have a higher seq"},
-    {"kinds", "array", "the kinds that follow"},
-    END_FIELD,
-};
-
-static const struct admin_field job_result[] = {
-    {"job", "integer", "the job's number"},
-    END_FIELD,
-};
-
-static const struct admin_field backups_result[] = {
-    {"dir", "string or null", "the option backup-dir"},
-    {"backups", "array",
-     "objects with name, made (when it was begun: what was acknowledged by then is in it), bytes "
-     "(of the store's file) and verified, newest first"},
-    END_FIELD,
-};
-
-static const struct admin_field log_result[] = {
-    {"level", "string", "the new level"},
-    {"previous", "string", "the previous level"},
-    END_FIELD,
-};
-
-static const struct admin_field config_result[] = {
-    {"file", "string or null", "the configuration file (--config)"},
-    {"settings", "array",
-     "objects with name; value, the one in use; configured, what was given when the configuration "
-     "was last read; source: default, file, command line or environment; line, of the file; live, "
-     "whether a reload changes it; note: why value is not what was configured"},
-    END_FIELD,
-};
-
-static const struct admin_field reload_result[] = {
-    {"changed", "array", "objects with name, from and to: settings that a reload changes"},
-    {"restart_needed", "array",
-     "the same: settings that keep their value until the daemon is started again"},
-    END_FIELD,
-};
-
-static const struct admin_field phase_result[] = {
-    {"phase", "string", "the daemon's phase now"},
-    END_FIELD,
-};
+#include "daemon/admin/shapes.h"
 
 /* --- The table -------------------------------------------------------------------------------- */
 
@@ -370,27 +12,27 @@ static const struct admin_field phase_result[] = {
 
 static const struct admin_method methods[] = {
     {.name = "hello",
-     .params = no_params,
-     .result = hello_result,
+     .params = admin_no_params,
+     .result = admin_hello_result,
      .doc = "Identifies the daemon, your access level and the limits of this socket.",
      .example = "{}",
      .run = admin_hello},
     {.name = "help",
-     .params = method_params,
-     .result = help_result,
+     .params = admin_method_params,
+     .result = admin_help_result,
      .doc = "Lists the methods, or explains one.",
      .example = "{\"method\":\"cap.list\"}",
      .run = admin_help},
     {.name = "schema",
-     .params = method_params,
-     .result = schema_result,
+     .params = admin_method_params,
+     .result = admin_schema_result,
      .doc = "Describes params and results as JSON Schema.",
      .example = "{\"method\":\"cap.list\"}",
      .run = admin_schema},
     {.name = "status",
      .in_worker = true,
-     .params = no_params,
-     .result = status_result,
+     .params = admin_no_params,
+     .result = admin_status_result,
      .doc = "Shows the state of the daemon and its store. File sizes are physical, not sums of "
             "bodies.",
      .example = "{}",
@@ -398,24 +40,24 @@ static const struct admin_method methods[] = {
      .run = admin_status},
     {.name = "metrics",
      .in_worker = true,
-     .params = metrics_params,
-     .result = metrics_result,
+     .params = admin_metrics_params,
+     .result = admin_metrics_result,
      .doc = "Returns every metric as text. Each limit is a gauge next to the figure it bounds.",
      .example = "{}",
      .prepare = admin_publish,
      .run = admin_metrics},
     {.name = "cap.stat",
      .in_worker = true,
-     .params = stat_params,
-     .result = stat_result,
+     .params = admin_stat_params,
+     .result = admin_stat_result,
      .doc = "Shows what the store records about a cap. An absent cap is the error not_found, whose "
             "hint names recent refusals of the hash.",
      .example = "{\"hash\":\"" EXAMPLE_HASH "\"}",
      .run = admin_cap_stat},
     {.name = "cap.find",
      .in_worker = true,
-     .params = find_params,
-     .result = stat_result,
+     .params = admin_find_params,
+     .result = admin_stat_result,
      .doc = "Finds one cap by the beginning of its hash or by the image_content_hash of its wire "
             "Image; give exactly one of the two. If several caps match a prefix, the error is "
             "ambiguous.",
@@ -423,16 +65,16 @@ static const struct admin_method methods[] = {
      .run = admin_cap_find},
     {.name = "cap.list",
      .in_worker = true,
-     .params = list_params,
-     .result = list_result,
+     .params = admin_list_params,
+     .result = admin_list_result,
      .doc = "Lists caps ordered by hash. A page may hold fewer caps than asked for, even none, and "
             "still have a cursor: go on until it is null.",
      .example = "{\"kind\":\"image\",\"prefix\":\"a\",\"limit\":10}",
      .run = admin_cap_list},
     {.name = "cap.explain",
      .in_worker = true,
-     .params = explain_params,
-     .result = explain_result,
+     .params = admin_explain_params,
+     .result = admin_explain_result,
      .doc =
          "Shows the structure of a cap. Code is never read, so the cost depends on the structure "
          "alone; if an Image has more than 4 MiB of it, the error is structure_too_large. Keys "
@@ -441,45 +83,45 @@ static const struct admin_method methods[] = {
      .run = admin_cap_explain},
     {.name = "refs.list",
      .in_worker = true,
-     .params = refs_params,
-     .result = refs_result,
+     .params = admin_refs_params,
+     .result = admin_refs_result,
      .doc = "Lists the caps that a cap references, or that reference it, ordered by hash.",
      .example = "{\"hash\":\"" EXAMPLE_HASH "\",\"direction\":\"in\"}",
      .run = admin_refs_list},
     {.name = "refusals.list",
-     .params = refusals_params,
-     .result = refusals_result,
+     .params = admin_refusals_params,
+     .result = admin_refusals_result,
      .doc = "Lists recent refusals, with peer and error, newest first.",
      .example = "{\"limit\":10}",
      .run = admin_refusals_list},
     {.name = "loops.list",
      .in_worker = true,
-     .params = no_params,
-     .result = loops_result,
+     .params = admin_no_params,
+     .result = admin_loops_result,
      .doc = "Lists the threads that serve clients, each with its loop's figures.",
      .example = "{}",
      .prepare = admin_publish,
      .run = admin_loops_list},
     {.name = "clients.list",
      .in_worker = true,
-     .params = clients_params,
-     .result = clients_result,
+     .params = admin_clients_params,
+     .result = admin_clients_result,
      .doc = "Lists the connected clients, oldest first.",
      .example = "{\"limit\":10}",
      .prepare = admin_clients_prepare,
      .run = admin_clients_list},
     {.name = "config.get",
      .in_worker = true,
-     .params = no_params,
-     .result = config_result,
+     .params = admin_no_params,
+     .result = admin_config_result,
      .doc = "Shows every setting, and where its value came from.",
      .example = "{}",
      .run = admin_config_get},
     {.name = "config.test",
      .level = ADMIN_OPERATE,
      .in_worker = true,
-     .params = no_params,
-     .result = reload_result,
+     .params = admin_no_params,
+     .result = admin_reload_result,
      .doc = "Reads the configuration file and says what config.reload would do, or what is wrong "
             "and in which line. Nothing is changed.",
      .example = "{}",
@@ -487,79 +129,79 @@ static const struct admin_method methods[] = {
     {.name = "config.reload",
      .level = ADMIN_OPERATE,
      .in_worker = true,
-     .params = no_params,
-     .result = reload_result,
+     .params = admin_no_params,
+     .result = admin_reload_result,
      .doc = "Reads the configuration file again, as SIGHUP does, and changes what can change while "
             "the daemon runs. A connection keeps the limits that its HELLO_REPLY named. A file "
             "with a mistake changes nothing.",
      .example = "{}",
      .run = admin_config_reload},
     {.name = "jobs.list",
-     .params = no_params,
-     .result = jobs_result,
+     .params = admin_no_params,
+     .result = admin_jobs_result,
      .doc = "Lists the long work on the store that runs, with its progress, and the last 64 that "
             "ended.",
      .example = "{}",
      .run = admin_jobs_list},
     {.name = "jobs.cancel",
      .level = ADMIN_OPERATE,
-     .params = cancel_params,
-     .result = cancel_result,
+     .params = admin_cancel_params,
+     .result = admin_cancel_result,
      .doc = "Asks a job to end, and does not wait for it. What it has done stays done. If no job "
             "with that number runs, the error is no_job.",
      .example = "{\"id\":1}",
      .run = admin_jobs_cancel},
     {.name = "events.subscribe",
-     .params = events_params,
-     .result = events_result,
+     .params = admin_events_params,
+     .result = admin_events_result,
      .doc = "Has events sent on this connection from now on, in place of those asked for before: "
             "see Events.",
      .example = "{\"since\":0,\"kinds\":[\"refused\",\"job_ended\"]}",
      .run = admin_events_subscribe},
     {.name = "backup.start",
      .level = ADMIN_OPERATE,
-     .params = no_params,
-     .result = job_result,
+     .params = admin_no_params,
+     .result = admin_job_result,
      .doc = "Starts a job that copies the store into backup-dir and verifies the copy. Then the "
             "oldest verified backups are removed, as many as there are more than backup-keep. "
             "Without backup-dir the error is not_configured.",
      .example = "{}",
      .run = admin_backup_start},
     {.name = "backup.list",
-     .params = no_params,
-     .result = backups_result,
+     .params = admin_no_params,
+     .result = admin_backups_result,
      .doc = "Lists the backups. Each is a state directory: a daemon is restored with capstored "
             "--state and a copy of it.",
      .example = "{}",
      .run = admin_backup_list},
     {.name = "compact.start",
      .level = ADMIN_OPERATE,
-     .params = no_params,
-     .result = job_result,
+     .params = admin_no_params,
+     .result = admin_job_result,
      .doc = "Starts a job that makes the store's file anew without the room that is free in it. "
             "It needs room for a second file. Publications wait while it copies; reads go on.",
      .example = "{}",
      .run = admin_compact_start},
     {.name = "log.set",
      .level = ADMIN_OPERATE,
-     .params = log_params,
-     .result = log_result,
+     .params = admin_log_params,
+     .result = admin_log_result,
      .doc = "Sets the log level until the daemon ends or its configuration is reloaded. Audit "
             "lines are written at any level.",
      .example = "{\"level\":\"info\"}",
      .run = admin_log_set},
     {.name = "drain",
      .level = ADMIN_OPERATE,
-     .params = no_params,
-     .result = phase_result,
+     .params = admin_no_params,
+     .result = admin_phase_result,
      .doc = "Shuts the daemon down gracefully, as SIGTERM does. It stops accepting, refuses new "
             "requests, lets those in flight finish within drain-ms, and exits with status 0.",
      .example = "{}",
      .run = admin_drain},
     {.name = "shutdown",
      .level = ADMIN_ADMIN,
-     .params = no_params,
-     .result = phase_result,
+     .params = admin_no_params,
+     .result = admin_phase_result,
      .doc = "Shuts the daemon down at once. Requests in flight are dropped; acknowledged uploads "
             "are safe.",
      .example = "{}",

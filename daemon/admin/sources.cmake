@@ -24,6 +24,7 @@ target_sources(capstore_daemon PRIVATE
     admin/warnings.c
     admin/params.c
     admin/reference.c
+    admin/shapes.c
     admin/structure.c
     admin/subscription.c
     admin/text.c
