@@ -13,7 +13,7 @@
 #include "lib/store/lmdb/lmdb.h"
 #include "lib/store/store.h"
 
-#define SWEEP_REFS 256u /* that a slice takes away */
+#define SWEEP_REFS 512u /* that a slice takes away */
 
 /* --- References ------------------------------------------------------------------------------- */
 
