@@ -91,6 +91,8 @@ enum cli_exit cli_status(struct cli *cli);
 enum cli_exit cli_config(struct cli *cli);
 enum cli_exit cli_jobs(struct cli *cli);
 enum cli_exit cli_events(struct cli *cli);
+enum cli_exit cli_backup(struct cli *cli);
+enum cli_exit cli_compact(struct cli *cli);
 enum cli_exit cli_bench(struct cli *cli);
 
 /* Starts a meter for the run (cli_meter_start), which shows the progress of transfers and is

@@ -34,6 +34,8 @@ static const struct cli_command commands[] = {
     {"jobs", "[list | cancel ID]", "show long work on the store, or cancel it", 0, 2, 0, cli_jobs},
     {"events", "", "follow what happens in the daemon", 0, 0, BIT(CLI_KIND) | BIT(CLI_SINCE),
      cli_events},
+    {"backup", "[list]", "make a backup of the running store, or list them", 0, 1, 0, cli_backup},
+    {"compact", "", "give free room in the store back to the disk", 0, 0, 0, cli_compact},
     {"bench", "[HASH...]", "measure the daemon: publishing and fetching", 0, -1,
      BIT(CLI_CLIENTS) | BIT(CLI_IN_FLIGHT) | BIT(CLI_MIX) | BIT(CLI_SECONDS) | BIT(CLI_SIZE),
      cli_bench},

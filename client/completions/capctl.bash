@@ -30,7 +30,7 @@ _capctl_address()
 
 _capctl()
 {
-    local commands="check hash pack put publish get map has show closure admin status config jobs events bench help version"
+    local commands="check hash pack put publish get map has show closure admin status config jobs events backup compact bench help version"
     local methods="hello help schema status metrics cap.stat cap.find cap.list cap.explain refs.list \
         refusals.list loops.list clients.list jobs.list jobs.cancel events.subscribe \
         config.get config.test config.reload backup.start backup.list compact.start \
@@ -87,6 +87,7 @@ _capctl()
     case $command in
         admin) [[ $count -gt 0 ]] || _capctl_reply compgen -W "$methods" ;;
         config) [[ $count -gt 0 ]] || _capctl_reply compgen -W "get test reload" ;;
+        backup) [[ $count -gt 0 ]] || _capctl_reply compgen -W "list" ;;
         jobs) [[ $count -gt 0 ]] || _capctl_reply compgen -W "list cancel" ;;
         check|hash|pack|put|publish|show) _capctl_reply compgen -f ;;
     esac

@@ -53,6 +53,7 @@ static void on_pass(struct letter *letter)
 static enum cap_error pass_loops(struct upkeep_job *job, const struct context *context)
 {
     size_t count = context->shard_count;
+    size_t ended = 0; /* loops that take no letter */
     struct passing *passing = calloc(1, sizeof(*passing) + count * sizeof(passing->passes[0]));
     if (passing == NULL) {
         return CAP_E_NO_MEMORY;
@@ -61,10 +62,9 @@ static enum cap_error pass_loops(struct upkeep_job *job, const struct context *c
     for (size_t i = 0; i < count; i++) {
         struct pass *pass = &passing->passes[i];
         *pass = (struct pass){{.run = on_pass}, passing};
-        if (!mailbox_post(&context->shards[i]->mailbox, &pass->letter)) {
-            release(passing); /* that loop has ended */
-        }
+        ended += mailbox_post(&context->shards[i]->mailbox, &pass->letter) ? 0 : 1;
     }
+    atomic_fetch_sub(&passing->holders, ended);
     bool waiting = true;
     while (waiting && atomic_load(&passing->holders) > 1) {
         waiting = job_wait(job, LOOK_US);

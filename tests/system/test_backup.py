@@ -81,7 +81,7 @@ class BackupTest(SystemTest):
         """A daemon with a directory for backups."""
         self.backups = self.root / "backups"
         self.backups.mkdir(exist_ok=True)
-        return self.daemon("--backup-dir", str(self.backups), "--backup-rate", "0", *options, name=name, **kwargs)
+        return self.daemon("--backup-dir", str(self.backups), "--backup-rate", "0", "--map-size", "4G", *options, name=name, **kwargs)
 
     def job(self, d, method, wait=True):
         """Starts a job; its outcome once it has ended."""
@@ -240,6 +240,43 @@ class BackupTest(SystemTest):
         self.assertEqual(d.stop(), 0)
         self.assertEqual(self.outcome(d, number), "cancelled")
         self.assertEqual(list(self.backups.iterdir()), [])
+
+    # --- The tool ---------------------------------------------------------------------------------
+
+    def tool(self, d, *words, **options):
+        return harness.capctl("--admin", f"unix:{d.admin_path}", *words, **options)
+
+    def test_the_tool(self):
+        d = self.keeper()
+        self.publish(d, 50, "a")
+        shown = self.assertStatus(self.tool(d, "backup", "list", json_output=False), 0)
+        self.assertEqual(shown.stdout.decode(), f"{self.backups}\nno backup\n")
+        made = self.ok(self.tool(d, "backup"))
+        self.assertEqual((made["kind"], made["state"]), ("backup", "done"))
+        self.assertIn("verified", made["message"])
+        shown = self.assertStatus(self.tool(d, "backup", json_output=False), 0)
+        self.assertRegex(shown.stdout.decode(), r"^\d{8}T\d{6}\.\d{3}Z: \d+ bytes, verified\n$")
+        self.assertEqual(self.ok(self.tool(d, "backup", "list")), d.admin("backup.list"))
+        lines = self.tool(d, "backup", "list", json_output=False).stdout.decode().splitlines()
+        self.assertEqual(lines[1].split(), ["NAME", "MADE", "SIZE", "VERIFIED"])
+        self.assertRegex(lines[2], r"^\d{8}T\d{6}\.\d{3}Z +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ +[\d.]+ .iB +yes$")
+        shown = self.assertStatus(self.tool(d, "compact", json_output=False), 0)
+        self.assertRegex(shown.stdout.decode(), r"^the file has \d+ bytes, and had \d+\n$")
+        self.assertEqual(self.ok(self.tool(d, "compact"))["state"], "done")
+        for words in ["backup", "all"], ["backup", "list", "x"], ["compact", "x"]:
+            self.assertStatus(self.tool(d, *words), 2)
+
+    def test_the_tool_tells_why_not(self):
+        d = self.daemon()
+        self.refused(self.tool(d, "backup"), "not_configured")
+        shown = self.assertStatus(self.tool(d, "backup", "list", json_output=False), 0)
+        self.assertEqual(shown.stdout, b"backup-dir is not set\n")
+        e = self.keeper("--disk-reserve", "60T", name="e")
+        for command in "backup", "compact":
+            failed = self.assertStatus(self.tool(e, command), 1).json
+            self.assertEqual((failed["state"], failed["reason"]), ("failed", "disk_full"))
+            failed = self.assertStatus(self.tool(e, command, json_output=False), 1)
+            self.assertRegex(failed.stderr, r"failed: not enough room .*: need \d+ bytes, have 0")
 
     # --- Compaction -------------------------------------------------------------------------------
 
