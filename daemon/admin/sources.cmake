@@ -42,4 +42,6 @@ add_custom_target(capstore_admin_man ALL
 if(CAPSTORE_INSTALL)
     install(FILES ${CMAKE_CURRENT_BINARY_DIR}/capstore-admin.7
         DESTINATION ${CMAKE_INSTALL_MANDIR}/man7 COMPONENT daemon)
+    install(FILES admin/METRICS.md admin/monitoring/alerts.yml admin/monitoring/dashboard.json
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/capstore/monitoring COMPONENT daemon)
 endif()
