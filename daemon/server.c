@@ -313,7 +313,11 @@ static enum cap_error start_parts(struct server *server, char *reason)
         .ctx = server,
     };
     snprintf(reason, CONFIG_REASON_SIZE, "%s", no_threads);
-    enum cap_error error = writer_new(&writer, &server->writer);
+    enum cap_error error = gone_open(&server->serves.gone);
+    if (error == CAP_OK) {
+        serve_watch(&server->serves, server->context.store);
+        error = writer_new(&writer, &server->writer);
+    }
     if (error == CAP_OK) {
         error = upkeep_jobs_new(&server->context, &server->jobs);
     }
@@ -639,6 +643,7 @@ void server_close(struct server *server)
     upkeep_jobs_free(server->jobs);
     writer_free(server->writer);
     cap_store_close(server->context.store);
+    gone_close(&server->serves.gone);
     statedir_close(server->context.statedir);
     ledger_free(server->context.ledger);
     refusals_free(&server->context.refusals);

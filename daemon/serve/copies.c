@@ -478,6 +478,8 @@ static void on_done(struct read_job *job)
     answer_all(copy, copy->error, &answered);
     if (copy->error != CAP_OK) {
         free_copy(&copies->making, copy);
+    } else if (copy->state == COPY_READY && !copy->listed) {
+        let_go(copy); /* its cap is gone */
     }
     uv_mutex_unlock(&copies->lock);
     tell_all(&answered, home);
@@ -665,6 +667,18 @@ void copies_free(struct copies *copies)
     }
     uv_mutex_destroy(&copies->lock);
     free(copies);
+}
+
+void copies_drop(struct copies *copies, const struct cap_hash *hash)
+{
+    uv_mutex_lock(&copies->lock);
+    struct copy *copy = find(copies, hash);
+    if (copy != NULL && copy->state == COPY_READY && !copy->busy) {
+        let_go(copy);
+    } else if (copy != NULL) {
+        unlist(copy);
+    }
+    uv_mutex_unlock(&copies->lock);
 }
 
 void copies_figures(struct copies *copies, struct copies_figures *ret_figures)

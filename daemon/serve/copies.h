@@ -83,6 +83,12 @@ bool copies_leave(struct copies *copies, struct copy_wait *wait);
  */
 void copies_stop(struct copies *copies, struct serve *serve);
 
+/*
+ * The cache lets go of the copy of a cap that is gone; one that is being made is given to those who
+ * wait for it, and to nobody else.
+ */
+void copies_drop(struct copies *copies, const struct cap_hash *hash);
+
 /* What there is now. */
 void copies_figures(struct copies *copies, struct copies_figures *ret_figures);
 

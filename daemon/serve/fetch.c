@@ -63,7 +63,7 @@ static struct fetch *fetch_of(struct stream *stream)
 static void end_piece(struct fetch *fetch, bool whole)
 {
     if (fetch->piece != NULL) {
-        piece_end(fetch->piece, whole);
+        piece_end(&fetch->serve->pieces, fetch->piece, whole);
         fetch->piece = NULL;
     }
 }
@@ -230,6 +230,7 @@ static enum stream_answer fetch_window(struct stream *stream, size_t len, struct
                                        int *ret_count)
 {
     struct fetch *fetch = fetch_of(stream);
+    serve_catch_up(fetch->serve);
     stream->lends = find_piece(fetch, len, ret_iov, ret_count);
     if (stream->lends != NULL) {
         return STREAM_READY;
@@ -378,16 +379,25 @@ static void answer(struct fetch *fetch, const struct record *record, const uint8
     fetch_free(fetch, &fetch->resolve.job);
 }
 
-/* Keeps what a reader found, if it found the cap: the place of a small body, else the record. */
-static void remember(struct serve *serve, struct record *record, const struct cap_place *place,
-                     uint8_t *body)
+static void remember_place(struct serve *serve, const struct record *record,
+                           const struct cap_place *place, const uint8_t *body)
 {
-    if (record == NULL || body == NULL) {
+    places_add(&serve->places, &record->hash, record->info.kind, place, body,
+               env_monotonic_us(serve->shard->context->env));
+}
+
+/* Keeps what a reader found, if it found the cap: the place of a small body, else the record. */
+static void remember(struct serve *serve, uint64_t epoch, struct record *record,
+                     const struct cap_place *place, uint8_t *body)
+{
+    bool may = serve_may_remember(serve, epoch);
+    if (record != NULL && body == NULL && may) {
         records_add(&serve->records, record);
         return;
     }
-    places_add(&serve->places, &record->hash, record->info.kind, place, body,
-               env_monotonic_us(serve->shard->context->env));
+    if (record != NULL && may) {
+        remember_place(serve, record, place, body);
+    }
     free(record);
     free(body);
 }
@@ -400,6 +410,7 @@ static void on_resolved(struct read_job *job)
     struct record *record = resolve->record;
     uint8_t *body = resolve->body;
     const struct cap_place place = resolve->place;
+    uint64_t epoch = resolve->epoch;
     fetch->asked = false;
     serve->shard->stats.cold_windows += resolve->was_cold ? 1 : 0;
     if (fetch->freed) {
@@ -409,7 +420,7 @@ static void on_resolved(struct read_job *job)
     } else {
         answer(fetch, record, body);
     }
-    remember(serve, record, &place, body); /* `fetch` may be gone */
+    remember(serve, epoch, record, &place, body); /* `fetch` may be gone */
 }
 
 static void on_cancel(struct request *request)
@@ -474,6 +485,7 @@ const struct verdict *fetch_begin(void *room, struct session *session, uint32_t 
     if (error != CAP_OK) {
         return session_refuse(session, id, type, error, NULL);
     }
+    serve_catch_up(serve);
     uint8_t body[PLACES_BODY_MAX];
     struct place *place = serve_find_place(serve, &get.hash);
     if (place != NULL && serve_load(serve, place, &get.hash, session->asked_us, body)) {

@@ -54,19 +54,44 @@ void kinds_expect(const struct kinds *kinds, const struct cap_hash *hash)
     }
 }
 
+/* Where a hash is in its set; SET_SIZE: nowhere. */
+static size_t find_in(const struct kinds_set *set, const struct cap_hash *hash)
+{
+    uint16_t tag = tag_of(hash);
+    for (size_t i = 0; i < SET_SIZE; i++) {
+        if (set->tags[i] == tag && set->kinds[i] != 0 && cap_hash_equal(&set->hashes[i], hash)) {
+            return i;
+        }
+    }
+    return SET_SIZE;
+}
+
 uint8_t kinds_find(const struct kinds *kinds, const struct cap_hash *hash)
 {
     if (kinds->count == 0) {
         return 0;
     }
     const struct kinds_set *set = set_of(kinds, hash);
-    uint16_t tag = tag_of(hash);
-    for (size_t i = 0; i < SET_SIZE; i++) {
-        if (set->tags[i] == tag && set->kinds[i] != 0 && cap_hash_equal(&set->hashes[i], hash)) {
-            return set->kinds[i];
+    size_t at = find_in(set, hash);
+    return at < SET_SIZE ? set->kinds[at] : 0;
+}
+
+void kinds_drop(struct kinds *kinds, const struct cap_hash *hash)
+{
+    if (kinds->count > 0) {
+        struct kinds_set *set = set_of(kinds, hash);
+        size_t at = find_in(set, hash);
+        if (at < SET_SIZE) {
+            set->kinds[at] = 0;
         }
     }
-    return 0;
+}
+
+void kinds_clear(struct kinds *kinds)
+{
+    for (size_t i = 0; i < kinds->count; i++) {
+        memset(kinds->sets[i].kinds, 0, sizeof(kinds->sets[i].kinds));
+    }
 }
 
 void kinds_add(struct kinds *kinds, const struct cap_hash *hash, uint8_t kind)

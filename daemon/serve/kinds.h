@@ -4,7 +4,7 @@
  *
  * A table of fixed size, in sets of a few entries: a full set forgets its oldest one. It is apart
  * from the records, which a client that asks for a million hashes would otherwise empty. Caps stay
- * what they are; that one is absent is never kept. Loop thread only.
+ * what they are until they are gone (gone.h); that one is absent is never kept. Loop thread only.
  */
 #ifndef DAEMON_SERVE_KINDS_H
 #define DAEMON_SERVE_KINDS_H
@@ -35,6 +35,10 @@ void kinds_expect(const struct kinds *kinds, const struct cap_hash *hash);
 
 /* The kind of a cap; 0: not known. */
 uint8_t kinds_find(const struct kinds *kinds, const struct cap_hash *hash);
+
+/* Forgets the kind of a cap, or all kinds. */
+void kinds_drop(struct kinds *kinds, const struct cap_hash *hash);
+void kinds_clear(struct kinds *kinds);
 
 void kinds_add(struct kinds *kinds, const struct cap_hash *hash, uint8_t kind);
 

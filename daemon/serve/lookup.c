@@ -40,6 +40,7 @@ struct has_request {
     size_t count;
     size_t at; /* hash that comes next, or that failed */
     enum cap_error error;
+    uint64_t epoch;                    /* before a reader looked; see serve_may_remember */
     struct record *records[HAS_SMALL]; /* found, if they are no more than that */
     uint8_t *kinds;                    /* 0: not found, or not looked for yet */
     struct cap_hash hashes[];
@@ -84,15 +85,21 @@ static bool on_has(struct read_job *job)
 /* Remembers what a reader found. */
 static void remember_kinds(struct has_request *has)
 {
-    for (size_t i = 0; has->count > HAS_SMALL && i < has->count; i++) {
+    bool may = serve_may_remember(has->serve, has->epoch);
+    for (size_t i = 0; may && has->count > HAS_SMALL && i < has->count; i++) {
         kinds_add(&has->serve->kinds, &has->hashes[i], has->kinds[i]);
     }
 }
 
 static void has_free(struct has_request *has)
 {
+    bool may = serve_may_remember(has->serve, has->epoch);
     for (size_t i = 0; i < HAS_SMALL; i++) {
-        records_add(&has->serve->records, has->records[i]);
+        if (may) {
+            records_add(&has->serve->records, has->records[i]);
+        } else {
+            free(has->records[i]);
+        }
     }
     (void)ledger_memory_hold(has->serve->shard->context->ledger, has->account, &has->held, 0);
     free(has);
@@ -159,6 +166,7 @@ static enum cap_error has_new(struct serve *serve, const struct session *session
         return CAP_E_NO_MEMORY;
     }
     has->serve = serve;
+    has->epoch = serve_epoch(serve);
     has->account = session->account;
     has->held = held;
     has->count = asked->count;
@@ -243,6 +251,7 @@ const struct verdict *lookup_has(void *room, struct session *session, uint32_t i
     if (error != CAP_OK) {
         return session_refuse(session, id, type, error, NULL);
     }
+    serve_catch_up(serve);
     uint64_t now_us = session->asked_us;
     size_t missed = asked.count <= HAS_SMALL ? find_few(serve, &asked, now_us, kinds)
                                              : find_many(serve, &asked, now_us, kinds);
@@ -310,7 +319,11 @@ static void on_stat_done(struct read_job *job)
         enum cap_error encoded = encode_stat(resolve->record, &payload);
         request_answer(&stat->request, PROTO_STAT_REPLY, encoded, &payload, NULL);
     }
-    records_add(&serve->records, resolve->record);
+    if (serve_may_remember(serve, resolve->epoch)) {
+        records_add(&serve->records, resolve->record);
+    } else {
+        free(resolve->record);
+    }
     free(stat);
 }
 
@@ -344,6 +357,7 @@ const struct verdict *lookup_stat(void *room, struct session *session, uint32_t 
     if (error != CAP_OK) {
         return session_refuse(session, id, type, error, NULL);
     }
+    serve_catch_up(serve);
     const struct record *record = serve_find_record(serve, &asked.hash);
     if (record != NULL) {
         serve->shard->stats.records_used++;

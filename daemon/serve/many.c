@@ -69,6 +69,7 @@ struct many {
     enum cap_error fault;   /* of the last piece, for the operator */
     size_t fault_at;        /* its hash */
     struct cap_place place; /* of the cap at hand */
+    uint64_t epoch;         /* before the reader looked; see serve_may_remember */
     struct found found[MANY_FOUND];
     size_t found_count;
 
@@ -335,6 +336,8 @@ static void send_chunk(struct many *many)
 static void go_on(struct many *many)
 {
     many->filled = 0;
+    serve_catch_up(many->serve);
+    many->epoch = serve_epoch(many->serve);
     fill_known(many);
     if (many->filled > 0 || many->miss_at == many->missed) {
         send_chunk(many);
@@ -351,7 +354,8 @@ static void go_on(struct many *many)
 static void remember(struct many *many)
 {
     uint64_t now_us = env_monotonic_us(many->serve->shard->context->env);
-    for (size_t i = 0; i < many->found_count; i++) {
+    bool may = serve_may_remember(many->serve, many->epoch);
+    for (size_t i = 0; may && i < many->found_count; i++) {
         const struct found *found = &many->found[i];
         places_add(&many->serve->places, &many->hashes[found->index], found->kind, &found->place,
                    many->chunk + found->at, now_us);

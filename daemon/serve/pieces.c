@@ -45,6 +45,20 @@ static struct piece_bucket *bucket_of(const struct pieces *pieces, const struct 
     return &pieces->buckets[(keyed_hash(pieces->keys, hash) + number) & pieces->mask];
 }
 
+/* The count of pieces that a body's are counted in. */
+static uint32_t *bodies_of(const struct pieces *pieces, const struct cap_hash *hash)
+{
+    return &pieces->bodies[keyed_hash(pieces->keys, hash) & pieces->mask];
+}
+
+/* Lets a piece not be found any more. */
+static void unlist(struct pieces *pieces, struct piece *piece)
+{
+    LIST_REMOVE(piece, find);
+    (*bodies_of(pieces, &piece->hash))--;
+    piece->whole = false;
+}
+
 static struct piece *look_up(const struct pieces *pieces, const struct cap_hash *hash, uint64_t at)
 {
     struct piece *piece;
@@ -69,7 +83,11 @@ enum cap_error pieces_open(struct pieces *pieces, const struct env *env, uint64_
         buckets *= 2;
     }
     pieces->buckets = calloc(buckets, sizeof(*pieces->buckets));
-    if (pieces->buckets == NULL) {
+    pieces->bodies = calloc(buckets, sizeof(*pieces->bodies));
+    if (pieces->buckets == NULL || pieces->bodies == NULL) {
+        free(pieces->buckets);
+        free(pieces->bodies);
+        pieces->buckets = NULL;
         return CAP_E_NO_MEMORY;
     }
     pieces->mask = buckets - 1;
@@ -85,7 +103,7 @@ static void drop(struct pieces *pieces, struct slab *slab)
         struct piece *piece = SLIST_FIRST(&slab->pieces);
         SLIST_REMOVE_HEAD(&slab->pieces, link);
         if (piece->whole) {
-            LIST_REMOVE(piece, find);
+            unlist(pieces, piece);
         }
         free(piece);
     }
@@ -102,7 +120,9 @@ void pieces_close(struct pieces *pieces)
         drop(pieces, TAILQ_FIRST(&pieces->slabs));
     }
     free(pieces->buckets);
+    free(pieces->bodies);
     pieces->buckets = NULL;
+    pieces->bodies = NULL;
 }
 
 /* Maps a slab's memory, at the start of a huge page. NULL: there is none. */
@@ -216,14 +236,52 @@ struct piece *pieces_begin(struct pieces *pieces, struct handover *handover,
     pieces->bytes += page_up(len);
     SLIST_INSERT_HEAD(&slab->pieces, piece, link);
     LIST_INSERT_HEAD(bucket_of(pieces, hash, at), piece, find);
+    (*bodies_of(pieces, hash))++;
     return piece;
 }
 
-void piece_end(struct piece *piece, bool whole)
+void piece_end(struct pieces *pieces, struct piece *piece, bool whole)
 {
     piece->slab->writing--;
-    piece->whole = whole;
-    if (!whole) {
-        LIST_REMOVE(piece, find); /* its pages go with the slab */
+    piece->whole = whole && !piece->gone;
+    if (!piece->whole) {
+        unlist(pieces, piece); /* its pages go with the slab */
+    }
+}
+
+/* Of a slab: those of one body, or all with NULL. */
+static void drop_in(struct pieces *pieces, struct slab *slab, const struct cap_hash *hash)
+{
+    struct piece *piece;
+    SLIST_FOREACH(piece, &slab->pieces, link)
+    {
+        if (hash != NULL && !cap_hash_equal(&piece->hash, hash)) {
+            continue;
+        }
+        piece->gone = true;
+        if (piece->whole) {
+            unlist(pieces, piece);
+        }
+    }
+}
+
+void pieces_drop(struct pieces *pieces, const struct cap_hash *hash)
+{
+    struct slab *slab;
+    if (pieces->buckets == NULL || *bodies_of(pieces, hash) == 0) {
+        return;
+    }
+    TAILQ_FOREACH(slab, &pieces->slabs, link)
+    {
+        drop_in(pieces, slab, hash);
+    }
+}
+
+void pieces_clear(struct pieces *pieces)
+{
+    struct slab *slab;
+    TAILQ_FOREACH(slab, &pieces->slabs, link)
+    {
+        drop_in(pieces, slab, NULL);
     }
 }

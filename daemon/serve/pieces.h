@@ -3,7 +3,7 @@
  *
  * The reader that checks a piece copies it here. From then on its fetches need no snapshot, no
  * reader and no check: what lies here was sound and comes from no device any more. Caps do not
- * change, so a piece stays true.
+ * change, so a piece stays true until its cap is gone (gone.h).
  *
  * Pieces lie one behind the other in slabs, of huge pages where the system has them: so the pages
  * themselves can be lent to Unix sockets (handover.h). A byte of a slab is written once; then the
@@ -43,14 +43,16 @@ struct piece {
     uint64_t at;    /* in the body, a multiple of PIECE_SIZE */
     uint8_t *bytes; /* in the slab, at the start of a page */
     size_t len;
-    bool whole; /* false: it is being written */
+    bool whole; /* false: it is being written, or not to be found any more */
+    bool gone;  /* its cap is: it is given up when it is written */
 };
 
 LIST_HEAD(piece_bucket, piece);
 
 struct pieces {
     struct piece_bucket *buckets; /* NULL: nothing is kept */
-    size_t mask;                  /* of their number, a power of two */
+    uint32_t *bodies;             /* how many pieces of bodies there are, by their hashes */
+    size_t mask;                  /* of the number of each of these, a power of two */
     uint32_t keys[KEYED_WORDS];
     TAILQ_HEAD(slabs, slab) slabs; /* oldest first; the last one is being filled */
     size_t slab_count;
@@ -81,6 +83,13 @@ struct piece *pieces_begin(struct pieces *pieces, struct handover *handover,
                            const struct cap_hash *hash, uint64_t at, size_t len);
 
 /* It is written if `whole`, or given up. */
-void piece_end(struct piece *piece, bool whole);
+void piece_end(struct pieces *pieces, struct piece *piece, bool whole);
+
+/*
+ * Lets no more pieces of a body be found, or of any: those that are being written, too. Their
+ * memory goes with their slabs.
+ */
+void pieces_drop(struct pieces *pieces, const struct cap_hash *hash);
+void pieces_clear(struct pieces *pieces);
 
 #endif

@@ -238,6 +238,40 @@ void places_add(struct places *places, const struct cap_hash *hash, enum cap_kin
     (void)put(places, &search, &found);
 }
 
+/* Frees an entry. Under the lock. */
+static void forget(struct places *places, struct place *place)
+{
+    place->at = 0;
+    places->count--;
+}
+
+void places_drop(struct places *places, const struct cap_hash *hash)
+{
+    if (places->sets == 0) {
+        return;
+    }
+    const struct search search = search_for(places, hash);
+    for (struct place *place; (place = look_up(&search)) != NULL;) {
+        uv_mutex_lock(&places->lock);
+        forget(places, place);
+        uv_mutex_unlock(&places->lock);
+    }
+}
+
+void places_clear(struct places *places)
+{
+    if (places->sets == 0) {
+        return;
+    }
+    uv_mutex_lock(&places->lock);
+    for (size_t i = 0; places->count > 0 && i < places->sets * SET_SIZE; i++) {
+        if (places->entries[i].at != 0) {
+            forget(places, &places->entries[i]);
+        }
+    }
+    uv_mutex_unlock(&places->lock);
+}
+
 static struct cap_place where(const struct place *place)
 {
     return (struct cap_place){
@@ -270,8 +304,7 @@ bool place_load(struct places *places, struct place *place, const struct cap_has
         return true;
     }
     uv_mutex_lock(&places->lock);
-    place->at = 0;
-    places->count--;
+    forget(places, place);
     uv_mutex_unlock(&places->lock);
     return false;
 }

@@ -96,6 +96,12 @@ struct place *places_learn(struct places *places, struct places *other,
 void places_add(struct places *places, const struct cap_hash *hash, enum cap_kind kind,
                 const struct cap_place *place, const uint8_t *body, uint64_t now_us);
 
+/*
+ * Forgets the place of a cap, or of another whose hash begins alike; all that are known.
+ */
+void places_drop(struct places *places, const struct cap_hash *hash);
+void places_clear(struct places *places);
+
 /* Whether place_load, called next, need not wait for a device: the pages are in memory, or were a
  * moment ago (PLACES_TRUST_MS). */
 bool place_is_warm(struct place *place, const struct env *env, uint64_t now_us);

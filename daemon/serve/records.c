@@ -14,7 +14,7 @@ enum cap_error records_open(struct records *records, const struct env *env, uint
 {
     size_t buckets = 1;
     *records = (struct records){.max = max / RECORD_SIZE};
-    STAILQ_INIT(&records->clock);
+    TAILQ_INIT(&records->clock);
     if (uv_mutex_init(&records->lock) != 0) {
         return CAP_E_NO_MEMORY;
     }
@@ -30,11 +30,23 @@ enum cap_error records_open(struct records *records, const struct env *env, uint
     return env->random(env->ctx, records->keys, sizeof(records->keys));
 }
 
+static struct record *look_up(struct records *records, const struct cap_hash *hash)
+{
+    struct record *record;
+    LIST_FOREACH(record, bucket_of(records, hash), find)
+    {
+        if (cap_hash_equal(&record->hash, hash)) {
+            return record;
+        }
+    }
+    return NULL;
+}
+
 /* Drops the record that comes up next. Under the lock, or when nobody else looks any more. */
 static void drop_first(struct records *records)
 {
-    struct record *record = STAILQ_FIRST(&records->clock);
-    STAILQ_REMOVE_HEAD(&records->clock, clock);
+    struct record *record = TAILQ_FIRST(&records->clock);
+    TAILQ_REMOVE(&records->clock, record, clock);
     LIST_REMOVE(record, find);
     records->count--;
     free(record);
@@ -53,6 +65,29 @@ void records_close(struct records *records)
     uv_mutex_destroy(&records->lock);
 }
 
+void records_clear(struct records *records)
+{
+    uv_mutex_lock(&records->lock);
+    while (records->count > 0) {
+        drop_first(records);
+    }
+    uv_mutex_unlock(&records->lock);
+}
+
+void records_drop(struct records *records, const struct cap_hash *hash)
+{
+    struct record *record = look_up(records, hash);
+    if (record == NULL) {
+        return;
+    }
+    uv_mutex_lock(&records->lock);
+    LIST_REMOVE(record, find);
+    TAILQ_REMOVE(&records->clock, record, clock);
+    records->count--;
+    uv_mutex_unlock(&records->lock);
+    free(record);
+}
+
 uint64_t records_bytes(const struct records *records)
 {
     return records->count * RECORD_SIZE;
@@ -65,18 +100,6 @@ struct record *record_new(const struct cap_hash *hash, const struct cap_info *in
         *record = (struct record){.hash = *hash, .info = *info};
     }
     return record;
-}
-
-static struct record *look_up(struct records *records, const struct cap_hash *hash)
-{
-    struct record *record;
-    LIST_FOREACH(record, bucket_of(records, hash), find)
-    {
-        if (cap_hash_equal(&record->hash, hash)) {
-            return record;
-        }
-    }
-    return NULL;
 }
 
 struct record *records_find(struct records *records, const struct cap_hash *hash)
@@ -116,14 +139,14 @@ void records_note(struct records *records, struct record *record, bool in_memory
 static void make_room(struct records *records)
 {
     while (records->count >= records->max) {
-        struct record *record = STAILQ_FIRST(&records->clock);
+        struct record *record = TAILQ_FIRST(&records->clock);
         if (!record->touched) {
             drop_first(records);
             continue;
         }
         record->touched = false;
-        STAILQ_REMOVE_HEAD(&records->clock, clock);
-        STAILQ_INSERT_TAIL(&records->clock, record, clock);
+        TAILQ_REMOVE(&records->clock, record, clock);
+        TAILQ_INSERT_TAIL(&records->clock, record, clock);
     }
 }
 
@@ -139,7 +162,7 @@ void records_add(struct records *records, struct record *record)
     uv_mutex_lock(&records->lock);
     make_room(records);
     LIST_INSERT_HEAD(bucket_of(records, &record->hash), record, find);
-    STAILQ_INSERT_TAIL(&records->clock, record, clock);
+    TAILQ_INSERT_TAIL(&records->clock, record, clock);
     records->count++;
     uv_mutex_unlock(&records->lock);
 }

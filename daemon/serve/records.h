@@ -2,8 +2,8 @@
  * What the store says of caps that were looked up lately, but for their bodies.
  *
  * A record is a copy, so that using it touches no page of the store. Caps do not change, so it
- * stays true; that a cap is not there is never kept. Bounded in bytes; what has not been asked for
- * since it last came up goes first (a clock).
+ * stays true until the cap is gone (gone.h); that a cap is not there is never kept. Bounded in
+ * bytes; what has not been asked for since it last came up goes first (a clock).
  *
  * Each loop has its own. Its thread finds without a lock, and takes one to change what other loops
  * may see, which they do when they miss (records_copy). Loop thread only, but for that and
@@ -21,7 +21,7 @@
 
 struct record {
     LIST_ENTRY(record) find;
-    STAILQ_ENTRY(record) clock;
+    TAILQ_ENTRY(record) clock;
     struct cap_hash hash;
     struct cap_info info;
     bool touched;   /* asked for since it last came up */
@@ -34,7 +34,7 @@ struct records {
     struct record_bucket *buckets;
     size_t mask; /* of their number, a power of two */
     uint32_t keys[KEYED_WORDS];
-    STAILQ_HEAD(, record) clock;
+    TAILQ_HEAD(, record) clock;
     uint64_t count;
     uint64_t max;    /* of `count` */
     uv_mutex_t lock; /* of the table and of what its records say, but for `touched` */
@@ -60,6 +60,10 @@ struct record *records_copy(struct records *records, const struct cap_hash *hash
 
 /* Takes a record over; it may be freed at once. NULL is fine. */
 void records_add(struct records *records, struct record *record);
+
+/* Forgets what is known of a cap, or of all. */
+void records_drop(struct records *records, const struct cap_hash *hash);
+void records_clear(struct records *records);
 
 /* Notes whether the pages of a record of `records` were in memory when they were last read. */
 void records_note(struct records *records, struct record *record, bool in_memory);

@@ -60,6 +60,7 @@ void resolve_init(struct resolve *resolve, struct serve *serve, const void *acco
                   const struct cap_hash *hash, bool wants_body, void (*done)(struct read_job *job))
 {
     *resolve = (struct resolve){.serve = serve, .hash = *hash, .wants_body = wants_body};
+    resolve->epoch = serve_epoch(serve);
     resolve->job.account = account;
     resolve->job.run = on_run;
     resolve->job.done = done;

@@ -7,6 +7,7 @@
 /* A job that a request embeds. */
 struct resolve {
     struct read_job job;
+    uint64_t epoch; /* before the job was submitted; see serve_may_remember */
     struct serve *serve;
     struct cap_hash hash;
     bool wants_body; /* with the body, if that is small */

@@ -3,16 +3,20 @@
 
 #include <stdio.h>
 
+#include "daemon/serve/copies.h"
+
 /* Parts of the memory for the record cache. */
 #define RECORDS_PART 4u /* for records; the rest is for places: most caps are small */
 #define KINDS_PART   6u /* as much again, for kinds */
+
+#define GONE_TAKE 64u /* caps that are forgotten at a time */
 
 enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve_set *set)
 {
     const struct context *context = shard->context;
     const struct config *config = &context->config;
     uint64_t readers = config->readers / context->shard_count;
-    *serve = (struct serve){.shard = shard, .set = set};
+    *serve = (struct serve){.shard = shard, .set = set, .gone = &set->gone};
     TAILQ_INIT(&serve->windows);
     uint64_t cache = config->record_cache / context->shard_count;
     uint64_t records = cache / RECORDS_PART;
@@ -46,12 +50,74 @@ enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve
     return CAP_OK;
 }
 
+/* --- What is gone ----------------------------------------------------------------------------- */
+
+static void on_gone(void *ctx, const struct cap_hash *hash, enum cap_gone_cause cause)
+{
+    struct serve_set *set = ctx;
+    (void)cause;
+    gone_tell(&set->gone, hash);
+    if (set->copies != NULL) {
+        copies_drop(set->copies, hash);
+    }
+}
+
+void serve_watch(struct serve_set *set, struct cap_store *store)
+{
+    const struct cap_store_watch watch = {.gone = on_gone, .ctx = set};
+    cap_store_watch(store, &watch);
+}
+
+static void forget(struct serve *serve, const struct cap_hash *hash)
+{
+    records_drop(&serve->records, hash);
+    places_drop(&serve->places, hash);
+    kinds_drop(&serve->kinds, hash);
+    pieces_drop(&serve->pieces, hash);
+}
+
+static void forget_all(struct serve *serve)
+{
+    records_clear(&serve->records);
+    places_clear(&serve->places);
+    kinds_clear(&serve->kinds);
+    pieces_clear(&serve->pieces);
+}
+
+void serve_catch_up(struct serve *serve)
+{
+    struct cap_hash hashes[GONE_TAKE];
+    uint64_t epoch = serve_epoch(serve);
+    size_t count = GONE_TAKE;
+    if (epoch == serve->epoch) {
+        return;
+    }
+    serve->epoch = epoch;
+    uint64_t at = atomic_load(&serve->gone_at);
+    while (count == GONE_TAKE) {
+        if (!gone_take(serve->gone, &at, hashes, GONE_TAKE, &count)) {
+            forget_all(serve);
+        }
+        for (size_t i = 0; i < count; i++) {
+            forget(serve, &hashes[i]);
+        }
+        atomic_store(&serve->gone_at, at);
+    }
+}
+
+/* Whether another room has forgotten all that this one has: else it may know what is gone. */
+static bool is_up_to_date(struct serve *other, const struct serve *serve)
+{
+    return other != serve && atomic_load(&other->gone_at) >= atomic_load(&serve->gone_at);
+}
+
 struct record *serve_find_record(struct serve *serve, const struct cap_hash *hash)
 {
     struct record *record = records_find(&serve->records, hash);
     for (size_t i = 0; record == NULL && i < serve->set->count; i++) {
         struct serve *other = serve->set->rooms[i];
-        struct record *copy = other == serve ? NULL : records_copy(&other->records, hash);
+        struct record *copy =
+            is_up_to_date(other, serve) ? records_copy(&other->records, hash) : NULL;
         if (copy != NULL) {
             records_add(&serve->records, copy);
             record = records_find(&serve->records, hash);
@@ -65,7 +131,9 @@ struct place *serve_find_place(struct serve *serve, const struct cap_hash *hash)
     struct place *place = places_find(&serve->places, hash);
     for (size_t i = 0; place == NULL && i < serve->set->count; i++) {
         struct serve *other = serve->set->rooms[i];
-        place = other == serve ? NULL : places_learn(&serve->places, &other->places, hash);
+        if (is_up_to_date(other, serve)) {
+            place = places_learn(&serve->places, &other->places, hash);
+        }
     }
     return place;
 }

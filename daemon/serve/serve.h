@@ -18,6 +18,7 @@
 
 #include "daemon/core/context.h"
 #include "daemon/serve/chunks.h"
+#include "daemon/serve/gone.h"
 #include "daemon/serve/kinds.h"
 #include "daemon/serve/pieces.h"
 #include "daemon/serve/places.h"
@@ -34,6 +35,7 @@ TAILQ_HEAD(windows, window);
 /* The reading rooms of all loops. */
 struct serve_set {
     struct copies *copies; /* NULL: nothing can be mapped */
+    struct gone gone;      /* what the rooms are told */
     struct serve *rooms[CONTEXT_SHARDS_MAX];
     size_t count;
 };
@@ -41,6 +43,7 @@ struct serve_set {
 struct serve {
     struct shard *shard;
     const struct serve_set *set;
+    struct gone *gone; /* the set's */
     struct readers readers;
     struct records records;
     struct kinds kinds;
@@ -51,11 +54,37 @@ struct serve {
     struct chunks chunks;
     uv_timer_t timer; /* runs while there are any */
     bool open;
+    uint64_t epoch;                /* cap_store_epoch, when it last took in what is gone */
+    atomic_uint_least64_t gone_at; /* how much of the log of what is gone it has taken in */
 };
 
+/* Has the store's writer tell all rooms what is gone. Before anything is written. */
+void serve_watch(struct serve_set *set, struct cap_store *store);
+
 /*
- * Opens the room on the shard's loop, with the context's config and store, and enters it in `set`;
- * all of these outlive it. What the config allows is shared out evenly among the context's shards.
+ * Forgets what is gone. Before a request is answered, on the loop; nothing to do costs a load of a
+ * number that all loops share.
+ */
+void serve_catch_up(struct serve *serve);
+
+/*
+ * Before a reader's snapshot begins, on the loop; and when it has come back, whether what it found
+ * can be remembered.
+ */
+static inline uint64_t serve_epoch(const struct serve *serve)
+{
+    return cap_store_epoch(serve->shard->context->store);
+}
+
+static inline bool serve_may_remember(const struct serve *serve, uint64_t epoch)
+{
+    return epoch % 2 == 0 && epoch == serve_epoch(serve);
+}
+
+/*
+ * Opens the room on the shard's loop, with the context's config and store, and enters it in `set`,
+ * whose log is open; all of these outlive it. What the config allows is shared out evenly among the
+ * context's shards.
  */
 enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve_set *set);
 

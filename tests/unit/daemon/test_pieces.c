@@ -39,7 +39,7 @@ static bool keep(struct pieces *pieces, struct handover *handover, uint64_t numb
     }
     assert_false(has(pieces, number, at));
     memset(piece->bytes, (int)(number & 0xff), len);
-    piece_end(piece, true);
+    piece_end(pieces, piece, true);
     return true;
 }
 
@@ -85,6 +85,35 @@ static void test_bounded(void **state)
     pieces_close(&pieces);
 }
 
+/* Pieces of a body that is gone are not found, nor are those that are being written. */
+static void test_gone(void **state)
+{
+    struct fixture *fixture = *state;
+    struct pieces pieces;
+    struct cap_hash hash = hash_of(7);
+    assert_cap_ok(pieces_open(&pieces, &fixture->env, SLABS * PIECES_SLAB));
+    pieces_drop(&pieces, &hash);
+    for (uint64_t i = 0; i < 3; i++) {
+        assert_true(keep(&pieces, NULL, 7, i * PIECE_SIZE, PIECE_SIZE));
+        assert_true(keep(&pieces, NULL, 8, i * PIECE_SIZE, PIECE_SIZE));
+    }
+    struct piece *piece = pieces_begin(&pieces, NULL, &hash, 3 * (uint64_t)PIECE_SIZE, 100);
+    assert_non_null(piece);
+    pieces_drop(&pieces, &hash);
+    memset(piece->bytes, 7, 100);
+    piece_end(&pieces, piece, true);
+    for (uint64_t i = 0; i < 4; i++) {
+        assert_false(has(&pieces, 7, i * PIECE_SIZE));
+        assert_int_equal(has(&pieces, 8, i * PIECE_SIZE), i < 3);
+    }
+    assert_true(keep(&pieces, NULL, 7, 0, PIECE_SIZE)); /* it was published again */
+    assert_true(has(&pieces, 7, 0));
+    pieces_clear(&pieces);
+    assert_false(has(&pieces, 7, 0));
+    assert_false(has(&pieces, 8, 0));
+    pieces_close(&pieces);
+}
+
 /* A slab in which a piece is being written stays, and one that is given up is not found. */
 static void test_being_written(void **state)
 {
@@ -99,7 +128,7 @@ static void test_being_written(void **state)
         (void)keep(&pieces, NULL, i, 0, PIECE_SIZE);
     }
     memset(piece->bytes, 1, PIECE_SIZE);
-    piece_end(piece, false);
+    piece_end(&pieces, piece, false);
     assert_false(has(&pieces, 1, 0));
     for (uint64_t i = 200; i < 300; i++) {
         (void)keep(&pieces, NULL, i, 0, PIECE_SIZE);
@@ -376,11 +405,17 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_what_is_found),     TEST(test_bounded),
-        TEST(test_being_written),     TEST(test_lent),
-        TEST(test_lent_of_two_slabs), TEST(test_none),
-        TEST(test_fetched_again),     TEST(test_parts),
-        TEST(test_cold_bodies),       cmocka_unit_test(test_larger_than_the_cache),
+        TEST(test_what_is_found),
+        TEST(test_bounded),
+        TEST(test_being_written),
+        TEST(test_lent),
+        TEST(test_gone),
+        TEST(test_lent_of_two_slabs),
+        TEST(test_none),
+        TEST(test_fetched_again),
+        TEST(test_parts),
+        TEST(test_cold_bodies),
+        cmocka_unit_test(test_larger_than_the_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
