@@ -32,6 +32,7 @@
 #include "daemon/core/sd.h"
 #include "daemon/core/statedir.h"
 #include "daemon/descriptors.h"
+#include "daemon/publish/quota.h"
 #include "daemon/publish/writer.h"
 #include "daemon/serve/copies.h"
 #include "daemon/serve/pieces.h"
@@ -465,6 +466,9 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
     if (error == CAP_OK) {
         error = ledger_new(&server->context.config, env, &server->context.ledger);
     }
+    if (error == CAP_OK) {
+        error = quotas_new(&server->context.config, env, &server->context.quotas);
+    }
     return error;
 }
 
@@ -646,6 +650,7 @@ void server_close(struct server *server)
     gone_close(&server->serves.gone);
     statedir_close(server->context.statedir);
     ledger_free(server->context.ledger);
+    quotas_free(server->context.quotas);
     refusals_free(&server->context.refusals);
     events_free(&server->context.events);
     config_free(&server->context.config);

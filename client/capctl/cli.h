@@ -93,6 +93,7 @@ enum cli_exit cli_jobs(struct cli *cli);
 enum cli_exit cli_events(struct cli *cli);
 enum cli_exit cli_backup(struct cli *cli);
 enum cli_exit cli_compact(struct cli *cli);
+enum cli_exit cli_quota(struct cli *cli);
 enum cli_exit cli_bench(struct cli *cli);
 
 /* Starts a meter for the run (cli_meter_start), which shows the progress of transfers and is

@@ -30,9 +30,9 @@ _capctl_address()
 
 _capctl()
 {
-    local commands="check hash pack put publish get map has show closure admin status config jobs events backup compact bench help version"
+    local commands="check hash pack put publish get map has show closure admin status config jobs events backup compact quota bench help version"
     local methods="hello help schema status metrics cap.stat cap.find cap.list cap.explain refs.list \
-        refusals.list loops.list clients.list jobs.list jobs.cancel events.subscribe \
+        refusals.list quota.list loops.list clients.list jobs.list jobs.cancel events.subscribe \
         config.get config.test config.reload backup.start backup.list compact.start \
         log.set drain shutdown"
     local kinds="published refused deleted collected forbidden allowed quarantined healed root_set \

@@ -64,5 +64,9 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .peer_memory = ledger_share(config, LEDGER_MEMORY),
         .peer_maps = ledger_share(config, LEDGER_MAPS),
         .peer_hashing = config->max_peer_hashing,
+        .quota_bytes = config->quota_bytes,
+        .quota_caps = config->quota_caps,
+        .quota_hourly = config->quota_hourly,
+        .quota_total = config->quota_total,
     };
 }

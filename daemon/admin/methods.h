@@ -104,6 +104,9 @@ json_t *admin_log_set(struct admin_call *call);
 json_t *admin_drain(struct admin_call *call);
 json_t *admin_shutdown(struct admin_call *call);
 
+/* methods_quota.c */
+json_t *admin_quota_list(struct admin_call *call);
+
 /* methods_config.c */
 json_t *admin_config_get(struct admin_call *call);
 json_t *admin_config_test(struct admin_call *call);
@@ -126,7 +129,7 @@ enum { ADMIN_FIND_PREFIX, ADMIN_FIND_CONTENT }; /* cap.find */
 enum { ADMIN_LIST_KIND, ADMIN_LIST_PREFIX, ADMIN_LIST_LIMIT, ADMIN_LIST_CURSOR };
 enum { ADMIN_EXPLAIN_OFFSET = 1, ADMIN_EXPLAIN_LIMIT };
 enum { ADMIN_REFS_DIRECTION = 1, ADMIN_REFS_LIMIT, ADMIN_REFS_CURSOR };
-enum { ADMIN_PAGE_LIMIT, ADMIN_PAGE_CURSOR }; /* refusals.list, clients.list */
+enum { ADMIN_PAGE_LIMIT, ADMIN_PAGE_CURSOR }; /* refusals.list, clients.list, quota.list */
 enum { ADMIN_LOG_LEVEL = 0 };
 enum { ADMIN_METRICS_FORMAT = 0 };
 enum { ADMIN_JOB_ID = 0 };

@@ -10,9 +10,11 @@
 
 #include "daemon/admin/text.h"
 #include "daemon/admin/value.h"
+#include "daemon/publish/quota.h"
 #include "proto/frame.h"
 
-#define TOTAL "_total"
+#define TOTAL            "_total"
+#define PUBLISHERS_SHOWN 64u /* so that a scrape stays small */
 
 /* A text being written, in one of the formats. */
 struct exposition {
@@ -217,6 +219,43 @@ enum cap_error admin_store_counts(struct cap_store *store, struct cap_counts *re
     return error;
 }
 
+/* One family of figures of publishers. */
+static void print_publishers(struct exposition *to, const char *name, const char *help,
+                             const struct quota_row *rows, size_t count, size_t offset)
+{
+    family(to, name, "gauge", help);
+    for (size_t i = 0; i < count; i++) {
+        char publisher[32] = "anonymous";
+        if (rows[i].uid != QUOTA_ANONYMOUS) {
+            snprintf(publisher, sizeof(publisher), "uid:%" PRIu32, rows[i].uid);
+        }
+        admin_print(&to->text, "%s{publisher=\"%s\"} %" PRIu64 "\n", name, publisher,
+                    field_at(&rows[i], offset));
+    }
+}
+
+static void print_quotas(struct exposition *to, const struct context *context,
+                         struct cap_store *store)
+{
+    struct quota_row rows[PUBLISHERS_SHOWN];
+    size_t count = 0;
+    if (quota_list(context->quotas, store, 0, PUBLISHERS_SHOWN, rows, &count) != CAP_OK) {
+        return;
+    }
+    print_publishers(to, "capstore_publisher_bytes",
+                     "Bodies in the store by first publisher, of the first 64 by uid", rows, count,
+                     offsetof(struct quota_row, used.bytes));
+    print_publishers(to, "capstore_publisher_caps",
+                     "Caps in the store by first publisher, of the first 64 by uid", rows, count,
+                     offsetof(struct quota_row, used.caps));
+    print_publishers(to, "capstore_publisher_under_way_bytes",
+                     "Bytes that uploads in flight hold of the quotas, by publisher", rows, count,
+                     offsetof(struct quota_row, under_way.bytes));
+    print_publishers(to, "capstore_publisher_hour_bytes",
+                     "Bytes new to the store in the last hour, by publisher", rows, count,
+                     offsetof(struct quota_row, last_hour));
+}
+
 static void print_warnings(struct exposition *to, const struct admin_health *health)
 {
     family(to, "capstore_warning", "gauge",
@@ -243,6 +282,7 @@ enum cap_error admin_metrics_store(struct cap_store *store, struct admin_health 
         print_by_kind(&to, "capstore_caps", "Caps in the store", counts.caps);
         print_by_kind(&to, "capstore_body_bytes", "Bytes of served bodies", counts.body_bytes);
         gauge(&to, "capstore_refs", "References between caps", counts.refs);
+        print_quotas(&to, health->context, store);
     }
     if (measured) {
         gauge(&to, "capstore_store_file_bytes", "Physical size of the store's file",

@@ -111,6 +111,12 @@ const struct admin_param admin_refusals_params[] = {
     END_PARAM,
 };
 
+const struct admin_param admin_quota_params[] = {
+    [ADMIN_PAGE_LIMIT] = LIMIT_PARAM(256, "most publishers on this page"),
+    [ADMIN_PAGE_CURSOR] = NUMBER_CURSOR(0),
+    END_PARAM,
+};
+
 const struct admin_param admin_clients_params[] = {
     [ADMIN_PAGE_LIMIT] = LIMIT_PARAM(256, "most clients on this page"),
     [ADMIN_PAGE_CURSOR] = NUMBER_CURSOR(0),
@@ -282,6 +288,19 @@ const struct admin_field admin_refusals_result[] = {
      "objects with seq, time, peer, session, what, reason and message, newest first"},
     {"total", "integer", "refusals since start; only the latest are kept"},
     {"cursor", "integer or null", "pass it to get older ones; null: no more"},
+    END_FIELD,
+};
+
+const struct admin_field admin_quota_result[] = {
+    {"publishers", "array",
+     "objects with publisher (uid:N, or anonymous: all TCP clients together), uid (null: "
+     "anonymous), bytes and caps (in the store, of which it was the first publisher), "
+     "under_way_bytes and under_way_caps (held by its uploads in flight), and last_hour_bytes "
+     "(new to the store); ordered by uid"},
+    {"limits", "object",
+     "bytes, caps, hourly_bytes (of each publisher) and total_bytes (of all); null: none"},
+    {"total_bytes", "integer", "bodies in the store, of all publishers"},
+    {"cursor", "integer or null", "pass it to get the next page; null: this was the last"},
     END_FIELD,
 };
 

@@ -17,6 +17,7 @@ target_sources(capstore_daemon PRIVATE
     admin/methods_config.c
     admin/methods_jobs.c
     admin/methods_meta.c
+    admin/methods_quota.c
     admin/methods_server.c
     admin/methods_store.c
     admin/methods_upkeep.c

@@ -84,6 +84,10 @@ struct config {
     config_number max_buffers;
     config_number max_output;
     config_number disk_reserve;
+    config_number quota_bytes; /* a publisher's: 0: none, as the next */
+    config_number quota_caps;
+    config_number quota_hourly; /* bytes */
+    config_number quota_total;  /* bytes of all publishers */
     config_number hello_ms;
     config_number idle_ms;
     config_number progress_ms;

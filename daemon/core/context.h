@@ -29,6 +29,7 @@
 
 struct handover;
 struct ledger;
+struct quotas;
 struct shard;
 struct statedir;
 
@@ -69,6 +70,7 @@ struct context {
     struct events events;     /* any thread */
     struct cap_store *store;  /* NULL before it is opened */
     struct ledger *ledger;
+    struct quotas *quotas;
     struct statedir *statedir;
     _Atomic(enum phase) phase; /* the main thread changes it */
     uint64_t features;         /* of the protocol, that clients are granted; MAP on Unix sockets */

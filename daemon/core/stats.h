@@ -87,7 +87,14 @@
       "A peer's share of memory held for requests")                                                \
     X(peer_maps, "capstore_peer_map_limit_bytes", "A peer's share of copies to be mapped")         \
     X(peer_hashing, "capstore_peer_hashing_limit_percent",                                         \
-      "A peer's share of hashing while others wait, in percent")
+      "A peer's share of hashing while others wait, in percent")                                   \
+    X(quota_bytes, "capstore_publisher_limit_bytes",                                               \
+      "Quota of a publisher's bodies in the store; 0: any")                                        \
+    X(quota_caps, "capstore_publisher_caps_limit",                                                 \
+      "Quota of a publisher's caps in the store; 0: any")                                          \
+    X(quota_hourly, "capstore_publisher_hour_limit_bytes",                                         \
+      "Quota of a publisher's new bytes in an hour; 0: any")                                       \
+    X(quota_total, "capstore_body_limit_bytes", "Quota of all bodies in the store; 0: any")
 
 /* X(field, series, help): microseconds, shown in seconds. */
 #define STATS_HISTOGRAMS(X)                                                                        \

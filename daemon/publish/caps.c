@@ -79,6 +79,17 @@ enum cap_error judgement_say(struct judgement *judgement, enum cap_error error, 
     return error;
 }
 
+struct cap_usage caps_new(const struct cap_admission *admission)
+{
+    struct cap_usage usage = {0};
+    for (size_t i = 0; i < admission->put_count; i++) {
+        const struct cap_put *put = &admission->puts[i];
+        usage.caps += put->is_new ? 1 : 0;
+        usage.bytes += put->is_new ? put->info.body_len : 0;
+    }
+    return usage;
+}
+
 /* Says how many caps are missing, and names the first. */
 static void name_missing(const struct cap_admission *admission, struct judgement *judgement)
 {

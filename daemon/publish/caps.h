@@ -60,6 +60,9 @@ struct caps {
 /* Fills admission.puts[index] with data[index]. */
 void caps_put_data(struct caps *caps, size_t index, const struct caps_stamp *stamp);
 
+/* What it adds to the store: before the writer has had it, at most. */
+struct cap_usage caps_new(const struct cap_admission *admission);
+
 /* Memory of the list of missing slots, for each of them and beyond their keys: an entry, and its
  * encoded fixed part. */
 #define CAPS_MISSING_MEMORY (sizeof(struct proto_unresolved) + 64u)

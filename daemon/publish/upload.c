@@ -33,6 +33,7 @@
 #include "daemon/publish/head.h"
 #include "daemon/publish/job.h"
 #include "daemon/publish/pace.h"
+#include "daemon/publish/quota.h"
 #include "daemon/publish/upload_state.h"
 #include "daemon/publish/writer.h"
 #include "lib/cap/must.h"
@@ -49,6 +50,7 @@ struct upload {
     bool ended;    /* END has come */
     bool busy;     /* a worker has `job`, or the writer `writing` */
     struct ledger_peer *account;
+    struct quota_hold quota;
     struct proto_limits limits;
     uint64_t held;          /* memory taken from the ledger */
     struct cap_bytes piece; /* of the body, while it is handled */
@@ -98,6 +100,16 @@ static uint64_t kept_memory(const struct upload *upload)
            (hashed ? spool_hash_memory(upload->total_len - upload->head.len) : 0);
 }
 
+/* Has the quotas hold what it may bring to the store. */
+static enum cap_error hold_quota(struct upload *upload, struct cap_usage wanted)
+{
+    const struct context *context = context_of(upload);
+    return upload->job.dry_run
+               ? CAP_OK
+               : quota_take(context->quotas, context->store, upload->job.stamp.publisher.uid,
+                            &upload->quota, &wanted, upload->outcome.message);
+}
+
 /* There is no memory now: the peer's share or the total is taken. */
 static enum upload_event fail_memory(struct upload *upload, uint64_t wanted)
 {
@@ -135,6 +147,7 @@ static void free_upload(struct upload *upload)
     head_free(&upload->head);
     spool_free(upload->spool);
     (void)hold_memory(upload, 0);
+    quota_give(context_of(upload)->quotas, &upload->quota, 0);
     if (upload->reserved) {
         ledger_upload_end(context_of(upload)->ledger, upload->account, upload->total_len);
     }
@@ -223,6 +236,7 @@ static void count_admission(struct upload *upload)
     const struct cap_admission *admission = &upload->writing.admission;
     const struct cap_put *last = &admission->puts[admission->put_count - 1];
     job_count(admission, upload->request.shard);
+    quota_give(context_of(upload)->quotas, &upload->quota, caps_new(admission).bytes);
     if (!last->is_new && !context_may_log(context_of(upload), LINE_PRESENT)) {
         return;
     }
@@ -269,6 +283,9 @@ static enum upload_event take_caps(struct upload *upload)
     histogram_add(&stats->hash_us, upload->job.pool.took_us);
     judgement_move(&upload->job.judgement, &upload->outcome);
     upload->writing.admission = upload->job.caps.admission;
+    if (upload->outcome.error == CAP_OK && upload->state != UPLOAD_OVER) {
+        upload->outcome.error = hold_quota(upload, caps_new(&upload->writing.admission));
+    }
     return UPLOAD_EVENT_HASHED;
 }
 
@@ -637,7 +654,10 @@ static enum cap_error reserve(struct upload *upload)
     enum cap_error error = publish_reserve(upload->publish, upload->account, upload->total_len,
                                            upload->limits.upload, &upload->outcome);
     upload->reserved = error == CAP_OK;
-    upload->request.shard->stats.uploads += upload->reserved ? 1 : 0;
+    if (error == CAP_OK) {
+        error = hold_quota(upload, (struct cap_usage){1, upload->total_len});
+    }
+    upload->request.shard->stats.uploads += error == CAP_OK ? 1 : 0;
     return error;
 }
 

@@ -97,6 +97,7 @@
     X(TIMED_OUT, 111, timed_out, "the operation timed out")                                        \
     X(UPLOAD_TOO_SLOW, 112, upload_too_slow, "the upload is slower than the least rate allowed")   \
     X(HELLO_TIMEOUT, 113, hello_timeout, "no HELLO within the time allowed")                       \
+    X(QUOTA_EXCEEDED, 114, quota_exceeded, "over a quota of the daemon")                           \
     /* The client. */                                                                              \
     X(CONNECT, 120, connect,                                                                       \
       "cannot connect; check that the daemon is running and that the address is right")            \

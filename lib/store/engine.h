@@ -68,6 +68,8 @@ struct cap_store_ops {
     enum cap_error (*due)(struct cap_read *read, struct cap_due_cursor *cursor, uint64_t now_s,
                           size_t max, struct cap_due *ret_due, size_t *ret_count, bool *ret_more);
     enum cap_error (*owner)(struct cap_read *read, uint32_t uid, struct cap_usage *ret_usage);
+    enum cap_error (*owners)(struct cap_read *read, uint32_t from, size_t max,
+                             struct cap_owner *ret_owners, size_t *ret_count);
 
     enum cap_error (*quarantine)(struct cap_store *store, const struct cap_hash *hash);
     enum cap_error (*scrub)(struct cap_store *store, bool repair,

@@ -239,6 +239,15 @@ enum cap_error cap_store_owner(struct cap_read *read, uint32_t uid, struct cap_u
     return read->store->ops->owner(read, uid, ret_usage);
 }
 
+enum cap_error cap_store_owners(struct cap_read *read, uint32_t from, size_t max,
+                                struct cap_owner *ret_owners, size_t *ret_count)
+{
+    if (max == 0) {
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    return read->store->ops->owners(read, from, max, ret_owners, ret_count);
+}
+
 enum cap_error cap_store_counts(struct cap_read *read, struct cap_counts *ret_counts)
 {
     return read->store->ops->counts(read, ret_counts);

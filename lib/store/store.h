@@ -226,6 +226,11 @@ enum cap_error cap_store_due(struct cap_read *read, struct cap_due_cursor *curso
 /* What the caps that `uid` was the first to publish come to. */
 enum cap_error cap_store_owner(struct cap_read *read, uint32_t uid, struct cap_usage *ret_usage);
 
+/* Up to `max` (not 0) of the users who have caps, by uid, from the uid `from` on.
+ * CAP_E_INVALID_ARGUMENT. */
+enum cap_error cap_store_owners(struct cap_read *read, uint32_t from, size_t max,
+                                struct cap_owner *ret_owners, size_t *ret_count);
+
 /* What the snapshot holds. O(1). */
 enum cap_error cap_store_counts(struct cap_read *read, struct cap_counts *ret_counts);
 

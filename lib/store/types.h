@@ -212,6 +212,12 @@ struct cap_usage {
     uint64_t bytes; /* of bodies */
 };
 
+/* The same with the user. */
+struct cap_owner {
+    uint32_t uid;
+    struct cap_usage usage;
+};
+
 /* What it takes on disk, as the engine sees it; zero where it has no disk. */
 struct cap_space {
     uint64_t file_bytes; /* physical size of the data file */

@@ -102,6 +102,8 @@ enum cap_error memory_removed(struct cap_read *base, const struct cap_hash *hash
 enum cap_error memory_due(struct cap_read *base, struct cap_due_cursor *cursor, uint64_t now_s,
                           size_t max, struct cap_due *ret_due, size_t *ret_count, bool *ret_more);
 enum cap_error memory_owner(struct cap_read *base, uint32_t uid, struct cap_usage *ret_usage);
+enum cap_error memory_owners(struct cap_read *base, uint32_t from, size_t max,
+                             struct cap_owner *ret_owners, size_t *ret_count);
 
 /* --- store_memory_heal.c: the same ------------------------------------------------------------ */
 

@@ -630,6 +630,7 @@ enum cap_error cap_store_memory_new(const uint8_t id[CAP_STORE_ID_SIZE], uint64_
         .roots_of = memory_roots_of,
         .needed = memory_needed,
         .owner = memory_owner,
+        .owners = memory_owners,
         .keep = memory_keep,
         .root_set = memory_root_set,
         .root_remove = memory_root_remove,

@@ -312,3 +312,34 @@ enum cap_error memory_owner(struct cap_read *base, uint32_t uid, struct cap_usag
     }
     return CAP_OK;
 }
+
+/* The least uid from `from` on that has caps. */
+static bool next_owner(const struct memory_read *read, uint32_t from, uint32_t *ret_uid)
+{
+    bool found = false;
+    for (size_t i = 0; i < read->count; i++) {
+        uint32_t uid = read->caps[i]->info.publisher.uid;
+        if (!read->caps[i]->is_alias && uid >= from && (!found || uid < *ret_uid)) {
+            *ret_uid = uid;
+            found = true;
+        }
+    }
+    return found;
+}
+
+enum cap_error memory_owners(struct cap_read *base, uint32_t from, size_t max,
+                             struct cap_owner *ret_owners, size_t *ret_count)
+{
+    uint32_t uid = 0;
+    *ret_count = 0;
+    while (*ret_count < max && next_owner(memory_read_of(base), from, &uid)) {
+        struct cap_owner *owner = &ret_owners[(*ret_count)++];
+        owner->uid = uid;
+        (void)memory_owner(base, uid, &owner->usage);
+        if (uid == UINT32_MAX) {
+            break;
+        }
+        from = uid + 1;
+    }
+    return CAP_OK;
+}

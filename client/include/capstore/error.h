@@ -151,6 +151,8 @@ enum capstore_error {
     CAPSTORE_E_UPLOAD_TOO_SLOW = -112,
     /* no HELLO within the time allowed */
     CAPSTORE_E_HELLO_TIMEOUT = -113,
+    /* over a quota of the daemon */
+    CAPSTORE_E_QUOTA_EXCEEDED = -114,
 
     /* ---- The client ---- */
 

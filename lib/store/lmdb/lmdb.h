@@ -528,6 +528,10 @@ enum cap_error lmdb_owners_flush(struct lmdb_store *store);
 /* The operation owner of engine.h. */
 enum cap_error lmdb_owner(struct cap_read *base, uint32_t uid, struct cap_usage *ret_usage);
 
+/* The operation owners of engine.h. */
+enum cap_error lmdb_owners(struct cap_read *base, uint32_t from, size_t max,
+                           struct cap_owner *ret_owners, size_t *ret_count);
+
 /* --- lmdb/corpses.c ------------------------------------------------------------------------- */
 
 /*

@@ -604,6 +604,7 @@ static const struct cap_store_ops lmdb_ops = {
     .roots_of = lmdb_roots_of,
     .needed = lmdb_needed,
     .owner = lmdb_owner,
+    .owners = lmdb_owners,
     .keep = lmdb_keep,
     .root_set = lmdb_root_set,
     .root_remove = lmdb_root_remove,

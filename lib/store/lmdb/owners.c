@@ -78,3 +78,38 @@ enum cap_error lmdb_owner(struct cap_read *base, uint32_t uid, struct cap_usage 
     LMDB_GUARDED(&store->map, error, get_owner(store, read->txn, uid, ret_usage));
     return lmdb_cursor_close(read, error);
 }
+
+static enum cap_error list_owners(struct lmdb_read *read, uint32_t from, size_t max,
+                                  struct cap_owner *ret_owners, size_t *ret_count)
+{
+    struct lmdb_store *store = lmdb_of(read->base.store);
+    uint8_t start[STORE_OWNER_KEY];
+    MDB_val key = {sizeof(start), start};
+    MDB_val value;
+    enum cap_error error = lmdb_cursor_open(read, store->tables[LMDB_OWNERS]);
+    store_owner_key(from, start);
+    *ret_count = 0;
+    int rc = error == CAP_OK ? mdb_cursor_get(read->cursor, &key, &value, MDB_SET_RANGE) : 0;
+    while (error == CAP_OK && rc == 0 && *ret_count < max) {
+        struct cap_owner *owner = &ret_owners[*ret_count];
+        struct cap_bytes bytes;
+        if (key.mv_size != STORE_OWNER_KEY || !lmdb_unseal(&key, &value, &bytes)) {
+            return CAP_E_CORRUPT;
+        }
+        owner->uid = store_owner_key_load(key.mv_data);
+        error = store_owner_decode(bytes, &owner->usage);
+        (*ret_count)++;
+        rc = mdb_cursor_get(read->cursor, &key, &value, MDB_NEXT);
+    }
+    return error != CAP_OK || rc == MDB_NOTFOUND ? error : lmdb_error(store->fd, rc);
+}
+
+enum cap_error lmdb_owners(struct cap_read *base, uint32_t from, size_t max,
+                           struct cap_owner *ret_owners, size_t *ret_count)
+{
+    struct lmdb_read *read = lmdb_read_of(base);
+    enum cap_error error;
+    LMDB_GUARDED(&lmdb_of(base->store)->map, error,
+                 list_owners(read, from, max, ret_owners, ret_count));
+    return lmdb_cursor_close(read, error);
+}

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "daemon/core/container.h"
+#include "daemon/publish/quota.h"
 #include "daemon/upkeep/backup.h"
 #include "daemon/upkeep/compact.h"
 #include "lib/cap/data_cap.h"
@@ -279,6 +280,7 @@ int fixture_setup(void **state)
     fixture->rooms.backups = (struct backups *)(void *)fixture;
     assert_cap_ok(events_init(&fixture->context.events, &fixture->env));
     assert_cap_ok(upkeep_jobs_new(&fixture->context, &fixture->rooms.jobs));
+    assert_cap_ok(quotas_new(&fixture->context.config, &fixture->env, &fixture->context.quotas));
     assert_int_equal(uv_sem_init(&fixture->job_gate, 0), 0);
     publish_all(fixture);
     find_names(fixture);
@@ -301,6 +303,7 @@ int fixture_teardown(void **state)
     assert_int_equal(uv_loop_close(&fixture->shard.loop), 0);
     fixture_end_job(fixture);
     upkeep_jobs_free(fixture->rooms.jobs);
+    quotas_free(fixture->context.quotas);
     uv_sem_destroy(&fixture->job_gate);
     cap_store_close(fixture->context.store);
     events_free(&fixture->context.events);

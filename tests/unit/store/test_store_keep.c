@@ -241,6 +241,21 @@ static void test_owners(void **state)
         assert_int_equal(usage.caps, 2);
         assert_int_equal(usage.bytes, 20 + 2 * i + USERS);
     }
+    struct cap_owner owners[USERS];
+    struct cap_read *read;
+    size_t count;
+    assert_cap_ok(cap_store_read_begin(store, &read));
+    assert_cap_ok(cap_store_owners(read, 0, 3, owners, &count));
+    assert_int_equal(count, 3);
+    assert_int_equal(owners[2].uid, 2);
+    assert_cap_ok(cap_store_owners(read, 3, USERS, owners, &count));
+    assert_int_equal(count, USERS - 3);
+    assert_int_equal(owners[0].uid, 3);
+    assert_int_equal(owners[0].usage.bytes, 26 + USERS);
+    assert_cap_ok(cap_store_owners(read, USERS, 1, owners, &count));
+    assert_int_equal(count, 0);
+    assert_cap_error(cap_store_owners(read, 0, 0, owners, &count), CAP_E_INVALID_ARGUMENT);
+    cap_store_read_end(read);
     puts[0].info.publisher.uid = 1; /* the first one counts */
     assert_cap_ok(put_one(store, &puts[0], NULL));
     assert_int_equal(usage_of(store, 1).caps, 2);
