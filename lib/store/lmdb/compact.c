@@ -10,7 +10,7 @@
  * ones says which. Places (cap_store_load): these are addresses that no snapshot protects. A load
  * of one that is not in the current map is refused; one that is under way the caller waits for.
  * Later maps may lie where the old one was: then what is loaded is not what was taken, which the
- * caller of cap_store_load has to be able to tell in any case.
+ * caller of cap_store_load has to be able to tell in any case, or it is behind the file's end.
  *
  * Handles of tables are numbers that an environment gives in the order in which they are opened: so
  * they are the same in both, and only the environment changes.
@@ -51,6 +51,7 @@ static enum cap_error open_next(const struct lmdb_store *store, int dir_fd, stru
         return error;
     }
     must(memcmp(next->tables, store->tables, sizeof(next->tables)) == 0);
+    must(next->map_bytes == store->map_bytes); /* lmdb_load knows a map by where it begins */
     return atomic_load(&next->map.from) == 0 ? CAP_E_INTERNAL : CAP_OK;
 }
 

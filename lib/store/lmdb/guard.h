@@ -35,13 +35,6 @@ enum lmdb_guard_jump {
     LMDB_GUARD_ASSERTED,
 };
 
-/* Whether an address may lie in the file that is in use now; true where no map is known. */
-static inline bool lmdb_map_is_current(const struct lmdb_map *map, uintptr_t at)
-{
-    uintptr_t from = atomic_load_explicit(&map->from, memory_order_relaxed);
-    return from == 0 || (at >= from && at < atomic_load_explicit(&map->to, memory_order_relaxed));
-}
-
 /* Whether a map holds an address, be it of the file of old. Safe in a handler of signals. */
 static inline bool lmdb_map_has(const struct lmdb_map *map, uintptr_t at)
 {

@@ -1,8 +1,8 @@
 /*
  * Copies of an LMDB store: backup, and compaction under readers, across crashes and faults.
  *
- * This program puts its own renameat and fsync in front of the C library's: they end the process,
- * or fail, when they are told to.
+ * This program puts its own renameat, fsync and what LMDB writes by in front of the C library's:
+ * they end the process, or fail, when they are told to.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,9 +19,10 @@
 
 #define INTERPOSED __attribute__((visibility("default")))
 
-enum strike { NEVER, BEFORE_RENAME, AFTER_RENAME, RENAME_FAILS, SYNC_FAILS };
+enum strike { NEVER, BEFORE_RENAME, AFTER_RENAME, RENAME_FAILS, SYNC_FAILS, WRITE_FAILS };
 
 static enum strike strike;
+static unsigned writes_left; /* before one fails */
 
 INTERPOSED int renameat(int from_dir, const char *from, int to_dir, const char *to)
 {
@@ -46,6 +48,31 @@ INTERPOSED int fsync(int fd)
         return -1;
     }
     return (int)syscall(SYS_fsync, fd);
+}
+
+static bool write_fails(int error)
+{
+    if (strike != WRITE_FAILS || writes_left-- > 0) {
+        return false;
+    }
+    strike = NEVER;
+    errno = error;
+    return true;
+}
+
+INTERPOSED ssize_t pwrite(int fd, const void *bytes, size_t len, off_t at)
+{
+    return write_fails(ENOSPC) ? -1 : syscall(SYS_pwrite64, fd, bytes, len, at);
+}
+
+INTERPOSED ssize_t writev(int fd, const struct iovec *iov, int count)
+{
+    return write_fails(ENOSPC) ? -1 : syscall(SYS_writev, fd, iov, count);
+}
+
+INTERPOSED int fdatasync(int fd)
+{
+    return write_fails(EIO) ? -1 : (int)syscall(SYS_fdatasync, fd);
 }
 
 /* --- Stores ----------------------------------------------------------------------------------- */
@@ -300,6 +327,37 @@ static void test_compact(void **state)
     assert_cap_ok(check_cap(fixture->store, 5000, 4000000));
 }
 
+/*
+ * A later map may lie where an older one did, of a longer file: what a stale place leads to there
+ * is not in the new file at all. That is no fault of the device, and writing goes on.
+ */
+static void test_stale_places(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct cap_hash hash = fake_hash(CAPS + 1); /* behind the room that waste_room leaves */
+    uint8_t body[4096];
+    struct cap_place places[4];
+    struct cap_info info;
+    fill_store(fixture->store);
+    waste_room(fixture->store);
+    fixture_close(fixture);
+    assert_cap_ok(fixture_open(fixture)); /* in front of the handler of the test's runner */
+    for (size_t round = 0; round < 4; round++) {
+        struct watch watch = {.store = fixture->store};
+        struct cap_copy copy = copy_with(&watch);
+        struct cap_read *read = begin_read(fixture->store);
+        assert_cap_ok(cap_store_locate(read, &hash, &info, &places[round]));
+        cap_store_read_end(read);
+        assert_cap_ok(cap_store_compact(fixture->store, &copy));
+        assert_true(cap_store_let_go(fixture->store));
+        for (size_t i = 0; i <= round; i++) {
+            (void)cap_store_load(fixture->store, &places[i], body);
+        }
+        assert_cap_ok(put_data(fixture->store, 5000 + round, 100));
+    }
+    assert_filled(fixture->store);
+}
+
 /* A stage that is half written goes on in the new file. */
 static void test_compact_between_steps(void **state)
 {
@@ -357,6 +415,37 @@ static void test_compact_rename_fails(void **state)
     assert_cap_ok(fixture_open(fixture));
     assert_filled(fixture->store);
     assert_true(is_there(fixture->store, 5000));
+}
+
+/* Whichever write or sync of the copy fails, it leaves nothing, and the store goes on. */
+static void test_every_write_fails(void **state)
+{
+    struct fixture *fixture = *state;
+    struct fixture other = {.engine = lmdb};
+    enum cap_error error = CAP_E_IO;
+    unsigned failures = 0;
+    assert_true(fixture_make_dir(&other));
+    fill_store(fixture->store);
+    for (unsigned at = 0; error != CAP_OK; at += at < 20 ? 1 : 7) {
+        struct watch watch = {.store = fixture->store};
+        struct cap_copy copy = copy_with(&watch);
+        strike = WRITE_FAILS;
+        writes_left = at;
+        error = at % 2 == 0 ? cap_store_compact(fixture->store, &copy)
+                            : cap_store_backup(fixture->store, other.dir, &copy);
+        bool failed = strike == NEVER;
+        strike = NEVER;
+        assert_true(failed ? error == CAP_E_DISK_FULL || error == CAP_E_IO : error == CAP_OK);
+        failures += failed ? 1 : 0;
+        assert_false(exists(fixture->dir, "store.lmdb.new"));
+        assert_false(exists(other.dir, "store.lmdb.new"));
+        assert_cap_ok(cap_store_failure(fixture->store));
+        assert_cap_ok(put_data(fixture->store, 5000 + at, 100));
+    }
+    assert_true(failures > 15);
+    assert_filled(fixture->store);
+    (void)cap_store_let_go(fixture->store);
+    fixture_remove_dir(other.dir);
 }
 
 /* Which file a crash would leave is unknown then: nothing may be acknowledged. */
@@ -524,9 +613,11 @@ int main(void)
         TEST(test_no_room),
         TEST(test_backup_of_cut_file),
         TEST(test_compact),
+        TEST(test_stale_places),
         TEST(test_compact_between_steps),
         TEST(test_compact_cancelled),
         TEST(test_compact_rename_fails),
+        TEST(test_every_write_fails),
         TEST(test_compact_sync_fails),
         TEST(test_compact_crashes),
         TEST(test_compact_under_readers),
