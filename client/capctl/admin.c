@@ -264,7 +264,8 @@ static json_t *call(struct cli_admin *admin, const char *method, json_t *params,
         struct cli_meter meter;
         char label[80];
         snprintf(label, sizeof(label), "waiting for the daemon to answer %.32s", method);
-        bool metered = admin->cli->meter != NULL; /* by a command that makes many calls */
+        /* By a command that makes many calls, or that has the terminal for itself. */
+        bool metered = admin->cli->meter != NULL || admin->cli->said != NULL;
         if (!metered) {
             cli_meter_begin(admin->cli, &meter, label, NULL);
         }

@@ -89,6 +89,10 @@ enum cli_exit cli_fail(struct cli *cli, enum cli_exit exit, const char *error, c
     va_end(args);
     char printed[1024];
     make_printable(message, printed, sizeof(printed));
+    if (cli->said != NULL) {
+        snprintf(cli->said, cli->said_size, "%s", printed);
+        return exit;
+    }
     cli_meter_end(cli);
     fprintf(stderr, "capctl: %s\n", printed);
     if (cli->json && !cli->failed) {

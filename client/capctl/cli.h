@@ -71,8 +71,10 @@ struct cli {
     char **arguments;
     int argument_count;
     struct cli_meter *meter; /* of what is going on; NULL: none */
-    bool failed;             /* cli_fail has spoken */
-    bool refused;            /* what was described is wrong, rather than unreadable */
+    char *said;              /* where cli_fail writes instead of a stream; NULL: nowhere */
+    size_t said_size;
+    bool failed;  /* cli_fail has spoken */
+    bool refused; /* what was described is wrong, rather than unreadable */
 };
 
 /* The commands, one group per file. */
@@ -94,6 +96,7 @@ enum cli_exit cli_events(struct cli *cli);
 enum cli_exit cli_backup(struct cli *cli);
 enum cli_exit cli_compact(struct cli *cli);
 enum cli_exit cli_quota(struct cli *cli);
+enum cli_exit cli_top(struct cli *cli);
 enum cli_exit cli_bench(struct cli *cli);
 
 /* Starts a meter for the run (cli_meter_start), which shows the progress of transfers and is
@@ -104,7 +107,8 @@ void cli_meter_end(struct cli *cli);
 
 /*
  * Says what went wrong: a sentence on the standard error, and with --json one object {"error",
- * "message"} on the standard output. `error` is a stable word. Returns `exit`.
+ * "message"} on the standard output. `error` is a stable word. Returns `exit`. Where cli->said is
+ * set, the sentence goes there alone.
  */
 enum cli_exit cli_fail(struct cli *cli, enum cli_exit exit, const char *error, const char *format,
                        ...) __attribute__((format(printf, 4, 5)));

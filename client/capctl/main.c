@@ -37,6 +37,7 @@ static const struct cli_command commands[] = {
     {"backup", "[list]", "make a backup of the running store, or list them", 0, 1, 0, cli_backup},
     {"compact", "", "give free room in the store back to the disk", 0, 0, 0, cli_compact},
     {"quota", "", "show what publishers have in the store, and the quotas", 0, 0, 0, cli_quota},
+    {"top", "", "the daemon on a live screen", 0, 0, 0, cli_top},
     {"bench", "[HASH...]", "measure the daemon: publishing and fetching", 0, -1,
      BIT(CLI_CLIENTS) | BIT(CLI_IN_FLIGHT) | BIT(CLI_MIX) | BIT(CLI_SECONDS) | BIT(CLI_SIZE),
      cli_bench},

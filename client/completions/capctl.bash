@@ -30,7 +30,7 @@ _capctl_address()
 
 _capctl()
 {
-    local commands="check hash pack put publish get map has show closure admin status config jobs events backup compact quota bench help version"
+    local commands="check hash pack put publish get map has show closure admin status config jobs events top backup compact quota bench help version"
     local methods="hello help schema status metrics cap.stat cap.find cap.list cap.explain refs.list \
         refusals.list quota.list loops.list clients.list jobs.list jobs.cancel events.subscribe \
         config.get config.test config.reload backup.start backup.list compact.start \

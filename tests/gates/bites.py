@@ -75,6 +75,7 @@ PLANTS = {
         Plant("lib/store/planted.c", "#include <uv.h>\n", "<uv.h> has no place"),
         Plant("daemon/planted.c", "#include <lmdb.h>\n", "<lmdb.h> has no place"),
         Plant("lib/cap/planted.c", "#include <sodium.h>\n", "<sodium.h> has no place"),
+        Plant("client/capctl/planted.c", "#include <ncurses.h>\n", "<ncurses.h> has no place"),
         Plant("proto/planted.c", "#include <jansson.h>\n", "<jansson.h> has no place"),
         Plant("lib/cap/planted.c", '#include "bytes.h"\n', "not spelled from the root"),
         Plant("lib/planted.c", "#include <stdio.h>\n", "lies in no room"),
