@@ -36,6 +36,7 @@ struct proto_hello {
 /* The features that exist, one bit each: a client may state any, a daemon grants those it has. */
 #define PROTO_FEATURE_MAP      UINT64_C(1) /* MAP: caps as descriptors; on Unix sockets only */
 #define PROTO_FEATURE_GET_MANY UINT64_C(2) /* GET_MANY: many bodies in one answer */
+#define PROTO_FEATURE_KEEP     UINT64_C(4) /* leases: HAS and uploads say how long to keep */
 #define PROTO_FEATURE_PUT_CAP  UINT64_C(8) /* PUT_CAP: caps by their hash and served body */
 
 /* What a peer may take; every limit has an error that names it. Sizes in bytes, times in ms. */
@@ -59,15 +60,28 @@ struct proto_hello_reply {
     uint64_t features; /* of those in the HELLO, the ones that hold for the connection */
 };
 
+/*
+ * Members keep_s and kept_s, here and in uploads, are in the forms of a connection with the feature
+ * KEEP (proto_..._keep_encode and _decode); in the others they are not sent, and decoded as 0.
+ */
+
 /* HAS: many hashes, one answer. */
 struct proto_has {
     struct cap_bytes hashes; /* 32 bytes each */
     size_t count;            /* hashes.len / 32; encoding checks that they agree */
+    uint32_t keep_s;         /* for how long to keep what is there, in seconds; 0: only asks */
 };
 
 struct proto_has_reply {
-    struct cap_bytes kinds; /* one byte per hash: 0 absent, else an enum cap_kind */
+    struct cap_bytes kinds;  /* one byte per hash: 0 absent, else an enum cap_kind */
+    struct cap_bytes kept_s; /* a u32 per hash: see proto_kept_s */
 };
+
+/* For how many seconds from now hash `index` < kinds.len is promised to stay; 0: not promised. */
+static inline uint32_t proto_kept_s(const struct proto_has_reply *m, size_t index)
+{
+    return cap_load32(m->kept_s.data + index * sizeof(uint32_t));
+}
 
 struct proto_get {
     struct cap_hash hash;
@@ -144,13 +158,15 @@ struct proto_put_data {
     uint8_t flags;
     uint64_t size; /* raw: wanted logical size, 0 for the content's; canonical: 0 */
     uint64_t total_len;
+    uint32_t keep_s; /* for how long to keep it, in seconds; 0: as the daemon does by itself */
 };
 
 struct proto_put_data_reply {
     struct cap_hash cap_hash;
     uint64_t size;
     uint64_t body_len;
-    uint8_t is_new; /* 0 or 1 */
+    uint8_t is_new;  /* 0 or 1 */
+    uint32_t kept_s; /* for how long it is promised to stay, in seconds; 0: not promised */
 };
 
 #define PROTO_IMAGE_RESOLVE_ONLY 1u /* every Data cap must be published already */
@@ -161,6 +177,7 @@ struct proto_put_data_reply {
 struct proto_put_image {
     uint8_t flags;
     uint64_t total_len;
+    uint32_t keep_s;
 };
 
 struct proto_put_image_reply {
@@ -170,6 +187,7 @@ struct proto_put_image_reply {
     uint8_t is_new;        /* 0 or 1; in a dry run: would be */
     uint32_t data_new;     /* distinct Data caps stored with it (in a dry run: that would be) */
     uint32_t data_present; /* distinct Data caps that were there */
+    uint32_t kept_s;
 };
 
 /* PUT_CAP: a cap of either kind as it is served. Followed by a body of `total_len` bytes. */
@@ -178,10 +196,12 @@ struct proto_put_cap {
     uint8_t kind;
     struct cap_hash hash; /* that the body must have */
     uint64_t total_len;
+    uint32_t keep_s;
 };
 
 struct proto_put_cap_reply {
     uint8_t is_new; /* 0 or 1 */
+    uint32_t kept_s;
 };
 
 /* The one answer of a request that failed. Followed by a body of `detail_len` bytes when that is
@@ -250,11 +270,36 @@ enum cap_error proto_put_cap_reply_decode(struct cap_bytes in, struct proto_put_
 enum cap_error proto_error_encode(const struct proto_error *m, struct cap_buf *buf);
 enum cap_error proto_error_decode(struct cap_bytes in, struct proto_error *ret);
 
+/* The same in the forms of a connection with the feature KEEP. */
+enum cap_error proto_has_keep_encode(const struct proto_has *m, struct cap_buf *buf);
+enum cap_error proto_has_keep_decode(struct cap_bytes in, struct proto_has *ret);
+enum cap_error proto_has_reply_keep_encode(const struct proto_has_reply *m, struct cap_buf *buf);
+enum cap_error proto_has_reply_keep_decode(struct cap_bytes in, struct proto_has_reply *ret);
+enum cap_error proto_put_data_keep_encode(const struct proto_put_data *m, struct cap_buf *buf);
+enum cap_error proto_put_data_keep_decode(struct cap_bytes in, struct proto_put_data *ret);
+enum cap_error proto_put_data_reply_keep_encode(const struct proto_put_data_reply *m,
+                                                struct cap_buf *buf);
+enum cap_error proto_put_data_reply_keep_decode(struct cap_bytes in,
+                                                struct proto_put_data_reply *ret);
+enum cap_error proto_put_image_keep_encode(const struct proto_put_image *m, struct cap_buf *buf);
+enum cap_error proto_put_image_keep_decode(struct cap_bytes in, struct proto_put_image *ret);
+enum cap_error proto_put_image_reply_keep_encode(const struct proto_put_image_reply *m,
+                                                 struct cap_buf *buf);
+enum cap_error proto_put_image_reply_keep_decode(struct cap_bytes in,
+                                                 struct proto_put_image_reply *ret);
+enum cap_error proto_put_cap_keep_encode(const struct proto_put_cap *m, struct cap_buf *buf);
+enum cap_error proto_put_cap_keep_decode(struct cap_bytes in, struct proto_put_cap *ret);
+enum cap_error proto_put_cap_reply_keep_encode(const struct proto_put_cap_reply *m,
+                                               struct cap_buf *buf);
+enum cap_error proto_put_cap_reply_keep_decode(struct cap_bytes in,
+                                               struct proto_put_cap_reply *ret);
+
 /*
  * The flags in the payload of a PUT_DATA, PUT_IMAGE or PUT_CAP that this version does not define,
  * and so the reason why it does not decode; 0 when there are none, and for every other type.
+ * `keep`: the connection has the feature KEEP.
  */
-uint8_t proto_unknown_flags(uint8_t type, struct cap_bytes payload);
+uint8_t proto_unknown_flags(uint8_t type, struct cap_bytes payload, bool keep);
 
 /* The head of a piece, which is part of a body rather than a message. Encoding checks nothing. */
 void proto_piece_encode(const struct proto_piece *piece, uint8_t ret_head[PROTO_PIECE_SIZE]);

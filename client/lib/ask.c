@@ -9,7 +9,8 @@ static enum cap_error make_has(struct capstore *store, const struct capstore_has
                                size_t count, struct capstore_request **ret_request)
 {
     _Static_assert(sizeof(*hashes) == CAP_HASH_SIZE, "hashes lie without gaps");
-    struct proto_has message = {{count > 0 ? hashes->bytes : NULL, count * CAP_HASH_SIZE}, count};
+    struct proto_has message = {
+        {count > 0 ? hashes->bytes : NULL, count * CAP_HASH_SIZE}, count, 0};
     struct cap_buf payload = {0};
     enum cap_error encoded = proto_has_encode(&message, &payload);
     enum cap_error error = client_request_new(store, PROTO_HAS, encoded, &payload, ret_request);

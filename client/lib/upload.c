@@ -111,7 +111,7 @@ static enum cap_error make_put(struct capstore *store, const struct capstore_sou
                                uint64_t size, bool canonical, struct capstore_request **ret_request)
 {
     struct proto_put_data message = {canonical ? PROTO_PUT_CANONICAL : 0, canonical ? 0 : size,
-                                     content->len};
+                                     content->len, 0};
     struct cap_buf payload = {0};
     enum cap_error encoded = proto_put_data_encode(&message, &payload);
     enum cap_error error =
@@ -171,7 +171,7 @@ static enum cap_error make_publish(struct capstore *store, const struct capstore
     _Static_assert(CAPSTORE_RESOLVE_ONLY == PROTO_IMAGE_RESOLVE_ONLY, "one flag, one value");
     _Static_assert(CAPSTORE_DRY_RUN == PROTO_IMAGE_DRY_RUN, "one flag, one value");
     struct proto_put_image message = {(uint8_t)(flags & (CAPSTORE_RESOLVE_ONLY | CAPSTORE_DRY_RUN)),
-                                      wire->len};
+                                      wire->len, 0};
     struct cap_buf payload = {0};
     enum cap_error encoded = proto_put_image_encode(&message, &payload);
     enum cap_error error =

@@ -22,6 +22,8 @@
 #define GIB (UINT64_C(1) << 30)
 #define TIB (UINT64_C(1) << 40)
 
+#define DAY_S UINT64_C(86400)
+
 #define AT(field) offsetof(struct config, field)
 #define LIVE      true
 #define RESTART   false
@@ -114,6 +116,10 @@ static const struct config_option options[] = {
      "bodies new to the store that one publisher may bring within an hour; 0: any", LIVE},
     {"quota-total", CONFIG_SIZE, AT(quota_total), 0, 0, 64 * TIB, "BYTES",
      "bodies in the store, of all publishers; 0: any", LIVE},
+    {"lease", CONFIG_COUNT, AT(lease), DAY_S, 0, UINT32_MAX, "SECONDS",
+     "keep what is published for this long, unless its publisher asks for another time", LIVE},
+    {"lease-max", CONFIG_COUNT, AT(lease_max), 30 * DAY_S, 0, UINT32_MAX, "SECONDS",
+     "the longest that a client may have something kept", LIVE},
     {"hello-ms", CONFIG_MS, AT(hello_ms), 10000, 0, UINT32_MAX, "MS",
      "close a connection that has not said HELLO within this time; 0: never", LIVE},
     {"idle-ms", CONFIG_MS, AT(idle_ms), 300000, 0, UINT32_MAX, "MS",

@@ -88,6 +88,8 @@ struct config {
     config_number quota_caps;
     config_number quota_hourly; /* bytes */
     config_number quota_total;  /* bytes of all publishers */
+    config_number lease;        /* seconds */
+    config_number lease_max;    /* seconds */
     config_number hello_ms;
     config_number idle_ms;
     config_number progress_ms;

@@ -28,6 +28,7 @@
 #define CONTEXT_ADDRESS_SIZE  128u /* "unix:" and the longest path of a Unix socket */
 
 struct handover;
+struct keeper;
 struct ledger;
 struct quotas;
 struct shard;
@@ -113,6 +114,7 @@ struct shard {
     struct pool_outlet pool;
     struct mailbox mailbox;    /* any thread may post */
     struct handover *handover; /* lends pages to sockets; NULL: nothing does */
+    struct keeper *keeper;     /* gives leases; NULL before publish is open */
 };
 
 /*

@@ -113,6 +113,12 @@ static inline bool session_may_route(const struct session *session, const struct
     return (route->feature & ~session->features) == 0;
 }
 
+/* Whether it is a connection with leases: its messages have the forms of the feature KEEP. */
+static inline bool session_keeps(const struct session *session)
+{
+    return (session->features & PROTO_FEATURE_KEEP) != 0;
+}
+
 /* --- For the speaker -------------------------------------------------------------------------- */
 
 /* The monotonic clock. */

@@ -2,12 +2,21 @@
 #include "daemon/publish/job.h"
 
 #include <inttypes.h>
+#include <sys/param.h>
+
+static void set_lease(struct job_lease *lease, uint32_t keep_s)
+{
+    uint64_t wanted = keep_s == 0 ? lease->usual : keep_s;
+    lease->keep_s = MIN(wanted, lease->most);
+}
 
 static enum cap_error decode_image(struct job *job, struct cap_bytes payload)
 {
     struct proto_put_image m;
-    enum cap_error error = proto_put_image_decode(payload, &m);
+    enum cap_error error = job->lease.asked ? proto_put_image_keep_decode(payload, &m)
+                                            : proto_put_image_decode(payload, &m);
     if (error == CAP_OK) {
+        set_lease(&job->lease, m.keep_s);
         job->form = JOB_WIRE;
         job->resolve_only = (m.flags & PROTO_IMAGE_RESOLVE_ONLY) != 0;
         job->dry_run = (m.flags & PROTO_IMAGE_DRY_RUN) != 0;
@@ -19,8 +28,10 @@ static enum cap_error decode_image(struct job *job, struct cap_bytes payload)
 static enum cap_error decode_data(struct job *job, struct cap_bytes payload)
 {
     struct proto_put_data m;
-    enum cap_error error = proto_put_data_decode(payload, &m);
+    enum cap_error error = job->lease.asked ? proto_put_data_keep_decode(payload, &m)
+                                            : proto_put_data_decode(payload, &m);
     if (error == CAP_OK) {
+        set_lease(&job->lease, m.keep_s);
         job->form = JOB_DATA;
         job->data = (struct data_order){
             .canonical = (m.flags & PROTO_PUT_CANONICAL) != 0,
@@ -36,8 +47,10 @@ static enum cap_error decode_data(struct job *job, struct cap_bytes payload)
 static enum cap_error decode_cap(struct job *job, struct cap_bytes payload)
 {
     struct proto_put_cap m;
-    enum cap_error error = proto_put_cap_decode(payload, &m);
+    enum cap_error error = job->lease.asked ? proto_put_cap_keep_decode(payload, &m)
+                                            : proto_put_cap_decode(payload, &m);
     if (error == CAP_OK) {
+        set_lease(&job->lease, m.keep_s);
         job->form = m.kind == CAP_KIND_IMAGE ? JOB_BODY : JOB_DATA;
         job->is_cap = true;
         job->expected = m.hash;
@@ -282,6 +295,7 @@ static enum cap_error make(struct job *job)
 void job_make(struct job *job)
 {
     if (make(job) == CAP_OK) {
+        job->caps.admission.keep_s = job->lease.keep_s;
         pool_rest(&job->pool);
         look(job);
     }
@@ -296,14 +310,21 @@ void job_make_quick(struct job *job)
 {
     job->pool = (struct pool_job){0}; /* it takes no turns */
     if (make(job) == CAP_OK) {
+        job->caps.admission.keep_s = job->lease.keep_s;
         job->caps.admission.puts[0].is_new = true; /* as far as is known */
     }
+}
+
+/* What was uploaded; before it come what it brings along. */
+static const struct cap_put *last_put(const struct cap_admission *admission)
+{
+    return &admission->puts[admission->put_count - 1];
 }
 
 void job_count(const struct cap_admission *admission, struct shard *shard)
 {
     struct stats *stats = &shard->stats;
-    const struct cap_put *last = &admission->puts[admission->put_count - 1];
+    const struct cap_put *last = last_put(admission);
     if (last->is_new) {
         events_emit(&shard->context->events, EVENT_PUBLISHED, &last->hash, "%s, %" PRIu64 " bytes",
                     last->info.kind == CAP_KIND_IMAGE ? "image" : "data", last->info.body_len);
@@ -323,7 +344,7 @@ void job_explain(const struct job *job, const struct cap_admission *admission,
         list_missing(job, admission, ret_judgement);
     } else if (admission->error == CAP_E_FORBIDDEN_CAP) {
         char hex[CAP_HASH_HEX_SIZE];
-        cap_hash_format(&admission->puts[admission->put_count - 1].hash, hex);
+        cap_hash_format(&last_put(admission)->hash, hex);
         (void)judgement_say(ret_judgement, CAP_E_FORBIDDEN_CAP, "%s: the operator forbids it%s",
                             hex, admission->put_count > 1 ? " or its data" : "");
     } else if (admission->error == CAP_E_DISK_FULL && !room_fits(claim)) {
@@ -331,37 +352,68 @@ void job_explain(const struct job *job, const struct cap_admission *admission,
     }
 }
 
-enum cap_error job_encode_reply(const struct job *job, const struct cap_admission *admission,
-                                struct cap_buf *ret_payload)
+/* Seconds from now, as the protocol says it. */
+static uint32_t kept_s(const struct job *job, const struct cap_admission *admission)
+{
+    return job->dry_run ? 0 : cap_store_left(job->store, admission->kept_until_s);
+}
+
+static enum cap_error encode_cap(const struct job *job, const struct cap_admission *admission,
+                                 struct cap_buf *ret_payload)
+{
+    const struct proto_put_cap_reply m = {
+        .is_new = last_put(admission)->is_new ? 1 : 0,
+        .kept_s = kept_s(job, admission),
+    };
+    return job->lease.asked ? proto_put_cap_reply_keep_encode(&m, ret_payload)
+                            : proto_put_cap_reply_encode(&m, ret_payload);
+}
+
+static enum cap_error encode_data(const struct job *job, const struct cap_admission *admission,
+                                  struct cap_buf *ret_payload)
+{
+    const struct cap_put *put = last_put(admission);
+    const struct proto_put_data_reply m = {
+        .cap_hash = put->hash,
+        .size = put->info.size,
+        .body_len = put->info.body_len,
+        .is_new = put->is_new ? 1 : 0,
+        .kept_s = kept_s(job, admission),
+    };
+    return job->lease.asked ? proto_put_data_reply_keep_encode(&m, ret_payload)
+                            : proto_put_data_reply_encode(&m, ret_payload);
+}
+
+static enum cap_error encode_image(const struct job *job, const struct cap_admission *admission,
+                                   struct cap_buf *ret_payload)
 {
     const struct caps *caps = &job->caps;
-    const struct cap_put *last = &admission->puts[admission->put_count - 1];
-    if (job->is_cap) {
-        const struct proto_put_cap_reply m = {.is_new = last->is_new ? 1 : 0};
-        return proto_put_cap_reply_encode(&m, ret_payload);
-    }
-    if (job->form == JOB_DATA) {
-        const struct proto_put_data_reply m = {
-            .cap_hash = last->hash,
-            .size = last->info.size,
-            .body_len = last->info.body_len,
-            .is_new = last->is_new ? 1 : 0,
-        };
-        return proto_put_data_reply_encode(&m, ret_payload);
-    }
+    const struct cap_put *put = last_put(admission);
     uint32_t data_new = 0;
     for (size_t i = 0; i < caps->data_count; i++) {
         data_new += admission->puts[i].is_new ? 1 : 0;
     }
     const struct proto_put_image_reply m = {
-        .cap_hash = last->hash,
+        .cap_hash = put->hash,
         .content_hash = caps->content_hash,
-        .body_len = last->info.body_len,
-        .is_new = last->is_new ? 1 : 0,
+        .body_len = put->info.body_len,
+        .is_new = put->is_new ? 1 : 0,
         .data_new = data_new,
         .data_present = caps->data_distinct - data_new,
+        .kept_s = kept_s(job, admission),
     };
-    return proto_put_image_reply_encode(&m, ret_payload);
+    return job->lease.asked ? proto_put_image_reply_keep_encode(&m, ret_payload)
+                            : proto_put_image_reply_encode(&m, ret_payload);
+}
+
+enum cap_error job_encode_reply(const struct job *job, const struct cap_admission *admission,
+                                struct cap_buf *ret_payload)
+{
+    if (job->is_cap) {
+        return encode_cap(job, admission, ret_payload);
+    }
+    return job->form == JOB_DATA ? encode_data(job, admission, ret_payload)
+                                 : encode_image(job, admission, ret_payload);
 }
 
 void job_free(struct job *job)

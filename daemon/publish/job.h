@@ -26,6 +26,14 @@ struct job_front {
     size_t filled;
 };
 
+/* For how long its caps are kept, in seconds. */
+struct job_lease {
+    bool asked;     /* the connection has leases: its messages have other forms */
+    uint64_t usual; /* where the message does not say */
+    uint64_t most;
+    uint64_t keep_s; /* what it comes to */
+};
+
 struct job {
     struct pool_job pool; /* first the judging, then the making */
     struct cap_store *store;
@@ -35,6 +43,7 @@ struct job {
     bool is_cap; /* a PUT_CAP: `expected` is the hash that it must have */
     bool resolve_only;
     bool dry_run;
+    struct job_lease lease;
     struct cap_hash expected;
     struct job_front front;
     struct data_order data; /* JOB_DATA */
@@ -57,7 +66,8 @@ struct job {
     struct judgement judgement;
 };
 
-/* Reads the message of an upload. As proto_put_image_decode. */
+/* Reads the message of an upload, whose lease is that of its connection. As proto_put_image_decode.
+ */
 enum cap_error job_decode(struct job *job, uint8_t type, struct cap_bytes payload);
 
 /*

@@ -31,11 +31,14 @@ enum cap_error publish_open(struct publish *publish, struct hub *hub, struct wri
                 .ctx = hub,
             },
     };
+    keeping_init(&publish->keeping, &publish->outlet);
+    hub->shard->keeper = &publish->keeping.keeper;
     return writer_outlet_open(&publish->outlet, writer, &hub->shard->loop, &hub->shard->stats);
 }
 
 void publish_close(struct publish *publish)
 {
+    keeping_close(&publish->keeping);
     writer_outlet_close(&publish->outlet);
 }
 

@@ -4,6 +4,7 @@
 
 #include "daemon/net/hub.h"
 #include "daemon/publish/caps.h"
+#include "daemon/publish/keeping.h"
 #include "daemon/publish/room.h"
 #include "daemon/publish/spool.h"
 #include "daemon/publish/writer.h"
@@ -12,6 +13,7 @@ struct publish {
     struct hub *hub;
     struct shard *shard; /* of the hub */
     struct writer_outlet outlet;
+    struct keeping keeping;
     struct room *room; /* shared by all loops */
     struct spools spools;
     struct pool_job refresh; /* of the room */

@@ -629,6 +629,7 @@ static struct upload *new_upload(struct publish *publish, struct session *sessio
         .store = session->context->store,
         .stamp.publisher = {session_peer(session)->uid, session_peer(session)->gid},
         .early_min = SPOOL_SMALL,
+        .lease = {session_keeps(session), config->lease, config->lease_max, 0},
         .limits = {config->max_slots, session->limits.data, all < share ? all : share,
                    all < share ? "max-memory" : "max-peer-memory", config->max_structure},
         .cancelled = &upload->writing.cancelled,

@@ -15,6 +15,7 @@
 
 #include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
+#include "daemon/serve/leases.h"
 #include "daemon/serve/resolve.h"
 #include "proto/message.h"
 
@@ -241,6 +242,9 @@ const struct verdict *lookup_has(void *room, struct session *session, uint32_t i
                                  struct cap_bytes payload)
 {
     struct serve *serve = room;
+    if (session_keeps(session)) {
+        return leases_has(serve, session, id, type, payload);
+    }
     struct proto_has asked;
     struct cap_buf reply = {0};
     uint8_t kinds[CONFIG_HASHES_MAX];

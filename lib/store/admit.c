@@ -187,6 +187,9 @@ static enum cap_error put_all(const struct admit *admit, struct cap_admission *a
     for (size_t i = 0; error == CAP_OK && i < admission->put_count; i++) {
         error = put_and_keep(admit, admission, i);
     }
+    for (size_t i = 0; error == CAP_OK && i < admission->keep_count; i++) {
+        error = admit->transactions->keep(admit->store, &admission->keeps[i]);
+    }
     return error;
 }
 
@@ -271,7 +274,7 @@ static size_t fitting(struct cap_admission *const *admissions, size_t count)
     size_t n = 0;
     for (; n < count; n++) {
         const struct cap_admission *admission = admissions[n];
-        puts += admission->put_count;
+        puts += admission->put_count + admission->keep_count;
         for (size_t i = 0; i < admission->put_count; i++) {
             const struct cap_put *put = &admission->puts[i];
             bytes += put->stage == 0 ? put->info.body_len : 0;

@@ -47,3 +47,15 @@ bool store_lease_gains(const struct cap_store *store, uint64_t kept_until_s, uin
     uint64_t from_s = kept_until_s > now_s ? kept_until_s : now_s;
     return until_s > from_s && until_s - from_s >= (until_s - now_s) / 8;
 }
+
+uint32_t cap_store_left(const struct cap_store *store, uint64_t kept_until_s)
+{
+    uint64_t now_s = cap_store_clock(store);
+    uint64_t left_s = kept_until_s > now_s ? kept_until_s - now_s : 0;
+    return left_s < UINT32_MAX ? (uint32_t)left_s : UINT32_MAX;
+}
+
+bool cap_store_keep_gains(const struct cap_store *store, uint64_t kept_until_s, uint64_t keep_s)
+{
+    return store_lease_gains(store, kept_until_s, store_lease_end(store, keep_s));
+}

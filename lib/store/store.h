@@ -269,6 +269,12 @@ uint64_t cap_store_epoch(const struct cap_store *store);
 bool cap_store_hold(struct cap_store *store, const struct cap_hash *hash);
 void cap_store_release(struct cap_store *store, const struct cap_hash *hash);
 
+/* How many seconds are left until then, of what fits 32 bits; 0 when it is past. Any thread. */
+uint32_t cap_store_left(const struct cap_store *store, uint64_t kept_until_s);
+
+/* Whether cap_store_keep would write for a cap that is kept until then. Any thread. */
+bool cap_store_keep_gains(const struct cap_store *store, uint64_t kept_until_s, uint64_t keep_s);
+
 /* The error of the commit after which nothing is written any more, or CAP_OK. Any thread. */
 enum cap_error cap_store_failure(const struct cap_store *store);
 

@@ -280,6 +280,8 @@ struct cap_admission {
     size_t put_count;
     const atomic_bool *cancelled; /* NULL: it is never */
     uint64_t keep_s;              /* for how long to keep what is put; 0: no lease */
+    struct cap_keep *keeps;       /* leases of others to give and renew, as cap_store_keep does */
+    size_t keep_count;
 
     /*
      * Results. CAP_OK: stored and synced, it survives power loss. CAP_E_UNRESOLVED_SLOT: as many as

@@ -46,6 +46,7 @@ static void check_message(const struct proto_event *event)
         return; /* a request of a later version: its payload is not for us to read */
     }
     check_recoded(recode(event->frame.type, event->bytes, &again), event->bytes, &again);
+    check_recoded(recode_keep(event->frame.type, event->bytes, &again), event->bytes, &again);
 }
 
 /* Reads a body as if it were of pieces. */

@@ -74,6 +74,12 @@ MESSAGES = {
 }
 for short in ("HELLO", "HELLO_REPLY"):  # with features, as most speak them
     MESSAGES[short + "_FEATURES"] = MESSAGES[short] + [("features", "u64")]
+for kept in ("PUT_DATA", "PUT_IMAGE", "PUT_CAP"):  # with leases
+    MESSAGES[kept + "_KEEP"] = MESSAGES[kept] + [("keep_s", "u32")]
+    MESSAGES[kept + "_REPLY_KEEP"] = MESSAGES[kept + "_REPLY"] + [("kept_s", "u32")]
+MESSAGES["HAS_KEEP"] = [("keep_s", "u32")] + MESSAGES["HAS"]
+MESSAGES["HAS_REPLY_KEEP"] = MESSAGES["HAS_REPLY"] + [("kept_s", "bytes")]
+KEEP = 4  # the feature
 VARIABLE = ("bytes", "text")
 
 Frame = namedtuple("Frame", "type id flags payload")
@@ -243,6 +249,7 @@ class Connection:
     def __init__(self, address, timeout=30, source=None):
         self.sock = open_socket(address, timeout, source)
         self.next_id = 1
+        self.keeps = False  # the HELLO_REPLY granted leases
         self.inbox = {}  # id -> frames that arrived while another answer was awaited
         self.received = bytearray()
         self.descriptors = []  # passed and not yet taken, in their order
@@ -334,7 +341,13 @@ class Connection:
             raise Refused(got.id, decode("ERROR", got.payload))
         if got.type != TYPES["HELLO_REPLY"] or got.id != 0:
             raise BadReply("hello answered by %r" % (got,))
-        return decode(form_of("HELLO_REPLY", got.payload), got.payload)
+        reply = decode(form_of("HELLO_REPLY", got.payload), got.payload)
+        self.keeps = bool(reply.get("features", 0) & KEEP)
+        return reply
+
+    def form(self, name):
+        """The form of a message that this connection speaks."""
+        return name + "_KEEP" if self.keeps and name + "_KEEP" in MESSAGES else name
 
     def take_id(self):
         """An id that this connection has not used."""
@@ -344,7 +357,10 @@ class Connection:
     def request(self, name, /, **fields):
         """Sends a request without waiting and returns its id."""
         request_id = self.take_id()
-        self.send_frame(name, request_id, encode(name, **fields))
+        form = self.form(name)
+        if form != name:
+            fields.setdefault("keep_s", 0)
+        self.send_frame(name, request_id, encode(form, **fields))
         return request_id
 
     def recv_body(self, request_id):
@@ -374,7 +390,7 @@ class Connection:
             raise self._refusal(got)
         if got.type != TYPES[name]:
             raise BadReply("%s awaited, got %r" % (name, got))
-        return decode(name, got.payload)
+        return decode(self.form(name), got.payload)
 
     def wait_get(self, request_id):
         """Waits for a GET: (fields of the reply, body)."""
@@ -388,6 +404,16 @@ class Connection:
         """The kind of each hash, 0 where absent."""
         request_id = self.request("HAS", hashes=b"".join(hashes))
         return list(self.wait(request_id, "HAS_REPLY")["kinds"])
+
+    def keep(self, hashes, keep_s):
+        """(kind, seconds promised) of each hash, on a connection with leases; keep_s 0 only asks."""
+        return self.wait_keep(self.request("HAS", hashes=b"".join(hashes), keep_s=keep_s))
+
+    def wait_keep(self, request_id):
+        """Waits for a HAS of a connection with leases: as keep()."""
+        reply = self.wait(request_id, "HAS_REPLY")
+        kept = struct.unpack("<%dI" % len(reply["kinds"]), reply["kept_s"])
+        return list(zip(reply["kinds"], kept))
 
     def get(self, cap_hash, offset=0, length=TO_END):
         """(fields of the reply, bytes of the body)."""
@@ -432,23 +458,23 @@ class Connection:
                 raise Refused(0, decode("ERROR", got.payload))
             self.inbox.setdefault(got.id, []).append(got)
 
-    def put_data(self, data, size=0, canonical=False, piece=BODY_PIECE):
-        """Publishes a Data cap from raw bytes or from a canonical body."""
+    def put_data(self, data, size=0, canonical=False, piece=BODY_PIECE, **more):
+        """Publishes a Data cap from raw bytes or from a canonical body. With leases, these three take keep_s."""
         request_id = self.request("PUT_DATA", flags=1 if canonical else 0, size=size,
-                                  total_len=len(data))
+                                  total_len=len(data), **more)
         self.send_body(request_id, data, piece)
         return self.wait(request_id, "PUT_DATA_REPLY")
 
-    def put_image(self, image, resolve_only=False, dry_run=False, piece=BODY_PIECE):
+    def put_image(self, image, resolve_only=False, dry_run=False, piece=BODY_PIECE, **more):
         """Publishes a wire Image."""
         request_id = self.request("PUT_IMAGE", flags=resolve_only | dry_run << 1,
-                                  total_len=len(image))
+                                  total_len=len(image), **more)
         self.send_body(request_id, image, piece)
         return self.wait(request_id, "PUT_IMAGE_REPLY")
 
-    def put_cap(self, kind, cap_hash, body, piece=BODY_PIECE):
+    def put_cap(self, kind, cap_hash, body, piece=BODY_PIECE, **more):
         """Publishes a cap by its hash and its served body."""
-        request_id = self.request("PUT_CAP", flags=0, kind=kind, hash=cap_hash, total_len=len(body))
+        request_id = self.request("PUT_CAP", flags=0, kind=kind, hash=cap_hash, total_len=len(body), **more)
         self.send_body(request_id, body, piece)
         return self.wait(request_id, "PUT_CAP_REPLY")
 
@@ -480,6 +506,8 @@ EXAMPLES = {  # message -> (id, payload)
     "HELLO_REPLY_FEATURES": (0, encode("HELLO_REPLY_FEATURES", **HELLO_REPLY_FIELDS, features=0)),
     "HAS": (1, encode("HAS", hashes=HASH_HELLO + HASH_ABSENT)),
     "HAS_REPLY": (1, encode("HAS_REPLY", kinds=[2, 0])),
+    "HAS_KEEP": (1, encode("HAS_KEEP", keep_s=3600, hashes=HASH_HELLO + HASH_ABSENT)),
+    "HAS_REPLY_KEEP": (1, encode("HAS_REPLY_KEEP", kinds=[2, 0], kept_s=struct.pack("<2I", 3600, 0))),
     "GET": (2, encode("GET", hash=HASH_HELLO, offset=0, len=TO_END)),
     "GET_REPLY": (2, encode("GET_REPLY", kind=2, body_len=34, offset=0, len=34)),
     "MAP": (8, encode("MAP", hash=HASH_HELLO)),
@@ -494,6 +522,15 @@ EXAMPLES = {  # message -> (id, payload)
     "PUT_DATA": (4, encode("PUT_DATA", flags=0, size=0, total_len=5)),
     "PUT_DATA_REPLY": (4, encode("PUT_DATA_REPLY", cap_hash=HASH_HELLO, size=4096, body_len=34,
                                  is_new=1)),
+    "PUT_DATA_KEEP": (4, encode("PUT_DATA_KEEP", flags=0, size=0, total_len=5, keep_s=3600)),
+    "PUT_DATA_REPLY_KEEP": (4, encode("PUT_DATA_REPLY_KEEP", cap_hash=HASH_HELLO, size=4096, body_len=34,
+                                      is_new=1, kept_s=3600)),
+    "PUT_IMAGE_KEEP": (5, encode("PUT_IMAGE_KEEP", flags=0, total_len=41, keep_s=3600)),
+    "PUT_IMAGE_REPLY_KEEP": (5, encode("PUT_IMAGE_REPLY_KEEP", cap_hash=HASH_IMAGE,
+                                       content_hash=CONTENT_IMAGE, body_len=34, is_new=1, data_new=0,
+                                       data_present=0, kept_s=3600)),
+    "PUT_CAP_KEEP": (10, encode("PUT_CAP_KEEP", flags=0, kind=2, hash=HASH_HELLO, total_len=34, keep_s=3600)),
+    "PUT_CAP_REPLY_KEEP": (10, encode("PUT_CAP_REPLY_KEEP", is_new=1, kept_s=3600)),
     "PUT_IMAGE": (5, encode("PUT_IMAGE", flags=0, total_len=41)),
     "PUT_IMAGE_REPLY": (5, encode("PUT_IMAGE_REPLY", cap_hash=HASH_IMAGE,
                                   content_hash=CONTENT_IMAGE, body_len=34, is_new=1, data_new=0,
@@ -520,7 +557,7 @@ def read_blocks(text):
 def example_frame(name):
     """The frame that the example of a type must be."""
     request_id, payload = EXAMPLES[name]
-    kind = "BODY" if name in ("UNRESOLVED", "PIECES") else name.removesuffix("_FEATURES")
+    kind = "BODY" if name in ("UNRESOLVED", "PIECES") else name.removesuffix("_FEATURES").removesuffix("_KEEP")
     return frame(kind, request_id, payload, END if kind == "BODY" else 0)
 
 

@@ -96,7 +96,7 @@ class Frames(SystemTest):
 
     def test_features(self):
         """The daemon grants those of the client's that it has, and answers each form of HELLO in its own."""
-        for features, granted in ((0, 0), (1, 1), (2, 2), (8, 8), (2**64 - 12, 0), (2**64 - 1, 11)):
+        for features, granted in ((0, 0), (1, 1), (2, 2), (4, 4), (8, 8), (2**64 - 16, 0), (2**64 - 1, 15)):
             c = self.connect(self.d, hello=False)
             self.assertEqual(c.hello(features=features)["features"], granted)
             self.assertUsable(c)

@@ -168,7 +168,7 @@ void fake_body(struct fake *fake, struct cap_bytes body, size_t step)
 void fake_reply_has(struct fake *fake)
 {
     static const uint8_t kind = CAP_KIND_DATA;
-    struct proto_has_reply reply = {{&kind, 1}};
+    struct proto_has_reply reply = {.kinds = {&kind, 1}};
     struct cap_buf payload = {0};
     fake_check(fake, proto_has_reply_encode(&reply, &payload) == CAP_OK);
     fake_send_buf(fake, PROTO_HAS_REPLY, fake->frame.id, &payload);

@@ -394,7 +394,7 @@ static void take_two_uploads(struct fake *fake)
             }
         } else if (fake->frame.type == PROTO_HAS) {
             static const uint8_t kind = CAP_KIND_DATA;
-            struct proto_has_reply reply = {{&kind, 1}};
+            struct proto_has_reply reply = {.kinds = {&kind, 1}};
             struct cap_buf payload = {0};
             has = true;
             fake_check(fake, proto_has_reply_encode(&reply, &payload) == CAP_OK);
@@ -403,7 +403,7 @@ static void take_two_uploads(struct fake *fake)
             ended++;
         }
     }
-    struct proto_put_data_reply reply = {{{1}}, 4096, 34, 1};
+    struct proto_put_data_reply reply = {{{1}}, 4096, 34, 1, 0};
     struct cap_buf payload = {0};
     fake_check(fake, proto_put_data_reply_encode(&reply, &payload) == CAP_OK);
     fake_send_buf(fake, PROTO_PUT_DATA_REPLY, ids[0], &payload);

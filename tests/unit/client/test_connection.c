@@ -147,7 +147,7 @@ static void answer_odd(struct fake *fake)
         for (size_t i = 0; i < has.count; i++) {
             kinds[i] = has.hashes.data[32 * i] % 2 != 0 ? 2 : 0;
         }
-        struct proto_has_reply reply = {{kinds, has.count}};
+        struct proto_has_reply reply = {.kinds = {kinds, has.count}};
         fake_check(fake, proto_has_reply_encode(&reply, &payload) == CAP_OK);
         fake_send_buf(fake, PROTO_HAS_REPLY, fake->frame.id, &payload);
     }
@@ -171,7 +171,7 @@ static void test_has_splits(void **state)
 static void answer_too_many(struct fake *fake)
 {
     static const uint8_t kinds[2] = {1, 1};
-    struct proto_has_reply reply = {{kinds, 2}};
+    struct proto_has_reply reply = {.kinds = {kinds, 2}};
     struct cap_buf payload = {0};
     fake_hello(fake);
     (void)fake_expect(fake, PROTO_HAS);

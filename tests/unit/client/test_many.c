@@ -241,7 +241,7 @@ static void send_two(struct fake *fake)
     fake_check(fake, fake->frame.type == PROTO_HAS);
     struct cap_buf payload = {0};
     const uint8_t kind = 0;
-    const struct proto_has_reply reply = {{&kind, 1}};
+    const struct proto_has_reply reply = {.kinds = {&kind, 1}};
     fake_check(fake, proto_has_reply_encode(&reply, &payload) == CAP_OK);
     fake_send_buf(fake, PROTO_HAS_REPLY, fake->frame.id, &payload);
 }

@@ -245,7 +245,7 @@ static void serve(struct fake *fake)
         struct proto_map message;
         const struct held *held = NULL;
         if (fake->frame.type == PROTO_HAS) {
-            const struct proto_has_reply reply = {{&kind, 1}};
+            const struct proto_has_reply reply = {.kinds = {&kind, 1}};
             struct cap_buf payload = {0};
             fake_check(fake, proto_has_reply_encode(&reply, &payload) == CAP_OK);
             fake_send_buf(fake, PROTO_HAS_REPLY, fake->frame.id, &payload);

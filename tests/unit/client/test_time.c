@@ -158,7 +158,7 @@ static void test_a_slow_caller_is_no_timeout(void **state)
 /* Answers after far longer than the timeout. */
 static void hash_long(struct fake *fake)
 {
-    struct proto_put_image_reply reply = {{{1}}, {{2}}, 99, 1, 0, 0};
+    struct proto_put_image_reply reply = {{{1}}, {{2}}, 99, 1, 0, 0, 0};
     struct cap_buf payload = {0};
     fake_hello(fake);
     (void)fake_expect(fake, PROTO_PUT_IMAGE);

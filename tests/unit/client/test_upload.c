@@ -34,7 +34,7 @@ static struct capstore_source pattern_source(struct pattern *pattern, uint64_t l
 
 static void reply_put(struct fake *fake, uint32_t id)
 {
-    struct proto_put_data_reply reply = {{{1, 2, 3}}, 8192, 77, 1};
+    struct proto_put_data_reply reply = {{{1, 2, 3}}, 8192, 77, 1, 0};
     struct cap_buf payload = {0};
     fake_check(fake, proto_put_data_reply_encode(&reply, &payload) == CAP_OK);
     fake_send_buf(fake, PROTO_PUT_DATA_REPLY, id, &payload);
@@ -77,7 +77,7 @@ static void take_caps(struct fake *fake)
             fake_error(fake, id, CAP_E_HASH_MISMATCH, "the body is that of another cap", 0);
             continue;
         }
-        const struct proto_put_cap_reply reply = {i == 0};
+        const struct proto_put_cap_reply reply = {i == 0, 0};
         fake_check(fake, proto_put_cap_reply_encode(&reply, &payload) == CAP_OK);
         fake_send_buf(fake, PROTO_PUT_CAP_REPLY, id, &payload);
     }
@@ -242,7 +242,7 @@ static void test_put_nothing(void **state)
 static void take_image(struct fake *fake)
 {
     struct proto_put_image put;
-    struct proto_put_image_reply reply = {{{1}}, {{2}}, 99, 0, 3, 4};
+    struct proto_put_image_reply reply = {{{1}}, {{2}}, 99, 0, 3, 4, 0};
     struct cap_buf payload = {0};
     fake_hello(fake);
     (void)fake_expect(fake, PROTO_PUT_IMAGE);

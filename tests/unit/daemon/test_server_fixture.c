@@ -298,7 +298,7 @@ void client_has(struct fixture *fixture, int fd, uint32_t id, const struct cap_h
                 size_t count)
 {
     struct cap_buf payload = {0};
-    const struct proto_has has = {{(const uint8_t *)hashes, count * CAP_HASH_SIZE}, count};
+    const struct proto_has has = {{(const uint8_t *)hashes, count * CAP_HASH_SIZE}, count, 0};
     assert_cap_ok(proto_has_encode(&has, &payload));
     send_message(fixture, fd, PROTO_HAS, id, &payload);
 }

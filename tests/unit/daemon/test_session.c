@@ -72,7 +72,8 @@ static void test_hello_states_limits(void **state)
     assert_cap_ok(proto_hello_reply_decode((struct cap_bytes){reply.payload, reply.frame.len}, &m));
     assert_int_equal(m.version, 1);
     assert_true(m.has_features);
-    assert_true(m.features == (PROTO_FEATURE_MAP | PROTO_FEATURE_GET_MANY | PROTO_FEATURE_PUT_CAP));
+    assert_true(m.features == (PROTO_FEATURE_MAP | PROTO_FEATURE_GET_MANY | PROTO_FEATURE_KEEP |
+                               PROTO_FEATURE_PUT_CAP));
     assert_memory_equal(m.store_id, "unit test store", 15);
     assert_int_equal(m.limits.frame, PROTO_FRAME_MAX);
     assert_int_equal(m.limits.requests, fixture->server.context.config.max_requests);
@@ -425,7 +426,7 @@ static void test_answers_that_nobody_takes_are_bounded(void **state)
     static struct cap_hash hashes[1000];
     uint8_t frame[PROTO_FRAME_HEADER_SIZE + 4 + sizeof(hashes)];
     struct cap_buf payload = {0};
-    const struct proto_has has = {{(const uint8_t *)hashes, sizeof(hashes)}, 1000};
+    const struct proto_has has = {{(const uint8_t *)hashes, sizeof(hashes)}, 1000, 0};
     const struct proto_frame header = {.len = 4 + sizeof(hashes), .id = 1, .type = PROTO_HAS};
     (void)state;
     fixture_start(&fixture, few_requests);

@@ -37,6 +37,28 @@ enum cap_error recode(uint8_t type, struct cap_bytes payload, struct cap_buf *ag
     return CAP_E_UNSUPPORTED_REQUEST;
 }
 
+#define RECODE_KEEP(NAME, name)                                                                    \
+    case PROTO_##NAME: {                                                                           \
+        struct proto_##name message;                                                               \
+        enum cap_error error = proto_##name##_keep_decode(payload, &message);                      \
+        return error == CAP_OK ? proto_##name##_keep_encode(&message, again) : error;              \
+    }
+
+enum cap_error recode_keep(uint8_t type, struct cap_bytes payload, struct cap_buf *again)
+{
+    switch (type) {
+        RECODE_KEEP(HAS, has)
+        RECODE_KEEP(HAS_REPLY, has_reply)
+        RECODE_KEEP(PUT_DATA, put_data)
+        RECODE_KEEP(PUT_DATA_REPLY, put_data_reply)
+        RECODE_KEEP(PUT_IMAGE, put_image)
+        RECODE_KEEP(PUT_IMAGE_REPLY, put_image_reply)
+        RECODE_KEEP(PUT_CAP, put_cap)
+        RECODE_KEEP(PUT_CAP_REPLY, put_cap_reply)
+    }
+    return recode(type, payload, again);
+}
+
 enum cap_error recode_unresolved(struct cap_bytes detail, struct cap_buf *again)
 {
     struct cap_ssz_list list;

@@ -11,6 +11,9 @@
  */
 enum cap_error recode(uint8_t type, struct cap_bytes payload, struct cap_buf *again);
 
+/* The same on a connection with leases, where some messages have another form. */
+enum cap_error recode_keep(uint8_t type, struct cap_bytes payload, struct cap_buf *again);
+
 /* The same for the detail of unresolved_slot. */
 enum cap_error recode_unresolved(struct cap_bytes detail, struct cap_buf *again);
 

@@ -124,8 +124,8 @@ static const struct cap_hash absent_1 = {{[31] = 1}};
 static const struct cap_hash absent_2 = {{[31] = 2}};
 
 /* Compares a block with the frame around `payload`, and decodes what the block has. */
-static void check_frame(const char *caption, struct proto_frame frame,
-                        const struct cap_buf *payload)
+static void check_frame_in(const char *caption, bool keep, struct proto_frame frame,
+                           const struct cap_buf *payload)
 {
     struct block *block = block_of(caption);
     uint8_t header[PROTO_FRAME_HEADER_SIZE];
@@ -142,9 +142,17 @@ static void check_frame(const char *caption, struct proto_frame frame,
     assert_cap_ok(proto_frame_decode(block->bytes.data, PROTO_FRAME_MAX, &again));
     struct cap_buf recoded = {0};
     if (frame.type != PROTO_BODY) {
-        assert_cap_ok(recode(again.type, cap_buf_bytes(payload), &recoded));
+        struct cap_bytes bytes = cap_buf_bytes(payload);
+        assert_cap_ok(keep ? recode_keep(again.type, bytes, &recoded)
+                           : recode(again.type, bytes, &recoded));
     }
     cap_buf_free(&recoded);
+}
+
+static void check_frame(const char *caption, struct proto_frame frame,
+                        const struct cap_buf *payload)
+{
+    check_frame_in(caption, false, frame, payload);
 }
 
 /* The braces of the values hold commas, so they come last. */
@@ -156,6 +164,17 @@ static void check_frame(const char *caption, struct proto_frame frame,
         assert_cap_ok(proto_##name##_encode(&values, &payload));                                   \
         check_frame(caption, (struct proto_frame){.id = (number), .type = PROTO_##NAME},           \
                     &payload);                                                                     \
+        cap_buf_free(&payload);                                                                    \
+    } while (0)
+
+/* The form with leases. */
+#define CHECK_KEEP(NAME, name, number, ...)                                                        \
+    do {                                                                                           \
+        const struct proto_##name values = __VA_ARGS__;                                            \
+        struct cap_buf payload = {0};                                                              \
+        assert_cap_ok(proto_##name##_keep_encode(&values, &payload));                              \
+        check_frame_in(#NAME "_KEEP", true,                                                        \
+                       (struct proto_frame){.id = (number), .type = PROTO_##NAME}, &payload);      \
         cap_buf_free(&payload);                                                                    \
     } while (0)
 
@@ -187,8 +206,8 @@ static void test_reading(void **state)
     (void)state;
     static const uint8_t kinds[] = {CAP_KIND_DATA, 0};
     struct cap_hash hashes[] = {hello_hash(), absent_1};
-    CHECK(HAS, has, 1, {{hashes[0].bytes, sizeof(hashes)}, 2});
-    CHECK(HAS_REPLY, has_reply, 1, {{kinds, sizeof(kinds)}});
+    CHECK(HAS, has, 1, {{hashes[0].bytes, sizeof(hashes)}, 2, 0});
+    CHECK(HAS_REPLY, has_reply, 1, {.kinds = {kinds, sizeof(kinds)}});
     CHECK(GET, get, 2, {hello_hash(), 0, PROTO_TO_END});
     CHECK(GET_REPLY, get_reply, 2, {CAP_KIND_DATA, 34, 0, 34});
     CHECK(STAT, stat, 3, {hello_hash()});
@@ -224,15 +243,34 @@ static void test_pieces(void **state)
 static void test_publishing(void **state)
 {
     (void)state;
-    CHECK(PUT_DATA, put_data, 4, {0, 0, 5});
-    CHECK(PUT_DATA_REPLY, put_data_reply, 4, {hello_hash(), 4096, 34, 1});
-    CHECK(PUT_IMAGE, put_image, 5, {0, 41});
+    CHECK(PUT_DATA, put_data, 4, {0, 0, 5, 0});
+    CHECK(PUT_DATA_REPLY, put_data_reply, 4, {hello_hash(), 4096, 34, 1, 0});
+    CHECK(PUT_IMAGE, put_image, 5, {0, 41, 0});
     CHECK(PUT_IMAGE_REPLY, put_image_reply, 5,
           {hash_of("6b50a4b895293c9763b69bde074d53ba01b3095ae1f70abf605ce63e422d7591"),
-           hash_of("c00d0d19295f469e9dbed009b8dc8411f6579229e30e295de3f90774f3c71296"), 34, 1, 0,
+           hash_of("c00d0d19295f469e9dbed009b8dc8411f6579229e30e295de3f90774f3c71296"), 34, 1, 0, 0,
            0});
-    CHECK(PUT_CAP, put_cap, 10, {0, CAP_KIND_DATA, hello_hash(), 34});
-    CHECK(PUT_CAP_REPLY, put_cap_reply, 10, {1});
+    CHECK(PUT_CAP, put_cap, 10, {0, CAP_KIND_DATA, hello_hash(), 34, 0});
+    CHECK(PUT_CAP_REPLY, put_cap_reply, 10, {1, 0});
+}
+
+static void test_leases(void **state)
+{
+    (void)state;
+    static const uint8_t kinds[] = {CAP_KIND_DATA, 0};
+    static const uint8_t times[] = {0x10, 0x0e, 0, 0, 0, 0, 0, 0};
+    struct cap_hash hashes[] = {hello_hash(), absent_1};
+    CHECK_KEEP(HAS, has, 1, {{hashes[0].bytes, sizeof(hashes)}, 2, 3600});
+    CHECK_KEEP(HAS_REPLY, has_reply, 1, {{kinds, sizeof(kinds)}, {times, sizeof(times)}});
+    CHECK_KEEP(PUT_DATA, put_data, 4, {0, 0, 5, 3600});
+    CHECK_KEEP(PUT_DATA_REPLY, put_data_reply, 4, {hello_hash(), 4096, 34, 1, 3600});
+    CHECK_KEEP(PUT_IMAGE, put_image, 5, {0, 41, 3600});
+    CHECK_KEEP(PUT_IMAGE_REPLY, put_image_reply, 5,
+               {hash_of("6b50a4b895293c9763b69bde074d53ba01b3095ae1f70abf605ce63e422d7591"),
+                hash_of("c00d0d19295f469e9dbed009b8dc8411f6579229e30e295de3f90774f3c71296"), 34, 1,
+                0, 0, 3600});
+    CHECK_KEEP(PUT_CAP, put_cap, 10, {0, CAP_KIND_DATA, hello_hash(), 34, 3600});
+    CHECK_KEEP(PUT_CAP_REPLY, put_cap_reply, 10, {1, 3600});
 }
 
 static void test_body_and_cancel(void **state)
@@ -403,11 +441,17 @@ static void test_type_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hello),           cmocka_unit_test(test_reading),
-        cmocka_unit_test(test_pieces),          cmocka_unit_test(test_publishing),
-        cmocka_unit_test(test_body_and_cancel), cmocka_unit_test(test_error),
-        cmocka_unit_test(test_conversations),   cmocka_unit_test(test_error_table),
-        cmocka_unit_test(test_type_table),      cmocka_unit_test(test_examples_are_complete),
+        cmocka_unit_test(test_hello),
+        cmocka_unit_test(test_reading),
+        cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_publishing),
+        cmocka_unit_test(test_leases),
+        cmocka_unit_test(test_body_and_cancel),
+        cmocka_unit_test(test_error),
+        cmocka_unit_test(test_conversations),
+        cmocka_unit_test(test_error_table),
+        cmocka_unit_test(test_type_table),
+        cmocka_unit_test(test_examples_are_complete),
     };
     return cmocka_run_group_tests(tests, read_document, free_document);
 }

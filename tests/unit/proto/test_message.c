@@ -27,38 +27,46 @@ static const struct proto_hello_reply hello_reply_features = {
     .has_features = true,
     .features = UINT64_MAX - 1,
 };
-static const struct proto_has has = {{two_hashes, 64}, 2};
-static const struct proto_has_reply has_reply = {{three_kinds, 3}};
+static const struct proto_has has = {{two_hashes, 64}, 2, 0};
+static const struct proto_has has_keep = {{two_hashes, 64}, 2, 3600};
+static const struct proto_has_reply has_reply = {{three_kinds, 3}, {NULL, 0}};
+static const uint8_t three_times[] = {0, 0, 0, 0, 1, 2, 3, 4, 0xff, 0xff, 0xff, 0xff};
+static const struct proto_has_reply has_reply_keep = {{three_kinds, 3}, {three_times, 12}};
 static const struct proto_get_reply get_reply = {1, 1000, 400, 600};
 static const struct proto_stat_reply stat_reply = {1, 2, 3, 4, 5, 6, {{7}}};
-static const struct proto_put_data put_data = {0, 4096, 100};
-static const struct proto_put_image put_image = {3, UINT64_C(1) << 33};
+static const struct proto_put_data put_data = {0, 4096, 100, 0};
+static const struct proto_put_image put_image = {3, UINT64_C(1) << 33, 0};
 static const struct proto_error error_sample = {
     12, {(const uint8_t *)"unresolved_slot", 15}, {(const uint8_t *)"no", 2}, 77};
 
 struct sample {
     uint8_t type;
+    bool keep; /* in the form of a connection with leases */
     size_t fixed_size;
     bool variable;
     struct cap_buf payload;
 };
 
-#define SAMPLES 21
+#define SAMPLES 29
 #define FIXED   false
 #define GROWS   true
 
 static struct sample samples[SAMPLES];
 static size_t sample_count;
 
-static struct cap_buf *add_sample(uint8_t type, size_t fixed_size, bool variable)
+static struct cap_buf *add_sample(uint8_t type, bool keep, size_t fixed_size, bool variable)
 {
     assert_true(sample_count < SAMPLES);
-    samples[sample_count] = (struct sample){type, fixed_size, variable, {0}};
+    samples[sample_count] = (struct sample){type, keep, fixed_size, variable, {0}};
     return &samples[sample_count++].payload;
 }
 
 #define ADD(NAME, name, size, variable, message)                                                   \
-    assert_cap_ok(proto_##name##_encode(message, add_sample(PROTO_##NAME, size, variable)))
+    assert_cap_ok(proto_##name##_encode(message, add_sample(PROTO_##NAME, false, size, variable)))
+
+#define ADD_KEEP(NAME, name, size, variable, message)                                              \
+    assert_cap_ok(                                                                                 \
+        proto_##name##_keep_encode(message, add_sample(PROTO_##NAME, true, size, variable)))
 
 static int make_samples(void **state)
 {
@@ -69,10 +77,10 @@ static int make_samples(void **state)
     struct proto_map_reply map_reply = {CAP_KIND_IMAGE, 5200, 5000, 8392, 8192, 200};
     struct proto_get_many get_many = {has.hashes, has.count};
     struct proto_get_many_reply get_many_reply = {3};
-    struct proto_put_data_reply put_data_reply = {hash_a, 4096, 17, 1};
-    struct proto_put_image_reply put_image_reply = {hash_a, hash_b, 3, 0, 5, 6};
-    struct proto_put_cap put_cap = {0, CAP_KIND_IMAGE, hash_a, 300};
-    struct proto_put_cap_reply put_cap_reply = {1};
+    struct proto_put_data_reply put_data_reply = {hash_a, 4096, 17, 1, 8};
+    struct proto_put_image_reply put_image_reply = {hash_a, hash_b, 3, 0, 5, 6, 7};
+    struct proto_put_cap put_cap = {0, CAP_KIND_IMAGE, hash_a, 300, 9};
+    struct proto_put_cap_reply put_cap_reply = {1, 10};
     ADD(HELLO, hello, 16, GROWS, &hello);
     ADD(HELLO_REPLY, hello_reply, 66, GROWS, &hello_reply);
     ADD(HELLO, hello, 24, GROWS, &hello_features);
@@ -94,6 +102,14 @@ static int make_samples(void **state)
     ADD(PUT_CAP, put_cap, 42, FIXED, &put_cap);
     ADD(PUT_CAP_REPLY, put_cap_reply, 1, FIXED, &put_cap_reply);
     ADD(ERROR, error, 18, GROWS, &error_sample);
+    ADD_KEEP(HAS, has, 8, GROWS, &has_keep);
+    ADD_KEEP(HAS_REPLY, has_reply, 8, GROWS, &has_reply_keep);
+    ADD_KEEP(PUT_DATA, put_data, 21, FIXED, &put_data);
+    ADD_KEEP(PUT_DATA_REPLY, put_data_reply, 53, FIXED, &put_data_reply);
+    ADD_KEEP(PUT_IMAGE, put_image, 13, FIXED, &put_image);
+    ADD_KEEP(PUT_IMAGE_REPLY, put_image_reply, 85, FIXED, &put_image_reply);
+    ADD_KEEP(PUT_CAP, put_cap, 46, FIXED, &put_cap);
+    ADD_KEEP(PUT_CAP_REPLY, put_cap_reply, 5, FIXED, &put_cap_reply);
     return 0;
 }
 
@@ -118,7 +134,7 @@ static const struct sample *sample_of(uint8_t type)
 }
 
 /* A payload at the end of an allocation of its own, so that a read past it is caught. */
-static enum cap_error try_bytes(uint8_t type, const uint8_t *data, size_t len)
+static enum cap_error try_form(uint8_t type, bool keep, const uint8_t *data, size_t len)
 {
     uint8_t *copy = len > 0 ? malloc(len) : NULL;
     struct cap_buf again = {0};
@@ -126,7 +142,7 @@ static enum cap_error try_bytes(uint8_t type, const uint8_t *data, size_t len)
         memcpy(copy, data, len);
     }
     struct cap_bytes in = {copy, len};
-    enum cap_error error = recode(type, in, &again);
+    enum cap_error error = keep ? recode_keep(type, in, &again) : recode(type, in, &again);
     if (error == CAP_OK) {
         /* Accepted bytes are the one encoding of their value. */
         assert_int_equal(again.len, len);
@@ -140,6 +156,16 @@ static enum cap_error try_bytes(uint8_t type, const uint8_t *data, size_t len)
     return error;
 }
 
+static enum cap_error try_sample(const struct sample *sample, size_t len)
+{
+    return try_form(sample->type, sample->keep, sample->payload.data, len);
+}
+
+static enum cap_error try_bytes(uint8_t type, const uint8_t *data, size_t len)
+{
+    return try_form(type, false, data, len);
+}
+
 /* Every message. */
 
 static void test_samples_survive_a_round_trip(void **state)
@@ -149,7 +175,7 @@ static void test_samples_survive_a_round_trip(void **state)
     for (size_t i = 0; i < sample_count; i++) {
         const struct sample *s = &samples[i];
         assert_true(s->variable ? s->payload.len > s->fixed_size : s->payload.len == s->fixed_size);
-        assert_cap_ok(try_bytes(s->type, s->payload.data, s->payload.len));
+        assert_cap_ok(try_sample(s, s->payload.len));
     }
 }
 
@@ -160,7 +186,7 @@ static void test_every_truncation(void **state)
     for (size_t i = 0; i < sample_count; i++) {
         const struct sample *s = &samples[i];
         for (size_t cut = 0; cut < s->payload.len; cut++) {
-            enum cap_error error = try_bytes(s->type, s->payload.data, cut);
+            enum cap_error error = try_sample(s, cut);
             if (cut < s->fixed_size) {
                 assert_cap_error(error, CAP_E_BAD_MESSAGE);
             }
@@ -176,7 +202,7 @@ static void test_every_trailing_byte(void **state)
         struct sample *s = &samples[i];
         for (unsigned value = 0; value < 256; value++) {
             assert_cap_ok(cap_buf_append8(&s->payload, (uint8_t)value));
-            enum cap_error error = try_bytes(s->type, s->payload.data, s->payload.len);
+            enum cap_error error = try_sample(s, s->payload.len);
             s->payload.len--;
             if (!s->variable) {
                 assert_cap_error(error, CAP_E_BAD_MESSAGE);
@@ -192,7 +218,7 @@ static void test_every_flipped_bit(void **state)
         struct cap_buf *payload = &samples[i].payload;
         for (size_t bit = 0; bit < 8 * payload->len; bit++) {
             payload->data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
-            (void)try_bytes(samples[i].type, payload->data, payload->len);
+            (void)try_sample(&samples[i], payload->len);
             payload->data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
         }
     }
@@ -281,7 +307,7 @@ static void test_impossible_values(void **state)
         uint8_t right = s->payload.data[cases[i].at];
         assert_int_not_equal(right, cases[i].value);
         s->payload.data[cases[i].at] = cases[i].value;
-        if (try_bytes(s->type, s->payload.data, s->payload.len) != CAP_E_BAD_MESSAGE) {
+        if (try_sample(s, s->payload.len) != CAP_E_BAD_MESSAGE) {
             fail_msg("%s accepted %u at %u", proto_type_name(s->type), cases[i].value, cases[i].at);
         }
         s->payload.data[cases[i].at] = right;
@@ -295,7 +321,7 @@ static void test_range_that_wraps(void **state)
     const struct sample *s = sample_of(PROTO_GET_REPLY);
     uint64_t right = cap_load64(s->payload.data + 17);
     cap_store64(s->payload.data + 17, UINT64_MAX - 399); /* the offset is 400 */
-    assert_cap_error(try_bytes(s->type, s->payload.data, s->payload.len), CAP_E_BAD_MESSAGE);
+    assert_cap_error(try_sample(s, s->payload.len), CAP_E_BAD_MESSAGE);
     cap_store64(s->payload.data + 17, right);
 }
 
@@ -332,52 +358,6 @@ static void test_results_untouched_on_failure(void **state)
     CHECK_UNTOUCHED(PUT_IMAGE_REPLY, put_image_reply);
     CHECK_UNTOUCHED(PUT_CAP, put_cap);
     CHECK_UNTOUCHED(ERROR, error);
-}
-
-/* Heads of pieces, in a body rather than a message. */
-
-static enum cap_error try_piece(const struct proto_piece *piece)
-{
-    uint8_t head[PROTO_PIECE_SIZE];
-    struct proto_piece got = {.index = 77};
-    proto_piece_encode(piece, head);
-    enum cap_error error = proto_piece_decode(head, &got);
-    if (error == CAP_OK) {
-        assert_memory_equal(&got, piece, offsetof(struct proto_piece, len) + sizeof(got.len));
-    } else {
-        assert_int_equal(got.index, 77);
-    }
-    return error;
-}
-
-static void test_pieces(void **state)
-{
-    (void)state;
-    static const struct proto_piece possible[] = {
-        {7, 0, CAP_KIND_DATA, 0, 34, 34},
-        {UINT32_MAX, 0, CAP_KIND_IMAGE, 1, UINT64_MAX, UINT32_MAX},
-        {0, 0, CAP_KIND_IMAGE, 0, 100, 1}, /* the last of several */
-        {0, 60, 0, 0, 0, 0},
-        {1, UINT16_MAX, 0, 0, 0, 0}, /* a code of a later daemon */
-    };
-    static const struct proto_piece impossible[] = {
-        {7, 0, 0, 0, 34, 34},             /* no kind */
-        {7, 0, 3, 0, 34, 34},             /* another kind */
-        {7, 0, CAP_KIND_DATA, 2, 34, 33}, /* neither more nor the last */
-        {7, 0, CAP_KIND_DATA, 0, 34, 35}, /* more than there is */
-        {7, 0, CAP_KIND_DATA, 1, 34, 34}, /* nothing is left for the next */
-        {7, 0, CAP_KIND_DATA, 1, 34, 0},  /* no bytes, and another comes */
-        {7, 60, CAP_KIND_DATA, 0, 0, 0},  /* an error with a kind */
-        {7, 60, 0, 1, 0, 0},              /* that another piece follows */
-        {7, 60, 0, 0, 34, 0},             /* with a length */
-        {7, 60, 0, 0, 0, 34},             /* with bytes */
-    };
-    for (size_t i = 0; i < sizeof(possible) / sizeof(*possible); i++) {
-        assert_cap_ok(try_piece(&possible[i]));
-    }
-    for (size_t i = 0; i < sizeof(impossible) / sizeof(*impossible); i++) {
-        assert_cap_error(try_piece(&impossible[i]), CAP_E_BAD_MESSAGE);
-    }
 }
 
 /* Single messages. */
@@ -432,9 +412,9 @@ static void test_encode_refuses_impossible_values(void **state)
     (void)state;
     struct cap_buf buf = {0};
     struct proto_hello bad_hello = {.version_min = 2, .version_max = 1};
-    struct proto_has odd = {{two_hashes, 63}, 1};
-    struct proto_has miscounted = {{two_hashes, 64}, 1};
-    struct proto_put_data bad_put = {PROTO_PUT_CANONICAL, 4096, 1};
+    struct proto_has odd = {{two_hashes, 63}, 1, 0};
+    struct proto_has miscounted = {{two_hashes, 64}, 1, 0};
+    struct proto_put_data bad_put = {PROTO_PUT_CANONICAL, 4096, 1, 0};
     struct proto_error no_code = {0, {NULL, 0}, {NULL, 0}, 0};
     struct proto_unresolved bad_slots[] = {{0, 1, {{0}}, {NULL, 0}}, {2, 1, {{0}}, {NULL, 0}}};
     struct proto_unresolved either_initial = {1, 0, {{0}}, {NULL, 0}};
@@ -479,10 +459,43 @@ static void test_features(void **state)
     cap_buf_free(&buf);
 }
 
+/* What leases add: the times of both lists, and what they cannot be. */
+static void test_leases(void **state)
+{
+    (void)state;
+    struct cap_buf buf = {0};
+    struct proto_has asked;
+    struct proto_has_reply got;
+    assert_cap_ok(proto_has_keep_encode(&has_keep, &buf));
+    assert_cap_ok(proto_has_keep_decode(cap_buf_bytes(&buf), &asked));
+    assert_int_equal(asked.keep_s, 3600);
+    assert_int_equal(asked.count, 2);
+    assert_cap_error(proto_has_decode(cap_buf_bytes(&buf), &asked), CAP_E_BAD_MESSAGE);
+    buf.len = 0;
+    assert_cap_ok(proto_has_reply_keep_encode(&has_reply_keep, &buf));
+    assert_cap_ok(proto_has_reply_keep_decode(cap_buf_bytes(&buf), &got));
+    assert_int_equal(proto_kept_s(&got, 0), 0);
+    assert_int_equal(proto_kept_s(&got, 1), 0x04030201);
+    assert_true(proto_kept_s(&got, 2) == UINT32_MAX);
+    buf.len = 0;
+    static const uint8_t one_of_absent[] = {1, 0, 0, 0};
+    const struct proto_has_reply absent = {{three_kinds, 1}, {one_of_absent, 4}};
+    const struct proto_has_reply fewer = {{three_kinds, 3}, {three_times, 8}};
+    assert_cap_error(proto_has_reply_keep_encode(&absent, &buf), CAP_E_INVALID_ARGUMENT);
+    assert_cap_error(proto_has_reply_keep_encode(&fewer, &buf), CAP_E_INVALID_ARGUMENT);
+    assert_int_equal(buf.len, 0);
+    cap_buf_free(&buf);
+}
+
+static uint8_t flags_of_form(uint8_t type, uint8_t flags, size_t len, bool keep)
+{
+    uint8_t payload[46] = {flags};
+    return proto_unknown_flags(type, (struct cap_bytes){payload, len}, keep);
+}
+
 static uint8_t unknown_flags_of(uint8_t type, uint8_t flags, size_t len)
 {
-    uint8_t payload[17] = {flags};
-    return proto_unknown_flags(type, (struct cap_bytes){payload, len});
+    return flags_of_form(type, flags, len, false);
 }
 
 static void test_unknown_flags(void **state)
@@ -499,6 +512,12 @@ static void test_unknown_flags(void **state)
     assert_int_equal(unknown_flags_of(PROTO_PUT_DATA, 0xff, 16), 0);
     assert_int_equal(unknown_flags_of(PROTO_PUT_IMAGE, 0xff, 0), 0);
     assert_int_equal(unknown_flags_of(PROTO_GET_REPLY, 0xff, 9), 0);
+    /* The form with leases is longer. */
+    assert_int_equal(flags_of_form(PROTO_PUT_DATA, 0xff, 21, true), 0xfe);
+    assert_int_equal(flags_of_form(PROTO_PUT_IMAGE, 0xff, 13, true), 0xfc);
+    assert_int_equal(flags_of_form(PROTO_PUT_CAP, 0x81, 46, true), 0x81);
+    assert_int_equal(flags_of_form(PROTO_PUT_DATA, 0xff, 17, true), 0);
+    assert_int_equal(flags_of_form(PROTO_PUT_DATA, 0xff, 21, false), 0);
 }
 
 /* A message is one frame: the most hashes that fit, and one more. */
@@ -509,10 +528,10 @@ static void test_message_fits_a_frame(void **state)
     uint8_t *hashes = calloc(most + 1, CAP_HASH_SIZE);
     assert_non_null(hashes);
     struct cap_buf buf = {0};
-    struct proto_has m = {{hashes, most * CAP_HASH_SIZE}, most};
+    struct proto_has m = {{hashes, most * CAP_HASH_SIZE}, most, 0};
     assert_cap_ok(proto_has_encode(&m, &buf));
     buf.len = 0;
-    m = (struct proto_has){{hashes, (most + 1) * CAP_HASH_SIZE}, most + 1};
+    m = (struct proto_has){{hashes, (most + 1) * CAP_HASH_SIZE}, most + 1, 0};
     assert_cap_error(proto_has_encode(&m, &buf), CAP_E_MESSAGE_TOO_LARGE);
     assert_int_equal(buf.len, 0);
     cap_buf_free(&buf);
@@ -553,105 +572,6 @@ static void test_text_limits(void **state)
     assert_cap_error(proto_hello_decode(in, &got), CAP_E_BAD_MESSAGE);
 }
 
-/* The list of unresolved slots. */
-
-static enum cap_error try_unresolved(const uint8_t *data, size_t len)
-{
-    uint8_t *copy = len > 0 ? malloc(len) : NULL;
-    struct cap_buf again = {0};
-    if (len > 0) {
-        memcpy(copy, data, len);
-    }
-    enum cap_error error = recode_unresolved((struct cap_bytes){copy, len}, &again);
-    if (error == CAP_OK) {
-        assert_int_equal(again.len, len);
-        if (len > 0) {
-            assert_memory_equal(again.data, copy, len);
-        }
-    } else {
-        assert_cap_error(error, CAP_E_BAD_MESSAGE);
-    }
-    cap_buf_free(&again);
-    free(copy);
-    return error;
-}
-
-static void test_unresolved_list(void **state)
-{
-    (void)state;
-    struct proto_unresolved slots[3] = {
-        {0, CAP_KIND_IMAGE, hash_a, {NULL, 0}},
-        {0, 0, hash_b, TEXT("key")}, /* of either kind */
-        {1, CAP_KIND_DATA, hash_a, {two_hashes, sizeof(two_hashes)}},
-    };
-    struct cap_buf buf = {0};
-    struct cap_ssz_list list;
-    struct proto_unresolved got;
-    assert_cap_ok(proto_unresolved_encode(slots, 3, &buf));
-    assert_int_equal(buf.len, 3 * 4 + 3 * 38 + 3 + 64);
-    assert_cap_ok(proto_unresolved_decode(cap_buf_bytes(&buf), &list));
-    assert_int_equal(list.count, 3);
-    for (size_t i = 0; i < 3; i++) {
-        proto_unresolved_at(&list, i, &got);
-        assert_int_equal(got.table, slots[i].table);
-        assert_int_equal(got.kind, slots[i].kind);
-        assert_hash_equal(&got.cap_hash, &slots[i].cap_hash);
-        assert_int_equal(cap_bytes_compare(got.slot, slots[i].slot), 0);
-    }
-    cap_buf_free(&buf);
-}
-
-static void test_unresolved_empty(void **state)
-{
-    (void)state;
-    struct cap_buf buf = {0};
-    assert_cap_ok(proto_unresolved_encode(NULL, 0, &buf));
-    assert_int_equal(buf.len, 0);
-    assert_cap_ok(try_unresolved(NULL, 0));
-    cap_buf_free(&buf);
-}
-
-/* Cuts, flipped bits and a claimed count without the bytes for it. */
-static void test_unresolved_damage(void **state)
-{
-    (void)state;
-    struct proto_unresolved slots[2] = {
-        {0, CAP_KIND_IMAGE, hash_a, TEXT("k")},
-        {1, CAP_KIND_DATA, hash_b, TEXT("")},
-    };
-    struct cap_buf buf = {0};
-    assert_cap_ok(proto_unresolved_encode(slots, 2, &buf));
-    for (size_t cut = 1; cut < buf.len; cut++) {
-        assert_cap_error(try_unresolved(buf.data, cut), CAP_E_BAD_MESSAGE);
-    }
-    for (size_t bit = 0; bit < 8 * buf.len; bit++) {
-        buf.data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
-        (void)try_unresolved(buf.data, buf.len);
-        buf.data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
-    }
-    cap_store32(buf.data, 0xfffffffc);
-    assert_cap_error(try_unresolved(buf.data, buf.len), CAP_E_BAD_MESSAGE);
-    cap_buf_free(&buf);
-}
-
-/* A detail is not a message: it may be longer than a frame. */
-static void test_unresolved_longer_than_a_frame(void **state)
-{
-    (void)state;
-    const size_t count = 8000;
-    struct proto_unresolved *slots = calloc(count, sizeof(*slots));
-    assert_non_null(slots);
-    for (size_t i = 0; i < count; i++) {
-        slots[i] = (struct proto_unresolved){0, CAP_KIND_DATA, hash_a, TEXT("0123456789")};
-    }
-    struct cap_buf buf = {0};
-    assert_cap_ok(proto_unresolved_encode(slots, count, &buf));
-    assert_true(buf.len > PROTO_FRAME_MAX);
-    assert_cap_ok(try_unresolved(buf.data, buf.len));
-    cap_buf_free(&buf);
-    free(slots);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -663,20 +583,16 @@ int main(void)
         cmocka_unit_test(test_impossible_values),
         cmocka_unit_test(test_range_that_wraps),
         cmocka_unit_test(test_results_untouched_on_failure),
-        cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_hello_reply_fields),
         cmocka_unit_test(test_has_counts),
         cmocka_unit_test(test_encode_appends),
         cmocka_unit_test(test_encode_refuses_impossible_values),
         cmocka_unit_test(test_features),
+        cmocka_unit_test(test_leases),
         cmocka_unit_test(test_unknown_flags),
         cmocka_unit_test(test_message_fits_a_frame),
         cmocka_unit_test(test_texts_are_made_fit),
         cmocka_unit_test(test_text_limits),
-        cmocka_unit_test(test_unresolved_list),
-        cmocka_unit_test(test_unresolved_empty),
-        cmocka_unit_test(test_unresolved_damage),
-        cmocka_unit_test(test_unresolved_longer_than_a_frame),
     };
     return cmocka_run_group_tests(tests, make_samples, free_samples);
 }
