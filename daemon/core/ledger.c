@@ -286,6 +286,14 @@ enum cap_error ledger_upload_begin(struct ledger *ledger, struct ledger_peer *pe
     return error;
 }
 
+uint64_t ledger_spool(struct ledger *ledger, const struct ledger_peer *peer)
+{
+    uv_mutex_lock(&ledger->lock);
+    uint64_t bytes = peer == NULL ? 0 : peer->used[LEDGER_SPOOL];
+    uv_mutex_unlock(&ledger->lock);
+    return bytes;
+}
+
 void ledger_upload_end(struct ledger *ledger, struct ledger_peer *peer, uint64_t bytes)
 {
     uv_mutex_lock(&ledger->lock);

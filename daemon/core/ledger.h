@@ -81,6 +81,9 @@ void ledger_request_end(struct ledger *ledger, struct ledger_peer *peer);
 enum cap_error ledger_upload_begin(struct ledger *ledger, struct ledger_peer *peer, uint64_t bytes,
                                    char ret_why[LEDGER_WHY_SIZE]);
 
+/* The bytes of spool that a peer has reserved. */
+uint64_t ledger_spool(struct ledger *ledger, const struct ledger_peer *peer);
+
 /* Gives the same number back. */
 void ledger_upload_end(struct ledger *ledger, struct ledger_peer *peer, uint64_t bytes);
 

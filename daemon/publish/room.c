@@ -6,6 +6,7 @@
 #include <sys/param.h>
 #include <sys/resource.h>
 
+#define SHARE_KEPT  (UINT64_C(64) << 20) /* some hundred small uploads */
 #define NEARLY_FULL (UINT64_C(16) << 20) /* below it the disk is to blame; as in lib/store/lmdb */
 
 bool room_fits(const struct room_claim *claim)
@@ -60,6 +61,17 @@ enum cap_error room_refresh(struct room *room, const struct env *env, const char
     return CAP_OK;
 }
 
+/*
+ * What one peer's uploads may take of `disk`, the bytes that there would be if no spool had been
+ * written: not all that the others leave.
+ */
+static uint64_t share_of(uint64_t disk, const struct room_ask *ask)
+{
+    uint64_t others = ask->reserve + 2 * (ask->reserved - MIN(ask->own, ask->reserved));
+    uint64_t left = disk > others ? disk - others : 0;
+    return left - MIN(left / 4, SHARE_KEPT);
+}
+
 enum cap_error room_check(const struct room *room, const struct room_ask *ask, char *ret_message,
                           size_t size)
 {
@@ -75,9 +87,18 @@ enum cap_error room_check(const struct room *room, const struct room_ask *ask, c
         .reserve = ask->reserve,
         .promised = 2 * ask->reserved - MIN(spooled, ask->reserved),
     };
-    if (room_fits(&claim)) {
-        return CAP_OK;
+    if (!room_fits(&claim)) {
+        room_say(&claim, ret_message, size);
+        return CAP_E_DISK_FULL;
     }
-    room_say(&claim, ret_message, size);
-    return CAP_E_DISK_FULL;
+    uint64_t share = share_of(claim.free + MIN(spooled, ask->reserved), ask);
+    if (claim.needed + 2 * ask->own > share) {
+        (void)snprintf(ret_message, size,
+                       "the disk is nearly full: with this upload the client's would need %" PRIu64
+                       " bytes of it, %s; of what is left it may have %" PRIu64
+                       ", the rest is for other clients",
+                       claim.needed + 2 * ask->own, claim.where, share);
+        return CAP_E_DISK_FULL;
+    }
+    return CAP_OK;
 }

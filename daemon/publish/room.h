@@ -6,6 +6,10 @@
  * their spools have on the disk is counted there, and not once more; what is still to come is
  * promised to them, and so is what is staged of them ahead of its admission: a figure that is too
  * high for a moment refuses early, and never lets too much in. The store may use its free pages.
+ *
+ * Near a full disk one peer's large uploads would take all that is left, and those of others be
+ * refused. So of what the other peers leave, a quarter, or 64 MiB if that is less, is not for one
+ * peer alone.
  */
 #ifndef DAEMON_PUBLISH_ROOM_H
 #define DAEMON_PUBLISH_ROOM_H
@@ -51,6 +55,7 @@ struct room {
 struct room_ask {
     uint64_t len;      /* of the upload */
     uint64_t reserved; /* declared lengths of all uploads in flight, without this one */
+    uint64_t own;      /* of these, the peer's own */
     uint64_t reserve;  /* bytes that stay free: option disk-reserve */
 };
 

@@ -11,7 +11,6 @@
 #include "daemon/publish/head.h"
 #include "daemon/publish/job.h"
 #include "daemon/publish/pace.h"
-#include "daemon/publish/room.h"
 #include "lib/cap/pack.h"
 #include "tests/support/store_memory.h"
 
@@ -636,42 +635,6 @@ static void test_pace(void **state)
     assert_cap_ok(pace_judge(&pace, 4000, &config, &judgement));
 }
 
-/* --- Room ------------------------------------------------------------------------------------- */
-
-static void test_room(void **state)
-{
-    struct room room = {.disk_free = 1000};
-    struct room_ask ask = {.len = 400, .reserve = 200};
-    char message[CAP_REFUSAL_MESSAGE_SIZE] = "";
-    (void)state;
-    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
-    ask.len = 401;
-    assert_cap_error(room_check(&room, &ask, message, sizeof(message)), CAP_E_DISK_FULL);
-    assert_string_equal(message,
-                        "the upload needs 802 bytes of disk, in spool and store; free are 1000, of "
-                        "which disk-reserve keeps 200 and other uploads need 0");
-    /* Free pages of the store are room for the store, and no more. */
-    room.store_free = 300;
-    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
-    ask.len = 550;
-    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
-    room.store_free = UINT64_C(1) << 40;
-    ask.len = 800;
-    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
-    ask.len = 801;
-    assert_cap_error(room_check(&room, &ask, message, sizeof(message)), CAP_E_DISK_FULL);
-    /* Another upload is promised its bytes twice; what its spool has on the disk counts once. */
-    room.store_free = 0;
-    ask = (struct room_ask){.len = 100, .reserved = 300, .reserve = 200};
-    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
-    ask.len = 101;
-    assert_cap_error(room_check(&room, &ask, message, sizeof(message)), CAP_E_DISK_FULL);
-    room.spooled_then = 2;
-    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
-    room.spooled_then = 10000; /* of uploads that are over */
-    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -689,7 +652,6 @@ int main(void)
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_no_memory_for_data),
         cmocka_unit_test(test_pace),
-        cmocka_unit_test(test_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,83 @@
+/* Room on the disk for uploads, and a peer's share of what is left. */
+#include "tests/unit/support.h"
+
+#include "daemon/publish/room.h"
+#include "lib/cap/refusal.h"
+
+static void test_room(void **state)
+{
+    struct room room = {.disk_free = 1000};
+    struct room_ask ask = {.len = 300, .reserve = 200};
+    char message[CAP_REFUSAL_MESSAGE_SIZE] = "";
+    (void)state;
+    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
+    ask.len = 401;
+    assert_cap_error(room_check(&room, &ask, message, sizeof(message)), CAP_E_DISK_FULL);
+    assert_string_equal(message,
+                        "the upload needs 802 bytes of disk, in spool and store; free are 1000, of "
+                        "which disk-reserve keeps 200 and other uploads need 0");
+    /* Free pages of the store are room for the store, and no more. */
+    room.store_free = 300;
+    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
+    ask.len = 412;
+    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
+    ask.len = 413;
+    assert_cap_error(room_check(&room, &ask, message, sizeof(message)), CAP_E_DISK_FULL);
+    room.store_free = UINT64_C(1) << 40;
+    ask.len = 480;
+    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
+    ask.len = 481;
+    assert_cap_error(room_check(&room, &ask, message, sizeof(message)), CAP_E_DISK_FULL);
+    /* Another upload is promised its bytes twice; what its spool has on the disk counts once. */
+    room.store_free = 0;
+    ask = (struct room_ask){.len = 75, .reserved = 300, .reserve = 200};
+    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
+    ask.len = 76;
+    assert_cap_error(room_check(&room, &ask, message, sizeof(message)), CAP_E_DISK_FULL);
+    room.spooled_then = 2;
+    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
+    room.spooled_then = 10000; /* of uploads that are over */
+    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
+}
+
+/* One peer takes what it can get; the others' small uploads have room beside it. */
+static void test_room_is_shared(void **state)
+{
+    struct room room = {.disk_free = 100000};
+    struct room_ask ask = {.len = 1000, .reserve = 20000};
+    char message[CAP_REFUSAL_MESSAGE_SIZE] = "";
+    (void)state;
+    while (room_check(&room, &ask, message, sizeof(message)) == CAP_OK) {
+        ask.own += ask.len;
+        ask.reserved = ask.own;
+    }
+    assert_int_equal(ask.own, 30000);
+    assert_string_equal(message, "the disk is nearly full: with this upload the client's would "
+                                 "need 62000 bytes of it, in spool and store; of what is left it "
+                                 "may have 60000, the rest is for other clients");
+    /* The same when its bytes come: they are on the disk then, and free no more. */
+    for (unsigned written = 0; written <= 2; written++) {
+        struct room_ask other = {.len = 7500, .reserved = 30000, .reserve = 20000};
+        room.spooled_then = written * UINT64_C(15000);
+        room.disk_free = 100000 - room.spooled_then;
+        assert_cap_error(room_check(&room, &ask, message, sizeof(message)), CAP_E_DISK_FULL);
+        assert_cap_ok(room_check(&room, &other, message, sizeof(message)));
+        other.len++;
+        assert_cap_error(room_check(&room, &other, message, sizeof(message)), CAP_E_DISK_FULL);
+    }
+    /* Of a large disk it is 64 MiB that stay. */
+    room = (struct room){.disk_free = UINT64_C(1) << 40};
+    ask = (struct room_ask){.len = (room.disk_free - (UINT64_C(64) << 20)) / 2};
+    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
+    ask.len++;
+    assert_cap_error(room_check(&room, &ask, message, sizeof(message)), CAP_E_DISK_FULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_room),
+        cmocka_unit_test(test_room_is_shared),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
