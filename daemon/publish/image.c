@@ -109,18 +109,22 @@ static enum cap_error list_needs(const struct needs *needs, struct cap_admission
 
 uint64_t image_resolve_memory(size_t slots, size_t head_len)
 {
-    uint64_t per_slot = sizeof(struct cap_needed) + sizeof(uint32_t) + CAPS_MISSING_MEMORY;
+    uint64_t per_slot =
+        sizeof(struct cap_needed) + sizeof(uint32_t) + CAPS_MISSING_MEMORY + HELD_MEMORY;
     return slots == 0 ? 0 : slots * per_slot + head_len;
 }
 
 enum cap_error image_resolve(const struct cap_wire_image *wire, struct cap_store *store,
-                             struct judgement *ret_judgement)
+                             struct held *held, struct judgement *ret_judgement)
 {
     const struct needs needs = {.wire = wire};
     struct cap_admission look = {0};
     uint32_t *slots = NULL;
     judgement_set(ret_judgement, CAP_OK);
     enum cap_error error = list_needs(&needs, &look, &slots);
+    if (error == CAP_OK) {
+        error = held_add(held, store, &look);
+    }
     if (error == CAP_OK) {
         error = cap_store_dry_run(store, &look);
     }

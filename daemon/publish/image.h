@@ -6,6 +6,7 @@
 #define DAEMON_PUBLISH_IMAGE_H
 
 #include "daemon/publish/caps.h"
+#include "daemon/publish/held.h"
 
 /* What we take of an Image, beyond the rules. */
 struct image_limits {
@@ -36,10 +37,11 @@ uint64_t image_resolve_memory(size_t slots, size_t head_len);
 
 /*
  * That look. Refuses, with the list, what cannot be admitted; admits nothing: only the admission
- * decides. Returns CAP_OK with the judgement, or why there is none: left to the admission. Blocks.
+ * decides. Returns CAP_OK with the judgement, or why there is none: left to the admission. What it
+ * looks for it adds to `held`. Blocks.
  */
 enum cap_error image_resolve(const struct cap_wire_image *wire, struct cap_store *store,
-                             struct judgement *ret_judgement);
+                             struct held *held, struct judgement *ret_judgement);
 
 /* Memory that image_make and image_list_missing take, beyond the head. */
 uint64_t image_make_memory(const struct cap_wire_image *wire);

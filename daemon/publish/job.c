@@ -167,8 +167,9 @@ void job_judge(struct job *job)
     }
     if (job_looks_early(job) && job_judge_memory(job) <= job->look_memory) {
         pool_rest(&job->pool);
-        job->resolved = image_resolve(&job->wire, job->store, &job->judgement) == CAP_OK &&
-                        job->judgement.error == CAP_OK;
+        job->resolved =
+            image_resolve(&job->wire, job->store, &job->held, &job->judgement) == CAP_OK &&
+            job->judgement.error == CAP_OK;
     }
 }
 
@@ -239,6 +240,10 @@ static enum cap_error read_to_hash(void *ctx, uint64_t offset, void *dst, size_t
 static void look(struct job *job)
 {
     struct cap_admission admission = job->caps.admission;
+    if (!job->dry_run && held_add(&job->held, job->store, &admission) != CAP_OK) {
+        judgement_set(&job->judgement, CAP_E_NO_MEMORY);
+        return;
+    }
     if (job->resolved && !job->dry_run) {
         admission.needed_count = 0;
     }
@@ -418,6 +423,7 @@ enum cap_error job_encode_reply(const struct job *job, const struct cap_admissio
 
 void job_free(struct job *job)
 {
+    held_release(&job->held);
     caps_free(&job->caps);
     cap_buf_free(&job->judgement.detail);
 }

@@ -10,6 +10,7 @@
 #include "daemon/core/pool.h"
 #include "daemon/publish/body.h"
 #include "daemon/publish/data.h"
+#include "daemon/publish/held.h"
 #include "daemon/publish/room.h"
 #include "lib/cap/layout.h"
 
@@ -63,6 +64,7 @@ struct job {
     uint64_t reads_from;  /* what of the spool is read, if the roots of its blocks are known: */
     uint64_t reads_until; /* a dry run's caps are made, but not stored */
     struct caps caps;
+    struct held held; /* what it relies on, until job_free */
     struct judgement judgement;
 };
 

@@ -247,6 +247,7 @@ static void test_one_early_look(void **state)
         job_judge(&job);
         assert_cap_ok(job.judgement.error);
         assert_true(job.resolved);
+        held_release(&job.held);
         job.store = empty;
         job_make(&job);
         assert_cap_error(job.judgement.error, dry == 1 ? CAP_E_UNRESOLVED_SLOT : CAP_OK);

@@ -9,6 +9,7 @@
 
 #include "daemon/core/ledger.h"
 #include "daemon/publish/upload.h"
+#include "lib/store/engine.h"
 #include "tests/unit/data_body.h"
 
 /* The canonical body of `len` bytes without a zero. */
@@ -81,6 +82,56 @@ static void test_early_refusal_of_data(void **state)
     client_frame(fixture, fd, PROTO_BODY, 3, 0, (struct cap_bytes){body.data + 10, 7});
     client_expect_error(fixture, fd, 3, CAP_E_BODY_NOT_CANONICAL);
     cap_buf_free(&body);
+    close(fd);
+}
+
+static enum cap_error collect_in(struct cap_store *store, void *ctx)
+{
+    return cap_store_collect(store, 100, ctx);
+}
+
+static unsigned needed(struct fixture *fixture, const struct cap_hash *hash)
+{
+    struct cap_read *read;
+    unsigned flags = 0;
+    assert_cap_ok(cap_store_read_begin(fixture->server.context.store, &read));
+    assert_cap_ok(cap_store_needed(read, hash, &flags));
+    cap_store_read_end(read);
+    return flags;
+}
+
+/* What an upload has found stays until it is admitted, and is let go of then. */
+static void test_what_was_found_is_held(void **state)
+{
+    struct fixture *fixture = *state;
+    struct cap_buf inner = make_image(1000, NULL);
+    struct proto_put_image_reply put;
+    struct cap_collected did = {0};
+    int fd = client_open(fixture);
+    const struct reply *reply = upload_image(fixture, fd, 0, &inner);
+    assert_int_equal(reply->frame.type, PROTO_PUT_IMAGE_REPLY);
+    assert_cap_ok(
+        proto_put_image_reply_decode((struct cap_bytes){reply->payload, reply->frame.len}, &put));
+    fixture_settle(fixture);
+    struct cap_buf wire = make_image(200000, &put.cap_hash);
+    client_put_image(fixture, fd, 7, 0, wire.len);
+    client_frame(fixture, fd, PROTO_BODY, 7, 0, (struct cap_bytes){wire.data, 1000});
+    for (int turns = 0; (needed(fixture, &put.cap_hash) & CAP_NEEDED_HOLD) == 0; turns++) {
+        assert_true(turns < 1000);
+        fixture_turn(fixture);
+    }
+    atomic_fetch_add(&fixture->server.context.store->clock_zero_us,
+                     UINT64_C(366) * 86400 * 1000000); /* whatever lease it had is over */
+    assert_cap_ok(writer_run(fixture->server.writer, collect_in, &did));
+    assert_int_equal(needed(fixture, &put.cap_hash), CAP_NEEDED_HOLD);
+    client_body(fixture, fd, 7, (struct cap_bytes){wire.data + 1000, wire.len - 1000}, 60000);
+    struct reply answer;
+    client_receive(fixture, fd, &answer);
+    assert_int_equal(answer.frame.type, PROTO_PUT_IMAGE_REPLY);
+    fixture_settle(fixture);
+    assert_int_equal(needed(fixture, &put.cap_hash) & ~CAP_NEEDED_LEASE, CAP_NEEDED_REFERENCE);
+    cap_buf_free(&wire);
+    cap_buf_free(&inner);
     close(fd);
 }
 
@@ -182,6 +233,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_follows_the_pages),
+        TEST(test_what_was_found_is_held),
         TEST(test_early_refusal_of_data),
         TEST(test_early_refusal),
         TEST(test_early_refusal_of_pinned_images),
