@@ -2,8 +2,9 @@
  * Records of the store, format version 4.
  *
  *   cap      0 kind u8, 1 zero, 2 critical flags u16, 4 other flags u16, 6 numbers: uid, gid,
- *            body_len, size, page_count, ref_count, published_us, body, node_counts[5], and
- *            kept_until_s if there is one; then the content hash, if there is one
+ *            body_len, size, page_count, ref_count, published_us, body; if any is not 0,
+ *            node_counts[5]; if there is one, kept_until_s less the second of published_us, modulo
+ *            2^32; then the content hash, if there is one
  *   state    0 next_body, 8 refs, 16 caps[3], 40 body_bytes[3], 64 clock_s
  *   root     0 hash, 32 set_us, 40 uid u32
  *   owner    0 caps, 8 bytes
@@ -75,6 +76,20 @@ static const uint8_t *take_number(const uint8_t *p, const uint8_t *end, uint64_t
     return NULL;
 }
 
+/* What a lease is counted from, so that it takes three bytes and not five. */
+static uint32_t published_s(const struct cap_info *info)
+{
+    return (uint32_t)(info->published_us / 1000000);
+}
+
+static uint16_t critical_flags(const struct cap_info *info)
+{
+    return (uint16_t)((info->has_content_hash ? STORE_CRITICAL_CONTENT : 0) |
+                      (info->kept_until_s != 0 ? STORE_CRITICAL_KEPT : 0) |
+                      (info->quarantined ? STORE_CRITICAL_QUARANTINED : 0) |
+                      (cap_node_total(&info->node_counts) != 0 ? STORE_CRITICAL_NODES : 0));
+}
+
 size_t store_cap_encode(const struct store_cap *cap, uint8_t ret_bytes[STORE_CAP_MAX])
 {
     const struct cap_info *info = &cap->info;
@@ -83,20 +98,19 @@ size_t store_cap_encode(const struct store_cap *cap, uint8_t ret_bytes[STORE_CAP
         info->page_count,    info->ref_count,     info->published_us, cap->body,
     };
     uint8_t *p = ret_bytes + CAP_HEAD;
+    uint16_t flags = critical_flags(info);
     ret_bytes[0] = (uint8_t)info->kind;
     ret_bytes[1] = 0;
-    cap_store16(ret_bytes + 2, (uint16_t)((info->has_content_hash ? STORE_CRITICAL_CONTENT : 0) |
-                                          (info->kept_until_s != 0 ? STORE_CRITICAL_KEPT : 0) |
-                                          (info->quarantined ? STORE_CRITICAL_QUARANTINED : 0)));
+    cap_store16(ret_bytes + 2, flags);
     cap_store16(ret_bytes + 4, cap->ignorable);
     for (size_t i = 0; i < CAP_COUNTS; i++) {
         p = put_number(p, numbers[i]);
     }
-    for (size_t i = 0; i < CAP_NODE_LEVELS; i++) {
+    for (size_t i = 0; i < CAP_NODE_LEVELS && (flags & STORE_CRITICAL_NODES) != 0; i++) {
         p = put_number(p, info->node_counts.of[i]);
     }
     if (info->kept_until_s != 0) {
-        p = put_number(p, info->kept_until_s);
+        p = put_number(p, (uint32_t)info->kept_until_s - published_s(info));
     }
     if (info->has_content_hash) {
         memcpy(p, info->content_hash.bytes, CAP_HASH_SIZE);
@@ -105,26 +119,41 @@ size_t store_cap_encode(const struct store_cap *cap, uint8_t ret_bytes[STORE_CAP
     return (size_t)(p - ret_bytes);
 }
 
-/* Reads what follows the head; `kept`: kept_until_s is there. False for what is not the numbers and
- * the content hash exactly. */
-static bool take_figures(const uint8_t *p, const uint8_t *end, bool kept, struct store_cap *cap)
+/* Reads the node counts, of which some is not 0. NULL as at take_number. */
+static const uint8_t *take_nodes(const uint8_t *p, const uint8_t *end, struct cap_info *info)
+{
+    for (size_t i = 0; i < CAP_NODE_LEVELS && p != NULL; i++) {
+        uint64_t number = 0;
+        p = take_number(p, end, &number);
+        p = number > UINT32_MAX ? NULL : p;
+        info->node_counts.of[i] = (uint32_t)number;
+    }
+    return cap_node_total(&info->node_counts) != 0 ? p : NULL;
+}
+
+/* Reads a lease. NULL as at take_number. */
+static const uint8_t *take_lease(const uint8_t *p, const uint8_t *end, struct cap_info *info)
+{
+    uint64_t number = 0;
+    p = take_number(p, end, &number);
+    info->kept_until_s = (uint32_t)number + published_s(info);
+    info->kept_until_s &= UINT32_MAX;
+    return number <= UINT32_MAX && info->kept_until_s != 0 ? p : NULL;
+}
+
+/* Reads what follows the head; false for what is not what the flags say exactly. */
+static bool take_figures(const uint8_t *p, const uint8_t *end, uint16_t flags,
+                         struct store_cap *cap)
 {
     struct cap_info *info = &cap->info;
-    uint64_t numbers[CAP_COUNTS + CAP_NODE_LEVELS];
-    for (size_t i = 0; i < CAP_COUNTS + CAP_NODE_LEVELS; i++) {
+    uint64_t numbers[CAP_COUNTS];
+    for (size_t i = 0; i < CAP_COUNTS; i++) {
         p = take_number(p, end, &numbers[i]);
         if (p == NULL) {
             return false;
         }
     }
-    if (kept) {
-        p = take_number(p, end, &info->kept_until_s);
-        if (p == NULL || info->kept_until_s == 0) {
-            return false;
-        }
-    }
-    if (numbers[0] > UINT32_MAX || numbers[1] > UINT32_MAX ||
-        end - p != (info->has_content_hash ? (ptrdiff_t)CAP_HASH_SIZE : 0)) {
+    if (numbers[0] > UINT32_MAX || numbers[1] > UINT32_MAX) {
         return false;
     }
     info->publisher.uid = (uint32_t)numbers[0];
@@ -135,11 +164,14 @@ static bool take_figures(const uint8_t *p, const uint8_t *end, bool kept, struct
     info->ref_count = numbers[5];
     info->published_us = numbers[6];
     cap->body = numbers[7];
-    for (size_t i = 0; i < CAP_NODE_LEVELS; i++) {
-        if (numbers[CAP_COUNTS + i] > UINT32_MAX) {
-            return false;
-        }
-        info->node_counts.of[i] = (uint32_t)numbers[CAP_COUNTS + i];
+    if ((flags & STORE_CRITICAL_NODES) != 0) {
+        p = take_nodes(p, end, info);
+    }
+    if (p != NULL && (flags & STORE_CRITICAL_KEPT) != 0) {
+        p = take_lease(p, end, info);
+    }
+    if (p == NULL || end - p != (info->has_content_hash ? (ptrdiff_t)CAP_HASH_SIZE : 0)) {
+        return false;
     }
     if (info->has_content_hash) {
         memcpy(info->content_hash.bytes, p, CAP_HASH_SIZE);
@@ -166,8 +198,7 @@ enum cap_error store_cap_decode(struct cap_bytes bytes, struct store_cap *ret_ca
     cap.info.has_content_hash = (critical & STORE_CRITICAL_CONTENT) != 0;
     cap.info.quarantined = (critical & STORE_CRITICAL_QUARANTINED) != 0;
     cap.ignorable = cap_load16(p + 4);
-    bool kept = (critical & STORE_CRITICAL_KEPT) != 0;
-    if (!take_figures(p + CAP_HEAD, p + bytes.len, kept, &cap) ||
+    if (!take_figures(p + CAP_HEAD, p + bytes.len, critical, &cap) ||
         cap.info.body_len > STORE_BODY_MAX || cap_info_root_count(&cap.info) > STORE_PAGE_MAX ||
         !cap_info_nodes_fit(&cap.info)) {
         return CAP_E_CORRUPT;

@@ -12,7 +12,7 @@
 #define STORE_FORMAT_VERSION 4u
 
 /* Without their seals. */
-#define STORE_CAP_MAX      143u /* every figure as long as it can be */
+#define STORE_CAP_MAX      138u /* every figure as long as it can be */
 #define STORE_STATE_SIZE   72u
 #define STORE_FORMAT_SIZE  (8u + CAP_STORE_ID_SIZE)
 #define STORE_STAGE_SIZE   16u
@@ -71,8 +71,10 @@ bool store_unseal(uint64_t seed, struct cap_bytes sealed, struct cap_bytes *ret_
 #define STORE_CRITICAL_CONTENT     1u /* the content hash is there */
 #define STORE_CRITICAL_KEPT        2u /* kept_until_s is there */
 #define STORE_CRITICAL_QUARANTINED 4u /* the cap is not served */
+#define STORE_CRITICAL_NODES       8u /* node_counts are there: else they are 0 */
 #define STORE_CRITICAL_KNOWN                                                                       \
-    (STORE_CRITICAL_CONTENT | STORE_CRITICAL_KEPT | STORE_CRITICAL_QUARANTINED)
+    (STORE_CRITICAL_CONTENT | STORE_CRITICAL_KEPT | STORE_CRITICAL_QUARANTINED |                   \
+     STORE_CRITICAL_NODES)
 
 /* A cap as the store keeps it. */
 struct store_cap {

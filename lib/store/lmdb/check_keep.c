@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "lib/store/lmdb/check.h"
+#include "lib/store/lmdb/keep.h"
 
 /* --- Roots ------------------------------------------------------------------------------------ */
 

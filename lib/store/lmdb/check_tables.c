@@ -16,6 +16,7 @@
 #include <sys/param.h>
 
 #include "lib/store/lmdb/check.h"
+#include "lib/store/lmdb/keep.h"
 
 #define SLICE_COST (UINT64_C(1) << 20) /* between two pauses: 15 ms at 64 MiB/s */
 #define ENTRY_COST 128u                /* of an entry, in bytes: a small record and its branch */

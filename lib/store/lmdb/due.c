@@ -12,6 +12,7 @@
  */
 #include <stdlib.h>
 
+#include "lib/store/lmdb/keep.h"
 #include "lib/store/lmdb/lmdb.h"
 #include "lib/store/store.h"
 
@@ -115,8 +116,9 @@ static enum cap_error put_record(const struct lmdb_store *store, const struct re
 {
     uint8_t key[STORE_DUE_KEY];
     store_due_key(record->time_s, record->sequence, key);
-    return lmdb_put(store, store->write.txn, LMDB_DUE, (struct cap_bytes){key, sizeof(key)},
-                    (struct cap_bytes){record->prefixes, record->count * STORE_DUE_PREFIX});
+    /* Most are the last of all: told so, LMDB fills its pages, as at a chunk of bulk. */
+    return lmdb_append(store, store->write.txn, LMDB_DUE, (struct cap_bytes){key, sizeof(key)},
+                       (struct cap_bytes){record->prefixes, record->count * STORE_DUE_PREFIX});
 }
 
 /* Writes `count` entries of one time. */

@@ -114,8 +114,8 @@ bool lmdb_unseal(const MDB_val *key, const MDB_val *value, struct cap_bytes *ret
     return store_unseal(seed, (struct cap_bytes){value->mv_data, value->mv_size}, ret_value);
 }
 
-enum cap_error lmdb_put(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_table table,
-                        struct cap_bytes key, struct cap_bytes value)
+static enum cap_error put(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_table table,
+                          struct cap_bytes key, struct cap_bytes value, unsigned flags)
 {
     uint8_t sealed[STORE_VALUE_MAX + STORE_SEAL_SIZE];
     MDB_val k = value_of(key);
@@ -125,7 +125,23 @@ enum cap_error lmdb_put(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_
     }
     memcpy(sealed, value.data, value.len);
     store_seal(store_seed(key), sealed, value.len);
-    return lmdb_error(store->fd, mdb_put(txn, store->tables[table], &k, &v, 0));
+    int rc = mdb_put(txn, store->tables[table], &k, &v, flags);
+    if (rc == MDB_KEYEXIST && flags == MDB_APPEND) {
+        rc = mdb_put(txn, store->tables[table], &k, &v, 0);
+    }
+    return lmdb_error(store->fd, rc);
+}
+
+enum cap_error lmdb_put(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_table table,
+                        struct cap_bytes key, struct cap_bytes value)
+{
+    return put(store, txn, table, key, value, 0);
+}
+
+enum cap_error lmdb_append(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_table table,
+                           struct cap_bytes key, struct cap_bytes value)
+{
+    return put(store, txn, table, key, value, MDB_APPEND);
 }
 
 enum cap_error lmdb_delete(const struct lmdb_store *store, MDB_txn *txn, enum lmdb_table table,

@@ -4,6 +4,7 @@
  * A cap that loses a root is looked at by collection, whatever else may keep it: an entry too many
  * does no harm (due.c).
  */
+#include "lib/store/lmdb/keep.h"
 #include "lib/store/lmdb/lmdb.h"
 #include "lib/store/store.h"
 

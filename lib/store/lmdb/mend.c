@@ -6,6 +6,7 @@
  * last.
  */
 #include "lib/store/lmdb/check.h"
+#include "lib/store/lmdb/keep.h"
 
 static bool is_wanted(const struct check *check)
 {

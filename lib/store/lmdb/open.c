@@ -19,6 +19,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "lib/store/lmdb/keep.h"
 #include "lib/store/lmdb/lmdb.h"
 #include "lib/store/store.h"
 

@@ -1,4 +1,5 @@
 /* What the caps of each first publisher come to, kept in the transactions that change it. */
+#include "lib/store/lmdb/keep.h"
 #include "lib/store/lmdb/lmdb.h"
 
 static enum cap_error get_owner(const struct lmdb_store *store, MDB_txn *txn, uint32_t uid,

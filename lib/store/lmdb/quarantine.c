@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/param.h>
 
+#include "lib/store/lmdb/keep.h"
 #include "lib/store/lmdb/lmdb.h"
 #include "lib/store/store.h"
 

@@ -5,6 +5,7 @@
  * small cap the bulk and the references go with it, of a larger one a corpse stays (corpses.c).
  * What refers to a cap stays: then its absence is a fact of it, until it is put again.
  */
+#include "lib/store/lmdb/keep.h"
 #include "lib/store/lmdb/lmdb.h"
 #include "lib/store/store.h"
 
@@ -53,8 +54,8 @@ static enum cap_error put_removed(struct lmdb_store *store, const struct cap_has
     uint64_t sequence = write->next_removed++;
     store_removed_encode(hash, &removed, value);
     store_sequence_key(sequence, key);
-    error = lmdb_put(store, write->txn, LMDB_REMOVED, (struct cap_bytes){key, sizeof(key)},
-                     (struct cap_bytes){value, sizeof(value)});
+    error = lmdb_append(store, write->txn, LMDB_REMOVED, (struct cap_bytes){key, sizeof(key)},
+                        (struct cap_bytes){value, sizeof(value)});
     if (error != CAP_OK || sequence <= CAP_STORE_REMOVED) {
         return error;
     }

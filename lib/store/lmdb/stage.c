@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/param.h>
 
+#include "lib/store/lmdb/keep.h"
 #include "lib/store/lmdb/lmdb.h"
 
 /* --- Bulk ------------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
  * LMDB's commit is atomic and synced, so a cap is there wholly or not at all; on any error LMDB
  * leaves the last committed state.
  */
+#include "lib/store/lmdb/keep.h"
 #include "lib/store/lmdb/lmdb.h"
 
 #define PUT_OVERHEAD 1024u /* bytes of records and branches that a put takes, roughly */

@@ -60,7 +60,6 @@ static void test_cap_layout(void **state)
         1,    0,                               /* page_count, ref_count */
         0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1, /* published_us 1 << 42 */
         0x7f,                                  /* body */
-        0,    0,    0,    0,    0,             /* node_counts */
     };
     const struct store_cap small = {
         .info = {.kind = CAP_KIND_DATA,
@@ -78,14 +77,18 @@ static void test_cap_layout(void **state)
     assert_int_equal(encode(&small, bytes).len, sizeof(wanted));
     assert_memory_equal(bytes, wanted, sizeof(wanted));
     struct cap_bytes record = encode(&cap, bytes);
-    assert_int_equal(cap_load16(bytes + 2), STORE_CRITICAL_CONTENT | STORE_CRITICAL_KEPT);
-    assert_memory_equal(bytes + record.len - CAP_HASH_SIZE - 5, "\xe4\xc6\x89\x8b\x06", 5);
+    assert_int_equal(cap_load16(bytes + 2),
+                     STORE_CRITICAL_CONTENT | STORE_CRITICAL_KEPT | STORE_CRITICAL_NODES);
+    cap.info.published_us = UINT64_C(1000000) * 0x61626300;
+    record = encode(&cap, bytes);
+    assert_memory_equal(bytes + record.len - CAP_HASH_SIZE - 5, "\x07\0\0\x01\x64", 5);
     assert_memory_equal(bytes + record.len - CAP_HASH_SIZE, cap.info.content_hash.bytes,
                         CAP_HASH_SIZE);
     memset(&cap.info.publisher, 0xff, sizeof(cap.info.publisher));
     memset(&cap.info.body_len, 0xff, sizeof(cap.info.body_len));
     cap.info.size = cap.info.page_count = cap.info.ref_count = UINT64_MAX;
-    cap.info.published_us = cap.body = cap.info.kept_until_s = UINT64_MAX;
+    cap.info.published_us = cap.body = UINT64_MAX;
+    cap.info.kept_until_s = (uint32_t)(UINT64_MAX / 1000000 - 1);
     memset(&cap.info.node_counts, 0xff, sizeof(cap.info.node_counts));
     assert_int_equal(encode(&cap, bytes).len, STORE_CAP_MAX);
 }
@@ -100,7 +103,8 @@ static void test_cap_flags(void **state)
     struct cap_bytes record = encode(&cap, bytes);
     assert_cap_ok(store_cap_decode(record, &got));
     assert_int_equal(got.ignorable, 0x8001);
-    cap_store16(bytes + 2, STORE_CRITICAL_CONTENT | STORE_CRITICAL_KEPT | 0x40);
+    cap_store16(bytes + 2,
+                STORE_CRITICAL_CONTENT | STORE_CRITICAL_KEPT | STORE_CRITICAL_NODES | 0x40);
     assert_cap_error(store_cap_decode(record, &got), CAP_E_STORE_VERSION);
     assert_int_equal(got.unknown, 0x40);
 }
