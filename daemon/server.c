@@ -235,7 +235,11 @@ static const char *store_problem(const struct server *server, enum cap_error err
                "runs capstored, and the disk must be sound";
     }
     if (error == CAP_E_INVALID_ARGUMENT) {
-        return "it must be on a local file system, and --map-size must suit this machine";
+        return cap_store_lmdb_is_remote(server->context.statedir->store_dir)
+                   ? "it is on a network file system, where its locks do not hold; give a --state "
+                     "on "
+                     "a local disk"
+                   : "--map-size must suit this machine";
     }
     if (error == CAP_E_NO_MEMORY) {
         return "not enough address space; lower --map-size, or raise the limit (ulimit -v)";

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/param.h>
 
 #define CLOCK_MAX_S 60 /* time services step by less */
 #define SNAPSHOT_MAX_US                                                                            \
@@ -13,6 +14,7 @@
 #define HELD_MAX_US UINT64_C(1000000)
 #define LOW_PART    20 /* room is low when less than a twentieth is left */
 #define MIB         (UINT64_C(1) << 20)
+#define LOW_MIN     (16 * MIB) /* of a map: a commit of large bodies may need as much at once */
 
 const char *admin_warning_name(enum admin_warning warning)
 {
@@ -72,7 +74,7 @@ static bool map_low(const struct admin_health *health, char *sentence)
              "the store can take %" PRIu64 " MiB more before its map is full and publications are "
              "refused; restart capstored with a larger map-size than %" PRIu64 " MiB",
              left / MIB, space->map_bytes / MIB);
-    return left < space->map_bytes / LOW_PART;
+    return left < MAX(space->map_bytes / LOW_PART, LOW_MIN);
 }
 
 static bool old_snapshot(const struct admin_health *health, char *sentence)

@@ -127,7 +127,9 @@ static enum check_status judge(const char *dir, struct note *note, int status, c
         print_crash(note, WTERMSIG(status));
         note->findings++;
     } else if (WIFSIGNALED(status)) {
-        snprintf(reason, CONFIG_REASON_SIZE, "the check was ended by SIG%s",
+        snprintf(reason, CONFIG_REASON_SIZE,
+                 "the check was ended by SIG%s; run it again, and if nobody sent the signal see "
+                 "whether memory was short (dmesg)",
                  sigabbrev_np(WTERMSIG(status)));
         return CHECK_FAILED;
     } else if (!note->ended) {

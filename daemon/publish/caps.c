@@ -94,10 +94,10 @@ struct cap_usage caps_new(const struct cap_admission *admission)
 static void name_missing(const struct cap_admission *admission, struct judgement *judgement)
 {
     size_t shown = 0;
-    size_t len = (size_t)snprintf(judgement->message, sizeof(judgement->message),
-                                  "%zu %s not published here:", admission->missing_count,
-                                  admission->missing_count == 1 ? "slot names a cap that is"
-                                                                : "slots name caps that are");
+    size_t len = (size_t)snprintf(
+        judgement->message, sizeof(judgement->message),
+        "%zu %s not published here; publish first:", admission->missing_count,
+        admission->missing_count == 1 ? "slot names a cap that is" : "slots name caps that are");
     for (size_t i = 0; i < admission->needed_count && shown < HASHES_SHOWN; i++) {
         if (admission->needed[i].missing) {
             char hex[CAP_HASH_HEX_SIZE];

@@ -55,6 +55,9 @@ enum cap_error cap_store_lmdb_open(const struct cap_store_lmdb_config *config,
                                    const uint8_t new_id[CAP_STORE_ID_SIZE],
                                    struct cap_store **ret_store);
 
+/* Whether a directory is on a network file system, where the engine opens no store. */
+bool cap_store_lmdb_is_remote(const char *dir);
+
 /*
  * Has the writer tell what becomes of caps. Once, after the store was opened and before anything is
  * written; `watch` is copied.
