@@ -144,8 +144,10 @@ static void *ask_main(void *arg)
 static void show(const struct top_screen *screen)
 {
     static const attr_t looks[] = {
-        [TOP_PLAIN] = A_NORMAL,           [TOP_BOLD] = A_BOLD,
-        [TOP_TITLE] = A_REVERSE,          [TOP_SELECTED] = A_STANDOUT,
+        [TOP_PLAIN] = A_NORMAL,
+        [TOP_BOLD] = A_BOLD,
+        [TOP_TITLE] = A_BOLD | A_UNDERLINE,
+        [TOP_SELECTED] = A_REVERSE,
         [TOP_ALARM] = A_BOLD | A_REVERSE,
     };
     erase();

@@ -32,8 +32,8 @@ class Terminal:
         self.tmux("resize-window", "-x", str(cols), "-y", str(rows))
 
     def screen(self, escapes=False):
-        """What it shows."""
-        return self.tmux("capture-pane", "-p", *(["-e"] if escapes else []))
+        """What it shows; with escapes, also how, and spaces to the ends of lines."""
+        return self.tmux("capture-pane", "-p", *(["-e", "-N"] if escapes else []))
 
     def __enter__(self):
         return self
