@@ -12,6 +12,8 @@
 #include "client/capctl/out.h"
 #include "client/capctl/progress.h"
 
+#define LONGEST_BODY (UINT64_C(1) << 33) /* whatever the format can hold: 32-bit offsets */
+
 /* The code point of two to four bytes of UTF-8 at `at`, and their number in *ret_len; 0 for
  * anything else. */
 static unsigned code_point(const unsigned char *at, size_t *ret_len)
@@ -101,6 +103,7 @@ enum cli_exit cli_fail(struct cli *cli, enum cli_exit exit, const char *error, c
         (void)out_print(object, true, stdout);
         json_decref(object);
     }
+    cli->failure = cli->failed ? cli->failure : exit;
     cli->failed = true;
     return exit;
 }
@@ -280,11 +283,18 @@ static bool show_progress(void *ctx, const struct capstore_progress *progress)
 
 struct capstore *cli_connect(struct cli *cli, enum cli_exit *ret_exit)
 {
+    const struct cli_connect_options how = {cli->socket, 0, true};
+    return cli_connect_to(cli, &how, ret_exit);
+}
+
+struct capstore *cli_connect_to(struct cli *cli, const struct cli_connect_options *how,
+                                enum cli_exit *ret_exit)
+{
     struct capstore_options options = CAPSTORE_OPTIONS_INIT;
     options.agent = "capctl " CAPSTORE_VERSION;
     options.timeout_ms = cli->timeout_ms;
-    options.max_body = UINT64_C(1) << 33; /* whatever the format can hold: 32-bit offsets */
-    options.progress = show_progress;
+    options.max_body = how->max_body != 0 ? how->max_body : LONGEST_BODY;
+    options.progress = how->show_progress ? show_progress : NULL;
     options.progress_ctx = cli;
     options.hash_thread = true;
     struct capstore *store = NULL;
@@ -292,7 +302,7 @@ struct capstore *cli_connect(struct cli *cli, enum cli_exit *ret_exit)
     if (error == CAPSTORE_OK) {
         struct cli_meter meter;
         cli_meter_begin(cli, &meter, "connecting", NULL);
-        error = capstore_connect(store, cli->socket);
+        error = capstore_connect(store, how->address);
         cli_meter_end(cli);
     }
     if (error == CAPSTORE_OK) {
@@ -303,8 +313,8 @@ struct capstore *cli_connect(struct cli *cli, enum cli_exit *ret_exit)
     } else if (error == CAPSTORE_E_CONNECT) { /* its message names the address */
         *ret_exit = cli_fail_error(cli, error, NULL, capstore_message(store));
     } else {
-        *ret_exit =
-            cli_fail_error(cli, error, cli->socket, store != NULL ? capstore_message(store) : NULL);
+        *ret_exit = cli_fail_error(cli, error, how->address,
+                                   store != NULL ? capstore_message(store) : NULL);
     }
     capstore_free(store);
     return NULL;

@@ -43,6 +43,8 @@ enum cli_option {
     CLI_SECONDS,
     CLI_KIND,
     CLI_SINCE,
+    CLI_FROM,
+    CLI_TO,
     CLI_OPTION_COUNT,
 };
 
@@ -73,8 +75,9 @@ struct cli {
     struct cli_meter *meter; /* of what is going on; NULL: none */
     char *said;              /* where cli_fail writes instead of a stream; NULL: nowhere */
     size_t said_size;
-    bool failed;  /* cli_fail has spoken */
-    bool refused; /* what was described is wrong, rather than unreadable */
+    bool failed;           /* cli_fail has spoken */
+    enum cli_exit failure; /* what it returned first */
+    bool refused;          /* what was described is wrong, rather than unreadable */
 };
 
 /* The commands, one group per file. */
@@ -88,6 +91,9 @@ enum cli_exit cli_map(struct cli *cli);
 enum cli_exit cli_has(struct cli *cli);
 enum cli_exit cli_show(struct cli *cli);
 enum cli_exit cli_closure(struct cli *cli);
+enum cli_exit cli_dump(struct cli *cli);
+enum cli_exit cli_load(struct cli *cli);
+enum cli_exit cli_mirror(struct cli *cli);
 enum cli_exit cli_admin(struct cli *cli);
 enum cli_exit cli_status(struct cli *cli);
 enum cli_exit cli_config(struct cli *cli);
@@ -152,6 +158,17 @@ bool cli_hex_parse(const char *text, uint8_t *ret_bytes);
 
 /* A connection to the daemon with progress shown, or NULL after saying what is wrong: *ret_exit. */
 struct capstore *cli_connect(struct cli *cli, enum cli_exit *ret_exit);
+
+/* How to connect for a command that shows the progress of all it does by itself. */
+struct cli_connect_options {
+    const char *address;
+    uint64_t max_body;  /* longest body to accept; 0: whatever the format can hold */
+    bool show_progress; /* of each body */
+};
+
+/* The same, with options. */
+struct capstore *cli_connect_to(struct cli *cli, const struct cli_connect_options *how,
+                                enum cli_exit *ret_exit);
 
 /* Fetches a cap with progress shown. NULL after saying what is wrong: *ret_exit. */
 struct capstore_cap *cli_fetch(struct cli *cli, struct capstore *store,

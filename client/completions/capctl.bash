@@ -30,7 +30,7 @@ _capctl_address()
 
 _capctl()
 {
-    local commands="check hash pack put publish get map has show closure admin status config jobs events top backup compact quota bench help version"
+    local commands="check hash pack put publish get map has show closure dump load mirror admin status config jobs events top backup compact quota bench help version"
     local methods="hello help schema status metrics cap.stat cap.find cap.list cap.explain refs.list \
         refusals.list quota.list loops.list clients.list jobs.list jobs.cancel events.subscribe \
         config.get config.test config.reload backup.start backup.list compact.start \
@@ -48,7 +48,7 @@ _capctl()
     cur=${words[-1]}
     for ((i = 1; i < ${#words[@]} - 1; i++)); do
         case ${words[i]} in
-            -s|--socket|--admin|--timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|--kind|--since|-o|--output|--elf|-d|--directory) ((i++)) ;;
+            -s|--socket|--admin|--from|--to|--timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|--kind|--since|-o|--output|--elf|-d|--directory) ((i++)) ;;
             -*) ;;
             help) [[ -n $command ]] || commands=${commands% help version} ;;
             *) if [[ -z $command ]]; then command=${words[i]}; else ((++count)); fi ;;
@@ -61,7 +61,7 @@ _capctl()
     fi
 
     case $prev in
-        -s|--socket) _capctl_address unix: tcp:; return ;;
+        -s|--socket|--from|--to) _capctl_address unix: tcp:; return ;;
         --admin) _capctl_address unix:; return ;;
         --timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|--since) return ;;
         --kind) _capctl_reply compgen -W "$kinds"; return ;;
@@ -78,6 +78,8 @@ _capctl()
         get) options="-o --output --content -d --directory" ;;
         closure) options="-d --directory" ;;
         events) options="--kind --since" ;;
+        dump) options="-o --output" ;;
+        mirror) options="--from --to" ;;
         bench) options="--clients --in-flight --mix --seconds --size" ;;
     esac
     if [[ $cur == -* || -z $command ]]; then
@@ -89,7 +91,7 @@ _capctl()
         config) [[ $count -gt 0 ]] || _capctl_reply compgen -W "get test reload" ;;
         backup) [[ $count -gt 0 ]] || _capctl_reply compgen -W "list" ;;
         jobs) [[ $count -gt 0 ]] || _capctl_reply compgen -W "list cancel" ;;
-        check|hash|pack|put|publish|show) _capctl_reply compgen -f ;;
+        check|hash|pack|put|publish|show|load) _capctl_reply compgen -f ;;
     esac
 }
 

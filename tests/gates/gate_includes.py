@@ -22,7 +22,7 @@ FOREIGN = {
     r"uv\.h|uv/.*": r"daemon/|client/examples/",
     r"lmdb\.h": r"lib/store/lmdb/",
     r"sodium\.h|sodium/.*": r"lib/cap/sha256/sodium\.c$",
-    r"xxhash\.h": r"lib/store/|daemon/serve/",
+    r"xxhash\.h": r"lib/store/|daemon/serve/|client/capctl/",
     r"jansson\.h": r"daemon/|client/capctl/",
     r"ncurses\.h|curses\.h": r"client/capctl/top\.c$",
     r"libelf\.h|gelf\.h|libelf/.*|elf\.h": r"client/capctl/",
