@@ -180,7 +180,7 @@ enum cap_error lmdb_corpse_sweep(struct lmdb_store *store, uint64_t body, struct
     uint64_t kept_until_s = cap_load64(value.data + STORE_STAGE_SIZE + CAP_HASH_SIZE);
     struct lmdb_corpse *corpse = find_corpse(store, &hash);
     if (corpse == NULL || corpse->body != body) {
-        return CAP_E_CORRUPT;
+        return lmdb_bury_bulk(store, body); /* it says what cannot be: the bulk at least */
     }
     enum cap_error error = lmdb_take_refs(store, &hash, kept_until_s, SWEEP_REFS, &done);
     return error == CAP_OK && done ? end_corpse(store, corpse) : error;
@@ -198,9 +198,8 @@ enum cap_error lmdb_corpses_load(struct lmdb_store *store, MDB_txn *txn)
     }
     while (error == CAP_OK && (rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
         struct cap_hash hash;
-        if (key.mv_size != STORE_BODY_KEY || !lmdb_unseal(&key, &value, &bytes)) {
-            error = CAP_E_CORRUPT;
-        } else if (lmdb_is_corpse(bytes)) {
+        if (key.mv_size == STORE_BODY_KEY && lmdb_unseal(&key, &value, &bytes) &&
+            lmdb_is_corpse(bytes)) {
             memcpy(hash.bytes, bytes.data + STORE_STAGE_SIZE, CAP_HASH_SIZE);
             error = add_corpse(store, store_body_key_load(key.mv_data), &hash, LMDB_CORPSE_STAYS);
         }

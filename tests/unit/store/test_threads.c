@@ -121,6 +121,80 @@ static void test_readers_and_writer(void **state)
     assert_int_equal(get_counts(store).caps[CAP_KIND_DATA], COMMITS);
 }
 
+/* --- What is held ----------------------------------------------------------------------------- */
+
+#define HELD_CAPS   20u
+#define HELD_ROUNDS 150u
+
+/* What was found while it is held is there as long as it is held. */
+static enum cap_error hold_and_look(struct cap_store *store, uint64_t seed)
+{
+    struct cap_hash hash = fake_hash(seed);
+    enum cap_error error = CAP_OK;
+    if (!cap_store_hold(store, &hash)) {
+        return CAP_OK; /* it was just going */
+    }
+    for (unsigned i = 0; i < 5 && (i == 0 || error == CAP_OK); i++) {
+        error = check_cap(store, seed, 100);
+        if (i == 0 && error == CAP_E_NOT_FOUND) {
+            error = CAP_OK;
+            break;
+        }
+    }
+    cap_store_release(store, &hash);
+    return error;
+}
+
+static void *run_holder(void *arg)
+{
+    struct reader *reader = arg;
+    while (!atomic_load(reader->stop) && reader->error == CAP_OK) {
+        reader->error =
+            hold_and_look(reader->store, 1 + fake_number(reader->snapshots++) % HELD_CAPS);
+    }
+    return NULL;
+}
+
+/* Publishes all that is not there, and collects; what went is told of. */
+static enum cap_error come_and_go(struct cap_store *store, uint64_t *ret_collected)
+{
+    struct cap_collected did = {0};
+    enum cap_error error = CAP_OK;
+    for (unsigned i = 0; i < HELD_ROUNDS && error == CAP_OK; i++) {
+        error = put_data(store, 1 + i % HELD_CAPS, 100);
+        if (error == CAP_OK) {
+            error = cap_store_collect(store, 10, &did);
+            *ret_collected += did.caps;
+        }
+        advance(store, 11); /* what is held comes up again after ten seconds */
+    }
+    return error;
+}
+
+static void test_holders_and_collector(void **state)
+{
+    struct cap_store *store = ((struct fixture *)*state)->store;
+    struct reader holders[READERS] = {0};
+    atomic_bool stop = false;
+    uint64_t collected = 0;
+    for (size_t i = 0; i < READERS; i++) {
+        holders[i] = (struct reader){.store = store, .stop = &stop, .snapshots = 1000 * i};
+        assert_int_equal(pthread_create(&holders[i].thread, NULL, run_holder, &holders[i]), 0);
+    }
+    enum cap_error error = come_and_go(store, &collected);
+    atomic_store(&stop, true);
+    for (size_t i = 0; i < READERS; i++) {
+        assert_int_equal(pthread_join(holders[i].thread, NULL), 0);
+        assert_cap_ok(holders[i].error);
+    }
+    assert_cap_ok(error);
+    assert_true(collected > 0);
+    collected += collect_all(store).caps;
+    advance(store, 11);
+    collected += collect_all(store).caps;
+    assert_int_equal(get_counts(store).caps[CAP_KIND_DATA], 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -128,6 +202,10 @@ int main(void)
          &lmdb},
         {"readers and writer [memory]", test_readers_and_writer, fixture_setup, fixture_teardown,
          &memory},
+        {"holders and collector [lmdb]", test_holders_and_collector, fixture_setup,
+         fixture_teardown, &lmdb},
+        {"holders and collector [memory]", test_holders_and_collector, fixture_setup,
+         fixture_teardown, &memory},
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
