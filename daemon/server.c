@@ -36,6 +36,7 @@
 #include "daemon/publish/writer.h"
 #include "daemon/serve/copies.h"
 #include "daemon/serve/pieces.h"
+#include "daemon/serve/watch.h"
 #include "daemon/upkeep/backup.h"
 #include "daemon/upkeep/jobs.h"
 #include "lib/cap/sha256.h"

@@ -3,8 +3,6 @@
 
 #include <stdio.h>
 
-#include "daemon/serve/copies.h"
-
 /* Parts of the memory for the record cache. */
 #define RECORDS_PART 4u /* for records; the rest is for places: most caps are small */
 #define KINDS_PART   6u /* as much again, for kinds */
@@ -51,22 +49,6 @@ enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve
 }
 
 /* --- What is gone ----------------------------------------------------------------------------- */
-
-static void on_gone(void *ctx, const struct cap_hash *hash, enum cap_gone_cause cause)
-{
-    struct serve_set *set = ctx;
-    (void)cause;
-    gone_tell(&set->gone, hash);
-    if (set->copies != NULL) {
-        copies_drop(set->copies, hash);
-    }
-}
-
-void serve_watch(struct serve_set *set, struct cap_store *store)
-{
-    const struct cap_store_watch watch = {.gone = on_gone, .ctx = set};
-    cap_store_watch(store, &watch);
-}
 
 static void forget(struct serve *serve, const struct cap_hash *hash)
 {

@@ -58,9 +58,6 @@ struct serve {
     atomic_uint_least64_t gone_at; /* how much of the log of what is gone it has taken in */
 };
 
-/* Has the store's writer tell all rooms what is gone. Before anything is written. */
-void serve_watch(struct serve_set *set, struct cap_store *store);
-
 /*
  * Forgets what is gone. Before a request is answered, on the loop; nothing to do costs a load of a
  * number that all loops share.

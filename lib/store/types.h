@@ -135,7 +135,7 @@ struct cap_root {
     char name[CAP_ROOT_NAME_MAX + 1]; /* printable ASCII without spaces, not empty */
     struct cap_hash hash;
     uint64_t set_us; /* since 1970, UTC */
-    uint32_t uid;    /* of whoever set it */
+    uint32_t uid;    /* of the user that set it */
 };
 
 /* A lease to give or to renew. */
@@ -170,7 +170,7 @@ enum cap_gone_cause {
 struct cap_removed {
     uint64_t time_us; /* since 1970, UTC */
     enum cap_gone_cause cause;
-    uint32_t uid; /* of whoever had it removed; UINT32_MAX: the store by itself */
+    uint32_t uid; /* of the user that had it removed; UINT32_MAX: the store by itself */
 };
 
 /* What a slice of a collection did. */

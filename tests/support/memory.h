@@ -79,8 +79,9 @@ struct memory_cap *memory_search(const struct memory_store *store, const struct 
 /* What a commit comes to: CAP_OK, or what the test asked for. */
 enum cap_error memory_try_commit(struct memory_store *store);
 
-/* --- store_memory_keep.c: operations of these names of engine.h, of which none takes a snapshot's
- * time into account --- */
+/* --- store_memory_keep.c ---------------------------------------------------------------------- */
+
+/* Operations of these names of engine.h, of which none takes a snapshot's time into account. */
 
 enum cap_error memory_keep_one(struct cap_store *base, struct cap_keep *keep);
 enum cap_error memory_keep(struct cap_store *base, struct cap_keep *keeps, size_t count);

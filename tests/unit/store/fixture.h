@@ -124,8 +124,8 @@ void advance(struct cap_store *store, uint64_t seconds);
 struct cap_collected collect_all(struct cap_store *store);
 
 /*
- * Verifies the structure of an LMDB store, which is closed for it, and opens it again. Made-up
- * bodies are no findings; nothing is verified in memory.
+ * Verifies the structure of an LMDB store, which is closed for it, and opens it again. That
+ * bodies are made up is passed by; nothing is verified in memory.
  */
 void fixture_check(struct fixture *fixture);
 
