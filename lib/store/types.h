@@ -221,7 +221,7 @@ struct cap_owner {
 /* What it takes on disk, as the engine sees it; zero where it has no disk. */
 struct cap_space {
     uint64_t file_bytes; /* physical size of the data file */
-    uint64_t free_bytes; /* of these, in pages free for reuse */
+    uint64_t free_bytes; /* of these, in pages free for reuse, without those kept for deleting */
     uint64_t map_bytes;  /* the limit that CAP_E_MAP_FULL enforces */
     uint64_t disk_free;  /* free for us on the file system */
     uint32_t readers;    /* open read snapshots */

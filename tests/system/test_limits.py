@@ -528,21 +528,22 @@ class DiskFull(Filling):
         """Whatever is left when the store writes: an error with a name or success, and reads go on."""
         d = self.small_disk(48 * MIB)
         c = self.connect(d)
-        there = {number: c.put_data(content(f"fill 5000 {number}", 5000))["cap_hash"] for number in range(20)}
+        size = 100000  # a few of them need more than the file has behind its end
+        there = {number: c.put_data(content(f"fill {size} {number}", size))["cap_hash"] for number in range(20)}
         refused = 0
         for pages in range(24):
             d.ballast(leave=pages * PAGE)
             try:
-                there[100 + pages] = c.put_data(content(f"fill 5000 {100 + pages}", 5000))["cap_hash"]
+                there[100 + pages] = c.put_data(content(f"fill {size} {100 + pages}", size))["cap_hash"]
             except Refused as error:
                 self.assertEqual(error.name, "disk_full", error.message)
                 refused += 1
-            self.check(c, there, 5000)
+            self.check(c, there, size)
             d.unload()
         self.assertGreater(refused, 0)
         self.assertIsNone(d.process.poll())
-        there[200] = c.put_data(content("fill 5000 200", 5000))["cap_hash"]
-        self.check(c, there, 5000)
+        there[200] = c.put_data(content(f"fill {size} 200", size))["cap_hash"]
+        self.check(c, there, size)
         self.assertEqual(d.stop(), 0)
 
 

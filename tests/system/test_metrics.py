@@ -53,6 +53,8 @@ def exposed(text):
 class Contract(SystemTest):
     def test_what_is_documented_is_there_and_nothing_else(self):
         d = self.daemon()
+        with d.connect() as c:
+            c.put_data(b"so that there is a publisher")
         rows = documented()
         for form in ("openmetrics", "prometheus"):
             families = exposed(d.admin("metrics", format=form)["text"])
@@ -197,6 +199,7 @@ class Moves(SystemTest):
         self.until("uploads_total", "upload_bytes_total", "upload_seconds", "hash_jobs_total", "hashed_bytes_total",
                    "hash_seconds", "admissions_total", "caps_published_total", "caps_present_total", "commits_total",
                    "commit_seconds", "commit_admissions", "stage_steps_total", "caps", "body_bytes", "refs",
+                   "publisher_bytes", "publisher_caps", "publisher_hour_bytes",
                    "store_file_bytes", "store_file_free_bytes", "disk_free_bytes", "connections_accepted_total",
                    "received_bytes_total", "sent_bytes_total", "requests_total", "log_lines_total", "uptime_seconds",
                    "loop_turn_seconds", "admin_calls_total",
@@ -232,7 +235,7 @@ class Moves(SystemTest):
         with socket.socket(socket.AF_UNIX) as operator:
             operator.connect(str(self.d.admin_path))
             self.until("connections", "peers", "requests_in_flight", "uploads_in_flight", "spool_bytes",
-                       "request_memory_bytes", "admin_connections")
+                       "request_memory_bytes", "admin_connections", "publisher_under_way_bytes")
         c.close()
 
     def what_passes(self):
@@ -268,13 +271,15 @@ class Moves(SystemTest):
         wait_until(self.d.holds_nothing, "clients to be gone")
         self.reload(max_connections=1, max_peer_connections=1, max_uploads=8, max_spool=MIB, max_memory=2 * MIB,
                     max_all_requests=99, max_buffers=2 * MIB, max_peer_requests=7, max_peer_uploads=3,
-                    max_peer_spool=MIB, max_peer_memory=MIB, max_peer_maps=MIB, max_peer_hashing=50, idle_ms=1)
+                    max_peer_spool=MIB, max_peer_memory=MIB, max_peer_maps=MIB, max_peer_hashing=50, idle_ms=1,
+                    quota_bytes=1 << 40, quota_caps=1 << 30, quota_hourly=1 << 40, quota_total=1 << 40)
         c = self.connect(self.d)
         self.assertEnds(self.connect(self.d, hello=False), "too_many_connections")
         self.until("connections_limit", "uploads_limit", "spool_limit_bytes", "request_memory_limit_bytes",
                    "requests_limit", "spool_buffer_limit_bytes", "peer_connections_limit", "peer_requests_limit",
                    "peer_uploads_limit", "peer_spool_limit_bytes", "peer_request_memory_limit_bytes",
-                   "peer_map_limit_bytes", "peer_hashing_limit_percent", "setting", "connections_refused_total",
+                   "peer_map_limit_bytes", "peer_hashing_limit_percent", "setting", "publisher_limit_bytes",
+                   "publisher_caps_limit", "publisher_hour_limit_bytes", "body_limit_bytes", "connections_refused_total",
                    "refusals_total", "errors_total", "connections_idle_total")
         c.close()
         self.reload()
@@ -290,7 +295,7 @@ class Moves(SystemTest):
         store = max((self.d.state / "store").iterdir(), key=lambda path: path.stat().st_size)
         process = self.d.process.pid
         before = resource.prlimit(process, resource.RLIMIT_FSIZE)
-        resource.prlimit(process, resource.RLIMIT_FSIZE, (store.stat().st_size, before[1]))
+        resource.prlimit(process, resource.RLIMIT_FSIZE, (store.stat().st_size // 2, before[1]))
         turn = iter(range(1 << 30))
 
         def publish():

@@ -216,15 +216,28 @@ static enum cap_error collect(struct slice *slice)
     return error;
 }
 
+static enum cap_error collect_slice(struct lmdb_store *store, size_t max_caps,
+                                    struct cap_collected *ret_collected)
+{
+    struct slice slice = {.store = store, .max = max_caps, .result = ret_collected};
+    *ret_collected = (struct cap_collected){0};
+    enum cap_error error = lmdb_write_begin(store);
+    return error == CAP_OK ? lmdb_write_end(store, collect(&slice)) : error;
+}
+
+/*
+ * To delete takes pages, too: where the map or the disk is full, those that are kept back for it
+ * (lmdb_check_room). They may be too few for a long slice, but not for a short one.
+ */
 enum cap_error lmdb_collect(struct cap_store *base, size_t max_caps,
                             struct cap_collected *ret_collected)
 {
     struct lmdb_store *store = lmdb_of(base);
-    struct slice slice = {
-        .store = store, .max = MIN(max_caps, SLICE_CAPS), .result = ret_collected};
-    enum cap_error error = lmdb_write_begin(store);
-    if (error == CAP_OK) {
-        error = lmdb_write_end(store, collect(&slice));
+    size_t max = MIN(max_caps, SLICE_CAPS);
+    enum cap_error error = collect_slice(store, max, ret_collected);
+    while (max > 1 && (error == CAP_E_DISK_FULL || error == CAP_E_MAP_FULL)) {
+        max = MAX(max / 8, 1);
+        error = collect_slice(store, max, ret_collected);
     }
     if (error != CAP_OK) {
         *ret_collected = (struct cap_collected){0};

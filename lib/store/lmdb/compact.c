@@ -92,6 +92,7 @@ static void change(struct lmdb_store *store, struct lmdb_store *next)
     (void)dup3(next->fd, store->fd, O_CLOEXEC); /* two descriptors that are open: cannot fail */
     close(next->fd);
     store->knows_free = false;
+    store->written_to = 0;
 }
 
 /*

@@ -3,11 +3,13 @@
  *
  * Room. A full map must not become a trap: LMDB copies pages even to delete, so a store filled to
  * the last page could never be emptied. lmdb_check_room therefore refuses a write of the user's
- * while some pages are left, counting those at the end of the map and those in the free list. Disk
- * space is judged the same way. Both are early answers; what LMDB itself says in the end is
- * translated by lmdb_error.
+ * while some pages are left, counting those at the end of the map and those in the free list. A
+ * full disk is the same, but that somebody else may fill it at any time: so the pages that are kept
+ * for deleting are in the file already (fallocate), or in the free list. Both are early answers;
+ * what LMDB itself says in the end is translated by lmdb_error.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/param.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -23,6 +25,8 @@
 #define HEADROOM_PART    64u /* of the map */
 #define HEADROOM_MIN     64u /* pages */
 #define HEADROOM_MAX     4096u
+#define KEPT_PAGES       256u    /* of the file: a cap of 64 references is removed by some 200 */
+#define KEPT_MORE        64u     /* the file grows by as many at a time where the disk has room */
 #define WRITE_SLACK      32u     /* pages that any write takes: copies of branches and leaves */
 #define FREE_RECORDS_MAX 100000u /* bound of the walk over the free list */
 #define AHEAD_BYTES      (UINT64_C(1) << 20) /* written in a millisecond; 200 caps of one page */
@@ -231,12 +235,13 @@ enum cap_error lmdb_commit(struct lmdb_store *store, MDB_txn *txn)
 
 /* --- Room ------------------------------------------------------------------------------------- */
 
-static enum cap_error sum_free_list(struct lmdb_read *gauge, uint64_t *ret_pages)
+/* Of what transactions before `until` have freed. */
+static enum cap_error sum_free_list(struct lmdb_read *gauge, size_t until, uint64_t *ret_pages)
 {
     const struct lmdb_store *store = lmdb_of(gauge->base.store);
     MDB_val key, value;
     uint64_t pages = 0;
-    size_t count;
+    size_t count, freed_by;
     enum cap_error error = lmdb_error(store->fd, mdb_txn_renew(gauge->txn));
     if (error == CAP_OK) {
         error = lmdb_cursor_open(gauge, FREE_LIST);
@@ -247,7 +252,11 @@ static enum cap_error sum_free_list(struct lmdb_read *gauge, uint64_t *ret_pages
     int rc = 0;
     for (unsigned i = 0; i < FREE_RECORDS_MAX; i++) {
         rc = mdb_cursor_get(gauge->cursor, &key, &value, MDB_NEXT);
-        if (rc != 0 || value.mv_size < sizeof(count)) {
+        if (rc != 0 || value.mv_size < sizeof(count) || key.mv_size != sizeof(freed_by)) {
+            break;
+        }
+        memcpy(&freed_by, key.mv_data, sizeof(freed_by));
+        if (freed_by >= until) {
             break;
         }
         memcpy(&count, value.mv_data, sizeof(count)); /* a list begins with its length */
@@ -260,12 +269,12 @@ static enum cap_error sum_free_list(struct lmdb_read *gauge, uint64_t *ret_pages
     return CAP_OK;
 }
 
-/* Counts the pages in LMDB's free list, those that open readers pin included. Under the gauge's
- * lock. */
-static enum cap_error count_free(struct lmdb_store *store, uint64_t *ret_pages)
+/* Counts the pages in LMDB's free list that transactions before `until` have freed. Under the
+ * gauge's lock. */
+static enum cap_error count_free(struct lmdb_store *store, size_t until, uint64_t *ret_pages)
 {
     enum cap_error error;
-    LMDB_GUARDED(&store->map, error, sum_free_list(&store->gauge, ret_pages));
+    LMDB_GUARDED(&store->map, error, sum_free_list(&store->gauge, until, ret_pages));
     error = lmdb_cursor_close(&store->gauge, error);
     mdb_txn_reset(store->gauge.txn); /* fine if it is */
     return error;
@@ -312,30 +321,88 @@ enum cap_error lmdb_measure_room(struct lmdb_store *store, struct lmdb_room *ret
     return measure_tail(store, ret_room, &file_bytes);
 }
 
-enum cap_error lmdb_check_room(struct lmdb_store *store, const struct lmdb_room *room,
-                               uint64_t bytes)
+/* The transaction of the oldest snapshot that is open: it pins what was freed since. */
+static size_t oldest_snapshot(struct lmdb_store *store)
+{
+    pthread_mutex_lock(&store->lock);
+    const struct lmdb_read *oldest = TAILQ_FIRST(&store->open);
+    size_t id = oldest == NULL ? SIZE_MAX : mdb_txn_id(oldest->txn);
+    pthread_mutex_unlock(&store->lock);
+    return id;
+}
+
+/*
+ * Whether the file has `wanted` pages behind its last one in use, or those that the map has: with
+ * `extend` it is given them, else it only could be.
+ */
+static bool fits_file(const struct lmdb_store *store, struct lmdb_room *room, uint64_t wanted,
+                      bool extend)
+{
+    uint64_t most = MIN(wanted, room->map_pages);
+    uint64_t needed = most > room->file_pages ? most - room->file_pages : 0;
+    if (needed == 0 || (!extend && room->disk_pages >= needed + DISK_HEADROOM / store->page_size)) {
+        return true;
+    }
+    if (room->disk_pages < needed + DISK_HEADROOM / store->page_size) {
+        return false;
+    }
+    uint64_t pages =
+        needed + (room->disk_pages * store->page_size < DISK_NEARLY_FULL ? 0 : KEPT_MORE);
+    uint64_t from = room->end + room->file_pages * store->page_size;
+    if (fallocate(store->fd, 0, (off_t)from, (off_t)(pages * store->page_size)) != 0) {
+        return errno == EOPNOTSUPP || errno == ENOSYS; /* then LMDB will tell */
+    }
+    room->file_pages += pages;
+    room->disk_pages -= MIN(pages, room->disk_pages);
+    return true;
+}
+
+/* Counts the free pages that can be used again. The committed list changes with a commit only, and
+ * what is pinned with the oldest snapshot: one walk, however many puts ask. */
+static enum cap_error know_free(struct lmdb_store *store)
+{
+    size_t until = oldest_snapshot(store);
+    if (store->knows_free && store->free_until == until) {
+        return CAP_OK;
+    }
+    pthread_mutex_lock(&store->gauge_lock);
+    enum cap_error error = count_free(store, until, &store->free_pages);
+    pthread_mutex_unlock(&store->gauge_lock);
+    store->knows_free = error == CAP_OK;
+    store->free_until = until;
+    return error;
+}
+
+static enum cap_error check_room(struct lmdb_store *store, struct lmdb_room *room, uint64_t bytes,
+                                 bool extend)
 {
     uint64_t need = bytes / (store->page_size - 16) + WRITE_SLACK;
     uint64_t need_map = need + headroom(store);
-    uint64_t need_disk = need + DISK_HEADROOM / store->page_size;
-    uint64_t disk = room->disk_pages + room->file_pages;
-    if (room->map_pages >= need_map && disk >= need_disk) {
+    uint64_t need_file = need + KEPT_PAGES;
+    bool fits = fits_file(store, room, need_file, extend);
+    if (room->map_pages >= need_map && fits) {
         return CAP_OK;
     }
-    /* The committed list changes with a commit only: one walk, however many puts ask. */
-    if (!store->knows_free) {
-        pthread_mutex_lock(&store->gauge_lock);
-        enum cap_error error = count_free(store, &store->free_pages);
-        pthread_mutex_unlock(&store->gauge_lock);
-        if (error != CAP_OK) {
-            return error;
-        }
-        store->knows_free = true;
+    enum cap_error error = know_free(store);
+    if (error != CAP_OK) {
+        return error;
     }
     if (room->map_pages + store->free_pages < need_map) {
         return CAP_E_MAP_FULL;
     }
-    return disk + store->free_pages < need_disk ? CAP_E_DISK_FULL : CAP_OK;
+    return fits || room->file_pages + store->free_pages >= need_file ? CAP_OK : CAP_E_DISK_FULL;
+}
+
+enum cap_error lmdb_check_room(struct lmdb_store *store, struct lmdb_room *room, uint64_t bytes)
+{
+    return check_room(store, room, bytes, true);
+}
+
+enum cap_error lmdb_foresee_room(struct lmdb_store *store, uint64_t bytes)
+{
+    struct lmdb_room room;
+    enum cap_error error = lmdb_measure_room(store, &room);
+    return error == CAP_OK ? check_room(store, &room, bytes, false) : error;
 }
 
 #ifdef CLOCK_MONOTONIC_COARSE
@@ -351,25 +418,29 @@ uint64_t lmdb_now_us(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-void lmdb_write_ahead(const struct lmdb_store *store, struct lmdb_room *room)
+void lmdb_write_ahead(struct lmdb_store *store, struct lmdb_room *room)
 {
     static const uint8_t zeros[AHEAD_PIECE];
     const struct iovec iov = {(void *)(uintptr_t)zeros, sizeof(zeros)};
     uint64_t pages = AHEAD_BYTES / store->page_size;
-    uint64_t needed = room->file_pages + pages + headroom(store);
-    if (room->file_pages > pages / 2 || room->map_pages < needed ||
+    uint64_t from = MAX(room->end, store->written_to);
+    uint64_t written = (from - room->end) / store->page_size;
+    if (written > KEPT_PAGES + 2 * (uint64_t)WRITE_SLACK ||
+        room->map_pages < written + pages + headroom(store) ||
         room->disk_pages * store->page_size < DISK_NEARLY_FULL) {
         return;
     }
-    uint64_t from = room->end + room->file_pages * store->page_size;
     uint64_t at = from;
     while (at < from + AHEAD_BYTES &&
            pwritev(store->fd, &iov, 1, (off_t)at) == (ssize_t)sizeof(zeros)) {
         at += sizeof(zeros);
     }
-    pages = (at - from) / store->page_size;
-    room->file_pages += pages;
-    room->disk_pages -= MIN(pages, room->disk_pages);
+    store->written_to = at;
+    pages = (at - room->end) / store->page_size;
+    if (pages > room->file_pages) {
+        room->disk_pages -= MIN(pages - room->file_pages, room->disk_pages);
+        room->file_pages = pages;
+    }
 }
 
 enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)
@@ -379,7 +450,7 @@ enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)
     struct lmdb_room room;
     uint64_t free_pages;
     pthread_mutex_lock(&store->gauge_lock); /* also keeps the environment */
-    enum cap_error error = count_free(store, &free_pages);
+    enum cap_error error = count_free(store, SIZE_MAX, &free_pages);
     if (error == CAP_OK) {
         error = measure_tail(store, &room, &space.file_bytes);
         space.foreign_pid = lmdb_foreign_reader(store);
@@ -389,6 +460,7 @@ enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)
         return error;
     }
     space.free_bytes = (free_pages + room.file_pages) * store->page_size;
+    space.free_bytes -= MIN(space.free_bytes, KEPT_PAGES * store->page_size);
     space.map_bytes = store->map_bytes;
     space.disk_free = disk_free(store->fd);
     space.max_readers = store->max_readers;

@@ -186,7 +186,9 @@ struct lmdb_store {
     LIST_HEAD(, lmdb_corpse) corpses;
     bool sweep;          /* there may be dead stages */
     bool knows_free;     /* since the last commit: */
-    uint64_t free_pages; /* in LMDB's free list */
+    uint64_t free_pages; /* in LMDB's free list, without what snapshots pin */
+    size_t free_until;   /* those that transactions before it freed */
+    uint64_t written_to; /* where zeros written ahead end, bytes into the file; see env.c */
     struct lmdb_write write;
 };
 
@@ -262,10 +264,13 @@ enum cap_error lmdb_measure_room(struct lmdb_store *store, struct lmdb_room *ret
 
 /*
  * CAP_OK if a transaction can write `bytes` in that room and still leave what LMDB needs to delete
- * (it copies pages to free others). CAP_E_MAP_FULL, CAP_E_DISK_FULL.
+ * (it copies pages to free others): these are in the file by then, so that nobody else can take
+ * them. CAP_E_MAP_FULL, CAP_E_DISK_FULL.
  */
-enum cap_error lmdb_check_room(struct lmdb_store *store, const struct lmdb_room *room,
-                               uint64_t bytes);
+enum cap_error lmdb_check_room(struct lmdb_store *store, struct lmdb_room *room, uint64_t bytes);
+
+/* Whether there is that much room now, for several transactions; the file does not grow. */
+enum cap_error lmdb_foresee_room(struct lmdb_store *store, uint64_t bytes);
 
 /* Monotonic time, where the system has it some milliseconds coarse and without a system call. */
 uint64_t lmdb_now_us(void);
@@ -276,7 +281,7 @@ uint64_t lmdb_now_us(void);
  * synced. Done before anything is put, so that nothing of the transaction lies there yet. Where it
  * cannot be done the pages are written without it.
  */
-void lmdb_write_ahead(const struct lmdb_store *store, struct lmdb_room *room);
+void lmdb_write_ahead(struct lmdb_store *store, struct lmdb_room *room);
 
 /* The operation space of engine.h. */
 enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space);

@@ -121,11 +121,7 @@ enum cap_error lmdb_stage_begin(struct cap_store *base, uint64_t body_len, uint6
     if (atomic_load(&base->failure) != CAP_OK) {
         return CAP_E_STORE_FAILED;
     }
-    struct lmdb_room room;
-    enum cap_error error = lmdb_measure_room(store, &room);
-    if (error == CAP_OK) {
-        error = lmdb_check_room(store, &room, body_len);
-    }
+    enum cap_error error = lmdb_foresee_room(store, body_len);
     if (error != CAP_OK) {
         return error;
     }

@@ -70,7 +70,8 @@ static void test_stages_dropped_at_open(void **state)
     assert_cap_ok(cap_store_space(store_of(state), &before));
     reopen(state);
     assert_cap_ok(cap_store_space(store_of(state), &after));
-    assert_true(after.free_bytes >= before.free_bytes + (40 << 20));
+    /* But for some pages of LMDB's list of them. */
+    assert_true(after.free_bytes + (100 << 10) >= before.free_bytes + (40 << 20));
     put.stage = stage;
     assert_cap_error(put_one(store_of(state), &put, NULL), CAP_E_INVALID_ARGUMENT);
     assert_cap_error(check_cap(store_of(state), seed, 40 << 20), CAP_E_NOT_FOUND);
