@@ -233,6 +233,35 @@ bool cli_option_size(struct cli *cli, enum cli_option option, uint64_t fallback,
     return false;
 }
 
+bool cli_option_keep(struct cli *cli, uint32_t fallback, uint32_t *ret_seconds)
+{
+    static const char units[] = "smhd";
+    static const uint32_t seconds[] = {1, 60, 3600, 86400};
+    const char *text = cli->options[CLI_KEEP];
+    *ret_seconds = fallback;
+    if (text == NULL) {
+        return true;
+    }
+    size_t digits = strspn(text, "0123456789");
+    const char *unit = text[digits] != '\0' ? strchr(units, text[digits]) : units;
+    char number[16];
+    uint64_t value;
+    if (digits > 0 && digits < sizeof(number) && unit != NULL &&
+        (text[digits] == '\0' || text[digits + 1] == '\0')) {
+        memcpy(number, text, digits);
+        number[digits] = '\0';
+        if (cli_parse_u64(number, &value) && value <= UINT32_MAX / seconds[unit - units]) {
+            *ret_seconds = (uint32_t)value * seconds[unit - units];
+            return true;
+        }
+    }
+    (void)cli_fail(cli, CLI_USAGE, "usage",
+                   "--keep: \"%s\" is not a time: a number of seconds, or of m, h or d, such as "
+                   "12h; at most %" PRIu32 " seconds",
+                   text, UINT32_MAX);
+    return false;
+}
+
 bool cli_parse_hash(struct cli *cli, const char *text, struct capstore_hash *ret_hash)
 {
     if (capstore_hash_parse(text, ret_hash) == CAPSTORE_OK) {
@@ -283,7 +312,14 @@ static bool show_progress(void *ctx, const struct capstore_progress *progress)
 
 struct capstore *cli_connect(struct cli *cli, enum cli_exit *ret_exit)
 {
-    const struct cli_connect_options how = {cli->socket, 0, true};
+    const struct cli_connect_options how = {.address = cli->socket, .show_progress = true};
+    return cli_connect_to(cli, &how, ret_exit);
+}
+
+struct capstore *cli_connect_keeping(struct cli *cli, uint32_t keep_s, enum cli_exit *ret_exit)
+{
+    const struct cli_connect_options how = {
+        .address = cli->socket, .show_progress = true, .leases = true, .keep_s = keep_s};
     return cli_connect_to(cli, &how, ret_exit);
 }
 
@@ -291,6 +327,8 @@ struct capstore *cli_connect_to(struct cli *cli, const struct cli_connect_option
                                 enum cli_exit *ret_exit)
 {
     struct capstore_options options = CAPSTORE_OPTIONS_INIT;
+    options.leases = how->leases;
+    options.keep_s = how->keep_s;
     options.agent = "capctl " CAPSTORE_VERSION;
     options.timeout_ms = cli->timeout_ms;
     options.max_body = how->max_body != 0 ? how->max_body : LONGEST_BODY;

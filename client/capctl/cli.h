@@ -35,6 +35,7 @@ enum cli_option {
     CLI_RESOLVE_ONLY,
     CLI_DRY_RUN,
     CLI_RESEND,
+    CLI_KEEP,
     CLI_CONTENT,
     CLI_DIRECTORY,
     CLI_CLIENTS,
@@ -146,6 +147,10 @@ bool cli_parse_u64(const char *text, uint64_t *ret_value);
 bool cli_option_size(struct cli *cli, enum cli_option option, uint64_t fallback,
                      uint64_t *ret_value);
 
+/* --keep: a number of seconds, or of minutes, hours or days with m, h or d. `fallback` when absent.
+ * False after saying what is wrong. */
+bool cli_option_keep(struct cli *cli, uint32_t fallback, uint32_t *ret_seconds);
+
 /* Reads a hash argument. False after saying what is wrong. */
 bool cli_parse_hash(struct cli *cli, const char *text, struct capstore_hash *ret_hash);
 
@@ -164,11 +169,16 @@ struct cli_connect_options {
     const char *address;
     uint64_t max_body;  /* longest body to accept; 0: whatever the format can hold */
     bool show_progress; /* of each body */
+    bool leases;        /* speak of them */
+    uint32_t keep_s;    /* what publications ask for */
 };
 
 /* The same, with options. */
 struct capstore *cli_connect_to(struct cli *cli, const struct cli_connect_options *how,
                                 enum cli_exit *ret_exit);
+
+/* The same, one that speaks of leases; publications ask to be kept for `keep_s` seconds. */
+struct capstore *cli_connect_keeping(struct cli *cli, uint32_t keep_s, enum cli_exit *ret_exit);
 
 /* Fetches a cap with progress shown. NULL after saying what is wrong: *ret_exit. */
 struct capstore_cap *cli_fetch(struct cli *cli, struct capstore *store,

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "client/capctl/file.h"
@@ -27,14 +28,33 @@ static struct capstore_hash *read_hashes(struct cli *cli, enum cli_exit *ret_exi
     return hashes;
 }
 
+/* Adds for how long something is promised to stay, and until when by the clock here. Returns the
+ * object, which may be NULL. */
+static json_t *add_kept(json_t *object, uint32_t kept_s)
+{
+    char text[32];
+    struct tm tm;
+    time_t until = time(NULL) + (time_t)kept_s;
+    if (object == NULL || json_object_set_new(object, "kept_s", out_u64(kept_s)) != 0) {
+        json_decref(object);
+        return NULL;
+    }
+    if (kept_s > 0 && gmtime_r(&until, &tm) != NULL &&
+        strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm) > 0 &&
+        json_object_set_new(object, "kept_until", out_text(text)) != 0) {
+        json_decref(object);
+        return NULL;
+    }
+    return object;
+}
+
 /* ---- put ---- */
 
 static enum cli_exit print_put(struct cli *cli, const struct capstore_put_result *result)
 {
-    return cli_print(cli,
-                     json_pack("{s:o, s:o, s:b}", "cap_hash", out_hash(&result->cap_hash), "size",
-                               out_u64(result->size), "new", result->is_new),
-                     CLI_DONE);
+    json_t *object = json_pack("{s:o, s:o, s:b}", "cap_hash", out_hash(&result->cap_hash), "size",
+                               out_u64(result->size), "new", result->is_new);
+    return cli_print(cli, add_kept(object, result->kept_s), CLI_DONE);
 }
 
 /* Says why a Data cap was not published, and what the file is if it is something else. */
@@ -51,10 +71,11 @@ static enum cli_exit put_failed(struct cli *cli, const struct capstore *store,
 enum cli_exit cli_put(struct cli *cli)
 {
     uint64_t size;
+    uint32_t keep_s;
     enum cli_exit exit = CLI_FAILED;
     struct cli_input input;
     bool canonical = cli->options[CLI_CANONICAL] != NULL;
-    if (!cli_option_size(cli, CLI_SIZE, 0, &size)) {
+    if (!cli_option_size(cli, CLI_SIZE, 0, &size) || !cli_option_keep(cli, 0, &keep_s)) {
         return CLI_USAGE;
     }
     if (canonical && cli->options[CLI_SIZE] != NULL) {
@@ -63,7 +84,7 @@ enum cli_exit cli_put(struct cli *cli)
     if (!cli_input_open(cli, cli->arguments[0], &input)) {
         return CLI_FAILED;
     }
-    struct capstore *store = cli_connect(cli, &exit);
+    struct capstore *store = cli_connect_keeping(cli, keep_s, &exit);
     if (store != NULL) {
         struct cli_meter meter;
         cli_meter_begin(cli, &meter, "sending", "waiting for the daemon to hash and store it");
@@ -88,14 +109,12 @@ enum cli_exit cli_put(struct cli *cli)
 static enum cli_exit print_published(struct cli *cli, const struct capstore_publish_result *result)
 {
     bool dry = cli->options[CLI_DRY_RUN] != NULL;
-    return cli_print(cli,
-                     json_pack("{s:s, s:o*, s:o, s:o, s:b, s:o, s:o}", "verdict", "accepted",
-                               "dry_run", dry ? json_true() : NULL, "cap_hash",
-                               out_hash(&result->cap_hash), "image_content_hash",
-                               out_hash(&result->content_hash), "new", result->is_new, "data_new",
-                               out_u64(result->data_new), "data_present",
-                               out_u64(result->data_present)),
-                     CLI_DONE);
+    json_t *object = json_pack(
+        "{s:s, s:o*, s:o, s:o, s:b, s:o, s:o}", "verdict", "accepted", "dry_run",
+        dry ? json_true() : NULL, "cap_hash", out_hash(&result->cap_hash), "image_content_hash",
+        out_hash(&result->content_hash), "new", result->is_new, "data_new",
+        out_u64(result->data_new), "data_present", out_u64(result->data_present));
+    return cli_print(cli, dry ? object : add_kept(object, result->kept_s), CLI_DONE);
 }
 
 static enum cli_exit print_refused(struct cli *cli, const struct capstore *store,
@@ -137,25 +156,42 @@ static uint32_t distinct_data(const struct capstore_check_result *check)
     return (uint32_t)count;
 }
 
+/* For how long an Image that is published already is kept unless --keep says it: as the daemon
+ * keeps what is sent, where its settings are not changed. */
+#define USUAL_KEEP_S 86400u
+
+/* Asks for an Image and, unless in a dry run, has it kept, if the daemon knows how. */
+static struct capstore_kept ask(struct cli *cli, struct capstore *store,
+                                const struct capstore_hash *hash, uint32_t keep_s)
+{
+    struct capstore_kept kept = {0, 0};
+    bool dry = cli->options[CLI_DRY_RUN] != NULL;
+    if (capstore_keep(store, hash, 1, dry ? 0 : keep_s, &kept) != CAPSTORE_OK &&
+        cli->options[CLI_KEEP] == NULL) {
+        (void)capstore_has(store, hash, 1, &kept.kind);
+    }
+    return kept;
+}
+
 /*
- * Asks whether the Image is published already; then all that it names is published as well, and
- * sending it is pointless. True with what the daemon would have answered; false if it must be sent,
- * also after a failure, which sending it will report.
+ * Asks whether the Image is published already, and has it kept; then all that it names is published
+ * as well, and sending it is pointless. True with what the daemon would have answered; false if it
+ * must be sent, also after a failure, which sending it will report.
  */
 static bool is_published(struct cli *cli, struct capstore *store,
-                         const struct capstore_source *wire,
+                         const struct capstore_source *wire, uint32_t keep_s,
                          struct capstore_publish_result *ret_result)
 {
     struct cli_meter meter;
     struct capstore_check_result *check = NULL;
-    uint8_t kind = 0;
+    struct capstore_kept kept = {0, 0};
     cli_meter_begin(cli, &meter, "hashing", "asking the daemon whether it has it");
     struct capstore_source metered = cli_meter_source(&meter, wire, 2);
     if (capstore_check(&metered, &check) == CAPSTORE_OK && check->error == CAPSTORE_OK) {
-        (void)capstore_has(store, &check->cap_hash, 1, &kind);
+        kept = ask(cli, store, &check->cap_hash, keep_s);
     }
     cli_meter_end(cli);
-    if (kind == CAPSTORE_KIND_IMAGE) {
+    if (kept.kind == CAPSTORE_KIND_IMAGE) {
         *ret_result = (struct capstore_publish_result){
             .cap_hash = check->cap_hash,
             .content_hash = check->content_hash,
@@ -163,10 +199,11 @@ static bool is_published(struct cli *cli, struct capstore *store,
             .is_new = false,
             .data_new = 0,
             .data_present = distinct_data(check),
+            .kept_s = kept.kept_s,
         };
     }
     capstore_check_free(check);
-    return kind == CAPSTORE_KIND_IMAGE;
+    return kept.kind == CAPSTORE_KIND_IMAGE;
 }
 
 enum cli_exit cli_publish(struct cli *cli)
@@ -177,12 +214,16 @@ enum cli_exit cli_publish(struct cli *cli)
     enum cli_exit exit = CLI_FAILED;
     struct cli_input input;
     struct capstore_publish_result result;
+    uint32_t keep_s;
+    if (!cli_option_keep(cli, 0, &keep_s)) {
+        return CLI_USAGE;
+    }
     if (!cli_input_open(cli, cli->arguments[0], &input)) {
         return CLI_FAILED;
     }
-    struct capstore *store = cli_connect(cli, &exit);
+    struct capstore *store = cli_connect_keeping(cli, keep_s, &exit);
     if (store != NULL && cli->options[CLI_RESEND] == NULL && input.len > ASK_ABOVE &&
-        is_published(cli, store, &input.source, &result)) {
+        is_published(cli, store, &input.source, keep_s == 0 ? USUAL_KEEP_S : keep_s, &result)) {
         exit = print_published(cli, &result);
     } else if (store != NULL) {
         struct cli_meter meter;
@@ -408,8 +449,58 @@ static enum cli_exit print_has(struct cli *cli, const struct capstore_hash *hash
     return cli_print(cli, object, exit);
 }
 
+static enum cli_exit print_kept(struct cli *cli, const struct capstore_hash *hashes, size_t count,
+                                const struct capstore_kept *kept)
+{
+    json_t *object = json_object();
+    enum cli_exit exit = CLI_DONE;
+    for (size_t i = 0; i < count; i++) {
+        char hex[CAPSTORE_HASH_HEX_SIZE];
+        bool there = kept[i].kind != 0;
+        capstore_hash_format(&hashes[i], hex);
+        json_t *entry = there ? add_kept(json_object(), kept[i].kept_s) : json_false();
+        exit = there ? exit : CLI_NO;
+        if (json_object_set_new(object, hex, entry) != 0) {
+            json_decref(object);
+            object = NULL;
+        }
+    }
+    return cli_print(cli, object, exit);
+}
+
+/* has --keep */
+static enum cli_exit keep(struct cli *cli, uint32_t keep_s)
+{
+    size_t count = (size_t)cli->argument_count;
+    enum cli_exit exit = CLI_FAILED;
+    struct capstore *store = NULL;
+    struct capstore_kept *kept = calloc(count, sizeof(*kept));
+    struct capstore_hash *hashes = read_hashes(cli, &exit);
+    if (hashes != NULL && kept == NULL) {
+        exit = cli_fail_error(cli, CAPSTORE_E_NO_MEMORY, NULL, NULL);
+    } else if (hashes != NULL) {
+        store = cli_connect_keeping(cli, 0, &exit);
+    }
+    if (store != NULL) {
+        enum capstore_error error = capstore_keep(store, hashes, count, keep_s, kept);
+        exit = error == CAPSTORE_OK ? print_kept(cli, hashes, count, kept)
+                                    : cli_fail_error(cli, error, NULL, capstore_message(store));
+    }
+    capstore_free(store);
+    free(kept);
+    free(hashes);
+    return exit;
+}
+
 enum cli_exit cli_has(struct cli *cli)
 {
+    uint32_t keep_s;
+    if (!cli_option_keep(cli, 0, &keep_s)) {
+        return CLI_USAGE;
+    }
+    if (cli->options[CLI_KEEP] != NULL) {
+        return keep(cli, keep_s);
+    }
     size_t count = (size_t)cli->argument_count;
     enum cli_exit exit = CLI_FAILED;
     struct capstore *store = NULL;

@@ -7,7 +7,7 @@
 
 bool cli_sender_open(struct cli *cli, struct cli_sender *sender, const char *address)
 {
-    const struct cli_connect_options options = {address, 0, false};
+    const struct cli_connect_options options = {.address = address};
     *sender = (struct cli_sender){.cli = cli, .address = address};
     enum cli_exit exit; /* the tool remembers it */
     sender->to = cli_connect_to(cli, &options, &exit);

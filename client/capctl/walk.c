@@ -381,8 +381,8 @@ bool cli_walk_visit(struct cli_walk *walk, const struct capstore_hash *hashes, s
 
 bool cli_walk_open(struct cli_walk *walk, const char *address)
 {
-    const struct cli_connect_options small = {address, SMALL_BODY, false};
-    const struct cli_connect_options any = {address, 0, false};
+    const struct cli_connect_options small = {.address = address, .max_body = SMALL_BODY};
+    const struct cli_connect_options any = {.address = address};
     enum cli_exit exit; /* the tool remembers it */
     walk->address = address;
     walk->many = cli_connect_to(walk->cli, &small, &exit);

@@ -48,7 +48,7 @@ _capctl()
     cur=${words[-1]}
     for ((i = 1; i < ${#words[@]} - 1; i++)); do
         case ${words[i]} in
-            -s|--socket|--admin|--from|--to|--timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|--kind|--since|-o|--output|--elf|-d|--directory) ((i++)) ;;
+            -s|--socket|--admin|--from|--to|--timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|--kind|--since|--keep|-o|--output|--elf|-d|--directory) ((i++)) ;;
             -*) ;;
             help) [[ -n $command ]] || commands=${commands% help version} ;;
             *) if [[ -z $command ]]; then command=${words[i]}; else ((++count)); fi ;;
@@ -63,7 +63,7 @@ _capctl()
     case $prev in
         -s|--socket|--from|--to) _capctl_address unix: tcp:; return ;;
         --admin) _capctl_address unix:; return ;;
-        --timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|--since) return ;;
+        --timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|--since|--keep) return ;;
         --kind) _capctl_reply compgen -W "$kinds"; return ;;
         -d|--directory) _capctl_reply compgen -d; return ;;
         -o|--output|--elf) _capctl_reply compgen -f; return ;;
@@ -73,8 +73,9 @@ _capctl()
         "") options=$commands ;;
         hash) options="--size" ;;
         pack) options="-o --output --elf --stack" ;;
-        put) options="--size --canonical" ;;
-        publish) options="--resolve-only --dry-run --resend" ;;
+        put) options="--size --canonical --keep" ;;
+        publish) options="--resolve-only --dry-run --resend --keep" ;;
+        has) options="--keep" ;;
         get) options="-o --output --content -d --directory" ;;
         closure) options="-d --directory" ;;
         events) options="--kind --since" ;;

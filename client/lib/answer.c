@@ -293,10 +293,38 @@ static enum cap_error take_get(struct client_lane *lane, struct cap_bytes payloa
     return CAP_OK;
 }
 
+static enum cap_error take_kinds(struct capstore_request *request,
+                                 const struct proto_has_reply *reply)
+{
+    if (cap_buf_append(&request->body, reply->kinds.data, reply->kinds.len) != CAP_OK) {
+        return CAP_E_NO_MEMORY;
+    }
+    request->answer.kinds = request->body.data;
+    request->answer.kind_count = request->body.len;
+    return CAP_OK;
+}
+
+static enum cap_error take_kept(struct capstore_request *request,
+                                const struct proto_has_reply *reply)
+{
+    for (size_t i = 0; i < reply->kinds.len; i++) {
+        const struct capstore_kept kept = {reply->kinds.data[i], proto_kept_s(reply, i)};
+        if (cap_buf_append(&request->body, &kept, sizeof(kept)) != CAP_OK) {
+            return CAP_E_NO_MEMORY;
+        }
+    }
+    request->answer.kept = (const struct capstore_kept *)(const void *)request->body.data;
+    request->answer.kept_count = reply->kinds.len;
+    return CAP_OK;
+}
+
 static enum cap_error take_has(struct capstore_request *request, struct cap_bytes payload)
 {
     struct proto_has_reply reply;
-    if (proto_has_reply_decode(payload, &reply) != CAP_OK || reply.kinds.len != request->count) {
+    enum cap_error error = client_leases(request->store)
+                               ? proto_has_reply_keep_decode(payload, &reply)
+                               : proto_has_reply_decode(payload, &reply);
+    if (error != CAP_OK || reply.kinds.len != request->count) {
         return CAP_E_BAD_REPLY;
     }
     for (size_t i = 0; i < reply.kinds.len; i++) {
@@ -304,12 +332,7 @@ static enum cap_error take_has(struct capstore_request *request, struct cap_byte
             return CAP_E_BAD_REPLY;
         }
     }
-    if (cap_buf_append(&request->body, reply.kinds.data, reply.kinds.len) != CAP_OK) {
-        return CAP_E_NO_MEMORY;
-    }
-    request->answer.kinds = request->body.data;
-    request->answer.kind_count = request->body.len;
-    return CAP_OK;
+    return request->keeps ? take_kept(request, &reply) : take_kinds(request, &reply);
 }
 
 static enum cap_error take_stat(struct capstore_request *request, struct cap_bytes payload)
@@ -333,18 +356,24 @@ static enum cap_error take_stat(struct capstore_request *request, struct cap_byt
 static enum cap_error take_put_data(struct capstore_request *request, struct cap_bytes payload)
 {
     struct proto_put_data_reply reply;
-    if (proto_put_data_reply_decode(payload, &reply) != CAP_OK) {
+    enum cap_error error = client_leases(request->store)
+                               ? proto_put_data_reply_keep_decode(payload, &reply)
+                               : proto_put_data_reply_decode(payload, &reply);
+    if (error != CAP_OK) {
         return CAP_E_BAD_REPLY;
     }
-    request->answer.put = (struct capstore_put_result){client_hash(&reply.cap_hash), reply.size,
-                                                       reply.body_len, reply.is_new != 0};
+    request->answer.put = (struct capstore_put_result){
+        client_hash(&reply.cap_hash), reply.size, reply.body_len, reply.is_new != 0, reply.kept_s};
     return CAP_OK;
 }
 
 static enum cap_error take_put_image(struct capstore_request *request, struct cap_bytes payload)
 {
     struct proto_put_image_reply reply;
-    if (proto_put_image_reply_decode(payload, &reply) != CAP_OK) {
+    enum cap_error error = client_leases(request->store)
+                               ? proto_put_image_reply_keep_decode(payload, &reply)
+                               : proto_put_image_reply_decode(payload, &reply);
+    if (error != CAP_OK) {
         return CAP_E_BAD_REPLY;
     }
     request->answer.publish = (struct capstore_publish_result){
@@ -354,6 +383,7 @@ static enum cap_error take_put_image(struct capstore_request *request, struct ca
         .is_new = reply.is_new != 0,
         .data_new = reply.data_new,
         .data_present = reply.data_present,
+        .kept_s = reply.kept_s,
     };
     return CAP_OK;
 }
@@ -361,10 +391,14 @@ static enum cap_error take_put_image(struct capstore_request *request, struct ca
 static enum cap_error take_put_cap(struct capstore_request *request, struct cap_bytes payload)
 {
     struct proto_put_cap_reply reply;
-    if (proto_put_cap_reply_decode(payload, &reply) != CAP_OK) {
+    enum cap_error error = client_leases(request->store)
+                               ? proto_put_cap_reply_keep_decode(payload, &reply)
+                               : proto_put_cap_reply_decode(payload, &reply);
+    if (error != CAP_OK) {
         return CAP_E_BAD_REPLY;
     }
     request->answer.put.is_new = reply.is_new != 0; /* the rest was known before */
+    request->answer.put.kept_s = reply.kept_s;
     return CAP_OK;
 }
 

@@ -6,16 +6,31 @@
 /* ---- making requests ---- */
 
 static enum cap_error make_has(struct capstore *store, const struct capstore_hash *hashes,
-                               size_t count, struct capstore_request **ret_request)
+                               size_t count, uint32_t keep_s, struct capstore_request **ret_request)
 {
     _Static_assert(sizeof(*hashes) == CAP_HASH_SIZE, "hashes lie without gaps");
     struct proto_has message = {
-        {count > 0 ? hashes->bytes : NULL, count * CAP_HASH_SIZE}, count, 0};
+        {count > 0 ? hashes->bytes : NULL, count * CAP_HASH_SIZE}, count, keep_s};
     struct cap_buf payload = {0};
-    enum cap_error encoded = proto_has_encode(&message, &payload);
+    enum cap_error encoded = client_leases(store) ? proto_has_keep_encode(&message, &payload)
+                                                  : proto_has_encode(&message, &payload);
     enum cap_error error = client_request_new(store, PROTO_HAS, encoded, &payload, ret_request);
     if (error == CAP_OK) {
         (*ret_request)->count = count;
+    }
+    return error;
+}
+
+static enum cap_error make_keep(struct capstore *store, const struct capstore_hash *hashes,
+                                size_t count, uint32_t keep_s,
+                                struct capstore_request **ret_request)
+{
+    enum cap_error error = client_check_leases(store);
+    if (error == CAP_OK) {
+        error = make_has(store, hashes, count, keep_s, ret_request);
+    }
+    if (error == CAP_OK) {
+        (*ret_request)->keeps = true;
     }
     return error;
 }
@@ -93,7 +108,22 @@ enum capstore_error capstore_async_has(struct capstore *store, const struct caps
     if (count > client_most_hashes(store)) {
         return CAPSTORE_E_TOO_MANY_HASHES;
     }
-    enum cap_error error = make_has(store, hashes, count, &request);
+    enum cap_error error = make_has(store, hashes, count, 0, &request);
+    return client_public(client_submit_made(error, request, done, ctx, ret_request));
+}
+
+enum capstore_error capstore_async_keep(struct capstore *store, const struct capstore_hash *hashes,
+                                        size_t count, uint32_t keep_s, capstore_done_cb *done,
+                                        void *ctx, struct capstore_request **ret_request)
+{
+    struct capstore_request *request = NULL;
+    if (!capstore_connected(store) || done == NULL) {
+        return done == NULL ? CAPSTORE_E_INVALID_ARGUMENT : CAPSTORE_E_CONNECTION_LOST;
+    }
+    if (count > client_most_hashes(store)) {
+        return CAPSTORE_E_TOO_MANY_HASHES;
+    }
+    enum cap_error error = make_keep(store, hashes, count, keep_s, &request);
     return client_public(client_submit_made(error, request, done, ctx, ret_request));
 }
 
@@ -116,7 +146,7 @@ static enum cap_error has_some(struct capstore *store, const struct capstore_has
                                size_t count, uint8_t *ret_kinds)
 {
     struct capstore_request *request = NULL;
-    enum cap_error error = make_has(store, hashes, count, &request);
+    enum cap_error error = make_has(store, hashes, count, 0, &request);
     if (error != CAP_OK) {
         return error;
     }
@@ -149,6 +179,47 @@ enum capstore_error capstore_has(struct capstore *store, const struct capstore_h
         memcpy(ret_kinds, kinds, count);
     }
     free(kinds);
+    return client_end(store, error);
+}
+
+/* One question of at most the daemon's limit. */
+static enum cap_error keep_some(struct capstore *store, const struct capstore_hash *hashes,
+                                size_t count, uint32_t keep_s, struct capstore_kept *ret_kept)
+{
+    struct capstore_request *request = NULL;
+    enum cap_error error = make_keep(store, hashes, count, keep_s, &request);
+    if (error != CAP_OK) {
+        return error;
+    }
+    error = client_run(request);
+    if (error == CAP_OK && count > 0) {
+        memcpy(ret_kept, request->answer.kept, count * sizeof(*ret_kept));
+    }
+    client_request_free(request);
+    return error;
+}
+
+enum capstore_error capstore_keep(struct capstore *store, const struct capstore_hash *hashes,
+                                  size_t count, uint32_t keep_s, struct capstore_kept *ret_kept)
+{
+    enum cap_error error = client_begin(store);
+    struct capstore_kept *kept = calloc(count + 1, sizeof(*kept));
+    if (error == CAP_OK) {
+        error = kept == NULL ? CAP_E_NO_MEMORY : client_check_leases(store);
+    }
+    for (size_t done = 0; error == CAP_OK && done < count;) {
+        size_t most = client_most_hashes(store);
+        size_t some = count - done < most ? count - done : most;
+        error = keep_some(store, hashes + done, some, keep_s, kept + done);
+        if (error == CAP_OK && done + some < count) {
+            error = client_begin(store); /* a callback may have closed the handle */
+        }
+        done += some;
+    }
+    if (error == CAP_OK && count > 0) {
+        memcpy(ret_kept, kept, count * sizeof(*kept));
+    }
+    free(kept);
     return client_end(store, error);
 }
 

@@ -14,7 +14,7 @@
 #define DEFAULT_MAX_BODY   (UINT64_C(1) << 30) /* bytes of memory that a daemon may make us fill */
 #define DEFAULT_MAX_CAPS   (UINT64_C(1) << 20) /* 48 MiB of hashes and their table */
 #define MIN_FRAME          4096u               /* smaller frames would leave no room for messages */
-/* That this library understands. */
+/* That this library asks for in any case. */
 #define FEATURES (PROTO_FEATURE_MAP | PROTO_FEATURE_GET_MANY | PROTO_FEATURE_PUT_CAP)
 
 /* Bytes of the options of the first version. */
@@ -45,6 +45,8 @@ static void take_options(struct capstore *store, const struct capstore_options *
     store->max_caps = options->max_caps != 0 ? options->max_caps : DEFAULT_MAX_CAPS;
     store->no_verify = options->no_verify;
     store->hash_thread = options->hash_thread;
+    store->asked = FEATURES | (options->leases ? PROTO_FEATURE_KEEP : 0);
+    store->keep_s = options->keep_s;
     store->progress = options->progress;
     store->progress_ctx = options->progress_ctx;
     const char *agent = options->agent != NULL ? options->agent : "libcapstore " CAPSTORE_VERSION;
@@ -79,6 +81,11 @@ enum capstore_error capstore_new(const struct capstore_options *options,
     proto_reader_init(&store->reader, PROTO_FRAME_MAX);
     *ret_store = store;
     return CAPSTORE_OK;
+}
+
+void capstore_set_keep(struct capstore *store, uint32_t keep_s)
+{
+    store->keep_s = keep_s;
 }
 
 void capstore_free(struct capstore *store)
@@ -142,6 +149,17 @@ enum cap_error client_say(struct capstore *store, enum cap_error error, const ch
     return error;
 }
 
+enum cap_error client_check_leases(struct capstore *store)
+{
+    if (client_leases(store)) {
+        return CAP_OK;
+    }
+    return client_say(store, CAP_E_UNSUPPORTED_REQUEST,
+                      (store->asked & PROTO_FEATURE_KEEP) != 0
+                          ? "this daemon promises nothing for a time; it is older than that"
+                          : "options.leases is not set");
+}
+
 enum capstore_error client_end(struct capstore *store, enum cap_error error)
 {
     if (error != CAP_OK) {
@@ -158,7 +176,7 @@ enum cap_error client_take_hello(struct capstore *store, struct cap_bytes payloa
 {
     struct proto_hello_reply reply;
     if (proto_hello_reply_decode(payload, &reply) != CAP_OK || reply.limits.hashes == 0 ||
-        reply.limits.frame < MIN_FRAME || (reply.features & ~FEATURES) != 0) {
+        reply.limits.frame < MIN_FRAME || (reply.features & ~store->asked) != 0) {
         return client_say(store, CAP_E_BAD_REPLY, "the daemon's hello does not make sense");
     }
     if (reply.version != PROTO_VERSION) {
@@ -194,7 +212,7 @@ static enum cap_error make_hello(struct capstore *store, struct capstore_request
         .version_max = PROTO_VERSION,
         .agent = {(const uint8_t *)store->agent, strlen(store->agent)},
         .has_features = true,
-        .features = FEATURES,
+        .features = store->asked,
     };
     struct cap_buf payload = {0};
     enum cap_error encoded = proto_hello_encode(&hello, &payload);

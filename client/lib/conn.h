@@ -52,6 +52,7 @@ struct capstore_request {
     uint64_t len;             /* GET */
     uint64_t most;            /* GET: longest body to keep */
     size_t count;             /* HAS */
+    bool keeps;               /* HAS: the answer says for how long, too */
     capstore_write_cb *write; /* GET: takes the body instead of `body` */
     void *write_ctx;
     struct capstore_source source; /* uploads */
@@ -112,6 +113,8 @@ struct capstore {
     uint64_t max_body;
     uint64_t max_bodies;
     uint64_t max_caps;
+    uint64_t asked; /* features, in the hello */
+    uint32_t keep_s;
     bool (*progress)(void *ctx, const struct capstore_progress *progress);
     void *progress_ctx;
     char agent[CAPSTORE_AGENT_MAX + 1];
@@ -145,13 +148,19 @@ struct capstore {
 
     struct capstore_daemon_info info;
     struct proto_limits limits;
-    uint64_t features; /* that hold for the connection */
+    uint64_t features; /* that hold for the connection, of those that were asked for */
 
     char message[CAPSTORE_MESSAGE_SIZE];
     struct cap_buf detail; /* of the last error */
     struct cap_ssz_list unresolved;
     uint8_t in[CLIENT_IN_SIZE];
 };
+
+/* Whether the connection speaks of leases: its messages have other forms then. */
+static inline bool client_leases(const struct capstore *store)
+{
+    return (store->features & PROTO_FEATURE_KEEP) != 0;
+}
 
 /* ---- calls ---- */
 
@@ -168,6 +177,9 @@ enum cap_error client_say(struct capstore *store, enum cap_error error, const ch
 
 /* Forgets the outcome of the last call. */
 void client_forget(struct capstore *store);
+
+/* CAP_E_UNSUPPORTED_REQUEST, with a message, on a connection that does not speak of leases. */
+enum cap_error client_check_leases(struct capstore *store);
 
 /* ---- requests (request.c) ---- */
 

@@ -106,16 +106,25 @@ static uint64_t structure_len(const struct capstore_source *wire)
 
 /* ---- making requests ---- */
 
+/* Whether a publication can ask for what the handle says. */
+static enum cap_error check_keep(struct capstore *store)
+{
+    return store->keep_s == 0 ? CAP_OK : client_check_leases(store);
+}
+
 /* Uploads a Data cap as it is: raw bytes, or a served body with `size` 0. */
 static enum cap_error make_put(struct capstore *store, const struct capstore_source *content,
                                uint64_t size, bool canonical, struct capstore_request **ret_request)
 {
     struct proto_put_data message = {canonical ? PROTO_PUT_CANONICAL : 0, canonical ? 0 : size,
-                                     content->len, 0};
+                                     content->len, store->keep_s};
     struct cap_buf payload = {0};
-    enum cap_error encoded = proto_put_data_encode(&message, &payload);
-    enum cap_error error =
-        client_request_new(store, PROTO_PUT_DATA, encoded, &payload, ret_request);
+    enum cap_error error = check_keep(store);
+    if (error == CAP_OK) {
+        error = client_leases(store) ? proto_put_data_keep_encode(&message, &payload)
+                                     : proto_put_data_encode(&message, &payload);
+    }
+    error = client_request_new(store, PROTO_PUT_DATA, error, &payload, ret_request);
     if (error == CAP_OK) {
         (*ret_request)->source = *content;
         (*ret_request)->grace_ms = content->len / HASHED_PER_MS;
@@ -171,11 +180,14 @@ static enum cap_error make_publish(struct capstore *store, const struct capstore
     _Static_assert(CAPSTORE_RESOLVE_ONLY == PROTO_IMAGE_RESOLVE_ONLY, "one flag, one value");
     _Static_assert(CAPSTORE_DRY_RUN == PROTO_IMAGE_DRY_RUN, "one flag, one value");
     struct proto_put_image message = {(uint8_t)(flags & (CAPSTORE_RESOLVE_ONLY | CAPSTORE_DRY_RUN)),
-                                      wire->len, 0};
+                                      wire->len, store->keep_s};
     struct cap_buf payload = {0};
-    enum cap_error encoded = proto_put_image_encode(&message, &payload);
-    enum cap_error error =
-        client_request_new(store, PROTO_PUT_IMAGE, encoded, &payload, ret_request);
+    enum cap_error error = check_keep(store);
+    if (error == CAP_OK) {
+        error = client_leases(store) ? proto_put_image_keep_encode(&message, &payload)
+                                     : proto_put_image_encode(&message, &payload);
+    }
+    error = client_request_new(store, PROTO_PUT_IMAGE, error, &payload, ret_request);
     if (error == CAP_OK) {
         (*ret_request)->source = *wire;
         (*ret_request)->grace_ms =
@@ -201,15 +213,20 @@ static enum cap_error make_put_cap(struct capstore *store, const struct capstore
                                    enum capstore_kind kind, const struct capstore_source *body,
                                    struct capstore_request **ret_request)
 {
-    struct proto_put_cap message = {.kind = (uint8_t)kind, .total_len = body->len};
+    struct proto_put_cap message = {
+        .kind = (uint8_t)kind, .total_len = body->len, .keep_s = store->keep_s};
     struct cap_buf payload = {0};
     if ((store->features & PROTO_FEATURE_PUT_CAP) == 0) {
         return client_say(store, CAP_E_UNSUPPORTED_REQUEST,
                           "this daemon does not take caps by their hash; it is older than that");
     }
     memcpy(message.hash.bytes, hash->bytes, CAP_HASH_SIZE);
-    enum cap_error encoded = proto_put_cap_encode(&message, &payload);
-    enum cap_error error = client_request_new(store, PROTO_PUT_CAP, encoded, &payload, ret_request);
+    enum cap_error error = check_keep(store);
+    if (error == CAP_OK) {
+        error = client_leases(store) ? proto_put_cap_keep_encode(&message, &payload)
+                                     : proto_put_cap_encode(&message, &payload);
+    }
+    error = client_request_new(store, PROTO_PUT_CAP, error, &payload, ret_request);
     if (error == CAP_OK) {
         uint64_t structure = kind == CAPSTORE_KIND_IMAGE ? rest_len(body) : 0;
         (*ret_request)->source = *body;

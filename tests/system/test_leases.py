@@ -185,6 +185,33 @@ class Leases(SystemTest):
         self.assertEqual(unexpected, [])
         self.assertEqual(c.keep(hashes[:1], 0)[0][0], 2)
 
+    def test_the_tool(self):
+        d = self.daemon()
+        published = self.ok(d.capctl("publish", self.file("i", wire.simple_image(b"code", [(b"\x01", b"data")])),
+                                     "--keep", "2h"))
+        self.assertKept(published["kept_s"], 7200)
+        self.assertRegex(published["kept_until"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+        put = self.ok(d.capctl("put", self.file("f", b"content")))
+        self.assertKept(put["kept_s"], DAY)
+        both = published["cap_hash"], put["cap_hash"]
+        for time, wanted in (("0", (7200, DAY)), ("30h", (30 * 3600,) * 2), ("7d", (7 * DAY,) * 2), ("90", (7 * DAY,) * 2)):
+            told = self.ok(d.capctl("has", "--keep", time, *both))
+            for cap_hash, seconds in zip(both, wanted):
+                self.assertKept(told[cap_hash]["kept_s"], seconds)
+        told = self.assertStatus(d.capctl("has", "--keep", "1m", both[0], ABSENT.hex()), 1).json
+        self.assertKept(told[both[0]]["kept_s"], 7 * DAY)
+        self.assertIs(told[ABSENT.hex()], False)
+        # A large Image that is there already is not sent, but kept.
+        path = self.file("large", wire.simple_image(content("large", 1 << 20)))
+        self.assertKept(self.ok(d.capctl("publish", "--keep", "60", path))["kept_s"], 60)
+        uploads = d.figures()["capstore_uploads_total"]
+        self.assertNotIn("kept_s", self.ok(d.capctl("publish", "--dry-run", path)))
+        self.assertKept(self.ok(d.capctl("publish", path))["kept_s"], DAY)
+        self.assertKept(self.ok(d.capctl("publish", "--keep", "9d", path))["kept_s"], 9 * DAY)
+        self.assertEqual(d.figures()["capstore_uploads_total"], uploads)
+        for wrong in ("", "x", "5w", "-1", "1.5h", "4294967296", "50000d", "1hh"):
+            self.assertStatus(d.capctl("has", "--keep", wrong, both[0]), 2)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -89,7 +89,7 @@ class Publish(SystemTest):
                                                   "cap_hash": wanted["data"][0]["cap_hash"]}])
         self.assertAbsent(d, wanted["cap_hash"])
         put = self.ok(d.capctl("put", self.file("block", block)))
-        self.assertEqual(put, {"cap_hash": wanted["data"][0]["cap_hash"], "size": PAGE, "new": True})
+        self.assertEqual(put, put | {"cap_hash": wanted["data"][0]["cap_hash"], "size": PAGE, "new": True})
         self.assertEqual(self.ok(d.capctl("publish", path, "--resolve-only"))["cap_hash"], wanted["cap_hash"])
 
     def test_every_unresolved_slot_is_listed(self):

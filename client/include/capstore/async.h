@@ -109,6 +109,8 @@ struct capstore_answer {
     struct capstore_stat_result stat;
     struct capstore_put_result put;
     struct capstore_publish_result publish;
+    const struct capstore_kept *kept; /* capstore_async_keep: as capstore_keep */
+    size_t kept_count;
 };
 
 /*
@@ -146,6 +148,12 @@ enum capstore_error capstore_async_get_range(struct capstore *store,
 enum capstore_error capstore_async_has(struct capstore *store, const struct capstore_hash *hashes,
                                        size_t count, capstore_done_cb *done, void *ctx,
                                        struct capstore_request **ret_request);
+
+/* Has caps kept: at most info.max_hashes, else CAPSTORE_E_TOO_MANY_HASHES.
+ * CAPSTORE_E_UNSUPPORTED_REQUEST as for capstore_keep. */
+enum capstore_error capstore_async_keep(struct capstore *store, const struct capstore_hash *hashes,
+                                        size_t count, uint32_t keep_s, capstore_done_cb *done,
+                                        void *ctx, struct capstore_request **ret_request);
 
 /* Asks what the daemon knows of a cap. */
 enum capstore_error capstore_async_stat(struct capstore *store, const struct capstore_hash *hash,

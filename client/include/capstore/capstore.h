@@ -78,11 +78,16 @@ struct capstore_options {
     bool hash_thread;    /* capstore_get hashes a body of 1 MiB or more on a thread that it starts
                           * and ends, while the calling thread receives; it runs nothing of the
                           * caller's and takes no signals */
+    bool leases;         /* speak of leases: results of publications say for how long they are kept,
+                          * and capstore_keep can be called. capstore_has then asks the store, where
+                          * the daemon otherwise answers from memory */
+    uint32_t keep_s; /* with `leases`: for how many seconds to keep what is published; 0: as long
+                      * as the daemon does by itself. See capstore_set_keep */
 };
 
 #define CAPSTORE_OPTIONS_INIT                                                                      \
     {                                                                                              \
-        sizeof(struct capstore_options), 0, false, NULL, 0, 0, NULL, NULL, 0, false                \
+        sizeof(struct capstore_options), 0, false, NULL, 0, 0, NULL, NULL, 0, false, false, 0      \
     }
 
 /* ---- connection ---- */
@@ -140,6 +145,23 @@ enum capstore_error capstore_info(struct capstore *store, struct capstore_daemon
  * question is split by the daemon's limit. */
 enum capstore_error capstore_has(struct capstore *store, const struct capstore_hash *hashes,
                                  size_t count, uint8_t *ret_kinds);
+
+/* What capstore_keep says of a cap. */
+struct capstore_kept {
+    uint8_t kind; /* 0: it is not published; else an enum capstore_kind */
+    uint32_t
+        kept_s; /* for how many seconds from the answer it is promised to stay; 0: no promise */
+};
+
+/*
+ * Has those of `count` caps that are published kept for `keep_s` seconds from now, and says until
+ * when each is promised to stay: durable when it returns. Less than asked for by an eighth, or
+ * bounded by the daemon's configuration; more where more was promised before. `keep_s` 0 only asks.
+ * Any count: the question is split by the daemon's limit, and on failure a part of it may have been
+ * done. CAPSTORE_E_UNSUPPORTED_REQUEST without options.leases, or when the daemon is too old.
+ */
+enum capstore_error capstore_keep(struct capstore *store, const struct capstore_hash *hashes,
+                                  size_t count, uint32_t keep_s, struct capstore_kept *ret_kept);
 
 /* What the daemon knows of a cap without its body. */
 struct capstore_stat_result {
@@ -222,6 +244,13 @@ enum capstore_error capstore_closure(struct capstore *store, const struct capsto
 
 /* ---- publishing ---- */
 
+/*
+ * From now on publications ask to be kept for `keep_s` seconds, as by options.keep_s. A publication
+ * fails with CAPSTORE_E_UNSUPPORTED_REQUEST when that is not 0 and cannot be asked: without
+ * options.leases, or when the daemon is too old.
+ */
+void capstore_set_keep(struct capstore *store, uint32_t keep_s);
+
 /* For capstore_put_data: the source is a canonical served body, not raw bytes. */
 #define CAPSTORE_PUT_CANONICAL 1u
 
@@ -230,7 +259,9 @@ struct capstore_put_result {
     struct capstore_hash cap_hash;
     uint64_t size; /* logical bytes */
     uint64_t body_len;
-    bool is_new; /* false: it was published already, which is success */
+    bool is_new;     /* false: it was published already, which is success */
+    uint32_t kept_s; /* with options.leases: for how many seconds from the answer it is promised to
+                      * stay; 0: no promise */
 };
 
 /*
@@ -256,6 +287,8 @@ struct capstore_publish_result {
     bool is_new;           /* in a dry run: would be */
     uint32_t data_new;     /* distinct Data caps stored with it; in a dry run: that would be */
     uint32_t data_present; /* distinct Data caps that were there */
+    uint32_t kept_s;       /* as in capstore_put_result, of the Image and all that it needs; 0 in a
+                            * dry run */
 };
 
 /*
