@@ -86,17 +86,100 @@ static bool visit_kind(struct cli *cli, struct cli_walk *walk, const char *kind)
     return good;
 }
 
+/* ---- roots ---- */
+
+/* Whether the daemon has roots: one of an earlier version has none, but can be dumped. *ret_good
+ * false after saying what is wrong. */
+static bool has_roots(struct cli *cli, bool *ret_good)
+{
+    json_t *help = call(cli, "help", json_object());
+    const json_t *methods = json_object_get(help, "methods");
+    bool found = false;
+    for (size_t i = 0; i < json_array_size(methods) && !found; i++) {
+        const char *name = json_string_value(json_object_get(json_array_get(methods, i), "name"));
+        found = name != NULL && strcmp(name, "roots.list") == 0;
+    }
+    *ret_good = help != NULL;
+    json_decref(help);
+    return found;
+}
+
+bool cli_each_root(struct cli *cli,
+                   bool (*found)(void *ctx, const char *name, const struct capstore_hash *hash),
+                   void *ctx)
+{
+    json_t *cursor = NULL;
+    bool good;
+    if (!has_roots(cli, &good)) {
+        return good;
+    }
+    do {
+        json_t *params = json_pack("{s:i, s:O*}", "limit", PAGE_LIMIT, "cursor", cursor);
+        json_decref(cursor);
+        json_t *page = call(cli, "roots.list", params);
+        const json_t *roots = json_object_get(page, "roots");
+        good = page != NULL;
+        for (size_t i = 0; good && i < json_array_size(roots); i++) {
+            const json_t *root = json_array_get(roots, i);
+            const char *name = json_string_value(json_object_get(root, "name"));
+            const char *hex = json_string_value(json_object_get(root, "cap_hash"));
+            struct capstore_hash hash;
+            good = name != NULL && hex != NULL && capstore_hash_parse(hex, &hash) == CAPSTORE_OK
+                       ? found(ctx, name, &hash)
+                       : bad_reply(cli, "roots.list");
+        }
+        cursor = json_incref(json_object_get(page, "cursor"));
+        json_decref(page);
+    } while (good && json_is_string(cursor));
+    json_decref(cursor);
+    return good;
+}
+
+/* What is looked for among the roots. */
+struct wanted_root {
+    const char *name;
+    bool found;
+    struct capstore_hash hash;
+};
+
+static bool is_wanted(void *ctx, const char *name, const struct capstore_hash *hash)
+{
+    struct wanted_root *wanted = ctx;
+    if (strcmp(name, wanted->name) == 0) {
+        wanted->found = true;
+        wanted->hash = *hash;
+    }
+    return !wanted->found;
+}
+
+bool cli_cap_named(struct cli *cli, const char *text, struct capstore_hash *ret_hash)
+{
+    struct wanted_root wanted = {.name = text};
+    if (capstore_hash_parse(text, ret_hash) == CAPSTORE_OK) {
+        return true;
+    }
+    (void)cli_each_root(cli, is_wanted, &wanted);
+    if (!wanted.found && !cli->failed) {
+        (void)cli_fail(cli, CLI_NO, "no_root",
+                       "\"%s\" is neither a hash (64 hex digits) nor the name of a root", text);
+    }
+    *ret_hash = wanted.hash;
+    return wanted.found;
+}
+
+/* ---- caps ---- */
+
 /* Visits the caps that the arguments name. */
 static bool visit_arguments(struct cli *cli, struct cli_walk *walk)
 {
     struct capstore_hash hash;
     for (int i = 0; i < cli->argument_count; i++) { /* all are looked at before the first is had */
-        if (!cli_parse_hash(cli, cli->arguments[i], &hash)) {
+        if (!cli_cap_named(cli, cli->arguments[i], &hash)) {
             return false;
         }
     }
     for (int i = 0; i < cli->argument_count; i++) {
-        if (!cli_parse_hash(cli, cli->arguments[i], &hash) ||
+        if (!cli_cap_named(cli, cli->arguments[i], &hash) ||
             !cli_walk_visit(walk, &hash, 1, false)) {
             return false;
         }

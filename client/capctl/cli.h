@@ -46,6 +46,7 @@ enum cli_option {
     CLI_SINCE,
     CLI_FROM,
     CLI_TO,
+    CLI_SET_ROOTS,
     CLI_OPTION_COUNT,
 };
 

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/capctl/admin.h"
 #include "client/capctl/all.h"
 #include "client/capctl/dump_file.h"
 #include "client/capctl/progress.h"
@@ -42,12 +43,38 @@ static bool write_cap(void *ctx, struct capstore_cap *cap)
     return good;
 }
 
+/* Writes a root whose cap was written. */
+static bool write_root(void *ctx, const char *name, const struct capstore_hash *hash)
+{
+    struct dumping *dumping = ctx;
+    return !cli_seen_has(&dumping->seen, hash) || dump_write_root(&dumping->writer, name, hash);
+}
+
+/* Without arguments all roots, else those among the arguments. */
+static bool write_roots(struct dumping *dumping)
+{
+    struct cli *cli = dumping->cli;
+    if (cli->argument_count == 0) {
+        return cli_each_root(cli, write_root, dumping);
+    }
+    for (int i = 0; i < cli->argument_count; i++) {
+        struct capstore_hash hash;
+        const char *text = cli->arguments[i];
+        if (capstore_hash_parse(text, &hash) != CAPSTORE_OK &&
+            !(cli_cap_named(cli, text, &hash) && write_root(dumping, text, &hash))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static enum cli_exit print_dumped(struct cli *cli, const struct dumping *dumping, uint64_t left_out)
 {
     const struct dump_counts *counts = &dumping->writer.counts;
     return cli_print(cli,
-                     json_pack("{s:o, s:o, s:o}", "caps", out_u64(counts->caps), "body_bytes",
-                               out_u64(counts->body_bytes), "left_out", out_u64(left_out)),
+                     json_pack("{s:o, s:o, s:o, s:o}", "caps", out_u64(counts->caps), "body_bytes",
+                               out_u64(counts->body_bytes), "roots", out_u64(counts->roots),
+                               "left_out", out_u64(left_out)),
                      left_out > 0 ? CLI_NO : CLI_DONE);
 }
 
@@ -87,7 +114,7 @@ enum cli_exit cli_dump(struct cli *cli)
         (void)capstore_info(walk.many, &info); /* it is connected */
         cli_meter_begin(cli, &meter, "dumping", "dumping");
         good = dump_create(cli, &dumping.writer, path, info.store_id) &&
-               cli_visit_all(cli, &walk) && dump_finish(&dumping.writer);
+               cli_visit_all(cli, &walk) && write_roots(&dumping) && dump_finish(&dumping.writer);
         cli_meter_end(cli);
         dump_writer_close(&dumping.writer);
     }
@@ -111,6 +138,7 @@ struct loading {
     size_t count;
     uint64_t bytes;
     uint64_t present; /* that were there */
+    json_t *roots;
 };
 
 static void drop_window(struct loading *loading)
@@ -160,6 +188,10 @@ static bool load_all(struct loading *loading)
         good = dump_next(&loading->reader, &record);
         if (good && record.type == DUMP_CAP) {
             good = take_cap(loading, record.cap);
+        } else if (good && record.type == DUMP_ROOT) {
+            loading->roots =
+                out_append(loading->roots, json_pack("{s:s, s:o}", "name", record.name, "cap_hash",
+                                                     out_hash(&record.hash)));
         }
         if (loading->cli->meter != NULL) {
             cli_meter_update(loading->cli->meter, loading->reader.at, 0);
@@ -169,15 +201,37 @@ static bool load_all(struct loading *loading)
     return good && published;
 }
 
+/* Sets the roots of the dump, once all is published, if that is asked for. */
+static bool set_roots(struct loading *loading)
+{
+    struct cli *cli = loading->cli;
+    enum cli_exit exit; /* the tool remembers it */
+    size_t count = cli->options[CLI_SET_ROOTS] == NULL ? 0 : json_array_size(loading->roots);
+    struct cli_admin *admin = count == 0 ? NULL : cli_admin_open(cli, &exit);
+    bool good = count == 0 || admin != NULL;
+    for (size_t i = 0; good && i < count; i++) {
+        const json_t *root = json_array_get(loading->roots, i);
+        json_t *set = cli_admin_call(admin, "roots.set",
+                                     json_pack("{s:O, s:O}", "name", json_object_get(root, "name"),
+                                               "hash", json_object_get(root, "cap_hash")),
+                                     &exit);
+        good = set != NULL;
+        json_decref(set);
+    }
+    cli_admin_close(admin);
+    return good;
+}
+
 static enum cli_exit print_loaded(struct cli *cli, const struct loading *loading)
 {
     const struct dump_counts *counts = &loading->reader.counts;
     const struct cli_sender *sender = &loading->sender;
-    return cli_print(cli,
-                     json_pack("{s:o, s:o, s:o, s:o}", "caps", out_u64(counts->caps), "body_bytes",
-                               out_u64(counts->body_bytes), "new", out_u64(sender->sent), "present",
-                               out_u64(loading->present + sender->present)),
-                     CLI_DONE);
+    return cli_print(
+        cli,
+        json_pack("{s:o, s:o, s:o, s:o, s:O}", "caps", out_u64(counts->caps), "body_bytes",
+                  out_u64(counts->body_bytes), "new", out_u64(sender->sent), "present",
+                  out_u64(loading->present + sender->present), "roots", loading->roots),
+        CLI_DONE);
 }
 
 enum cli_exit cli_load(struct cli *cli)
@@ -187,16 +241,18 @@ enum cli_exit cli_load(struct cli *cli)
         return cli_fail_error(cli, CAPSTORE_E_NO_MEMORY, NULL, NULL);
     }
     loading->cli = cli;
+    loading->roots = json_array();
     bool good = dump_open(cli, &loading->reader, cli->arguments[0]) &&
                 cli_sender_open(cli, &loading->sender, cli->socket);
     if (good) {
         struct cli_meter meter;
         cli_meter_begin(cli, &meter, "loading", NULL);
-        good = load_all(loading);
+        good = load_all(loading) && set_roots(loading);
         cli_meter_end(cli);
     }
     enum cli_exit exit = good ? print_loaded(cli, loading) : cli->failure;
     drop_window(loading);
+    json_decref(loading->roots);
     dump_reader_close(&loading->reader);
     cli_sender_close(&loading->sender);
     free(loading);

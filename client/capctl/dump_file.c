@@ -12,7 +12,7 @@
 #define HEADER_SIZE 40u
 #define HEAD_SIZE   56u /* of a record */
 #define SUM_SIZE    8u
-#define END_SIZE    24u
+#define END_SIZE    32u
 #define READ_STEP   ((size_t)256 << 10)
 #define BODY_MAX    (UINT64_C(1) << 33) /* more than the format of any body can hold */
 
@@ -96,13 +96,21 @@ bool dump_write_cap(struct dump_writer *writer, const struct capstore_cap *cap)
                       body);
 }
 
+bool dump_write_root(struct dump_writer *writer, const char *name, const struct capstore_hash *hash)
+{
+    writer->counts.roots++;
+    return put_record(writer, DUMP_ROOT, 0, hash,
+                      (struct capstore_bytes){(const uint8_t *)name, strlen(name)});
+}
+
 bool dump_finish(struct dump_writer *writer)
 {
     static const struct capstore_hash none;
     uint8_t end[END_SIZE];
     store64(end, writer->counts.caps);
-    store64(end + 8, writer->counts.body_bytes);
-    store64(end + 16, XXH3_64bits_digest(writer->sum));
+    store64(end + 8, writer->counts.roots);
+    store64(end + 16, writer->counts.body_bytes);
+    store64(end + 24, XXH3_64bits_digest(writer->sum));
     return put_record(writer, DUMP_END, 0, &none, (struct capstore_bytes){end, sizeof(end)}) &&
            cli_output_commit(writer->cli, &writer->output);
 }
@@ -240,6 +248,20 @@ static bool take_cap(struct dump_reader *reader, uint64_t from, const uint8_t *h
     return true;
 }
 
+static bool take_root(struct dump_reader *reader, uint64_t from, size_t len,
+                      struct dump_record *record)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (reader->body[i] <= ' ' || reader->body[i] > '~') {
+            return damaged(reader, from, "the name of a root is not printable");
+        }
+    }
+    memcpy(record->name, reader->body, len);
+    record->name[len] = '\0';
+    reader->counts.roots++;
+    return true;
+}
+
 /* Compares what the end says with what came; nothing follows it. `sum` is that before the record.
  */
 static bool take_end(struct dump_reader *reader, uint64_t from, uint64_t sum)
@@ -247,10 +269,11 @@ static bool take_end(struct dump_reader *reader, uint64_t from, uint64_t sum)
     uint8_t more;
     size_t got = 0;
     const uint8_t *end = reader->body;
-    if (load64(end) != reader->counts.caps || load64(end + 8) != reader->counts.body_bytes) {
+    if (load64(end) != reader->counts.caps || load64(end + 8) != reader->counts.roots ||
+        load64(end + 16) != reader->counts.body_bytes) {
         return damaged(reader, from, "records are missing: the end counts more or fewer");
     }
-    if (load64(end + 16) != sum) {
+    if (load64(end + 24) != sum) {
         return damaged(reader, from, "the checksum of the whole does not match");
     }
     uint64_t after = reader->at;
@@ -272,6 +295,8 @@ static bool head_valid(const uint8_t *head)
     case DUMP_CAP:
         return (head[1] == CAPSTORE_KIND_IMAGE || head[1] == CAPSTORE_KIND_DATA) && len > 0 &&
                len <= BODY_MAX;
+    case DUMP_ROOT:
+        return head[1] == 0 && len > 0 && len <= DUMP_NAME_MAX;
     case DUMP_END:
         return head[1] == 0 && len == END_SIZE;
     default:
@@ -307,6 +332,9 @@ bool dump_next(struct dump_reader *reader, struct dump_record *ret_record)
                    ? damaged_cap(reader, from, &record->hash,
                                  "the checksum of its body does not match")
                    : damaged(reader, from, "the checksum of a record does not match");
+    }
+    if (record->type == DUMP_ROOT) {
+        return take_root(reader, from, (size_t)len, record);
     }
     return record->type == DUMP_CAP ? take_cap(reader, from, head, record)
                                     : take_end(reader, from, before);

@@ -7,9 +7,12 @@
 
 #include "client/capctl/file.h"
 
+#define DUMP_NAME_MAX 128u /* bytes of a root's name */
+
 /* What a dump has had so far. */
 struct dump_counts {
     uint64_t caps;
+    uint64_t roots;
     uint64_t body_bytes;
 };
 
@@ -30,6 +33,10 @@ bool dump_create(struct cli *cli, struct dump_writer *writer, const char *path,
 /* Writes a cap. False after saying what is wrong. */
 bool dump_write_cap(struct dump_writer *writer, const struct capstore_cap *cap);
 
+/* Writes a root, whose cap was written. False after saying what is wrong. */
+bool dump_write_root(struct dump_writer *writer, const char *name,
+                     const struct capstore_hash *hash);
+
 /* Writes the end and puts the file in place. False after saying what is wrong. */
 bool dump_finish(struct dump_writer *writer);
 
@@ -41,12 +48,14 @@ void dump_writer_close(struct dump_writer *writer);
 enum dump_type {
     DUMP_CAP = 1,
     DUMP_END = 2,
+    DUMP_ROOT = 3,
 };
 
 struct dump_record {
     enum dump_type type;
-    struct capstore_hash hash; /* DUMP_CAP */
-    struct capstore_cap *cap;  /* DUMP_CAP: verified; the caller's */
+    struct capstore_hash hash;    /* DUMP_CAP, DUMP_ROOT: of the cap */
+    struct capstore_cap *cap;     /* DUMP_CAP: verified; the caller's */
+    char name[DUMP_NAME_MAX + 1]; /* DUMP_ROOT */
 };
 
 struct dump_reader {

@@ -80,6 +80,7 @@ _capctl()
         closure) options="-d --directory" ;;
         events) options="--kind --since" ;;
         dump) options="-o --output" ;;
+        load) options="--set-roots" ;;
         mirror) options="--from --to" ;;
         bench) options="--clients --in-flight --mix --seconds --size" ;;
     esac

@@ -12,8 +12,8 @@ import unittest
 from harness import CAPCTL, LONG, SANITIZED, VECTORS, SystemTest, capctl, content, free_port, wait_until
 import wire
 
-HEADER, HEAD, SUM, END = 40, 56, 8, 24
-CAP, LAST = 1, 2
+HEADER, HEAD, SUM, END = 40, 56, 8, 32
+CAP, LAST, ROOT = 1, 2, 3
 
 
 def records(dump):
@@ -107,8 +107,8 @@ class Copies(SystemTest):
         self.assertEqual(result["caps"], len(all_caps))
         self.assertEqual(result["left_out"], 0)
         self.assertEqual(found[-1][1], LAST)
-        self.assertEqual(struct.unpack_from("<QQ", found[-1][4]),
-                         (len(all_caps), sum(len(f[4]) for f in found[:-1])))
+        self.assertEqual(struct.unpack_from("<QQQ", found[-1][4]),
+                         (len(all_caps), 0, sum(len(f[4]) for f in found[:-1])))
         loaded = self.ok(self.load(self.b, path))
         self.assertEqual((loaded["new"], loaded["present"]), (len(all_caps), 0))
         self.assertEqual(self.caps(self.b), all_caps)
@@ -173,6 +173,26 @@ class Copies(SystemTest):
                                self.b.address], capture_output=True, timeout=300)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(self.caps(self.a), self.caps(self.b))
+
+    def test_roots(self):
+        if "roots.set" not in {method["name"] for method in self.a.admin("help")["methods"]}:
+            self.skipTest("this daemon has no roots")
+        inner, other, middle, outer = self.chain()
+        for name, cap in (("release/1", middle), ("release/2", outer), ("other", other)):
+            self.a.admin("roots.set", name=name, hash=cap)
+        path, result = self.dump(self.a, "release/1", other)
+        self.assertEqual((result["caps"], result["roots"]), (5, 1))
+        found = records(path.read_bytes())
+        self.assertEqual([f[1:] for f in found if f[1] == ROOT], [(ROOT, 0, middle, b"release/1")])
+        path, result = self.dump(self.a)
+        self.assertEqual(result["roots"], 3)
+        loaded = self.ok(self.load(self.b, path))
+        self.assertEqual(sorted(r["name"] for r in loaded["roots"]), ["other", "release/1", "release/2"])
+        self.assertEqual(self.b.admin("roots.list")["roots"], [])
+        self.ok(capctl("-s", self.b.address, "--admin", f"unix:{self.b.admin_path}", "load", "--set-roots", path))
+        self.assertEqual({r["name"]: r["cap_hash"] for r in self.b.admin("roots.list")["roots"]},
+                         {"release/1": middle, "release/2": outer, "other": other})
+        self.assertEqual(self.ok(self.mirror("release/2"))["sent"], 0)
 
     def test_empty_store(self):
         path, result = self.dump(self.a)
@@ -266,9 +286,13 @@ class Copies(SystemTest):
         self.assertStatus(self.mirror(absent), 1)
 
     def test_usage(self):
-        for arguments in (["dump"], ["dump", "nothing", "-o", self.root / "x"], ["mirror"],
+        for arguments in (["dump"], ["mirror"],
                           ["mirror", "--from", self.a.address], ["load"], ["dump", "-o", "-"]):
             self.assertStatus(capctl("-s", self.a.address, "--admin", f"unix:{self.a.admin_path}", *arguments), 2)
+        unknown = capctl("-s", self.a.address, "--admin", f"unix:{self.a.admin_path}", "dump", "nothing", "-o",
+                         self.root / "x")
+        self.assertStatus(unknown, 1)
+        self.assertEqual(unknown.json["error"], "no_root")
         self.assertFalse((self.root / "x").exists())
         other = capctl("--admin", f"unix:{self.b.admin_path}", "mirror", "--from", self.a.address, "--to",
                        self.b.address)
