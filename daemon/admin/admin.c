@@ -86,6 +86,8 @@ enum cap_error admin_start(const struct admin_rooms *rooms, int listen_fd,
     if (error != CAP_OK) {
         admin->stopped = true;
         admin_jobs_close(&admin->jobs);
+    } else {
+        admin_events_open(admin);
     }
     *ret_admin = admin;
     return error;
@@ -106,6 +108,7 @@ void admin_stop(struct admin *admin)
     while (!LIST_EMPTY(&admin->connections)) {
         admin_connection_close(LIST_FIRST(&admin->connections));
     }
+    admin_events_close(admin);
     admin_jobs_close(&admin->jobs);
 }
 

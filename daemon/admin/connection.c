@@ -48,7 +48,7 @@ struct admin_connection {
     struct cap_buf output;
     struct admin_job *job; /* under way */
     struct admin_subscription subscription;
-    unsigned events_left; /* turns with events until the next tick */
+    unsigned events_left; /* turns with events until the next look */
     uint8_t input[INPUT_SIZE];
 };
 
@@ -75,6 +75,9 @@ void admin_connection_close(struct admin_connection *connection)
     connection->closing = true;
     LIST_REMOVE(connection, link);
     connection->admin->figures.connections--;
+    if (connection->subscription.on && --connection->admin->subscribers == 0) {
+        uv_timer_stop(&connection->admin->events);
+    }
     if (connection->job != NULL) {
         admin_job_abandon(connection->job);
     }
@@ -115,9 +118,6 @@ void admin_connections_tick(struct admin *admin)
         struct admin_connection *next = LIST_NEXT(connection, link);
         if (connection->deadline_us != 0 && now_us >= connection->deadline_us) {
             expire(connection);
-        } else if (connection->subscription.on) {
-            connection->events_left = ADMIN_EVENTS_TICK;
-            pump(connection);
         }
         connection = next;
     }
@@ -187,6 +187,48 @@ static void send_output(struct admin_connection *connection)
     arm(connection);
 }
 
+/* --- Events ----------------------------------------------------------------------------------- */
+
+/* Lets every subscriber have what has happened; which is not often enough to slow the loop. */
+static void on_events(uv_timer_t *timer)
+{
+    struct admin *admin = timer->data;
+    struct admin_connection *connection = LIST_FIRST(&admin->connections);
+    while (connection != NULL) {
+        struct admin_connection *next = LIST_NEXT(connection, link);
+        if (connection->subscription.on) {
+            connection->events_left = ADMIN_EVENTS_TICK;
+            pump(connection);
+        }
+        connection = next;
+    }
+}
+
+void admin_events_open(struct admin *admin)
+{
+    uv_timer_init(&admin->rooms.hubs->hubs[0]->shard->loop, &admin->events);
+    admin->events.data = admin;
+    admin->events_open = true;
+}
+
+void admin_events_close(struct admin *admin)
+{
+    if (admin->events_open) {
+        admin->events_open = false;
+        uv_close((uv_handle_t *)&admin->events, NULL);
+    }
+}
+
+static void subscribe(struct admin_connection *connection,
+                      const struct admin_subscription *subscription)
+{
+    struct admin *admin = connection->admin;
+    if (!connection->subscription.on && admin->subscribers++ == 0) {
+        uv_timer_start(&admin->events, on_events, ADMIN_EVENTS_MS, ADMIN_EVENTS_MS);
+    }
+    connection->subscription = *subscription;
+}
+
 /* --- Jobs ------------------------------------------------------------------------------------- */
 
 /* Every change, done or refused, is a line of the log, whatever the level of the log is. */
@@ -228,7 +270,7 @@ static void answer(struct admin_job *job)
     connection->output = job->line;
     job->line = (struct cap_buf){0};
     if (job->succeeded && job->call.subscription.on) {
-        connection->subscription = job->call.subscription;
+        subscribe(connection, &job->call.subscription);
     }
     admin_job_free(job);
     if (error != CAP_OK) {
@@ -412,7 +454,7 @@ static void take_lines(struct admin_connection *connection)
     }
 }
 
-/* Sends some of the events that it subscribed to; the rest in other turns, or after the next tick.
+/* Sends some of the events that it subscribed to; the rest in other turns, or at the next look.
  */
 static void send_events(struct admin_connection *connection)
 {

@@ -27,6 +27,9 @@ struct admin {
     struct admin_connections connections;
     struct admin_jobs jobs;
     struct admin_figures figures;
+    unsigned subscribers; /* connections with a subscription */
+    uv_timer_t events;    /* runs while there are some */
+    bool events_open;
 };
 
 /*
@@ -37,6 +40,10 @@ enum cap_error admin_connection_open(struct admin *admin, int fd);
 
 /* Closes; the memory goes when libuv is done with it. Its job is abandoned. Idempotent. */
 void admin_connection_close(struct admin_connection *connection);
+
+/* Prepares the timer of the events; admin_events_close lets go of it. */
+void admin_events_open(struct admin *admin);
+void admin_events_close(struct admin *admin);
 
 /* Closes connections whose peers have been idle, or have not read, for too long. */
 void admin_connections_tick(struct admin *admin);

@@ -6,6 +6,7 @@
 #define ADMIN_JOBS_MAX        2u  /* in threads: they may wait for the disk */
 #define ADMIN_TURN_MAX        16u /* commands of one connection in one turn of the loop */
 #define ADMIN_EVENTS_TURN     64u /* events of one connection in one turn: some 100 us of JSON */
-#define ADMIN_EVENTS_TICK     16u /* such turns of one connection in one tick: the whole ring */
+#define ADMIN_EVENTS_TICK     4u /* such turns in ADMIN_EVENTS_MS: 12,800 a second, 4 % of a loop */
+#define ADMIN_EVENTS_MS       20u /* between looks for events: a quarter of the ring at that rate */
 
 #endif
