@@ -182,8 +182,9 @@ class Moves(SystemTest):
 
     def test_every_series(self):
         self.rows, self.seen = documented(), {}
-        self.start()
-        for step in (self.publications, self.fetches, self.what_is_held, self.what_passes, self.limits, self.faults,
+        (self.root / "backups").mkdir(mode=0o700)
+        self.start("--backup-dir", str(self.root / "backups"))
+        for step in (self.publications, self.fetches, self.what_is_held, self.what_passes, self.limits, self.upkeep, self.faults,
                      self.a_cold_start, self.a_log_that_nobody_reads, self.the_drain):
             with self.subTest(step.__name__):
                 step()
@@ -283,6 +284,22 @@ class Moves(SystemTest):
                    "refusals_total", "errors_total", "connections_idle_total")
         c.close()
         self.reload()
+
+    def upkeep(self):
+        self.until("writer_held_seconds", step=lambda: self.job("compact"))
+        backups = self.root / "backups"
+        self.job("backup")
+        self.until("backups", "backup_age_seconds")
+        shutil.rmtree(backups)
+        backups.write_bytes(b"")
+        self.until("backup_failed", step=lambda: self.job("backup"))
+
+    def job(self, kind):
+        """Begins one, unless one runs."""
+        try:
+            self.d.admin(f"{kind}.start")
+        except AdminError as error:
+            self.assertEqual(error.reason, "job_running")
 
     def faults(self):
         with self.assertRaises(AdminError):
