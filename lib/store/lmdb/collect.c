@@ -116,13 +116,14 @@ static enum cap_error next_cap(struct lmdb_store *store, MDB_cursor *cursor,
                                const struct prefix *prefix, const struct cap_hash *after,
                                struct cap_hash *ret_hash, struct store_cap *ret_cap)
 {
-    struct cap_hash start = {{0}};
+    uint8_t start[CAP_HASH_SIZE] = {0};
     struct cap_bytes bytes;
-    MDB_val key = {CAP_HASH_SIZE, start.bytes};
+    MDB_val key = {sizeof(start), start};
     MDB_val value;
-    memcpy(start.bytes, prefix->bytes, STORE_DUE_PREFIX);
     if (after != NULL) {
-        start = *after;
+        memcpy(start, after->bytes, sizeof(start));
+    } else {
+        memcpy(start, prefix->bytes, STORE_DUE_PREFIX);
     }
     int rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
     if (rc == 0 && after != NULL && key.mv_size == CAP_HASH_SIZE &&
