@@ -180,8 +180,8 @@ static enum cap_error gather_due(struct check *check)
     return error == CAP_E_NOT_FOUND || error == CAP_E_CORRUPT ? CAP_OK : error;
 }
 
-static bool is_queued(const struct check_due *due, const struct cap_hash *hash,
-                      const struct cap_info *info, unsigned needed)
+/* Whether collection will look at a cap; if it has a lease then, again at the lease's end. */
+static bool is_queued(const struct check_due *due, const struct cap_hash *hash)
 {
     struct check_due_entry wanted = {.time_s = 0};
     const struct check_due_entry *found = NULL;
@@ -189,8 +189,7 @@ static bool is_queued(const struct check_due *due, const struct cap_hash *hash,
     if (due->count > 0) {
         found = bsearch(&wanted, due->entries, due->count, sizeof(wanted), compare_prefixes);
     }
-    return found != NULL &&
-           (found->time_s >= info->kept_until_s || (needed & CAP_NEEDED_LEASE) == 0);
+    return found != NULL;
 }
 
 static enum cap_error find_needed(struct check *check, const struct store_cap *cap,
@@ -220,7 +219,7 @@ enum cap_error lmdb_check_queued(struct check *check, const struct store_cap *ca
     if (!due->gathered) {
         error = gather_due(check);
     }
-    if (error != CAP_OK || is_queued(due, check->hash, &cap->info, CAP_NEEDED_LEASE)) {
+    if (error != CAP_OK || is_queued(due, check->hash)) {
         return error;
     }
     if (find_needed(check, cap, &needed) != CAP_OK || (needed & ~CAP_NEEDED_LEASE) != 0) {
@@ -229,7 +228,7 @@ enum cap_error lmdb_check_queued(struct check *check, const struct store_cap *ca
     if (due->snapshot != check->snapshot) {
         error = gather_due(check);
     }
-    if (error == CAP_OK && !is_queued(due, check->hash, &cap->info, needed)) {
+    if (error == CAP_OK && !is_queued(due, check->hash)) {
         lmdb_check_find(check, "nothing refers to it, and collection will never look at it");
         lmdb_mend_due(check, check->hash, cap->info.kept_until_s);
     }

@@ -95,6 +95,9 @@ static enum cap_error look_at(struct slice *slice, const struct cap_hash *hash,
     enum cap_error error = lmdb_find_needed(store, store->write.txn, &cursor, hash, cap, &needed);
     slice->result->looked_at++;
     slice->work++;
+    if (error == CAP_OK && (needed & CAP_NEEDED_LEASE) != 0) {
+        return lmdb_due_add_lease(store, hash, cap->info.kept_until_s);
+    }
     if (error != CAP_OK || needed != 0) {
         return error;
     }

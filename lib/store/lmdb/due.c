@@ -3,8 +3,10 @@
  *
  * An entry is a hint: "look at the caps whose hashes begin so, then". The records decide, so an
  * entry of a cap that is gone, or more than one of a cap, does no harm. What must hold is that a
- * cap that nothing keeps has one: every new cap gets one for the end of its lease, a renewed one
- * another, and one that loses a root or its last reference gets one for now.
+ * cap that nothing keeps but a lease has one, for the lease's end at the latest: every new cap gets
+ * one for that, one that loses a root or its last reference gets one for now, and collection puts
+ * what it finds with a lease back for the end of that. So a lease that is renewed while it runs
+ * needs no entry, and the queue does not grow where nobody collects.
  *
  * A record holds the beginnings of many hashes, 8 bytes each, and a transaction goes on with the
  * last record of a time, so that a small cap costs little more than these. For that the ends of

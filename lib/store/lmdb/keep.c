@@ -26,12 +26,14 @@ enum cap_error lmdb_keep_one(struct lmdb_store *store, struct cap_keep *keep)
     if (!store_lease_gains(&store->base, cap.info.kept_until_s, until_s)) {
         return CAP_OK;
     }
+    /* For the end of the lease before, when collection will see that there is another. */
+    bool is_queued = cap.info.kept_until_s > cap_store_clock(&store->base);
     enum cap_error error = lmdb_write_room(store, KEEP_BYTES);
     if (error == CAP_OK) {
         cap.info.kept_until_s = until_s;
         error = lmdb_put_cap(store, write->txn, &keep->hash, &cap);
     }
-    if (error == CAP_OK) {
+    if (error == CAP_OK && !is_queued) {
         error = lmdb_due_add_lease(store, &keep->hash, until_s);
     }
     keep->kept_until_s = until_s;

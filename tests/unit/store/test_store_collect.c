@@ -202,6 +202,30 @@ static void test_lease_ends(void **state)
     assert_int_equal(collect_all(store).caps, 1);
 }
 
+/* A lease that is renewed again and again makes no queue of entries. */
+static void test_renewals(void **state)
+{
+    struct cap_store *store = store_of(state);
+    struct cap_due_cursor cursor = {0};
+    struct cap_due due[10];
+    size_t count;
+    bool more;
+    assert_cap_ok(put_data(store, 1, 10));
+    for (int i = 0; i < 50; i++) {
+        keep(store, 1, 1000);
+        advance(store, 500);
+    }
+    struct cap_read *read = begin_read(store);
+    assert_cap_ok(cap_store_due(read, &cursor, UINT32_MAX, 10, due, &count, &more));
+    assert_in_range(count, 1, 2);
+    cap_store_read_end(read);
+    assert_int_equal(collect_all(store).caps, 0); /* finds that there is a later lease */
+    fixture_check(*state);
+    store = store_of(state);
+    advance(store, 520);
+    assert_int_equal(collect_all(store).caps, 1);
+}
+
 static void test_small_slices(void **state)
 {
     struct cap_store *store = store_of(state);
@@ -356,10 +380,10 @@ static void test_holds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_delete),       BOTH(test_delete_needed),   BOTH(test_degrade),
-        BOTH(test_contents_go),  BOTH(test_collect),         BOTH(test_lease_ends),
-        BOTH(test_small_slices), BOTH(test_lease_passes_on), BOTH(test_due),
-        BOTH(test_watch),        BOTH(test_holds),
+        BOTH(test_delete),      BOTH(test_delete_needed), BOTH(test_degrade),
+        BOTH(test_contents_go), BOTH(test_collect),       BOTH(test_lease_ends),
+        BOTH(test_renewals),    BOTH(test_small_slices),  BOTH(test_lease_passes_on),
+        BOTH(test_due),         BOTH(test_watch),         BOTH(test_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
