@@ -53,6 +53,7 @@ struct making {
     char path[PATH_MAX];
     char temp[PATH_MAX];
     uint64_t began_us; /* monotonic */
+    struct cap_copy_progress copied;
 };
 
 /* --- Names ------------------------------------------------------------------------------------ */
@@ -288,6 +289,7 @@ static bool on_copied(void *ctx, const struct cap_copy_progress *progress)
     const struct context *context = making->backups->context;
     uint64_t rate = context->config.backup_rate;
     uint64_t took_us = env_monotonic_us(context->env) - making->began_us;
+    making->copied = *progress;
     job_progress(making->job, progress->records, progress->records_total, progress->bytes,
                  progress->bytes_total, "copying");
     /* In microseconds by way of a double: exact enough, and it cannot overflow. */
@@ -367,13 +369,17 @@ static enum cap_error make(struct making *making)
 static void tell(struct making *making, enum cap_error error)
 {
     const struct backup *backup = &making->backup;
+    const struct cap_copy_progress *copied = &making->copied;
+    job_progress(making->job, copied->records, copied->records_total, copied->bytes,
+                 error == CAP_OK ? copied->bytes : copied->bytes_total, "");
     if (error == CAP_OK) {
         job_message(making->job, "%s: %" PRIu64 " bytes, verified", backup->name, backup->bytes);
     } else if (error == CAP_E_CORRUPT && backup->bytes > 0) {
-        job_message(making->job,
-                    "%s is damaged as the store is: its file " VERIFY_FINDINGS
-                    " says what is wrong; scrub the store",
-                    backup->name);
+        job_message(
+            making->job,
+            "%s is damaged as the store is: its file " VERIFY_FINDINGS
+            " says what is wrong; publish those caps again, or repair the store (scrub.start)",
+            backup->name);
     }
 }
 

@@ -22,6 +22,7 @@ struct compaction {
     struct writer *writer;
     struct upkeep_job *job;
     struct cap_copy copy;
+    uint64_t records; /* copied */
 };
 
 /* --- Loops that pass -------------------------------------------------------------------------- */
@@ -96,6 +97,7 @@ static bool on_copied(void *ctx, const struct cap_copy_progress *progress)
 {
     struct compaction *compaction = ctx;
     writer_beat(compaction->writer);
+    compaction->records = progress->records;
     show(compaction, progress, "copying");
     return !atomic_load(&compaction->job->cancelled);
 }
@@ -135,13 +137,16 @@ static enum cap_error run_compaction(struct compaction *compaction)
     }
     job_message(compaction->job, "the file has %" PRIu64 " bytes, and had %" PRIu64,
                 copy->file_bytes, copy->file_bytes_before);
-    job_progress(compaction->job, 0, 0, copy->file_bytes, copy->file_bytes, "waiting for readers");
+    job_progress(compaction->job, compaction->records, compaction->records, copy->file_bytes,
+                 copy->file_bytes, "waiting for readers");
     if (let_go(compaction) != CAP_OK) { /* it is compacted all the same */
         job_message(compaction->job,
                     "the file has %" PRIu64 " bytes, and had %" PRIu64
                     ", which are free when the daemon restarts or the store is compacted again",
                     copy->file_bytes, copy->file_bytes_before);
     }
+    job_progress(compaction->job, compaction->records, compaction->records, copy->file_bytes,
+                 copy->file_bytes, "");
     return CAP_OK;
 }
 

@@ -329,7 +329,7 @@ static void test_compact(void **state)
 
 /*
  * A later map may lie where an older one did, of a longer file: what a stale place leads to there
- * is not in the new file at all. That is no fault of the device, and writing goes on.
+ * is not in the new file at all. The device is not at fault, and writing goes on.
  */
 static void test_stale_places(void **state)
 {
