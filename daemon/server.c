@@ -38,6 +38,7 @@
 #include "daemon/serve/pieces.h"
 #include "daemon/serve/watch.h"
 #include "daemon/upkeep/backup.h"
+#include "daemon/upkeep/gc.h"
 #include "daemon/upkeep/jobs.h"
 #include "lib/cap/sha256.h"
 #include "proto/message.h"
@@ -178,6 +179,16 @@ static void maybe_clear_readers(struct server *server, uint64_t now)
     pool_submit(&main_shard(server)->pool, &server->clear_readers);
 }
 
+static void count_gc(struct server *server)
+{
+    struct stats *stats = &main_shard(server)->stats;
+    struct gc_figures figures;
+    gc_figures(server->gc, &figures);
+    stats->gc_runs = figures.runs;
+    stats->gc_caps = figures.caps;
+    stats->gc_bytes = figures.bytes;
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct server *server = timer->data;
@@ -185,7 +196,11 @@ static void on_tick(uv_timer_t *timer)
     admin_tick(server->admin);
     sockets_tick(&server->sockets);
     maybe_clear_readers(server, now);
+    if (server->context.phase == PHASE_RUNNING) {
+        gc_tick(server->gc, now);
+    }
     publish_tick(&server->loops[0].publish); /* for all loops */
+    count_gc(server);
     main_shard(server)->stats.log_lines = server->context.log.lines;
     main_shard(server)->stats.log_lost = server->context.log.lost;
     if (server->context.phase != PHASE_DRAINING) {
@@ -331,6 +346,9 @@ static enum cap_error start_parts(struct server *server, char *reason)
         error = backups_new(&server->context, server->jobs, &server->backups);
     }
     if (error == CAP_OK) {
+        error = gc_new(&server->context, server->jobs, server->writer, &server->gc);
+    }
+    if (error == CAP_OK) {
         error = open_copies(server);
     }
     for (size_t i = 0; error == CAP_OK && i < server->loop_count; i++) {
@@ -373,6 +391,7 @@ static enum cap_error start_admin(struct server *server, const struct admin_grou
         .writer = server->writer,
         .jobs = server->jobs,
         .backups = server->backups,
+        .gc = server->gc,
         .copies = server->serves.copies,
     };
     enum cap_error error = admin_start(&rooms, bound->fd, operators, &server->admin);
@@ -648,6 +667,7 @@ void server_close(struct server *server)
     admin_free(server->admin);
     copies_free(server->serves.copies);
     pool_close(&server->context.pool);
+    gc_free(server->gc);
     backups_free(server->backups);
     upkeep_jobs_free(server->jobs);
     writer_free(server->writer);

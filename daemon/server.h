@@ -31,6 +31,7 @@ struct server {
     struct room room;
     struct upkeep_jobs *jobs;
     struct backups *backups;
+    struct gc *gc;
     struct admin *admin;
     struct sockets sockets;
     uv_timer_t tick;

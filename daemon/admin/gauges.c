@@ -49,6 +49,7 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .backup_age_us =
             backups.made_us == 0 || backups.made_us > now_us ? 0 : now_us - backups.made_us,
         .backup_failed = backups.failed ? 1 : 0,
+        .gc_high = config->gc_high,
         .draining = context->phase == PHASE_DRAINING ? 1 : 0,
         .max_connections = config->max_connections,
         .max_uploads = config->max_uploads,

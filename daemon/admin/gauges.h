@@ -6,6 +6,7 @@
 #include "daemon/net/hub.h"
 
 struct backups;
+struct gc;
 struct upkeep_jobs;
 struct writer;
 
@@ -16,6 +17,7 @@ struct admin_rooms {
     struct writer *writer;
     struct upkeep_jobs *jobs;
     struct backups *backups;
+    struct gc *gc;
     struct copies *copies; /* NULL: nothing can be mapped */
 };
 

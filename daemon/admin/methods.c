@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/admin/shapes.h"
-
 /* --- The table -------------------------------------------------------------------------------- */
 
 #define EXAMPLE_HASH "00000000000000000000000000000000000000000000000000000000000000aa"
@@ -165,6 +163,62 @@ static const struct admin_method methods[] = {
             "see Events.",
      .example = "{\"since\":0,\"kinds\":[\"refused\",\"job_ended\"]}",
      .run = admin_events_subscribe},
+    {.name = "why",
+     .in_worker = true,
+     .params = admin_stat_params,
+     .result = admin_why_result,
+     .doc = "Says why a cap is there or not: what keeps it, what became of it, what was refused.",
+     .example = "{\"hash\":\"" EXAMPLE_HASH "\"}",
+     .run = admin_why},
+    {.name = "roots.list",
+     .in_worker = true,
+     .params = admin_roots_params,
+     .result = admin_roots_result,
+     .doc = "Lists the roots: names, each of which keeps a cap and everything that this needs.",
+     .example = "{}",
+     .run = admin_roots_list},
+    {.name = "roots.set",
+     .level = ADMIN_OPERATE,
+     .in_worker = true,
+     .params = admin_root_params,
+     .result = admin_root_result,
+     .doc = "Sets a root to a cap that is published, in place of what it kept before.",
+     .example = "{\"name\":\"release/2026-11\",\"hash\":\"" EXAMPLE_HASH "\"}",
+     .run = admin_roots_set},
+    {.name = "roots.remove",
+     .level = ADMIN_OPERATE,
+     .in_worker = true,
+     .params = admin_root_name_params,
+     .result = admin_root_name_result,
+     .doc = "Removes a root. What nothing else keeps goes with the next collection.",
+     .example = "{\"name\":\"release/2026-11\"}",
+     .run = admin_roots_remove},
+    {.name = "gc.plan",
+     .in_worker = true,
+     .params = admin_plan_params,
+     .result = admin_plan_result,
+     .doc = "Says which caps a collection would take now, and what keeps the others that it would "
+            "look at. Nothing is changed. What only a cap that goes refers to follows it, and is "
+            "not counted.",
+     .example = "{\"limit\":10}",
+     .run = admin_gc_plan},
+    {.name = "gc.run",
+     .level = ADMIN_OPERATE,
+     .params = admin_no_params,
+     .result = admin_job_result,
+     .doc = "Starts a job that removes every cap that no root, reference, lease or upload needs. "
+            "Reads and publications go on.",
+     .example = "{}",
+     .run = admin_gc_run},
+    {.name = "cap.delete",
+     .level = ADMIN_ADMIN,
+     .in_worker = true,
+     .params = admin_delete_params,
+     .result = admin_delete_result,
+     .doc = "Removes one cap now. If something needs it the error is still_needed, whose hint "
+            "names it; force removes it all the same, unless a root or an upload needs it.",
+     .example = "{\"hash\":\"" EXAMPLE_HASH "\"}",
+     .run = admin_cap_delete},
     {.name = "backup.start",
      .level = ADMIN_OPERATE,
      .params = admin_no_params,

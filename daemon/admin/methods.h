@@ -8,7 +8,7 @@
 #include "daemon/admin/gauges.h"
 #include "daemon/admin/level.h"
 #include "daemon/admin/metrics.h"
-#include "daemon/admin/params.h"
+#include "daemon/admin/shapes.h"
 #include "daemon/admin/subscription.h"
 
 #define ADMIN_API_VERSION 1 /* rises when a method or a member goes away or changes meaning */
@@ -31,13 +31,6 @@ struct admin_call {
     struct admin_clients *clients;           /* what `prepare` found on the loop */
     struct admin_subscription subscription;  /* what the connection gets when the call succeeds */
     struct admin_error error;
-};
-
-/* A member of a result. `type` lists JSON types, "string or null". A list ends with name NULL. */
-struct admin_field {
-    const char *name;
-    const char *type;
-    const char *doc;
 };
 
 struct admin_method {
@@ -116,23 +109,21 @@ json_t *admin_jobs_list(struct admin_call *call);
 json_t *admin_jobs_cancel(struct admin_call *call);
 json_t *admin_events_subscribe(struct admin_call *call);
 
+/* methods_keep.c */
+json_t *admin_roots_list(struct admin_call *call);
+json_t *admin_roots_set(struct admin_call *call);
+json_t *admin_roots_remove(struct admin_call *call);
+json_t *admin_cap_delete(struct admin_call *call);
+json_t *admin_gc_plan(struct admin_call *call);
+json_t *admin_gc_run(struct admin_call *call);
+
+/* methods_why.c */
+json_t *admin_why(struct admin_call *call);
+
 /* methods_upkeep.c */
 json_t *admin_backup_start(struct admin_call *call);
 json_t *admin_backup_list(struct admin_call *call);
 json_t *admin_compact_start(struct admin_call *call);
 json_t *admin_upkeep_status(const struct admin_rooms *rooms); /* members of status */
-
-/* Rows of params, for the methods that read them. */
-enum { ADMIN_ARG_METHOD = 0 };                  /* help, schema */
-enum { ADMIN_ARG_HASH = 0 };                    /* cap.stat, cap.explain, refs.list */
-enum { ADMIN_FIND_PREFIX, ADMIN_FIND_CONTENT }; /* cap.find */
-enum { ADMIN_LIST_KIND, ADMIN_LIST_PREFIX, ADMIN_LIST_LIMIT, ADMIN_LIST_CURSOR };
-enum { ADMIN_EXPLAIN_OFFSET = 1, ADMIN_EXPLAIN_LIMIT };
-enum { ADMIN_REFS_DIRECTION = 1, ADMIN_REFS_LIMIT, ADMIN_REFS_CURSOR };
-enum { ADMIN_PAGE_LIMIT, ADMIN_PAGE_CURSOR }; /* refusals.list, clients.list, quota.list */
-enum { ADMIN_LOG_LEVEL = 0 };
-enum { ADMIN_METRICS_FORMAT = 0 };
-enum { ADMIN_JOB_ID = 0 };
-enum { ADMIN_EVENTS_SINCE, ADMIN_EVENTS_KINDS };
 
 #endif

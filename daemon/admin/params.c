@@ -109,6 +109,32 @@ static bool read_word(const struct admin_param *param, const char *text, struct 
     return true;
 }
 
+static bool read_boolean(const struct admin_param *param, json_t *value, struct admin_arg *arg,
+                         struct admin_error *error)
+{
+    if (!json_is_boolean(value)) {
+        admin_error_param(error, ADMIN_WRONG_TYPE, param->name, "%s must be true or false",
+                          param->name);
+        return false;
+    }
+    arg->given = true;
+    arg->boolean = json_is_true(value);
+    return true;
+}
+
+static bool read_name(const struct admin_param *param, const char *text, struct admin_arg *arg,
+                      struct admin_error *error)
+{
+    for (const char *at = text; *at != '\0'; at++) {
+        if (*at <= ' ' || *at > '~') {
+            admin_error_param(error, ADMIN_OUT_OF_BOUNDS, param->name,
+                              "%s must be printable ASCII without spaces", param->name);
+            return false;
+        }
+    }
+    return read_word(param, text, arg, error);
+}
+
 static bool read_text(const struct admin_param *param, const char *text, struct admin_arg *arg,
                       struct admin_error *error)
 {
@@ -121,6 +147,9 @@ static bool read_text(const struct admin_param *param, const char *text, struct 
         return read_prefix(param, text, arg, error);
     case ADMIN_WORD:
         return read_word(param, text, arg, error);
+    case ADMIN_NAME:
+        return read_name(param, text, arg, error);
+    case ADMIN_BOOLEAN:
     case ADMIN_INTEGER:
     case ADMIN_CHOICES:
         break;
@@ -141,7 +170,11 @@ static bool read_one(const struct admin_param *param, json_t *value, struct admi
         [ADMIN_HASH] = {JSON_STRING, "a string, in quotes"},
         [ADMIN_PREFIX] = {JSON_STRING, "a string, in quotes"},
         [ADMIN_WORD] = {JSON_STRING, "a string, in quotes"},
+        [ADMIN_NAME] = {JSON_STRING, "a string, in quotes"},
     };
+    if (param->type == ADMIN_BOOLEAN) {
+        return read_boolean(param, value, arg, error);
+    }
     if (json_typeof(value) != expected[param->type].type) {
         admin_error_param(error, ADMIN_WRONG_TYPE, param->name, "%s must be %s", param->name,
                           expected[param->type].name);
@@ -225,6 +258,9 @@ static json_t *param_schema(const struct admin_param *param)
         return json_pack("{s:s, s:I, s:I, s:I, s:s}", "type", "integer", "minimum",
                          (json_int_t)param->min, "maximum", (json_int_t)param->max, "default",
                          (json_int_t)param->fallback, "description", param->doc);
+    case ADMIN_BOOLEAN:
+        return json_pack("{s:s, s:b, s:s}", "type", "boolean", "default", 0, "description",
+                         param->doc);
     case ADMIN_CHOICE:
         return json_pack("{s:s, s:o, s:s}", "type", "string", "enum", choices_json(param->choices),
                          "description", param->doc);
@@ -237,6 +273,10 @@ static json_t *param_schema(const struct admin_param *param)
                          "description", param->doc);
     case ADMIN_PREFIX:
         return json_pack("{s:s, s:s, s:s}", "type", "string", "pattern", "^(0x)?[0-9a-fA-F]{0,64}$",
+                         "description", param->doc);
+    case ADMIN_NAME:
+        return json_pack("{s:s, s:s, s:I, s:I, s:s}", "type", "string", "pattern", "^[!-~]*$",
+                         "minLength", (json_int_t)param->min, "maxLength", (json_int_t)param->max,
                          "description", param->doc);
     case ADMIN_WORD:
         return json_pack("{s:s, s:I, s:I, s:s}", "type", "string", "minLength",

@@ -19,6 +19,8 @@ enum admin_type {
     ADMIN_HASH,    /* 64 hex digits, 0x in front allowed */
     ADMIN_PREFIX,  /* the first hex digits of a hash, an odd count included */
     ADMIN_WORD,    /* a text of min to max bytes */
+    ADMIN_NAME,    /* the same, of printable ASCII without spaces */
+    ADMIN_BOOLEAN, /* false when it is not given */
 };
 
 /* One param. A list of them ends with a row whose name is NULL. */
@@ -26,7 +28,7 @@ struct admin_param {
     const char *name;
     enum admin_type type;
     bool required;
-    int64_t min; /* ADMIN_INTEGER: the value; ADMIN_WORD: the length */
+    int64_t min; /* ADMIN_INTEGER: the value; ADMIN_WORD, ADMIN_NAME: the length */
     int64_t max;
     int64_t fallback;           /* ADMIN_INTEGER that is not given */
     const char *const *choices; /* ADMIN_CHOICE, ADMIN_CHOICES (at most 32): ends with NULL */
@@ -36,12 +38,13 @@ struct admin_param {
 /* A param's value as a method sees it. Which members are set follows from the type. */
 struct admin_arg {
     bool given;
+    bool boolean;
     int64_t integer;
     unsigned choice;      /* index in `choices`; 0 when not given, so see `given` */
     uint32_t set;         /* ADMIN_CHOICES: a bit for each index */
     struct cap_hash hash; /* ADMIN_PREFIX: the bits past `bits` are zero */
     unsigned bits;        /* ADMIN_PREFIX: four per digit */
-    const char *text;     /* ADMIN_WORD: borrowed from the request */
+    const char *text;     /* ADMIN_WORD, ADMIN_NAME: borrowed from the request */
 };
 
 /*

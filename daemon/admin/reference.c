@@ -24,6 +24,9 @@ static void print_choices(struct admin_text *text, const char *const *choices)
 static void print_kind(struct admin_text *text, const struct admin_param *param)
 {
     switch (param->type) {
+    case ADMIN_BOOLEAN:
+        admin_print(text, "true or false");
+        break;
     case ADMIN_INTEGER:
         admin_print(text, "integer, %" PRId64 " to %" PRId64, param->min, param->max);
         break;
@@ -41,6 +44,7 @@ static void print_kind(struct admin_text *text, const struct admin_param *param)
     case ADMIN_PREFIX:
         admin_print(text, "up to 64 hex digits");
         break;
+    case ADMIN_NAME:
     case ADMIN_WORD:
         admin_print(text, "string of %" PRId64 " to %" PRId64 " bytes", param->min, param->max);
         break;

@@ -1,6 +1,9 @@
 /* The params and results of the methods: see shapes.h. */
 #include "daemon/admin/shapes.h"
 
+#include "daemon/core/events.h"
+#include "lib/store/types.h"
+
 /* --- Params ----------------------------------------------------------------------------------- */
 
 #define END_PARAM                                                                                  \
@@ -139,6 +142,46 @@ const struct admin_param admin_cancel_params[] = {
                       .min = 1,
                       .max = INT64_MAX,
                       .doc = "the number of a job that runs"},
+    END_PARAM,
+};
+
+#define NAME_PARAM                                                                                 \
+    {                                                                                              \
+        .name = "name", .type = ADMIN_NAME, .required = true, .min = 1, .max = CAP_ROOT_NAME_MAX,  \
+        .doc = "the root's name, such as release/2026-11"                                          \
+    }
+
+const struct admin_param admin_roots_params[] = {
+    [ADMIN_ROOTS_LIMIT] = LIMIT_PARAM(1000, "most roots on this page"),
+    [ADMIN_ROOTS_CURSOR] = {.name = "cursor",
+                            .type = ADMIN_NAME,
+                            .min = 1,
+                            .max = CAP_ROOT_NAME_MAX,
+                            .doc = "the cursor of the previous page"},
+    END_PARAM,
+};
+
+const struct admin_param admin_root_params[] = {
+    [ADMIN_ROOT_NAME] = NAME_PARAM,
+    [ADMIN_ROOT_HASH] = HASH_PARAM("the cap that it keeps, with everything that this needs"),
+    END_PARAM,
+};
+
+const struct admin_param admin_root_name_params[] = {
+    [ADMIN_ROOT_NAME] = NAME_PARAM,
+    END_PARAM,
+};
+
+const struct admin_param admin_delete_params[] = {
+    [ADMIN_ARG_HASH] = HASH_PARAM("the CapHash"),
+    [ADMIN_DELETE_FORCE] = {.name = "force",
+                            .type = ADMIN_BOOLEAN,
+                            .doc = "also if a lease or Images need it, which are degraded then"},
+    END_PARAM,
+};
+
+const struct admin_param admin_plan_params[] = {
+    [ADMIN_PLAN_LIMIT] = LIMIT_PARAM(1000, "most caps that are listed"),
     END_PARAM,
 };
 
@@ -350,6 +393,66 @@ const struct admin_field admin_backups_result[] = {
     {"backups", "array",
      "objects with name, made (when it was begun: what was acknowledged by then is in it), bytes "
      "(of the store's file) and verified, newest first"},
+    END_FIELD,
+};
+
+const struct admin_field admin_roots_result[] = {
+    {"roots", "array", "objects with name, cap_hash, set and uid, ordered by name"},
+    {"cursor", "string or null", "pass it to get the next page; null: this was the last"},
+    END_FIELD,
+};
+
+const struct admin_field admin_root_result[] = {
+    {"name", "string", "the root's name"},
+    {"cap_hash", "string", "the cap that it keeps"},
+    {"replaced", "boolean", "whether the root was there, and kept another cap or the same"},
+    END_FIELD,
+};
+
+const struct admin_field admin_root_name_result[] = {
+    {"name", "string", "the root's name"},
+    END_FIELD,
+};
+
+const struct admin_field admin_delete_result[] = {
+    {"cap_hash", "string", "the cap that is gone"},
+    {"degraded", "array", "hashes of Images that refer to it, the first of them"},
+    END_FIELD,
+};
+
+const struct admin_field admin_plan_result[] = {
+    {"caps", "integer", "caps that would go now"},
+    {"bytes", "integer", "of their bodies"},
+    {"kept", "integer", "caps that a collection would look at and leave"},
+    {"more", "boolean", "whether there are more than were looked at"},
+    {"due", "array",
+     "the first of them: objects with cap_hash, kind, body_len, published and kept_by, which is "
+     "null for one that would go, else root, reference, lease or upload"},
+    END_FIELD,
+};
+
+const struct admin_field admin_why_result[] = {
+    {"cap_hash", "string", "the CapHash"},
+    {"state", "string", "published, degraded, quarantined, forbidden or absent"},
+    {"summary", "string", "why, and what to do, in a sentence"},
+    {"kind", "string or null", "image or data; null: it is not there"},
+    {"body_len", "integer or null", "bytes of its served body"},
+    {"published", "string or null", "when it was first published"},
+    {"roots", "array", "names of roots that keep it themselves, the first 16"},
+    {"references", "array", "hashes of Images that refer to it, the first 16"},
+    {"more_references", "boolean", "whether there are more: see refs.list"},
+    {"lease_s", "integer", "for how many seconds a lease keeps it; 0: none does"},
+    {"held", "boolean", "whether an upload under way needs it"},
+    {"path", "object or null",
+     "why a root keeps it: root and caps, the hashes from the cap up to the one that the root "
+     "names; null: no root does, or the way is too long"},
+    {"broken", "array", "hashes that it names and that cannot be served, the first 16"},
+    {"quarantined", "string or null", "since when its bytes are known to be damaged"},
+    {"forbidden", "string or null", "since when it may not be here"},
+    {"removed", "object or null",
+     "when it last went: time, cause (collected, deleted or forbidden) and uid of whoever had it "
+     "removed (null: the store by itself)"},
+    {"refusal", "object or null", "the last refusal that names it, as in refusals.list"},
     END_FIELD,
 };
 

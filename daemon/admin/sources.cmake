@@ -16,11 +16,13 @@ target_sources(capstore_daemon PRIVATE
     admin/methods.c
     admin/methods_config.c
     admin/methods_jobs.c
+    admin/methods_keep.c
     admin/methods_meta.c
     admin/methods_quota.c
     admin/methods_server.c
     admin/methods_store.c
     admin/methods_upkeep.c
+    admin/methods_why.c
     admin/metrics.c
     admin/warnings.c
     admin/params.c

@@ -96,6 +96,8 @@ struct config {
     config_number min_upload_rate; /* bytes per second; 0: any */
     config_number min_upload_grace_ms;
     config_number drain_ms;
+    config_number gc_high; /* bytes; 0: no collection by itself */
+    config_number gc_low;
     config_number backup_keep;
     config_number backup_rate; /* bytes per second; 0: any */
     config_number refusals;

@@ -40,6 +40,9 @@
     X(commits, "capstore_commits_total", "Write transactions committed")                           \
     X(commits_failed, "capstore_commits_failed_total", "Write transactions that failed")           \
     X(stage_steps, "capstore_stage_steps_total", "Steps in which large bodies were written")       \
+    X(gc_runs, "capstore_gc_runs_total", "Collections that have ended")                            \
+    X(gc_caps, "capstore_gc_caps_total", "Caps collected")                                         \
+    X(gc_bytes, "capstore_gc_bytes_total", "Bytes of the bodies of collected caps")                \
     X(log_lines, "capstore_log_lines_total", "Log lines written")                                  \
     X(log_lost, "capstore_log_lost_total", "Log lines lost to a slow reader")
 
@@ -70,6 +73,8 @@
     X(backup_age_us, "capstore_backup_age_seconds",                                                \
       "Time since the newest verified backup was begun; 0: there is none")                         \
     X(backup_failed, "capstore_backup_failed", "1 if the last backup tried since start failed")    \
+    X(gc_high, "capstore_gc_high_bytes",                                                           \
+      "Bytes in use of the store's file at which collection starts by itself; 0: never")           \
     X(draining, "capstore_draining", "1 while the daemon drains")                                  \
     X(max_connections, "capstore_connections_limit", "Limit of open client connections")           \
     X(max_uploads, "capstore_uploads_limit", "Limit of uploads in flight")                         \

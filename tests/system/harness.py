@@ -173,6 +173,7 @@ class AdminError(Exception):
         super().__init__(error.get("message"))
         self.code = error.get("code")
         self.reason = error.get("data", {}).get("reason")
+        self.hint = error.get("data", {}).get("hint", "")
 
 
 def capctl(*arguments, json_output=True, stdin=None, timeout=300, env=None):

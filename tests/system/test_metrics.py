@@ -1,5 +1,6 @@
 """METRICS.md: what is documented is there, nothing else is, and each series moves when its thing happens."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -184,8 +185,8 @@ class Moves(SystemTest):
         self.rows, self.seen = documented(), {}
         (self.root / "backups").mkdir(mode=0o700)
         self.start("--backup-dir", str(self.root / "backups"))
-        for step in (self.publications, self.fetches, self.what_is_held, self.what_passes, self.limits, self.upkeep, self.faults,
-                     self.a_cold_start, self.a_log_that_nobody_reads, self.the_drain):
+        for step in (self.publications, self.fetches, self.collections, self.what_is_held, self.what_passes, self.limits, self.upkeep,
+                     self.faults, self.a_cold_start, self.a_log_that_nobody_reads, self.the_drain):
             with self.subTest(step.__name__):
                 step()
         self.assertEqual({name for name in set(self.rows) - CONSTANT if not self.moved(name)}, set())
@@ -224,6 +225,24 @@ class Moves(SystemTest):
                    "maps_total", "map_copies_made_total", "map_cache_bytes", "map_cache_copies",
                    "served_body_bytes_total", "records_used_total", "records_missed_total", "record_cache_bytes",
                    "body_cache_bytes", "body_cache_served_bytes_total", step=fetch)
+        c.close()
+
+    def collections(self):
+        self.reload(gc_high=1 << 40, lease=0)
+        c = self.connect(self.d)
+        turn = iter(range(1 << 30))
+
+        for name, kept in (("small", self.small), ("large", self.large)):
+            self.d.admin("roots.set", name=name, hash=kept.hex())
+
+        def collect():
+            gone = c.put_data(content(f"garbage {next(turn)}", PAGE))["cap_hash"].hex()
+            self.d.admin("roots.set", name="gone", hash=gone)
+            self.d.admin("roots.remove", name="gone")
+            with contextlib.suppress(AdminError):  # the last one runs still
+                self.d.admin("gc.run")
+
+        self.until("gc_runs_total", "gc_caps_total", "gc_bytes_total", "gc_high_bytes", step=collect)
         c.close()
 
     def what_is_held(self):

@@ -6,8 +6,10 @@
 
 #include "daemon/core/container.h"
 #include "daemon/publish/quota.h"
+#include "daemon/publish/writer.h"
 #include "daemon/upkeep/backup.h"
 #include "daemon/upkeep/compact.h"
+#include "daemon/upkeep/gc.h"
 #include "lib/cap/data_cap.h"
 #include "lib/cap/image_cap.h"
 #include "tests/support/store_memory.h"
@@ -58,6 +60,19 @@ enum cap_error compact_start(struct upkeep_jobs *jobs, struct context *context,
     (void)writer;
     *ret_id = 8;
     return CAP_OK;
+}
+
+enum cap_error gc_start(struct gc *gc, uint64_t *ret_id)
+{
+    (void)gc;
+    *ret_id = 9;
+    return CAP_OK;
+}
+
+/* The fixture's store is written by whoever calls. */
+enum cap_error writer_run(struct writer *writer, writer_errand *run, void *ctx)
+{
+    return run((struct cap_store *)(void *)writer, ctx);
 }
 
 static void on_drain(void *owner)
@@ -278,6 +293,7 @@ int fixture_setup(void **state)
     fixture->hubs = (struct hub_set){.hubs = {&fixture->hub}, .count = 1};
     fixture->rooms = (struct admin_rooms){.context = &fixture->context, .hubs = &fixture->hubs};
     fixture->rooms.backups = (struct backups *)(void *)fixture;
+    fixture->rooms.writer = (struct writer *)(void *)fixture->context.store;
     assert_cap_ok(events_init(&fixture->context.events, &fixture->env));
     assert_cap_ok(upkeep_jobs_new(&fixture->context, &fixture->rooms.jobs));
     assert_cap_ok(quotas_new(&fixture->context.config, &fixture->env, &fixture->context.quotas));
@@ -286,6 +302,14 @@ int fixture_setup(void **state)
     find_names(fixture);
     *state = fixture;
     return 0;
+}
+
+void fixture_set_root(struct fixture *fixture, const char *name)
+{
+    struct cap_root root = {.hash = fixture->image, .set_us = FIXTURE_NOW_US};
+    bool replaced;
+    snprintf(root.name, sizeof(root.name), "%s", name);
+    assert_cap_ok(cap_store_root_set(fixture->context.store, &root, &replaced));
 }
 
 void fixture_run_out(struct fixture *fixture)

@@ -75,6 +75,9 @@ const char *fixture_log(struct fixture *fixture);
 void fixture_start_job(struct fixture *fixture);
 void fixture_end_job(struct fixture *fixture);
 
+/* Sets a root to the image. */
+void fixture_set_root(struct fixture *fixture, const char *name);
+
 /* Runs the loop until nothing is left to do, within a bound. */
 void fixture_run_out(struct fixture *fixture);
 

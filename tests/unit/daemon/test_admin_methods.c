@@ -21,6 +21,9 @@ static json_t *example_of(struct fixture *fixture, const struct admin_method *me
     if (strcmp(method->name, "jobs.cancel") == 0) {
         fixture_start_job(fixture);
     }
+    if (strcmp(method->name, "roots.remove") == 0) {
+        fixture_set_root(fixture, json_string_value(json_object_get(params, "name")));
+    }
     if (strcmp(method->name, "cap.find") == 0) {
         json_object_set_new(params, "prefix", json_string(hex));
     }
@@ -133,6 +136,8 @@ static void out_of_bounds(struct fixture *fixture, const struct admin_method *me
     static const char reason[] = "out_of_bounds";
     const char *name = param->name;
     switch (param->type) {
+    case ADMIN_BOOLEAN:
+        break;
     case ADMIN_INTEGER:
         assert_refused(fixture, method, name, json_integer(param->min - 1), reason);
         if (param->max < INT64_MAX) {
@@ -159,6 +164,12 @@ static void out_of_bounds(struct fixture *fixture, const struct admin_method *me
         assert_refused(fixture, method, name, repeat('a', 65), reason);
         assert_refused(fixture, method, name, json_string("xyz"), reason);
         break;
+    case ADMIN_NAME:
+        assert_refused(fixture, method, name, repeat('a', (size_t)param->min - 1), reason);
+        assert_refused(fixture, method, name, repeat('a', (size_t)param->max + 1), reason);
+        assert_refused(fixture, method, name, json_string("a b"), reason);
+        assert_refused(fixture, method, name, json_string("\xc3\xa9"), reason);
+        break;
     case ADMIN_WORD:
         assert_refused(fixture, method, name, repeat('a', (size_t)param->min - 1), reason);
         assert_refused(fixture, method, name, repeat('a', (size_t)param->max + 1), reason);
@@ -171,7 +182,7 @@ static void wrong_types(struct fixture *fixture, const struct admin_method *meth
                         const struct admin_param *param)
 {
     json_t *values[] = {json_null(),
-                        json_true(),
+                        param->type == ADMIN_BOOLEAN ? json_string("true") : json_true(),
                         param->type == ADMIN_CHOICES ? json_string("a") : json_array(),
                         json_real(1.5),
                         json_object(),
@@ -218,9 +229,9 @@ static void levels_are_kept(void **state)
 static void an_unknown_method_is_an_error(void **state)
 {
     struct admin_error error;
-    assert_null(fixture_call(*state, ADMIN_ADMIN, "cap.delete", NULL, &error));
+    assert_null(fixture_call(*state, ADMIN_ADMIN, "cap.destroy", NULL, &error));
     assert_string_equal(error.reason, "unknown_method");
-    assert_string_equal(error.message, "unknown method cap.delete");
+    assert_string_equal(error.message, "unknown method cap.destroy");
     assert_int_equal(error.code, -32601);
 }
 

@@ -1,0 +1,77 @@
+"""What is kept and what goes: roots, deletion, collection, and why."""
+
+import unittest
+
+import wire
+from harness import PAGE, AdminError, SystemTest, content, wait_until
+
+CODE = b"\x13\x00\x00\x00"
+
+
+class Keep(SystemTest):
+    def setUp(self):
+        super().setUp()
+        self.d = self.daemon()
+        self.c = self.connect(self.d)
+
+    def publish_image(self, name):
+        """An Image and the one Data cap that it names."""
+        data = content(name, 3 * PAGE)
+        image = self.c.put_image(wire.simple_image(CODE, [(b"\x40", data)]))["cap_hash"]
+        refs = self.d.admin("refs.list", hash=image.hex(), direction="out")["refs"]
+        return image, bytes.fromhex(refs[0]["cap_hash"])
+
+    def collect(self):
+        job = self.d.admin("gc.run")["job"]
+
+        def ended():
+            jobs = self.d.admin("jobs.list")["jobs"]
+            return next(j for j in jobs if j["id"] == job)["state"] != "running"
+
+        wait_until(ended, "the collection to end")
+
+    def state(self, hash_):
+        return self.d.admin("why", hash=hash_.hex())["state"]
+
+    def test_a_root_keeps_what_its_image_needs(self):
+        image, data = self.publish_image("kept")
+        self.d.admin("roots.set", name="release/1", hash=image.hex())
+        self.collect()
+        self.assertEqual([self.state(image), self.state(data)], ["published"] * 2)
+        why = self.d.admin("why", hash=data.hex())
+        self.assertEqual(why["path"], {"root": "release/1", "caps": [data.hex(), image.hex()]})
+
+    def test_refused_with_what_refers_to_it(self):
+        image, data = self.publish_image("referred to")
+        with self.assertRaises(AdminError) as refused:
+            self.d.admin("cap.delete", hash=data.hex())
+        self.assertEqual(refused.exception.reason, "still_needed")
+        self.assertIn(image.hex(), refused.exception.hint)
+        self.assertIn(data, self.have([data]))
+
+    def have(self, hashes):
+        return [hash_ for hash_, kind in zip(hashes, self.c.has(hashes)) if kind != 0]
+
+    def test_force_degrades_until_it_is_published_again(self):
+        image, data = self.publish_image("forced")
+        self.assertEqual(self.d.admin("cap.delete", hash=data.hex(), force=True)["degraded"], [image.hex()])
+        self.assertEqual(self.have([image, data]), [image])
+        self.assertEqual([self.state(image), self.state(data)], ["degraded", "absent"])
+        self.assertEqual(self.c.put_data(content("forced", 3 * PAGE))["cap_hash"], data)
+        self.assertEqual(self.state(image), "published")
+        self.assertEqual(self.have([image, data]), [image, data])
+
+    def test_why_remembers_over_a_restart(self):
+        image, data = self.publish_image("forgotten")
+        self.d.admin("cap.delete", hash=image.hex(), force=True)
+        self.c.close()
+        self.d.stop()
+        self.d.start()
+        self.c = self.connect(self.d)
+        why = self.d.admin("why", hash=image.hex())
+        self.assertEqual((why["state"], why["removed"]["cause"]), ("absent", "deleted"))
+        self.assertEqual(self.state(data), "published")
+
+
+if __name__ == "__main__":
+    unittest.main()
