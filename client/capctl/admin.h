@@ -24,6 +24,12 @@ json_t *cli_admin_call(struct cli_admin *admin, const char *method, json_t *para
  */
 enum capstore_error cli_admin_event(struct cli_admin *admin, json_t **ret_params);
 
+/*
+ * Starts a job by a method, which takes over `params`, waits until it has ended, and tells how. The
+ * exit status says whether it is done.
+ */
+enum cli_exit cli_run_job(struct cli *cli, const char *method, json_t *params);
+
 /* Closes it. NULL is fine. */
 void cli_admin_close(struct cli_admin *admin);
 

@@ -47,6 +47,7 @@ enum cli_option {
     CLI_FROM,
     CLI_TO,
     CLI_SET_ROOTS,
+    CLI_FORCE,
     CLI_OPTION_COUNT,
 };
 
@@ -105,6 +106,10 @@ enum cli_exit cli_backup(struct cli *cli);
 enum cli_exit cli_compact(struct cli *cli);
 enum cli_exit cli_quota(struct cli *cli);
 enum cli_exit cli_top(struct cli *cli);
+enum cli_exit cli_gc(struct cli *cli);
+enum cli_exit cli_roots(struct cli *cli);
+enum cli_exit cli_why(struct cli *cli);
+enum cli_exit cli_delete(struct cli *cli);
 enum cli_exit cli_bench(struct cli *cli);
 
 /* Starts a meter for the run (cli_meter_start), which shows the progress of transfers and is

@@ -40,6 +40,11 @@ static const struct cli_command commands[] = {
     {"jobs", "[list | cancel ID]", "show long work on the store, or cancel it", 0, 2, 0, cli_jobs},
     {"events", "", "follow what happens in the daemon", 0, 0, BIT(CLI_KIND) | BIT(CLI_SINCE),
      cli_events},
+    {"gc", "[plan|run]", "show what nothing keeps, or collect it", 0, 1, 0, cli_gc},
+    {"roots", "[list | set NAME HASH | remove NAME]", "show or change the names that keep caps", 0,
+     3, 0, cli_roots},
+    {"why", "HASH", "say what keeps a cap, or what became of it", 1, 1, 0, cli_why},
+    {"delete", "HASH", "remove one cap now", 1, 1, BIT(CLI_FORCE), cli_delete},
     {"backup", "[list]", "make a backup of the running store, or list them", 0, 1, 0, cli_backup},
     {"compact", "", "give free room in the store back to the disk", 0, 0, 0, cli_compact},
     {"quota", "", "show what publishers have in the store, and the quotas", 0, 0, 0, cli_quota},
@@ -82,6 +87,7 @@ static const struct option_text option_texts[CLI_OPTION_COUNT] = {
                        "then set the roots that it holds, by the admin socket"},
     [CLI_SECONDS] = {"seconds", 0, "N", "time for each measurement (default 5)"},
     [CLI_KIND] = {"kind", 0, "KIND,...", "only events of these kinds"},
+    [CLI_FORCE] = {"force", 0, NULL, "also if a lease or Images need it: these are degraded then"},
     [CLI_SINCE] = {"since", 0, "N", "begin after event N; 0: with the oldest that is kept"},
 };
 

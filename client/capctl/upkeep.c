@@ -94,12 +94,15 @@ static enum cli_exit tell_end(struct cli *cli, json_t *job)
     return exit;
 }
 
-static enum cli_exit run_job(struct cli *cli, const char *method)
+enum cli_exit cli_run_job(struct cli *cli, const char *method, json_t *params)
 {
     enum cli_exit exit = CLI_FAILED;
     json_t *job = NULL;
     struct cli_admin *admin = cli_admin_open(cli, &exit);
-    json_t *result = admin != NULL ? cli_admin_call(admin, method, json_object(), &exit) : NULL;
+    json_t *result = admin != NULL ? cli_admin_call(admin, method, params, &exit) : NULL;
+    if (admin == NULL) {
+        json_decref(params);
+    }
     if (result != NULL) {
         job = wait_for_job(cli, admin, json_integer_value(json_object_get(result, "job")), &exit);
     }
@@ -170,7 +173,7 @@ static enum cli_exit list_backups(struct cli *cli)
 enum cli_exit cli_backup(struct cli *cli)
 {
     if (cli->argument_count == 0) {
-        return run_job(cli, "backup.start");
+        return cli_run_job(cli, "backup.start", json_object());
     }
     return strcmp(cli->arguments[0], "list") == 0
                ? list_backups(cli)
@@ -179,5 +182,5 @@ enum cli_exit cli_backup(struct cli *cli)
 
 enum cli_exit cli_compact(struct cli *cli)
 {
-    return run_job(cli, "compact.start");
+    return cli_run_job(cli, "compact.start", json_object());
 }

@@ -30,10 +30,11 @@ _capctl_address()
 
 _capctl()
 {
-    local commands="check hash pack put publish get map has show closure dump load mirror admin status config jobs events top backup compact quota bench help version"
+    local commands="check hash pack put publish get map has show closure dump load mirror admin status config jobs events top gc roots why delete backup compact quota bench help version"
     local methods="hello help schema status metrics cap.stat cap.find cap.list cap.explain refs.list \
         refusals.list quota.list loops.list clients.list jobs.list jobs.cancel events.subscribe \
-        config.get config.test config.reload backup.start backup.list compact.start \
+        config.get config.test config.reload why roots.list roots.set \
+        roots.remove gc.plan gc.run cap.delete backup.start backup.list compact.start \
         log.set drain shutdown"
     local kinds="published refused deleted collected forbidden allowed quarantined healed root_set \
         root_removed job_started job_ended config_reloaded"
@@ -82,6 +83,7 @@ _capctl()
         dump) options="-o --output" ;;
         load) options="--set-roots" ;;
         mirror) options="--from --to" ;;
+        delete) options="--force" ;;
         bench) options="--clients --in-flight --mix --seconds --size" ;;
     esac
     if [[ $cur == -* || -z $command ]]; then
@@ -91,6 +93,8 @@ _capctl()
     case $command in
         admin) [[ $count -gt 0 ]] || _capctl_reply compgen -W "$methods" ;;
         config) [[ $count -gt 0 ]] || _capctl_reply compgen -W "get test reload" ;;
+        gc) [[ $count -gt 0 ]] || _capctl_reply compgen -W "plan run" ;;
+        roots) [[ $count -gt 0 ]] || _capctl_reply compgen -W "list set remove" ;;
         backup) [[ $count -gt 0 ]] || _capctl_reply compgen -W "list" ;;
         jobs) [[ $count -gt 0 ]] || _capctl_reply compgen -W "list cancel" ;;
         check|hash|pack|put|publish|show|load) _capctl_reply compgen -f ;;

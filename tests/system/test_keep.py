@@ -3,7 +3,7 @@
 import unittest
 
 import wire
-from harness import PAGE, AdminError, SystemTest, content, wait_until
+from harness import PAGE, AdminError, SystemTest, capctl, content, wait_until
 
 CODE = b"\x13\x00\x00\x00"
 
@@ -71,6 +71,54 @@ class Keep(SystemTest):
         why = self.d.admin("why", hash=image.hex())
         self.assertEqual((why["state"], why["removed"]["cause"]), ("absent", "deleted"))
         self.assertEqual(self.state(data), "published")
+
+
+class Tool(SystemTest):
+    """The same with capctl: objects with --json, tables and sentences for a person."""
+
+    def setUp(self):
+        super().setUp()
+        self.d = self.daemon()
+
+    def tool(self, *words, json_output=True):
+        return capctl("--admin", f"unix:{self.d.admin_path}", *words, json_output=json_output)
+
+    def shown(self, *words):
+        return self.assertStatus(self.tool(*words, json_output=False), 0).stdout.decode()
+
+    def test_roots(self):
+        hash_ = self.ok(self.d.capctl("put", "-", stdin=b"kept"))["cap_hash"]
+        self.assertEqual(self.shown("roots"), "no root\n")
+        self.assertFalse(self.ok(self.tool("roots", "set", "a/b", hash_))["replaced"])
+        self.assertTrue(self.ok(self.tool("roots", "set", "a/b", hash_))["replaced"])
+        self.assertRegex(self.shown("roots", "list"), rf"a/b +{hash_}")
+        self.assertEqual(self.ok(self.tool("roots"))["roots"][0]["name"], "a/b")
+        self.assertIn("a root keeps it", self.shown("why", hash_))
+        self.refused(self.tool("delete", hash_, "--force"), "still_needed")
+        self.ok(self.tool("roots", "remove", "a/b"))
+        self.refused(self.tool("roots", "remove", "a/b"), "no_root")
+        self.assertEqual(self.ok(self.tool("delete", hash_, "--force"))["cap_hash"], hash_)
+        self.assertIn("deleted it", self.shown("why", hash_))
+        self.refused(self.tool("roots", "set", "a/b", hash_), "not_found")
+
+    def test_more_roots_than_a_page_holds(self):
+        hash_ = self.ok(self.d.capctl("put", "-", stdin=b"kept"))["cap_hash"]
+        names = [f"root-{number:04}" for number in range(1001)]
+        for name in names:
+            self.d.admin("roots.set", name=name, hash=hash_)
+        self.assertEqual([root["name"] for root in self.ok(self.tool("roots"))["roots"]], names)
+
+    def test_gc(self):
+        self.ok(self.d.capctl("put", "-", stdin=b"published"))
+        self.assertRegex(self.shown("gc"), r"^\d+ caps? of .* would go")
+        self.assertEqual(self.ok(self.tool("gc", "plan"))["more"], False)
+        self.assertRegex(self.shown("gc", "run"), r"\d+ caps of \d+ bytes went")
+        self.assertEqual(self.ok(self.tool("gc", "run"))["state"], "done")
+
+    def test_wrong_usage(self):
+        for words in (["roots", "set", "x"], ["roots", "drop", "x"], ["gc", "now"], ["why", "xyz"], ["delete"],
+                      ["roots", "set", "x", "xyz"]):
+            self.assertStatus(self.tool(*words), 2)
 
 
 if __name__ == "__main__":
