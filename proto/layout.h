@@ -56,7 +56,7 @@ struct proto_layout {
 uint64_t proto_encoded_len(const struct proto_layout *layout, const void *message);
 
 /* Writes a message that is possible to `out`, which has room for its proto_encoded_len. */
-void proto_write(const struct proto_layout *layout, const void *message, uint8_t *out);
+void proto_write(const struct proto_layout *layout, const void *from, uint8_t *out);
 
 /*
  * Appends the encoding of a message. CAP_E_INVALID_ARGUMENT for one that is not possible,

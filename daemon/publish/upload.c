@@ -37,7 +37,6 @@
 #include "daemon/publish/upload_state.h"
 #include "daemon/publish/writer.h"
 #include "lib/cap/must.h"
-#include "proto/message.h"
 
 struct upload {
     struct request request;
