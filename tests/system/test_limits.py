@@ -542,7 +542,8 @@ class DiskFull(Filling):
             d.unload()
         self.assertGreater(refused, 0)
         self.assertIsNone(d.process.poll())
-        there[200] = c.put_data(content(f"fill {size} 200", size))["cap_hash"]
+        image = wire.simple_image(b"code", [(b"a", content("at last", size))])
+        wait_until(lambda: not self.is_refused("disk_full", c, image), "a look at the disk")
         self.check(c, there, size)
         self.assertEqual(d.stop(), 0)
 
