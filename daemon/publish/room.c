@@ -78,6 +78,9 @@ enum cap_error room_check(const struct room *room, const struct room_ask *ask, c
     uint64_t disk = atomic_load(&room->disk_free);
     uint64_t in_store = ask->len + ask->reserved;
     uint64_t reusable = atomic_load(&room->store_free);
+    if (ask->in_memory && reusable >= in_store) {
+        return CAP_OK; /* takes nothing of the disk, however full that is */
+    }
     uint64_t reused = MIN(reusable, in_store);
     uint64_t spooled = atomic_load(&room->spooled_then);
     const struct room_claim claim = {

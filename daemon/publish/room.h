@@ -57,6 +57,7 @@ struct room_ask {
     uint64_t reserved; /* declared lengths of all uploads in flight, without this one */
     uint64_t own;      /* of these, the peer's own */
     uint64_t reserve;  /* bytes that stay free: option disk-reserve */
+    bool in_memory;    /* it is spooled there */
 };
 
 /*

@@ -185,7 +185,8 @@ static enum cap_error check_room(struct writer *writer, struct writer_job *job)
         return error;
     }
     claim->free += space.free_bytes;
-    return room_fits(claim) ? CAP_OK : CAP_E_DISK_FULL;
+    /* What fits into the store's own free pages takes nothing of the disk. */
+    return room_fits(claim) || space.free_bytes >= claim->needed ? CAP_OK : CAP_E_DISK_FULL;
 }
 
 /* A job takes what was staged ahead for it. */

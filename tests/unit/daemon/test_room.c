@@ -40,6 +40,22 @@ static void test_room(void **state)
     assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
 }
 
+/* Caps were deleted on a full disk: what is spooled in memory goes into the pages that they left.
+ */
+static void test_room_in_free_pages(void **state)
+{
+    struct room room = {.disk_free = 0, .store_free = 1000};
+    struct room_ask ask = {.len = 400, .reserved = 600, .reserve = 200, .in_memory = true};
+    char message[CAP_REFUSAL_MESSAGE_SIZE] = "";
+    (void)state;
+    assert_cap_ok(room_check(&room, &ask, message, sizeof(message)));
+    ask.len++;
+    assert_cap_error(room_check(&room, &ask, message, sizeof(message)), CAP_E_DISK_FULL);
+    ask.len--;
+    ask.in_memory = false;
+    assert_cap_error(room_check(&room, &ask, message, sizeof(message)), CAP_E_DISK_FULL);
+}
+
 /* One peer takes what it can get; the others' small uploads have room beside it. */
 static void test_room_is_shared(void **state)
 {
@@ -77,6 +93,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_room),
+        cmocka_unit_test(test_room_in_free_pages),
         cmocka_unit_test(test_room_is_shared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
