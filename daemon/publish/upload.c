@@ -103,10 +103,8 @@ static uint64_t kept_memory(const struct upload *upload)
 static enum cap_error hold_quota(struct upload *upload, struct cap_usage wanted)
 {
     const struct context *context = context_of(upload);
-    return upload->job.dry_run
-               ? CAP_OK
-               : quota_take(context->quotas, context->store, upload->job.stamp.publisher.uid,
-                            &upload->quota, &wanted, upload->outcome.message);
+    return quota_take(context->quotas, context->store, upload->job.stamp.publisher.uid,
+                      &upload->quota, &wanted, upload->outcome.message);
 }
 
 /* There is no memory now: the peer's share or the total is taken. */
@@ -282,7 +280,8 @@ static enum upload_event take_caps(struct upload *upload)
     histogram_add(&stats->hash_us, upload->job.pool.took_us);
     judgement_move(&upload->job.judgement, &upload->outcome);
     upload->writing.admission = upload->job.caps.admission;
-    if (upload->outcome.error == CAP_OK && upload->state != UPLOAD_OVER) {
+    bool stores = upload->state != UPLOAD_OVER && !upload->job.dry_run;
+    if (upload->outcome.error == CAP_OK && stores) {
         upload->outcome.error = hold_quota(upload, caps_new(&upload->writing.admission));
     }
     return UPLOAD_EVENT_HASHED;
@@ -654,7 +653,7 @@ static enum cap_error reserve(struct upload *upload)
     enum cap_error error = publish_reserve(upload->publish, upload->account, upload->total_len,
                                            upload->limits.upload, &upload->outcome);
     upload->reserved = error == CAP_OK;
-    if (error == CAP_OK) {
+    if (error == CAP_OK && !upload->job.dry_run) {
         error = hold_quota(upload, (struct cap_usage){1, upload->total_len});
     }
     upload->request.shard->stats.uploads += error == CAP_OK ? 1 : 0;

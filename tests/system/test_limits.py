@@ -416,8 +416,10 @@ class Full(Filling):
         d.start()
         c = self.connect(d)
         for _ in range(2):
-            self.assertRefuses("disk_full", c.put_data, b"new")
-            self.assertRefuses("disk_full", c.put_image, wire.simple_image(b"code"))
+            # More than the free pages of the store's file take.
+            self.assertRefuses("disk_full", c.put_data, content("new", 3 * MIB))
+            image = wire.simple_image(b"code", [(b"a", content("new", 3 * MIB))])
+            self.assertRefuses("disk_full", c.put_image, image)
             self.assertEqual(wire.data_content(c.get(there)[1]).rstrip(b"\0"), b"there")
 
 
