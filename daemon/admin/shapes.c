@@ -450,8 +450,8 @@ const struct admin_field admin_why_result[] = {
     {"quarantined", "string or null", "since when its bytes are known to be damaged"},
     {"forbidden", "string or null", "since when it may not be here"},
     {"removed", "object or null",
-     "when it last went: time, cause (collected, deleted or forbidden) and uid of whoever had it "
-     "removed (null: the store by itself)"},
+     "when it last went: time, cause (collected, deleted or forbidden) and uid of the one who "
+     "removed it (null: the store by itself)"},
     {"refusal", "object or null", "the last refusal that names it, as in refusals.list"},
     END_FIELD,
 };

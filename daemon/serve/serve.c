@@ -153,7 +153,7 @@ static bool is_fault(enum cap_error error)
 {
     switch ((int)error) {
     case CAP_E_NOT_FOUND:
-    case CAP_E_QUARANTINED: /* whoever found the damage has told */
+    case CAP_E_QUARANTINED: /* reported when it was found */
     case CAP_E_FORBIDDEN_CAP:
     case CAP_E_RANGE_OUT_OF_BODY:
     case CAP_E_CANCELLED:

@@ -360,8 +360,8 @@ static enum cap_error compare(struct look *look, const struct rebuilt *rebuilt)
     return CAP_OK;
 }
 
-/* Whether an error says that the bytes are no body of the kind. */
-static bool is_no_body(enum cap_error error)
+/* Whether an error says that the bytes are not a body of the kind. */
+static bool not_a_body(enum cap_error error)
 {
     return error != CAP_OK && error != CAP_E_NO_MEMORY && error != CAP_E_CANCELLED &&
            error != CAP_E_IO;
@@ -373,7 +373,7 @@ static enum cap_error check_data(struct look *look)
     const struct cap_source source = {.read = read_stream, .ctx = body};
     struct cap_data data = {0};
     enum cap_error error = cap_data_from_body(&source, body->len, &data);
-    if (is_no_body(error)) {
+    if (not_a_body(error)) {
         lmdb_check_find(look->check, "the body cannot be read as a Data cap: %s",
                         cap_error_text(error));
         look->check->bad_body = look->cap->body;
@@ -515,7 +515,7 @@ static enum cap_error check_image(struct look *look)
         error =
             cap_image_from_body(&source, body->len, &structure.view, structure.code_len, &image);
     }
-    if (is_no_body(error)) {
+    if (not_a_body(error)) {
         lmdb_check_find(check, "the body cannot be read as an Image cap: %s",
                         cap_error_text(error));
         check->bad_body = look->cap->body;

@@ -69,7 +69,7 @@ enum cap_error gc_start(struct gc *gc, uint64_t *ret_id)
     return CAP_OK;
 }
 
-/* The fixture's store is written by whoever calls. */
+/* The fixture's store is written by the caller's thread. */
 enum cap_error writer_run(struct writer *writer, writer_errand *run, void *ctx)
 {
     return run((struct cap_store *)(void *)writer, ctx);

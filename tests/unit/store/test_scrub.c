@@ -280,7 +280,7 @@ static void expect_repaired(struct fixture *fixture, bool online, struct result 
     }
 }
 
-/* Flipped bits of values of all that is no cap's record or body are mended. */
+/* Flipped bits in values that are neither a cap's record nor its body are mended. */
 static void test_mends_flips(void **state)
 {
     static const struct place places[] = {
@@ -455,7 +455,7 @@ static void sweep(struct cap_store *store)
     }
 }
 
-/* Publishing again heals, whoever found the damage, and after it nothing is found. */
+/* Publishing again heals whatever way the damage was found, and after it nothing is found. */
 static void test_heals(void **state)
 {
     enum { BY_SCRUB, BY_READ, BY_RECORD, WAYS };
