@@ -35,6 +35,9 @@ class Drill(SystemTest):
     def status(self, d):
         return self.ok(d.capctl("--admin", f"unix:{d.admin_path}", "status"))
 
+    def why(self, d, cap_hash):
+        return self.ok(d.capctl("--admin", f"unix:{d.admin_path}", "why", cap_hash.hex()))
+
     def warning(self, d, reason):
         """The sentence of a warning in `capctl status`, once it is there."""
         found = []
@@ -130,6 +133,9 @@ class Drill(SystemTest):
         self.assertStatus(result, 1)
         message, = [line for line in result.stdout.decode().splitlines() if line.startswith("message: ")]
         self.named(message, "1 slot names a cap that is not published here", "publish first: 0001")
+        why = self.why(d, bytes(range(32)))
+        self.named(why["summary"], "it is not here", "a refusal names it, which says what to mend")
+        self.named(why["refusal"]["message"], "not published here", "publish first: 0001")
 
     def test_stale_reader(self):
         d = self.daemon()
@@ -237,6 +243,7 @@ class Drill(SystemTest):
         c = self.connect(d)
         refused = self.quarantined(c, cap_hash)
         self.named(refused.message, cap_hash.hex(), "publish it again to heal it, or fetch it elsewhere")
+        self.named(self.why(d, cap_hash)["summary"], "its bytes are damaged, so it is quarantined", "publish it again, which heals it")
 
     def test_lost_index_page(self):
         """A page of the index is gone: zeros."""
