@@ -77,7 +77,7 @@ enum cap_error admin_start(const struct admin_rooms *rooms, int listen_fd,
     admin->figures.connections_limit = ADMIN_CONNECTIONS_MAX;
     /* jansson seeds its tables on first use; that must not happen in two threads. */
     json_object_seed(0);
-    enum cap_error error = admin_jobs_open(&admin->jobs, rooms->context->env, shard);
+    enum cap_error error = admin_commands_open(&admin->commands, rooms->context->env, shard);
     if (error != CAP_OK) {
         free(admin);
         return error;
@@ -85,7 +85,7 @@ enum cap_error admin_start(const struct admin_rooms *rooms, int listen_fd,
     error = acceptor_open(&admin->acceptor, &shard->loop);
     if (error != CAP_OK) {
         admin->stopped = true;
-        admin_jobs_close(&admin->jobs);
+        admin_commands_close(&admin->commands);
     } else {
         admin_events_open(admin);
     }
@@ -109,7 +109,7 @@ void admin_stop(struct admin *admin)
         admin_connection_close(LIST_FIRST(&admin->connections));
     }
     admin_events_close(admin);
-    admin_jobs_close(&admin->jobs);
+    admin_commands_close(&admin->commands);
 }
 
 void admin_set_operators(struct admin *admin, const struct admin_group *operators)
@@ -130,7 +130,7 @@ void admin_tick(struct admin *admin)
 void admin_free(struct admin *admin)
 {
     if (admin != NULL) {
-        admin_jobs_free(&admin->jobs);
+        admin_commands_free(&admin->commands);
         free(admin);
     }
 }

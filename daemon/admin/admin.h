@@ -3,8 +3,8 @@
  *
  * Loop thread only. Bounds: ADMIN_CONNECTIONS_MAX connections; of each, one line of input, one
  * command at a time, and one answer that waits for the socket: while one waits, nothing is read.
- * ADMIN_JOBS_MAX commands are in threads at once, the others queue, one per connection. A command
- * may outlive its connection; its answer is then dropped. The numbers are in limits.h.
+ * ADMIN_COMMANDS_MAX commands are in threads at once, the others queue, one per connection. A
+ * command may outlive its connection; its answer is then dropped. The numbers are in limits.h.
  */
 #ifndef DAEMON_ADMIN_ADMIN_H
 #define DAEMON_ADMIN_ADMIN_H

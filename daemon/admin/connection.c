@@ -1,10 +1,10 @@
 /*
- * Happy path: bytes come, the reader yields a line, the line becomes a job, the job an answer, the
- * answer goes out at once; then the next line.
+ * Happy path: bytes come, the reader yields a line, the line becomes a command, its result
+ * an answer, the answer goes out at once; then the next line.
  *
  * What holds a connection up, and what then happens:
- * - a job in a thread, or waiting for one: nothing is read until it is answered, and no bound of
- *   time is on the peer;
+ * - a command in a thread, or waiting for one: nothing is read until it is answered, and no bound
+ * of time is on the peer;
  * - an answer that the socket does not take: nothing is read until it is out; progress_ms bounds
  *   that;
  * - ADMIN_TURN_MAX commands in one go: the rest waits for the next turn of the loop;
@@ -46,7 +46,7 @@ struct admin_connection {
     struct jsonrpc_reader *reader;
     struct cap_bytes pending; /* of `input`, not yet looked at */
     struct cap_buf output;
-    struct admin_job *job; /* under way */
+    struct admin_command *command; /* under way */
     struct admin_subscription subscription;
     unsigned events_left; /* turns with events until the next look */
     uint8_t input[INPUT_SIZE];
@@ -78,10 +78,10 @@ void admin_connection_close(struct admin_connection *connection)
     if (connection->subscription.on && --connection->admin->subscribers == 0) {
         uv_timer_stop(&connection->admin->events);
     }
-    if (connection->job != NULL) {
-        admin_job_abandon(connection->job);
+    if (connection->command != NULL) {
+        admin_command_abandon(connection->command);
     }
-    connection->job = NULL;
+    connection->command = NULL;
     uv_close((uv_handle_t *)&connection->pipe, on_closed);
     uv_close((uv_handle_t *)&connection->turn, on_closed);
 }
@@ -97,7 +97,8 @@ static void arm(struct admin_connection *connection)
 {
     const struct context *context = connection->admin->rooms.context;
     uint64_t ms = connection->writing ? context->config.progress_ms : context->config.idle_ms;
-    bool owes = connection->writing || (connection->job == NULL && !connection->subscription.on);
+    bool owes =
+        connection->writing || (connection->command == NULL && !connection->subscription.on);
     connection->deadline_us = ms > 0 && owes ? env_monotonic_us(context->env) + ms * 1000 : 0;
 }
 
@@ -232,47 +233,48 @@ static void subscribe(struct admin_connection *connection,
 /* --- Jobs ------------------------------------------------------------------------------------- */
 
 /* Every change, done or refused, is a line of the log, whatever the level of the log is. */
-static void audit(struct context *context, const struct admin_job *job)
+static void audit(struct context *context, const struct admin_command *command)
 {
-    const struct admin_method *method = job->call.method;
+    const struct admin_method *method = command->call.method;
     if (method == NULL || method->level == ADMIN_OBSERVE) {
         return;
     }
     char *params =
-        job->request.params != NULL ? json_dumps(job->request.params, JSON_COMPACT) : NULL;
-    const char *outcome = job->succeeded ? "ok" : job->call.error.reason;
-    log_event_always(
-        &context->log, LOG_LEVEL_INFO, log_name("admin_audit"), log_text("method", method->name),
-        log_text("peer", job->call.peer.text), log_text("level", admin_level_name(job->call.level)),
-        log_text("outcome", outcome), log_text("params", params != NULL ? params : "{}"));
+        command->request.params != NULL ? json_dumps(command->request.params, JSON_COMPACT) : NULL;
+    const char *outcome = command->succeeded ? "ok" : command->call.error.reason;
+    log_event_always(&context->log, LOG_LEVEL_INFO, log_name("admin_audit"),
+                     log_text("method", method->name), log_text("peer", command->call.peer.text),
+                     log_text("level", admin_level_name(command->call.level)),
+                     log_text("outcome", outcome),
+                     log_text("params", params != NULL ? params : "{}"));
     free(params);
 }
 
-/* Answers a job and frees it. The connection is then free for the next one. */
-static void answer(struct admin_job *job)
+/* Answers a command and frees it. The connection is then free for the next one. */
+static void answer(struct admin_command *command)
 {
-    struct admin_connection *connection = job->connection;
-    if (!job->succeeded) {
-        job->admin->figures.failures++;
+    struct admin_connection *connection = command->connection;
+    if (!command->succeeded) {
+        command->admin->figures.failures++;
     }
-    audit(job->admin->rooms.context, job);
+    audit(command->admin->rooms.context, command);
     if (connection == NULL) {
-        admin_job_free(job);
+        admin_command_free(command);
         return;
     }
-    connection->job = NULL;
-    if (!job->ran) {
-        admin_job_refuse(job);
+    connection->command = NULL;
+    if (!command->ran) {
+        admin_command_refuse(command);
     }
-    enum cap_error error = job->failed;
-    /* The job's line becomes the output, which is empty: a megabyte is not copied. */
+    enum cap_error error = command->failed;
+    /* The command's line becomes the output, which is empty: a megabyte is not copied. */
     cap_buf_free(&connection->output);
-    connection->output = job->line;
-    job->line = (struct cap_buf){0};
-    if (job->succeeded && job->call.subscription.on) {
-        subscribe(connection, &job->call.subscription);
+    connection->output = command->line;
+    command->line = (struct cap_buf){0};
+    if (command->succeeded && command->call.subscription.on) {
+        subscribe(connection, &command->call.subscription);
     }
-    admin_job_free(job);
+    admin_command_free(command);
     if (error != CAP_OK) {
         admin_connection_close(connection);
         return;
@@ -282,10 +284,10 @@ static void answer(struct admin_job *job)
 }
 
 /* The connection goes on in the next turn of the loop. */
-static void on_job_done(struct admin_job *job)
+static void on_command_done(struct admin_command *command)
 {
-    struct admin_connection *connection = job->connection;
-    answer(job);
+    struct admin_connection *connection = command->connection;
+    answer(command);
     if (connection != NULL && !connection->closing) {
         uv_timer_start(&connection->turn, on_turn, 0, 0);
     }
@@ -294,32 +296,33 @@ static void on_job_done(struct admin_job *job)
 static void take_line(struct admin_connection *connection, struct cap_bytes line)
 {
     struct admin *admin = connection->admin;
-    struct admin_job *job = calloc(1, sizeof(*job));
-    if (job == NULL) {
+    struct admin_command *command = calloc(1, sizeof(*command));
+    if (command == NULL) {
         admin_connection_close(connection);
         return;
     }
     admin->figures.calls++;
-    job->admin = admin;
-    job->connection = connection;
-    job->call.rooms = &admin->rooms;
-    job->call.figures = admin->figures;
-    job->call.store = admin->rooms.context->store;
-    job->call.peer = connection->peer;
-    job->call.level = connection->level;
-    connection->job = job;
-    if (!jsonrpc_request_parse(line, &job->request, &job->call.error)) {
-        answer(job);
-    } else if (!admin_call_begin(&job->call, job->request.method, job->request.params)) {
-        answer(job);
-    } else if (job->call.method->in_worker) {
-        admin_job_submit(&admin->jobs, job, on_job_done);
+    command->admin = admin;
+    command->connection = connection;
+    command->call.rooms = &admin->rooms;
+    command->call.figures = admin->figures;
+    command->call.store = admin->rooms.context->store;
+    command->call.peer = connection->peer;
+    command->call.level = connection->level;
+    connection->command = command;
+    if (!jsonrpc_request_parse(line, &command->request, &command->call.error)) {
+        answer(command);
+    } else if (!admin_call_begin(&command->call, command->request.method,
+                                 command->request.params)) {
+        answer(command);
+    } else if (command->call.method->in_worker) {
+        admin_command_submit(&admin->commands, command, on_command_done);
         if (!connection->closing) {
             arm(connection);
         }
     } else {
-        admin_job_run(job);
-        answer(job);
+        admin_command_run(command);
+        answer(command);
     }
 }
 
@@ -406,7 +409,7 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 
 static bool is_held_up(const struct admin_connection *connection)
 {
-    return connection->closing || connection->writing || connection->job != NULL;
+    return connection->closing || connection->writing || connection->command != NULL;
 }
 
 /* Reads exactly when there is nothing else to do for this connection. */

@@ -1,15 +1,15 @@
 /*
  * One connection to the admin socket: lines come in, answers go out. Internal to the room.
  *
- * A command under way is a job (jobs.h); it belongs to its connection until that closes.
+ * A command under way (commands.h) belongs to its connection until that closes.
  */
 #ifndef DAEMON_ADMIN_CONNECTION_H
 #define DAEMON_ADMIN_CONNECTION_H
 
 #include <sys/queue.h>
 
+#include "daemon/admin/commands.h"
 #include "daemon/admin/gauges.h"
-#include "daemon/admin/jobs.h"
 #include "daemon/admin/level.h"
 #include "daemon/admin/metrics.h"
 #include "daemon/net/acceptor.h"
@@ -25,7 +25,7 @@ struct admin {
     bool stopped;
     bool told_groups; /* that supplementary groups are not known */
     struct admin_connections connections;
-    struct admin_jobs jobs;
+    struct admin_commands commands;
     struct admin_figures figures;
     unsigned subscribers; /* connections with a subscription */
     uv_timer_t events;    /* runs while there are some */
@@ -38,7 +38,7 @@ struct admin {
  */
 enum cap_error admin_connection_open(struct admin *admin, int fd);
 
-/* Closes; the memory goes when libuv is done with it. Its job is abandoned. Idempotent. */
+/* Closes; the memory goes when libuv is done with it. Its command is abandoned. Idempotent. */
 void admin_connection_close(struct admin_connection *connection);
 
 /* Prepares the timer of the events; admin_events_close lets go of it. */

@@ -10,7 +10,7 @@ target_sources(capstore_daemon PRIVATE
     admin/explain_image.c
     admin/gauges.c
     admin/health.c
-    admin/jobs.c
+    admin/commands.c
     admin/jsonrpc.c
     admin/level.c
     admin/methods.c

@@ -199,17 +199,17 @@ static void on_held(struct pool_job *work)
 static void hold_workers(struct fixture *fixture)
 {
     assert_int_equal(uv_sem_init(&workers_free, 0), 0);
-    for (unsigned i = 0; i < ADMIN_JOBS_MAX; i++) {
+    for (unsigned i = 0; i < ADMIN_COMMANDS_MAX; i++) {
         struct pool_job *work = calloc(1, sizeof(*work));
         assert_non_null(work);
         *work = (struct pool_job){.run = on_hold, .done = on_held};
-        pool_submit(&fixture->admin->jobs.outlet, work);
+        pool_submit(&fixture->admin->commands.outlet, work);
     }
 }
 
 static void release_workers(void)
 {
-    for (unsigned i = 0; i < ADMIN_JOBS_MAX; i++) {
+    for (unsigned i = 0; i < ADMIN_COMMANDS_MAX; i++) {
         uv_sem_post(&workers_free);
     }
 }
