@@ -170,9 +170,8 @@ void lmdb_check_close(struct check *check);
     do {                                                                                           \
         if ((check)->mending) {                                                                    \
             (error) = (call);                                                                      \
-        } else {                                                                                   \
+        } else                                                                                     \
             LMDB_GUARDED(&(check)->store->map, error, call);                                       \
-        }                                                                                          \
     } while (false)
 
 /* Walks all tables, from check->walk and check->entry.key on. */

@@ -215,7 +215,7 @@ enum cap_error lmdb_mend_counts(struct check *check)
     return error;
 }
 
-static enum cap_error unseal_chunk(struct check *check, const struct check_entry *entry)
+static enum cap_error unseal(struct check *check, const struct check_entry *entry)
 {
     uint8_t name[CHECK_KEY_MAX];
     MDB_val key = {entry->key_len, name};
@@ -227,6 +227,13 @@ static enum cap_error unseal_chunk(struct check *check, const struct check_entry
         return lmdb_error(-1, rc);
     }
     return lmdb_unseal(&key, &chunk, &value) ? CAP_OK : CAP_E_CORRUPT;
+}
+
+static enum cap_error unseal_chunk(struct check *check, const struct check_entry *entry)
+{
+    enum cap_error error;
+    CHECK_GUARDED(check, error, unseal(check, entry));
+    return error;
 }
 
 /* A body that nobody owned when the owners were gathered. */
@@ -255,7 +262,7 @@ enum cap_error lmdb_check_chunk(struct check *check, const struct check_entry *e
                         body);
         lmdb_mend_delete(check, LMDB_BULK, entry->key, entry->key_len);
     } else if (is_among(&check->staged, body)) {
-        CHECK_GUARDED(check, error, unseal_chunk(check, entry));
+        error = unseal_chunk(check, entry);
         if (error == CAP_E_CORRUPT) {
             lmdb_check_find(check,
                             "chunk %" PRIu32 " of the unfinished upload %" PRIu64 " is damaged",

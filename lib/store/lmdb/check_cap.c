@@ -56,10 +56,17 @@ static enum cap_error find_chunk(const struct stream *stream, const struct lmdb_
     return CAP_OK;
 }
 
-static enum cap_error load_bytes(const void *at, size_t len, void *dst)
+static enum cap_error copy_bytes(const void *at, size_t len, void *dst)
 {
     memcpy(dst, at, len);
     return CAP_OK;
+}
+
+static enum cap_error load_bytes(struct check *check, const void *at, size_t len, void *dst)
+{
+    enum cap_error error;
+    CHECK_GUARDED(check, error, copy_bytes(at, len, dst));
+    return error;
 }
 
 /*
@@ -74,13 +81,12 @@ static enum cap_error copy_chunk(const struct stream *stream, const struct lmdb_
     const void *at = NULL;
     enum cap_error error;
     CHECK_GUARDED(check, error, find_chunk(stream, chunk, &at, ret_len));
-    if (error != CAP_OK || *ret_len != chunk->len + STORE_SEAL_SIZE) {
+    if (error != CAP_OK || at == NULL || *ret_len != chunk->len + STORE_SEAL_SIZE) {
         return error;
     }
     uintptr_t place = (uintptr_t)at;
     if (check->mending || check->map_from == 0) {
-        CHECK_GUARDED(check, error, load_bytes(at, *ret_len, to));
-        return error;
+        return load_bytes(check, at, *ret_len, to);
     }
     for (size_t got = 0; got < *ret_len;) {
         ssize_t rc =
