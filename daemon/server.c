@@ -336,7 +336,7 @@ static enum cap_error start_parts(struct server *server, char *reason)
     snprintf(reason, CONFIG_REASON_SIZE, "%s", no_threads);
     enum cap_error error = gone_open(&server->serves.gone);
     if (error == CAP_OK) {
-        serve_watch(&server->serves, server->context.store);
+        serve_watch(&server->serves, &server->context);
         error = writer_new(&writer, &server->writer);
     }
     if (error == CAP_OK) {

@@ -5,9 +5,10 @@
 #include "daemon/serve/serve.h"
 
 /*
- * Has the writer tell all rooms, and the cache of copies, what is gone. Before anything is written;
- * the set outlives the store's last write.
+ * Has the writer tell all rooms, the cache of copies, and those who watch events what is gone, and
+ * the latter what is healed. Before anything is written; the set and the context outlive the
+ * store's last write.
  */
-void serve_watch(struct serve_set *set, struct cap_store *store);
+void serve_watch(struct serve_set *set, struct context *context);
 
 #endif

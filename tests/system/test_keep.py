@@ -1,5 +1,7 @@
 """What is kept and what goes: roots, deletion, collection, and why."""
 
+import json
+import socket
 import unittest
 
 import wire
@@ -60,6 +62,20 @@ class Keep(SystemTest):
         self.assertEqual(self.c.put_data(content("forced", 3 * PAGE))["cap_hash"], data)
         self.assertEqual(self.state(image), "published")
         self.assertEqual(self.have([image, data]), [image, data])
+
+    def test_what_goes_is_an_event(self):
+        image, data = self.publish_image("watched")
+        self.d.admin("cap.delete", hash=image.hex(), force=True)
+        self.d.admin("cap.delete", hash=data.hex(), force=True)
+        with socket.socket(socket.AF_UNIX) as operator:
+            operator.settimeout(30)
+            operator.connect(str(self.d.admin_path))
+            operator.sendall(b'{"jsonrpc":"2.0","id":1,"method":"events.subscribe","params":{"since":0}}\n')
+            with operator.makefile("rb") as lines:
+                self.assertIn("result", json.loads(lines.readline()))
+                told = [json.loads(lines.readline())["params"] for _ in range(3)]
+        self.assertEqual([(event["kind"], event["hash"]) for event in told],
+                         [("published", image.hex()), ("deleted", image.hex()), ("deleted", data.hex())])
 
     def test_why_remembers_over_a_restart(self):
         image, data = self.publish_image("forgotten")
