@@ -164,7 +164,7 @@ static enum cli_exit print_plan(struct cli *cli, json_t *plan)
         return cli_print(cli, plan, CLI_DONE);
     }
     out_human_size((uint64_t)json_integer_value(json_object_get(plan, "bytes")), bytes);
-    printf("%s%lld %s of %s would go, and what only they refer to; %lld due are kept\n",
+    printf("%s%lld %s of %s would go; %lld that are due are kept\n",
            json_is_true(json_object_get(plan, "more")) ? "at least " : "", (long long)caps,
            caps == 1 ? "cap" : "caps", bytes,
            (long long)json_integer_value(json_object_get(plan, "kept")));

@@ -198,8 +198,7 @@ static const struct admin_method methods[] = {
      .params = admin_plan_params,
      .result = admin_plan_result,
      .doc = "Says which caps a collection would take now, and what keeps the others that it would "
-            "look at. Nothing is changed. What only a cap that goes refers to follows it, and is "
-            "not counted.",
+            "look at. Nothing is changed.",
      .example = "{\"limit\":10}",
      .run = admin_gc_plan},
     {.name = "gc.run",

@@ -7,11 +7,11 @@
 #include "daemon/admin/why.h"
 #include "daemon/publish/writer.h"
 #include "daemon/upkeep/gc.h"
+#include "lib/cap/hash_set.h"
 #include "lib/store/store.h"
 
-#define PLAN_STEP  256u  /* caps due that one snapshot lists */
-#define PLAN_STEPS 64u   /* snapshots of one gc.plan */
-#define ROOTS_STEP 1000u /* the most of a page */
+#define PLAN_STEP 256u   /* caps due, or references, that are listed at a time */
+#define PLAN_MAX  10000u /* caps that a plan can say would go; and as many that stay */
 
 static json_t *fail(struct admin_call *call, enum cap_error error)
 {
@@ -149,13 +149,27 @@ json_t *admin_gc_run(struct admin_call *call)
     return error == CAP_OK ? json_pack("{s:o}", "job", admin_value_u64(id)) : fail(call, error);
 }
 
-/* What a plan comes to. */
+/* A cap that a collection would look at. */
+struct planned {
+    struct cap_info info;
+    unsigned needed; /* CAP_NEEDED_*; 0: it would go */
+    size_t with;     /* the ordinal of the Image that it goes with; its own: it goes by itself */
+};
+
+/*
+ * What a plan comes to: what would go, in the order in which that is found, first what is due, then
+ * what only these refer to, for a collection follows them in the same way; and what is due and
+ * needed, by caps that do not go.
+ */
 struct plan {
-    struct cap_due_cursor cursor;
-    uint64_t caps, bytes; /* that would go */
-    uint64_t kept;        /* that are due and needed */
-    json_t *list;         /* of the first ones that would go */
-    size_t list_max;
+    struct cap_store *store;
+    struct cap_hash gone[PLAN_MAX];
+    struct planned gone_as[PLAN_MAX];
+    size_t gone_count;
+    struct cap_hash_set set; /* of `gone` */
+    struct cap_hash kept[PLAN_MAX];
+    struct planned kept_as[PLAN_MAX];
+    size_t kept_count;
     bool more;
 };
 
@@ -167,58 +181,181 @@ static const char *kept_by(unsigned needed)
                                            : "upload";
 }
 
-static bool plan_cap(struct plan *plan, const struct cap_due *due)
+static bool would_go(const struct plan *plan, const struct cap_hash *hash)
 {
-    json_t *why = due->needed != 0 ? json_string(kept_by(due->needed)) : json_null();
-    if (due->needed == 0) {
-        plan->caps++;
-        plan->bytes += due->info.body_len;
-    } else {
-        plan->kept++;
-    }
-    if (json_array_size(plan->list) >= plan->list_max) {
-        json_decref(why);
-        return true;
-    }
-    return admin_append(
-        plan->list,
-        json_pack("{s:o, s:s, s:o, s:o, s:o}", "cap_hash", admin_value_hash(&due->hash), "kind",
-                  admin_kind_name(due->info.kind), "body_len", admin_value_u64(due->info.body_len),
-                  "published", admin_value_time(due->info.published_us), "kept_by", why));
+    return cap_hash_set_find(&plan->set, plan->gone, hash) != CAP_HASH_ABSENT;
 }
 
-/* A snapshot for each step, so that a long plan pins little space. */
-static enum cap_error plan_step(struct cap_store *store, struct plan *plan)
+/* `with`: the ordinal of the Image that it goes with, or plan->gone_count. */
+static enum cap_error add_gone(struct plan *plan, const struct cap_hash *hash,
+                               const struct cap_info *info, size_t with)
+{
+    if (would_go(plan, hash)) {
+        return CAP_OK;
+    }
+    if (plan->gone_count == PLAN_MAX) {
+        plan->more = true;
+        return CAP_OK;
+    }
+    plan->gone[plan->gone_count] = *hash;
+    plan->gone_as[plan->gone_count] = (struct planned){.info = *info, .with = with};
+    enum cap_error error = cap_hash_set_insert(&plan->set, plan->gone, plan->gone_count);
+    plan->gone_count += error == CAP_OK ? 1 : 0;
+    return error;
+}
+
+static enum cap_error add_due(struct plan *plan, const struct cap_due *due)
+{
+    if (due->needed == 0) {
+        return add_gone(plan, &due->hash, &due->info, plan->gone_count);
+    }
+    if (plan->kept_count == PLAN_MAX) {
+        plan->more = true;
+        return CAP_OK;
+    }
+    plan->kept[plan->kept_count] = due->hash;
+    plan->kept_as[plan->kept_count++] = (struct planned){.info = due->info, .needed = due->needed};
+    return CAP_OK;
+}
+
+/* What is due. A snapshot for each step, so that a long plan pins little space. */
+static enum cap_error plan_due(struct plan *plan)
 {
     struct cap_due due[PLAN_STEP];
-    struct cap_read *read = NULL;
-    size_t count = 0;
-    enum cap_error error = cap_store_read_begin(store, &read);
-    if (error == CAP_OK) {
-        error = cap_store_due(read, &plan->cursor, cap_store_clock(store), PLAN_STEP, due, &count,
-                              &plan->more);
-    }
-    cap_store_read_end(read);
-    for (size_t i = 0; error == CAP_OK && i < count; i++) {
-        error = plan_cap(plan, &due[i]) ? CAP_OK : CAP_E_NO_MEMORY;
+    struct cap_due_cursor cursor = {0};
+    enum cap_error error = CAP_OK;
+    bool more = true;
+    while (error == CAP_OK && more && !plan->more) {
+        struct cap_read *read = NULL;
+        size_t count = 0;
+        error = cap_store_read_begin(plan->store, &read);
+        if (error == CAP_OK) {
+            error = cap_store_due(read, &cursor, cap_store_clock(plan->store), PLAN_STEP, due,
+                                  &count, &more);
+        }
+        cap_store_read_end(read);
+        for (size_t i = 0; error == CAP_OK && i < count; i++) {
+            error = add_due(plan, &due[i]);
+        }
     }
     return error;
 }
 
+/* Whether only caps that would go refer to a cap, and nothing else keeps it. */
+static enum cap_error goes_too(const struct plan *plan, struct cap_read *read,
+                               const struct cap_hash *hash, bool *ret_goes)
+{
+    struct cap_ref refs[PLAN_STEP];
+    struct cap_hash after;
+    unsigned needed = 0;
+    bool more = true;
+    enum cap_error error = cap_store_needed(read, hash, &needed);
+    *ret_goes = error == CAP_OK && (needed & ~CAP_NEEDED_REFERENCE) == 0;
+    for (bool first = true; error == CAP_OK && *ret_goes && more; first = false) {
+        size_t count = 0;
+        error = cap_store_refs(read, hash, CAP_REFS_IN, first ? NULL : &after, PLAN_STEP, refs,
+                               &count, &more);
+        for (size_t i = 0; error == CAP_OK && *ret_goes && i < count; i++) {
+            *ret_goes = would_go(plan, &refs[i].hash);
+            after = refs[i].hash;
+        }
+        more = more && count > 0;
+    }
+    return error == CAP_E_NOT_FOUND ? CAP_OK : error;
+}
+
+/* Adds the targets of an Image that go with it. */
+static enum cap_error follow(struct plan *plan, struct cap_read *read, size_t image)
+{
+    struct cap_ref refs[PLAN_STEP];
+    struct cap_hash after;
+    struct cap_info info;
+    bool more = true;
+    enum cap_error error = CAP_OK;
+    for (bool first = true; error == CAP_OK && more && !plan->more; first = false) {
+        size_t count = 0;
+        error = cap_store_refs(read, &plan->gone[image], CAP_REFS_OUT, first ? NULL : &after,
+                               PLAN_STEP, refs, &count, &more);
+        for (size_t i = 0; error == CAP_OK && i < count; i++) {
+            bool goes = false;
+            after = refs[i].hash;
+            error = goes_too(plan, read, &refs[i].hash, &goes);
+            if (error == CAP_OK && goes && cap_store_find(read, &refs[i].hash, &info) == CAP_OK) {
+                error = add_gone(plan, &refs[i].hash, &info, image);
+            }
+        }
+        more = more && count > 0;
+    }
+    return error;
+}
+
+static enum cap_error make_plan(struct plan *plan)
+{
+    enum cap_error error = plan_due(plan);
+    for (size_t at = 0; error == CAP_OK && at < plan->gone_count; at++) {
+        struct cap_read *read = NULL;
+        error = cap_store_read_begin(plan->store, &read);
+        if (error == CAP_OK) {
+            error = follow(plan, read, at);
+        }
+        cap_store_read_end(read);
+    }
+    return error;
+}
+
+static json_t *planned_json(const struct cap_hash *hash, const struct planned *cap,
+                            const struct cap_hash *with)
+{
+    return json_pack("{s:o, s:s, s:o, s:o, s:o, s:o}", "cap_hash", admin_value_hash(hash), "kind",
+                     admin_kind_name(cap->info.kind), "body_len",
+                     admin_value_u64(cap->info.body_len), "published",
+                     admin_value_time(cap->info.published_us), "kept_by",
+                     cap->needed != 0 ? json_string(kept_by(cap->needed)) : json_null(), "with",
+                     with != NULL ? admin_value_hash(with) : json_null());
+}
+
+/* The first of them: what would go, then what stays. */
+static json_t *plan_json(const struct plan *plan, size_t max)
+{
+    json_t *list = json_array();
+    uint64_t bytes = 0;
+    uint64_t kept = 0;
+    bool good = list != NULL;
+    for (size_t i = 0; good && i < plan->gone_count; i++) {
+        const struct planned *cap = &plan->gone_as[i];
+        bytes += cap->info.body_len;
+        good = json_array_size(list) >= max ||
+               admin_append(list, planned_json(&plan->gone[i], cap,
+                                               cap->with != i ? &plan->gone[cap->with] : NULL));
+    }
+    for (size_t i = 0; good && i < plan->kept_count; i++) {
+        if (would_go(plan, &plan->kept[i])) {
+            continue;
+        }
+        kept++;
+        good = json_array_size(list) >= max ||
+               admin_append(list, planned_json(&plan->kept[i], &plan->kept_as[i], NULL));
+    }
+    if (!good) {
+        json_decref(list);
+        return NULL;
+    }
+    return json_pack("{s:o, s:o, s:o, s:b, s:o}", "caps", admin_value_u64(plan->gone_count),
+                     "bytes", admin_value_u64(bytes), "kept", admin_value_u64(kept), "more",
+                     plan->more ? 1 : 0, "due", list);
+}
+
 json_t *admin_gc_plan(struct admin_call *call)
 {
-    struct plan plan = {.list = json_array(),
-                        .list_max = (size_t)call->args[ADMIN_PLAN_LIMIT].integer,
-                        .more = true};
-    enum cap_error error = plan.list == NULL ? CAP_E_NO_MEMORY : CAP_OK;
-    for (unsigned step = 0; error == CAP_OK && plan.more && step < PLAN_STEPS; step++) {
-        error = plan_step(call->store, &plan);
+    struct plan *plan = calloc(1, sizeof(*plan));
+    if (plan == NULL) {
+        return NULL;
     }
-    if (error != CAP_OK) {
-        json_decref(plan.list);
-        return fail(call, error);
-    }
-    return json_pack("{s:o, s:o, s:o, s:b, s:o}", "caps", admin_value_u64(plan.caps), "bytes",
-                     admin_value_u64(plan.bytes), "kept", admin_value_u64(plan.kept), "more",
-                     plan.more ? 1 : 0, "due", plan.list);
+    plan->store = call->store;
+    enum cap_error error = make_plan(plan);
+    json_t *result = error == CAP_OK ? plan_json(plan, (size_t)call->args[ADMIN_PLAN_LIMIT].integer)
+                                     : fail(call, error);
+    cap_hash_set_free(&plan->set);
+    free(plan);
+    return result;
 }

@@ -421,13 +421,14 @@ const struct admin_field admin_delete_result[] = {
 };
 
 const struct admin_field admin_plan_result[] = {
-    {"caps", "integer", "caps that would go now"},
+    {"caps", "integer", "caps that would go now, at most 10,000"},
     {"bytes", "integer", "of their bodies"},
     {"kept", "integer", "caps that a collection would look at and leave"},
     {"more", "boolean", "whether there are more than were looked at"},
     {"due", "array",
-     "the first of them: objects with cap_hash, kind, body_len, published and kept_by, which is "
-     "null for one that would go, else root, reference, lease or upload"},
+     "the first of them: objects with cap_hash, kind, body_len, published, kept_by (null: it would "
+     "go; else root, reference, lease or upload) and with (the Image that alone refers to it and "
+     "goes, too, or null)"},
     END_FIELD,
 };
 

@@ -104,13 +104,21 @@ static void why_of_what_never_was(void **state)
     json_decref(answer);
 }
 
-/* The fixture's caps have no lease, so all are due; what the Image names follows it. */
+/* The fixture's caps have no lease, so the Image is due, and what it names goes with it. */
 static void the_plan_says_what_would_go_and_what_stays(void **state)
 {
     struct fixture *fixture = *state;
     json_t *plan = fixture_result(fixture, "gc.plan", "{\"limit\":1}");
-    assert_int_equal(json_integer_value(json_object_get(plan, "caps")), 1);
+    assert_int_equal(json_integer_value(json_object_get(plan, "caps")), 5);
     assert_int_equal(json_array_size(json_object_get(plan, "due")), 1);
+    json_decref(plan);
+    plan = fixture_result(fixture, "gc.plan", "{}");
+    char hex[CAP_HASH_HEX_SIZE];
+    cap_hash_format(&fixture->image, hex);
+    json_t *due = json_object_get(plan, "due");
+    assert_int_equal(json_array_size(due), 5);
+    assert_true(json_is_null(json_object_get(json_array_get(due, 0), "with")));
+    assert_string_equal(text(json_array_get(due, 4), "with"), hex);
     json_decref(plan);
     fixture_set_root(fixture, "release");
     plan = fixture_result(fixture, "gc.plan", "{}");
