@@ -80,10 +80,10 @@ static int check(const struct config *config)
     return config_print(config, stdout) == CAP_OK ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static int check_store(const struct config *config)
+static int check_store(const struct config *config, bool repair)
 {
     char reason[CONFIG_REASON_SIZE];
-    enum check_status status = check_run(config, reason);
+    enum check_status status = check_run(config, repair, reason);
     if (status == CHECK_FAILED) {
         print_error(reason, NULL);
     }
@@ -138,7 +138,7 @@ int main(int argc, char **argv)
     if (config_parse(&config, argc, argv, &action, reason) != CAP_OK) {
         print_error(reason, NULL);
         config_free(&config);
-        return action == CONFIG_CHECK_STORE ? CHECK_USAGE : EXIT_USAGE;
+        return action == CONFIG_CHECK_STORE || action == CONFIG_REPAIR ? CHECK_USAGE : EXIT_USAGE;
     }
     switch (action) {
     case CONFIG_RUN:
@@ -148,7 +148,8 @@ int main(int argc, char **argv)
         status = check(&config);
         break;
     case CONFIG_CHECK_STORE:
-        status = check_store(&config);
+    case CONFIG_REPAIR:
+        status = check_store(&config, action == CONFIG_REPAIR);
         break;
     case CONFIG_HELP:
         config_help(stdout);

@@ -40,6 +40,7 @@
 #include "daemon/upkeep/backup.h"
 #include "daemon/upkeep/gc.h"
 #include "daemon/upkeep/jobs.h"
+#include "daemon/upkeep/scrub.h"
 #include "lib/cap/sha256.h"
 #include "proto/message.h"
 
@@ -201,6 +202,7 @@ static void on_tick(uv_timer_t *timer)
     }
     publish_tick(&server->loops[0].publish); /* for all loops */
     count_gc(server);
+    scrub_tick(server->scrub);
     main_shard(server)->stats.log_lines = server->context.log.lines;
     main_shard(server)->stats.log_lost = server->context.log.lost;
     if (server->context.phase != PHASE_DRAINING) {
@@ -349,6 +351,9 @@ static enum cap_error start_parts(struct server *server, char *reason)
         error = gc_new(&server->context, server->jobs, server->writer, &server->gc);
     }
     if (error == CAP_OK) {
+        error = scrub_new(&server->context, server->writer, server->jobs, &server->scrub);
+    }
+    if (error == CAP_OK) {
         error = open_copies(server);
     }
     for (size_t i = 0; error == CAP_OK && i < server->loop_count; i++) {
@@ -392,6 +397,7 @@ static enum cap_error start_admin(struct server *server, const struct admin_grou
         .jobs = server->jobs,
         .backups = server->backups,
         .gc = server->gc,
+        .scrub = server->scrub,
         .copies = server->serves.copies,
     };
     enum cap_error error = admin_start(&rooms, bound->fd, operators, &server->admin);
@@ -670,6 +676,7 @@ void server_close(struct server *server)
     gc_free(server->gc);
     backups_free(server->backups);
     upkeep_jobs_free(server->jobs);
+    scrub_free(server->scrub);
     writer_free(server->writer);
     cap_store_close(server->context.store);
     gone_close(&server->serves.gone);

@@ -32,6 +32,7 @@ struct server {
     struct upkeep_jobs *jobs;
     struct backups *backups;
     struct gc *gc;
+    struct scrub *scrub;
     struct admin *admin;
     struct sockets sockets;
     uv_timer_t tick;

@@ -48,6 +48,7 @@ enum cli_option {
     CLI_TO,
     CLI_SET_ROOTS,
     CLI_FORCE,
+    CLI_REPAIR,
     CLI_OPTION_COUNT,
 };
 
@@ -104,6 +105,7 @@ enum cli_exit cli_jobs(struct cli *cli);
 enum cli_exit cli_events(struct cli *cli);
 enum cli_exit cli_backup(struct cli *cli);
 enum cli_exit cli_compact(struct cli *cli);
+enum cli_exit cli_scrub(struct cli *cli);
 enum cli_exit cli_quota(struct cli *cli);
 enum cli_exit cli_top(struct cli *cli);
 enum cli_exit cli_gc(struct cli *cli);

@@ -47,6 +47,8 @@ static const struct cli_command commands[] = {
     {"delete", "HASH", "remove one cap now", 1, 1, BIT(CLI_FORCE), cli_delete},
     {"backup", "[list]", "make a backup of the running store, or list them", 0, 1, 0, cli_backup},
     {"compact", "", "give free room in the store back to the disk", 0, 0, 0, cli_compact},
+    {"scrub", "[status | start | pause]",
+     "look the store through for damage, or say what was found", 0, 1, BIT(CLI_REPAIR), cli_scrub},
     {"quota", "", "show what publishers have in the store, and the quotas", 0, 0, 0, cli_quota},
     {"top", "", "the daemon on a live screen", 0, 0, 0, cli_top},
     {"bench", "[HASH...]", "measure the daemon: publishing and fetching", 0, -1,
@@ -89,6 +91,7 @@ static const struct option_text option_texts[CLI_OPTION_COUNT] = {
     [CLI_KIND] = {"kind", 0, "KIND,...", "only events of these kinds"},
     [CLI_FORCE] = {"force", 0, NULL, "also if a lease or Images need it: these are degraded then"},
     [CLI_SINCE] = {"since", 0, "N", "begin after event N; 0: with the oldest that is kept"},
+    [CLI_REPAIR] = {"repair", 0, NULL, "with start: put right what the caps prove"},
 };
 
 static const char global_help[] =

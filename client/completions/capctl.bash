@@ -30,11 +30,11 @@ _capctl_address()
 
 _capctl()
 {
-    local commands="check hash pack put publish get map has show closure dump load mirror admin status config jobs events top gc roots why delete backup compact quota bench help version"
+    local commands="check hash pack put publish get map has show closure dump load mirror admin status config jobs events top gc roots why delete backup compact scrub quota bench help version"
     local methods="hello help schema status metrics cap.stat cap.find cap.list cap.explain refs.list \
         refusals.list quota.list loops.list clients.list jobs.list jobs.cancel events.subscribe \
         config.get config.test config.reload why roots.list roots.set \
-        roots.remove gc.plan gc.run cap.delete backup.start backup.list compact.start \
+        roots.remove gc.plan gc.run cap.delete scrub.start scrub.pause scrub.status backup.start backup.list compact.start \
         log.set drain shutdown"
     local kinds="published refused deleted collected forbidden allowed quarantined healed root_set \
         root_removed job_started job_ended config_reloaded"
@@ -80,6 +80,7 @@ _capctl()
         get) options="-o --output --content -d --directory" ;;
         closure) options="-d --directory" ;;
         events) options="--kind --since" ;;
+        scrub) options="--repair" ;;
         dump) options="-o --output" ;;
         load) options="--set-roots" ;;
         mirror) options="--from --to" ;;
@@ -95,6 +96,7 @@ _capctl()
         config) [[ $count -gt 0 ]] || _capctl_reply compgen -W "get test reload" ;;
         gc) [[ $count -gt 0 ]] || _capctl_reply compgen -W "plan run" ;;
         roots) [[ $count -gt 0 ]] || _capctl_reply compgen -W "list set remove" ;;
+        scrub) [[ $count -gt 0 ]] || _capctl_reply compgen -W "status start pause" ;;
         backup) [[ $count -gt 0 ]] || _capctl_reply compgen -W "list" ;;
         jobs) [[ $count -gt 0 ]] || _capctl_reply compgen -W "list cancel" ;;
         check|hash|pack|put|publish|show|load) _capctl_reply compgen -f ;;

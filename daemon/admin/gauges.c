@@ -5,6 +5,7 @@
 #include "daemon/publish/writer.h"
 #include "daemon/serve/copies.h"
 #include "daemon/upkeep/backup.h"
+#include "daemon/upkeep/scrub.h"
 
 void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
 {
@@ -24,6 +25,8 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
     struct backups_figures backups;
     backups_figures(rooms->backups, &backups);
     uint64_t now_us = env_real_us(context->env);
+    struct scrub_figures scrub;
+    scrub_figures(rooms->scrub, &scrub);
     *ret_gauges = (struct gauges){
         .uptime_ms = (env_monotonic_us(context->env) - context->started_monotonic_us) / 1000,
         .connections = held.connections,
@@ -50,6 +53,11 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
             backups.made_us == 0 || backups.made_us > now_us ? 0 : now_us - backups.made_us,
         .backup_failed = backups.failed ? 1 : 0,
         .gc_high = config->gc_high,
+        .scrub_running = scrub.running ? 1 : 0,
+        .scrub_ended_us = scrub.state.ended_us,
+        .scrub_last_findings = scrub.state.last_findings,
+        .scrub_caps = scrub.progress.caps,
+        .scrub_caps_total = scrub.progress.caps_total,
         .draining = context->phase == PHASE_DRAINING ? 1 : 0,
         .max_connections = config->max_connections,
         .max_uploads = config->max_uploads,

@@ -7,6 +7,7 @@
 
 struct backups;
 struct gc;
+struct scrub;
 struct upkeep_jobs;
 struct writer;
 
@@ -18,6 +19,7 @@ struct admin_rooms {
     struct upkeep_jobs *jobs;
     struct backups *backups;
     struct gc *gc;
+    struct scrub *scrub;
     struct copies *copies; /* NULL: nothing can be mapped */
 };
 

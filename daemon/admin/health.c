@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/param.h>
 
+#include "daemon/admin/metrics.h"
+
 #define CLOCK_MAX_S 60 /* time services step by less */
 #define SNAPSHOT_MAX_US                                                                            \
     UINT64_C(120000000)                 /* a client that does not read is closed far earlier       \
@@ -158,6 +160,16 @@ static bool backup_failed(const struct admin_health *health, char *sentence)
     snprintf(sentence, ADMIN_WARNING_SIZE,
              "the last backup failed; capctl jobs says why; mend it, then run capctl backup");
     return health->backup_failed;
+}
+
+static bool caps_broken(const struct admin_health *health, char *sentence)
+{
+    snprintf(
+        sentence, ADMIN_WARNING_SIZE,
+        "%zu%s caps are damaged or lost and are not served (`broken`, and the Images that need "
+        "them: `degraded`); publish them again, from their source or from a backup's daemon",
+        health->broken, health->broken < ADMIN_BROKEN_MAX ? "" : " or more");
+    return health->broken > 0;
 }
 
 static bool config_not_reloaded(const struct admin_health *health, char *sentence)

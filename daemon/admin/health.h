@@ -21,6 +21,7 @@
     X(SLOW, slow_clients)                                                                          \
     X(HELD, publications_wait)                                                                     \
     X(BACKUP, backup_failed)                                                                       \
+    X(BROKEN, caps_broken)                                                                         \
     X(CONFIG, config_not_reloaded)                                                                 \
     X(RESTART, restart_needed)
 
@@ -39,6 +40,7 @@ struct admin_health {
     size_t responding; /* of these */
     uint64_t writer_held_us;
     bool backup_failed;
+    size_t broken;     /* caps that are quarantined or lost */
 };
 
 /* The stable word of a warning. Static. */

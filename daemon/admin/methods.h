@@ -85,6 +85,14 @@ json_t *admin_cap_list(struct admin_call *call);
 json_t *admin_cap_explain(struct admin_call *call);
 json_t *admin_refs_list(struct admin_call *call);
 
+/* methods_scrub.c */
+json_t *admin_scrub_start(struct admin_call *call);
+json_t *admin_scrub_pause(struct admin_call *call);
+json_t *admin_scrub_status(struct admin_call *call);
+
+/* Members of status: "scrub", "broken" and "degraded". NULL without memory, or with call->error. */
+json_t *admin_scrub_summary(struct admin_call *call);
+
 /* methods_server.c */
 void admin_publish(struct admin_call *call);
 json_t *admin_status(struct admin_call *call);

@@ -163,9 +163,13 @@ json_t *admin_status(struct admin_call *call)
 {
     struct cap_counts counts;
     struct cap_space space;
+    size_t broken = 0;
     enum cap_error error = admin_store_counts(call->store, &counts);
     if (error == CAP_OK) {
         error = cap_store_space(call->store, &space);
+    }
+    if (error == CAP_OK) {
+        error = admin_store_broken(call->store, &broken);
     }
     if (error != CAP_OK) {
         return fail(call, error);
@@ -177,9 +181,16 @@ json_t *admin_status(struct admin_call *call)
     struct admin_health health = health_of(call->rooms, ask);
     admin_ask_free(ask);
     health.space = space;
+    health.broken = broken;
     json_t *status = daemon_json(call->rooms, &health);
     json_t *store = store_json(call->store, &counts, &space);
     json_t *upkeep = admin_upkeep_status(call->rooms);
+    json_t *scrub = admin_scrub_summary(call);
+    if (status != NULL && (scrub == NULL || json_object_update(status, scrub) != 0)) {
+        json_decref(status);
+        status = NULL;
+    }
+    json_decref(scrub);
     if (status != NULL && (store == NULL || json_object_update(status, store) != 0 ||
                            upkeep == NULL || json_object_update(status, upkeep) != 0 ||
                            json_object_set_new(status, "warnings", warnings_json(&health)) != 0)) {

@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/admin/text.h"
@@ -268,6 +269,21 @@ static void print_warnings(struct exposition *to, const struct admin_health *hea
     }
 }
 
+enum cap_error admin_store_broken(struct cap_store *store, size_t *ret_count)
+{
+    struct cap_read *read = NULL;
+    bool more = false;
+    struct cap_broken *broken = calloc(ADMIN_BROKEN_MAX, sizeof(*broken));
+    enum cap_error error = broken == NULL ? CAP_E_NO_MEMORY : cap_store_read_begin(store, &read);
+    *ret_count = 0;
+    if (error == CAP_OK) {
+        error = cap_store_broken(read, NULL, ADMIN_BROKEN_MAX, broken, ret_count, &more);
+        cap_store_read_end(read);
+    }
+    free(broken);
+    return error;
+}
+
 enum cap_error admin_metrics_store(struct cap_store *store, struct admin_health *health,
                                    enum admin_metrics_format format, struct cap_buf *buf)
 {
@@ -276,6 +292,7 @@ enum cap_error admin_metrics_store(struct cap_store *store, struct admin_health 
     struct cap_space space;
     bool counted = admin_store_counts(store, &counts) == CAP_OK;
     bool measured = cap_store_space(store, &space) == CAP_OK;
+    bool looked = admin_store_broken(store, &health->broken) == CAP_OK;
     gauge(&to, "capstore_store_readable", "1 if the store could be asked for its figures",
           counted && measured ? 1 : 0);
     if (counted) {
@@ -283,6 +300,10 @@ enum cap_error admin_metrics_store(struct cap_store *store, struct admin_health 
         print_by_kind(&to, "capstore_body_bytes", "Bytes of served bodies", counts.body_bytes);
         gauge(&to, "capstore_refs", "References between caps", counts.refs);
         print_quotas(&to, health->context, store);
+    }
+    if (looked) {
+        gauge(&to, "capstore_quarantined_caps",
+              "Caps that are quarantined or lost, up to 1000: they are not served", health->broken);
     }
     if (measured) {
         gauge(&to, "capstore_store_file_bytes", "Physical size of the store's file",

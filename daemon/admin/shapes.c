@@ -200,6 +200,14 @@ const struct admin_param admin_events_params[] = {
     END_PARAM,
 };
 
+const struct admin_param admin_scrub_params[] = {
+    [ADMIN_SCRUB_REPAIR] = {.name = "repair",
+                            .type = ADMIN_BOOLEAN,
+                            .doc = "put right what the caps themselves prove: references, indexes, "
+                                   "page roots, counts; drop what belongs to nothing"},
+    END_PARAM,
+};
+
 const struct admin_param admin_log_params[] = {
     [ADMIN_LOG_LEVEL] = {.name = "level",
                          .type = ADMIN_CHOICE,
@@ -274,6 +282,14 @@ const struct admin_field admin_status_result[] = {
     {"warnings", "array",
      "objects with reason, a stable word, and message, one sentence that says what to do"},
     {"last_error", "object or null", "time, reason, message: the last fault of the daemon itself"},
+    {"scrub", "object",
+     "state, ended and age_s of the last whole pass, findings of that and of the one under way; "
+     "see scrub.status"},
+    {"broken", "array",
+     "objects with cap_hash, why (damaged or lost) and since: caps that cannot be served; at most "
+     "100"},
+    {"degraded", "array",
+     "objects with cap_hash and needs: Images that refer to a cap which is broken; at most 100"},
     END_FIELD,
 };
 
@@ -454,6 +470,31 @@ const struct admin_field admin_why_result[] = {
      "when it last went: time, cause (collected, deleted or forbidden) and uid of the one who "
      "removed it (null: the store by itself)"},
     {"refusal", "object or null", "the last refusal that names it, as in refusals.list"},
+    END_FIELD,
+};
+
+const struct admin_field admin_scrub_result[] = {
+    {"state", "string",
+     "running, paused, interrupted (it goes on at the next start) or idle: no pass is under way"},
+    {"repair", "boolean", "whether the one that runs repairs"},
+    {"index", "string or null", "what is being looked at"},
+    {"caps", "object", "done and total, of the pass that is under way or the last one"},
+    {"bytes", "object",
+     "the same; page roots and what is read twice count, so done may pass total"},
+    {"began", "string or null", "the pass that is under way"},
+    {"findings", "integer", "of that pass; what is wrong, one sentence each"},
+    {"repaired", "integer", "of that pass: entries that were put right"},
+    {"unrepaired", "integer", "of that pass: entries with findings that stay"},
+    {"ended", "string or null", "the last pass that came to its end"},
+    {"age_s", "integer or null", "seconds since then"},
+    {"last_findings", "integer", "of that pass"},
+    {"last_unrepaired", "integer", "of that pass"},
+    {"period_s", "integer", "the option scrub-period; 0: none begins by itself"},
+    {"rate", "integer", "bytes per second at most, the option scrub-rate; 0: any"},
+    {"recent", "array",
+     "objects with time, cap_hash (or null) and what: the last findings since the daemon's start"},
+    {"broken", "array", "as in status"},
+    {"degraded", "array", "as in status"},
     END_FIELD,
 };
 

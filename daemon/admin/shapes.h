@@ -23,6 +23,7 @@ enum { ADMIN_EXPLAIN_OFFSET = 1, ADMIN_EXPLAIN_LIMIT };
 enum { ADMIN_REFS_DIRECTION = 1, ADMIN_REFS_LIMIT, ADMIN_REFS_CURSOR };
 enum { ADMIN_PAGE_LIMIT, ADMIN_PAGE_CURSOR }; /* refusals.list, clients.list, quota.list */
 enum { ADMIN_LOG_LEVEL = 0 };
+enum { ADMIN_SCRUB_REPAIR = 0 };
 enum { ADMIN_METRICS_FORMAT = 0 };
 enum { ADMIN_JOB_ID = 0 };
 enum { ADMIN_ROOTS_LIMIT, ADMIN_ROOTS_CURSOR };
@@ -49,6 +50,7 @@ extern const struct admin_param admin_root_params[];
 extern const struct admin_param admin_root_name_params[];
 extern const struct admin_param admin_delete_params[];
 extern const struct admin_param admin_plan_params[];
+extern const struct admin_param admin_scrub_params[];
 extern const struct admin_param admin_log_params[];
 
 extern const struct admin_field admin_hello_result[];
@@ -75,6 +77,7 @@ extern const struct admin_field admin_root_name_result[];
 extern const struct admin_field admin_delete_result[];
 extern const struct admin_field admin_plan_result[];
 extern const struct admin_field admin_why_result[];
+extern const struct admin_field admin_scrub_result[];
 extern const struct admin_field admin_log_result[];
 extern const struct admin_field admin_config_result[];
 extern const struct admin_field admin_reload_result[];

@@ -19,6 +19,7 @@ target_sources(capstore_daemon PRIVATE
     admin/methods_keep.c
     admin/methods_meta.c
     admin/methods_quota.c
+    admin/methods_scrub.c
     admin/methods_server.c
     admin/methods_store.c
     admin/methods_upkeep.c

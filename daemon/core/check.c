@@ -31,7 +31,8 @@
 struct note {
     struct cap_check_progress progress;
     uint64_t findings;
-    bool ended; /* by itself: `error` says how */
+    struct cap_check_outcome outcome; /* of a repair */
+    bool ended;                       /* by itself: `error` says how */
     enum cap_error error;
 };
 
@@ -76,7 +77,7 @@ static void on_progress(void *ctx, const struct cap_check_progress *progress)
             progress->bytes_total >> 20, check->terminal ? "" : "\n");
 }
 
-static _Noreturn void run_child(const char *dir, struct note *note)
+static _Noreturn void run_child(const char *dir, bool repair, struct note *note)
 {
     const struct rlimit no_core = {0, 0};
     struct check check = {.note = note, .terminal = isatty(STDERR_FILENO) == 1};
@@ -86,7 +87,8 @@ static _Noreturn void run_child(const char *dir, struct note *note)
     (void)setrlimit(RLIMIT_CORE, &no_core); /* a crash is a finding, and the store is private */
     (void)signal(SIGSEGV, SIG_DFL);         /* whatever a sanitizer wants to make of it */
     (void)signal(SIGBUS, SIG_DFL);
-    note->error = cap_store_lmdb_check(dir, &watch, &findings);
+    note->error = repair ? cap_store_lmdb_repair(dir, &watch, &note->outcome)
+                         : cap_store_lmdb_check(dir, &watch, &findings);
     if (check.terminal) {
         fprintf(stderr, "\r\033[K");
     }
@@ -121,7 +123,8 @@ static void print_crash(const struct note *note, int signal_number)
     print_finding(progress->has_hash ? &progress->hash : NULL, what);
 }
 
-static enum check_status judge(const char *dir, struct note *note, int status, char *reason)
+static enum check_status judge(const char *dir, bool repair, struct note *note, int status,
+                               char *reason)
 {
     if (WIFSIGNALED(status) && is_crash(WTERMSIG(status))) {
         print_crash(note, WTERMSIG(status));
@@ -147,6 +150,15 @@ static enum check_status judge(const char *dir, struct note *note, int status, c
                                          : cap_error_text(note->error));
         return CHECK_FAILED;
     }
+    if (repair && note->findings > 0) {
+        const struct cap_check_outcome *outcome = &note->outcome;
+        fprintf(stderr,
+                "%s: %" PRIu64 " %s; repaired: %" PRIu64 ", not: %" PRIu64
+                "; newly quarantined: %" PRIu64 "\n",
+                dir, note->findings, note->findings == 1 ? "finding" : "findings", outcome->mended,
+                outcome->unmended, outcome->quarantined);
+        return outcome->unmended > 0 || outcome->mended == 0 ? CHECK_DAMAGED : CHECK_SOUND;
+    }
     if (note->findings > 0) {
         fprintf(stderr, "%s: damaged, %" PRIu64 " %s\n", dir, note->findings,
                 note->findings == 1 ? "finding" : "findings");
@@ -157,7 +169,7 @@ static enum check_status judge(const char *dir, struct note *note, int status, c
     return CHECK_SOUND;
 }
 
-static enum check_status run_locked(const char *dir, char *reason)
+static enum check_status run_locked(const char *dir, bool repair, char *reason)
 {
     int status = 0;
     struct note *note =
@@ -167,7 +179,7 @@ static enum check_status run_locked(const char *dir, char *reason)
     }
     pid_t child = fork();
     if (child == 0) {
-        run_child(dir, note);
+        run_child(dir, repair, note);
     }
     enum check_status verdict = CHECK_FAILED;
     if (child < 0) {
@@ -175,13 +187,14 @@ static enum check_status run_locked(const char *dir, char *reason)
     } else {
         while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
         }
-        verdict = judge(dir, note, status, reason);
+        verdict = judge(dir, repair, note, status, reason);
     }
     (void)munmap(note, sizeof(*note));
     return verdict;
 }
 
-enum check_status check_run(const struct config *config, char ret_reason[CONFIG_REASON_SIZE])
+enum check_status check_run(const struct config *config, bool repair,
+                            char ret_reason[CONFIG_REASON_SIZE])
 {
     char dir[CONFIG_TEXT_SIZE + 8];
     int lock = -1;
@@ -189,7 +202,7 @@ enum check_status check_run(const struct config *config, char ret_reason[CONFIG_
     if (statedir_lock(config->state, &lock, ret_reason) != CAP_OK) {
         return CHECK_FAILED;
     }
-    enum check_status status = run_locked(dir, ret_reason);
+    enum check_status status = run_locked(dir, repair, ret_reason);
     close(lock);
     return status;
 }

@@ -17,8 +17,10 @@ enum check_status {
 /*
  * Checks the store of config->state in a child process, since the storage engine may crash over a
  * damaged file. Every finding is a line on standard output, "HASH what" or "store what"; progress
- * and the sum go to standard error. CHECK_FAILED comes with a sentence in ret_reason.
+ * and the sum go to standard error. CHECK_FAILED comes with a sentence in ret_reason. With `repair`
+ * what can be put right is, and CHECK_SOUND says that nothing else was found.
  */
-enum check_status check_run(const struct config *config, char ret_reason[CONFIG_REASON_SIZE]);
+enum check_status check_run(const struct config *config, bool repair,
+                            char ret_reason[CONFIG_REASON_SIZE]);
 
 #endif

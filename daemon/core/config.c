@@ -143,6 +143,11 @@ static const struct config_option options[] = {
      "verified backups that are kept: when there is one more, the oldest is removed", LIVE},
     {"backup-rate", CONFIG_SIZE, AT(backup_rate), 64 * MIB, 0, TIB, "BYTES",
      "bytes per second that a backup copies; 0: as fast as the disks are", LIVE},
+    {"scrub-period", CONFIG_COUNT, AT(scrub_period), 0, 0, UINT32_MAX, "SECONDS",
+     "look the whole store through again this long after the last time; 0: only when told to",
+     LIVE},
+    {"scrub-rate", CONFIG_SIZE, AT(scrub_rate), 64 * MIB, 0, TIB, "BYTES",
+     "bytes per second that a scrub reads at most; 0: as fast as it can", LIVE},
     {"refusals", CONFIG_COUNT, AT(refusals), 256, 1, 65536, "N",
      "refusals kept for the admin socket", RESTART},
 };
@@ -371,6 +376,7 @@ static const struct {
 } actions[] = {
     {"check", CONFIG_CHECK_STORE, "verify the store of --state, which no daemon may use, and exit"},
     {"check-config", CONFIG_CHECK, "check the configuration, print all of it, and exit"},
+    {"repair", CONFIG_REPAIR, "with --check: put right what can be, quarantine what cannot"},
     {"help", CONFIG_HELP, "show this help and exit"},
     {"version", CONFIG_VERSION, "show the version and exit"},
 };
@@ -432,8 +438,11 @@ static enum cap_error read_arguments(struct config_reader *reader, int argc, cha
             return unknown_argument(reader, argument);
         }
         if ((size_t)index >= OPTION_COUNT) {
-            *ret_action = actions[(size_t)index - OPTION_COUNT].action;
-            if (*ret_action == CONFIG_CHECK || *ret_action == CONFIG_CHECK_STORE) {
+            enum config_action action = actions[(size_t)index - OPTION_COUNT].action;
+            if (action != CONFIG_CHECK_STORE || *ret_action != CONFIG_REPAIR) {
+                *ret_action = action; /* --check adds nothing to --repair */
+            }
+            if (action == CONFIG_CHECK || action == CONFIG_CHECK_STORE || action == CONFIG_REPAIR) {
                 continue;
             }
             return CAP_OK;

@@ -100,6 +100,8 @@ struct config {
     config_number gc_low;
     config_number backup_keep;
     config_number backup_rate; /* bytes per second; 0: any */
+    config_number scrub_period; /* seconds; 0: none begins by itself */
+    config_number scrub_rate;   /* bytes per second; 0: any */
     config_number refusals;
 
     struct config_origin origins[CONFIG_OPTIONS_MAX]; /* by row of the table */
@@ -148,6 +150,7 @@ enum config_action {
     CONFIG_RUN,
     CONFIG_CHECK,       /* check and print; nothing is opened but the configuration file */
     CONFIG_CHECK_STORE, /* verify the store */
+    CONFIG_REPAIR,      /* and put right what can be */
     CONFIG_HELP,
     CONFIG_VERSION,
 };

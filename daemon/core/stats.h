@@ -75,6 +75,13 @@
     X(backup_failed, "capstore_backup_failed", "1 if the last backup tried since start failed")    \
     X(gc_high, "capstore_gc_high_bytes",                                                           \
       "Bytes in use of the store's file at which collection starts by itself; 0: never")           \
+    X(scrub_running, "capstore_scrub_running", "1 while a scrub runs")                             \
+    X(scrub_ended_us, "capstore_scrub_last_pass_timestamp_seconds",                                \
+      "When the last whole scrub ended, since 1970; 0: never")                                     \
+    X(scrub_last_findings, "capstore_scrub_last_pass_findings",                                    \
+      "What the last whole scrub found wrong")                                                     \
+    X(scrub_caps, "capstore_scrub_caps", "Caps that the scrub under way, or the last, looked at")  \
+    X(scrub_caps_total, "capstore_scrub_caps_limit", "Caps that it has to look at")                \
     X(draining, "capstore_draining", "1 while the daemon drains")                                  \
     X(max_connections, "capstore_connections_limit", "Limit of open client connections")           \
     X(max_uploads, "capstore_uploads_limit", "Limit of uploads in flight")                         \

@@ -44,6 +44,10 @@ struct cap_store_ops {
     enum cap_error (*load)(struct cap_store *store, const struct cap_place *place, void *dst);
     enum cap_error (*facts)(struct cap_read *read, const struct cap_hash *hash, size_t max,
                             struct cap_fact *ret_facts, size_t *ret_count);
+    enum cap_error (*forbidden)(struct cap_read *read, const struct cap_hash *hash,
+                                struct cap_forbidden *ret_forbidden);
+    enum cap_error (*broken)(struct cap_read *read, const struct cap_hash *after, size_t max,
+                             struct cap_broken *ret_broken, size_t *ret_count, bool *ret_more);
     enum cap_error (*page_roots)(struct cap_read *read, const struct cap_hash *hash, uint64_t first,
                                  size_t count, struct cap_hash *ret_roots);
     enum cap_error (*nodes)(struct cap_read *read, const struct cap_hash *hash, uint64_t first,
@@ -71,6 +75,9 @@ struct cap_store_ops {
     enum cap_error (*owners)(struct cap_read *read, uint32_t from, size_t max,
                              struct cap_owner *ret_owners, size_t *ret_count);
 
+    enum cap_error (*forbid)(struct cap_store *store, const struct cap_hash *hash,
+                             const struct cap_forbidden *forbidden);
+    enum cap_error (*allow)(struct cap_store *store, const struct cap_hash *hash);
     enum cap_error (*quarantine)(struct cap_store *store, const struct cap_hash *hash);
     enum cap_error (*scrub)(struct cap_store *store, bool repair,
                             const struct cap_scrub_watch *watch,

@@ -77,7 +77,7 @@ enum cap_error cap_store_find(struct cap_read *read, const struct cap_hash *hash
 {
     struct cap_info info;
     enum cap_error error = read->store->ops->find(read, hash, &info);
-    if (error == CAP_OK && ret_info != NULL) {
+    if ((error == CAP_OK || error == CAP_E_QUARANTINED) && ret_info != NULL) {
         *ret_info = info;
     }
     return error;
@@ -248,6 +248,15 @@ enum cap_error cap_store_owners(struct cap_read *read, uint32_t from, size_t max
     return read->store->ops->owners(read, from, max, ret_owners, ret_count);
 }
 
+enum cap_error cap_store_broken(struct cap_read *read, const struct cap_hash *after, size_t max,
+                                struct cap_broken *ret_broken, size_t *ret_count, bool *ret_more)
+{
+    *ret_count = 0;
+    *ret_more = false;
+    return max == 0 ? CAP_E_INVALID_ARGUMENT
+                    : read->store->ops->broken(read, after, max, ret_broken, ret_count, ret_more);
+}
+
 enum cap_error cap_store_counts(struct cap_read *read, struct cap_counts *ret_counts)
 {
     return read->store->ops->counts(read, ret_counts);
@@ -291,6 +300,29 @@ enum cap_error cap_store_dry_run(struct cap_store *store, struct cap_admission *
     error = look(read, admission);
     cap_store_read_end(read);
     return error;
+}
+
+enum cap_error cap_store_forbidden(struct cap_read *read, const struct cap_hash *hash,
+                                   struct cap_forbidden *ret_forbidden)
+{
+    return read->store->ops->forbidden(read, hash, ret_forbidden);
+}
+
+enum cap_error cap_store_forbid(struct cap_store *store, const struct cap_hash *hash, uint32_t uid,
+                                const char *reason)
+{
+    struct cap_forbidden forbidden = {.time_us = store_wall_us(), .uid = uid};
+    size_t len = strlen(reason);
+    if (len > CAP_REASON_MAX) {
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    memcpy(forbidden.reason, reason, len);
+    return store->ops->forbid(store, hash, &forbidden);
+}
+
+enum cap_error cap_store_allow(struct cap_store *store, const struct cap_hash *hash)
+{
+    return store->ops->allow(store, hash);
 }
 
 enum cap_error cap_store_quarantine(struct cap_store *store, const struct cap_hash *hash)

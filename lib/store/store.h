@@ -234,6 +234,17 @@ enum cap_error cap_store_owner(struct cap_read *read, uint32_t uid, struct cap_u
 enum cap_error cap_store_owners(struct cap_read *read, uint32_t from, size_t max,
                                 struct cap_owner *ret_owners, size_t *ret_count);
 
+/* Why a cap is forbidden. CAP_E_NOT_FOUND: it is not. */
+enum cap_error cap_store_forbidden(struct cap_read *read, const struct cap_hash *hash,
+                                   struct cap_forbidden *ret_forbidden);
+
+/*
+ * Up to `max` (not 0) caps that are quarantined or lost, in hash order after `after` (NULL: from
+ * the start). The Images that refer to them (CAP_REFS_IN) are degraded.
+ */
+enum cap_error cap_store_broken(struct cap_read *read, const struct cap_hash *after, size_t max,
+                                struct cap_broken *ret_broken, size_t *ret_count, bool *ret_more);
+
 /* What the snapshot holds. O(1). */
 enum cap_error cap_store_counts(struct cap_read *read, struct cap_counts *ret_counts);
 
@@ -350,6 +361,18 @@ void cap_store_stage_drop(struct cap_store *store, uint64_t stage);
  * when there is nothing to do. CAP_E_DISK_FULL, CAP_E_MAP_FULL: later perhaps.
  */
 enum cap_error cap_store_sweep(struct cap_store *store, uint64_t now_us, bool *ret_more);
+
+/*
+ * Forbids a cap, whether it is there or not: what is there is removed, as by cap_store_delete with
+ * force, and it is not stored again until it is allowed. One that is forbidden gets the new reason.
+ * CAP_E_STILL_NEEDED: a root or a hold keeps it. CAP_E_INVALID_ARGUMENT: the reason is longer than
+ * CAP_REASON_MAX.
+ */
+enum cap_error cap_store_forbid(struct cap_store *store, const struct cap_hash *hash, uint32_t uid,
+                                const char *reason);
+
+/* Lets a cap be stored again. CAP_E_NOT_FOUND: it is not forbidden. */
+enum cap_error cap_store_allow(struct cap_store *store, const struct cap_hash *hash);
 
 /* Quarantines a cap, whose bytes somebody found damaged. CAP_E_NOT_FOUND. */
 enum cap_error cap_store_quarantine(struct cap_store *store, const struct cap_hash *hash);

@@ -109,6 +109,22 @@ struct cap_fact {
     uint64_t time_us; /* when it was first noted, since 1970, UTC */
 };
 
+#define CAP_REASON_MAX 200u
+
+/* That a cap is forbidden. */
+struct cap_forbidden {
+    uint64_t time_us; /* since 1970, UTC */
+    uint32_t uid;     /* of whoever forbade it */
+    char reason[CAP_REASON_MAX + 1];
+};
+
+/* A cap that should be served and cannot: what needs it is degraded. */
+struct cap_broken {
+    struct cap_hash hash;
+    enum cap_fact_kind kind; /* CAP_FACT_DAMAGED or CAP_FACT_LOST */
+    uint64_t time_us;        /* since when, since 1970, UTC */
+};
+
 /* A reference from an Image to a cap. A target in both tables has both bits. */
 #define CAP_REF_PINNED  1u
 #define CAP_REF_INITIAL 2u

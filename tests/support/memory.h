@@ -37,6 +37,11 @@ struct memory_read {
     struct memory_cap *caps[]; /* in hash order, aliases after what they stand for */
 };
 
+struct memory_forbidden {
+    struct cap_hash hash;
+    struct cap_forbidden why;
+};
+
 struct memory_store {
     struct cap_store base;
     uint64_t max_bytes;
@@ -51,6 +56,8 @@ struct memory_store {
     uint64_t last_stage;
     enum cap_error commit_error; /* the next commit's */
 
+    struct memory_forbidden *forbidden; /* under the lock, the writer's */
+    size_t forbidden_count;
     struct cap_root *roots; /* by name; under the lock, the writer's */
     size_t root_count;
     struct memory_cap **removed; /* whose memory snapshots may still use; the lock's, too */
@@ -98,6 +105,8 @@ enum cap_error memory_remove(struct cap_store *base, const struct cap_hash *hash
                              bool force);
 enum cap_error memory_collect(struct cap_store *base, size_t max_caps,
                               struct cap_collected *ret_collected);
+enum cap_error memory_remove_as(struct cap_store *base, const struct cap_hash *hash, uint32_t uid,
+                                bool force, enum cap_gone_cause cause);
 enum cap_error memory_removed(struct cap_read *base, const struct cap_hash *hash,
                               struct cap_removed *ret_removed);
 enum cap_error memory_due(struct cap_read *base, struct cap_due_cursor *cursor, uint64_t now_s,
@@ -109,6 +118,16 @@ enum cap_error memory_owners(struct cap_read *base, uint32_t from, size_t max,
 /* --- store_memory_heal.c: the same ------------------------------------------------------------ */
 
 enum cap_error memory_quarantine(struct cap_store *base, const struct cap_hash *hash);
+/* Whether a cap is forbidden, and why if ret_why is not NULL. Any thread. */
+bool memory_is_forbidden(struct memory_store *store, const struct cap_hash *hash,
+                         struct cap_forbidden *ret_why);
+enum cap_error memory_forbidden(struct cap_read *base, const struct cap_hash *hash,
+                                struct cap_forbidden *ret_forbidden);
+enum cap_error memory_forbid(struct cap_store *base, const struct cap_hash *hash,
+                             const struct cap_forbidden *forbidden);
+enum cap_error memory_allow(struct cap_store *base, const struct cap_hash *hash);
+enum cap_error memory_broken(struct cap_read *base, const struct cap_hash *after, size_t max,
+                             struct cap_broken *ret_broken, size_t *ret_count, bool *ret_more);
 enum cap_error memory_scrub(struct cap_store *base, bool repair,
                             const struct cap_scrub_watch *watch,
                             struct cap_check_outcome *ret_outcome);

@@ -102,7 +102,8 @@ static enum cap_error find_served(struct cap_read *base, const struct cap_hash *
 {
     *ret_cap = memory_find_cap(base, hash);
     if (*ret_cap == NULL) {
-        return CAP_E_NOT_FOUND;
+        return memory_is_forbidden(memory_of(base->store), hash, NULL) ? CAP_E_FORBIDDEN_CAP
+                                                                       : CAP_E_NOT_FOUND;
     }
     return atomic_load(&(*ret_cap)->quarantined) ? CAP_E_QUARANTINED : CAP_OK;
 }
@@ -450,7 +451,8 @@ static enum cap_error find(struct cap_store *base, const struct cap_hash *hash,
 {
     const struct memory_cap *cap = memory_search(memory_of(base), hash);
     if (cap == NULL) {
-        return CAP_E_NOT_FOUND;
+        return memory_is_forbidden(memory_of(base), hash, NULL) ? CAP_E_FORBIDDEN_CAP
+                                                                : CAP_E_NOT_FOUND;
     }
     *ret_kind = cap->info.kind;
     return atomic_load(&cap->quarantined) && !cap->healing ? CAP_E_QUARANTINED : CAP_OK;
@@ -508,6 +510,9 @@ static enum cap_error put(struct cap_store *base, const struct cap_put *put, boo
     }
     enum cap_error found = find(base, &put->hash, &kind);
     *ret_new = found != CAP_OK;
+    if (found == CAP_E_FORBIDDEN_CAP) {
+        return found;
+    }
     if (found == CAP_E_QUARANTINED) {
         memory_search(store, &put->hash)->healing = true;
     } else if (*ret_new && stage == NULL && !has_room(store, put->info.body_len)) {
@@ -599,6 +604,7 @@ static void memory_close(struct cap_store *base)
     free(store->removed);
     store_gone_free(base);
     free(store->roots);
+    free(store->forbidden);
     free(store);
 }
 
@@ -620,6 +626,8 @@ enum cap_error cap_store_memory_new(const uint8_t id[CAP_STORE_ID_SIZE], uint64_
         .take = memory_take,
         .load = memory_load,
         .facts = memory_facts,
+        .forbidden = memory_forbidden,
+        .broken = memory_broken,
         .page_roots = memory_page_roots,
         .nodes = memory_nodes,
         .list = memory_list,
@@ -634,6 +642,8 @@ enum cap_error cap_store_memory_new(const uint8_t id[CAP_STORE_ID_SIZE], uint64_
         .keep = memory_keep,
         .root_set = memory_root_set,
         .root_remove = memory_root_remove,
+        .forbid = memory_forbid,
+        .allow = memory_allow,
         .quarantine = memory_quarantine,
         .scrub = memory_scrub,
         .scrub_state = memory_scrub_state,

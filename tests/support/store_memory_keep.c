@@ -220,15 +220,21 @@ static enum cap_error remove_one(struct memory_store *store, const struct cap_ha
     return error;
 }
 
-enum cap_error memory_remove(struct cap_store *base, const struct cap_hash *hash, uint32_t uid,
-                             bool force)
+enum cap_error memory_remove_as(struct cap_store *base, const struct cap_hash *hash, uint32_t uid,
+                                bool force, enum cap_gone_cause cause)
 {
     unsigned needed = 0;
     enum cap_error error = find_needed(base, hash, &needed);
     if (error == CAP_OK && (needed & (force ? CAP_NEEDED_ROOT : ~0u)) != 0) {
         error = CAP_E_STILL_NEEDED;
     }
-    return error == CAP_OK ? remove_one(memory_of(base), hash, CAP_GONE_DELETED, uid) : error;
+    return error == CAP_OK ? remove_one(memory_of(base), hash, cause, uid) : error;
+}
+
+enum cap_error memory_remove(struct cap_store *base, const struct cap_hash *hash, uint32_t uid,
+                             bool force)
+{
+    return memory_remove_as(base, hash, uid, force, CAP_GONE_DELETED);
 }
 
 /* There is no queue: it looks at everything, again after each that went. */

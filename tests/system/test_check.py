@@ -131,9 +131,11 @@ class Check(SystemTest):
         self.assertIn(cap.hex(), d.log())
         began = time.time()
         for _ in range(200):
-            self.assertRefuses("corrupt", c.get, cap)
-        # Publishing it again is not acknowledged: nobody could fetch it.
-        self.assertIn(cap.hex(), self.assertRefuses("corrupt", c.put_data, big).message)
+            self.assertRefuses("quarantined", c.get, cap)
+        # Publishing it again heals it.
+        self.assertEqual(c.put_data(big)["is_new"], 1)
+        self.assertEqual(c.has([cap]), [2])
+        self.assertIsNone(d.admin("cap.stat", hash=cap.hex())["damaged"])
         self.assertLessEqual(d.log().count(" error fault "), 20 * (int(time.time()) - int(began) + 2))
 
     def test_engine_crash_is_a_finding(self):

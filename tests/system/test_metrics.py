@@ -186,7 +186,7 @@ class Moves(SystemTest):
         (self.root / "backups").mkdir(mode=0o700)
         self.start("--backup-dir", str(self.root / "backups"))
         for step in (self.publications, self.fetches, self.collections, self.what_is_held, self.what_passes, self.limits, self.upkeep,
-                     self.faults, self.a_cold_start, self.a_log_that_nobody_reads, self.the_drain):
+                     self.faults, self.a_cold_start, self.a_scrub, self.a_log_that_nobody_reads, self.the_drain):
             with self.subTest(step.__name__):
                 step()
         self.assertEqual({name for name in set(self.rows) - CONSTANT if not self.moved(name)}, set())
@@ -360,6 +360,18 @@ class Moves(SystemTest):
         unread.request("GET", hash=self.large, offset=0, len=TO_END)
         self.until("store_readers", "store_oldest_reader_seconds")
         unread.close()
+
+    def a_scrub(self):
+        """Finds the bit that has flipped in the large body."""
+        self.assertEqual(self.d.stop(), 0)
+        store = self.d.state / "store" / "store.lmdb"
+        data = bytearray(store.read_bytes())
+        data[data.index(content("large", 16 * MIB)[MIB:MIB + 100])] ^= 4
+        store.write_bytes(data)
+        self.start("--scrub-rate", "8M")
+        self.d.admin("scrub.start")
+        self.until("scrub_running", "scrub_caps", "scrub_caps_limit", "scrub_last_pass_timestamp_seconds",
+                   "scrub_last_pass_findings", "quarantined_caps")
 
     def a_log_that_nobody_reads(self):
         self.assertEqual(self.d.stop(), 0)

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "lib/store/lmdb/check.h"
+#include "lib/store/lmdb/keep.h"
 
 #define REPAIR_ROOM (UINT64_C(1) << 30) /* address space for what a repair adds to the file */
 
@@ -213,6 +214,30 @@ static enum cap_error check_file(struct check *check, const char *path)
     return error;
 }
 
+/* What a write transaction needs of the engine. */
+static struct lmdb_store *new_store(void)
+{
+    struct lmdb_store *store = calloc(1, sizeof(*store));
+    if (store != NULL) {
+        store->fd = -1;
+        store_holds_init(&store->base.holds);
+        pthread_mutex_init(&store->lock, NULL);
+    }
+    return store;
+}
+
+static void free_store(struct lmdb_store *store)
+{
+    if (store != NULL) {
+        lmdb_corpses_free(store);
+        store_gone_free(&store->base);
+        pthread_mutex_destroy(&store->lock);
+        free(store->write.due);
+        free(store->write.healed);
+        free(store);
+    }
+}
+
 static enum cap_error check_dir(const char *dir, bool repair, const struct cap_check_watch *watch,
                                 struct cap_check_outcome *ret_outcome)
 {
@@ -222,10 +247,9 @@ static enum cap_error check_dir(const char *dir, bool repair, const struct cap_c
         return CAP_E_INVALID_ARGUMENT;
     }
     struct check *check = calloc(1, sizeof(*check));
-    struct lmdb_store *store = calloc(1, sizeof(*store));
+    struct lmdb_store *store = new_store();
     enum cap_error error = CAP_E_NO_MEMORY;
     if (check != NULL && store != NULL) {
-        store->fd = -1;
         check->watch = watch;
         check->store = store;
         check->repair = repair;
@@ -233,7 +257,7 @@ static enum cap_error check_dir(const char *dir, bool repair, const struct cap_c
         lmdb_check_free(check);
         *ret_outcome = check->outcome;
     }
-    free(store);
+    free_store(store);
     free(check);
     return error;
 }

@@ -34,7 +34,7 @@ enum cap_error lmdb_check_root(struct check *check, const struct check_entry *en
     look_at_hash(check, &root.hash);
     if (!lmdb_check_has(check, LMDB_ROOTED, rooted, CAP_HASH_SIZE + entry->key_len)) {
         lmdb_check_find(check, "the root %.*s is not in the index rooted", len, name);
-        lmdb_mend_put(check, LMDB_ROOTED, rooted, CAP_HASH_SIZE + entry->key_len, NULL, 0);
+        lmdb_mend_put(check, LMDB_ROOTED, rooted, CAP_HASH_SIZE + entry->key_len, "", 0);
     }
     if (!lmdb_check_has(check, LMDB_CAPS, root.hash.bytes, CAP_HASH_SIZE) &&
         !lmdb_check_is_lost(check, &root.hash)) {

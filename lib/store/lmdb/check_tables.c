@@ -248,7 +248,6 @@ static enum cap_error visit_cap(struct check *check, const struct check_entry *e
 {
     struct store_cap cap = {0};
     enum cap_error error = store_cap_decode(value, &cap);
-    check->progress.caps += !check->mending;
     if (error == CAP_E_STORE_VERSION) {
         lmdb_check_find(check, "its record has flags that this version does not know: 0x%x",
                         cap.unknown);
@@ -557,6 +556,7 @@ static enum cap_error walk_on(struct check *check, const struct walk *walk)
         error = CAP_OK;
     }
     if (error == CAP_OK) {
+        check->progress.caps += walk->table == LMDB_CAPS;
         note_mend(check, walk->table, entry);
         check->done_len = entry->key_len;
         memcpy(check->done, entry->key, entry->key_len);

@@ -549,8 +549,21 @@ enum cap_error lmdb_heal_in(struct lmdb_store *store, const struct cap_put *put,
 /* What the transaction store->write healed is healed: it is committed. */
 void lmdb_healed(struct lmdb_store *store);
 
+/* The operation broken of engine.h. */
+enum cap_error lmdb_broken(struct cap_read *base, const struct cap_hash *after, size_t max,
+                           struct cap_broken *ret_broken, size_t *ret_count, bool *ret_more);
+
 /* The operation quarantine of engine.h. */
 enum cap_error lmdb_quarantine(struct cap_store *base, const struct cap_hash *hash);
+
+/* --- lmdb/forbid.c -------------------------------------------------------------------------- */
+
+/* The operations of these names of engine.h. */
+enum cap_error lmdb_forbidden(struct cap_read *base, const struct cap_hash *hash,
+                              struct cap_forbidden *ret_forbidden);
+enum cap_error lmdb_forbid(struct cap_store *base, const struct cap_hash *hash,
+                           const struct cap_forbidden *forbidden);
+enum cap_error lmdb_allow(struct cap_store *base, const struct cap_hash *hash);
 
 /* --- lmdb/scrub.c --------------------------------------------------------------------------- */
 

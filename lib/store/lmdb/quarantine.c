@@ -205,6 +205,62 @@ enum cap_error lmdb_quarantine_noted(struct lmdb_store *store, uint64_t now_us)
     return error == CAP_E_NOT_FOUND ? CAP_OK : error;
 }
 
+/* --- What is broken --------------------------------------------------------------------------- */
+
+static bool take_broken(const MDB_val *key, const MDB_val *value, struct cap_broken *ret_broken)
+{
+    struct cap_bytes bytes;
+    const uint8_t *name = key->mv_data;
+    if (key->mv_size != STORE_FACT_KEY || !lmdb_unseal(key, value, &bytes) ||
+        bytes.len < STORE_FACT_SIZE ||
+        (name[CAP_HASH_SIZE] != CAP_FACT_DAMAGED && name[CAP_HASH_SIZE] != CAP_FACT_LOST)) {
+        return false;
+    }
+    memcpy(ret_broken->hash.bytes, name, CAP_HASH_SIZE);
+    ret_broken->kind = (enum cap_fact_kind)name[CAP_HASH_SIZE];
+    ret_broken->time_us = cap_load64(bytes.data);
+    return true;
+}
+
+static enum cap_error broken(struct lmdb_read *read, const struct cap_hash *after, size_t max,
+                             struct cap_broken *ret_broken, size_t *ret_count, bool *ret_more)
+{
+    struct lmdb_store *store = lmdb_of(read->base.store);
+    uint8_t start[STORE_FACT_KEY] = {0};
+    MDB_val key = {sizeof(start), start};
+    MDB_val value;
+    struct cap_broken one;
+    enum cap_error error = lmdb_cursor_open(read, store->tables[LMDB_FACTS]);
+    if (error != CAP_OK) {
+        return error;
+    }
+    if (after != NULL) {
+        memcpy(start, after->bytes, CAP_HASH_SIZE);
+        start[CAP_HASH_SIZE] = UINT8_MAX; /* past all facts of that cap */
+    }
+    int rc;
+    for (rc = mdb_cursor_get(read->cursor, &key, &value, MDB_SET_RANGE); rc == 0 && !*ret_more;
+         rc = mdb_cursor_get(read->cursor, &key, &value, MDB_NEXT)) {
+        if (take_broken(&key, &value, &one)) {
+            *ret_more = *ret_count == max;
+            if (!*ret_more) {
+                ret_broken[(*ret_count)++] = one;
+            }
+        }
+    }
+    return rc == 0 || rc == MDB_NOTFOUND ? CAP_OK : lmdb_error(store->fd, rc);
+}
+
+enum cap_error lmdb_broken(struct cap_read *base, const struct cap_hash *after, size_t max,
+                           struct cap_broken *ret_broken, size_t *ret_count, bool *ret_more)
+{
+    struct lmdb_read *read = lmdb_read_of(base);
+    enum cap_error error;
+    LMDB_GUARDED(&lmdb_of(base->store)->map, error,
+                 broken(read, after, max, ret_broken, ret_count, ret_more));
+    return lmdb_cursor_close(read, error);
+}
+
 /* --- Healing ---------------------------------------------------------------------------------- */
 
 void lmdb_healed(struct lmdb_store *store)

@@ -482,8 +482,10 @@ static enum cap_error facts(struct lmdb_read *read, const struct cap_hash *hash,
             error = CAP_E_CORRUPT;
         } else if (memcmp(name, hash->bytes, CAP_HASH_SIZE) != 0) {
             break;
-        } else if (name[CAP_HASH_SIZE] == CAP_FACT_DAMAGED && bytes.len == STORE_FACT_SIZE) {
-            ret_facts[(*ret_count)++] = (struct cap_fact){CAP_FACT_DAMAGED, cap_load64(bytes.data)};
+        } else if (name[CAP_HASH_SIZE] >= CAP_FACT_DAMAGED &&
+                   name[CAP_HASH_SIZE] <= CAP_FACT_LOST && bytes.len >= STORE_FACT_SIZE) {
+            ret_facts[(*ret_count)++] =
+                (struct cap_fact){(enum cap_fact_kind)name[CAP_HASH_SIZE], cap_load64(bytes.data)};
         }
     }
     return rc == 0 || rc == MDB_NOTFOUND ? error : lmdb_error(store->fd, rc);

@@ -69,6 +69,12 @@ enum cap_error gc_start(struct gc *gc, uint64_t *ret_id)
     return CAP_OK;
 }
 
+size_t writer_queued(const struct writer *writer)
+{
+    (void)writer;
+    return 0;
+}
+
 /* The fixture's store is written by the caller's thread. */
 enum cap_error writer_run(struct writer *writer, writer_errand *run, void *ctx)
 {
@@ -297,6 +303,7 @@ int fixture_setup(void **state)
     assert_cap_ok(events_init(&fixture->context.events, &fixture->env));
     assert_cap_ok(upkeep_jobs_new(&fixture->context, &fixture->rooms.jobs));
     assert_cap_ok(quotas_new(&fixture->context.config, &fixture->env, &fixture->context.quotas));
+    assert_cap_ok(scrub_new(&fixture->context, NULL, fixture->rooms.jobs, &fixture->rooms.scrub));
     assert_int_equal(uv_sem_init(&fixture->job_gate, 0), 0);
     publish_all(fixture);
     find_names(fixture);
@@ -328,6 +335,7 @@ int fixture_teardown(void **state)
     fixture_end_job(fixture);
     upkeep_jobs_free(fixture->rooms.jobs);
     quotas_free(fixture->context.quotas);
+    scrub_free(fixture->rooms.scrub);
     uv_sem_destroy(&fixture->job_gate);
     cap_store_close(fixture->context.store);
     events_free(&fixture->context.events);
@@ -355,6 +363,7 @@ void fixture_start_job(struct fixture *fixture)
     if (fixture->job_waits) {
         return;
     }
+    fixture_end_job(fixture); /* a method may have started one */
     fixture->job_waits = true;
     assert_cap_ok(upkeep_jobs_start(fixture->rooms.jobs, UPKEEP_SCRUB, run_job, fixture, NULL));
     while (info.done == 0) {
@@ -367,8 +376,8 @@ void fixture_end_job(struct fixture *fixture)
     if (fixture->job_waits) {
         fixture->job_waits = false;
         uv_sem_post(&fixture->job_gate);
-        assert_true(upkeep_jobs_join(fixture->rooms.jobs, UPKEEP_JOBS_GRACE_US));
     }
+    assert_true(upkeep_jobs_join(fixture->rooms.jobs, UPKEEP_JOBS_GRACE_US));
 }
 
 /* --- Calls ------------------------------------------------------------------------------------ */

@@ -14,6 +14,7 @@
 #include "daemon/admin/methods.h"
 #include "daemon/admin/metrics.h"
 #include "daemon/upkeep/jobs.h"
+#include "daemon/upkeep/scrub.h"
 #include "lib/cap/pack.h"
 
 #define FIXTURE_CODE_LEN 10000u

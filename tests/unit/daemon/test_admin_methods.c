@@ -18,8 +18,10 @@ static json_t *example_of(struct fixture *fixture, const struct admin_method *me
     if (json_object_get(params, "hash") != NULL) {
         json_object_set_new(params, "hash", json_string(hex));
     }
-    if (strcmp(method->name, "jobs.cancel") == 0) {
-        fixture_start_job(fixture);
+    if (strcmp(method->name, "jobs.cancel") == 0 || strcmp(method->name, "scrub.pause") == 0) {
+        fixture_start_job(fixture); /* which is a scrub */
+    } else if (strcmp(method->name, "scrub.start") == 0) {
+        fixture_end_job(fixture);
     }
     if (strcmp(method->name, "roots.remove") == 0) {
         fixture_set_root(fixture, json_string_value(json_object_get(params, "name")));

@@ -496,6 +496,117 @@ static void test_heals(void **state)
     }
 }
 
+/* What is broken is listed, on both engines, and healed by publishing it again. */
+static void test_broken(void **state)
+{
+    struct cap_store *store = store_of(state);
+    struct cap_broken broken[2];
+    struct cap_counts counts;
+    size_t count;
+    bool more;
+    bool is_new;
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        assert_cap_ok(put_data(store, seed, 100));
+    }
+    counts = get_counts(store);
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        const struct cap_hash hash = fake_hash(seed);
+        assert_cap_ok(cap_store_quarantine(store, &hash));
+        assert_cap_error(check_cap(store, seed, 100), CAP_E_QUARANTINED);
+    }
+    const struct cap_hash absent = fake_hash(77);
+    assert_cap_error(cap_store_quarantine(store, &absent), CAP_E_NOT_FOUND);
+    struct cap_read *read = begin_read(store);
+    assert_cap_ok(cap_store_broken(read, NULL, 2, broken, &count, &more));
+    assert_int_equal(count, 2);
+    assert_true(more);
+    assert_true(memcmp(&broken[0].hash, &broken[1].hash, CAP_HASH_SIZE) < 0);
+    assert_int_equal(broken[0].kind, CAP_FACT_DAMAGED);
+    assert_true(broken[0].time_us > 0);
+    assert_cap_ok(cap_store_broken(read, &broken[1].hash, 2, broken, &count, &more));
+    assert_int_equal(count, 1);
+    assert_false(more);
+    cap_store_read_end(read);
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        struct cap_put put = fake_data(&seed, 100);
+        assert_cap_ok(put_one(store, &put, &is_new));
+        assert_true(is_new);
+        assert_cap_ok(check_cap(store, seed, 100));
+        assert_cap_ok(put_one(store, &put, &is_new));
+        assert_false(is_new);
+    }
+    const struct cap_counts after = get_counts(store);
+    assert_memory_equal(&counts, &after, sizeof(counts));
+    read = begin_read(store);
+    assert_cap_ok(cap_store_broken(read, NULL, 2, broken, &count, &more));
+    assert_int_equal(count, 0);
+    cap_store_read_end(read);
+}
+
+/* What is forbidden goes, is not stored again, and says why; until it is allowed. */
+static void test_forbidden(void **state)
+{
+    struct fixture *fixture = *state;
+    struct cap_store *store = fixture->store;
+    const struct cap_hash there = fake_hash(1);
+    const struct cap_hash never = fake_hash(2);
+    struct cap_forbidden why;
+    struct cap_removed removed;
+    char longest[CAP_REASON_MAX + 2];
+    memset(longest, 'x', sizeof(longest));
+    longest[CAP_REASON_MAX + 1] = '\0';
+    assert_cap_ok(put_data(store, 1, 100));
+    assert_cap_ok(put_data(store, 3, 100));
+    assert_cap_error(cap_store_forbid(store, &there, 7, longest), CAP_E_INVALID_ARGUMENT);
+    assert_cap_ok(cap_store_forbid(store, &there, 7, "a reason"));
+    assert_cap_ok(cap_store_forbid(store, &never, 8, ""));
+    assert_cap_error(check_cap(store, 1, 100), CAP_E_FORBIDDEN_CAP);
+    assert_cap_error(put_data(store, 1, 100), CAP_E_FORBIDDEN_CAP);
+    assert_cap_error(put_data(store, 2, 100), CAP_E_FORBIDDEN_CAP);
+    assert_cap_ok(put_data(store, 3, 100));
+    assert_int_equal(get_counts(store).caps[CAP_KIND_DATA], 1);
+    assert_cap_ok(cap_store_forbid(store, &there, 9, longest + 1)); /* another reason */
+    struct cap_read *read = begin_read(store);
+    assert_cap_ok(cap_store_forbidden(read, &there, &why));
+    assert_string_equal(why.reason, longest + 1);
+    assert_int_equal(why.uid, 9);
+    assert_cap_ok(cap_store_removed(read, &there, &removed));
+    assert_int_equal(removed.cause, CAP_GONE_FORBIDDEN);
+    const struct cap_hash other = fake_hash(3);
+    assert_cap_error(cap_store_forbidden(read, &other, &why), CAP_E_NOT_FOUND);
+    cap_store_read_end(read);
+    if (fixture->engine.is_lmdb) {
+        fixture_close(fixture);
+        assert_cap_ok(fixture_open(fixture));
+        store = fixture->store;
+        assert_cap_error(put_data(store, 1, 100), CAP_E_FORBIDDEN_CAP);
+    }
+    assert_cap_ok(cap_store_allow(store, &there));
+    assert_cap_error(cap_store_allow(store, &there), CAP_E_NOT_FOUND);
+    assert_cap_ok(put_data(store, 1, 100));
+    assert_cap_ok(check_cap(store, 1, 100));
+}
+
+/* What an admission needs and is quarantined is missing. */
+static void test_needed(void **state)
+{
+    struct cap_store *store = store_of(state);
+    const struct cap_hash hash = fake_hash(1);
+    struct cap_needed needed = {.hash = hash, .kind = CAP_KIND_DATA};
+    uint64_t seed = 2;
+    struct cap_put put = fake_image(&seed, 10);
+    struct cap_admission admission = {
+        .needed = &needed, .needed_count = 1, .puts = &put, .put_count = 1};
+    assert_cap_ok(put_data(store, 1, 100));
+    assert_cap_ok(cap_store_quarantine(store, &hash));
+    assert_cap_ok(cap_store_dry_run(store, &admission));
+    assert_cap_error(admission.error, CAP_E_UNRESOLVED_SLOT);
+    assert_cap_error(admit_one(store, &admission), CAP_E_UNRESOLVED_SLOT);
+    assert_true(needed.missing);
+    assert_cap_ok(put_data(store, 1, 100));
+    assert_cap_ok(admit_one(store, &admission));
+}
+
 /* A cap that was quarantined for what lies beside its body is whole again after a repair. */
 static void test_releases(void **state)
 {
@@ -521,8 +632,10 @@ static void test_releases(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH(test_sound),           WITH(test_resumes), WITH(test_flips),    WITH(test_mends_flips),
-        WITH(test_mends_structure), WITH(test_heals),   WITH(test_releases),
+        WITH(test_sound),       WITH(test_resumes),         WITH(test_flips),
+        WITH(test_mends_flips), WITH(test_mends_structure), WITH(test_heals),
+        WITH(test_releases),    BOTH(test_broken),          BOTH(test_needed),
+        BOTH(test_forbidden),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
