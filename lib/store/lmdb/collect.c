@@ -294,7 +294,10 @@ static enum cap_error list_prefix(struct listing *listing, const struct prefix *
     return CAP_OK;
 }
 
-/* The record where the listing is, or the next; its hashes are copied. CAP_E_NOT_FOUND. */
+/*
+ * The record where the listing is, or the next that is not damaged; its hashes are copied.
+ * CAP_E_NOT_FOUND.
+ */
 static enum cap_error find_record(struct listing *listing, struct prefix *ret_prefixes,
                                   size_t *ret_count)
 {
@@ -308,12 +311,12 @@ static enum cap_error find_record(struct listing *listing, struct prefix *ret_pr
     uint64_t sequence;
     store_due_key(at->time_s, at->sequence, start);
     enum cap_error error = lmdb_cursor_open(listing->read, store->tables[LMDB_DUE]);
-    if (error == CAP_OK) {
-        error = lmdb_error(store->fd,
-                           mdb_cursor_get(listing->read->cursor, &key, &value, MDB_SET_RANGE));
-    }
-    if (error == CAP_OK) {
-        error = lmdb_due_decode(&key, &value, &time_s, &sequence, &prefixes);
+    for (MDB_cursor_op op = MDB_SET_RANGE; error == CAP_OK; op = MDB_NEXT) {
+        error = lmdb_error(store->fd, mdb_cursor_get(listing->read->cursor, &key, &value, op));
+        if (error == CAP_OK &&
+            lmdb_due_decode(&key, &value, &time_s, &sequence, &prefixes) == CAP_OK) {
+            break;
+        }
     }
     if (error == CAP_OK && time_s > listing->now_s) {
         error = CAP_E_NOT_FOUND;

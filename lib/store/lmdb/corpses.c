@@ -18,14 +18,17 @@
 
 /* --- References ------------------------------------------------------------------------------- */
 
-/* The lease that keeps an Image would have kept its targets. */
+/*
+ * The lease that keeps an Image would have kept its targets. One whose record cannot be read gets
+ * none, or what is left of the Image would stay, and everything that waits to be swept with it.
+ */
 static enum cap_error pass_lease(struct lmdb_store *store, const struct cap_hash *target,
                                  uint64_t kept_until_s)
 {
     struct store_cap cap;
     enum cap_error error = lmdb_find_cap(store, store->write.txn, target, &cap);
     if (error != CAP_OK || cap.info.kept_until_s >= kept_until_s) {
-        return error == CAP_E_NOT_FOUND ? CAP_OK : error;
+        return error == CAP_E_NOT_FOUND || error == CAP_E_CORRUPT ? CAP_OK : error;
     }
     cap.info.kept_until_s = kept_until_s;
     error = lmdb_put_cap(store, store->write.txn, target, &cap);

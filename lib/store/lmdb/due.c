@@ -101,6 +101,11 @@ static enum cap_error load_last(const struct lmdb_store *store, MDB_cursor *curs
     }
     uint64_t sequence;
     enum cap_error error = lmdb_due_decode(&key, &value, &time_s, &sequence, &prefixes);
+    if (error != CAP_OK && key.mv_size == STORE_DUE_KEY) { /* left alone: collection deletes it */
+        store_due_key_load(key.mv_data, &time_s, &sequence);
+        record->sequence = time_s == record->time_s ? sequence + 1 : 0;
+        return CAP_OK;
+    }
     if (error != CAP_OK || time_s != record->time_s) {
         return error;
     }

@@ -39,7 +39,9 @@ enum cap_error lmdb_owners_flush(struct lmdb_store *store)
         const struct lmdb_owner *change = &write->owners[i];
         struct cap_usage usage;
         error = get_owner(store, write->txn, change->uid, &usage);
-        if (error == CAP_OK) {
+        if (error == CAP_E_CORRUPT) { /* left alone, until a repair counts anew */
+            error = CAP_OK;
+        } else if (error == CAP_OK) {
             usage.caps += (uint64_t)change->caps; /* modulo 2^64: it may be less than nothing */
             usage.bytes += (uint64_t)change->bytes;
             error = put_owner(store, write->txn, change->uid, &usage);

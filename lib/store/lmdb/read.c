@@ -478,10 +478,11 @@ static enum cap_error facts(struct lmdb_read *read, const struct cap_hash *hash,
          rc = mdb_cursor_get(read->cursor, &key, &value, MDB_NEXT)) {
         struct cap_bytes bytes;
         const uint8_t *name = key.mv_data;
+        if (key.mv_size < CAP_HASH_SIZE || memcmp(name, hash->bytes, CAP_HASH_SIZE) != 0) {
+            break;
+        }
         if (key.mv_size != STORE_FACT_KEY || !lmdb_unseal(&key, &value, &bytes)) {
             error = CAP_E_CORRUPT;
-        } else if (memcmp(name, hash->bytes, CAP_HASH_SIZE) != 0) {
-            break;
         } else if (name[CAP_HASH_SIZE] >= CAP_FACT_DAMAGED &&
                    name[CAP_HASH_SIZE] <= CAP_FACT_LOST && bytes.len >= STORE_FACT_SIZE) {
             ret_facts[(*ret_count)++] =

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "lib/store/record.h"
+#include "lib/store/scrub.h"
 #include "tests/unit/store/fixture.h"
 #include "tests/unit/support.h"
 
@@ -72,6 +73,27 @@ static void raw_delete(const struct raw *raw, void *key, size_t key_len)
 {
     MDB_val k = {key_len, key};
     assert_int_equal(mdb_del(raw->txn, raw->table, &k, NULL), 0);
+}
+
+/* Changes a bit of the value of every record of a table; returns how many there are. */
+static size_t spoil_all(const struct fixture *fixture, const char *table)
+{
+    static uint8_t spoiled[70000];
+    struct raw raw = raw_begin(fixture, table);
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    size_t count = 0;
+    assert_int_equal(mdb_cursor_open(raw.txn, raw.table, &cursor), 0);
+    while (mdb_cursor_get(cursor, &key, &value, MDB_NEXT) == 0) {
+        MDB_val changed = {value.mv_size, spoiled};
+        memcpy(spoiled, value.mv_data, value.mv_size);
+        spoiled[value.mv_size / 2] ^= 1;
+        assert_int_equal(mdb_cursor_put(cursor, &key, &changed, MDB_CURRENT), 0);
+        count++;
+    }
+    mdb_cursor_close(cursor);
+    raw_end(&raw);
+    return count;
 }
 
 /* --- Records ---------------------------------------------------------------------------------- */
@@ -139,6 +161,151 @@ static void test_damaged_pairs(void **state)
     assert_cap_ok(cap_store_refs(read, &ref.hash, CAP_REFS_IN, NULL, 1, &got, &count, &more));
     assert_cap_error(cap_store_find_content(read, &content, &hash), CAP_E_CORRUPT);
     cap_store_read_end(read);
+}
+
+/* --- What keeps caps -------------------------------------------------------------------------- */
+
+static unsigned needed_by(struct cap_store *store, uint64_t seed)
+{
+    struct cap_hash hash = fake_hash(seed);
+    struct cap_read *read;
+    unsigned needed = 0;
+    assert_cap_ok(cap_store_read_begin(store, &read));
+    assert_cap_ok(cap_store_needed(read, &hash, &needed));
+    cap_store_read_end(read);
+    return needed;
+}
+
+static enum cap_error put_kept(struct cap_store *store, uint64_t seed)
+{
+    struct cap_put put = fake_data(&seed, 10);
+    struct cap_admission admission = {.puts = &put, .put_count = 1, .keep_s = 1000};
+    return admit_one(store, &admission);
+}
+
+/* The queue of collection: what is published goes into records behind the damaged ones. */
+static void test_damaged_queue(void **state)
+{
+    struct fixture *fixture = *state;
+    struct cap_due_cursor cursor = {0};
+    struct cap_keep keep = {.hash = fake_hash(2), .keep_s = 5000};
+    struct cap_due due[8];
+    struct cap_read *read;
+    size_t count = 0;
+    bool more = false;
+    assert_cap_ok(put_kept(fixture->store, 1));
+    assert_cap_ok(put_data(fixture->store, 2, 10));
+    fixture_close(fixture);
+    assert_true(spoil_all(fixture, "due") >= 2);
+    assert_cap_ok(fixture_open(fixture));
+    assert_cap_ok(put_kept(fixture->store, 3));
+    assert_cap_ok(put_data(fixture->store, 4, 10));
+    assert_cap_ok(cap_store_keep(fixture->store, &keep, 1));
+    assert_cap_ok(cap_store_read_begin(fixture->store, &read));
+    assert_cap_ok(
+        cap_store_due(read, &cursor, cap_store_clock(fixture->store), 8, due, &count, &more));
+    cap_store_read_end(read);
+    assert_int_equal(count, 1);
+    assert_int_equal(collect_all(fixture->store).caps, 1);
+    assert_false(is_there(fixture->store, 4));
+    advance(fixture->store, 1100);
+    assert_int_equal(collect_all(fixture->store).caps, 1);
+    assert_false(is_there(fixture->store, 3));
+}
+
+static void on_finding(void *ctx, const struct cap_hash *hash, const char *what)
+{
+    (void)ctx;
+    (void)hash;
+    print_message("%s\n", what);
+}
+
+/* What a publisher has cannot be read: caps come and go all the same, and a repair counts them. */
+static void test_damaged_owner(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct cap_check_watch watch = {.finding = on_finding};
+    struct cap_check_outcome outcome;
+    struct cap_usage usage = {0};
+    struct cap_read *read;
+    assert_cap_ok(put_data(fixture->store, 1, 10));
+    assert_cap_ok(put_kept(fixture->store, 2));
+    fixture_close(fixture);
+    assert_int_equal(spoil_all(fixture, "owners"), 1);
+    assert_cap_ok(fixture_open(fixture));
+    assert_cap_ok(put_kept(fixture->store, 3));
+    assert_int_equal(collect_all(fixture->store).caps, 1);
+    fixture_close(fixture);
+    assert_cap_ok(cap_store_lmdb_repair(fixture->dir, &watch, &outcome));
+    assert_cap_ok(fixture_open(fixture));
+    assert_cap_ok(cap_store_read_begin(fixture->store, &read));
+    assert_cap_ok(cap_store_owner(read, 1000, &usage));
+    cap_store_read_end(read);
+    assert_int_equal(usage.caps, 2);
+    assert_int_equal(usage.bytes, 20);
+    fixture_check(fixture);
+}
+
+/* A damaged fact of one cap says nothing about another. */
+static void test_damaged_fact(void **state)
+{
+    struct fixture *fixture = *state;
+    struct cap_fact facts[2];
+    struct cap_read *read;
+    size_t count = 9;
+    uint64_t damaged = 1;
+    for (uint64_t seed = 1; seed <= 3; seed++) { /* the last in the order of hashes */
+        struct cap_hash hash = fake_hash(seed), last = fake_hash(damaged);
+        assert_cap_ok(put_data(fixture->store, seed, 10));
+        damaged = memcmp(hash.bytes, last.bytes, CAP_HASH_SIZE) > 0 ? seed : damaged;
+    }
+    struct cap_hash hash = fake_hash(damaged);
+    assert_cap_ok(cap_store_quarantine(fixture->store, &hash));
+    fixture_close(fixture);
+    assert_int_equal(spoil_all(fixture, "facts"), 1);
+    assert_cap_ok(fixture_open(fixture));
+    assert_cap_ok(cap_store_read_begin(fixture->store, &read));
+    assert_cap_error(cap_store_facts(read, &hash, 2, facts, &count), CAP_E_CORRUPT);
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        struct cap_hash other = fake_hash(seed);
+        if (seed != damaged) {
+            assert_cap_ok(cap_store_facts(read, &other, 2, facts, &count));
+            assert_int_equal(count, 0);
+        }
+    }
+    cap_store_read_end(read);
+}
+
+/* What is left of an Image goes, also where the lease of one of its targets cannot be renewed. */
+static void test_damaged_target(void **state)
+{
+    enum { FIRST = 100, COUNT = 100 };
+    struct fixture *fixture = *state;
+    struct cap_hash image = fake_hash(1), target = fake_hash(FIRST + COUNT / 2);
+    struct cap_keep keep = {.hash = image, .keep_s = 1000};
+    uint8_t record[STORE_CAP_MAX + STORE_SEAL_SIZE];
+    bool more = true;
+    for (uint64_t i = 0; i < COUNT; i++) {
+        assert_cap_ok(put_data(fixture->store, FIRST + i, 10));
+    }
+    put_image(fixture->store, 1, FIRST, COUNT);
+    assert_cap_ok(cap_store_keep(fixture->store, &keep, 1));
+    fixture_close(fixture);
+    struct raw raw = raw_begin(fixture, "caps");
+    size_t len = raw_get(&raw, target.bytes, CAP_HASH_SIZE, record, sizeof(record));
+    record[len / 2] ^= 1;
+    raw_put(&raw, target.bytes, CAP_HASH_SIZE, record, len);
+    raw_end(&raw);
+    assert_cap_ok(fixture_open(fixture));
+    assert_int_equal(needed_by(fixture->store, FIRST + COUNT / 2), CAP_NEEDED_REFERENCE);
+    assert_cap_ok(cap_store_delete(fixture->store, &image, 0, true));
+    while (more) {
+        assert_cap_ok(cap_store_sweep(fixture->store, 1, &more));
+    }
+    for (uint64_t i = 0; i < COUNT; i++) {
+        unsigned lease = i == COUNT / 2 ? 0 : CAP_NEEDED_LEASE;
+        assert_int_equal(needed_by(fixture->store, FIRST + i), lease);
+    }
 }
 
 /* --- Bulk ------------------------------------------------------------------------------------- */
@@ -490,10 +657,11 @@ static void test_sound_but_short(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH(test_damaged_cap_record), WITH(test_damaged_pairs),  WITH(test_damaged_chunks),
-        WITH(test_peek_and_facts),     WITH(test_damaged_places), WITH(test_unknown_flags),
-        WITH(test_meta_records),       WITH(test_not_a_store),    WITH(test_truncated),
-        WITH(test_sound_but_short),
+        WITH(test_damaged_cap_record), WITH(test_damaged_pairs),   WITH(test_damaged_queue),
+        WITH(test_damaged_owner),      WITH(test_damaged_fact),    WITH(test_damaged_target),
+        WITH(test_damaged_chunks),     WITH(test_peek_and_facts),  WITH(test_damaged_places),
+        WITH(test_unknown_flags),      WITH(test_meta_records),    WITH(test_not_a_store),
+        WITH(test_truncated),          WITH(test_sound_but_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
