@@ -151,7 +151,8 @@ class Check(SystemTest):
             result = check(d.state)
             self.assertEqual(result.returncode, DAMAGED, (fill, result))
             self.assertTrue(result.stdout)
-        store.write_bytes(data[:len(data) // 2])
+        last = max(field(data, at + 136, 8) for at in (0, PAGE))  # zeros are written ahead behind it
+        store.write_bytes(data[:last // 2 * PAGE])
         result = check(d.state)
         self.assertEqual(result.returncode, DAMAGED, result)
         self.assertRegex(result.stdout, "store page [0-9]+ lies past the end of the file")
