@@ -112,6 +112,8 @@ enum cli_exit cli_gc(struct cli *cli);
 enum cli_exit cli_roots(struct cli *cli);
 enum cli_exit cli_why(struct cli *cli);
 enum cli_exit cli_delete(struct cli *cli);
+enum cli_exit cli_forbid(struct cli *cli);
+enum cli_exit cli_allow(struct cli *cli);
 enum cli_exit cli_bench(struct cli *cli);
 
 /* Starts a meter for the run (cli_meter_start), which shows the progress of transfers and is

@@ -64,6 +64,16 @@ enum cli_exit cli_delete(struct cli *cli)
                         cli->options[CLI_FORCE] != NULL ? json_true() : NULL);
 }
 
+enum cli_exit cli_forbid(struct cli *cli)
+{
+    return call_of_hash(cli, "cap.forbid", "reason", json_string(cli->arguments[1]));
+}
+
+enum cli_exit cli_allow(struct cli *cli)
+{
+    return call_of_hash(cli, "cap.allow", NULL, NULL);
+}
+
 /* ---- lists that come in pages ---- */
 
 /* Fetches all pages of a method, whose list `name` grows to hold them. NULL after saying what is

@@ -45,6 +45,8 @@ static const struct cli_command commands[] = {
      3, 0, cli_roots},
     {"why", "HASH", "say what keeps a cap, or what became of it", 1, 1, 0, cli_why},
     {"delete", "HASH", "remove one cap now", 1, 1, BIT(CLI_FORCE), cli_delete},
+    {"forbid", "HASH REASON", "remove a cap and refuse its publication", 2, 2, 0, cli_forbid},
+    {"allow", "HASH", "let a forbidden cap be published again", 1, 1, 0, cli_allow},
     {"backup", "[list]", "make a backup of the running store, or list them", 0, 1, 0, cli_backup},
     {"compact", "", "give free room in the store back to the disk", 0, 0, 0, cli_compact},
     {"scrub", "[status | start | pause]",

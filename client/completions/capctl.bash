@@ -30,11 +30,11 @@ _capctl_address()
 
 _capctl()
 {
-    local commands="check hash pack put publish get map has show closure dump load mirror admin status config jobs events top gc roots why delete backup compact scrub quota bench help version"
+    local commands="check hash pack put publish get map has show closure dump load mirror admin status config jobs events top gc roots why delete forbid allow backup compact scrub quota bench help version"
     local methods="hello help schema status metrics cap.stat cap.find cap.list cap.explain refs.list \
         refusals.list quota.list loops.list clients.list jobs.list jobs.cancel events.subscribe \
         config.get config.test config.reload why roots.list roots.set \
-        roots.remove gc.plan gc.run cap.delete scrub.start scrub.pause scrub.status backup.start backup.list compact.start \
+        roots.remove gc.plan gc.run cap.delete cap.forbid cap.allow scrub.start scrub.pause scrub.status backup.start backup.list compact.start \
         log.set drain shutdown"
     local kinds="published refused deleted collected forbidden allowed quarantined healed root_set \
         root_removed job_started job_ended config_reloaded"

@@ -122,6 +122,8 @@ json_t *admin_roots_list(struct admin_call *call);
 json_t *admin_roots_set(struct admin_call *call);
 json_t *admin_roots_remove(struct admin_call *call);
 json_t *admin_cap_delete(struct admin_call *call);
+json_t *admin_cap_forbid(struct admin_call *call);
+json_t *admin_cap_allow(struct admin_call *call);
 json_t *admin_gc_plan(struct admin_call *call);
 json_t *admin_gc_run(struct admin_call *call);
 

@@ -140,6 +140,52 @@ json_t *admin_cap_delete(struct admin_call *call)
                      admin_degraded_by(call->store, &deletion.hash));
 }
 
+struct ban {
+    struct cap_hash hash;
+    uint32_t uid;
+    const char *reason;
+};
+
+/* On the writer's thread, as the next. */
+static enum cap_error forbid(struct cap_store *store, void *ctx)
+{
+    const struct ban *ban = ctx;
+    return cap_store_forbid(store, &ban->hash, ban->uid, ban->reason);
+}
+
+static enum cap_error allow(struct cap_store *store, void *ctx)
+{
+    const struct ban *ban = ctx;
+    return cap_store_allow(store, &ban->hash);
+}
+
+json_t *admin_cap_forbid(struct admin_call *call)
+{
+    struct ban ban = {.hash = call->args[ADMIN_ARG_HASH].hash,
+                      .uid = call->peer.uid,
+                      .reason = call->args[ADMIN_FORBID_REASON].text};
+    enum cap_error error = writer_run(call->rooms->writer, forbid, &ban);
+    if (error == CAP_E_STILL_NEEDED) {
+        return admin_fail_needed(call, &ban.hash);
+    }
+    if (error != CAP_OK) {
+        return fail(call, error);
+    }
+    return json_pack("{s:o, s:o}", "cap_hash", admin_value_hash(&ban.hash), "degraded",
+                     admin_degraded_by(call->store, &ban.hash));
+}
+
+json_t *admin_cap_allow(struct admin_call *call)
+{
+    struct ban ban = {.hash = call->args[ADMIN_ARG_HASH].hash};
+    enum cap_error error = writer_run(call->rooms->writer, allow, &ban);
+    if (error != CAP_OK) {
+        return fail(call, error);
+    }
+    events_emit(&call->rooms->context->events, EVENT_ALLOWED, &ban.hash, "%s", "");
+    return json_pack("{s:o}", "cap_hash", admin_value_hash(&ban.hash));
+}
+
 /* --- Collection ------------------------------------------------------------------------------- */
 
 json_t *admin_gc_run(struct admin_call *call)

@@ -31,7 +31,8 @@ struct why {
     struct cap_root path_root;
     struct cap_removed removed;
     bool was_removed;
-    struct cap_fact damaged, forbidden;
+    struct cap_fact damaged;
+    struct cap_forbidden forbidden; /* its time is 0: it is not */
     struct refusal refusal;
     bool refused;
 };
@@ -135,8 +136,6 @@ static enum cap_error find_facts(struct why *why, struct cap_read *read)
     for (size_t i = 0; error == CAP_OK && i < count; i++) {
         if (facts[i].kind == CAP_FACT_DAMAGED) {
             why->damaged = facts[i];
-        } else if (facts[i].kind == CAP_FACT_FORBIDDEN) {
-            why->forbidden = facts[i];
         }
     }
     return error;
@@ -161,6 +160,10 @@ static enum cap_error look(struct why *why, struct cap_read *read)
     }
     if (error == CAP_OK) {
         error = find_facts(why, read);
+    }
+    if (error == CAP_OK) {
+        error = cap_store_forbidden(read, why->hash, &why->forbidden);
+        error = error == CAP_E_NOT_FOUND ? CAP_OK : error;
     }
     if (error == CAP_OK) {
         error = find_broken(why, read);
@@ -319,6 +322,17 @@ static json_t *removed_json(const struct why *why)
                      by_itself ? json_null() : admin_value_u64(why->removed.uid));
 }
 
+static json_t *forbidden_json(const struct why *why)
+{
+    if (why->forbidden.time_us == 0) {
+        return json_null();
+    }
+    bool by_itself = why->forbidden.uid == UINT32_MAX;
+    return json_pack("{s:o, s:o, s:o}", "time", admin_value_time(why->forbidden.time_us), "reason",
+                     admin_value_text(why->forbidden.reason), "uid",
+                     by_itself ? json_null() : admin_value_u64(why->forbidden.uid));
+}
+
 static json_t *refusal_json(const struct why *why)
 {
     const struct refusal *refusal = &why->refusal;
@@ -355,9 +369,8 @@ static json_t *why_json(const struct why *why, uint64_t clock_s)
         why->more_referrers ? 1 : 0, "lease_s", admin_value_u64(lease_s), "held",
         (why->needed & CAP_NEEDED_HOLD) != 0 ? 1 : 0, "path", path_json(why), "broken",
         hashes_json(why->broken, why->broken_count), "quarantined",
-        admin_value_time(why->damaged.time_us), "forbidden",
-        admin_value_time(why->forbidden.time_us), "removed", removed_json(why), "refusal",
-        refusal_json(why));
+        admin_value_time(why->damaged.time_us), "forbidden", forbidden_json(why), "removed",
+        removed_json(why), "refusal", refusal_json(why));
 }
 
 json_t *admin_why(struct admin_call *call)

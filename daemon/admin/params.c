@@ -125,10 +125,12 @@ static bool read_boolean(const struct admin_param *param, json_t *value, struct 
 static bool read_name(const struct admin_param *param, const char *text, struct admin_arg *arg,
                       struct admin_error *error)
 {
+    bool spaces = param->type == ADMIN_TEXT;
     for (const char *at = text; *at != '\0'; at++) {
-        if (*at <= ' ' || *at > '~') {
+        if (*at < ' ' || *at > '~' || (*at == ' ' && !spaces)) {
             admin_error_param(error, ADMIN_OUT_OF_BOUNDS, param->name,
-                              "%s must be printable ASCII without spaces", param->name);
+                              "%s must be printable ASCII%s", param->name,
+                              spaces ? "" : " without spaces");
             return false;
         }
     }
@@ -148,6 +150,7 @@ static bool read_text(const struct admin_param *param, const char *text, struct 
     case ADMIN_WORD:
         return read_word(param, text, arg, error);
     case ADMIN_NAME:
+    case ADMIN_TEXT:
         return read_name(param, text, arg, error);
     case ADMIN_BOOLEAN:
     case ADMIN_INTEGER:
@@ -171,6 +174,7 @@ static bool read_one(const struct admin_param *param, json_t *value, struct admi
         [ADMIN_PREFIX] = {JSON_STRING, "a string, in quotes"},
         [ADMIN_WORD] = {JSON_STRING, "a string, in quotes"},
         [ADMIN_NAME] = {JSON_STRING, "a string, in quotes"},
+        [ADMIN_TEXT] = {JSON_STRING, "a string, in quotes"},
     };
     if (param->type == ADMIN_BOOLEAN) {
         return read_boolean(param, value, arg, error);
@@ -275,9 +279,11 @@ static json_t *param_schema(const struct admin_param *param)
         return json_pack("{s:s, s:s, s:s}", "type", "string", "pattern", "^(0x)?[0-9a-fA-F]{0,64}$",
                          "description", param->doc);
     case ADMIN_NAME:
-        return json_pack("{s:s, s:s, s:I, s:I, s:s}", "type", "string", "pattern", "^[!-~]*$",
-                         "minLength", (json_int_t)param->min, "maxLength", (json_int_t)param->max,
-                         "description", param->doc);
+    case ADMIN_TEXT:
+        return json_pack("{s:s, s:s, s:I, s:I, s:s}", "type", "string", "pattern",
+                         param->type == ADMIN_TEXT ? "^[ -~]*$" : "^[!-~]*$", "minLength",
+                         (json_int_t)param->min, "maxLength", (json_int_t)param->max, "description",
+                         param->doc);
     case ADMIN_WORD:
         return json_pack("{s:s, s:I, s:I, s:s}", "type", "string", "minLength",
                          (json_int_t)param->min, "maxLength", (json_int_t)param->max, "description",

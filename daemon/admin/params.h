@@ -20,6 +20,7 @@ enum admin_type {
     ADMIN_PREFIX,  /* the first hex digits of a hash, an odd count included */
     ADMIN_WORD,    /* a text of min to max bytes */
     ADMIN_NAME,    /* the same, of printable ASCII without spaces */
+    ADMIN_TEXT,    /* the same, of printable ASCII */
     ADMIN_BOOLEAN, /* false when it is not given */
 };
 
@@ -28,7 +29,7 @@ struct admin_param {
     const char *name;
     enum admin_type type;
     bool required;
-    int64_t min; /* ADMIN_INTEGER: the value; ADMIN_WORD, ADMIN_NAME: the length */
+    int64_t min; /* ADMIN_INTEGER: the value; ADMIN_WORD, _NAME, _TEXT: the length */
     int64_t max;
     int64_t fallback;           /* ADMIN_INTEGER that is not given */
     const char *const *choices; /* ADMIN_CHOICE, ADMIN_CHOICES (at most 32): ends with NULL */
@@ -44,7 +45,7 @@ struct admin_arg {
     uint32_t set;         /* ADMIN_CHOICES: a bit for each index */
     struct cap_hash hash; /* ADMIN_PREFIX: the bits past `bits` are zero */
     unsigned bits;        /* ADMIN_PREFIX: four per digit */
-    const char *text;     /* ADMIN_WORD, ADMIN_NAME: borrowed from the request */
+    const char *text;     /* ADMIN_WORD, _NAME, _TEXT: borrowed from the request */
 };
 
 /*

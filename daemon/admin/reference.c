@@ -45,6 +45,7 @@ static void print_kind(struct admin_text *text, const struct admin_param *param)
         admin_print(text, "up to 64 hex digits");
         break;
     case ADMIN_NAME:
+    case ADMIN_TEXT:
     case ADMIN_WORD:
         admin_print(text, "string of %" PRId64 " to %" PRId64 " bytes", param->min, param->max);
         break;

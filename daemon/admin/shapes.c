@@ -180,6 +180,17 @@ const struct admin_param admin_delete_params[] = {
     END_PARAM,
 };
 
+const struct admin_param admin_forbid_params[] = {
+    [ADMIN_ARG_HASH] = HASH_PARAM("the CapHash"),
+    [ADMIN_FORBID_REASON] = {.name = "reason",
+                             .type = ADMIN_TEXT,
+                             .required = true,
+                             .min = 1,
+                             .max = CAP_REASON_MAX,
+                             .doc = "why, for whoever asks for the cap or publishes it"},
+    END_PARAM,
+};
+
 const struct admin_param admin_plan_params[] = {
     [ADMIN_PLAN_LIMIT] = LIMIT_PARAM(1000, "most caps that are listed"),
     END_PARAM,
@@ -436,6 +447,11 @@ const struct admin_field admin_delete_result[] = {
     END_FIELD,
 };
 
+const struct admin_field admin_allow_result[] = {
+    {"cap_hash", "string", "the cap that may be published again"},
+    END_FIELD,
+};
+
 const struct admin_field admin_plan_result[] = {
     {"caps", "integer", "caps that would go now, at most 10,000"},
     {"bytes", "integer", "of their bodies"},
@@ -465,7 +481,8 @@ const struct admin_field admin_why_result[] = {
      "names; null: no root does, or the way is too long"},
     {"broken", "array", "hashes that it names and that cannot be served, the first 16"},
     {"quarantined", "string or null", "since when its bytes are known to be damaged"},
-    {"forbidden", "string or null", "since when it may not be here"},
+    {"forbidden", "object or null",
+     "that it may not be here: time, reason and uid of whoever said so"},
     {"removed", "object or null",
      "when it last went: time, cause (collected, deleted or forbidden) and uid of the one who "
      "removed it (null: the store by itself)"},

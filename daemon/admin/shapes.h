@@ -29,6 +29,7 @@ enum { ADMIN_JOB_ID = 0 };
 enum { ADMIN_ROOTS_LIMIT, ADMIN_ROOTS_CURSOR };
 enum { ADMIN_ROOT_NAME, ADMIN_ROOT_HASH }; /* roots.remove: the first */
 enum { ADMIN_DELETE_FORCE = 1 };
+enum { ADMIN_FORBID_REASON = 1 };
 enum { ADMIN_PLAN_LIMIT = 0 };
 enum { ADMIN_EVENTS_SINCE, ADMIN_EVENTS_KINDS };
 
@@ -49,6 +50,7 @@ extern const struct admin_param admin_roots_params[];
 extern const struct admin_param admin_root_params[];
 extern const struct admin_param admin_root_name_params[];
 extern const struct admin_param admin_delete_params[];
+extern const struct admin_param admin_forbid_params[];
 extern const struct admin_param admin_plan_params[];
 extern const struct admin_param admin_scrub_params[];
 extern const struct admin_param admin_log_params[];
@@ -75,6 +77,7 @@ extern const struct admin_field admin_roots_result[];
 extern const struct admin_field admin_root_result[];
 extern const struct admin_field admin_root_name_result[];
 extern const struct admin_field admin_delete_result[];
+extern const struct admin_field admin_allow_result[];
 extern const struct admin_field admin_plan_result[];
 extern const struct admin_field admin_why_result[];
 extern const struct admin_field admin_scrub_result[];

@@ -101,6 +101,22 @@ void context_store_fault(struct context *context, enum cap_error error, const ch
     fault(context, error, message, error == CAP_E_IO || error == CAP_E_CORRUPT);
 }
 
+void context_say_forbidden(struct cap_store *store, const struct cap_hash *hash, char *ret_message,
+                           size_t size)
+{
+    struct cap_forbidden forbidden = {.reason = ""};
+    struct cap_read *read = NULL;
+    char hex[CAP_HASH_HEX_SIZE];
+    enum cap_error error = cap_store_read_begin(store, &read);
+    if (error == CAP_OK) {
+        error = cap_store_forbidden(read, hash, &forbidden);
+    }
+    cap_store_read_end(read);
+    cap_hash_format(hash, hex);
+    snprintf(ret_message, size, "%s: %s%s%s", hex, cap_error_text(CAP_E_FORBIDDEN_CAP),
+             error == CAP_OK ? ": " : "", forbidden.reason);
+}
+
 struct fault context_last_fault(struct context *context)
 {
     pthread_mutex_lock(&context->lock);

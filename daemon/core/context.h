@@ -142,6 +142,13 @@ void context_store_fault(struct context *context, enum cap_error error, const ch
 /* Records trouble that an operator has to mend (the disk is full); warns of it once in a while. */
 void context_trouble(struct context *context, enum cap_error error, const char *message);
 
+/*
+ * Writes what a peer is told of a forbidden cap: its hash, and why it is forbidden. Reads the
+ * store, from pages that the lookup before it has read. Any thread.
+ */
+void context_say_forbidden(struct cap_store *store, const struct cap_hash *hash, char *ret_message,
+                           size_t size);
+
 /* The last fault so far. Any thread. */
 struct fault context_last_fault(struct context *context);
 

@@ -232,6 +232,27 @@ static enum cap_error read_to_hash(void *ctx, uint64_t offset, void *dst, size_t
     return job->spool.read(job->spool.ctx, offset, dst, len);
 }
 
+/* What was uploaded; before it come what it brings along. */
+static const struct cap_put *last_put(const struct cap_admission *admission)
+{
+    return &admission->puts[admission->put_count - 1];
+}
+
+/* The store's verdict, with the slots that are missing, or why the cap is forbidden. */
+static void say_verdict(const struct job *job, const struct cap_admission *admission,
+                        struct judgement *ret_judgement)
+{
+    judgement_set(ret_judgement, admission->error);
+    if (admission->error == CAP_E_UNRESOLVED_SLOT) {
+        list_missing(job, admission, ret_judgement);
+    } else if (admission->error == CAP_E_FORBIDDEN_CAP) {
+        char message[CAP_REFUSAL_MESSAGE_SIZE];
+        context_say_forbidden(job->store, &last_put(admission)->hash, message, sizeof(message));
+        (void)judgement_say(ret_judgement, CAP_E_FORBIDDEN_CAP, "%s%s", message,
+                            admission->put_count > 1 ? " (it or its data)" : "");
+    }
+}
+
 /*
  * What is there already. What cannot be admitted is refused early; that it can be only the
  * admission decides, but for a dry run. Slots that were looked up before the arena came are not
@@ -250,10 +271,8 @@ static void look(struct job *job)
     enum cap_error error = cap_store_dry_run(job->store, &admission);
     if (error != CAP_OK) {
         judgement_set(&job->judgement, error);
-    } else if (admission.error == CAP_E_UNRESOLVED_SLOT) {
-        list_missing(job, &admission, &job->judgement);
     } else {
-        judgement_set(&job->judgement, admission.error);
+        say_verdict(job, &admission, &job->judgement);
     }
 }
 
@@ -320,12 +339,6 @@ void job_make_quick(struct job *job)
     }
 }
 
-/* What was uploaded; before it come what it brings along. */
-static const struct cap_put *last_put(const struct cap_admission *admission)
-{
-    return &admission->puts[admission->put_count - 1];
-}
-
 void job_count(const struct cap_admission *admission, struct shard *shard)
 {
     struct stats *stats = &shard->stats;
@@ -344,15 +357,8 @@ void job_count(const struct cap_admission *admission, struct shard *shard)
 void job_explain(const struct job *job, const struct cap_admission *admission,
                  const struct room_claim *claim, struct judgement *ret_judgement)
 {
-    judgement_set(ret_judgement, admission->error);
-    if (admission->error == CAP_E_UNRESOLVED_SLOT) {
-        list_missing(job, admission, ret_judgement);
-    } else if (admission->error == CAP_E_FORBIDDEN_CAP) {
-        char hex[CAP_HASH_HEX_SIZE];
-        cap_hash_format(&last_put(admission)->hash, hex);
-        (void)judgement_say(ret_judgement, CAP_E_FORBIDDEN_CAP, "%s: the operator forbids it%s",
-                            hex, admission->put_count > 1 ? " or its data" : "");
-    } else if (admission->error == CAP_E_DISK_FULL && !room_fits(claim)) {
+    say_verdict(job, admission, ret_judgement);
+    if (admission->error == CAP_E_DISK_FULL && !room_fits(claim)) {
         room_say(claim, ret_judgement->message, sizeof(ret_judgement->message));
     }
 }

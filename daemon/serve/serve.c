@@ -170,6 +170,10 @@ void serve_failed(struct serve *serve, const struct cap_hash *hash, enum cap_err
                   char ret_message[SERVE_MESSAGE_SIZE])
 {
     char hex[CAP_HASH_HEX_SIZE];
+    if (error == CAP_E_FORBIDDEN_CAP) {
+        context_say_forbidden(serve->shard->context->store, hash, ret_message, SERVE_MESSAGE_SIZE);
+        return;
+    }
     cap_hash_format(hash, hex);
     snprintf(ret_message, SERVE_MESSAGE_SIZE, "%s: %s", hex, cap_error_text(error));
     if (is_fault(error)) {

@@ -25,7 +25,7 @@
 #include "daemon/serve/readers.h"
 #include "daemon/serve/records.h"
 
-#define SERVE_MESSAGE_SIZE 160
+#define SERVE_MESSAGE_SIZE (CAP_REASON_MAX + 160u) /* a reason, its hash, and a text of ours */
 
 struct copies;
 struct window;

@@ -6,6 +6,7 @@ import unittest
 
 import wire
 from harness import PAGE, AdminError, SystemTest, capctl, content, wait_until
+from protocol import Refused
 
 CODE = b"\x13\x00\x00\x00"
 
@@ -63,6 +64,32 @@ class Keep(SystemTest):
         self.assertEqual(self.state(image), "published")
         self.assertEqual(self.have([image, data]), [image, data])
 
+    def test_what_is_forbidden_goes_and_does_not_come_back(self):
+        image, data = self.publish_image("forbidden")
+        reason = "withdrawn by its author"
+        self.assertEqual(self.d.admin("cap.forbid", hash=data.hex(), reason=reason)["degraded"], [image.hex()])
+        for _ in range(2):
+            self.assertEqual(self.have([image, data]), [image])
+            for ask in (lambda: self.c.get(data), lambda: self.c.stat(data),
+                        lambda: self.c.put_data(content("forbidden", 3 * PAGE))):
+                with self.assertRaises(Refused) as refused:
+                    ask()
+                self.assertEqual(refused.exception.name, "forbidden_cap")
+                self.assertIn(reason, str(refused.exception))
+                self.assertIn(data.hex(), str(refused.exception))
+            why = self.d.admin("why", hash=data.hex())
+            self.assertEqual((why["state"], why["forbidden"]["reason"]), ("forbidden", reason))
+            self.c.close()
+            self.d.stop()
+            self.d.start()
+            self.c = self.connect(self.d)
+        self.d.admin("cap.allow", hash=data.hex())
+        self.assertEqual(self.c.put_data(content("forbidden", 3 * PAGE))["is_new"], 1)
+        self.assertEqual(self.state(image), "published")
+        with self.assertRaises(AdminError) as refused:
+            self.d.admin("cap.allow", hash=data.hex())
+        self.assertEqual(refused.exception.reason, "not_found")
+
     def test_what_goes_is_an_event(self):
         image, data = self.publish_image("watched")
         self.d.admin("cap.delete", hash=image.hex(), force=True)
@@ -116,6 +143,9 @@ class Tool(SystemTest):
         self.assertEqual(self.ok(self.tool("delete", hash_, "--force"))["cap_hash"], hash_)
         self.assertIn("deleted it", self.shown("why", hash_))
         self.refused(self.tool("roots", "set", "a/b", hash_), "not_found")
+        self.ok(self.tool("forbid", hash_, "not ours"))
+        self.assertIn("not ours", self.shown("why", hash_))
+        self.assertEqual(self.ok(self.tool("allow", hash_))["cap_hash"], hash_)
 
     def test_more_roots_than_a_page_holds(self):
         hash_ = self.ok(self.d.capctl("put", "-", stdin=b"kept"))["cap_hash"]

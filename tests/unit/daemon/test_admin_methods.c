@@ -166,6 +166,11 @@ static void out_of_bounds(struct fixture *fixture, const struct admin_method *me
         assert_refused(fixture, method, name, repeat('a', 65), reason);
         assert_refused(fixture, method, name, json_string("xyz"), reason);
         break;
+    case ADMIN_TEXT:
+        assert_refused(fixture, method, name, repeat('a', (size_t)param->max + 1), reason);
+        assert_refused(fixture, method, name, json_string(""), reason);
+        assert_refused(fixture, method, name, json_string("a\nb"), reason);
+        break;
     case ADMIN_NAME:
         assert_refused(fixture, method, name, repeat('a', (size_t)param->min - 1), reason);
         assert_refused(fixture, method, name, repeat('a', (size_t)param->max + 1), reason);
