@@ -1,5 +1,5 @@
 /*
- * admin and status: JSON-RPC 2.0 over the admin socket, one object per line.
+ * admin and config: JSON-RPC 2.0 over the admin socket, one object per line.
  *
  * The socket blocks; every wait for it is a poll with the call's deadline.
  */
@@ -499,16 +499,6 @@ static enum cli_exit call_and_print(struct cli *cli, const char *method,
     return exit;
 }
 
-static enum cli_exit print_object(struct cli *cli, json_t *result)
-{
-    return cli_print(cli, result, CLI_DONE);
-}
-
-enum cli_exit cli_status(struct cli *cli)
-{
-    return call_and_print(cli, "status", print_object);
-}
-
 /* ---- config ---- */
 
 /* A value on one line: a text as it is, anything else as JSON; "-" for null. The caller frees it.
@@ -521,15 +511,30 @@ static char *value_text(const json_t *value)
     return json_is_null(value) ? strdup("-") : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
 }
 
-/* "option = value   # file, line 3; a restart brings the configured value 8" */
-static bool print_setting(const json_t *setting)
+/* The width of the widest value. */
+static int value_width(const json_t *settings)
+{
+    size_t width = strlen("VALUE");
+    size_t index;
+    const json_t *setting;
+    json_array_foreach((json_t *)(uintptr_t)settings, index, setting)
+    {
+        char *text = value_text(json_object_get(setting, "value"));
+        width = text != NULL ? MAX(width, strlen(text)) : width;
+        free(text);
+    }
+    return (int)width;
+}
+
+/* "workers  4  file line 3; configured: 8, a restart brings the configured value" */
+static bool print_setting(const json_t *setting, int width)
 {
     char *value = value_text(json_object_get(setting, "value"));
     char *wanted = value_text(json_object_get(setting, "configured"));
     json_int_t line = json_integer_value(json_object_get(setting, "line"));
     const char *note = string_or(setting, "note", NULL);
     bool good = value != NULL && wanted != NULL &&
-                printf("%-22s %-22s %s", string_or(setting, "name", "?"), value,
+                printf("%-22s %-*s  %s", string_or(setting, "name", "?"), width, value,
                        string_or(setting, "source", "?")) >= 0 &&
                 (line == 0 || printf(" line %lld", (long long)line) >= 0) &&
                 (note == NULL || printf("; configured: %s, %s", wanted, note) >= 0) &&
@@ -546,10 +551,12 @@ static enum cli_exit print_settings(struct cli *cli, json_t *result)
     }
     size_t index;
     const json_t *setting;
-    bool good = printf("%-22s %-22s %s\n", "SETTING", "VALUE", "SOURCE") >= 0;
-    json_array_foreach(json_object_get(result, "settings"), index, setting)
+    const json_t *settings = json_object_get(result, "settings");
+    int width = value_width(settings);
+    bool good = printf("%-22s %-*s  %s\n", "SETTING", width, "VALUE", "SOURCE") >= 0;
+    json_array_foreach((json_t *)(uintptr_t)settings, index, setting)
     {
-        good = good && print_setting(setting);
+        good = good && print_setting(setting, width);
     }
     json_decref(result);
     if (!good || fflush(stdout) != 0) {

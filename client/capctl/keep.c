@@ -1,4 +1,4 @@
-/* gc, roots, why, delete, forbid and allow: what the store keeps, and what goes. */
+/* gc, roots, why and delete: what the store keeps, and what goes. */
 #include <string.h>
 
 #include "client/capctl/admin.h"
@@ -15,6 +15,9 @@ static enum cli_exit call(struct cli *cli, const char *method, json_t *params)
         result = cli_admin_call(admin, method, params, &exit);
     } else {
         json_decref(params);
+    }
+    if (result != NULL && !cli->json && strcmp(method, "why") == 0) {
+        out_drop_unset(result); /* most of what could be said of a cap is not true of it */
     }
     if (result != NULL) {
         exit = cli_print(cli, result, CLI_DONE);
@@ -118,8 +121,8 @@ static enum cli_exit print_table(struct cli *cli, json_t *rows, const struct tab
 static enum cli_exit list_roots(struct cli *cli)
 {
     static const struct table_column columns[] = {
-        {"NAME", "name", false}, {"CAP", "cap_hash", false}, {"SET", "set", false},
-        {"UID", "uid", true},    {NULL, NULL, false},
+        {"NAME", "name", false},    {"SET", "set", false}, {"UID", "uid", true},
+        {"CAP", "cap_hash", false}, {NULL, NULL, false},
     };
     enum cli_exit exit = CLI_FAILED;
     json_t *roots = all_pages(cli, "roots.list", "roots", &exit);
@@ -164,20 +167,23 @@ enum cli_exit cli_roots(struct cli *cli)
 static enum cli_exit print_plan(struct cli *cli, json_t *plan)
 {
     static const struct table_column columns[] = {
-        {"CAP", "cap_hash", false},    {"KIND", "kind", false},
-        {"BYTES", "body_len", true},   {"PUBLISHED", "published", false},
-        {"KEPT BY", "kept_by", false}, {NULL, NULL, false},
+        {"KIND", "kind", false},           {"BYTES", "body_len", true},
+        {"PUBLISHED", "published", false}, {"KEPT BY", "kept_by", false},
+        {"CAP", "cap_hash", false},        {NULL, NULL, false},
     };
+    json_int_t kept = json_integer_value(json_object_get(plan, "kept"));
     json_int_t caps = json_integer_value(json_object_get(plan, "caps"));
     char bytes[32];
     if (cli->json) {
         return cli_print(cli, plan, CLI_DONE);
     }
     out_human_size((uint64_t)json_integer_value(json_object_get(plan, "bytes")), bytes);
-    printf("%s%lld %s of %s would go; %lld that are due are kept\n",
+    printf("%s%lld %s of %s would go\n",
            json_is_true(json_object_get(plan, "more")) ? "at least " : "", (long long)caps,
-           caps == 1 ? "cap" : "caps", bytes,
-           (long long)json_integer_value(json_object_get(plan, "kept")));
+           caps == 1 ? "cap" : "caps", bytes);
+    if (kept > 0) {
+        printf("%lld more %s due, but kept\n", (long long)kept, kept == 1 ? "is" : "are");
+    }
     json_t *due = json_incref(json_object_get(plan, "due"));
     json_decref(plan);
     if (json_array_size(due) == 0) {
@@ -209,5 +215,5 @@ enum cli_exit cli_gc(struct cli *cli)
     if (strcmp(what, "run") == 0) {
         return cli_run_job(cli, "gc.run", json_object());
     }
-    return cli_fail(cli, CLI_USAGE, "usage", "usage: capctl gc [plan | run]");
+    return cli_fail(cli, CLI_USAGE, "usage", "usage: capctl gc [plan|run]");
 }

@@ -124,12 +124,16 @@ static enum cli_exit printed(struct cli *cli)
     return cli_fail(cli, CLI_FAILED, "io", "cannot write the result");
 }
 
+#define ARGUMENTS_WIDTH 23 /* of the column of arguments; a wider one has a line of its own */
+
 static enum cli_exit print_help(struct cli *cli)
 {
     fputs(global_help, stdout);
     fputs("\ncommands:\n", stdout);
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        printf("  %-8s %-23s %s\n", commands[i].name, commands[i].arguments, commands[i].summary);
+        bool wide = strlen(commands[i].arguments) > ARGUMENTS_WIDTH;
+        printf("  %-8s %-*s%s%*s %s\n", commands[i].name, ARGUMENTS_WIDTH, commands[i].arguments,
+               wide ? "\n" : "", wide ? 11 + ARGUMENTS_WIDTH : 0, "", commands[i].summary);
     }
     fputs(exit_help, stdout);
     return printed(cli);
@@ -335,8 +339,8 @@ static enum cli_exit run(struct cli *cli, int argc, char **argv)
     }
     if (cli->argument_count < cli->command->min_arguments ||
         (cli->command->max_arguments >= 0 && cli->argument_count > cli->command->max_arguments)) {
-        return cli_fail(cli, CLI_USAGE, "usage", "usage: capctl %s %s", cli->command->name,
-                        cli->command->arguments);
+        return cli_fail(cli, CLI_USAGE, "usage", "usage: capctl %s%s%s", cli->command->name,
+                        cli->command->arguments[0] != '\0' ? " " : "", cli->command->arguments);
     }
     return cli->command->run(cli);
 }

@@ -200,6 +200,35 @@ static bool fits_a_line(const json_t *array)
     return len <= LINE_MAX_LEN;
 }
 
+static bool is_unset(const json_t *value)
+{
+    return json_is_null(value) || json_is_false(value) ||
+           (json_is_array(value) && json_array_size(value) == 0) ||
+           (json_is_object(value) && json_object_size(value) == 0);
+}
+
+void out_drop_unset(json_t *object)
+{
+    const char *name;
+    const char *inner_name;
+    json_t *value;
+    json_t *inner;
+    void *next;
+    void *inner_next;
+    json_object_foreach_safe(object, next, name, value)
+    {
+        json_object_foreach_safe(value, inner_next, inner_name, inner)
+        {
+            if (is_unset(inner)) {
+                (void)json_object_del(value, inner_name);
+            }
+        }
+        if (is_unset(value)) {
+            (void)json_object_del(object, name);
+        }
+    }
+}
+
 /* An object or an array that is being printed. */
 struct level {
     json_t *container;

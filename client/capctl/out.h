@@ -33,6 +33,10 @@ json_t *out_key(struct capstore_bytes key);
  * either is NULL or memory is short. */
 json_t *out_append(json_t *array, json_t *value);
 
+/* Removes what is null, false or empty, also in objects of the object: a person need not read it.
+ */
+void out_drop_unset(json_t *object);
+
 /* Prints an object, on one line as JSON or for a person. False when that failed. */
 bool out_print(const json_t *object, bool json, FILE *file);
 

@@ -4,13 +4,26 @@
 #include <string.h>
 
 #define COLUMNS_MAX 16
-#define NUMBER_SIZE 24 /* of a 64-bit integer */
+#define NUMBER_SIZE 24 /* of a 64-bit integer, or a time in seconds */
+#define TIME_LEN    (sizeof("2026-01-31T12:00:00.123456Z") - 1) /* as the daemon writes it */
+#define SECONDS_LEN (sizeof("2026-01-31T12:00:00") - 1)
+
+static bool is_time(const json_t *value)
+{
+    const char *text = json_string_value(value);
+    return json_string_length(value) == TIME_LEN && text[10] == 'T' && text[SECONDS_LEN] == '.' &&
+           text[TIME_LEN - 1] == 'Z';
+}
 
 /* The text of a cell: the value's own, or in `number`. */
 static const char *cell_text(const json_t *row, const struct table_column *column,
                              char number[NUMBER_SIZE])
 {
     const json_t *value = json_object_get(row, column->member);
+    if (is_time(value)) {
+        snprintf(number, NUMBER_SIZE, "%.*sZ", (int)SECONDS_LEN, json_string_value(value));
+        return number;
+    }
     if (json_is_string(value) && json_string_length(value) > 0) {
         return json_string_value(value);
     }

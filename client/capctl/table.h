@@ -9,7 +9,8 @@
 /* A column. A list of them ends with title NULL. */
 struct table_column {
     const char *title;
-    const char *member; /* of each object: a text, an integer, true or false; else "-" is shown */
+    const char *member; /* of each object: a text, an integer, true or false; else "-" is shown.
+                           Times: seconds */
     bool right;         /* numbers */
 };
 

@@ -124,15 +124,13 @@ static bool complete(json_t *backup)
     out_human_size((uint64_t)json_integer_value(json_object_get(backup, "bytes")), size);
     return json_object_set_new(backup, "size", json_string(size)) == 0 &&
            json_object_set_new(backup, "sound",
-                               json_string(json_is_true(verified) ? "yes" : "no")) == 0 &&
-           json_object_set_new(backup, "since", json_sprintf("%.19sZ", text_of(backup, "made"))) ==
-               0;
+                               json_string(json_is_true(verified) ? "yes" : "no")) == 0;
 }
 
 static bool print_backups(json_t *result)
 {
     static const struct table_column columns[] = {
-        {"NAME", "name", false},      {"MADE", "since", false}, {"SIZE", "size", true},
+        {"NAME", "name", false},      {"MADE", "made", false}, {"SIZE", "size", true},
         {"VERIFIED", "sound", false}, {NULL, NULL, false},
     };
     json_t *backups = json_object_get(result, "backups");

@@ -55,15 +55,14 @@ static bool complete(json_t *job)
            json_object_set_new(job, "shown", json_string(ending ? "cancelling" : state)) == 0 &&
            json_object_set_new(job, "took",
                                json_sprintf("%d:%02d:%02d", (int)(seconds / 3600),
-                                            (int)(seconds / 60 % 60), (int)(seconds % 60))) == 0 &&
-           json_object_set_new(job, "since", json_sprintf("%.19s", text_of(job, "started"))) == 0;
+                                            (int)(seconds / 60 % 60), (int)(seconds % 60))) == 0;
 }
 
 static enum cli_exit print_jobs(struct cli *cli, json_t *result)
 {
     static const struct table_column columns[] = {
         {"ID", "id", true},        {"KIND", "kind", false},         {"STATE", "shown", false},
-        {"PHASE", "phase", false}, {"PROGRESS", "progress", false}, {"STARTED", "since", false},
+        {"PHASE", "phase", false}, {"PROGRESS", "progress", false}, {"STARTED", "started", false},
         {"TOOK", "took", true},    {"MESSAGE", "message", false},   {NULL, NULL, false},
     };
     json_t *jobs = json_object_get(result, "jobs");

@@ -410,8 +410,9 @@ json_t *admin_fail_needed(struct admin_call *call, const struct cap_hash *hash)
             snprintf(hint, size, "roots name it, such as %.100s: see why", why->roots[0].name);
         } else if (why->referrer_count > 0) {
             cap_hash_format(&why->referrers[0].hash, hex);
-            snprintf(hint, size, "%zu%s Images refer to it, such as %s: see why",
-                     why->referrer_count, why->more_referrers ? " or more" : "", hex);
+            bool one = why->referrer_count == 1 && !why->more_referrers;
+            snprintf(hint, size, "%zu%s Image%s to it, such as %s: see why", why->referrer_count,
+                     why->more_referrers ? " or more" : "", one ? " refers" : "s refer", hex);
         } else if ((why->needed & CAP_NEEDED_LEASE) != 0) {
             snprintf(hint, size, "a lease keeps it: see why; force deletes it all the same");
         } else {

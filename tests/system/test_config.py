@@ -123,6 +123,8 @@ class Config(SystemTest):
     def test_the_tool(self):
         d = self.configured({"max-hashes": 2})
         shown = self.capctl(d, "config", json_output=False).stdout.decode()
+        sources = {line.split(" ")[0]: line.rfind("default") for line in shown.splitlines() if line.endswith(" default")}
+        self.assertEqual(set(sources.values()), {shown.splitlines()[0].index("SOURCE")}, "in one column")
         self.assertRegex(shown, r"(?m)^max-hashes +2 +file line 2$")
         self.assertRegex(shown, r"(?m)^max-upload +1073741824 +default$")
         self.assertRegex(shown, r"(?m)^listen +\S+ +command line$")

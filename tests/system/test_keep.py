@@ -134,9 +134,11 @@ class Tool(SystemTest):
         self.assertEqual(self.shown("roots"), "no root\n")
         self.assertFalse(self.ok(self.tool("roots", "set", "a/b", hash_))["replaced"])
         self.assertTrue(self.ok(self.tool("roots", "set", "a/b", hash_))["replaced"])
-        self.assertRegex(self.shown("roots", "list"), rf"a/b +{hash_}")
+        self.assertRegex(self.shown("roots", "list"), rf"a/b  +\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ +\d+  {hash_}")
         self.assertEqual(self.ok(self.tool("roots"))["roots"][0]["name"], "a/b")
         self.assertIn("a root keeps it", self.shown("why", hash_))
+        self.assertNotIn("forbidden", self.shown("why", hash_), "nor anything else that is not true of it")
+        self.assertIn("forbidden", self.ok(self.tool("why", hash_)))
         self.refused(self.tool("delete", hash_, "--force"), "still_needed")
         self.ok(self.tool("roots", "remove", "a/b"))
         self.refused(self.tool("roots", "remove", "a/b"), "no_root")
@@ -153,6 +155,13 @@ class Tool(SystemTest):
         for name in names:
             self.d.admin("roots.set", name=name, hash=hash_)
         self.assertEqual([root["name"] for root in self.ok(self.tool("roots"))["roots"]], names)
+
+    def test_what_would_go(self):
+        self.ok(self.d.capctl("put", "-", "--keep", "1", stdin=b"garbage"))
+        wait_until(lambda: self.shown("gc").startswith("1 cap of "), "the end of its lease")
+        self.assertRegex(self.shown("gc"), r"^1 cap of \d+ B would go\nKIND +BYTES ")
+        self.ok(self.tool("gc", "run"))
+        self.assertRegex(self.shown("gc"), r"^0 caps of 0 B would go\n")
 
     def test_gc(self):
         self.ok(self.d.capctl("put", "-", stdin=b"published"))

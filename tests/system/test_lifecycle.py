@@ -278,7 +278,8 @@ class Options(SystemTest):
         self.wrong(*good, "--admin", "tcp:127.0.0.1:1", say="admin")
         self.wrong(*good, "--log-level", "loud", say="log-level")
         self.wrong(*good, "--listen-mode", "rw-rw----", say="listen-mode")
-        for name in self.names() - {"state", "listen", "admin", "admin-group", "address-file", "config", "log-level"}:
+        paths = {"state", "address-file", "backup-dir", "config"}
+        for name in self.names() - paths - {"listen", "admin", "admin-group", "log-level"}:
             for value in ("", "x", "-1", "1x", "99999999999999999999", "18446744073709551615", " 1"):
                 self.wrong(*good, f"--{name}", value, say=name)
         for name in self.names():

@@ -35,7 +35,7 @@ class Jobs(SystemTest):
         self.addCleanup(daemon.stop)
         lines = capctl("--admin", daemon.address, "jobs", json_output=False).stdout.decode().splitlines()
         self.assertEqual(lines[0].split(), ["ID", "KIND", "STATE", "PHASE", "PROGRESS", "STARTED", "TOOK", "MESSAGE"])
-        self.assertRegex(lines[1], r"^ 7  scrub +running +content +75 %, 3\.0 GiB of 4\.0 GiB +2026-01-01T12:00:00 +1:02:03")
+        self.assertRegex(lines[1], r"^ 7  scrub +running +content +75 %, 3\.0 GiB of 4\.0 GiB +2026-01-01T12:00:00Z +1:02:03")
         self.assertRegex(lines[2], r"^ 8  gc +cancelling ")
         self.assertRegex(lines[3], r"^ 6  backup +failed +content +5, 2\.0 KiB +.* 0:01:01  the disk is full$")
         self.assertEqual(self.ok(capctl("--admin", daemon.address, "jobs"))["jobs"][0], JOB)

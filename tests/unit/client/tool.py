@@ -124,6 +124,11 @@ class Usage(Tool):
             self.assertIn(f"\n  {command} ", listed)
             self.assertIn(command, self.run_tool(command, "--help").stdout.decode())
 
+    def test_a_wide_column_of_help_has_its_own_line(self):
+        lines = self.run_tool("help").stdout.decode().splitlines()
+        self.assertLessEqual(max(map(len, lines)), 100)
+        self.assertIn("  roots    [list | set NAME HASH | remove NAME]", lines)
+
     def test_sha256_by_name(self):
         one = self.file("one", b"one")
         said = {self.run_tool("hash", one, env={"CAPSTORE_SHA256": name}).stdout for name in ("", "sodium")}
