@@ -4,6 +4,8 @@
 #include "client/capctl/admin.h"
 #include "client/capctl/result.h"
 
+#define LIST_MAX 3u /* shown of what can be long, such as damaged caps */
+
 /* What says nothing on one's own machine: it is in the JSON. */
 static const char *const left_out[] = {"time", "store_id", "engine"};
 
@@ -75,6 +77,20 @@ static json_t *on_one_line(const char *name, json_t *object)
     return NULL;
 }
 
+/* Of a long list the first few, and how many more there are. False without memory. */
+static bool shorten(json_t *list)
+{
+    size_t count = json_array_size(list);
+    if (count <= LIST_MAX) {
+        return true;
+    }
+    json_t *more = json_sprintf("%zu more, see --json", count - LIST_MAX);
+    while (json_array_size(list) > LIST_MAX) {
+        (void)json_array_remove(list, LIST_MAX);
+    }
+    return json_array_append_new(list, more) == 0;
+}
+
 /* Makes the status short. False without memory. */
 static bool condense(json_t *status)
 {
@@ -84,7 +100,8 @@ static bool condense(json_t *status)
     json_object_foreach_safe(status, next, name, value)
     {
         json_t *line = json_is_object(value) ? on_one_line(name, value) : NULL;
-        bool good = line == NULL || json_object_set_new(status, name, line) == 0;
+        bool good = line != NULL ? json_object_set_new(status, name, line) == 0
+                                 : strcmp(name, "warnings") == 0 || shorten(value);
         if (!good || (is_left_out(name) && json_object_del(status, name) != 0)) {
             return false;
         }

@@ -40,7 +40,7 @@ struct admin_health {
     size_t responding; /* of these */
     uint64_t writer_held_us;
     bool backup_failed;
-    size_t broken;     /* caps that are quarantined or lost */
+    size_t broken; /* caps that are quarantined or lost */
 };
 
 /* The stable word of a warning. Static. */

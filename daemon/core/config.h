@@ -99,7 +99,7 @@ struct config {
     config_number gc_high; /* bytes; 0: no collection by itself */
     config_number gc_low;
     config_number backup_keep;
-    config_number backup_rate; /* bytes per second; 0: any */
+    config_number backup_rate;  /* bytes per second; 0: any */
     config_number scrub_period; /* seconds; 0: none begins by itself */
     config_number scrub_rate;   /* bytes per second; 0: any */
     config_number refusals;

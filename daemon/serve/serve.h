@@ -36,7 +36,7 @@ TAILQ_HEAD(windows, window);
 struct serve_set {
     struct copies *copies; /* NULL: nothing can be mapped */
     struct gone gone;      /* what the rooms are told */
-    struct events *events; /* what the writer tells of */
+    struct events *events; /* where the writer reports what goes */
     struct serve *rooms[CONTEXT_SHARDS_MAX];
     size_t count;
 };

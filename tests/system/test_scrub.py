@@ -58,6 +58,7 @@ class Scrub(SystemTest):
         for life in range(2):
             self.assertIn(cap.hex(), self.assertRefuses("quarantined", c.get, cap).message)
             self.assertEqual(c.has([image, cap]), [1, 0])
+            self.assertStatus(d.capctl("get", cap.hex()), 1)
             harness.wait_until(lambda: d.admin("status")["broken"] != [], "the damage to be written down")
             status = d.admin("status")
             self.assertEqual([(one["cap_hash"], one["why"]) for one in status["broken"]], [(cap.hex(), "damaged")])
