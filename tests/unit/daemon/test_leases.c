@@ -17,22 +17,6 @@ static void without_leases(struct config *config)
     config->lease = 0;
 }
 
-/* A connection with leases. */
-static int open_with_leases(struct fixture *fixture)
-{
-    static struct reply reply;
-    struct cap_buf payload = {0};
-    const struct proto_hello hello = {
-        .version_min = 1, .version_max = 1, .has_features = true, .features = PROTO_FEATURE_KEEP};
-    int fd = client_connect(fixture);
-    assert_cap_ok(proto_hello_encode(&hello, &payload));
-    client_frame(fixture, fd, PROTO_HELLO, 0, 0, cap_buf_bytes(&payload));
-    cap_buf_free(&payload);
-    client_receive(fixture, fd, &reply);
-    assert_int_equal(reply.frame.type, PROTO_HELLO_REPLY);
-    return fd;
-}
-
 static void ask(struct fixture *fixture, int fd, uint32_t id, const struct cap_hash *hashes,
                 size_t count, uint32_t keep_s)
 {
@@ -101,7 +85,7 @@ static void test_what_is_promised_is_not_collected(void **state)
     (void)state;
     fixture_start(&fixture, without_leases);
     int plain = client_open(&fixture);
-    int fd = open_with_leases(&fixture);
+    int fd = client_open_with(&fixture, PROTO_FEATURE_KEEP);
     const struct cap_hash kept =
         client_publish(&fixture, plain, 1, (struct cap_bytes){(const uint8_t *)"kept", 4});
     const struct cap_hash other =
@@ -122,7 +106,7 @@ static void test_what_is_promised_is_not_collected(void **state)
 static void test_a_full_disk(void **state)
 {
     struct fixture *fixture = *state;
-    int fd = open_with_leases(fixture);
+    int fd = client_open_with(fixture, PROTO_FEATURE_KEEP);
     int plain = client_open(fixture);
     const struct cap_hash hash =
         client_publish(fixture, plain, 1, (struct cap_bytes){(const uint8_t *)"there", 5});
@@ -149,7 +133,7 @@ static void test_given_up(void **state)
     }
     for (uint32_t round = 0; round < ROUNDS; round++) {
         static struct reply reply;
-        int fd = open_with_leases(fixture);
+        int fd = client_open_with(fixture, PROTO_FEATURE_KEEP);
         for (uint32_t id = 1; id <= 4; id++) {
             ask(fixture, fd, id, hashes, COUNT, (1 + id + round) * DAY_S);
         }

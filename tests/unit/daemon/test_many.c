@@ -60,26 +60,6 @@ static void watch_store(struct fixture *fixture)
     atomic_store(&finds, 0);
 }
 
-/* A connection with the feature. */
-static int open_client(struct fixture *fixture)
-{
-    static struct reply reply;
-    struct cap_buf payload = {0};
-    struct proto_hello_reply m;
-    const struct proto_hello hello = {.version_min = 1,
-                                      .version_max = 1,
-                                      .has_features = true,
-                                      .features = PROTO_FEATURE_GET_MANY};
-    int fd = client_connect(fixture);
-    assert_cap_ok(proto_hello_encode(&hello, &payload));
-    client_frame(fixture, fd, PROTO_HELLO, 0, 0, cap_buf_bytes(&payload));
-    cap_buf_free(&payload);
-    client_receive(fixture, fd, &reply);
-    assert_cap_ok(proto_hello_reply_decode((struct cap_bytes){reply.payload, reply.frame.len}, &m));
-    assert_true(m.features == PROTO_FEATURE_GET_MANY);
-    return fd;
-}
-
 static struct cap_hash publish(struct fixture *fixture, int fd, uint8_t seed, size_t len)
 {
     uint8_t *content = malloc(len);
@@ -168,7 +148,7 @@ static void test_the_loop_never_walks_the_store(void **state)
     struct fixture *fixture = *state;
     struct answer answers[40];
     struct cap_hash hashes[40] = {{{0}}};
-    int fd = open_client(fixture);
+    int fd = client_open_with(fixture, PROTO_FEATURE_GET_MANY);
     for (uint8_t i = 0; i < 38; i++) {
         hashes[i] = publish(fixture, fd, i, 1000);
     }
@@ -196,7 +176,7 @@ static void test_one_cap_fails(void **state)
 {
     struct fixture *fixture = *state;
     struct answer answers[3];
-    int fd = open_client(fixture);
+    int fd = client_open_with(fixture, PROTO_FEATURE_GET_MANY);
     const struct cap_hash hashes[] = {publish(fixture, fd, 1, 1000), publish(fixture, fd, 2, LARGE),
                                       publish(fixture, fd, 3, 1000)};
     watch_store(fixture);
@@ -219,7 +199,7 @@ static void test_the_store_fails(void **state)
 {
     struct fixture *fixture = *state;
     struct answer answers[2];
-    int fd = open_client(fixture);
+    int fd = client_open_with(fixture, PROTO_FEATURE_GET_MANY);
     const struct cap_hash hashes[] = {publish(fixture, fd, 1, 1000),
                                       publish(fixture, fd, 2, LARGE)};
     ask(fixture, fd, hashes, 1);
@@ -253,7 +233,7 @@ static void test_given_up_in_a_reader(void **state)
 {
     struct fixture *fixture = *state;
     struct answer answers[2];
-    int fd = open_client(fixture);
+    int fd = client_open_with(fixture, PROTO_FEATURE_GET_MANY);
     const struct cap_hash hashes[] = {publish(fixture, fd, 1, 1000), publish(fixture, fd, 2, 1001)};
     watch_store(fixture);
     atomic_store(&hold_finds, true);
@@ -261,7 +241,7 @@ static void test_given_up_in_a_reader(void **state)
     hold(fixture);
     client_frame(fixture, fd, PROTO_CANCEL, ID, 0, (struct cap_bytes){0});
     client_expect_error(fixture, fd, ID, CAP_E_CANCELLED);
-    int other = open_client(fixture); /* leaves */
+    int other = client_open_with(fixture, PROTO_FEATURE_GET_MANY); /* leaves */
     ask(fixture, other, hashes, 2);
     fixture_turn(fixture);
     close(other);
@@ -287,7 +267,7 @@ static void test_without_a_cache(void **state)
     struct answer answers[2];
     (void)state;
     fixture_start(&fixture, no_records);
-    int fd = open_client(&fixture);
+    int fd = client_open_with(&fixture, PROTO_FEATURE_GET_MANY);
     const struct cap_hash hashes[] = {publish(&fixture, fd, 1, 1000),
                                       publish(&fixture, fd, 2, LARGE)};
     for (int i = 0; i < 3; i++) {

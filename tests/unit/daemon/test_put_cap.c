@@ -12,26 +12,6 @@
 
 #define ID 9u
 
-/* A connection with the feature. */
-static int open_client(struct fixture *fixture)
-{
-    static struct reply reply;
-    struct cap_buf payload = {0};
-    struct proto_hello_reply m;
-    const struct proto_hello hello = {.version_min = 1,
-                                      .version_max = 1,
-                                      .has_features = true,
-                                      .features = PROTO_FEATURE_PUT_CAP};
-    int fd = client_connect(fixture);
-    assert_cap_ok(proto_hello_encode(&hello, &payload));
-    client_frame(fixture, fd, PROTO_HELLO, 0, 0, cap_buf_bytes(&payload));
-    cap_buf_free(&payload);
-    client_receive(fixture, fd, &reply);
-    assert_cap_ok(proto_hello_reply_decode((struct cap_bytes){reply.payload, reply.frame.len}, &m));
-    assert_true(m.features == PROTO_FEATURE_PUT_CAP);
-    return fd;
-}
-
 /* A cap as it is served. */
 struct served {
     enum cap_kind kind;
@@ -140,7 +120,7 @@ static void test_caps_of_many_lengths(void **state)
 {
     static const size_t lens[] = {0, 1, 4096, 60000, 300000, 3u << 20, 12u << 20};
     struct fixture *fixture = *state;
-    int fd = open_client(fixture);
+    int fd = client_open_with(fixture, PROTO_FEATURE_PUT_CAP);
     for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
         check_caps(fixture, fd, lens[i], NULL);
     }
@@ -153,7 +133,7 @@ static void test_pinned_image(void **state)
     struct fixture *fixture = *state;
     struct served caps[SERVED_MAX];
     struct cap_buf inner = make_image(100, NULL);
-    int fd = open_client(fixture);
+    int fd = client_open_with(fixture, PROTO_FEATURE_PUT_CAP);
     size_t count = served_of(&inner, caps);
     for (size_t i = 0; i < count; i++) {
         assert_true(put_cap(fixture, fd, &caps[i]));
@@ -175,7 +155,7 @@ static void test_missing_caps_are_listed(void **state)
     struct cap_ssz_list list;
     struct proto_unresolved slot;
     struct cap_buf wire = make_image(100, &absent);
-    int fd = open_client(fixture);
+    int fd = client_open_with(fixture, PROTO_FEATURE_PUT_CAP);
     size_t count = served_of(&wire, caps);
     assert_int_equal(count, 3);
     assert_true(put_cap(fixture, fd, &caps[1])); /* the zeros */
@@ -216,7 +196,7 @@ static void test_initial_slot_takes_data_only(void **state)
     struct served caps[SERVED_MAX];
     enum cap_kind kind;
     struct cap_buf wire = make_image(100, NULL);
-    int fd = open_client(fixture);
+    int fd = client_open_with(fixture, PROTO_FEATURE_PUT_CAP);
     size_t count = served_of(&wire, caps);
     for (size_t i = 0; i < count; i++) {
         assert_true(put_cap(fixture, fd, &caps[i]));
@@ -261,7 +241,7 @@ static void test_damage_is_refused(void **state)
     struct fixture *fixture = *state;
     struct served caps[SERVED_MAX];
     struct cap_buf wire = make_image(5000, NULL);
-    int fd = open_client(fixture);
+    int fd = client_open_with(fixture, PROTO_FEATURE_PUT_CAP);
     size_t count = served_of(&wire, caps);
     struct served *data = &caps[0];
     struct served *image = &caps[count - 1];
@@ -298,7 +278,7 @@ static void test_front_is_judged_early(void **state)
         {100, 100, CAP_E_BODY_NOT_CANONICAL},
     };
     struct fixture *fixture = *state;
-    int fd = open_client(fixture);
+    int fd = client_open_with(fixture, PROTO_FEATURE_PUT_CAP);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct cap_buf payload = {0};
         uint8_t front[CAP_IMAGE_FRONT] = {CAP_KIND_IMAGE, 32};

@@ -280,18 +280,29 @@ static void send_message(struct fixture *fixture, int fd, uint8_t type, uint32_t
     cap_buf_free(payload);
 }
 
-int client_open(struct fixture *fixture)
+int client_open_with(struct fixture *fixture, uint64_t features)
 {
     static struct reply reply;
     struct cap_buf payload = {0};
-    const struct proto_hello hello = {
-        .version_min = 1, .version_max = 1, .agent = {(const uint8_t *)"unit", 4}};
+    struct proto_hello_reply m;
+    const struct proto_hello hello = {.version_min = 1,
+                                      .version_max = 1,
+                                      .agent = {(const uint8_t *)"unit", 4},
+                                      .has_features = features != 0,
+                                      .features = features};
     int fd = client_connect(fixture);
     assert_cap_ok(proto_hello_encode(&hello, &payload));
     send_message(fixture, fd, PROTO_HELLO, 0, &payload);
     client_receive(fixture, fd, &reply);
     assert_int_equal(reply.frame.type, PROTO_HELLO_REPLY);
+    assert_cap_ok(proto_hello_reply_decode((struct cap_bytes){reply.payload, reply.frame.len}, &m));
+    assert_true(m.features == features);
     return fd;
+}
+
+int client_open(struct fixture *fixture)
+{
+    return client_open_with(fixture, 0);
 }
 
 void client_has(struct fixture *fixture, int fd, uint32_t id, const struct cap_hash *hashes,

@@ -59,9 +59,10 @@ void fixture_set_disk(struct fixture *fixture, uint64_t bytes);
 /* Turns the loop until nothing is in flight but idle sessions. */
 void fixture_settle(struct fixture *fixture);
 
-/* Connects without a HELLO, or with one that was answered. */
+/* Connects without a HELLO, or with one that was answered: without features, or with `features`. */
 int client_connect(struct fixture *fixture);
 int client_open(struct fixture *fixture);
+int client_open_with(struct fixture *fixture, uint64_t features);
 
 void client_send(struct fixture *fixture, int fd, const void *data, size_t len);
 void client_frame(struct fixture *fixture, int fd, uint8_t type, uint32_t id, uint8_t flags,
