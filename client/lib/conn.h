@@ -241,9 +241,6 @@ enum cap_error client_send(struct capstore *store, enum proto_type type, uint8_t
  */
 void client_moved(struct capstore *store, uint64_t len);
 
-/* Whether there is something to be written. */
-bool client_wants_write(const struct capstore *store);
-
 /* Moves what can be moved and judges what is late; runs no callback of a request that is done. An
  * error has ended every request and closed the stream. */
 enum cap_error client_process(struct capstore *store, bool readable);

@@ -59,7 +59,8 @@ static bool out_pending(const struct capstore *store)
     return !store->write_closed && store->out_sent < store->out.len;
 }
 
-bool client_wants_write(const struct capstore *store)
+/* Whether there is something to be written. */
+static bool wants_write(const struct capstore *store)
 {
     bool room = store->lanes_used < store->limits.requests;
     return !store->write_closed &&
@@ -246,7 +247,7 @@ enum cap_error client_wait(struct capstore *store)
         until_ms = (store->check_ns + store->caller_ns) / NS_PER_MS + 1;
     }
     enum cap_error error =
-        client_link_wait(store->fd, client_wants_write(store), until_ms, &readable, &writable);
+        client_link_wait(store->fd, wants_write(store), until_ms, &readable, &writable);
     if (error == CAP_E_IO) {
         client_fail_all(store, error, cap_error_text(error));
         return error;
@@ -291,7 +292,7 @@ int capstore_events(const struct capstore *store)
     if (store->fd < 0) {
         return 0;
     }
-    return client_wants_write(store) ? POLLIN | POLLOUT : POLLIN;
+    return wants_write(store) ? POLLIN | POLLOUT : POLLIN;
 }
 
 int capstore_timeout_ms(const struct capstore *store)

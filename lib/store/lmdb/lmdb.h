@@ -309,9 +309,6 @@ enum cap_error lmdb_read_begin(struct cap_store *base, struct cap_read **ret_rea
 /* The operation read_end of engine.h. */
 void lmdb_read_end(struct cap_read *base);
 
-/* Frees an idle read and its reader slot. */
-void lmdb_read_free(struct lmdb_read *read);
-
 /* Frees all idle reads. Under the lock, if anybody else may use the store. */
 void lmdb_read_free_idle(struct lmdb_store *store);
 
@@ -473,11 +470,7 @@ enum cap_error lmdb_sweep(struct cap_store *base, uint64_t now_us, bool *ret_mor
  */
 enum cap_error lmdb_write_begin(struct lmdb_store *store);
 
-/* Over, whatever this returns. */
-enum cap_error lmdb_write_commit(struct lmdb_store *store);
-void lmdb_write_abort(struct lmdb_store *store);
-
-/* lmdb_write_commit after CAP_OK, and otherwise lmdb_write_abort and the error. */
+/* Commits after CAP_OK, and otherwise aborts and returns the error. It is over in any case. */
 enum cap_error lmdb_write_end(struct lmdb_store *store, enum cap_error error);
 
 /* CAP_OK if the transaction has room for `bytes` more; CAP_E_MAP_FULL, CAP_E_DISK_FULL. */
@@ -520,10 +513,9 @@ enum cap_error lmdb_fact_delete(const struct lmdb_store *store, MDB_txn *txn,
 
 /*
  * Remembers that a cap was found damaged until the writer quarantines it; there is nothing to say
- * of more than a few at a time. Any thread, as the next.
+ * of more than a few at a time. Any thread.
  */
 void lmdb_note_damaged(struct lmdb_store *store, const struct cap_hash *hash);
-bool lmdb_is_noted(struct lmdb_store *store, const struct cap_hash *hash);
 
 /* What was noted is written down, or the cap was healed or removed. */
 void lmdb_forget_noted(struct lmdb_store *store, const struct cap_hash *hash);

@@ -75,7 +75,7 @@ void lmdb_note_damaged(struct lmdb_store *store, const struct cap_hash *hash)
     pthread_mutex_unlock(&store->lock);
 }
 
-bool lmdb_is_noted(struct lmdb_store *store, const struct cap_hash *hash)
+static bool is_noted(struct lmdb_store *store, const struct cap_hash *hash)
 {
     if (!atomic_load_explicit(&store->has_damaged, memory_order_relaxed)) {
         return false;
@@ -105,7 +105,7 @@ enum cap_error lmdb_find_served(struct lmdb_store *store, MDB_txn *txn, const st
     struct cap_bytes forbidden;
     enum cap_error error = lmdb_find_cap(store, txn, hash, ret_cap);
     if (error == CAP_OK) {
-        return ret_cap->info.quarantined || lmdb_is_noted(store, hash) ? CAP_E_QUARANTINED : CAP_OK;
+        return ret_cap->info.quarantined || is_noted(store, hash) ? CAP_E_QUARANTINED : CAP_OK;
     }
     if (error == CAP_E_NOT_FOUND) {
         error = lmdb_fact_get(store, txn, hash, CAP_FACT_FORBIDDEN, &forbidden);

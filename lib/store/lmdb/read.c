@@ -25,7 +25,8 @@ static struct lmdb_read *read_of(struct cap_read *base)
 
 /* --- Snapshots -------------------------------------------------------------------------------- */
 
-void lmdb_read_free(struct lmdb_read *read)
+/* Frees an idle read and its reader slot. */
+static void free_read(struct lmdb_read *read)
 {
     if (read->txn != NULL) {
         mdb_txn_abort(read->txn);
@@ -38,7 +39,7 @@ void lmdb_read_free_idle(struct lmdb_store *store)
     while (!TAILQ_EMPTY(&store->idle)) {
         struct lmdb_read *read = TAILQ_FIRST(&store->idle);
         TAILQ_REMOVE(&store->idle, read, link);
-        lmdb_read_free(read);
+        free_read(read);
     }
     store->idle_count = 0;
 }
@@ -82,7 +83,7 @@ static void release_slot(struct lmdb_store *store, struct lmdb_read *read)
     store->open_count--;
     if (read != NULL) {
         TAILQ_REMOVE(&store->open, read, link);
-        lmdb_read_free(read);
+        free_read(read);
     }
     pthread_mutex_unlock(&store->lock);
 }
@@ -163,7 +164,7 @@ void lmdb_read_end(struct cap_read *base)
         TAILQ_INSERT_HEAD(&store->idle, read, link);
         store->idle_count++;
     } else {
-        lmdb_read_free(read);
+        free_read(read);
     }
     pthread_mutex_unlock(&store->lock);
 }

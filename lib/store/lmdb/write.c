@@ -280,8 +280,9 @@ static enum cap_error write_state(struct lmdb_store *store)
     return error == CAP_OK ? lmdb_state_put(store, write->txn, &write->state) : error;
 }
 
-enum cap_error lmdb_write_commit(struct lmdb_store *store)
+static enum cap_error write_commit(struct cap_store *base)
 {
+    struct lmdb_store *store = lmdb_of(base);
     enum cap_error error = write_state(store);
     if (error == CAP_OK) {
         store_gone_announce(&store->base);
@@ -293,8 +294,9 @@ enum cap_error lmdb_write_commit(struct lmdb_store *store)
     return error;
 }
 
-void lmdb_write_abort(struct lmdb_store *store)
+static void write_abort(struct cap_store *base)
 {
+    struct lmdb_store *store = lmdb_of(base);
     mdb_txn_abort(store->write.txn);
     settle(store, false);
 }
@@ -302,20 +304,10 @@ void lmdb_write_abort(struct lmdb_store *store)
 enum cap_error lmdb_write_end(struct lmdb_store *store, enum cap_error error)
 {
     if (error == CAP_OK) {
-        return lmdb_write_commit(store);
+        return write_commit(&store->base);
     }
-    lmdb_write_abort(store);
+    write_abort(&store->base);
     return error;
-}
-
-static enum cap_error write_commit(struct cap_store *base)
-{
-    return lmdb_write_commit(lmdb_of(base));
-}
-
-static void write_abort(struct cap_store *base)
-{
-    lmdb_write_abort(lmdb_of(base));
 }
 
 static enum cap_error write_keep(struct cap_store *base, struct cap_keep *keep)
