@@ -290,8 +290,7 @@ static json_t *call(struct cli_admin *admin, const char *method, json_t *params,
 /* ---- params ---- */
 
 /* The types of a method's parameters by name, as the daemon's schema has them; NULL when it has
- * none. *ret_good
- * false after saying what is wrong: *ret_exit. */
+ * none. *ret_good is false after saying what is wrong: *ret_exit. */
 static json_t *ask_types(struct cli_admin *admin, const char *method, bool *ret_good,
                          enum cli_exit *ret_exit)
 {

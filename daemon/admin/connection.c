@@ -457,8 +457,7 @@ static void take_lines(struct admin_connection *connection)
     }
 }
 
-/* Sends some of the events that it subscribed to; the rest in other turns, or at the next look.
- */
+/* Sends some of the events that it subscribed to; the rest in other turns or at the next look. */
 static void send_events(struct admin_connection *connection)
 {
     struct events *events = &connection->admin->rooms.context->events;

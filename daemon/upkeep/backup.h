@@ -1,10 +1,10 @@
 /*
  * Backups: verified copies of the store, in the directory that the option backup-dir names.
  *
- *     DIR/20261127T104500.123Z/           a backup, named by the time at which it was begun
- *         store/ lock                     a state directory: `capstored --state` of it is the
- * restore verified                        the check found it sound findings or these things wrong
- *     DIR/20261127T104500.123Z.new/       one that is being made; a leftover is removed
+ * - DIR/20261127T104500.123Z/: a backup, named by the time at which it was begun. A state directory
+ *   (store/, lock), so `capstored --state` of it is the restore, and one file more: `verified` when
+ *   the check found it sound, else `findings`, what it found;
+ * - DIR/20261127T104500.123Z.new/: one that is being made; a leftover is removed.
  *
  * It has its name only when it is whole, verified and synced. Then the oldest go, as many as there
  * are more than backup-keep; of those that are not sound only the newest is kept, and none of the

@@ -3,8 +3,7 @@
  *
  * Each has a thread of its own, which is nicer than the daemon's others, and at most one of a kind
  * runs. A job reports how far it is, looks often whether it is cancelled, and ends with an error
- * and, if it likes, a sentence. Beginning and end are a line of the log and an
- * event each. The last
+ * and, if it likes, a sentence. Beginning and end are a line of the log and an event each. The last
  * UPKEEP_JOBS_KEPT that have ended are remembered. When the daemon stops all are cancelled, and
  * have UPKEEP_JOBS_GRACE_US to end.
  *

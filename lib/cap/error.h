@@ -118,8 +118,7 @@ const char *cap_error_name(enum cap_error error);
 /* One English sentence for a person, without a final stop. Static. */
 const char *cap_error_text(enum cap_error error);
 
-/* The error of a code read from the wire (its magnitude); CAP_E_INTERNAL for an unknown code.
- */
+/* The error of a code read from the wire (its magnitude); CAP_E_INTERNAL if it is unknown. */
 enum cap_error cap_error_from_code(unsigned code);
 
 #endif

@@ -267,8 +267,8 @@ struct capstore_put_result {
 /*
  * Publishes a Data cap: raw logical bytes followed by zeros up to `size` (0: the content's length),
  * or with CAPSTORE_PUT_CANONICAL a served body, with `size` 0. Durable when it returns. A refusal
- * ends the upload early. Raw content that is mostly holes
- * (source.next_data) is read twice and sent without them.
+ * ends the upload early. Raw content that is mostly holes (source.next_data) is read twice and sent
+ * without them.
  */
 enum capstore_error capstore_put_data(struct capstore *store, const struct capstore_source *content,
                                       uint64_t size, unsigned flags,
