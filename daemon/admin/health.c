@@ -164,11 +164,10 @@ static bool backup_failed(const struct admin_health *health, char *sentence)
 
 static bool caps_broken(const struct admin_health *health, char *sentence)
 {
-    snprintf(
-        sentence, ADMIN_WARNING_SIZE,
-        "%zu%s caps are damaged or lost and are not served (`broken`, and the Images that need "
-        "them: `degraded`); publish them again, from their source or from a backup's daemon",
-        health->broken, health->broken < ADMIN_BROKEN_MAX ? "" : " or more");
+    snprintf(sentence, ADMIN_WARNING_SIZE,
+             "damaged or lost caps that are not served: %zu%s (`broken`, and the Images that need "
+             "them: `degraded`); publish them again, from their source or from a backup's daemon",
+             health->broken, health->broken < ADMIN_BROKEN_MAX ? "" : " or more");
     return health->broken > 0;
 }
 

@@ -101,8 +101,9 @@ static enum cap_error run(struct upkeep_job *job, void *ctx)
     struct gc *gc = collection->gc;
     uint64_t used;
     enum cap_error error = collect(job, collection);
-    job_message(job, "%" PRIu64 " caps of %" PRIu64 " bytes went; looked at %" PRIu64,
-                collection->caps, collection->bytes, collection->looked);
+    job_message(job, "%" PRIu64 " cap%s of %" PRIu64 " bytes went; looked at %" PRIu64,
+                collection->caps, collection->caps == 1 ? "" : "s", collection->bytes,
+                collection->looked);
     if (collection->automatic && used_bytes(gc, &used) && used > low_mark(gc)) {
         atomic_store(&gc->rest_until_us, env_monotonic_us(gc->context->env) + IDLE_US);
     }

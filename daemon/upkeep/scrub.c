@@ -153,8 +153,8 @@ static void say(struct upkeep_job *job, enum cap_error error,
                     error == CAP_OK ? "nothing is damaged" : "nothing is damaged so far");
     } else {
         job_message(job,
-                    "%llu findings, %llu entries repaired, %llu not; %llu caps quarantined; see "
-                    "scrub.status",
+                    "findings: %llu, entries repaired: %llu, not repaired: %llu, caps quarantined: "
+                    "%llu; see capctl scrub",
                     (unsigned long long)outcome->findings, (unsigned long long)outcome->mended,
                     (unsigned long long)outcome->unmended,
                     (unsigned long long)outcome->quarantined);

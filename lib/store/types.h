@@ -114,7 +114,7 @@ struct cap_fact {
 /* That a cap is forbidden. */
 struct cap_forbidden {
     uint64_t time_us; /* since 1970, UTC */
-    uint32_t uid;     /* of anyone who forbade it */
+    uint32_t uid;     /* of the one who forbade it */
     char reason[CAP_REASON_MAX + 1];
 };
 
