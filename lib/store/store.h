@@ -178,7 +178,10 @@ enum cap_error cap_store_refs(struct cap_read *read, const struct cap_hash *hash
                               size_t max, struct cap_ref *ret_refs, size_t *ret_count,
                               bool *ret_more);
 
-/* The Image cap that a wire Image of this image_content_hash became. CAP_E_NOT_FOUND. */
+/*
+ * The Image cap that a wire Image of this image_content_hash became: one of the first
+ * CAP_STORE_CONTENTS that led to that cap. CAP_E_NOT_FOUND.
+ */
 enum cap_error cap_store_find_content(struct cap_read *read, const struct cap_hash *content_hash,
                                       struct cap_hash *ret_hash);
 

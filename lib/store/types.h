@@ -18,6 +18,11 @@
 #define CAP_ROOT_NAME_MAX 128u
 #define CAP_STORE_REMOVED 65536u /* removals that are remembered */
 /*
+ * Content hashes that lead to one Image cap: anyone can make as many wire Images of it as they
+ * like, with other bytes where nothing looks, and no quota counts them.
+ */
+#define CAP_STORE_CONTENTS 16u
+/*
  * Most bytes that one stage step writes. An admission may wait for one step: at 300 MB/s with its
  * sync this is about 7 ms, and larger steps do not write faster.
  */

@@ -498,6 +498,23 @@ static enum cap_error append(struct memory_store *store, const struct cap_put *p
     return CAP_OK;
 }
 
+/* Whether the content hash of a put is one more that leads to its cap, and there may be more. */
+static bool is_new_content(const struct memory_store *store, const struct cap_put *put)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < store->put; i++) {
+        const struct cap_info *info = &store->caps[i]->info;
+        if (!info->has_content_hash || !cap_hash_equal(&store->caps[i]->hash, &put->hash)) {
+            continue;
+        }
+        if (cap_hash_equal(&info->content_hash, &put->info.content_hash)) {
+            return false;
+        }
+        count++;
+    }
+    return count < CAP_STORE_CONTENTS;
+}
+
 static enum cap_error put(struct cap_store *base, const struct cap_put *put, bool *ret_new)
 {
     struct memory_store *store = memory_of(base);
@@ -519,7 +536,7 @@ static enum cap_error put(struct cap_store *base, const struct cap_put *put, boo
         error = CAP_E_MAP_FULL;
     } else if (*ret_new) {
         error = append(store, put, stage, false);
-    } else if (put->info.has_content_hash) {
+    } else if (put->info.has_content_hash && is_new_content(store, put)) {
         const struct cap_put alias = {
             .hash = put->hash,
             .info = {.has_content_hash = true, .content_hash = put->info.content_hash},

@@ -58,6 +58,31 @@ static enum cap_error write_find(struct cap_store *base, const struct cap_hash *
 
 /* --- A put ------------------------------------------------------------------------------------ */
 
+/* Whether as many content hashes lead to a cap as may. */
+static enum cap_error has_all_contents(const struct lmdb_store *store, const struct cap_hash *hash,
+                                       bool *ret_all)
+{
+    uint8_t start[CAP_HASH_SIZE];
+    MDB_val key = {sizeof(start), start};
+    MDB_val value;
+    MDB_cursor *cursor;
+    unsigned count = 1; /* that of the record */
+    int rc = mdb_cursor_open(store->write.txn, store->tables[LMDB_ALIASES], &cursor);
+    if (rc != 0) {
+        return lmdb_error(store->fd, rc);
+    }
+    memcpy(start, hash->bytes, sizeof(start));
+    rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    while (rc == 0 && count < CAP_STORE_CONTENTS && key.mv_size > CAP_HASH_SIZE &&
+           memcmp(key.mv_data, hash->bytes, CAP_HASH_SIZE) == 0) {
+        count++;
+        rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+    }
+    mdb_cursor_close(cursor);
+    *ret_all = count == CAP_STORE_CONTENTS;
+    return rc == MDB_NOTFOUND ? CAP_OK : lmdb_error(store->fd, rc);
+}
+
 /* Indexes the content hash of a put, which is in the record of a cap that was absent. */
 static enum cap_error put_content(struct lmdb_store *store, const struct cap_put *put, bool absent)
 {
@@ -65,11 +90,16 @@ static enum cap_error put_content(struct lmdb_store *store, const struct cap_put
     struct cap_bytes value = {put->hash.bytes, CAP_HASH_SIZE};
     struct cap_bytes there;
     uint8_t alias[STORE_PAIR_KEY];
+    bool all = false;
     if (!put->info.has_content_hash) {
         return CAP_OK;
     }
     enum cap_error error = lmdb_get(store, store->write.txn, LMDB_CONTENTS, key, &there);
     if (error != CAP_E_NOT_FOUND) {
+        return error;
+    }
+    error = absent ? CAP_OK : has_all_contents(store, &put->hash, &all);
+    if (error != CAP_OK || all) {
         return error;
     }
     error = lmdb_put(store, store->write.txn, LMDB_CONTENTS, key, value);

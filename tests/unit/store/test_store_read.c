@@ -530,6 +530,28 @@ static void test_content_index(void **state)
     cap_store_read_end(read);
 }
 
+/* Of the wire Images that one cap is made from, whose number nothing bounds, the first are known.
+ */
+static void test_content_index_is_bounded(void **state)
+{
+    struct cap_store *store = store_of(state);
+    uint64_t seed = 5;
+    struct cap_put put = fake_image(&seed, 30);
+    struct cap_hash hash;
+    put.info.has_content_hash = true;
+    for (uint64_t i = 0; i < CAP_STORE_CONTENTS + 10; i++) {
+        put.info.content_hash = fake_hash(500 + i);
+        assert_cap_ok(put_one(store, &put, NULL));
+    }
+    struct cap_read *read = begin_read(store);
+    for (uint64_t i = 0; i < CAP_STORE_CONTENTS + 10; i++) {
+        struct cap_hash content = fake_hash(500 + i);
+        assert_cap_error(cap_store_find_content(read, &content, &hash),
+                         i < CAP_STORE_CONTENTS ? CAP_OK : CAP_E_NOT_FOUND);
+    }
+    cap_store_read_end(read);
+}
+
 /* --- Space ------------------------------------------------------------------------------------ */
 
 static void test_space(void **state)
@@ -590,6 +612,7 @@ int main(void)
         BOTH(test_list_after_outside_of_prefix),
         BOTH(test_refs),
         BOTH(test_content_index),
+        BOTH(test_content_index_is_bounded),
         BOTH(test_invalid_queries),
         BOTH(test_space),
     };
