@@ -8,6 +8,7 @@
 #include "daemon/admin/gauges.h"
 
 #define ADMIN_WARNING_SIZE 512
+#define ADMIN_BROKEN_MAX   1000u /* damaged or lost caps that are counted */
 
 /* X(NAME, reason) */
 #define ADMIN_WARNINGS(X)                                                                          \

@@ -35,8 +35,6 @@ enum cap_error admin_metrics_daemon(const struct admin_rooms *rooms,
 /* What the store holds, in a snapshot of its own. Any thread; may wait for the disk. */
 enum cap_error admin_store_counts(struct cap_store *store, struct cap_counts *ret_counts);
 
-#define ADMIN_BROKEN_MAX 1000u
-
 /* How many caps are quarantined or lost, up to ADMIN_BROKEN_MAX. Any thread; may wait for the
  * disk. */
 enum cap_error admin_store_broken(struct cap_store *store, size_t *ret_count);
