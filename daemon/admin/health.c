@@ -6,17 +6,13 @@
 #include <string.h>
 #include <sys/param.h>
 
-#include "daemon/admin/metrics.h"
-
-#define CLOCK_MAX_S 60 /* time services step by less */
-#define SNAPSHOT_MAX_US                                                                            \
-    UINT64_C(120000000)                 /* a client that does not read is closed far earlier       \
-                                         */
-#define RECENT_US   UINT64_C(600000000) /* refusals that still say something */
-#define HELD_MAX_US UINT64_C(1000000)
-#define LOW_PART    20 /* room is low when less than a twentieth is left */
-#define MIB         (UINT64_C(1) << 20)
-#define LOW_MIN     (16 * MIB) /* of a map: a commit of large bodies may need as much at once */
+#define CLOCK_MAX_S     60                  /* time services step by less */
+#define SNAPSHOT_MAX_US UINT64_C(120000000) /* a client that does not read is closed earlier */
+#define RECENT_US       UINT64_C(600000000) /* refusals that still say something */
+#define HELD_MAX_US     UINT64_C(1000000)
+#define LOW_PART        20 /* room is low when less than a twentieth is left */
+#define MIB             (UINT64_C(1) << 20)
+#define LOW_MIN         (16 * MIB) /* of a map: a commit of large bodies may need as much at once */
 
 const char *admin_warning_name(enum admin_warning warning)
 {
@@ -158,7 +154,7 @@ static bool publications_wait(const struct admin_health *health, char *sentence)
 static bool backup_failed(const struct admin_health *health, char *sentence)
 {
     snprintf(sentence, ADMIN_WARNING_SIZE,
-             "the last backup failed; capctl jobs says why; mend it, then run capctl backup");
+             "the last backup failed; capctl jobs says why; fix it, then run capctl backup");
     return health->backup_failed;
 }
 
@@ -175,7 +171,7 @@ static bool config_not_reloaded(const struct admin_health *health, char *sentenc
 {
     const char *problem = health->context->config_problem;
     snprintf(sentence, ADMIN_WARNING_SIZE,
-             "the configuration was not reloaded, and the previous one stays: %s; mend the file, "
+             "the configuration was not reloaded, and the previous one stays: %s; fix the file, "
              "then capctl config reload",
              problem);
     return problem[0] != '\0';

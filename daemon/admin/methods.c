@@ -224,7 +224,7 @@ static const struct admin_method methods[] = {
      .params = admin_forbid_params,
      .result = admin_delete_result,
      .doc = "Forbids a cap, whether it is there or not: it is removed as by cap.delete with force, "
-            "whoever asks for it is told the reason, and publishing it is refused.",
+            "those who ask for it are told the reason, and publishing it is refused.",
      .example = "{\"hash\":\"" EXAMPLE_HASH "\",\"reason\":\"withdrawn by its author\"}",
      .run = admin_cap_forbid},
     {.name = "cap.allow",
@@ -256,7 +256,7 @@ static const struct admin_method methods[] = {
      .level = ADMIN_OPERATE,
      .params = admin_no_params,
      .result = admin_job_result,
-     .doc = "Starts a job that makes the store's file anew without the room that is free in it. "
+     .doc = "Starts a job that rewrites the store's file without the free room in it. "
             "It needs room for a second file. Publications wait while it copies; reads go on.",
      .example = "{}",
      .run = admin_compact_start},

@@ -241,7 +241,7 @@ static const char *absence(const struct why *why)
         return "an operator deleted it; publish it again if it is needed";
     }
     if (why->refused) {
-        return "it is not here; a refusal names it, which says what to mend";
+        return "it is not here; a refusal names it, which says what to fix";
     }
     return "it was never published here, or it went too long ago; publish it";
 }

@@ -187,7 +187,7 @@ const struct admin_param admin_forbid_params[] = {
                              .required = true,
                              .min = 1,
                              .max = CAP_REASON_MAX,
-                             .doc = "why, for whoever asks for the cap or publishes it"},
+                             .doc = "why, for those who ask for the cap or publish it"},
     END_PARAM,
 };
 
@@ -482,7 +482,7 @@ const struct admin_field admin_why_result[] = {
     {"broken", "array", "hashes that it names and that cannot be served, the first 16"},
     {"quarantined", "string or null", "since when its bytes are known to be damaged"},
     {"forbidden", "object or null",
-     "that it may not be here: time, reason and uid of whoever said so"},
+     "that it may not be here: time, reason and uid of the one who said so"},
     {"removed", "object or null",
      "when it last went: time, cause (collected, deleted or forbidden) and uid of the one who "
      "removed it (null: the store by itself)"},

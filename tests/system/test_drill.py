@@ -134,7 +134,7 @@ class Drill(SystemTest):
         message, = [line for line in result.stdout.decode().splitlines() if line.startswith("message: ")]
         self.named(message, "1 slot names a cap that is not published here", "publish first: 0001")
         why = self.why(d, bytes(range(32)))
-        self.named(why["summary"], "it is not here", "a refusal names it, which says what to mend")
+        self.named(why["summary"], "it is not here", "a refusal names it, which says what to fix")
         self.named(why["refusal"]["message"], "not published here", "publish first: 0001")
 
     def test_stale_reader(self):
@@ -179,7 +179,7 @@ class Drill(SystemTest):
         d.start()
         config.write_bytes(b'{\n"max-upload" "1G"\n}')
         d.process.send_signal(signal.SIGHUP)
-        self.named(self.warning(d, "config_not_reloaded"), f"{config}: line 2, column", "mend the file, then capctl config reload")
+        self.named(self.warning(d, "config_not_reloaded"), f"{config}: line 2, column", "fix the file, then capctl config reload")
 
     def test_second_daemon(self):
         d = self.daemon()

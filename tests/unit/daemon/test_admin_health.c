@@ -109,7 +109,7 @@ static void the_configuration(void **state)
     struct admin_health health = well(fixture);
     fixture->passed_us = cap_store_clock(fixture->context.store) * 1000000 - FIXTURE_NOW_US;
     snprintf(fixture->context.config_problem, CONFIG_REASON_SIZE, "line 3: wrong");
-    assert_only(&health, "config_not_reloaded", "line 3: wrong; mend the file");
+    assert_only(&health, "config_not_reloaded", "line 3: wrong; fix the file");
     fixture->context.config_problem[0] = '\0';
     fixture->context.given.workers = 5;
     fixture->context.given.readers = 5;
