@@ -177,9 +177,10 @@ static bool print_event(const struct cli *cli, const json_t *event)
         printf("... %lld events lost ...\n", (long long)json_integer_value(lost));
     } else {
         const char *hash = text_of(event, "hash");
+        const char *message = text_of(event, "message");
         printf("%6lld  %.19sZ  %-15s  %s%s%s\n", (long long)integer_of(event, "seq"),
-               text_of(event, "time"), text_of(event, "kind"), text_of(event, "message"),
-               hash[0] != '\0' ? "  " : "", hash);
+               text_of(event, "time"), text_of(event, "kind"), message,
+               message[0] != '\0' && hash[0] != '\0' ? "  " : "", hash);
     }
     return fflush(stdout) == 0 && ferror(stdout) == 0;
 }

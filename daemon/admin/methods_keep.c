@@ -1,4 +1,5 @@
 /* Methods of what is kept and what goes: roots, deletion, collection. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -179,6 +180,11 @@ json_t *admin_cap_allow(struct admin_call *call)
 {
     struct ban ban = {.hash = call->args[ADMIN_ARG_HASH].hash};
     enum cap_error error = writer_run(call->rooms->writer, allow, &ban);
+    if (error == CAP_E_NOT_FOUND) {
+        admin_error_cap(&call->error, error);
+        snprintf(call->error.message, sizeof(call->error.message), "that cap is not forbidden");
+        return NULL;
+    }
     if (error != CAP_OK) {
         return fail(call, error);
     }

@@ -252,7 +252,7 @@ static const char *summary(const struct why *why)
         return "its bytes are damaged, so it is quarantined; publish it again, which heals it";
     }
     if (why->found == CAP_E_FORBIDDEN_CAP) {
-        return "it is forbidden here; cap.allow permits it again";
+        return "it is forbidden here; allow it (capctl allow) if it may be published again";
     }
     if (why->found != CAP_OK) {
         return absence(why);

@@ -2,10 +2,11 @@
 
 import json
 import socket
+import subprocess
 import unittest
 
 import wire
-from harness import PAGE, AdminError, SystemTest, capctl, content, wait_until
+from harness import CAPCTL, PAGE, AdminError, SystemTest, capctl, content, wait_until
 from protocol import Refused
 
 CODE = b"\x13\x00\x00\x00"
@@ -169,6 +170,20 @@ class Tool(SystemTest):
         self.assertEqual(self.ok(self.tool("gc", "plan"))["more"], False)
         self.assertRegex(self.shown("gc", "run"), r"\d+ caps of \d+ bytes went")
         self.assertEqual(self.ok(self.tool("gc", "run"))["state"], "done")
+
+    def test_forbidden(self):
+        hash_ = self.ok(self.d.capctl("put", "-", stdin=b"leaked"))["cap_hash"]
+        refused = self.refused(self.tool("allow", hash_), "not_found")
+        self.assertIn("that cap is not forbidden", refused["message"])
+        self.ok(self.tool("forbid", hash_, "a leaked key"))
+        self.assertIn("capctl allow", self.shown("why", hash_))
+        self.assertStatus(self.d.capctl("get", hash_), 1)
+        events = subprocess.Popen([CAPCTL, "--admin", f"unix:{self.d.admin_path}", "events", "--since", "0", "--kind",
+                                   "forbidden"], stdout=subprocess.PIPE)
+        self.addCleanup(events.stdout.close)
+        self.addCleanup(events.wait)
+        self.addCleanup(events.kill)
+        self.assertRegex(events.stdout.readline().decode(), rf"Z  forbidden {{7,8}}{hash_}\n$")
 
     def test_wrong_usage(self):
         for words in (["roots", "set", "x"], ["roots", "drop", "x"], ["gc", "now"], ["why", "xyz"], ["delete"],
