@@ -229,7 +229,7 @@ class Places(SystemTest):
 
 class Options(SystemTest):
     def names(self):
-        return set(re.findall(r"--([a-z][a-z-]+)", run("--help").stdout)) - {"help", "version", "check-config", "check"}
+        return set(re.findall(r"--([a-z][a-z-]+)", run("--help").stdout)) - {"help", "version", "check-config", "check", "repair"}
 
     def test_help_and_version(self):
         result = run("--help")
