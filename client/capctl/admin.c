@@ -442,6 +442,10 @@ static enum cli_exit print_result(struct cli *cli, const json_t *result)
 json_t *cli_admin_call(struct cli_admin *admin, const char *method, json_t *params,
                        enum cli_exit *ret_exit)
 {
+    if (admin == NULL) {
+        json_decref(params);
+        return NULL;
+    }
     json_t *reply = call(admin, method, params, ret_exit);
     const json_t *error = json_object_get(reply, "error");
     json_t *result = NULL;
@@ -487,7 +491,7 @@ static enum cli_exit call_and_print(struct cli *cli, const char *method,
 {
     enum cli_exit exit = CLI_FAILED;
     struct cli_admin *admin = cli_admin_open(cli, &exit);
-    json_t *result = admin != NULL ? cli_admin_call(admin, method, json_object(), &exit) : NULL;
+    json_t *result = cli_admin_call(admin, method, json_object(), &exit);
     if (json_is_object(result)) {
         exit = print(cli, json_incref(result));
     } else if (result != NULL) {

@@ -13,7 +13,8 @@ struct cli_admin *cli_admin_open(struct cli *cli, enum cli_exit *ret_exit);
 
 /*
  * Calls a method, and takes over `params`. The result, which the caller releases; NULL after saying
- * what is wrong, a refusal of the daemon included: *ret_exit.
+ * what is wrong, a refusal of the daemon included: *ret_exit. Without a connection (NULL) that has
+ * been said already.
  */
 json_t *cli_admin_call(struct cli_admin *admin, const char *method, json_t *params,
                        enum cli_exit *ret_exit);

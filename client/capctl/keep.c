@@ -10,12 +10,7 @@ static enum cli_exit call(struct cli *cli, const char *method, json_t *params)
 {
     enum cli_exit exit = CLI_FAILED;
     struct cli_admin *admin = cli_admin_open(cli, &exit);
-    json_t *result = NULL;
-    if (admin != NULL) {
-        result = cli_admin_call(admin, method, params, &exit);
-    } else {
-        json_decref(params);
-    }
+    json_t *result = cli_admin_call(admin, method, params, &exit);
     if (result != NULL && !cli->json && strcmp(method, "why") == 0) {
         out_drop_unset(result); /* most of what could be said of a cap is not true of it */
     }
@@ -198,7 +193,7 @@ static enum cli_exit plan(struct cli *cli)
 {
     enum cli_exit exit = CLI_FAILED;
     struct cli_admin *admin = cli_admin_open(cli, &exit);
-    json_t *result = admin != NULL ? cli_admin_call(admin, "gc.plan", json_object(), &exit) : NULL;
+    json_t *result = cli_admin_call(admin, "gc.plan", json_object(), &exit);
     if (result != NULL) {
         exit = print_plan(cli, result);
     }

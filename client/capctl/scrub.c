@@ -115,12 +115,7 @@ enum cli_exit cli_scrub(struct cli *cli)
     snprintf(method, sizeof(method), "scrub.%s", what);
     json_t *params = starts ? json_pack("{s:b}", "repair", repair ? 1 : 0) : json_object();
     struct cli_admin *admin = cli_admin_open(cli, &exit);
-    json_t *result = NULL;
-    if (admin != NULL) {
-        result = cli_admin_call(admin, method, params, &exit);
-    } else {
-        json_decref(params);
-    }
+    json_t *result = cli_admin_call(admin, method, params, &exit);
     if (result != NULL) {
         exit = shows ? show(cli, result) : cli_print(cli, result, CLI_DONE);
     }

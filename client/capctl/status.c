@@ -120,7 +120,7 @@ enum cli_exit cli_status(struct cli *cli)
 {
     enum cli_exit exit = CLI_FAILED;
     struct cli_admin *admin = cli_admin_open(cli, &exit);
-    json_t *status = admin != NULL ? cli_admin_call(admin, "status", json_object(), &exit) : NULL;
+    json_t *status = cli_admin_call(admin, "status", json_object(), &exit);
     if (status != NULL && !cli->json && !condense(status)) {
         exit = cli_fail_error(cli, CAPSTORE_E_NO_MEMORY, NULL, NULL);
     } else if (status != NULL) {

@@ -99,10 +99,7 @@ enum cli_exit cli_run_job(struct cli *cli, const char *method, json_t *params)
     enum cli_exit exit = CLI_FAILED;
     json_t *job = NULL;
     struct cli_admin *admin = cli_admin_open(cli, &exit);
-    json_t *result = admin != NULL ? cli_admin_call(admin, method, params, &exit) : NULL;
-    if (admin == NULL) {
-        json_decref(params);
-    }
+    json_t *result = cli_admin_call(admin, method, params, &exit);
     if (result != NULL) {
         job = wait_for_job(cli, admin, json_integer_value(json_object_get(result, "job")), &exit);
     }
@@ -154,8 +151,7 @@ static enum cli_exit list_backups(struct cli *cli)
 {
     enum cli_exit exit = CLI_FAILED;
     struct cli_admin *admin = cli_admin_open(cli, &exit);
-    json_t *result =
-        admin != NULL ? cli_admin_call(admin, "backup.list", json_object(), &exit) : NULL;
+    json_t *result = cli_admin_call(admin, "backup.list", json_object(), &exit);
     if (result != NULL && cli->json) {
         exit = cli_print(cli, json_incref(result), CLI_DONE);
     } else if (result != NULL) {

@@ -90,8 +90,7 @@ static enum cli_exit list_jobs(struct cli *cli)
 {
     enum cli_exit exit = CLI_FAILED;
     struct cli_admin *admin = cli_admin_open(cli, &exit);
-    json_t *result =
-        admin != NULL ? cli_admin_call(admin, "jobs.list", json_object(), &exit) : NULL;
+    json_t *result = cli_admin_call(admin, "jobs.list", json_object(), &exit);
     if (result != NULL) {
         exit = print_jobs(cli, result);
     }
@@ -107,9 +106,8 @@ static enum cli_exit cancel_job(struct cli *cli, const char *text)
         return cli_fail(cli, CLI_USAGE, "usage", "\"%s\" is not the number of a job", text);
     }
     struct cli_admin *admin = cli_admin_open(cli, &exit);
-    json_t *result = admin != NULL ? cli_admin_call(admin, "jobs.cancel",
-                                                    json_pack("{s:I}", "id", (json_int_t)id), &exit)
-                                   : NULL;
+    json_t *result =
+        cli_admin_call(admin, "jobs.cancel", json_pack("{s:I}", "id", (json_int_t)id), &exit);
     if (result != NULL) {
         exit = cli_print(cli, result, CLI_DONE);
     }
