@@ -44,7 +44,7 @@ __attribute__((format(printf, 5, 6))) static int put(struct top_screen *screen, 
     }
     int shown = len < screen->cols - col ? len : screen->cols - col;
     memcpy(screen->text[row] + col, text, (size_t)shown);
-    memset(screen->looks[row] + col, look, (size_t)shown);
+    memset(screen->looks[row] + col, (int)look, (size_t)shown);
     return col + len;
 }
 
@@ -52,7 +52,7 @@ __attribute__((format(printf, 5, 6))) static int put(struct top_screen *screen, 
 static void paint(struct top_screen *screen, int row, enum top_look look)
 {
     if (row >= 0 && row < screen->rows) {
-        memset(screen->looks[row], look, (size_t)screen->cols);
+        memset(screen->looks[row], (int)look, (size_t)screen->cols);
     }
 }
 

@@ -203,8 +203,8 @@ static void test_answers_of_another_version(void **state)
 {
     struct fixture *fixture = *state;
     static const char *const texts[] = {"{}", "{'jobs':7,'clients':{},'status':[],'text':5}",
-                                        "{'jobs':[1,null],'clients':['x'],'refusals':[{}],"
-                                        "'text':'capstore_requests_total{type=\\n x'}"};
+                                        ("{'jobs':[1,null],'clients':['x'],'refusals':[{}],"
+                                         "'text':'capstore_requests_total{type=\\n x'}")};
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         struct top_sample sample = {
             .status = json_of(texts[i]),
