@@ -11,12 +11,14 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/param.h>
 
 #include "daemon/core/container.h"
 #include "daemon/publish/writer.h"
 
 #define SLICE_CAPS 128u               /* some milliseconds of the writer, its sync included */
 #define LOOK_US    UINT64_C(1000000)  /* between two looks at the store's size */
+#define SWEEP_US   UINT64_C(5000000)  /* after a run by itself: gigabytes are swept by then */
 #define IDLE_US    UINT64_C(60000000) /* after a run by itself that found too little to collect */
 
 struct gc {
@@ -35,7 +37,9 @@ struct gc {
 
 struct collection {
     struct gc *gc;
-    bool automatic;               /* ends at gc-low */
+    bool automatic;
+    uint64_t goal;                /* automatic: bytes that are to go, from gc-high to gc-low */
+    size_t max;                   /* of the next slice */
     struct cap_collected slice;   /* the last one */
     uint64_t caps, bytes, looked; /* so far */
 };
@@ -64,14 +68,30 @@ static uint64_t low_mark(const struct gc *gc)
 static enum cap_error collect_slice(struct cap_store *store, void *ctx)
 {
     struct collection *collection = ctx;
-    return cap_store_collect(store, SLICE_CAPS, &collection->slice);
+    return cap_store_collect(store, collection->max, &collection->slice);
+}
+
+/*
+ * As many caps as will do, if they are as long as those so far: of the first nothing is known. The
+ * room of long bodies is given back only by and by, so it is bodies that are counted.
+ */
+static size_t next_slice(const struct collection *collection)
+{
+    if (!collection->automatic) {
+        return SLICE_CAPS;
+    }
+    if (collection->bytes == 0) {
+        return 1 + (size_t)MIN(collection->looked, SLICE_CAPS - 1);
+    }
+    uint64_t mean = collection->bytes / collection->caps + 1;
+    uint64_t left = collection->goal - collection->bytes;
+    return (size_t)MAX(MIN(left / mean, SLICE_CAPS), 1);
 }
 
 static bool is_enough(const struct collection *collection)
 {
-    uint64_t used;
-    return !collection->slice.more || (collection->automatic && used_bytes(collection->gc, &used) &&
-                                       used <= low_mark(collection->gc));
+    return !collection->slice.more ||
+           (collection->automatic && collection->bytes >= collection->goal);
 }
 
 static enum cap_error collect(struct upkeep_job *job, struct collection *collection)
@@ -81,6 +101,7 @@ static enum cap_error collect(struct upkeep_job *job, struct collection *collect
         if (atomic_load(&job->cancelled)) {
             return CAP_E_CANCELLED;
         }
+        collection->max = next_slice(collection);
         enum cap_error error = writer_run(gc->writer, collect_slice, collection);
         if (error != CAP_OK) {
             return error;
@@ -99,26 +120,27 @@ static enum cap_error run(struct upkeep_job *job, void *ctx)
 {
     struct collection *collection = ctx;
     struct gc *gc = collection->gc;
-    uint64_t used;
     enum cap_error error = collect(job, collection);
     job_message(job, "%" PRIu64 " cap%s of %" PRIu64 " bytes went; looked at %" PRIu64,
                 collection->caps, collection->caps == 1 ? "" : "s", collection->bytes,
                 collection->looked);
-    if (collection->automatic && used_bytes(gc, &used) && used > low_mark(gc)) {
-        atomic_store(&gc->rest_until_us, env_monotonic_us(gc->context->env) + IDLE_US);
+    if (collection->automatic) {
+        uint64_t rest_us = collection->bytes < collection->goal ? IDLE_US : SWEEP_US;
+        atomic_store(&gc->rest_until_us, env_monotonic_us(gc->context->env) + rest_us);
     }
     atomic_fetch_add(&gc->runs, 1);
     free(collection);
     return error;
 }
 
-static enum cap_error start(struct gc *gc, bool automatic, uint64_t *ret_id)
+/* `goal`: bytes after which a collection by itself ends; 0: one that an operator starts. */
+static enum cap_error start(struct gc *gc, uint64_t goal, uint64_t *ret_id)
 {
     struct collection *collection = calloc(1, sizeof(*collection));
     if (collection == NULL) {
         return CAP_E_NO_MEMORY;
     }
-    *collection = (struct collection){.gc = gc, .automatic = automatic};
+    *collection = (struct collection){.gc = gc, .automatic = goal > 0, .goal = goal};
     enum cap_error error = upkeep_jobs_start(gc->jobs, UPKEEP_GC, run, collection, ret_id);
     if (error != CAP_OK) {
         free(collection);
@@ -128,7 +150,7 @@ static enum cap_error start(struct gc *gc, bool automatic, uint64_t *ret_id)
 
 enum cap_error gc_start(struct gc *gc, uint64_t *ret_id)
 {
-    return start(gc, false, ret_id);
+    return start(gc, 0, ret_id);
 }
 
 /* --- By itself -------------------------------------------------------------------------------- */
@@ -138,7 +160,8 @@ static void run_look(struct pool_job *job)
     struct gc *gc = CONTAINER_OF(job, struct gc, look);
     uint64_t used;
     if (used_bytes(gc, &used) && used >= gc->context->config.gc_high) {
-        (void)start(gc, true, NULL); /* one that cannot start is tried again at the next look */
+        /* One that cannot start is tried again at the next look. */
+        (void)start(gc, MAX(used - low_mark(gc), 1), NULL);
     }
 }
 

@@ -117,6 +117,32 @@ class Keep(SystemTest):
         self.assertEqual(self.state(data), "published")
 
 
+class Marks(SystemTest):
+    """Collection by itself, between a high and a low mark; never without one."""
+
+    def used(self, d):
+        figures = d.figures()
+        return figures["capstore_store_file_bytes"] - figures["capstore_store_file_free_bytes"]
+
+    def test_from_the_high_mark_to_the_low_one(self):
+        d = self.daemon("--config", str(self.file("config", b'{"lease": 0}')))
+        c = self.connect(d)
+        kept = c.put_data(content("kept", 1 << 20))["cap_hash"]
+        d.admin("roots.set", name="kept", hash=kept.hex())
+        for number in range(24):
+            c.put_data(content(f"garbage {number}", 1 << 20))
+        self.assertGreater(self.used(d), 24 << 20)
+        self.assertEqual(d.figures()["capstore_gc_runs_total"], 0, "no mark is set")
+        self.file("config", b'{"lease": 0, "gc-high": "20M", "gc-low": "8M"}')
+        d.admin("config.reload")
+        wait_until(lambda: self.used(d) <= 8 << 20, "the low mark")
+        wait_until(lambda: d.figures()["capstore_gc_runs_total"] > 0, "the job to end")
+        figures = d.figures()
+        self.assertGreaterEqual(figures["capstore_gc_caps_total"], 16)
+        self.assertLess(figures["capstore_gc_caps_total"], 24, "what fits under the low mark stays")
+        c.get(kept)
+
+
 class Tool(SystemTest):
     """The same with capctl: objects with --json, tables and sentences for a person."""
 
