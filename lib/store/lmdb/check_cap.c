@@ -69,6 +69,17 @@ static enum cap_error load_bytes(struct check *check, const void *at, size_t len
     return error;
 }
 
+/* Where a chunk lies; NULL: it is not there. */
+static enum cap_error look_for_chunk(const struct stream *stream, const struct lmdb_chunk *chunk,
+                                     const void **ret_at, size_t *ret_len)
+{
+    struct check *check = stream->check;
+    enum cap_error error;
+    *ret_at = NULL;
+    CHECK_GUARDED(check, error, find_chunk(stream, chunk, ret_at, ret_len));
+    return error;
+}
+
 /*
  * Copies a chunk. From the file where its place there is known: a page that the device cannot give
  * is then this chunk's damage, and does not end writing as a failed load would (guard.h).
@@ -78,9 +89,8 @@ static enum cap_error copy_chunk(const struct stream *stream, const struct lmdb_
 {
     struct check *check = stream->check;
     uint8_t *to = check->chunks[stream->stream];
-    const void *at = NULL;
-    enum cap_error error;
-    CHECK_GUARDED(check, error, find_chunk(stream, chunk, &at, ret_len));
+    const void *at;
+    enum cap_error error = look_for_chunk(stream, chunk, &at, ret_len);
     if (error != CAP_OK || at == NULL || *ret_len != chunk->len + STORE_SEAL_SIZE) {
         return error;
     }
