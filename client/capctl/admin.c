@@ -403,6 +403,16 @@ static const char *string_or(const json_t *object, const char *name, const char 
     return text != NULL ? text : fallback;
 }
 
+const char *cli_admin_text(const json_t *object, const char *name)
+{
+    return string_or(object, name, "");
+}
+
+json_int_t cli_admin_integer(const json_t *object, const char *name)
+{
+    return json_integer_value(json_object_get(object, name));
+}
+
 static enum cli_exit refused(struct cli *cli, const json_t *error)
 {
     const json_t *data = json_object_get(error, "data");

@@ -31,6 +31,10 @@ enum capstore_error cli_admin_event(struct cli_admin *admin, json_t **ret_params
  */
 enum cli_exit cli_run_job(struct cli *cli, const char *method, json_t *params);
 
+/* A member of an answer: a text, "" if there is none; an integer, 0 if there is none. */
+const char *cli_admin_text(const json_t *object, const char *name);
+json_int_t cli_admin_integer(const json_t *object, const char *name);
+
 /* Closes it. NULL is fine. */
 void cli_admin_close(struct cli_admin *admin);
 

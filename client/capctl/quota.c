@@ -5,11 +5,6 @@
 #include "client/capctl/result.h"
 #include "client/capctl/table.h"
 
-static json_int_t integer_of(const json_t *object, const char *name)
-{
-    return json_integer_value(json_object_get(object, name));
-}
-
 /* "1.5 GiB of 2.0 GiB", or "12 of 100"; without a limit the figure alone. */
 static json_t *used_of(json_int_t used, const json_t *limit, bool size)
 {
@@ -29,16 +24,16 @@ static json_t *used_of(json_int_t used, const json_t *limit, bool size)
 static bool complete(json_t *publisher, const json_t *limits)
 {
     return json_object_set_new(publisher, "shown_bytes",
-                               used_of(integer_of(publisher, "bytes"),
+                               used_of(cli_admin_integer(publisher, "bytes"),
                                        json_object_get(limits, "bytes"), true)) == 0 &&
            json_object_set_new(publisher, "shown_caps",
-                               used_of(integer_of(publisher, "caps"),
+                               used_of(cli_admin_integer(publisher, "caps"),
                                        json_object_get(limits, "caps"), false)) == 0 &&
-           json_object_set_new(publisher, "shown_under_way",
-                               used_of(integer_of(publisher, "under_way_bytes"), NULL, true)) ==
-               0 &&
+           json_object_set_new(
+               publisher, "shown_under_way",
+               used_of(cli_admin_integer(publisher, "under_way_bytes"), NULL, true)) == 0 &&
            json_object_set_new(publisher, "shown_hour",
-                               used_of(integer_of(publisher, "last_hour_bytes"),
+                               used_of(cli_admin_integer(publisher, "last_hour_bytes"),
                                        json_object_get(limits, "hourly_bytes"), true)) == 0;
 }
 
@@ -61,8 +56,8 @@ static enum cli_exit print(struct cli *cli, json_t *result)
     {
         good = good && complete(publisher, limits);
     }
-    json_t *total =
-        used_of(integer_of(result, "total_bytes"), json_object_get(limits, "total_bytes"), true);
+    json_t *total = used_of(cli_admin_integer(result, "total_bytes"),
+                            json_object_get(limits, "total_bytes"), true);
     good = good && total != NULL && table_print(publishers, columns, stdout) &&
            printf("in the store: %s\n", json_string_value(total)) >= 0;
     json_decref(total);

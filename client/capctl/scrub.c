@@ -5,36 +5,25 @@
 #include "client/capctl/result.h"
 #include "client/capctl/table.h"
 
-static const char *text_of(const json_t *object, const char *name)
-{
-    const char *text = json_string_value(json_object_get(object, name));
-    return text != NULL ? text : "";
-}
-
-static long long number_of(const json_t *object, const char *name)
-{
-    return (long long)json_integer_value(json_object_get(object, name));
-}
-
 /* "running, 3 of 9 caps, 1.0 GiB of 2.0 GiB". */
 static bool print_state(const json_t *result)
 {
     char done[32];
     char total[32];
-    const char *state = text_of(result, "state");
+    const char *state = cli_admin_text(result, "state");
     const json_t *caps = json_object_get(result, "caps");
     const json_t *bytes = json_object_get(result, "bytes");
     if (strcmp(state, "idle") == 0) {
         return printf("state: idle\n") >= 0;
     }
-    out_human_size((uint64_t)number_of(bytes, "done"), done);
-    out_human_size((uint64_t)number_of(bytes, "total"), total);
+    out_human_size((uint64_t)cli_admin_integer(bytes, "done"), done);
+    out_human_size((uint64_t)cli_admin_integer(bytes, "total"), total);
     return printf("state: %s%s, %lld of %lld caps, %s of %s\n"
                   "found: %lld, repaired: %lld, not: %lld\n",
                   state, json_is_true(json_object_get(result, "repair")) ? " with repair" : "",
-                  number_of(caps, "done"), number_of(caps, "total"), done, total,
-                  number_of(result, "findings"), number_of(result, "repaired"),
-                  number_of(result, "unrepaired")) >= 0;
+                  cli_admin_integer(caps, "done"), cli_admin_integer(caps, "total"), done, total,
+                  cli_admin_integer(result, "findings"), cli_admin_integer(result, "repaired"),
+                  cli_admin_integer(result, "unrepaired")) >= 0;
 }
 
 static bool print_last(const json_t *result)
@@ -42,8 +31,9 @@ static bool print_last(const json_t *result)
     if (!json_is_string(json_object_get(result, "ended"))) {
         return puts("last: never") >= 0;
     }
-    return printf("last: %.19sZ, found: %lld, not repaired: %lld\n", text_of(result, "ended"),
-                  number_of(result, "last_findings"), number_of(result, "last_unrepaired")) >= 0;
+    return printf("last: %.19sZ, found: %lld, not repaired: %lld\n",
+                  cli_admin_text(result, "ended"), cli_admin_integer(result, "last_findings"),
+                  cli_admin_integer(result, "last_unrepaired")) >= 0;
 }
 
 /* Shortens what the table shows of times. False without memory. */
@@ -53,7 +43,8 @@ static bool shorten(json_t *rows, const char *from)
     json_t *row;
     json_array_foreach(rows, index, row)
     {
-        if (json_object_set_new(row, "when", json_sprintf("%.19sZ", text_of(row, from))) != 0) {
+        if (json_object_set_new(row, "when", json_sprintf("%.19sZ", cli_admin_text(row, from))) !=
+            0) {
             return false;
         }
     }

@@ -12,12 +12,6 @@
 
 /* ---- waiting for a job ---- */
 
-static const char *text_of(const json_t *object, const char *name)
-{
-    const char *text = json_string_value(json_object_get(object, name));
-    return text != NULL ? text : "";
-}
-
 /* The job among those of jobs.list; NULL: it is not there. Borrowed. */
 static json_t *find_job(const json_t *result, json_int_t id)
 {
@@ -39,7 +33,7 @@ static void show_progress(const json_t *job)
     if (isatty(STDERR_FILENO) != 1) {
         return;
     }
-    fprintf(stderr, "\r\033[K%s", text_of(job, "phase"));
+    fprintf(stderr, "\r\033[K%s", cli_admin_text(job, "phase"));
     if (json_is_integer(percent)) {
         fprintf(stderr, " %d %%", (int)json_integer_value(percent));
     }
@@ -58,7 +52,7 @@ static json_t *wait_for_job(struct cli *cli, struct cli_admin *admin, json_int_t
             *ret_exit = cli_fail(cli, CLI_FAILED, "no_job",
                                  "the daemon does not know job %lld any more", (long long)id);
         }
-        if (job != NULL && strcmp(text_of(job, "state"), "running") != 0) {
+        if (job != NULL && strcmp(cli_admin_text(job, "state"), "running") != 0) {
             show_progress(NULL);
             job = json_incref(job);
             json_decref(result);
@@ -79,16 +73,16 @@ static json_t *wait_for_job(struct cli *cli, struct cli_admin *admin, json_int_t
 static enum cli_exit tell_end(struct cli *cli, json_t *job)
 {
     enum cli_exit exit;
-    const char *state = text_of(job, "state");
+    const char *state = cli_admin_text(job, "state");
     if (cli->json) {
         return cli_print(cli, job, strcmp(state, "done") == 0 ? CLI_DONE : CLI_NO);
     }
     if (strcmp(state, "done") == 0) {
-        exit = puts(text_of(job, "message")) >= 0 && fflush(stdout) == 0
+        exit = puts(cli_admin_text(job, "message")) >= 0 && fflush(stdout) == 0
                    ? CLI_DONE
                    : cli_fail(cli, CLI_FAILED, "io", "cannot write the result");
     } else {
-        exit = cli_fail(cli, CLI_NO, state, "%s: %s", state, text_of(job, "message"));
+        exit = cli_fail(cli, CLI_NO, state, "%s: %s", state, cli_admin_text(job, "message"));
     }
     json_decref(job);
     return exit;
@@ -142,7 +136,7 @@ static bool print_backups(json_t *result)
     if (!json_is_string(json_object_get(result, "dir"))) {
         return puts("backup-dir is not set") >= 0;
     }
-    return printf("%s\n", text_of(result, "dir")) >= 0 &&
+    return printf("%s\n", cli_admin_text(result, "dir")) >= 0 &&
            (json_array_size(backups) == 0 ? puts("no backup") >= 0
                                           : table_print(backups, columns, stdout));
 }

@@ -8,35 +8,24 @@
 
 /* ---- jobs ---- */
 
-static json_int_t integer_of(const json_t *object, const char *name)
-{
-    return json_integer_value(json_object_get(object, name));
-}
-
-static const char *text_of(const json_t *object, const char *name)
-{
-    const char *text = json_string_value(json_object_get(object, name));
-    return text != NULL ? text : "";
-}
-
 /* "75 %, 1.5 GiB of 2.0 GiB", "1200 of 4000", "1200"; of both units what is known. */
 static void progress_of(const json_t *job, char *ret_text, size_t size)
 {
     char done[32];
     char total[32];
     char percent[16] = "";
-    json_int_t count = integer_of(job, "done");
-    out_human_size((uint64_t)integer_of(job, "done_bytes"), done);
-    out_human_size((uint64_t)integer_of(job, "total_bytes"), total);
+    json_int_t count = cli_admin_integer(job, "done");
+    out_human_size((uint64_t)cli_admin_integer(job, "done_bytes"), done);
+    out_human_size((uint64_t)cli_admin_integer(job, "total_bytes"), total);
     if (json_is_integer(json_object_get(job, "percent"))) {
-        snprintf(percent, sizeof(percent), "%d %%, ", (int)integer_of(job, "percent"));
+        snprintf(percent, sizeof(percent), "%d %%, ", (int)cli_admin_integer(job, "percent"));
     }
-    if (integer_of(job, "total_bytes") > 0) {
+    if (cli_admin_integer(job, "total_bytes") > 0) {
         snprintf(ret_text, size, "%s%s of %s", percent, done, total);
-    } else if (integer_of(job, "total") > 0) {
+    } else if (cli_admin_integer(job, "total") > 0) {
         snprintf(ret_text, size, "%s%lld of %lld", percent, (long long)count,
-                 (long long)integer_of(job, "total"));
-    } else if (integer_of(job, "done_bytes") > 0) {
+                 (long long)cli_admin_integer(job, "total"));
+    } else if (cli_admin_integer(job, "done_bytes") > 0) {
         snprintf(ret_text, size, "%lld, %s", (long long)count, done);
     } else {
         snprintf(ret_text, size, "%lld", (long long)count);
@@ -47,8 +36,8 @@ static void progress_of(const json_t *job, char *ret_text, size_t size)
 static bool complete(json_t *job)
 {
     char progress[96];
-    const char *state = text_of(job, "state");
-    json_int_t seconds = integer_of(job, "took_ms") / 1000;
+    const char *state = cli_admin_text(job, "state");
+    json_int_t seconds = cli_admin_integer(job, "took_ms") / 1000;
     bool ending = strcmp(state, "running") == 0 && json_is_true(json_object_get(job, "cancelled"));
     progress_of(job, progress, sizeof(progress));
     return json_object_set_new(job, "progress", json_string(progress)) == 0 &&
@@ -174,10 +163,10 @@ static bool print_event(const struct cli *cli, const json_t *event)
     if (lost != NULL) {
         printf("... %lld events lost ...\n", (long long)json_integer_value(lost));
     } else {
-        const char *hash = text_of(event, "hash");
-        const char *message = text_of(event, "message");
-        printf("%6lld  %.19sZ  %-15s  %s%s%s\n", (long long)integer_of(event, "seq"),
-               text_of(event, "time"), text_of(event, "kind"), message,
+        const char *hash = cli_admin_text(event, "hash");
+        const char *message = cli_admin_text(event, "message");
+        printf("%6lld  %.19sZ  %-15s  %s%s%s\n", (long long)cli_admin_integer(event, "seq"),
+               cli_admin_text(event, "time"), cli_admin_text(event, "kind"), message,
                message[0] != '\0' && hash[0] != '\0' ? "  " : "", hash);
     }
     return fflush(stdout) == 0 && ferror(stdout) == 0;
@@ -199,7 +188,7 @@ static enum cli_exit follow(struct cli *cli, struct cli_admin *admin)
         }
         bool good = print_event(cli, event);
         if (json_object_get(event, "seq") != NULL) {
-            seq = integer_of(event, "seq");
+            seq = cli_admin_integer(event, "seq");
         }
         json_decref(event);
         if (!good) {

@@ -65,20 +65,12 @@ static json_t *info_json(const struct cap_hash *hash, const struct cap_info *inf
  */
 static json_t *fail_absent(struct admin_call *call, const struct cap_hash *hash)
 {
-    struct refusals *refusals = &call->rooms->context->refusals;
     struct refusal refusal;
-    char hex[CAP_HASH_HEX_SIZE];
-    uint64_t before = UINT64_MAX;
-    cap_hash_format(hash, hex);
     admin_error_cap(&call->error, CAP_E_NOT_FOUND);
-    while (refusals_before(refusals, before, &refusal)) {
-        before = refusal.seq;
-        if (refusal.error != CAP_E_NOT_FOUND && strstr(refusal.message, hex) != NULL) {
-            snprintf(call->error.hint, sizeof(call->error.hint),
-                     "refusal %" PRIu64 " names it: %s of %.60s, %s; see refusals.list",
-                     refusal.seq, refusal.what, refusal.peer, cap_error_name(refusal.error));
-            break;
-        }
+    if (refusals_naming(&call->rooms->context->refusals, hash, &refusal)) {
+        snprintf(call->error.hint, sizeof(call->error.hint),
+                 "refusal %" PRIu64 " names it: %s of %.60s, %s; see refusals.list", refusal.seq,
+                 refusal.what, refusal.peer, cap_error_name(refusal.error));
     }
     return NULL;
 }

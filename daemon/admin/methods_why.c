@@ -21,7 +21,7 @@ struct why {
     unsigned needed;      /* CAP_NEEDED_* */
     struct cap_root roots[SHOWN];
     size_t root_count;
-    struct cap_ref referrers[SHOWN];
+    struct cap_hash referrers[SHOWN];
     size_t referrer_count;
     bool more_referrers;
     struct cap_hash broken[SHOWN]; /* what it names and cannot be served */
@@ -141,6 +141,20 @@ static enum cap_error find_facts(struct why *why, struct cap_read *read)
     return error;
 }
 
+/* The first Images that refer to a cap. */
+static enum cap_error find_referrers(struct cap_read *read, const struct cap_hash *hash,
+                                     struct cap_hash ret_referrers[SHOWN], size_t *ret_count,
+                                     bool *ret_more)
+{
+    struct cap_ref refs[SHOWN];
+    enum cap_error error =
+        cap_store_refs(read, hash, CAP_REFS_IN, NULL, SHOWN, refs, ret_count, ret_more);
+    for (size_t i = 0; error == CAP_OK && i < *ret_count; i++) {
+        ret_referrers[i] = refs[i].hash;
+    }
+    return error;
+}
+
 static enum cap_error look(struct why *why, struct cap_read *read)
 {
     why->found = cap_store_find(read, why->hash, &why->info);
@@ -155,8 +169,8 @@ static enum cap_error look(struct why *why, struct cap_read *read)
         error = cap_store_roots_of(read, why->hash, SHOWN, why->roots, &why->root_count);
     }
     if (error == CAP_OK) {
-        error = cap_store_refs(read, why->hash, CAP_REFS_IN, NULL, SHOWN, why->referrers,
-                               &why->referrer_count, &why->more_referrers);
+        error = find_referrers(read, why->hash, why->referrers, &why->referrer_count,
+                               &why->more_referrers);
     }
     if (error == CAP_OK) {
         error = find_facts(why, read);
@@ -174,19 +188,6 @@ static enum cap_error look(struct why *why, struct cap_read *read)
         error = error == CAP_E_NOT_FOUND ? CAP_OK : error;
     }
     return error;
-}
-
-/* The last refusal that names the hash. */
-static void find_refusal(struct why *why, struct refusals *refusals)
-{
-    char hex[CAP_HASH_HEX_SIZE];
-    uint64_t before = UINT64_MAX;
-    cap_hash_format(why->hash, hex);
-    while (!why->refused && refusals_before(refusals, before, &why->refusal)) {
-        before = why->refusal.seq;
-        why->refused =
-            why->refusal.error != CAP_E_NOT_FOUND && strstr(why->refusal.message, hex) != NULL;
-    }
 }
 
 static enum cap_error gather(struct why *why, struct cap_store *store)
@@ -287,18 +288,6 @@ static json_t *hashes_json(const struct cap_hash *hashes, size_t count)
     return list;
 }
 
-static json_t *referrers_json(const struct cap_ref *refs, size_t count)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; list != NULL && i < count; i++) {
-        if (!admin_append(list, admin_value_hash(&refs[i].hash))) {
-            json_decref(list);
-            return NULL;
-        }
-    }
-    return list;
-}
-
 static json_t *names_json(const struct cap_root *roots, size_t count)
 {
     json_t *list = json_array();
@@ -365,7 +354,7 @@ static json_t *why_json(const struct why *why, uint64_t clock_s)
         there ? admin_value_u64(why->info.body_len) : json_null(), "published",
         there ? admin_value_time(why->info.published_us) : json_null(), "roots",
         names_json(why->roots, why->root_count), "references",
-        referrers_json(why->referrers, why->referrer_count), "more_references",
+        hashes_json(why->referrers, why->referrer_count), "more_references",
         why->more_referrers ? 1 : 0, "lease_s", admin_value_u64(lease_s), "held",
         (why->needed & CAP_NEEDED_HOLD) != 0 ? 1 : 0, "path", path_json(why), "broken",
         hashes_json(why->broken, why->broken_count), "quarantined",
@@ -385,7 +374,7 @@ json_t *admin_why(struct admin_call *call)
     if (error != CAP_OK) {
         admin_error_cap(&call->error, error);
     } else {
-        find_refusal(why, &call->rooms->context->refusals);
+        why->refused = refusals_naming(&call->rooms->context->refusals, why->hash, &why->refusal);
         result = why_json(why, cap_store_clock(call->store));
     }
     free(why);
@@ -409,7 +398,7 @@ json_t *admin_fail_needed(struct admin_call *call, const struct cap_hash *hash)
         if (why->root_count > 0) {
             snprintf(hint, size, "roots name it, such as %.100s: see why", why->roots[0].name);
         } else if (why->referrer_count > 0) {
-            cap_hash_format(&why->referrers[0].hash, hex);
+            cap_hash_format(&why->referrers[0], hex);
             bool one = why->referrer_count == 1 && !why->more_referrers;
             snprintf(hint, size, "%zu%s Image%s to it, such as %s: see why", why->referrer_count,
                      why->more_referrers ? " or more" : "", one ? " refers" : "s refer", hex);
@@ -425,14 +414,14 @@ json_t *admin_fail_needed(struct admin_call *call, const struct cap_hash *hash)
 
 json_t *admin_degraded_by(struct cap_store *store, const struct cap_hash *hash)
 {
-    struct cap_ref refs[SHOWN];
+    struct cap_hash referrers[SHOWN];
     struct cap_read *read = NULL;
     size_t count = 0;
     bool more = false;
     enum cap_error error = cap_store_read_begin(store, &read);
     if (error == CAP_OK) {
-        error = cap_store_refs(read, hash, CAP_REFS_IN, NULL, SHOWN, refs, &count, &more);
+        error = find_referrers(read, hash, referrers, &count, &more);
     }
     cap_store_read_end(read);
-    return referrers_json(refs, error == CAP_OK ? count : 0);
+    return hashes_json(referrers, error == CAP_OK ? count : 0);
 }

@@ -2,6 +2,7 @@
 #include "daemon/core/refusals.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum cap_error refusals_init(struct refusals *refusals, size_t capacity)
 {
@@ -44,6 +45,21 @@ bool refusals_before(struct refusals *refusals, uint64_t before, struct refusal 
     }
     pthread_mutex_unlock(&refusals->lock);
     return found;
+}
+
+bool refusals_naming(struct refusals *refusals, const struct cap_hash *hash,
+                     struct refusal *ret_refusal)
+{
+    char hex[CAP_HASH_HEX_SIZE];
+    uint64_t before = UINT64_MAX;
+    cap_hash_format(hash, hex);
+    while (refusals_before(refusals, before, ret_refusal)) {
+        before = ret_refusal->seq;
+        if (ret_refusal->error != CAP_E_NOT_FOUND && strstr(ret_refusal->message, hex) != NULL) {
+            return true;
+        }
+    }
+    return false;
 }
 
 uint64_t refusals_total(struct refusals *refusals)

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "daemon/core/peer.h"
-#include "lib/cap/error.h"
+#include "lib/cap/bytes.h"
 
 #define REFUSAL_MESSAGE_SIZE 256
 #define REFUSAL_WHAT_SIZE    24
@@ -44,6 +44,11 @@ void refusals_add(struct refusals *refusals, const struct refusal *refusal);
 /* Copies the newest refusal with a seq below `before` (UINT64_MAX: the newest of all). False when
  * there is none or it has been overwritten. */
 bool refusals_before(struct refusals *refusals, uint64_t before, struct refusal *ret_refusal);
+
+/* Copies the newest refusal that is kept and whose message names a cap, other than that it was not
+ * found. False: there is none. */
+bool refusals_naming(struct refusals *refusals, const struct cap_hash *hash,
+                     struct refusal *ret_refusal);
 
 /* How many have been added since start. */
 uint64_t refusals_total(struct refusals *refusals);

@@ -31,28 +31,6 @@ enum cap_error lmdb_forbidden(struct cap_read *base, const struct cap_hash *hash
     return lmdb_cursor_close(read, error);
 }
 
-/* Removes the cap if it is there. */
-static enum cap_error remove_in(struct lmdb_store *store, const struct cap_hash *hash, uint32_t uid)
-{
-    MDB_txn *txn = store->write.txn;
-    struct store_cap cap;
-    MDB_cursor *cursor = NULL;
-    unsigned needed = 0;
-    enum cap_error error = lmdb_find_cap(store, txn, hash, &cap);
-    if (error == CAP_E_NOT_FOUND) {
-        return CAP_OK;
-    }
-    if (error == CAP_OK) {
-        error = lmdb_find_needed(store, txn, &cursor, hash, &cap, &needed);
-    }
-    if (error != CAP_OK) {
-        return error;
-    }
-    return (needed & CAP_NEEDED_ROOT) != 0
-               ? CAP_E_STILL_NEEDED
-               : lmdb_remove_cap(store, hash, &cap, CAP_GONE_FORBIDDEN, uid);
-}
-
 static enum cap_error put_forbidden(const struct lmdb_store *store, const struct cap_hash *hash,
                                     const struct cap_forbidden *forbidden)
 {
@@ -76,8 +54,8 @@ enum cap_error lmdb_forbid(struct cap_store *base, const struct cap_hash *hash,
     if (error != CAP_OK) {
         return error;
     }
-    error = remove_in(store, hash, forbidden->uid);
-    if (error == CAP_OK) {
+    error = lmdb_remove_in(store, hash, CAP_GONE_FORBIDDEN, forbidden->uid, true);
+    if (error == CAP_OK || error == CAP_E_NOT_FOUND) {
         store->write.changed = true;
         error = put_forbidden(store, hash, forbidden);
     }

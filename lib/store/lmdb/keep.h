@@ -86,6 +86,13 @@ enum cap_error lmdb_remove_cap(struct lmdb_store *store, const struct cap_hash *
                                const struct store_cap *cap, enum cap_gone_cause cause,
                                uint32_t uid);
 
+/*
+ * The same of a cap that has to be found first. CAP_E_NOT_FOUND. CAP_E_STILL_NEEDED also where a
+ * root keeps it, or, unless `force`, anything else.
+ */
+enum cap_error lmdb_remove_in(struct lmdb_store *store, const struct cap_hash *hash,
+                              enum cap_gone_cause cause, uint32_t uid, bool force);
+
 /* What lmdb_remove_cap has to do, roughly, in entries of tables. */
 size_t lmdb_remove_work(const struct store_cap *cap);
 

@@ -186,8 +186,8 @@ enum cap_error lmdb_remove_cap(struct lmdb_store *store, const struct cap_hash *
     return error;
 }
 
-static enum cap_error remove_one(struct lmdb_store *store, const struct cap_hash *hash,
-                                 uint32_t uid, bool force)
+enum cap_error lmdb_remove_in(struct lmdb_store *store, const struct cap_hash *hash,
+                              enum cap_gone_cause cause, uint32_t uid, bool force)
 {
     MDB_txn *txn = store->write.txn;
     struct store_cap cap;
@@ -203,7 +203,7 @@ static enum cap_error remove_one(struct lmdb_store *store, const struct cap_hash
     if ((needed & (force ? CAP_NEEDED_ROOT : ~0u)) != 0) {
         return CAP_E_STILL_NEEDED;
     }
-    return lmdb_remove_cap(store, hash, &cap, CAP_GONE_DELETED, uid);
+    return lmdb_remove_cap(store, hash, &cap, cause, uid);
 }
 
 enum cap_error lmdb_remove(struct cap_store *base, const struct cap_hash *hash, uint32_t uid,
@@ -211,5 +211,7 @@ enum cap_error lmdb_remove(struct cap_store *base, const struct cap_hash *hash, 
 {
     struct lmdb_store *store = lmdb_of(base);
     enum cap_error error = lmdb_write_begin(store);
-    return error == CAP_OK ? lmdb_write_end(store, remove_one(store, hash, uid, force)) : error;
+    return error == CAP_OK
+               ? lmdb_write_end(store, lmdb_remove_in(store, hash, CAP_GONE_DELETED, uid, force))
+               : error;
 }
