@@ -124,21 +124,20 @@ class Crash(SystemTest):
         request_id = c.request("PUT_IMAGE", flags=0, total_len=len(image))
         for at in range(0, len(image) - 1, 60000):
             c.send_frame("BODY", request_id, image[at:min(at + 60000, len(image) - 1)])
-        other = d.connect()
         wanted = len(image) // (2 << 20) - 3
-
-        def staged():
-            other.put_data(b"the writer's figures come with its jobs")
-            return d.figures()["capstore_stage_steps_total"] - before >= wanted
-        harness.wait_until(staged, "the code to be staged")
+        with d.connect() as other:
+            def staged():
+                other.put_data(b"the writer's figures come with its jobs")
+                return d.figures()["capstore_stage_steps_total"] - before >= wanted
+            harness.wait_until(staged, "the code to be staged")
         return c
 
     def test_killed_when_much_has_been_staged(self):
         """An upload of which most is staged before it has ended: the store is sound without a restart, and after it."""
         d = self.daemon()
         image = wire.simple_image(content("large", 24 << 20))
-        self.begin_large(d, image)
-        d.kill()
+        with self.begin_large(d, image):
+            d.kill()
         check = [harness.CAPSTORED, "--check", "--state", str(d.state)]
         subprocess.run(check, check=True, timeout=60, stdout=subprocess.DEVNULL)
         d.start()
@@ -148,17 +147,22 @@ class Crash(SystemTest):
         subprocess.run(check, check=True, timeout=60, stdout=subprocess.DEVNULL)
 
     def test_uploads_given_up_leave_no_growth(self):
-        """What was staged for them is used again."""
+        """What was staged for them is given back, and used again."""
         d = self.daemon()
         image = wire.simple_image(content("large", 24 << 20))
         file = pathlib.Path(d.state) / "store" / "store.lmdb"
+
+        def given_back():
+            figures = d.figures()
+            return figures["capstore_store_file_bytes"] - figures["capstore_store_file_free_bytes"] < 4 << 20
         sizes = []
         for _ in range(4):
             self.begin_large(d, image).close()
-            harness.wait_until(lambda: d.admin("status")["uploads"]["in_flight"] == 0, "the upload to be over")
+            harness.wait_until(given_back, "the room to be given back")
             sizes.append(file.stat().st_size)
         self.assertGreater(sizes[0], 16 << 20)
-        self.assertLess(sizes[-1], sizes[0] + (8 << 20))
+        # The second and later ones find room for nearly all of theirs: one of them more would be 16 MiB again.
+        self.assertLess(sizes[-1], len(image) + (12 << 20), sizes)
 
 
 if __name__ == "__main__":
