@@ -43,10 +43,12 @@ void proto_frame_encode(const struct proto_frame *frame,
     cap_store16(ret_header + 10, 0);
 }
 
-/* Of messages, only lists of hashes and of kinds may fill a frame (PROTOCOL.md section 2.1). */
+/* Of messages, only lists of hashes, kinds and ranges may fill a frame (PROTOCOL.md section 2.1).
+ */
 static uint32_t message_max(uint8_t type)
 {
-    bool is_list = type == PROTO_HAS || type == PROTO_HAS_REPLY || type == PROTO_GET_MANY;
+    bool is_list = type == PROTO_HAS || type == PROTO_HAS_REPLY || type == PROTO_GET_MANY ||
+                   type == PROTO_SLICE || type == PROTO_CLOSURE;
     return is_list ? UINT32_MAX : PROTO_MESSAGE_MAX;
 }
 

@@ -12,7 +12,7 @@
 
 #define PROTO_FRAME_HEADER_SIZE 12u
 #define PROTO_FRAME_MAX         (256u << 10) /* payload limit of this version; hello states it */
-/* Of messages without lists of hashes or kinds; also the least frame limit. */
+/* Of messages without lists of hashes, kinds or ranges; also the least frame limit. */
 #define PROTO_MESSAGE_MAX 4096u
 #define PROTO_VERSION     1u
 #define PROTO_FLAG_END    1u
@@ -29,6 +29,9 @@
     X(MAP, 0x08, map)                                                                              \
     X(GET_MANY, 0x09, get_many)                                                                    \
     X(PUT_CAP, 0x0a, put_cap)                                                                      \
+    X(SLICE, 0x0b, slice)                                                                          \
+    X(CLOSURE, 0x0c, closure)                                                                      \
+    X(RESUME, 0x0d, resume)                                                                        \
     X(BODY, 0x10, body)                                                                            \
     X(HELLO_REPLY, 0x81, hello_reply)                                                              \
     X(HAS_REPLY, 0x82, has_reply)                                                                  \
@@ -39,6 +42,9 @@
     X(MAP_REPLY, 0x88, map_reply)                                                                  \
     X(GET_MANY_REPLY, 0x89, get_many_reply)                                                        \
     X(PUT_CAP_REPLY, 0x8a, put_cap_reply)                                                          \
+    X(SLICE_REPLY, 0x8b, slice_reply)                                                              \
+    X(CLOSURE_REPLY, 0x8c, closure_reply)                                                          \
+    X(RESUME_REPLY, 0x8d, resume_reply)                                                            \
     X(ERROR, 0xff, error)
 
 enum proto_type {
@@ -70,9 +76,9 @@ void proto_frame_encode(const struct proto_frame *frame,
  * Decodes a header. In this order: CAP_E_BAD_FRAME for reserved bits or bytes that are set, for an
  * unknown type that is not a request's (it has the reply bit, or id 0), and for END on a message;
  * CAP_E_FRAME_TOO_LARGE for a length above `max_len`; CAP_E_MESSAGE_TOO_LARGE for a message above
- * PROTO_MESSAGE_MAX that is not HAS, HAS_REPLY or GET_MANY. A request of an unknown type is a
- * message like others; the daemon answers it with CAP_E_UNSUPPORTED_REQUEST. *ret_frame is set in
- * every case, so that an answer can name the id.
+ * PROTO_MESSAGE_MAX that is not HAS, HAS_REPLY, GET_MANY, SLICE or CLOSURE. A request of an unknown
+ * type is a message like others; the daemon answers it with CAP_E_UNSUPPORTED_REQUEST. *ret_frame
+ * is set in every case, so that an answer can name the id.
  */
 enum cap_error proto_frame_decode(const uint8_t header[PROTO_FRAME_HEADER_SIZE], uint32_t max_len,
                                   struct proto_frame *ret_frame);

@@ -74,6 +74,16 @@
 #define PUT_CAP_KEEP_FIELDS(S, F, V)       PUT_CAP_FIELDS(S, F, V) F(S, INTEGER, keep_s)
 #define PUT_CAP_REPLY_FIELDS(S, F, V)      F(S, INTEGER, is_new)
 #define PUT_CAP_REPLY_KEEP_FIELDS(S, F, V) PUT_CAP_REPLY_FIELDS(S, F, V) F(S, INTEGER, kept_s)
+#define RESUME_FORM(S, F, V)               F(S, RAW, token) F(S, INTEGER, offset)
+#define PUT_DATA_RESUME_FIELDS(S, F, V)    PUT_DATA_KEEP_FIELDS(S, F, V) RESUME_FORM(S, F, V)
+#define PUT_IMAGE_RESUME_FIELDS(S, F, V)   PUT_IMAGE_KEEP_FIELDS(S, F, V) RESUME_FORM(S, F, V)
+#define PUT_CAP_RESUME_FIELDS(S, F, V)     PUT_CAP_KEEP_FIELDS(S, F, V) RESUME_FORM(S, F, V)
+#define SLICE_FIELDS(S, F, V)              F(S, RAW, hash) V(S, BYTES, ranges, 0)
+#define SLICE_REPLY_FIELDS(S, F, V)        F(S, INTEGER, kind) F(S, INTEGER, body_len) F(S, INTEGER, size)
+#define CLOSURE_FIELDS(S, F, V)            F(S, INTEGER, flags) V(S, BYTES, roots, 0) V(S, BYTES, have, 0)
+#define CLOSURE_REPLY_FIELDS(S, F, V)      F(S, INTEGER, max)
+#define RESUME_FIELDS(S, F, V)             F(S, RAW, token)
+#define RESUME_REPLY_FIELDS(S, F, V)       F(S, INTEGER, total_len) F(S, INTEGER, offset)
 #define ERROR_FIELDS(S, F, V)                                                                      \
     F(S, INTEGER, code)                                                                            \
     V(S, TEXT, name, PROTO_NAME_MAX)                                                               \
@@ -170,10 +180,72 @@ static bool map_reply_possible(const void *message)
                                      : m->size <= m->rest_off);
 }
 
+static uint64_t range_at(const struct proto_slice *m, size_t index, size_t at)
+{
+    return cap_load64(m->ranges.data + index * PROTO_RANGE_SIZE + at);
+}
+
+static bool slice_possible(const void *message)
+{
+    const struct proto_slice *m = message;
+    size_t count = m->ranges.len / PROTO_RANGE_SIZE;
+    uint64_t end = 0;
+    if (m->ranges.len % PROTO_RANGE_SIZE != 0 || count > PROTO_SLICE_RANGES_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint64_t first = range_at(m, i, 0), pages = range_at(m, i, sizeof(uint64_t));
+        if (pages == 0 || pages > UINT64_MAX - first || (i > 0 && first <= end)) {
+            return false;
+        }
+        end = first + pages;
+    }
+    return true;
+}
+
+static bool slice_reply_possible(const void *message)
+{
+    const struct proto_slice_reply *m = message;
+    return kind_possible(m->kind);
+}
+
+static bool closure_possible(const void *message)
+{
+    const struct proto_closure *m = message;
+    return (m->flags & ~PROTO_CLOSURE_LIST) == 0 && m->roots.len % CAP_HASH_SIZE == 0 &&
+           m->have.len % CAP_HASH_SIZE == 0;
+}
+
+static bool is_token(const uint8_t token[PROTO_TOKEN_SIZE])
+{
+    static const uint8_t none[PROTO_TOKEN_SIZE];
+    return memcmp(token, none, PROTO_TOKEN_SIZE) != 0;
+}
+
+static bool resume_possible(const void *message)
+{
+    const struct proto_resume *m = message;
+    return is_token(m->token);
+}
+
+static bool resume_reply_possible(const void *message)
+{
+    const struct proto_resume_reply *m = message;
+    return m->offset <= m->total_len;
+}
+
+/* Only what has a token goes on. */
+static bool place_possible(const uint8_t token[PROTO_TOKEN_SIZE], uint64_t offset,
+                           uint64_t total_len)
+{
+    return offset <= total_len && (offset == 0 || is_token(token));
+}
+
 static bool put_data_possible(const void *message)
 {
     const struct proto_put_data *m = message;
-    return m->flags == 0 || (m->flags == PROTO_PUT_CANONICAL && m->size == 0);
+    return (m->flags == 0 || (m->flags == PROTO_PUT_CANONICAL && m->size == 0)) &&
+           place_possible(m->token, m->offset, m->total_len);
 }
 
 static bool put_data_reply_possible(const void *message)
@@ -185,7 +257,8 @@ static bool put_data_reply_possible(const void *message)
 static bool put_image_possible(const void *message)
 {
     const struct proto_put_image *m = message;
-    return (m->flags & ~PROTO_IMAGE_FLAGS) == 0;
+    return (m->flags & ~PROTO_IMAGE_FLAGS) == 0 &&
+           place_possible(m->token, m->offset, m->total_len);
 }
 
 static bool put_image_reply_possible(const void *message)
@@ -197,7 +270,8 @@ static bool put_image_reply_possible(const void *message)
 static bool put_cap_possible(const void *message)
 {
     const struct proto_put_cap *m = message;
-    return m->flags == 0 && kind_possible(m->kind);
+    return m->flags == 0 && kind_possible(m->kind) &&
+           place_possible(m->token, m->offset, m->total_len);
 }
 
 static bool put_cap_reply_possible(const void *message)
@@ -253,6 +327,15 @@ LAYOUT(put_image_reply_keep, PUT_IMAGE_REPLY_KEEP_FIELDS, struct proto_put_image
 LAYOUT(put_cap_keep, PUT_CAP_KEEP_FIELDS, struct proto_put_cap, 46, put_cap_possible)
 LAYOUT(put_cap_reply_keep, PUT_CAP_REPLY_KEEP_FIELDS, struct proto_put_cap_reply, 5,
        put_cap_reply_possible)
+LAYOUT(put_data_resume, PUT_DATA_RESUME_FIELDS, struct proto_put_data, 45, put_data_possible)
+LAYOUT(put_image_resume, PUT_IMAGE_RESUME_FIELDS, struct proto_put_image, 37, put_image_possible)
+LAYOUT(put_cap_resume, PUT_CAP_RESUME_FIELDS, struct proto_put_cap, 70, put_cap_possible)
+LAYOUT(slice, SLICE_FIELDS, struct proto_slice, 36, slice_possible)
+LAYOUT(slice_reply, SLICE_REPLY_FIELDS, struct proto_slice_reply, 17, slice_reply_possible)
+LAYOUT(closure, CLOSURE_FIELDS, struct proto_closure, 9, closure_possible)
+LAYOUT(closure_reply, CLOSURE_REPLY_FIELDS, struct proto_closure_reply, 4, any_possible)
+LAYOUT(resume, RESUME_FIELDS, struct proto_resume, 16, resume_possible)
+LAYOUT(resume_reply, RESUME_REPLY_FIELDS, struct proto_resume_reply, 16, resume_reply_possible)
 LAYOUT(error, ERROR_FIELDS, struct proto_error, 18, error_possible)
 LAYOUT(unresolved, UNRESOLVED_FIELDS, struct proto_unresolved, 38, unresolved_possible)
 
@@ -295,27 +378,41 @@ ENCODER(put_cap)
 DECODER(put_cap)
 ENCODER(put_cap_reply)
 DECODER(put_cap_reply)
+ENCODER(slice_reply)
+DECODER(slice_reply)
+ENCODER(closure)
+DECODER(closure)
+ENCODER(closure_reply)
+DECODER(closure_reply)
+ENCODER(resume)
+DECODER(resume)
+ENCODER(resume_reply)
+DECODER(resume_reply)
 ENCODER(error)
 DECODER(error)
 
-/* The forms of a connection with leases, of the same values. */
-#define CODEC_KEEP(name)                                                                           \
-    enum cap_error proto_##name##_keep_encode(const struct proto_##name *m, struct cap_buf *buf)   \
+/* The forms of a connection with leases, and of one whose uploads go on, of the same values. */
+#define CODEC_FORM(name, form)                                                                     \
+    enum cap_error proto_##name##_##form##_encode(const struct proto_##name *m,                    \
+                                                  struct cap_buf *buf)                             \
     {                                                                                              \
-        return proto_encode(&name##_keep_layout, m, PROTO_FRAME_MAX, buf);                         \
+        return proto_encode(&name##_##form##_layout, m, PROTO_FRAME_MAX, buf);                     \
     }                                                                                              \
-    enum cap_error proto_##name##_keep_decode(struct cap_bytes in, struct proto_##name *ret)       \
+    enum cap_error proto_##name##_##form##_decode(struct cap_bytes in, struct proto_##name *ret)   \
     {                                                                                              \
-        return proto_decode(&name##_keep_layout, in, ret);                                         \
+        return proto_decode(&name##_##form##_layout, in, ret);                                     \
     }
 
-CODEC_KEEP(has_reply)
-CODEC_KEEP(put_data)
-CODEC_KEEP(put_data_reply)
-CODEC_KEEP(put_image)
-CODEC_KEEP(put_image_reply)
-CODEC_KEEP(put_cap)
-CODEC_KEEP(put_cap_reply)
+CODEC_FORM(has_reply, keep)
+CODEC_FORM(put_data, keep)
+CODEC_FORM(put_data_reply, keep)
+CODEC_FORM(put_image, keep)
+CODEC_FORM(put_image_reply, keep)
+CODEC_FORM(put_cap, keep)
+CODEC_FORM(put_cap_reply, keep)
+CODEC_FORM(put_data, resume)
+CODEC_FORM(put_image, resume)
+CODEC_FORM(put_cap, resume)
 
 /*
  * HELLO and HELLO_REPLY have a short form that ends with `agent`, and one with `features` behind.
@@ -366,9 +463,12 @@ enum cap_error proto_hello_reply_decode(struct cap_bytes in, struct proto_hello_
     return error;
 }
 
-uint8_t proto_unknown_flags(uint8_t type, struct cap_bytes payload, bool keep)
+uint8_t proto_unknown_flags(uint8_t type, struct cap_bytes payload, uint64_t features)
 {
-    size_t more = keep ? sizeof(uint32_t) : 0;
+    size_t more = (features & PROTO_FEATURE_KEEP) != 0 ? sizeof(uint32_t) : 0;
+    if ((features & PROTO_FEATURE_RESUME) != 0) {
+        more += PROTO_TOKEN_SIZE + sizeof(uint64_t);
+    }
     if (type == PROTO_PUT_DATA && payload.len == put_data_layout.fixed_size + more) {
         return (uint8_t)(payload.data[0] & ~PROTO_PUT_CANONICAL);
     }
@@ -433,6 +533,23 @@ enum cap_error proto_get_many_decode(struct cap_bytes in, struct proto_get_many 
     enum cap_error error = proto_decode(&get_many_layout, in, ret);
     if (error == CAP_OK) {
         ret->count = ret->hashes.len / CAP_HASH_SIZE;
+    }
+    return error;
+}
+
+enum cap_error proto_slice_encode(const struct proto_slice *m, struct cap_buf *buf)
+{
+    if (m->ranges.len / PROTO_RANGE_SIZE != m->count) {
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    return proto_encode(&slice_layout, m, PROTO_FRAME_MAX, buf);
+}
+
+enum cap_error proto_slice_decode(struct cap_bytes in, struct proto_slice *ret)
+{
+    enum cap_error error = proto_decode(&slice_layout, in, ret);
+    if (error == CAP_OK) {
+        ret->count = ret->ranges.len / PROTO_RANGE_SIZE;
     }
     return error;
 }

@@ -34,10 +34,13 @@ struct proto_hello {
 };
 
 /* The features that exist, one bit each: a client may state any, a daemon grants those it has. */
-#define PROTO_FEATURE_MAP      UINT64_C(1) /* MAP: caps as descriptors; on Unix sockets only */
-#define PROTO_FEATURE_GET_MANY UINT64_C(2) /* GET_MANY: many bodies in one answer */
-#define PROTO_FEATURE_KEEP     UINT64_C(4) /* leases: HAS and uploads say how long to keep */
-#define PROTO_FEATURE_PUT_CAP  UINT64_C(8) /* PUT_CAP: caps by their hash and served body */
+#define PROTO_FEATURE_MAP      UINT64_C(1)  /* MAP: caps as descriptors; on Unix sockets only */
+#define PROTO_FEATURE_GET_MANY UINT64_C(2)  /* GET_MANY: many bodies in one answer */
+#define PROTO_FEATURE_KEEP     UINT64_C(4)  /* leases: HAS and uploads say how long to keep */
+#define PROTO_FEATURE_PUT_CAP  UINT64_C(8)  /* PUT_CAP: caps by their hash and served body */
+#define PROTO_FEATURE_SLICE    UINT64_C(16) /* SLICE: pages with their proof */
+#define PROTO_FEATURE_CLOSURE  UINT64_C(32) /* CLOSURE: caps with all that they refer to */
+#define PROTO_FEATURE_RESUME   UINT64_C(64) /* uploads that go on; only together with KEEP */
 
 /* What a peer may take; every limit has an error that names it. Sizes in bytes, times in ms. */
 struct proto_limits {
@@ -151,6 +154,65 @@ struct proto_piece {
     uint32_t len;      /* of what follows this head */
 };
 
+#define PROTO_SLICE_RANGES_MAX 256u
+
+/* A range of pages: `pages` of them, not 0, from page `first` on; u64 each in a list of them. */
+#define PROTO_RANGE_SIZE 16u
+
+/* SLICE: some pages of a cap with their proof (lib/cap/SLICES.md). */
+struct proto_slice {
+    struct cap_hash hash;
+    struct cap_bytes ranges; /* ascending, with a gap of at least one page between two */
+    size_t count;            /* ranges.len / PROTO_RANGE_SIZE; encoding checks that they agree */
+};
+
+/* Followed by a body: the slice. */
+struct proto_slice_reply {
+    uint8_t kind;
+    uint64_t body_len; /* of the cap's served body */
+    uint64_t size;     /* Data: logical bytes. Image: bytes of code */
+};
+
+#define PROTO_CLOSURE_LIST 1u /* without the bodies */
+
+/* CLOSURE: caps and all that they refer to. */
+struct proto_closure {
+    uint8_t flags;
+    struct cap_bytes roots; /* 32 bytes each */
+    struct cap_bytes have;  /* of caps that are at hand with all that they refer to */
+};
+
+/* Followed by a body of entries. */
+struct proto_closure_reply {
+    uint32_t max; /* caps in one answer */
+};
+
+#define PROTO_ENTRY_SIZE 41u /* of an encoded struct proto_entry */
+
+/* In the body of a CLOSURE_REPLY, before the cap's body unless only the list was asked for. */
+struct proto_entry {
+    struct cap_hash hash;
+    uint8_t kind;      /* enum cap_kind; 0: the cap is not there, and no body follows */
+    uint64_t body_len; /* of the served body; kind 0: 0 */
+};
+
+#define PROTO_TOKEN_SIZE 16u
+
+/* RESUME: where an upload of that token goes on. */
+struct proto_resume {
+    uint8_t token[PROTO_TOKEN_SIZE]; /* not all zero */
+};
+
+struct proto_resume_reply {
+    uint64_t total_len; /* of the upload, as it was stated; 0: nothing is kept */
+    uint64_t offset;    /* bytes of it that are kept */
+};
+
+/*
+ * Members token and offset, in uploads, are in the forms of a connection with the feature RESUME
+ * (proto_..._resume_encode and _decode); in the others they are not sent, and decoded as 0.
+ */
+
 #define PROTO_PUT_CANONICAL 1u /* the upload is a canonical served body, not raw bytes */
 
 /* Followed by a body of `total_len` bytes. */
@@ -159,6 +221,8 @@ struct proto_put_data {
     uint64_t size; /* raw: wanted logical size, 0 for the content's; canonical: 0 */
     uint64_t total_len;
     uint32_t keep_s; /* for how long to keep it, in seconds; 0: as the daemon does by itself */
+    uint8_t token[PROTO_TOKEN_SIZE]; /* all zero: nothing is kept of it when it is cut off */
+    uint64_t offset; /* of the body: what follows is its rest; not above total_len */
 };
 
 struct proto_put_data_reply {
@@ -178,6 +242,8 @@ struct proto_put_image {
     uint8_t flags;
     uint64_t total_len;
     uint32_t keep_s;
+    uint8_t token[PROTO_TOKEN_SIZE];
+    uint64_t offset;
 };
 
 struct proto_put_image_reply {
@@ -197,6 +263,8 @@ struct proto_put_cap {
     struct cap_hash hash; /* that the body must have */
     uint64_t total_len;
     uint32_t keep_s;
+    uint8_t token[PROTO_TOKEN_SIZE];
+    uint64_t offset;
 };
 
 struct proto_put_cap_reply {
@@ -270,6 +338,27 @@ enum cap_error proto_put_cap_reply_decode(struct cap_bytes in, struct proto_put_
 enum cap_error proto_error_encode(const struct proto_error *m, struct cap_buf *buf);
 enum cap_error proto_error_decode(struct cap_bytes in, struct proto_error *ret);
 
+enum cap_error proto_slice_encode(const struct proto_slice *m, struct cap_buf *buf);
+enum cap_error proto_slice_decode(struct cap_bytes in, struct proto_slice *ret);
+enum cap_error proto_slice_reply_encode(const struct proto_slice_reply *m, struct cap_buf *buf);
+enum cap_error proto_slice_reply_decode(struct cap_bytes in, struct proto_slice_reply *ret);
+enum cap_error proto_closure_encode(const struct proto_closure *m, struct cap_buf *buf);
+enum cap_error proto_closure_decode(struct cap_bytes in, struct proto_closure *ret);
+enum cap_error proto_closure_reply_encode(const struct proto_closure_reply *m, struct cap_buf *buf);
+enum cap_error proto_closure_reply_decode(struct cap_bytes in, struct proto_closure_reply *ret);
+enum cap_error proto_resume_encode(const struct proto_resume *m, struct cap_buf *buf);
+enum cap_error proto_resume_decode(struct cap_bytes in, struct proto_resume *ret);
+enum cap_error proto_resume_reply_encode(const struct proto_resume_reply *m, struct cap_buf *buf);
+enum cap_error proto_resume_reply_decode(struct cap_bytes in, struct proto_resume_reply *ret);
+
+/* The same in the forms of a connection with the feature RESUME. */
+enum cap_error proto_put_data_resume_encode(const struct proto_put_data *m, struct cap_buf *buf);
+enum cap_error proto_put_data_resume_decode(struct cap_bytes in, struct proto_put_data *ret);
+enum cap_error proto_put_image_resume_encode(const struct proto_put_image *m, struct cap_buf *buf);
+enum cap_error proto_put_image_resume_decode(struct cap_bytes in, struct proto_put_image *ret);
+enum cap_error proto_put_cap_resume_encode(const struct proto_put_cap *m, struct cap_buf *buf);
+enum cap_error proto_put_cap_resume_decode(struct cap_bytes in, struct proto_put_cap *ret);
+
 /* The same in the forms of a connection with the feature KEEP. */
 enum cap_error proto_has_keep_encode(const struct proto_has *m, struct cap_buf *buf);
 enum cap_error proto_has_keep_decode(struct cap_bytes in, struct proto_has *ret);
@@ -297,14 +386,19 @@ enum cap_error proto_put_cap_reply_keep_decode(struct cap_bytes in,
 /*
  * The flags in the payload of a PUT_DATA, PUT_IMAGE or PUT_CAP that this version does not define,
  * and so the reason why it does not decode; 0 when there are none, and for every other type.
- * `keep`: the connection has the feature KEEP.
+ * `features`: those of the connection.
  */
-uint8_t proto_unknown_flags(uint8_t type, struct cap_bytes payload, bool keep);
+uint8_t proto_unknown_flags(uint8_t type, struct cap_bytes payload, uint64_t features);
 
 /* The head of a piece, which is part of a body rather than a message. Encoding checks nothing. */
 void proto_piece_encode(const struct proto_piece *piece, uint8_t ret_head[PROTO_PIECE_SIZE]);
 /* CAP_E_BAD_MESSAGE for impossible values; *ret is untouched then. */
 enum cap_error proto_piece_decode(const uint8_t head[PROTO_PIECE_SIZE], struct proto_piece *ret);
+
+/* The same for the head of an entry. */
+void proto_entry_encode(const struct proto_entry *entry, uint8_t ret_head[PROTO_ENTRY_SIZE]);
+/* CAP_E_BAD_MESSAGE for impossible values; *ret is untouched then. */
+enum cap_error proto_entry_decode(const uint8_t head[PROTO_ENTRY_SIZE], struct proto_entry *ret);
 
 /*
  * The list of unresolved slots, a detail body rather than a message: encode all of it at once,

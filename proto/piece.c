@@ -1,4 +1,7 @@
-/* The heads within the body of a GET_MANY_REPLY (PROTOCOL.md section 4.18), written for speed. */
+/*
+ * The heads within the bodies of a GET_MANY_REPLY and a CLOSURE_REPLY (PROTOCOL.md sections 4.18
+ * and 4.24), written for speed.
+ */
 #include "proto/message.h"
 
 enum {
@@ -22,16 +25,20 @@ void proto_piece_encode(const struct proto_piece *piece, uint8_t ret_head[PROTO_
     cap_store32(ret_head + AT_LEN, piece->len);
 }
 
+static bool is_kind(uint8_t kind)
+{
+    return kind == CAP_KIND_IMAGE || kind == CAP_KIND_DATA;
+}
+
 static bool is_possible(const struct proto_piece *piece)
 {
     if (piece->code != 0) {
         return piece->kind == 0 && piece->more == 0 && piece->body_len == 0 && piece->len == 0;
     }
-    bool is_kind = piece->kind == CAP_KIND_IMAGE || piece->kind == CAP_KIND_DATA;
     /* A piece that another follows has bytes, and leaves some. */
     bool is_len = piece->more == 0 ? piece->len <= piece->body_len
                                    : piece->len > 0 && piece->len < piece->body_len;
-    return is_kind && piece->more <= 1 && is_len;
+    return is_kind(piece->kind) && piece->more <= 1 && is_len;
 }
 
 enum cap_error proto_piece_decode(const uint8_t head[PROTO_PIECE_SIZE], struct proto_piece *ret)
@@ -48,5 +55,32 @@ enum cap_error proto_piece_decode(const uint8_t head[PROTO_PIECE_SIZE], struct p
         return CAP_E_BAD_MESSAGE;
     }
     *ret = piece;
+    return CAP_OK;
+}
+
+enum {
+    ENTRY_KIND = CAP_HASH_SIZE,
+    ENTRY_BODY_LEN = ENTRY_KIND + 1,
+};
+
+_Static_assert(ENTRY_BODY_LEN + sizeof(uint64_t) == PROTO_ENTRY_SIZE, "as PROTOCOL.md says");
+
+void proto_entry_encode(const struct proto_entry *entry, uint8_t ret_head[PROTO_ENTRY_SIZE])
+{
+    memcpy(ret_head, entry->hash.bytes, CAP_HASH_SIZE);
+    ret_head[ENTRY_KIND] = entry->kind;
+    cap_store64(ret_head + ENTRY_BODY_LEN, entry->body_len);
+}
+
+enum cap_error proto_entry_decode(const uint8_t head[PROTO_ENTRY_SIZE], struct proto_entry *ret)
+{
+    uint8_t kind = head[ENTRY_KIND];
+    uint64_t body_len = cap_load64(head + ENTRY_BODY_LEN);
+    if (kind == 0 ? body_len != 0 : !is_kind(kind)) {
+        return CAP_E_BAD_MESSAGE;
+    }
+    memcpy(ret->hash.bytes, head, CAP_HASH_SIZE);
+    ret->kind = kind;
+    ret->body_len = body_len;
     return CAP_OK;
 }

@@ -116,8 +116,12 @@ static enum cap_error check_keep(struct capstore *store)
 static enum cap_error make_put(struct capstore *store, const struct capstore_source *content,
                                uint64_t size, bool canonical, struct capstore_request **ret_request)
 {
-    struct proto_put_data message = {canonical ? PROTO_PUT_CANONICAL : 0, canonical ? 0 : size,
-                                     content->len, store->keep_s};
+    struct proto_put_data message = {
+        .flags = canonical ? PROTO_PUT_CANONICAL : 0,
+        .size = canonical ? 0 : size,
+        .total_len = content->len,
+        .keep_s = store->keep_s,
+    };
     struct cap_buf payload = {0};
     enum cap_error error = check_keep(store);
     if (error == CAP_OK) {
@@ -179,8 +183,11 @@ static enum cap_error make_publish(struct capstore *store, const struct capstore
 {
     _Static_assert(CAPSTORE_RESOLVE_ONLY == PROTO_IMAGE_RESOLVE_ONLY, "one flag, one value");
     _Static_assert(CAPSTORE_DRY_RUN == PROTO_IMAGE_DRY_RUN, "one flag, one value");
-    struct proto_put_image message = {(uint8_t)(flags & (CAPSTORE_RESOLVE_ONLY | CAPSTORE_DRY_RUN)),
-                                      wire->len, store->keep_s};
+    struct proto_put_image message = {
+        .flags = (uint8_t)(flags & (CAPSTORE_RESOLVE_ONLY | CAPSTORE_DRY_RUN)),
+        .total_len = wire->len,
+        .keep_s = store->keep_s,
+    };
     struct cap_buf payload = {0};
     enum cap_error error = check_keep(store);
     if (error == CAP_OK) {

@@ -121,7 +121,7 @@ static const struct verdict *begin(struct session *session, const struct route *
     if (error != CAP_OK) {
         return session_refuse(session, id, type, error, why[0] == '\0' ? NULL : why);
     }
-    uint8_t flags = proto_unknown_flags(type, payload, session_keeps(session));
+    uint8_t flags = proto_unknown_flags(type, payload, session->features);
     if (flags != 0) {
         return refuse_unknown(session, id, type, flags);
     }

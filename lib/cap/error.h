@@ -43,6 +43,8 @@
     X(HASH_MISMATCH, 21, hash_mismatch, "the content does not match its hash")                     \
     X(WRONG_KIND, 22, wrong_kind, "the cap is not of the requested kind")                          \
     X(BODY_TOO_LARGE, 23, body_too_large, "the served body would be larger than allowed")          \
+    X(SLICE_MISMATCH, 24, slice_mismatch, "a hash in the slice does not match")                    \
+    X(SLICE_MALFORMED, 25, slice_malformed, "not a canonical slice")                               \
     /* Anywhere. */                                                                                \
     X(NO_MEMORY, 40, no_memory, "out of memory")                                                   \
     X(IO, 41, io, "an input or output operation failed")                                           \
@@ -70,6 +72,10 @@
       "a job of that kind is running already; wait for its end, or cancel it")                     \
     X(NO_JOB, 73, no_job, "no job with that number is running")                                    \
     X(NOT_CONFIGURED, 74, not_configured, "an option that this needs is not set")                  \
+    X(UPSTREAM_AWAY, 75, upstream_away,                                                            \
+      "the upstream store cannot be reached or does not answer in time; retry later")              \
+    X(UPSTREAM_BROKEN, 76, upstream_broken,                                                        \
+      "the upstream store's answer breaks its protocol or does not match the hash")                \
     /* The protocol. */                                                                            \
     X(BAD_FRAME, 80, bad_frame, "a frame breaks the protocol")                                     \
     X(UNSUPPORTED_VERSION, 81, unsupported_version, "no common protocol version")                  \
@@ -81,6 +87,8 @@
     X(RANGE_OUT_OF_BODY, 88, range_out_of_body, "the range starts past the end of the body")       \
     X(UNSUPPORTED_REQUEST, 89, unsupported_request,                                                \
       "the daemon does not know this type of request")                                             \
+    X(RESUME_OFFSET, 90, resume_offset,                                                            \
+      "the upload cannot go on at that offset; ask where, then retry")                             \
     /* Limits. */                                                                                  \
     X(TOO_MANY_CONNECTIONS, 100, too_many_connections, "too many connections; retry later")        \
     X(TOO_MANY_REQUESTS, 101, too_many_requests, "too many requests in flight; wait for answers")  \
@@ -98,11 +106,14 @@
     X(UPLOAD_TOO_SLOW, 112, upload_too_slow, "the upload is slower than the least rate allowed")   \
     X(HELLO_TIMEOUT, 113, hello_timeout, "no HELLO within the time allowed")                       \
     X(QUOTA_EXCEEDED, 114, quota_exceeded, "over a quota of the daemon")                           \
+    X(CLOSURE_TOO_LARGE, 115, closure_too_large,                                                   \
+      "the closure is more than one answer gives; ask for the rest with what has arrived")         \
     /* The client. */                                                                              \
     X(CONNECT, 120, connect,                                                                       \
       "cannot connect; check that the daemon is running and that the address is right")            \
     X(CONNECTION_LOST, 121, connection_lost, "connection lost; retry")                             \
-    X(BAD_REPLY, 122, bad_reply, "the daemon's answer breaks the protocol")
+    X(BAD_REPLY, 122, bad_reply, "the daemon's answer breaks the protocol")                        \
+    X(NOT_SUPPORTED, 123, not_supported, "this system or this build cannot do that")
 
 enum cap_error {
     CAP_OK = 0,

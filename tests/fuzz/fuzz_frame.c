@@ -47,6 +47,8 @@ static void check_message(const struct proto_event *event)
     }
     check_recoded(recode(event->frame.type, event->bytes, &again), event->bytes, &again);
     check_recoded(recode_keep(event->frame.type, event->bytes, &again), event->bytes, &again);
+    again.len = 0;
+    check_recoded(recode_resume(event->frame.type, event->bytes, &again), event->bytes, &again);
 }
 
 /* Reads a body as if it were of pieces. */

@@ -34,7 +34,8 @@ TYPES = {  # section 2.3
     "CANCEL": 0x07, "MAP": 0x08, "GET_MANY": 0x09, "BODY": 0x10, "HELLO_REPLY": 0x81, "HAS_REPLY": 0x82,
     "GET_REPLY": 0x83, "PUT_CAP": 0x0A, "PUT_CAP_REPLY": 0x8A,
     "STAT_REPLY": 0x84, "PUT_DATA_REPLY": 0x85, "PUT_IMAGE_REPLY": 0x86, "MAP_REPLY": 0x88,
-    "GET_MANY_REPLY": 0x89, "ERROR": 0xFF,
+    "GET_MANY_REPLY": 0x89, "SLICE": 0x0B, "SLICE_REPLY": 0x8B, "CLOSURE": 0x0C, "CLOSURE_REPLY": 0x8C,
+    "RESUME": 0x0D, "RESUME_REPLY": 0x8D, "ERROR": 0xFF,
 }
 TYPE_NAMES = {value: name for name, value in TYPES.items()}
 
@@ -69,6 +70,13 @@ MESSAGES = {
     "GET_MANY": [("hashes", "bytes")],
     "GET_MANY_REPLY": [("count", "u32")],
     "PIECE": [("index", "u32"), ("code", "u16"), ("kind", "u8"), ("more", "u8"), ("body_len", "u64"), ("len", "u32")],
+    "SLICE": [("hash", "b32"), ("ranges", "bytes")],
+    "SLICE_REPLY": [("kind", "u8"), ("body_len", "u64"), ("size", "u64")],
+    "CLOSURE": [("flags", "u8"), ("roots", "bytes"), ("have", "bytes")],
+    "CLOSURE_REPLY": [("max", "u32")],
+    "ENTRY": [("hash", "b32"), ("kind", "u8"), ("body_len", "u64")],
+    "RESUME": [("token", "b16")],
+    "RESUME_REPLY": [("total_len", "u64"), ("offset", "u64")],
     "ERROR": [("code", "u16"), ("name", "text"), ("message", "text"), ("detail_len", "u64")],
     "UNRESOLVED": [("table", "u8"), ("kind", "u8"), ("cap_hash", "b32"), ("slot", "bytes")],
 }
@@ -76,10 +84,11 @@ for short in ("HELLO", "HELLO_REPLY"):  # with features, as most speak them
     MESSAGES[short + "_FEATURES"] = MESSAGES[short] + [("features", "u64")]
 for kept in ("PUT_DATA", "PUT_IMAGE", "PUT_CAP"):  # with leases
     MESSAGES[kept + "_KEEP"] = MESSAGES[kept] + [("keep_s", "u32")]
+    MESSAGES[kept + "_RESUME"] = MESSAGES[kept + "_KEEP"] + [("token", "b16"), ("offset", "u64")]
     MESSAGES[kept + "_REPLY_KEEP"] = MESSAGES[kept + "_REPLY"] + [("kept_s", "u32")]
 MESSAGES["HAS_KEEP"] = [("keep_s", "u32")] + MESSAGES["HAS"]
 MESSAGES["HAS_REPLY_KEEP"] = MESSAGES["HAS_REPLY"] + [("kept_s", "bytes")]
-KEEP = 4  # the feature
+KEEP, SLICE, CLOSURE, RESUME = 4, 16, 32, 64  # features
 VARIABLE = ("bytes", "text")
 
 Frame = namedtuple("Frame", "type id flags payload")
@@ -499,6 +508,8 @@ HELLO_REPLY_FIELDS = dict(
     limits_hashes=4096, limits_upload=1 << 30, limits_structure=16 << 20, limits_data=1 << 30,
     limits_idle_ms=300000, limits_progress_ms=30000, agent="capstored 0.1.0")
 
+TOKEN = bytes(range(0xA0, 0xB0))
+
 EXAMPLES = {  # message -> (id, payload)
     "HELLO": (0, encode("HELLO", **HELLO_FIELDS)),
     "HELLO_FEATURES": (0, encode("HELLO_FEATURES", **HELLO_FIELDS, features=0)),
@@ -537,6 +548,17 @@ EXAMPLES = {  # message -> (id, payload)
                                   data_present=0)),
     "PUT_CAP": (10, encode("PUT_CAP", flags=0, kind=2, hash=HASH_HELLO, total_len=34)),
     "PUT_CAP_REPLY": (10, encode("PUT_CAP_REPLY", is_new=1)),
+    "SLICE": (12, encode("SLICE", hash=HASH_HELLO, ranges=struct.pack("<QQ", 0, 1))),
+    "SLICE_REPLY": (12, encode("SLICE_REPLY", kind=2, body_len=34, size=4096)),
+    "CLOSURE": (13, encode("CLOSURE", flags=1, roots=HASH_HELLO, have=HASH_ABSENT + bytes(31) + b"\2")),
+    "CLOSURE_REPLY": (13, encode("CLOSURE_REPLY", max=65536)),
+    "ENTRIES": (13, encode("ENTRY", hash=HASH_HELLO, kind=2, body_len=34)),
+    "RESUME": (11, encode("RESUME", token=TOKEN)),
+    "RESUME_REPLY": (11, encode("RESUME_REPLY", total_len=41, offset=32)),
+    "PUT_DATA_RESUME": (4, encode("PUT_DATA_RESUME", flags=0, size=0, total_len=5, keep_s=3600, token=TOKEN, offset=0)),
+    "PUT_IMAGE_RESUME": (5, encode("PUT_IMAGE_RESUME", flags=0, total_len=41, keep_s=3600, token=TOKEN, offset=32)),
+    "PUT_CAP_RESUME": (10, encode("PUT_CAP_RESUME", flags=0, kind=2, hash=HASH_HELLO, total_len=34, keep_s=3600,
+                                  token=bytes(16), offset=0)),
     "CANCEL": (6, b""),
     "BODY": (4, b"hello"),
     "ERROR": (7, encode("ERROR", code=12, name="unresolved_slot", message="2 slots are missing",
@@ -557,7 +579,10 @@ def read_blocks(text):
 def example_frame(name):
     """The frame that the example of a type must be."""
     request_id, payload = EXAMPLES[name]
-    kind = "BODY" if name in ("UNRESOLVED", "PIECES") else name.removesuffix("_FEATURES").removesuffix("_KEEP")
+    kind = name
+    for form in ("_FEATURES", "_KEEP", "_RESUME"):
+        kind = kind.removesuffix(form)
+    kind = "BODY" if name in ("UNRESOLVED", "PIECES", "ENTRIES") else kind
     return frame(kind, request_id, payload, END if kind == "BODY" else 0)
 
 

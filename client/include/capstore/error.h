@@ -53,6 +53,10 @@ enum capstore_error {
     CAPSTORE_E_WRONG_KIND = -22,
     /* the served body would be larger than allowed */
     CAPSTORE_E_BODY_TOO_LARGE = -23,
+    /* a hash in the slice does not match */
+    CAPSTORE_E_SLICE_MISMATCH = -24,
+    /* not a canonical slice */
+    CAPSTORE_E_SLICE_MALFORMED = -25,
 
     /* ---- Anywhere ---- */
 
@@ -99,6 +103,10 @@ enum capstore_error {
     CAPSTORE_E_NO_JOB = -73,
     /* an option that this needs is not set */
     CAPSTORE_E_NOT_CONFIGURED = -74,
+    /* the upstream store cannot be reached or does not answer in time; retry later */
+    CAPSTORE_E_UPSTREAM_AWAY = -75,
+    /* the upstream store's answer breaks its protocol or does not match the hash */
+    CAPSTORE_E_UPSTREAM_BROKEN = -76,
 
     /* ---- The protocol ---- */
 
@@ -120,6 +128,8 @@ enum capstore_error {
     CAPSTORE_E_RANGE_OUT_OF_BODY = -88,
     /* the daemon does not know this type of request */
     CAPSTORE_E_UNSUPPORTED_REQUEST = -89,
+    /* the upload cannot go on at that offset; ask where, then retry */
+    CAPSTORE_E_RESUME_OFFSET = -90,
 
     /* ---- Limits ---- */
 
@@ -153,6 +163,8 @@ enum capstore_error {
     CAPSTORE_E_HELLO_TIMEOUT = -113,
     /* over a quota of the daemon */
     CAPSTORE_E_QUOTA_EXCEEDED = -114,
+    /* the closure is more than one answer gives; ask for the rest with what has arrived */
+    CAPSTORE_E_CLOSURE_TOO_LARGE = -115,
 
     /* ---- The client ---- */
 
@@ -162,6 +174,8 @@ enum capstore_error {
     CAPSTORE_E_CONNECTION_LOST = -121,
     /* the daemon's answer breaks the protocol */
     CAPSTORE_E_BAD_REPLY = -122,
+    /* this system or this build cannot do that */
+    CAPSTORE_E_NOT_SUPPORTED = -123,
 };
 
 /* The stable name of an error, such as "not_found"; "ok" for CAPSTORE_OK, "internal" for a value

@@ -52,7 +52,8 @@ static size_t served_of(const struct cap_buf *wire, struct served ret_served[SER
 static void send_cap(struct fixture *fixture, int fd, const struct served *cap, size_t piece)
 {
     struct cap_buf payload = {0};
-    const struct proto_put_cap m = {0, (uint8_t)cap->kind, cap->hash, cap->body.len, 0};
+    const struct proto_put_cap m = {
+        .kind = (uint8_t)cap->kind, .hash = cap->hash, .total_len = cap->body.len};
     assert_cap_ok(proto_put_cap_encode(&m, &payload));
     client_frame(fixture, fd, PROTO_PUT_CAP, ID, 0, cap_buf_bytes(&payload));
     cap_buf_free(&payload);
@@ -282,7 +283,8 @@ static void test_front_is_judged_early(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct cap_buf payload = {0};
         uint8_t front[CAP_IMAGE_FRONT] = {CAP_KIND_IMAGE, 32};
-        const struct proto_put_cap m = {0, CAP_KIND_IMAGE, absent, cases[i].total_len, 0};
+        const struct proto_put_cap m = {
+            .kind = CAP_KIND_IMAGE, .hash = absent, .total_len = cases[i].total_len};
         for (size_t at = 5; at < sizeof(front); at += 4) {
             cap_store32(front + at, cases[i].after_code);
         }
@@ -304,7 +306,7 @@ static void test_needs_the_feature(void **state)
     struct fixture *fixture = *state;
     int fd = client_open(fixture);
     struct cap_buf payload = {0};
-    const struct proto_put_cap m = {0, CAP_KIND_DATA, absent, 5, 0};
+    const struct proto_put_cap m = {.kind = CAP_KIND_DATA, .hash = absent, .total_len = 5};
     assert_cap_ok(proto_put_cap_encode(&m, &payload));
     client_frame(fixture, fd, PROTO_PUT_CAP, ID, 0, cap_buf_bytes(&payload));
     cap_buf_free(&payload);

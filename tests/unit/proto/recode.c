@@ -30,6 +30,12 @@ enum cap_error recode(uint8_t type, struct cap_bytes payload, struct cap_buf *ag
         RECODE(PUT_IMAGE_REPLY, put_image_reply)
         RECODE(PUT_CAP, put_cap)
         RECODE(PUT_CAP_REPLY, put_cap_reply)
+        RECODE(SLICE, slice)
+        RECODE(SLICE_REPLY, slice_reply)
+        RECODE(CLOSURE, closure)
+        RECODE(CLOSURE_REPLY, closure_reply)
+        RECODE(RESUME, resume)
+        RECODE(RESUME_REPLY, resume_reply)
         RECODE(ERROR, error)
     case PROTO_CANCEL:
         return payload.len == 0 ? CAP_OK : CAP_E_BAD_MESSAGE;
@@ -37,26 +43,36 @@ enum cap_error recode(uint8_t type, struct cap_bytes payload, struct cap_buf *ag
     return CAP_E_UNSUPPORTED_REQUEST;
 }
 
-#define RECODE_KEEP(NAME, name)                                                                    \
+#define RECODE_FORM(NAME, name, form)                                                              \
     case PROTO_##NAME: {                                                                           \
         struct proto_##name message;                                                               \
-        enum cap_error error = proto_##name##_keep_decode(payload, &message);                      \
-        return error == CAP_OK ? proto_##name##_keep_encode(&message, again) : error;              \
+        enum cap_error error = proto_##name##_##form##_decode(payload, &message);                  \
+        return error == CAP_OK ? proto_##name##_##form##_encode(&message, again) : error;          \
     }
 
 enum cap_error recode_keep(uint8_t type, struct cap_bytes payload, struct cap_buf *again)
 {
     switch (type) {
-        RECODE_KEEP(HAS, has)
-        RECODE_KEEP(HAS_REPLY, has_reply)
-        RECODE_KEEP(PUT_DATA, put_data)
-        RECODE_KEEP(PUT_DATA_REPLY, put_data_reply)
-        RECODE_KEEP(PUT_IMAGE, put_image)
-        RECODE_KEEP(PUT_IMAGE_REPLY, put_image_reply)
-        RECODE_KEEP(PUT_CAP, put_cap)
-        RECODE_KEEP(PUT_CAP_REPLY, put_cap_reply)
+        RECODE_FORM(HAS, has, keep)
+        RECODE_FORM(HAS_REPLY, has_reply, keep)
+        RECODE_FORM(PUT_DATA, put_data, keep)
+        RECODE_FORM(PUT_DATA_REPLY, put_data_reply, keep)
+        RECODE_FORM(PUT_IMAGE, put_image, keep)
+        RECODE_FORM(PUT_IMAGE_REPLY, put_image_reply, keep)
+        RECODE_FORM(PUT_CAP, put_cap, keep)
+        RECODE_FORM(PUT_CAP_REPLY, put_cap_reply, keep)
     }
     return recode(type, payload, again);
+}
+
+enum cap_error recode_resume(uint8_t type, struct cap_bytes payload, struct cap_buf *again)
+{
+    switch (type) {
+        RECODE_FORM(PUT_DATA, put_data, resume)
+        RECODE_FORM(PUT_IMAGE, put_image, resume)
+        RECODE_FORM(PUT_CAP, put_cap, resume)
+    }
+    return recode_keep(type, payload, again);
 }
 
 enum cap_error recode_unresolved(struct cap_bytes detail, struct cap_buf *again)

@@ -11,7 +11,7 @@
 #include <ctype.h>
 #include <stdio.h>
 
-#define MAX_BLOCKS 64
+#define MAX_BLOCKS 80
 
 struct block {
     char caption[64];
@@ -124,7 +124,7 @@ static const struct cap_hash absent_1 = {{[31] = 1}};
 static const struct cap_hash absent_2 = {{[31] = 2}};
 
 /* Compares a block with the frame around `payload`, and decodes what the block has. */
-static void check_frame_in(const char *caption, bool keep, struct proto_frame frame,
+static void check_frame_in(const char *caption, recode_form *form, struct proto_frame frame,
                            const struct cap_buf *payload)
 {
     struct block *block = block_of(caption);
@@ -143,8 +143,7 @@ static void check_frame_in(const char *caption, bool keep, struct proto_frame fr
     struct cap_buf recoded = {0};
     if (frame.type != PROTO_BODY) {
         struct cap_bytes bytes = cap_buf_bytes(payload);
-        assert_cap_ok(keep ? recode_keep(again.type, bytes, &recoded)
-                           : recode(again.type, bytes, &recoded));
+        assert_cap_ok(form(again.type, bytes, &recoded));
     }
     cap_buf_free(&recoded);
 }
@@ -152,7 +151,7 @@ static void check_frame_in(const char *caption, bool keep, struct proto_frame fr
 static void check_frame(const char *caption, struct proto_frame frame,
                         const struct cap_buf *payload)
 {
-    check_frame_in(caption, false, frame, payload);
+    check_frame_in(caption, recode, frame, payload);
 }
 
 /* The braces of the values hold commas, so they come last. */
@@ -167,16 +166,19 @@ static void check_frame(const char *caption, struct proto_frame frame,
         cap_buf_free(&payload);                                                                    \
     } while (0)
 
-/* The form with leases. */
-#define CHECK_KEEP(NAME, name, number, ...)                                                        \
+/* The forms of connections with features. */
+#define CHECK_FORM(NAME, name, FORM, form, number, ...)                                            \
     do {                                                                                           \
         const struct proto_##name values = __VA_ARGS__;                                            \
         struct cap_buf payload = {0};                                                              \
-        assert_cap_ok(proto_##name##_keep_encode(&values, &payload));                              \
-        check_frame_in(#NAME "_KEEP", true,                                                        \
+        assert_cap_ok(proto_##name##_##form##_encode(&values, &payload));                          \
+        check_frame_in(#NAME "_" #FORM, recode_##form,                                             \
                        (struct proto_frame){.id = (number), .type = PROTO_##NAME}, &payload);      \
         cap_buf_free(&payload);                                                                    \
     } while (0)
+#define CHECK_KEEP(NAME, name, number, ...) CHECK_FORM(NAME, name, KEEP, keep, number, __VA_ARGS__)
+#define CHECK_RESUME(NAME, name, number, ...)                                                      \
+    CHECK_FORM(NAME, name, RESUME, resume, number, __VA_ARGS__)
 
 static void test_hello(void **state)
 {
@@ -243,14 +245,14 @@ static void test_pieces(void **state)
 static void test_publishing(void **state)
 {
     (void)state;
-    CHECK(PUT_DATA, put_data, 4, {0, 0, 5, 0});
+    CHECK(PUT_DATA, put_data, 4, {.total_len = 5});
     CHECK(PUT_DATA_REPLY, put_data_reply, 4, {hello_hash(), 4096, 34, 1, 0});
-    CHECK(PUT_IMAGE, put_image, 5, {0, 41, 0});
+    CHECK(PUT_IMAGE, put_image, 5, {.total_len = 41});
     CHECK(PUT_IMAGE_REPLY, put_image_reply, 5,
           {hash_of("6b50a4b895293c9763b69bde074d53ba01b3095ae1f70abf605ce63e422d7591"),
            hash_of("c00d0d19295f469e9dbed009b8dc8411f6579229e30e295de3f90774f3c71296"), 34, 1, 0, 0,
            0});
-    CHECK(PUT_CAP, put_cap, 10, {0, CAP_KIND_DATA, hello_hash(), 34, 0});
+    CHECK(PUT_CAP, put_cap, 10, {.kind = CAP_KIND_DATA, .hash = hello_hash(), .total_len = 34});
     CHECK(PUT_CAP_REPLY, put_cap_reply, 10, {1, 0});
 }
 
@@ -262,15 +264,61 @@ static void test_leases(void **state)
     struct cap_hash hashes[] = {hello_hash(), absent_1};
     CHECK_KEEP(HAS, has, 1, {{hashes[0].bytes, sizeof(hashes)}, 2, 3600});
     CHECK_KEEP(HAS_REPLY, has_reply, 1, {{kinds, sizeof(kinds)}, {times, sizeof(times)}});
-    CHECK_KEEP(PUT_DATA, put_data, 4, {0, 0, 5, 3600});
+    CHECK_KEEP(PUT_DATA, put_data, 4, {.total_len = 5, .keep_s = 3600});
     CHECK_KEEP(PUT_DATA_REPLY, put_data_reply, 4, {hello_hash(), 4096, 34, 1, 3600});
-    CHECK_KEEP(PUT_IMAGE, put_image, 5, {0, 41, 3600});
+    CHECK_KEEP(PUT_IMAGE, put_image, 5, {.total_len = 41, .keep_s = 3600});
     CHECK_KEEP(PUT_IMAGE_REPLY, put_image_reply, 5,
                {hash_of("6b50a4b895293c9763b69bde074d53ba01b3095ae1f70abf605ce63e422d7591"),
                 hash_of("c00d0d19295f469e9dbed009b8dc8411f6579229e30e295de3f90774f3c71296"), 34, 1,
                 0, 0, 3600});
-    CHECK_KEEP(PUT_CAP, put_cap, 10, {0, CAP_KIND_DATA, hello_hash(), 34, 3600});
+    CHECK_KEEP(PUT_CAP, put_cap, 10,
+               {.kind = CAP_KIND_DATA, .hash = hello_hash(), .total_len = 34, .keep_s = 3600});
     CHECK_KEEP(PUT_CAP_REPLY, put_cap_reply, 10, {1, 3600});
+}
+
+#define TOKEN                                                                                      \
+    {                                                                                              \
+        0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xab, 0xac, 0xad, 0xae,  \
+            0xaf                                                                                   \
+    }
+
+static void test_going_on(void **state)
+{
+    (void)state;
+    CHECK(RESUME, resume, 11, {TOKEN});
+    CHECK(RESUME_REPLY, resume_reply, 11, {41, 32});
+    CHECK_RESUME(PUT_DATA, put_data, 4, {0, 0, 5, 3600, TOKEN, 0});
+    CHECK_RESUME(PUT_IMAGE, put_image, 5, {0, 41, 3600, TOKEN, 32});
+    CHECK_RESUME(PUT_CAP, put_cap, 10, {0, CAP_KIND_DATA, hello_hash(), 34, 3600, {0}, 0});
+}
+
+static void test_slices_and_closures(void **state)
+{
+    (void)state;
+    static const uint8_t first_page[PROTO_RANGE_SIZE] = {[8] = 1};
+    struct cap_hash roots[] = {hello_hash()}, have[] = {absent_1, absent_2};
+    CHECK(SLICE, slice, 12, {hello_hash(), {first_page, sizeof(first_page)}, 1});
+    CHECK(SLICE_REPLY, slice_reply, 12, {CAP_KIND_DATA, 34, 4096});
+    CHECK(CLOSURE, closure, 13,
+          {PROTO_CLOSURE_LIST, {roots[0].bytes, sizeof(roots)}, {have[0].bytes, sizeof(have)}});
+    CHECK(CLOSURE_REPLY, closure_reply, 13, {65536});
+    const struct proto_entry entry = {hello_hash(), CAP_KIND_DATA, 34};
+    uint8_t head[PROTO_ENTRY_SIZE];
+    proto_entry_encode(&entry, head);
+    struct cap_buf entries = {0};
+    assert_cap_ok(cap_buf_append(&entries, head, sizeof(head)));
+    check_frame("ENTRIES",
+                (struct proto_frame){.id = 13, .type = PROTO_BODY, .flags = PROTO_FLAG_END},
+                &entries);
+    cap_buf_free(&entries);
+    struct proto_entry again;
+    assert_cap_ok(proto_entry_decode(head, &again));
+    assert_memory_equal(&again.hash, &entry.hash, sizeof(again.hash));
+    assert_int_equal(again.body_len, 34);
+    head[32] = 0;
+    assert_cap_error(proto_entry_decode(head, &again), CAP_E_BAD_MESSAGE);
+    head[32] = 3;
+    assert_cap_error(proto_entry_decode(head, &again), CAP_E_BAD_MESSAGE);
 }
 
 static void test_body_and_cancel(void **state)
@@ -446,6 +494,8 @@ int main(void)
         cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_publishing),
         cmocka_unit_test(test_leases),
+        cmocka_unit_test(test_going_on),
+        cmocka_unit_test(test_slices_and_closures),
         cmocka_unit_test(test_body_and_cancel),
         cmocka_unit_test(test_error),
         cmocka_unit_test(test_conversations),

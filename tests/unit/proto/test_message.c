@@ -32,41 +32,46 @@ static const struct proto_has has_keep = {{two_hashes, 64}, 2, 3600};
 static const struct proto_has_reply has_reply = {{three_kinds, 3}, {NULL, 0}};
 static const uint8_t three_times[] = {0, 0, 0, 0, 1, 2, 3, 4, 0xff, 0xff, 0xff, 0xff};
 static const struct proto_has_reply has_reply_keep = {{three_kinds, 3}, {three_times, 12}};
+static const uint8_t two_ranges[2 * PROTO_RANGE_SIZE] = {[0] = 1, [8] = 3, [16] = 9, [24] = 2};
 static const struct proto_get_reply get_reply = {1, 1000, 400, 600};
 static const struct proto_stat_reply stat_reply = {1, 2, 3, 4, 5, 6, {{7}}};
-static const struct proto_put_data put_data = {0, 4096, 100, 0};
-static const struct proto_put_image put_image = {3, UINT64_C(1) << 33, 0};
+static const struct proto_put_data put_data = {.size = 4096, .total_len = 100};
+static const struct proto_put_image put_image = {.flags = 3, .total_len = UINT64_C(1) << 33};
 static const struct proto_error error_sample = {
     12, {(const uint8_t *)"unresolved_slot", 15}, {(const uint8_t *)"no", 2}, 77};
 
 struct sample {
     uint8_t type;
-    bool keep; /* in the form of a connection with leases */
+    recode_form *form;
     size_t fixed_size;
     bool variable;
     struct cap_buf payload;
 };
 
-#define SAMPLES 29
+#define SAMPLES 38
 #define FIXED   false
 #define GROWS   true
 
 static struct sample samples[SAMPLES];
 static size_t sample_count;
 
-static struct cap_buf *add_sample(uint8_t type, bool keep, size_t fixed_size, bool variable)
+static struct cap_buf *add_sample(uint8_t type, recode_form *form, size_t fixed_size, bool variable)
 {
     assert_true(sample_count < SAMPLES);
-    samples[sample_count] = (struct sample){type, keep, fixed_size, variable, {0}};
+    samples[sample_count] = (struct sample){type, form, fixed_size, variable, {0}};
     return &samples[sample_count++].payload;
 }
 
 #define ADD(NAME, name, size, variable, message)                                                   \
-    assert_cap_ok(proto_##name##_encode(message, add_sample(PROTO_##NAME, false, size, variable)))
+    assert_cap_ok(proto_##name##_encode(message, add_sample(PROTO_##NAME, recode, size, variable)))
 
 #define ADD_KEEP(NAME, name, size, variable, message)                                              \
-    assert_cap_ok(                                                                                 \
-        proto_##name##_keep_encode(message, add_sample(PROTO_##NAME, true, size, variable)))
+    assert_cap_ok(proto_##name##_keep_encode(                                                      \
+        message, add_sample(PROTO_##NAME, recode_keep, size, variable)))
+
+#define ADD_RESUME(NAME, name, size, message)                                                      \
+    assert_cap_ok(proto_##name##_resume_encode(                                                    \
+        message, add_sample(PROTO_##NAME, recode_resume, size, FIXED)))
 
 static int make_samples(void **state)
 {
@@ -79,7 +84,13 @@ static int make_samples(void **state)
     struct proto_get_many_reply get_many_reply = {3};
     struct proto_put_data_reply put_data_reply = {hash_a, 4096, 17, 1, 8};
     struct proto_put_image_reply put_image_reply = {hash_a, hash_b, 3, 0, 5, 6, 7};
-    struct proto_put_cap put_cap = {0, CAP_KIND_IMAGE, hash_a, 300, 9};
+    struct proto_put_cap put_cap = {0, CAP_KIND_IMAGE, hash_a, 300, 9, {7}, 255};
+    struct proto_slice slice = {hash_a, {two_ranges, sizeof(two_ranges)}, 2};
+    struct proto_slice_reply slice_reply = {CAP_KIND_DATA, 34, 4096};
+    struct proto_closure closure = {PROTO_CLOSURE_LIST, has.hashes, {two_hashes, 32}};
+    struct proto_closure_reply closure_reply = {65536};
+    struct proto_resume resume = {{1, 2, 3}};
+    struct proto_resume_reply resume_reply = {700, 256};
     struct proto_put_cap_reply put_cap_reply = {1, 10};
     ADD(HELLO, hello, 16, GROWS, &hello);
     ADD(HELLO_REPLY, hello_reply, 66, GROWS, &hello_reply);
@@ -101,6 +112,12 @@ static int make_samples(void **state)
     ADD(PUT_IMAGE_REPLY, put_image_reply, 81, FIXED, &put_image_reply);
     ADD(PUT_CAP, put_cap, 42, FIXED, &put_cap);
     ADD(PUT_CAP_REPLY, put_cap_reply, 1, FIXED, &put_cap_reply);
+    ADD(SLICE, slice, 36, GROWS, &slice);
+    ADD(SLICE_REPLY, slice_reply, 17, FIXED, &slice_reply);
+    ADD(CLOSURE, closure, 9, GROWS, &closure);
+    ADD(CLOSURE_REPLY, closure_reply, 4, FIXED, &closure_reply);
+    ADD(RESUME, resume, 16, FIXED, &resume);
+    ADD(RESUME_REPLY, resume_reply, 16, FIXED, &resume_reply);
     ADD(ERROR, error, 18, GROWS, &error_sample);
     ADD_KEEP(HAS, has, 8, GROWS, &has_keep);
     ADD_KEEP(HAS_REPLY, has_reply, 8, GROWS, &has_reply_keep);
@@ -110,6 +127,9 @@ static int make_samples(void **state)
     ADD_KEEP(PUT_IMAGE_REPLY, put_image_reply, 85, FIXED, &put_image_reply);
     ADD_KEEP(PUT_CAP, put_cap, 46, FIXED, &put_cap);
     ADD_KEEP(PUT_CAP_REPLY, put_cap_reply, 5, FIXED, &put_cap_reply);
+    ADD_RESUME(PUT_DATA, put_data, 45, &put_data);
+    ADD_RESUME(PUT_IMAGE, put_image, 37, &put_image);
+    ADD_RESUME(PUT_CAP, put_cap, 70, &put_cap);
     return 0;
 }
 
@@ -134,7 +154,7 @@ static const struct sample *sample_of(uint8_t type)
 }
 
 /* A payload at the end of an allocation of its own, so that a read past it is caught. */
-static enum cap_error try_form(uint8_t type, bool keep, const uint8_t *data, size_t len)
+static enum cap_error try_form(uint8_t type, recode_form *form, const uint8_t *data, size_t len)
 {
     uint8_t *copy = len > 0 ? malloc(len) : NULL;
     struct cap_buf again = {0};
@@ -142,7 +162,7 @@ static enum cap_error try_form(uint8_t type, bool keep, const uint8_t *data, siz
         memcpy(copy, data, len);
     }
     struct cap_bytes in = {copy, len};
-    enum cap_error error = keep ? recode_keep(type, in, &again) : recode(type, in, &again);
+    enum cap_error error = form(type, in, &again);
     if (error == CAP_OK) {
         /* Accepted bytes are the one encoding of their value. */
         assert_int_equal(again.len, len);
@@ -158,12 +178,12 @@ static enum cap_error try_form(uint8_t type, bool keep, const uint8_t *data, siz
 
 static enum cap_error try_sample(const struct sample *sample, size_t len)
 {
-    return try_form(sample->type, sample->keep, sample->payload.data, len);
+    return try_form(sample->type, sample->form, sample->payload.data, len);
 }
 
 static enum cap_error try_bytes(uint8_t type, const uint8_t *data, size_t len)
 {
-    return try_form(type, false, data, len);
+    return try_form(type, recode, data, len);
 }
 
 /* Every message. */
@@ -247,6 +267,8 @@ static void test_wrong_offsets(void **state)
     check_offset(PROTO_HAS, 0);
     check_offset(PROTO_HAS_REPLY, 0);
     check_offset(PROTO_GET_MANY, 0);
+    check_offset(PROTO_SLICE, 32);
+    check_offset(PROTO_CLOSURE, 1);
     check_offset(PROTO_ERROR, 2);
     /* The second of two may have any value between its neighbours, and none beyond. */
     const struct sample *s = sample_of(PROTO_ERROR);
@@ -298,6 +320,11 @@ static void test_impossible_values(void **state)
         {PROTO_PUT_CAP, 1, 0},          /* kind */
         {PROTO_PUT_CAP, 1, 3},          /* kind */
         {PROTO_PUT_CAP_REPLY, 0, 2},    /* is_new */
+        {PROTO_SLICE, 44, 0},           /* no page */
+        {PROTO_SLICE, 52, 4},           /* no gap before the second range */
+        {PROTO_SLICE_REPLY, 0, 3},      /* kind */
+        {PROTO_CLOSURE, 0, 2},          /* flags */
+        {PROTO_RESUME_REPLY, 9, 3},     /* offset past the end */
         {PROTO_ERROR, 0, 0},            /* code */
         {PROTO_ERROR, 18, 0},           /* name */
         {PROTO_ERROR, 33, '\t'},        /* message */
@@ -357,6 +384,12 @@ static void test_results_untouched_on_failure(void **state)
     CHECK_UNTOUCHED(PUT_IMAGE, put_image);
     CHECK_UNTOUCHED(PUT_IMAGE_REPLY, put_image_reply);
     CHECK_UNTOUCHED(PUT_CAP, put_cap);
+    CHECK_UNTOUCHED(SLICE, slice);
+    CHECK_UNTOUCHED(SLICE_REPLY, slice_reply);
+    CHECK_UNTOUCHED(CLOSURE, closure);
+    CHECK_UNTOUCHED(CLOSURE_REPLY, closure_reply);
+    CHECK_UNTOUCHED(RESUME, resume);
+    CHECK_UNTOUCHED(RESUME_REPLY, resume_reply);
     CHECK_UNTOUCHED(ERROR, error);
 }
 
@@ -414,7 +447,7 @@ static void test_encode_refuses_impossible_values(void **state)
     struct proto_hello bad_hello = {.version_min = 2, .version_max = 1};
     struct proto_has odd = {{two_hashes, 63}, 1, 0};
     struct proto_has miscounted = {{two_hashes, 64}, 1, 0};
-    struct proto_put_data bad_put = {PROTO_PUT_CANONICAL, 4096, 1, 0};
+    struct proto_put_data bad_put = {.flags = PROTO_PUT_CANONICAL, .size = 4096, .total_len = 1};
     struct proto_error no_code = {0, {NULL, 0}, {NULL, 0}, 0};
     struct proto_unresolved bad_slots[] = {{0, 1, {{0}}, {NULL, 0}}, {2, 1, {{0}}, {NULL, 0}}};
     struct proto_unresolved either_initial = {1, 0, {{0}}, {NULL, 0}};
@@ -487,15 +520,15 @@ static void test_leases(void **state)
     cap_buf_free(&buf);
 }
 
-static uint8_t flags_of_form(uint8_t type, uint8_t flags, size_t len, bool keep)
+static uint8_t flags_of_form(uint8_t type, uint8_t flags, size_t len, uint64_t features)
 {
-    uint8_t payload[46] = {flags};
-    return proto_unknown_flags(type, (struct cap_bytes){payload, len}, keep);
+    uint8_t payload[70] = {flags};
+    return proto_unknown_flags(type, (struct cap_bytes){payload, len}, features);
 }
 
 static uint8_t unknown_flags_of(uint8_t type, uint8_t flags, size_t len)
 {
-    return flags_of_form(type, flags, len, false);
+    return flags_of_form(type, flags, len, 0);
 }
 
 static void test_unknown_flags(void **state)
@@ -513,11 +546,15 @@ static void test_unknown_flags(void **state)
     assert_int_equal(unknown_flags_of(PROTO_PUT_IMAGE, 0xff, 0), 0);
     assert_int_equal(unknown_flags_of(PROTO_GET_REPLY, 0xff, 9), 0);
     /* The form with leases is longer. */
-    assert_int_equal(flags_of_form(PROTO_PUT_DATA, 0xff, 21, true), 0xfe);
-    assert_int_equal(flags_of_form(PROTO_PUT_IMAGE, 0xff, 13, true), 0xfc);
-    assert_int_equal(flags_of_form(PROTO_PUT_CAP, 0x81, 46, true), 0x81);
-    assert_int_equal(flags_of_form(PROTO_PUT_DATA, 0xff, 17, true), 0);
-    assert_int_equal(flags_of_form(PROTO_PUT_DATA, 0xff, 21, false), 0);
+    assert_int_equal(flags_of_form(PROTO_PUT_DATA, 0xff, 21, PROTO_FEATURE_KEEP), 0xfe);
+    assert_int_equal(flags_of_form(PROTO_PUT_IMAGE, 0xff, 13, PROTO_FEATURE_KEEP), 0xfc);
+    assert_int_equal(flags_of_form(PROTO_PUT_CAP, 0x81, 46, PROTO_FEATURE_KEEP), 0x81);
+    assert_int_equal(flags_of_form(PROTO_PUT_DATA, 0xff, 17, PROTO_FEATURE_KEEP), 0);
+    const uint64_t both = PROTO_FEATURE_KEEP | PROTO_FEATURE_RESUME;
+    assert_int_equal(flags_of_form(PROTO_PUT_CAP, 0x81, 70, both), 0x81);
+    assert_int_equal(flags_of_form(PROTO_PUT_IMAGE, 0xff, 37, both), 0xfc);
+    assert_int_equal(flags_of_form(PROTO_PUT_IMAGE, 0xff, 13, both), 0);
+    assert_int_equal(flags_of_form(PROTO_PUT_DATA, 0xff, 21, 0), 0);
 }
 
 /* A message is one frame: the most hashes that fit, and one more. */
