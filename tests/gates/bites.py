@@ -30,6 +30,7 @@ PLANTS = {
         Plant("lib/cap/planted.c", "/* As in\n * FORMATS.md section 99. */\n",
               "lib/cap/planted.c:2: FORMATS.md has no section 99"),
         Plant("proto/planted.h", "/* PROTOCOL.md sections 1 and 98. */\n", "no section 98"),
+        Plant("lib/cap/planted.h", "/* SLICES.md section 97. */\n", "SLICES.md has no section 97"),
     ],
     "dialect": [
         Plant("lib/cap/planted.c", "int f(const char *a);\nint f(const char *a)\n{\n    return !a;\n}\n",

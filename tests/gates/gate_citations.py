@@ -4,10 +4,11 @@ import re
 
 import tree
 
-DOCUMENTS = {"PROTOCOL.md": "proto/PROTOCOL.md", "FORMATS.md": "lib/cap/FORMATS.md"}
+DOCUMENTS = {"PROTOCOL.md": "proto/PROTOCOL.md", "FORMATS.md": "lib/cap/FORMATS.md",
+             "SLICES.md": "lib/cap/SLICES.md"}
 SECTION = r"\d+(?:\.\d+)*"
 CITATION = re.compile(
-    rf"(PROTOCOL\.md|FORMATS\.md),?\s+sections?\s+({SECTION}(?:(?:\s*,\s*|\s+(?:and|to|or)\s+){SECTION})*)")
+    rf"(PROTOCOL\.md|FORMATS\.md|SLICES\.md),?\s+sections?\s+({SECTION}(?:(?:\s*,\s*|\s+(?:and|to|or)\s+){SECTION})*)")
 HEADING = re.compile(rf"^#+\s+({SECTION})\.?\s", re.M)
 
 
