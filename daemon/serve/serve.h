@@ -34,9 +34,9 @@ TAILQ_HEAD(windows, window);
 
 /* The reading rooms of all loops. */
 struct serve_set {
-    struct copies *copies; /* NULL: nothing can be mapped */
-    struct gone gone;      /* what the rooms are told */
-    struct events *events; /* where the writer reports what goes */
+    struct copies *copies;   /* NULL: nothing can be mapped */
+    struct gone gone;        /* what the rooms are told */
+    struct context *context; /* where the store reports what goes, and what is damaged */
     struct serve *rooms[CONTEXT_SHARDS_MAX];
     size_t count;
 };

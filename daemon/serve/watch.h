@@ -1,13 +1,13 @@
-/* What the store's writer tells the reading rooms. */
+/* What the store tells the reading rooms. */
 #ifndef DAEMON_SERVE_WATCH_H
 #define DAEMON_SERVE_WATCH_H
 
 #include "daemon/serve/serve.h"
 
 /*
- * Has the writer tell all rooms, the cache of copies, and those who watch events what is gone, and
- * the latter what is healed. Before anything is written; the set and the context outlive the
- * store's last write.
+ * Has the store tell all rooms, the cache of copies, and those who watch events what is gone, the
+ * latter what is healed, and the operator (context_store_fault) what is found damaged. Before
+ * anything is written; the set and the context outlive the store's last write.
  */
 void serve_watch(struct serve_set *set, struct context *context);
 

@@ -59,7 +59,7 @@ enum cap_error cap_store_lmdb_open(const struct cap_store_lmdb_config *config,
 bool cap_store_lmdb_is_remote(const char *dir);
 
 /*
- * Has the writer tell what becomes of caps. Once, after the store was opened and before anything is
+ * Has the store tell what becomes of caps. Once, after the store was opened and before anything is
  * written; `watch` is copied.
  */
 void cap_store_watch(struct cap_store *store, const struct cap_store_watch *watch);
@@ -99,8 +99,8 @@ enum cap_error cap_store_find(struct cap_read *read, const struct cap_hash *hash
  * how many bytes they hold, which is less than asked only at CAP_STORE_WINDOW or the body's end.
  * The spans belong to `read` and end with it: LMDB's point into its map, an engine without one has
  * to read into memory of the snapshot. So a snapshot is good for a few windows. Waits for the
- * device. CAP_E_NOT_FOUND, CAP_E_RANGE_OUT_OF_BODY when offset is past the end; CAP_E_CORRUPT is
- * noted as a fact of the cap.
+ * device. CAP_E_NOT_FOUND, CAP_E_RANGE_OUT_OF_BODY when offset is past the end. Bytes that are not
+ * what was stored quarantine the cap: CAP_E_QUARANTINED, here and wherever its bytes are read.
  */
 enum cap_error cap_store_window(struct cap_read *read, const struct cap_hash *hash, uint64_t offset,
                                 uint64_t len, struct iovec *ret_iov, int *ret_count,
@@ -129,7 +129,7 @@ enum cap_error cap_store_locate(struct cap_read *read, const struct cap_hash *ha
 
 /*
  * Copies the body at a place, not NULL, that this snapshot gave to `dst`, and checks the copy
- * against what was stored. CAP_E_CORRUPT is noted as a fact of the cap `hash`.
+ * against what was stored. CAP_E_QUARANTINED: it is not that, and the cap `hash` is quarantined.
  */
 enum cap_error cap_store_take(struct cap_read *read, const struct cap_hash *hash,
                               const struct cap_place *place, void *dst);

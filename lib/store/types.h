@@ -218,12 +218,18 @@ struct cap_due {
     unsigned needed; /* CAP_NEEDED_*; 0: it would go */
 };
 
-/* What the writer is told, on its own thread; NULL: not asked for. */
+/* What the store tells, on the writer's thread but for `damaged`; NULL: not asked for. */
 struct cap_store_watch {
     /* The cap can no longer be served: that is committed, and cap_store_epoch will rise. */
     void (*gone)(void *ctx, const struct cap_hash *hash, enum cap_gone_cause cause);
     /* A cap that was quarantined can be served again. */
     void (*healed)(void *ctx, const struct cap_hash *hash);
+    /*
+     * Somebody who asked for the cap found it damaged, and is told that it is quarantined. Once
+     * for each such find, before the writer has written it down. On the finder's thread, in the
+     * midst of its work: no call of the store.
+     */
+    void (*damaged)(void *ctx, const struct cap_hash *hash);
     void *ctx;
 };
 

@@ -126,7 +126,7 @@ class Check(SystemTest):
         # The daemon does not serve it, says so, and tells when it was first seen.
         d.start()
         c = self.connect(d)
-        self.assertRefuses("corrupt", c.get, cap)
+        self.assertRefuses("quarantined", c.get, cap)
         harness.wait_until(lambda: d.admin("cap.stat", hash=cap.hex())["damaged"] is not None, "the fact to be kept")
         self.assertIn(cap.hex(), d.log())
         began = time.time()
@@ -298,7 +298,7 @@ class CutWhileOpen(SystemTest):
             try:
                 self.assertEqual(c.get(cap)[1], whole)  # from a copy in memory
             except protocol.Refused as refused:
-                self.assertEqual(refused.name, "corrupt")
+                self.assertEqual(refused.name, "quarantined")
         self.assertIsNone(d.process.poll(), d.log())
 
     def test_reads_fail_and_the_daemon_lives(self):

@@ -259,9 +259,10 @@ class Drill(SystemTest):
         self.assertEqual(done.returncode, 1)
 
     def quarantined(self, c, cap_hash):
-        """The refusal of a cap that was found damaged: the one who finds it may be told `corrupt`."""
-        wait_until(lambda: c.has([cap_hash]) == [0] or not self.assertRaises(Refused, c.get, cap_hash), "the quarantine")
-        return self.assertRefuses("quarantined", c.get, cap_hash)
+        """The refusal of a cap that is found damaged: the one who finds it is told as later ones are."""
+        refused = self.assertRefuses("quarantined", c.get, cap_hash)
+        wait_until(lambda: c.has([cap_hash]) == [0], "the quarantine to be known to HAS")
+        return refused
 
     def with_flipped(self, place, length=1):
         """A daemon whose store has other bytes at a place, and the cap that this concerns."""

@@ -7,7 +7,7 @@ from harness import SANITIZED, SystemTest, content, free_port, wait_until
 from protocol import END, Refused
 
 GET_MANY = 2  # the feature's bit
-NOT_FOUND, CORRUPT = 60, 61
+NOT_FOUND, QUARANTINED = 60, 68
 ABSENT = b"\xee" * 32
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -91,7 +91,7 @@ class Many(SystemTest):
         store.write_bytes(data)
         self.d.start()
         client = self.getter()
-        wanted[1] = wanted[2] = CORRUPT
+        wanted[1] = wanted[2] = QUARANTINED
         self.assertEqual(client.get_many(hashes), wanted)
         self.assertEqual(self.d.admin("status")["last_error"]["reason"], "corrupt")
         self.assertUsable(client)

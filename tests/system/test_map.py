@@ -157,7 +157,7 @@ class Map(SystemTest):
         store.write_bytes(data)
         self.d.start()
         client = self.mapper()
-        refused = self.assertRefuses("corrupt", client.map, made["cap_hash"])
+        refused = self.assertRefuses("quarantined", client.map, made["cap_hash"])
         self.assertTrue(refused.message.startswith(made["cap_hash"].hex()))
         self.assertEqual(self.d.admin("status")["last_error"]["reason"], "corrupt")
         self.assertEqual((client.descriptors, self.held()), ([], 0))

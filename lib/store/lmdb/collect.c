@@ -143,7 +143,7 @@ static enum cap_error next_cap(struct lmdb_store *store, MDB_cursor *cursor,
     if (lmdb_unseal(&key, &value, &bytes) && store_cap_decode(bytes, ret_cap) == CAP_OK) {
         return CAP_OK;
     }
-    lmdb_note_damaged(store, ret_hash);
+    (void)lmdb_damaged(store, ret_hash);
     return CAP_E_NOT_FOUND;
 }
 

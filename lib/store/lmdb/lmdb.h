@@ -512,10 +512,10 @@ enum cap_error lmdb_fact_delete(const struct lmdb_store *store, MDB_txn *txn,
                                 const struct cap_hash *hash, enum cap_fact_kind kind);
 
 /*
- * Remembers that a cap was found damaged until the writer quarantines it; there is nothing to say
- * of more than a few at a time. Any thread.
+ * A cap was found damaged: remembers it until the writer quarantines it, of a few at a time, and
+ * tells the watch. Always CAP_E_QUARANTINED, what the finder is told. Any thread.
  */
-void lmdb_note_damaged(struct lmdb_store *store, const struct cap_hash *hash);
+enum cap_error lmdb_damaged(struct lmdb_store *store, const struct cap_hash *hash);
 
 /* What was noted is written down, or the cap was healed or removed. */
 void lmdb_forget_noted(struct lmdb_store *store, const struct cap_hash *hash);

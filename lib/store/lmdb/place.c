@@ -59,7 +59,7 @@ static enum cap_error locate(struct lmdb_read *read, const struct cap_hash *hash
     if (error == CAP_OK) {
         *ret_place = place;
     } else if (error == CAP_E_CORRUPT) {
-        lmdb_note_damaged(store, hash);
+        error = lmdb_damaged(store, hash);
     }
     return error;
 }
@@ -111,8 +111,7 @@ enum cap_error lmdb_take(struct cap_read *base, const struct cap_hash *hash,
     enum cap_error error;
     LMDB_GUARDED(&store_of(read)->map, error, load(place, dst, &seals));
     if (error == CAP_OK && !seals_hold(place, dst, &seals)) {
-        lmdb_note_damaged(store_of(read), hash);
-        error = CAP_E_CORRUPT;
+        error = lmdb_damaged(store_of(read), hash);
     }
     return lmdb_cursor_close(read, error);
 }

@@ -65,14 +65,20 @@ static unsigned noted_at(const struct lmdb_store *store, const struct cap_hash *
     return at;
 }
 
-void lmdb_note_damaged(struct lmdb_store *store, const struct cap_hash *hash)
+enum cap_error lmdb_damaged(struct lmdb_store *store, const struct cap_hash *hash)
 {
+    const struct cap_store_watch *watch = &store->base.watch;
     pthread_mutex_lock(&store->lock);
-    if (noted_at(store, hash) == store->damaged_count && store->damaged_count < LMDB_DAMAGED) {
+    bool is_new = noted_at(store, hash) == store->damaged_count;
+    if (is_new && store->damaged_count < LMDB_DAMAGED) {
         store->damaged[store->damaged_count++] = *hash;
         atomic_store(&store->has_damaged, true);
     }
     pthread_mutex_unlock(&store->lock);
+    if (is_new && watch->damaged != NULL) {
+        watch->damaged(watch->ctx, hash);
+    }
+    return CAP_E_QUARANTINED;
 }
 
 static bool is_noted(struct lmdb_store *store, const struct cap_hash *hash)
@@ -102,19 +108,19 @@ void lmdb_forget_noted(struct lmdb_store *store, const struct cap_hash *hash)
 enum cap_error lmdb_find_served(struct lmdb_store *store, MDB_txn *txn, const struct cap_hash *hash,
                                 struct store_cap *ret_cap)
 {
-    struct cap_bytes forbidden;
+    struct cap_bytes known;
     enum cap_error error = lmdb_find_cap(store, txn, hash, ret_cap);
     if (error == CAP_OK) {
         return ret_cap->info.quarantined || is_noted(store, hash) ? CAP_E_QUARANTINED : CAP_OK;
     }
     if (error == CAP_E_NOT_FOUND) {
-        error = lmdb_fact_get(store, txn, hash, CAP_FACT_FORBIDDEN, &forbidden);
+        error = lmdb_fact_get(store, txn, hash, CAP_FACT_FORBIDDEN, &known);
         return error == CAP_OK ? CAP_E_FORBIDDEN_CAP : CAP_E_NOT_FOUND;
     }
     if (error == CAP_E_CORRUPT) { /* of which nothing can be said but that */
         *ret_cap = (struct store_cap){.info.quarantined = true};
-        lmdb_note_damaged(store, hash);
-        return CAP_E_QUARANTINED;
+        error = lmdb_fact_get(store, txn, hash, CAP_FACT_DAMAGED, &known);
+        return error == CAP_OK ? CAP_E_QUARANTINED : lmdb_damaged(store, hash);
     }
     return error;
 }

@@ -3,8 +3,8 @@
  *
  * A read transaction is costly to make and cheap to renew, so ended ones are reset and kept, up to
  * a bound. Windows point into the map: no byte is copied. A chunk that is absent, of another length
- * than the cap's record says, or not what its seal says is CAP_E_CORRUPT, and its cap is noted as
- * damaged.
+ * than the cap's record says, or not what its seal says is damage: its cap is quarantined, and the
+ * finder told so. CAP_E_CORRUPT is left for what is nobody's body, such as an index.
  *
  * Whatever loads from the map runs under a guard (guard.h), in a function of its own that keeps
  * what has to be released, a cursor, in the read: so a jump out of it loses nothing.
@@ -347,7 +347,7 @@ static enum cap_error window(struct lmdb_read *read, struct chunks *chunks,
     chunks->len = cap.info.body_len;
     error = fill_spans(chunks, offset, len, ret_iov, ret_count);
     if (error == CAP_E_CORRUPT) {
-        lmdb_note_damaged(store_of(read), hash);
+        error = lmdb_damaged(store_of(read), hash);
     }
     *ret_len = (size_t)len;
     return error;
@@ -431,7 +431,7 @@ static enum cap_error copy_entries(struct lmdb_read *read, const struct cap_hash
     chunks.len = entries * size;
     error = copy_bulk(&chunks, first * size, ret_entries, count * size);
     if (error == CAP_E_CORRUPT) {
-        lmdb_note_damaged(store_of(read), hash);
+        error = lmdb_damaged(store_of(read), hash);
     }
     return error;
 }

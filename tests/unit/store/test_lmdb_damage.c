@@ -310,7 +310,7 @@ static void test_damaged_target(void **state)
 
 /* --- Bulk ------------------------------------------------------------------------------------- */
 
-/* A chunk gone, short, long and changed: that window is an error, and the cap is quarantined. */
+/* A chunk gone, short, long and changed: that window says that the cap is quarantined. */
 static void test_damaged_chunks(void **state)
 {
     struct fixture *fixture = *state;
@@ -346,7 +346,7 @@ static void test_damaged_chunks(void **state)
         assert_cap_ok(cap_store_window(read, &hash, 131024, 68976, iov, &count, &len));
         assert_cap_error(
             cap_store_window(read, &hash, damage % 2 == 0 ? 0 : 70000, 65513, iov, &count, &len),
-            CAP_E_CORRUPT);
+            CAP_E_QUARANTINED);
         assert_cap_error(cap_store_window(read, &hash, 0, 1, iov, &count, &len),
                          CAP_E_QUARANTINED); /* from now on, in snapshots of before, too */
         cap_store_read_end(read);
@@ -389,14 +389,14 @@ static void test_damaged_places(void **state)
     assert_cap_ok(fixture_open(fixture));
     struct cap_read *read = begin_read(fixture->store);
     assert_cap_ok(cap_store_locate(read, &hash, &info, &place));
-    assert_cap_error(cap_store_take(read, &hash, &place, chunk), CAP_E_CORRUPT);
+    assert_cap_error(cap_store_take(read, &hash, &place, chunk), CAP_E_QUARANTINED);
     hash = fake_hash(2);
-    assert_cap_error(cap_store_locate(read, &hash, &info, &place), CAP_E_CORRUPT);
+    assert_cap_error(cap_store_locate(read, &hash, &info, &place), CAP_E_QUARANTINED);
     hash = fake_hash(3);
     assert_cap_ok(cap_store_locate(read, &hash, &info, &place));
-    assert_cap_error(cap_store_take(read, &hash, &place, chunk), CAP_E_CORRUPT);
+    assert_cap_error(cap_store_take(read, &hash, &place, chunk), CAP_E_QUARANTINED);
     hash = fake_hash(4);
-    assert_cap_error(cap_store_locate(read, &hash, &info, &place), CAP_E_CORRUPT);
+    assert_cap_error(cap_store_locate(read, &hash, &info, &place), CAP_E_QUARANTINED);
     cap_store_read_end(read);
     for (uint64_t seed = 1; seed <= 2; seed++) {
         assert_cap_error(check_cap(fixture->store, seed, 1000), CAP_E_QUARANTINED);
@@ -432,7 +432,7 @@ static void test_peek_and_facts(void **state)
     assert_cap_ok(cap_store_window(read, &hash, 10, 10, iov, &spans, &len));
     assert_cap_ok(cap_store_peek(read, &hash, 0, 70000, iov, &spans, &len));
     assert_int_equal(len, 70000);
-    assert_cap_error(cap_store_window(read, &hash, 0, 70000, iov, &spans, &len), CAP_E_CORRUPT);
+    assert_cap_error(cap_store_window(read, &hash, 0, 70000, iov, &spans, &len), CAP_E_QUARANTINED);
     assert_cap_ok(cap_store_facts(read, &hash, 2, facts, &count));
     assert_int_equal(count, 0); /* not in this snapshot */
     cap_store_read_end(read);
