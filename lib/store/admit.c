@@ -141,7 +141,10 @@ static enum cap_error put_and_keep(const struct admit *admit, struct cap_admissi
     }
     bool of_image = admission->puts[admission->put_count - 1].info.kind == CAP_KIND_IMAGE &&
                     put->info.kind == CAP_KIND_DATA;
-    if (!put->is_new && !of_image) {
+    if (of_image) {
+        return CAP_OK; /* for as long as the Image, whose lease counts */
+    }
+    if (!put->is_new) {
         struct cap_keep keep = {.hash = put->hash, .keep_s = keep_s};
         error = admit->transactions->keep(admit->store, &keep);
         until_s = keep.kept_until_s;

@@ -322,7 +322,7 @@ struct cap_admission {
     size_t missing_count;
     /*
      * Store clock: until when all of it is kept at least. What was there is renewed as
-     * cap_store_keep does it, but for the Data caps of an Image, which keeps them.
+     * cap_store_keep does it, but for the Data caps of an Image, which keeps them for its own time.
      */
     uint64_t kept_until_s;
 };

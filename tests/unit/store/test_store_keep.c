@@ -207,6 +207,15 @@ static void test_admission_keeps(void **state)
     assert_int_equal(kept_until(store, 1), until);
     assert_int_equal(needed(store, 1), CAP_NEEDED_REFERENCE | CAP_NEEDED_LEASE);
     assert_true(kept_until(store, 3) >= from + 5000 && admission.kept_until_s >= from + 5000);
+
+    /* Again, for a shorter time: what was promised before stands. */
+    admission = (struct cap_admission){.puts = image, .put_count = 2, .keep_s = 10};
+    assert_cap_ok(admit_one(store, &admission));
+    assert_true(kept_until(store, 3) >= from + 5000);
+    assert_int_equal(admission.kept_until_s, kept_until(store, 3));
+    admission = (struct cap_admission){.puts = puts, .put_count = 1, .keep_s = 10};
+    assert_cap_ok(admit_one(store, &admission));
+    assert_int_equal(admission.kept_until_s, kept_until(store, 1));
 }
 
 static void test_refused_keeps_nothing(void **state)
