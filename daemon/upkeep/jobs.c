@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/param.h>
 #include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
@@ -120,7 +121,10 @@ static enum upkeep_state state_of(enum cap_error error)
     return error == CAP_E_CANCELLED ? UPKEEP_CANCELLED : UPKEEP_FAILED;
 }
 
-/* Notes the end of a job, and returns what is known of it. */
+/*
+ * Notes the end of a job, and returns what is known of it. One that is done has done all, whatever
+ * its total was thought to be when it began, and wherever it last said how far it was.
+ */
 static struct upkeep_job_info end_job(struct upkeep_jobs *jobs, struct slot *slot,
                                       enum cap_error error)
 {
@@ -129,6 +133,12 @@ static struct upkeep_job_info end_job(struct upkeep_jobs *jobs, struct slot *slo
     uv_mutex_lock(&jobs->lock);
     info->state = state_of(error);
     info->error = error;
+    if (error == CAP_OK && info->total > 0) {
+        info->done = info->total = MAX(info->done, info->total);
+    }
+    if (error == CAP_OK && info->total_bytes > 0) {
+        info->done_bytes = info->total_bytes = MAX(info->done_bytes, info->total_bytes);
+    }
     info->ended_us = env_real_us(env);
     info->took_us = env_monotonic_us(env) - slot->began_us;
     if (error != CAP_OK && info->message[0] == '\0') {

@@ -174,6 +174,7 @@ static enum cap_error run_scrub(struct upkeep_job *job, void *ctx)
     run->job = job;
     run->begun_us = env_monotonic_us(scrub->context->env);
     enum cap_error error = cap_store_scrub(scrub->context->store, run->repair, &watch, &outcome);
+    tell(run); /* the figures of its end: it has said how far it was only where it rested */
     (void)load_state(scrub);
     say(job, error, &outcome);
     pthread_mutex_lock(&scrub->lock);
