@@ -58,7 +58,11 @@ void admin_error_cap(struct admin_error *ret, enum cap_error error)
     *ret = (struct admin_error){
         .code = -(int)error, .reason = cap_error_name(error), .retry = is_transient(error)};
     snprintf(ret->message, sizeof(ret->message), "%s", cap_error_text(error));
-    if (ret->retry) {
+    if (error == CAP_E_CORRUPT) {
+        snprintf(ret->hint, sizeof(ret->hint),
+                 "scrub.start with repair=true puts right what the caps prove, and says what it "
+                 "cannot (capctl scrub start --repair)");
+    } else if (ret->retry) {
         snprintf(ret->hint, sizeof(ret->hint), "retry later");
     }
 }

@@ -6,7 +6,7 @@ import unittest
 
 import harness
 import wire
-from harness import SystemTest, content
+from harness import SystemTest, capctl, content
 
 SOUND, DAMAGED = 0, 1
 MIB = 1 << 20
@@ -98,6 +98,8 @@ class Scrub(SystemTest):
         _, image, cap, raw = self.published(d)
         status = self.scrubbed(d)
         self.assertEqual((status["last_findings"], status["broken"], status["recent"]), (0, [], []))
+        job = d.admin("jobs.list")["jobs"][0]
+        self.assertEqual((job["kind"], job["state"], job["percent"]), ("scrub", "done", 100))
         self.assertLess(status["age_s"], 60)
         d.stop()
         self.flip(d, raw[150000:150100])
@@ -122,6 +124,9 @@ class Scrub(SystemTest):
             self.assertEqual(check(d.state).returncode, DAMAGED)
             if online:
                 d.start()
+                asked = self.assertStatus(capctl("--admin", f"unix:{d.admin_path}", "why", cap.hex()), 1)
+                self.assertEqual(asked.json["error"], "corrupt")
+                self.assertIn("scrub.start with repair=true", asked.json["message"])
                 status = self.scrubbed(d, repair=True)
                 self.assertGreater(status["last_findings"], 0)
                 self.assertEqual(status["last_unrepaired"], 0)

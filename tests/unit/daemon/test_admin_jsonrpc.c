@@ -289,6 +289,8 @@ static void errors_are_objects_whatever_their_words(void **state)
     admin_error_cap(&error, CAP_E_READERS_FULL);
     assert_true(error.retry);
     assert_int_equal(error.code, 64);
+    admin_error_cap(&error, CAP_E_CORRUPT);
+    assert_non_null(strstr(error.hint, "scrub.start with repair=true"));
 }
 
 int main(void)
