@@ -28,9 +28,25 @@ static void refuse(int fd, enum cap_error reason)
     close(fd);
 }
 
+/* Whether there is room for one more, whom the last places are kept from who only observes. */
+static bool has_room(struct admin *admin, int fd)
+{
+    struct peer peer;
+    enum admin_level level = ADMIN_OBSERVE;
+    bool complete;
+    uint64_t count = admin->figures.connections;
+    if (count < ADMIN_CONNECTIONS_MAX - ADMIN_CONNECTIONS_KEPT || count >= ADMIN_CONNECTIONS_MAX) {
+        return count < ADMIN_CONNECTIONS_MAX;
+    }
+    const struct admin_group operators = admin->operators;
+    return peer_of(fd, 128, &peer) == CAP_OK &&
+           admin_level_read(fd, &peer, &operators, &level, &complete) == CAP_OK &&
+           level > ADMIN_OBSERVE;
+}
+
 static enum cap_error adopt(struct admin *admin, int fd)
 {
-    if (admin->figures.connections >= ADMIN_CONNECTIONS_MAX) {
+    if (!has_room(admin, fd)) {
         refuse(fd, CAP_E_TOO_MANY_CONNECTIONS);
         return CAP_E_TOO_MANY_CONNECTIONS;
     }

@@ -9,6 +9,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 import unittest
 
 import harness
@@ -425,6 +426,29 @@ class Levels(AdminTest):
             self.assertEqual(self.as_nobody(d, 65534, method, **params), "forbidden")
         self.assertEqual(d.admin("status")["phase"], "running")
         self.assertRegex(d.log(), r'admin_audit method=shutdown peer="unix:uid=65534,[^"]*" level=observe outcome=forbidden')
+
+    def test_observers_leave_room(self):
+        """Callers that only observe take 12 of the 16 connections at most; one that may do more still gets in."""
+        d = self.daemon()
+        self.as_nobody(d, 65534, "hello")  # opens the way for that user
+        wait_until(lambda: d.figures()["capstore_admin_connections"] == 1, "that connection to end")
+        program = ("import socket, sys\n"
+                   "held = [socket.socket(socket.AF_UNIX) for _ in range(16)]\n"
+                   "for one in held: one.connect(sys.argv[1])\n"
+                   "for one in held: one.sendall(b'{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\"}\\n')\n"
+                   "print(sum(b'too_many_connections' not in one.recv(65536) for one in held), flush=True)\n"
+                   "sys.stdin.read()\n")
+        observers = subprocess.Popen(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c",
+                                      program, d.admin_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(observers.communicate, timeout=60)
+        self.assertEqual(int(observers.stdout.readline()), 12)
+        for _ in range(4):
+            admin = socket.socket(socket.AF_UNIX)
+            self.addCleanup(admin.close)
+            admin.settimeout(START_SECONDS)
+            admin.connect(str(d.admin_path))
+            admin.sendall(b'{"jsonrpc":"2.0","id":1,"method":"hello"}\n')
+            self.assertIn(b'"level":"admin"', admin.recv(65536).replace(b": ", b":"))
 
     def test_members_of_the_group_operate(self):
         group = grp.getgrgid(65534).gr_name
