@@ -118,6 +118,43 @@ enum cli_exit cli_jobs(struct cli *cli)
 
 /* ---- events ---- */
 
+/* As the daemon has them (daemon/core/events.h); a test compares the two. */
+static const char kind_words[] = "published, refused, deleted, collected, forbidden, allowed, "
+                                 "quarantined, healed, root_set, root_removed, job_started, "
+                                 "job_ended, config_reloaded";
+
+/* Whether the first `len` characters are one of the words above. */
+static bool is_kind(const char *word, size_t len)
+{
+    for (const char *at = kind_words; *at != '\0';) {
+        size_t known = strcspn(at, ",");
+        if (known == len && memcmp(at, word, len) == 0) {
+            return true;
+        }
+        at += known;
+        at += strspn(at, ", ");
+    }
+    return false;
+}
+
+/* Whether --kind names kinds only; says which word does not. */
+static bool check_kinds(struct cli *cli, const char *words)
+{
+    for (;;) {
+        size_t len = strcspn(words, ",");
+        if (!is_kind(words, len)) {
+            (void)cli_fail(cli, CLI_USAGE, "usage",
+                           "--kind: \"%.*s\" is not a kind of event; these are: %s",
+                           (int)(len < 40 ? len : 40), words, kind_words);
+            return false;
+        }
+        if (words[len] == '\0') {
+            return true;
+        }
+        words += len + 1;
+    }
+}
+
 /* The words of --kind as an array. NULL without memory. */
 static json_t *kinds_of(const char *words)
 {
@@ -142,6 +179,9 @@ static json_t *subscription(struct cli *cli)
     if (since != NULL && (!cli_parse_u64(since, &after) || after > INT64_MAX)) {
         (void)cli_fail(cli, CLI_USAGE, "usage", "--since: \"%s\" is not the number of an event",
                        since);
+        return NULL;
+    }
+    if (kind != NULL && !check_kinds(cli, kind)) {
         return NULL;
     }
     json_t *params = json_pack("{s:I}", "since", since != NULL ? (json_int_t)after : -1);
