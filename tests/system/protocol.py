@@ -245,7 +245,11 @@ def open_socket(address, timeout, source=None):
     if scheme == "unix":
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(timeout)
-        sock.connect(rest)
+        try:
+            sock.connect(rest)
+        except BaseException:
+            sock.close()
+            raise
         return sock
     host, _, port = rest.rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), timeout,

@@ -49,7 +49,11 @@ class Soak(SystemTest):
 
     def client(self):
         connection = self.d.connect(hello=False)
-        connection.hello(features=KEEP)
+        try:
+            connection.hello(features=KEEP)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def busy(self, step):
