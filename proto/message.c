@@ -91,6 +91,8 @@
     F(S, INTEGER, detail_len)
 #define UNRESOLVED_FIELDS(S, F, V)                                                                 \
     F(S, INTEGER, table) F(S, INTEGER, kind) F(S, RAW, cap_hash) V(S, BYTES, slot, 0)
+#define SHORTAGE_FIELDS(S, F, V)                                                                   \
+    F(S, INTEGER, need) F(S, INTEGER, have) V(S, TEXT, limit, PROTO_NAME_MAX)
 
 /* HELLO with the magic in front, which callers need not carry. */
 struct hello_wire {
@@ -293,6 +295,12 @@ static bool unresolved_possible(const void *message)
     return m->table <= CAP_TABLE_INITIAL && (kind_possible(m->kind) || either);
 }
 
+static bool shortage_possible(const void *message)
+{
+    const struct proto_shortage *m = message;
+    return m->need > m->have;
+}
+
 LAYOUT(hello, HELLO_FIELDS, struct hello_wire, 16, hello_possible)
 LAYOUT(hello_features, HELLO_FEATURES_FIELDS, struct hello_wire, 24, hello_possible)
 LAYOUT(hello_reply, HELLO_REPLY_FIELDS, struct proto_hello_reply, 66, hello_reply_possible)
@@ -338,6 +346,7 @@ LAYOUT(resume, RESUME_FIELDS, struct proto_resume, 16, resume_possible)
 LAYOUT(resume_reply, RESUME_REPLY_FIELDS, struct proto_resume_reply, 16, resume_reply_possible)
 LAYOUT(error, ERROR_FIELDS, struct proto_error, 18, error_possible)
 LAYOUT(unresolved, UNRESOLVED_FIELDS, struct proto_unresolved, 38, unresolved_possible)
+LAYOUT(shortage, SHORTAGE_FIELDS, struct proto_shortage, 20, shortage_possible)
 
 #define ENCODER(name)                                                                              \
     enum cap_error proto_##name##_encode(const struct proto_##name *m, struct cap_buf *buf)        \
@@ -390,6 +399,8 @@ ENCODER(resume_reply)
 DECODER(resume_reply)
 ENCODER(error)
 DECODER(error)
+ENCODER(shortage)
+DECODER(shortage)
 
 /* The forms of a connection with leases, and of one whose uploads go on, of the same values. */
 #define CODEC_FORM(name, form)                                                                     \
@@ -617,4 +628,9 @@ void proto_unresolved_at(const struct cap_ssz_list *list, size_t index,
 {
     /* proto_unresolved_decode has accepted every entry, so this cannot fail. */
     (void)proto_decode(&unresolved_layout, cap_ssz_list_at(list, index), ret);
+}
+
+bool proto_is_shortage(enum cap_error error)
+{
+    return error == CAP_E_DISK_FULL || error == CAP_E_MAP_FULL || error == CAP_E_QUOTA_EXCEEDED;
 }

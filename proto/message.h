@@ -278,7 +278,8 @@ struct proto_error {
     uint16_t code; /* the magnitude of an enum cap_error */
     struct cap_bytes name;
     struct cap_bytes message;
-    uint64_t detail_len; /* unresolved_slot: an encoded list of proto_unresolved */
+    uint64_t detail_len; /* unresolved_slot: an encoded list of proto_unresolved; errors of
+                            proto_is_shortage: none, or a proto_shortage */
 };
 
 /* Detail of unresolved_slot: SSZ List[Container{table: u8, kind: u8, cap_hash: Bytes32, slot:
@@ -288,6 +289,13 @@ struct proto_unresolved {
     uint8_t kind;  /* enum cap_kind that was expected; 0: either (pinned, of a PUT_CAP) */
     struct cap_hash cap_hash;
     struct cap_bytes slot;
+};
+
+/* Detail of what lacks room or is over a quota. */
+struct proto_shortage {
+    uint64_t need;          /* bytes, or caps of quota-caps */
+    uint64_t have;          /* of the same; less than need */
+    struct cap_bytes limit; /* the daemon's option that sets it; "": the error's name says it */
 };
 
 /* CANCEL has an empty payload; its id names the request. */
@@ -410,5 +418,11 @@ enum cap_error proto_unresolved_decode(struct cap_bytes in, struct cap_ssz_list 
 /* Entry `index` of a list that proto_unresolved_decode accepted. */
 void proto_unresolved_at(const struct cap_ssz_list *list, size_t index,
                          struct proto_unresolved *ret);
+
+/* Whether an ERROR of that code may have a shortage as its detail; its errors are those of
+ * messages. */
+bool proto_is_shortage(enum cap_error error);
+enum cap_error proto_shortage_encode(const struct proto_shortage *m, struct cap_buf *buf);
+enum cap_error proto_shortage_decode(struct cap_bytes in, struct proto_shortage *ret);
 
 #endif

@@ -76,8 +76,9 @@ struct cli {
     const char *options[CLI_OPTION_COUNT]; /* NULL: not given; "" for a flag that is set */
     char **arguments;
     int argument_count;
-    struct cli_meter *meter; /* of what is going on; NULL: none */
-    char *said;              /* where cli_fail writes instead of a stream; NULL: nowhere */
+    struct cli_meter *meter;      /* of what is going on; NULL: none */
+    const struct capstore *asked; /* what cli_fail_asked speaks of */
+    char *said;                   /* where cli_fail writes instead of a stream; NULL: nowhere */
     size_t said_size;
     bool failed;           /* cli_fail has spoken */
     enum cli_exit failure; /* what it returned first */
@@ -137,6 +138,10 @@ enum cli_exit cli_exit_of(enum capstore_error error);
  * and may be NULL. */
 enum cli_exit cli_fail_error(struct cli *cli, enum capstore_error error, const char *what,
                              const char *message);
+
+/* The same for what an upload over `store` ended with, in its words and with its figures. */
+enum cli_exit cli_fail_asked(struct cli *cli, enum capstore_error error, const char *what,
+                             const struct capstore *store);
 
 /* As cli_fail, for an errno on the file `path`. */
 enum cli_exit cli_fail_errno(struct cli *cli, const char *path, int code);

@@ -65,7 +65,8 @@ static enum cli_exit put_failed(struct cli *cli, const struct capstore *store,
     bool known = cli->options[CLI_CANONICAL] != NULL &&
                  (error == CAPSTORE_E_BODY_NOT_CANONICAL || error == CAPSTORE_E_WRONG_KIND) &&
                  cli_recognise(input, nature);
-    return cli_fail_error(cli, error, cli->arguments[0], known ? nature : capstore_message(store));
+    return known ? cli_fail_error(cli, error, cli->arguments[0], nature)
+                 : cli_fail_asked(cli, error, cli->arguments[0], store);
 }
 
 enum cli_exit cli_put(struct cli *cli)
@@ -237,7 +238,7 @@ enum cli_exit cli_publish(struct cli *cli)
         } else if (cli_is_refusal(error)) {
             exit = print_refused(cli, store, &input, error);
         } else {
-            exit = cli_fail_error(cli, error, cli->arguments[0], capstore_message(store));
+            exit = cli_fail_asked(cli, error, cli->arguments[0], store);
         }
     }
     capstore_free(store);

@@ -26,7 +26,7 @@ static void on_put(void *ctx, const struct capstore_answer *answer)
         char hex[CAPSTORE_HASH_HEX_SIZE];
         capstore_hash_format(capstore_cap_hash(sending->cap), hex);
         sender->failed = true;
-        (void)cli_fail_error(sender->cli, answer->error, hex, capstore_message(sender->to));
+        (void)cli_fail_asked(sender->cli, answer->error, hex, sender->to);
     }
     sender->count--;
     sender->bytes -= sending->body.len;

@@ -62,6 +62,21 @@ static bool ends_connection(enum cap_error code)
            code == CAP_E_ID_IN_USE;
 }
 
+/* Reads the detail of an error; what belongs to no error that is known is let be. */
+static enum cap_error read_detail(struct capstore_request *request)
+{
+    struct cap_bytes detail = cap_buf_bytes(&request->detail);
+    if (detail.len == 0) {
+        return CAP_OK;
+    }
+    if (proto_is_shortage(request->error)) {
+        return proto_shortage_decode(detail, &request->shortage);
+    }
+    return request->error == CAP_E_UNRESOLVED_SLOT
+               ? proto_unresolved_decode(detail, &request->unresolved)
+               : CAP_OK;
+}
+
 /* Ends a request with its error, which was announced. */
 static enum cap_error refused(struct capstore *store, struct client_lane *lane)
 {
@@ -70,8 +85,7 @@ static enum cap_error refused(struct capstore *store, struct client_lane *lane)
     if (request == NULL) {
         return CAP_OK;
     }
-    if (request->error == CAP_E_UNRESOLVED_SLOT && request->detail.len > 0 &&
-        proto_unresolved_decode(cap_buf_bytes(&request->detail), &request->unresolved) != CAP_OK) {
+    if (read_detail(request) != CAP_OK) {
         return bad_error(store);
     }
     client_finish(request, request->error);

@@ -122,6 +122,7 @@ void client_forget(struct capstore *store)
 {
     store->message[0] = '\0';
     store->unresolved = (struct cap_ssz_list){0};
+    store->shortage = (struct proto_shortage){0};
     cap_buf_free(&store->detail);
 }
 

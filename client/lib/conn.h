@@ -68,6 +68,7 @@ struct capstore_request {
     struct capstore_answer answer;
     struct cap_buf detail; /* of an error */
     struct cap_ssz_list unresolved;
+    struct proto_shortage shortage; /* zeros: none */
     char message[CAPSTORE_MESSAGE_SIZE];
 
     capstore_done_cb *done; /* NULL: a blocking call waits for it */
@@ -153,6 +154,7 @@ struct capstore {
     char message[CAPSTORE_MESSAGE_SIZE];
     struct cap_buf detail; /* of the last error */
     struct cap_ssz_list unresolved;
+    struct proto_shortage shortage; /* zeros: none */
     uint8_t in[CLIENT_IN_SIZE];
 };
 

@@ -228,6 +228,7 @@ static void show_outcome(struct capstore_request *request)
     memcpy(store->message, request->message, sizeof(store->message));
     store->detail = request->detail;
     store->unresolved = request->unresolved;
+    store->shortage = request->shortage;
     request->detail = (struct cap_buf){0};
 }
 

@@ -343,6 +343,20 @@ size_t capstore_unresolved_count(const struct capstore *store)
     return store->unresolved.count;
 }
 
+bool capstore_shortage(const struct capstore *store, struct capstore_shortage_figures *ret_figures)
+{
+    const struct proto_shortage *shortage = &store->shortage;
+    if (shortage->need == 0) {
+        return false;
+    }
+    *ret_figures = (struct capstore_shortage_figures){
+        .need = shortage->need,
+        .have = shortage->have,
+        .limit = client_bytes(shortage->limit),
+    };
+    return true;
+}
+
 struct capstore_unresolved_slot capstore_unresolved(const struct capstore *store, size_t i)
 {
     struct proto_unresolved inner;

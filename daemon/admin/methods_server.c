@@ -236,11 +236,15 @@ json_t *admin_metrics(struct admin_call *call)
 
 static json_t *refusal_json(const struct refusal *refusal)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:s, s:o}", "seq", admin_value_u64(refusal->seq),
-                     "time", admin_value_time(refusal->time_us), "peer",
-                     admin_value_text(refusal->peer), "session", admin_value_u64(refusal->session),
-                     "what", admin_value_text(refusal->what), "reason",
-                     cap_error_name(refusal->error), "message", admin_value_text(refusal->message));
+    const struct refusal_figures *figures = &refusal->figures;
+    bool lacks = figures->need > 0;
+    return json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o*, s:o*}", "seq", admin_value_u64(refusal->seq),
+        "time", admin_value_time(refusal->time_us), "peer", admin_value_text(refusal->peer),
+        "session", admin_value_u64(refusal->session), "what", admin_value_text(refusal->what),
+        "reason", cap_error_name(refusal->error), "message", admin_value_text(refusal->message),
+        "need", lacks ? admin_value_u64(figures->need) : NULL, "have",
+        lacks ? admin_value_u64(figures->have) : NULL);
 }
 
 json_t *admin_refusals_list(struct admin_call *call)

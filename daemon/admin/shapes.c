@@ -355,7 +355,8 @@ const struct admin_field admin_refs_result[] = {
 
 const struct admin_field admin_refusals_result[] = {
     {"refusals", "array",
-     "objects with seq, time, peer, session, what, reason and message, newest first"},
+     "objects with seq, time, peer, session, what, reason and message, newest first; where room or "
+     "a quota was lacking, need and have, in bytes (of quota-caps: caps)"},
     {"total", "integer", "refusals since start; only the latest are kept"},
     {"cursor", "integer or null", "pass it to get older ones; null: no more"},
     END_FIELD,

@@ -28,7 +28,7 @@ bool context_may_log(struct context *context, enum bounded_line kind)
 }
 
 void shard_refused(struct shard *shard, uint64_t session, const struct peer *peer, const char *what,
-                   enum cap_error error, const char *message)
+                   enum cap_error error, const char *message, const struct refusal_figures *figures)
 {
     struct context *context = shard->context;
     struct refusal refusal = {
@@ -39,6 +39,9 @@ void shard_refused(struct shard *shard, uint64_t session, const struct peer *pee
     snprintf(refusal.peer, sizeof(refusal.peer), "%s", peer->text);
     snprintf(refusal.what, sizeof(refusal.what), "%s", what);
     snprintf(refusal.message, sizeof(refusal.message), "%s", message);
+    if (figures != NULL) {
+        refusal.figures = *figures;
+    }
     refusals_add(&context->refusals, &refusal);
     events_emit(&context->events, EVENT_REFUSED, NULL, "%s of %s: %s: %.120s", what, peer->text,
                 cap_error_name(error), message);

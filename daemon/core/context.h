@@ -125,10 +125,12 @@ bool context_may_log(struct context *context, enum bounded_line kind);
 
 /*
  * Counts, records and logs a refusal, which is an event, too. `what` is a request's name or
- * "connection", `session` the number of the session or 0. The shard's thread.
+ * "connection", `session` the number of the session or 0; `figures` may be NULL. The shard's
+ * thread.
  */
 void shard_refused(struct shard *shard, uint64_t session, const struct peer *peer, const char *what,
-                   enum cap_error error, const char *message);
+                   enum cap_error error, const char *message,
+                   const struct refusal_figures *figures);
 
 /* Records and logs a fault of the daemon; CAP_E_STORE_FAILED ends it. Any thread. */
 void context_fault(struct context *context, enum cap_error error, const char *message);

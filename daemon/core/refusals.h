@@ -15,6 +15,12 @@
 #define REFUSAL_MESSAGE_SIZE 256
 #define REFUSAL_WHAT_SIZE    24
 
+/* What was asked for and what there was, where room or a quota is lacking. */
+struct refusal_figures {
+    uint64_t need; /* more than `have`; bytes or caps, as the message says */
+    uint64_t have;
+};
+
 struct refusal {
     uint64_t seq; /* 1 for the first since start */
     uint64_t time_us;
@@ -23,6 +29,7 @@ struct refusal {
     char what[REFUSAL_WHAT_SIZE]; /* the request's name as in proto/frame.h, or "connection" */
     enum cap_error error;
     char message[REFUSAL_MESSAGE_SIZE];
+    struct refusal_figures figures; /* zeros: there are none */
 };
 
 struct refusals {

@@ -46,7 +46,7 @@ static void turn_away(struct hub *hub, const struct door *door, int fd, const st
     struct shard *shard = hub->shard;
     uint8_t rest[256];
     shard->stats.connections_refused++;
-    shard_refused(shard, 0, peer, "connection", error, cap_error_text(error));
+    shard_refused(shard, 0, peer, "connection", error, cap_error_text(error), NULL);
     door->turn_away(fd, error);
     (void)shutdown(fd, SHUT_WR);
     /* What has come already would turn the close into a reset. */

@@ -127,7 +127,7 @@ void session_fail(struct session *session, uint32_t id, enum cap_error error, co
                   log_number("session", session_number(session)));
     } else {
         shard_refused(session->shard, session_number(session), session_peer(session), "connection",
-                      error, message);
+                      error, message, NULL);
     }
     send_error(session, id, error, message, 0);
     connection_end(&session->connection);
@@ -192,6 +192,19 @@ const struct verdict *session_reply_fd(struct session *session, uint8_t type, ui
     return dealt_with(session);
 }
 
+/* The figures that the detail of an ERROR has, if any. */
+static bool read_figures(enum cap_error error, const struct cap_buf *detail,
+                         struct refusal_figures *ret_figures)
+{
+    struct proto_shortage shortage;
+    if (!proto_is_shortage(error) ||
+        proto_shortage_decode(cap_buf_bytes(detail), &shortage) != CAP_OK) {
+        return false;
+    }
+    *ret_figures = (struct refusal_figures){.need = shortage.need, .have = shortage.have};
+    return true;
+}
+
 /* Sends an ERROR, and leaves what has to be left of its request. Takes the detail over. */
 static void refuse(struct session *session, uint32_t id, uint8_t type, enum cap_error error,
                    const char *message, bool body_open, struct cap_buf *detail)
@@ -200,27 +213,37 @@ static void refuse(struct session *session, uint32_t id, uint8_t type, enum cap_
         cap_buf_free(detail);
         return;
     }
+    struct refusal_figures figures;
+    bool has_figures = read_figures(error, detail, &figures);
     message = message == NULL ? cap_error_text(error) : message;
     shard_refused(session->shard, session_number(session), session_peer(session),
-                  proto_type_name(type), error, message);
+                  proto_type_name(type), error, message, has_figures ? &figures : NULL);
     send_error(session, id, error, message, detail->len);
     if (remainder_add(&session->remainders, id, body_open, detail) != CAP_OK) {
         session_fail(session, 0, CAP_E_NO_MEMORY, NULL);
     }
 }
 
-const struct verdict *session_refuse(struct session *session, uint32_t id, uint8_t type,
-                                     enum cap_error error, const char *message)
+const struct verdict *session_refuse_detailed(struct session *session, uint32_t id, uint8_t type,
+                                              enum cap_error error, const char *message,
+                                              struct cap_buf *detail)
 {
     const struct route *route = hub_route(session->connection.hub, type);
     bool has_body = route != NULL && route->has_body && session_may_route(session, route);
-    struct cap_buf none = {0};
     if (has_body && session->remainders.open >= session->limits.requests) {
+        cap_buf_free(detail);
         session_fail(session, 0, CAP_E_TOO_MANY_REQUESTS, "too many refused uploads are left open");
     } else {
-        refuse(session, id, type, error, message, has_body, &none);
+        refuse(session, id, type, error, message, has_body, detail);
     }
     return dealt_with(session);
+}
+
+const struct verdict *session_refuse(struct session *session, uint32_t id, uint8_t type,
+                                     enum cap_error error, const char *message)
+{
+    struct cap_buf none = {0};
+    return session_refuse_detailed(session, id, type, error, message, &none);
 }
 
 const struct verdict *session_pending(struct session *session, struct request *request)

@@ -65,6 +65,11 @@ const struct verdict *session_reply_fd(struct session *session, uint8_t type, ui
 const struct verdict *session_refuse(struct session *session, uint32_t id, uint8_t type,
                                      enum cap_error error, const char *message);
 
+/* The same with the bytes of `detail`, which are taken over, as the detail of the ERROR. */
+const struct verdict *session_refuse_detailed(struct session *session, uint32_t id, uint8_t type,
+                                              enum cap_error error, const char *message,
+                                              struct cap_buf *detail);
+
 /*
  * Takes a request that will be answered, see request.h; it stays its maker's. Before a thread gets
  * it: this sets what the thread may need.

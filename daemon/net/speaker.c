@@ -280,7 +280,7 @@ static void on_input(struct connection *connection, struct cap_bytes *input, uin
     if (is_stray(connection, *input)) {
         stray_refuse(connection->fd);
         shard_refused(session->shard, session_number(session), session_peer(session), "connection",
-                      CAP_E_BAD_FRAME, STRAY_MESSAGE);
+                      CAP_E_BAD_FRAME, STRAY_MESSAGE, NULL);
         connection_close(connection);
         return;
     }

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define HASHES_SHOWN 2u /* in a refusal's message, which has room for three */
 
@@ -77,6 +78,16 @@ enum cap_error judgement_say(struct judgement *judgement, enum cap_error error, 
     va_end(args);
     judgement->error = error;
     return error;
+}
+
+void judgement_lack(struct judgement *judgement, uint64_t need, uint64_t have, const char *limit)
+{
+    const struct proto_shortage shortage = {
+        .need = need, .have = have, .limit = {(const uint8_t *)limit, strlen(limit)}};
+    cap_buf_free(&judgement->detail);
+    if (proto_shortage_encode(&shortage, &judgement->detail) != CAP_OK) {
+        cap_buf_free(&judgement->detail); /* no memory: the message says it, too */
+    }
 }
 
 struct cap_usage caps_new(const struct cap_admission *admission)

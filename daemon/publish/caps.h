@@ -22,7 +22,7 @@
 struct judgement {
     enum cap_error error;                   /* CAP_OK: it is not */
     char message[CAP_REFUSAL_MESSAGE_SIZE]; /* for a person; "": the error's own text will do */
-    struct cap_buf detail;                  /* of CAP_E_UNRESOLVED_SLOT: the list of the slots */
+    struct cap_buf detail; /* of CAP_E_UNRESOLVED_SLOT: the list of the slots; of judgement_lack */
 };
 
 /* The bytes of an upload, twice. */
@@ -91,5 +91,8 @@ void judgement_move(struct judgement *from, struct judgement *to);
 enum cap_error judgement_set(struct judgement *judgement, enum cap_error error);
 enum cap_error judgement_say(struct judgement *judgement, enum cap_error error, const char *format,
                              ...) __attribute__((format(printf, 3, 4)));
+
+/* Adds what is needed and what there is; `limit` as in struct proto_shortage. */
+void judgement_lack(struct judgement *judgement, uint64_t need, uint64_t have, const char *limit);
 
 #endif

@@ -358,8 +358,9 @@ void job_explain(const struct job *job, const struct cap_admission *admission,
                  const struct room_claim *claim, struct judgement *ret_judgement)
 {
     say_verdict(job, admission, ret_judgement);
-    if (admission->error == CAP_E_DISK_FULL && !room_fits(claim)) {
-        room_say(claim, ret_judgement->message, sizeof(ret_judgement->message));
+    bool full = admission->error == CAP_E_DISK_FULL || admission->error == CAP_E_MAP_FULL;
+    if (full && !room_fits(claim)) {
+        (void)room_refuse(claim, admission->error, ret_judgement);
     }
 }
 

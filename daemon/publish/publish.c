@@ -73,8 +73,7 @@ enum cap_error publish_reserve(const struct publish *publish, struct ledger_peer
     ledger_figures(context->ledger, &figures);
     const struct room_ask ask = {len, figures.spool, ledger_spool(context->ledger, account),
                                  config->disk_reserve, len <= SPOOL_SMALL};
-    enum cap_error error =
-        room_check(publish->room, &ask, ret_judgement->message, sizeof(ret_judgement->message));
+    enum cap_error error = room_check(publish->room, &ask, ret_judgement);
     if (error == CAP_OK) {
         error = ledger_upload_begin(context->ledger, account, len, ret_judgement->message);
     }

@@ -148,7 +148,8 @@ static bool fits(const struct quota *quota)
            (quota->counted <= quota->limit && quota->needed <= quota->limit - quota->counted);
 }
 
-static void say(const struct quota *quota, uint32_t uid, char ret_why[QUOTA_WHY_SIZE])
+static enum cap_error refuse(const struct quota *quota, uint32_t uid,
+                             struct judgement *ret_judgement)
 {
     char name[NAME_SIZE] = "all publishers";
     if (!quota->of_all && uid == QUOTA_ANONYMOUS) {
@@ -157,9 +158,10 @@ static void say(const struct quota *quota, uint32_t uid, char ret_why[QUOTA_WHY_
         snprintf(name, sizeof(name), "uid %" PRIu32, uid);
     }
     uint64_t have = quota->limit > quota->counted ? quota->limit - quota->counted : 0;
-    snprintf(ret_why, QUOTA_WHY_SIZE,
-             "over %s of %s: need %" PRIu64 " %s, have %" PRIu64 " of %" PRIu64, quota->option,
-             name, quota->needed, quota->unit, have, quota->limit);
+    judgement_lack(ret_judgement, quota->needed, have, quota->option);
+    return judgement_say(ret_judgement, CAP_E_QUOTA_EXCEEDED,
+                         "over %s of %s: need %" PRIu64 " %s, have %" PRIu64 " of %" PRIu64,
+                         quota->option, name, quota->needed, quota->unit, have, quota->limit);
 }
 
 /* What the store has, of this publisher and in all; nothing is asked that no quota needs. */
@@ -189,15 +191,14 @@ static enum cap_error ask_store(const struct quotas *quotas, struct cap_store *s
 /* Whether `more` fits. Under the lock. */
 static enum cap_error check(const struct quotas *quotas, struct cap_store *store,
                             const struct quota_account *account, const struct cap_usage *more,
-                            char *why)
+                            struct judgement *ret_judgement)
 {
     const struct config *config = quotas->config;
     struct cap_usage used;
     uint64_t total;
     enum cap_error error = ask_store(quotas, store, account->uid, &used, &total);
     if (error != CAP_OK) {
-        snprintf(why, QUOTA_WHY_SIZE, "%s", cap_error_text(error));
-        return error;
+        return judgement_set(ret_judgement, error);
     }
     const struct quota all[] = {
         {"quota-bytes", "bytes", config->quota_bytes, used.bytes + account->held.bytes, more->bytes,
@@ -211,8 +212,7 @@ static enum cap_error check(const struct quotas *quotas, struct cap_store *store
     };
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         if (!fits(&all[i])) {
-            say(&all[i], account->uid, why);
-            return CAP_E_QUOTA_EXCEEDED;
+            return refuse(&all[i], account->uid, ret_judgement);
         }
     }
     return CAP_OK;
@@ -233,7 +233,7 @@ static void change(struct quotas *quotas, struct quota_hold *hold, const struct 
 
 enum cap_error quota_take(struct quotas *quotas, struct cap_store *store, uint32_t uid,
                           struct quota_hold *hold, const struct cap_usage *wanted,
-                          char ret_why[QUOTA_WHY_SIZE])
+                          struct judgement *ret_judgement)
 {
     const struct cap_usage more = {
         .bytes = wanted->bytes > hold->bytes ? wanted->bytes - hold->bytes : 0,
@@ -243,10 +243,9 @@ enum cap_error quota_take(struct quotas *quotas, struct cap_store *store, uint32
     uv_mutex_lock(&quotas->lock);
     struct quota_account *account = find_or_add(quotas, uid, env_monotonic_us(quotas->env));
     if (account == NULL) {
-        snprintf(ret_why, QUOTA_WHY_SIZE, "%s", cap_error_text(CAP_E_NO_MEMORY));
-        error = CAP_E_NO_MEMORY;
+        error = judgement_set(ret_judgement, CAP_E_NO_MEMORY);
     } else if (more.bytes > 0 || more.caps > 0) {
-        error = check(quotas, store, account, &more, ret_why);
+        error = check(quotas, store, account, &more, ret_judgement);
     }
     if (error == CAP_OK) {
         account->holds += hold->account == NULL ? 1 : 0;

@@ -18,10 +18,10 @@
 
 #include "daemon/core/config.h"
 #include "daemon/core/env.h"
+#include "daemon/publish/caps.h"
 #include "lib/store/store.h"
 
 #define QUOTA_ANONYMOUS UINT32_MAX /* the publisher of all that comes over TCP */
-#define QUOTA_WHY_SIZE  200
 
 struct quotas;
 struct quota_account;
@@ -50,13 +50,13 @@ void quotas_free(struct quotas *quotas);
 
 /*
  * Has `hold` be of `bytes` and `caps` for a publisher, whatever it was before. When that is more
- * than it was, it has to fit the quotas: if not, it is as before, and `ret_why` says which quota,
- * what is needed and what there is. Reads one record of the store where a quota is set.
+ * than it was, it has to fit the quotas: if not, it is as before, and the judgement says which
+ * quota, what is needed and what there is. Reads one record of the store where a quota is set.
  * CAP_E_QUOTA_EXCEEDED, CAP_E_NO_MEMORY, or the store's error.
  */
 enum cap_error quota_take(struct quotas *quotas, struct cap_store *store, uint32_t uid,
                           struct quota_hold *hold, const struct cap_usage *wanted,
-                          char ret_why[QUOTA_WHY_SIZE]);
+                          struct judgement *ret_judgement);
 
 /* Gives back what is held; `stored` bytes of it are in the store now, as new ones. */
 void quota_give(struct quotas *quotas, struct quota_hold *hold, uint64_t stored);

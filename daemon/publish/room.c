@@ -14,12 +14,23 @@ bool room_fits(const struct room_claim *claim)
     return claim->free >= claim->needed + claim->promised + claim->reserve;
 }
 
-void room_say(const struct room_claim *claim, char *ret_message, size_t size)
+enum cap_error room_refuse(const struct room_claim *claim, enum cap_error error,
+                           struct judgement *ret_judgement)
 {
-    (void)snprintf(ret_message, size,
-                   "the upload needs %" PRIu64 " bytes of disk, %s; free are %" PRIu64
-                   ", of which disk-reserve keeps %" PRIu64 " and other uploads need %" PRIu64,
-                   claim->needed, claim->where, claim->free, claim->reserve, claim->promised);
+    uint64_t taken = claim->reserve + claim->promised;
+    judgement_lack(ret_judgement, claim->needed, claim->free - MIN(taken, claim->free), "");
+    if (error == CAP_E_MAP_FULL) {
+        return judgement_say(ret_judgement, error,
+                             "the upload needs %" PRIu64
+                             " bytes %s, whose map has room for %" PRIu64
+                             "; raise map-size, then retry",
+                             claim->needed, claim->where, claim->free);
+    }
+    return judgement_say(ret_judgement, error,
+                         "the upload needs %" PRIu64 " bytes of disk, %s; free are %" PRIu64
+                         ", of which disk-reserve keeps %" PRIu64
+                         " and other uploads need %" PRIu64,
+                         claim->needed, claim->where, claim->free, claim->reserve, claim->promised);
 }
 
 const char *room_full_text(uint64_t disk_free, char buffer[ROOM_FULL_SIZE])
@@ -72,8 +83,8 @@ static uint64_t share_of(uint64_t disk, const struct room_ask *ask)
     return left - MIN(left / 4, SHARE_KEPT);
 }
 
-enum cap_error room_check(const struct room *room, const struct room_ask *ask, char *ret_message,
-                          size_t size)
+enum cap_error room_check(const struct room *room, const struct room_ask *ask,
+                          struct judgement *ret_judgement)
 {
     uint64_t disk = atomic_load(&room->disk_free);
     uint64_t in_store = ask->len + ask->reserved;
@@ -91,17 +102,17 @@ enum cap_error room_check(const struct room *room, const struct room_ask *ask, c
         .promised = 2 * ask->reserved - MIN(spooled, ask->reserved),
     };
     if (!room_fits(&claim)) {
-        room_say(&claim, ret_message, size);
-        return CAP_E_DISK_FULL;
+        return room_refuse(&claim, CAP_E_DISK_FULL, ret_judgement);
     }
     uint64_t share = share_of(claim.free + MIN(spooled, ask->reserved), ask);
-    if (claim.needed + 2 * ask->own > share) {
-        (void)snprintf(ret_message, size,
-                       "the disk is nearly full: with this upload the client's would need %" PRIu64
-                       " bytes of it, %s; of what is left it may have %" PRIu64
-                       ", the rest is for other clients",
-                       claim.needed + 2 * ask->own, claim.where, share);
-        return CAP_E_DISK_FULL;
+    uint64_t needed = claim.needed + 2 * ask->own;
+    if (needed > share) {
+        judgement_lack(ret_judgement, needed, share, "");
+        return judgement_say(ret_judgement, CAP_E_DISK_FULL,
+                             "the disk is nearly full: with this upload the client's would need "
+                             "%" PRIu64 " bytes of it, %s; of what is left it may have %" PRIu64
+                             ", the rest is for other clients",
+                             needed, claim.where, share);
     }
     return CAP_OK;
 }

@@ -17,13 +17,14 @@
 #include <stdatomic.h>
 
 #include "daemon/core/env.h"
+#include "daemon/publish/caps.h"
 #include "lib/store/store.h"
 
 /* What is to be written and what there is for it, in bytes. */
 struct room_claim {
     uint64_t needed;
     const char *where; /* that is: "in the store" */
-    uint64_t free;     /* on the disk, and in the store's free pages */
+    uint64_t free; /* on the disk, and in the store's free pages; of CAP_E_MAP_FULL: in its map */
     uint64_t reserve;  /* stay free: option disk-reserve */
     uint64_t promised; /* to other uploads */
 };
@@ -31,8 +32,10 @@ struct room_claim {
 /* Whether there is room for it. Any thread. */
 bool room_fits(const struct room_claim *claim);
 
-/* Says to the client, and to operators, why there is not (`size` bytes). */
-void room_say(const struct room_claim *claim, char *ret_message, size_t size);
+/* Says to the client, and to operators, why there is not: CAP_E_DISK_FULL or CAP_E_MAP_FULL, which
+ * is returned. */
+enum cap_error room_refuse(const struct room_claim *claim, enum cap_error error,
+                           struct judgement *ret_judgement);
 
 #define ROOM_FULL_SIZE 160
 
@@ -68,8 +71,8 @@ struct room_ask {
 enum cap_error room_refresh(struct room *room, const struct env *env, const char *spool_dir,
                             const char *store_dir, struct cap_store *store, uint64_t enough);
 
-/* Whether the upload has room. CAP_E_DISK_FULL, and ret_message says why (`size` bytes). */
-enum cap_error room_check(const struct room *room, const struct room_ask *ask, char *ret_message,
-                          size_t size);
+/* Whether the upload has room. CAP_E_DISK_FULL, and the judgement says why. */
+enum cap_error room_check(const struct room *room, const struct room_ask *ask,
+                          struct judgement *ret_judgement);
 
 #endif

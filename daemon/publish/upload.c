@@ -104,7 +104,7 @@ static enum cap_error hold_quota(struct upload *upload, struct cap_usage wanted)
 {
     const struct context *context = context_of(upload);
     return quota_take(context->quotas, context->store, upload->job.stamp.publisher.uid,
-                      &upload->quota, &wanted, upload->outcome.message);
+                      &upload->quota, &wanted, &upload->outcome);
 }
 
 /* There is no memory now: the peer's share or the total is taken. */
@@ -282,7 +282,7 @@ static enum upload_event take_caps(struct upload *upload)
     upload->writing.admission = upload->job.caps.admission;
     bool stores = upload->state != UPLOAD_OVER && !upload->job.dry_run;
     if (upload->outcome.error == CAP_OK && stores) {
-        upload->outcome.error = hold_quota(upload, caps_new(&upload->writing.admission));
+        (void)hold_quota(upload, caps_new(&upload->writing.admission));
     }
     return UPLOAD_EVENT_HASHED;
 }
@@ -692,8 +692,8 @@ const struct verdict *upload_begin(void *publish, struct session *session, uint3
     if (is_trouble(error)) {
         context_trouble(session->context, error, judgement_text(&upload->outcome));
     }
-    const struct verdict *verdict =
-        session_refuse(session, id, type, error, judgement_text(&upload->outcome));
+    const struct verdict *verdict = session_refuse_detailed(
+        session, id, type, error, judgement_text(&upload->outcome), &upload->outcome.detail);
     free_upload(upload);
     return verdict;
 }

@@ -111,10 +111,30 @@ static void give_back(struct writer *writer)
     uv_mutex_unlock(&writer->lock);
 }
 
+/* Says what is new and not staged yet, and what the store's map has for it. */
+static void claim_map(struct writer *writer, struct writer_job *job)
+{
+    const struct cap_admission *admission = &job->admission;
+    struct cap_space space;
+    job->claim = (struct room_claim){.where = "in the store"};
+    if (cap_store_space(writer->config.store, &space) != CAP_OK) {
+        return;
+    }
+    job->claim.free = space.room_bytes;
+    for (size_t i = 0; i < admission->put_count; i++) {
+        const struct cap_put *put = &admission->puts[i];
+        bool staged = put->stage != 0 && i < job->stage_at;
+        job->claim.needed += put->is_new && !staged ? put->info.body_len : 0;
+    }
+}
+
 /* A job is decided. */
 static void finish(struct writer *writer, struct writer_job *job, enum cap_error error)
 {
     job->admission.error = error;
+    if (error == CAP_E_MAP_FULL) {
+        claim_map(writer, job);
+    }
     if (error != CAP_OK) {
         for (size_t i = 0; i < job->admission.put_count; i++) {
             cap_store_stage_drop(writer->config.store, job->admission.puts[i].stage);

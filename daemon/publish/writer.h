@@ -63,14 +63,14 @@ TAILQ_HEAD(writer_aheads, writer_ahead);
  * One admission. The owner fills `admission` but for stages and `cancelled`, says by is_new which
  * puts the store may not have (cap_store_dry_run knows; only those that are new are staged), and
  * keeps it and all that it refers to until `done` is called; the result is admission.error, which
- * `claim` explains if it is CAP_E_DISK_FULL and there is no room for that.
+ * `claim` explains if it is CAP_E_DISK_FULL or CAP_E_MAP_FULL and there is no room for that.
  */
 struct writer_job {
     struct cap_admission admission;
     atomic_bool cancelled;                /* the owner may set it at any time */
     void (*done)(struct writer_job *job); /* on the thread of its outlet's loop */
     void *owner;
-    struct room_claim claim;    /* on the disk, for what is new */
+    struct room_claim claim;    /* on the disk or in the map, for what is new */
     struct writer_ahead *ahead; /* NULL, or of its last put: taken, or dropped if it is of no use */
 
     /* The writer's own. */

@@ -250,6 +250,7 @@ struct cap_space {
     uint64_t file_bytes; /* physical size of the data file */
     uint64_t free_bytes; /* of these, in pages free for reuse, without those kept for deleting */
     uint64_t map_bytes;  /* the limit that CAP_E_MAP_FULL enforces */
+    uint64_t room_bytes; /* of one body that is put now: with more it is CAP_E_MAP_FULL */
     uint64_t disk_free;  /* free for us on the file system */
     uint32_t readers;    /* open read snapshots */
     uint32_t max_readers;

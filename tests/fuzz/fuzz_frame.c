@@ -19,7 +19,7 @@ struct run {
     struct cap_buf rebuilt; /* of whole frames and the pieces of a body */
     uint32_t left;          /* payload bytes of the BODY frame at hand */
     enum cap_error error;
-    struct cap_buf detail; /* of the body at hand, as if it were an unresolved_slot's */
+    struct cap_buf detail; /* of the body at hand, as if it were an error's detail */
 };
 
 static void require(bool condition)
@@ -74,6 +74,7 @@ static void check_body(struct run *run, const struct proto_event *event)
     }
     struct cap_bytes detail = cap_buf_bytes(&run->detail);
     check_recoded(recode_unresolved(detail, &again), detail, &again);
+    check_recoded(recode_shortage(detail, &again), detail, &again);
     check_pieces(detail);
     run->detail.len = 0;
 }

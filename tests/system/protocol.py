@@ -78,6 +78,7 @@ MESSAGES = {
     "RESUME": [("token", "b16")],
     "RESUME_REPLY": [("total_len", "u64"), ("offset", "u64")],
     "ERROR": [("code", "u16"), ("name", "text"), ("message", "text"), ("detail_len", "u64")],
+    "SHORTAGE": [("need", "u64"), ("have", "u64"), ("limit", "text")],
     "UNRESOLVED": [("table", "u8"), ("kind", "u8"), ("cap_hash", "b32"), ("slot", "bytes")],
 }
 for short in ("HELLO", "HELLO_REPLY"):  # with features, as most speak them
@@ -113,6 +114,10 @@ class Refused(Exception):
         self.name = fields["name"]
         self.message = fields["message"]
         self.detail = detail
+
+    def shortage(self):
+        """(need, have, limit) of a refusal for want of room or over a quota (section 4.14)."""
+        return tuple(decode("SHORTAGE", self.detail).values())
 
     def unresolved(self):
         """The entries of an unresolved_slot's detail, as dicts (section 4.14)."""
@@ -568,6 +573,7 @@ EXAMPLES = {  # message -> (id, payload)
     "ERROR": (7, encode("ERROR", code=12, name="unresolved_slot", message="2 slots are missing",
                         detail_len=len(encode_unresolved(UNRESOLVED)))),
     "UNRESOLVED": (7, encode_unresolved(UNRESOLVED)),
+    "SHORTAGE": (7, encode("SHORTAGE", need=50000, have=40000, limit="quota-bytes")),
 }
 
 
@@ -586,7 +592,7 @@ def example_frame(name):
     kind = name
     for form in ("_FEATURES", "_KEEP", "_RESUME"):
         kind = kind.removesuffix(form)
-    kind = "BODY" if name in ("UNRESOLVED", "PIECES", "ENTRIES") else kind
+    kind = "BODY" if name in ("UNRESOLVED", "SHORTAGE", "PIECES", "ENTRIES") else kind
     return frame(kind, request_id, payload, END if kind == "BODY" else 0)
 
 

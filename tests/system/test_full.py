@@ -84,6 +84,7 @@ class Full(SystemTest):
         self.disk = disk
         self.d.start()
         self.there = {}
+        self.with_figures = 0  # refusals that told theirs
 
     def put(self, c, number, size):
         data = content(f"{number} {size}", size)
@@ -95,6 +96,12 @@ class Full(SystemTest):
             self.put(c, number, size)
         except Refused as error:
             self.assertEqual(error.name, "disk_full", error.message)
+            if error.detail:
+                need, have, limit = error.shortage()
+                self.assertGreater(need, have)
+                self.assertGreaterEqual(need, size)
+                self.assertEqual(limit, "")
+                self.with_figures += 1
             return False
         return True
 
@@ -124,6 +131,7 @@ class Full(SystemTest):
         self.assertGreater(len(self.there), 15)
         self.check(c)
         self.assertIn("disk_full", self.d.log())
+        self.assertGreater(self.with_figures, 0)
         # The last of the disk goes to somebody else; then a restart.
         self.disk.fill()
         self.check(c)
@@ -193,7 +201,21 @@ class Quotas(SystemTest):
         with self.assertRaises(Refused) as caught:
             c.put_data(data)
         self.assertEqual(caught.exception.name, "quota_exceeded")
+        self.shortage = caught.exception.shortage()
         return caught.exception.message
+
+    def check_figures(self, need, have, limit):
+        """Of the last refusal: on the wire, for operators, and of the same upload by the tool."""
+        self.assertEqual(self.shortage, (need, have, limit))
+        entry = self.d.admin("refusals.list", limit=1)["refusals"][0]
+        self.assertEqual((entry["need"], entry["have"], entry["reason"]), (need, have, "quota_exceeded"))
+        path = self.root / "upload"
+        path.write_bytes(content("second", 50000))
+        done = self.d.capctl("put", path)
+        self.assertEqual(done.status, 3)
+        refused = done.json
+        self.assertEqual((refused["error"], refused["need"], refused["have"], refused["limit"]),
+                         ("quota_exceeded", need, have, limit))
 
     def start_with(self, **quotas):
         self.file = self.root / "config.json"
@@ -212,6 +234,7 @@ class Quotas(SystemTest):
         self.assertEqual((had["uid"], had["caps"], had["under_way_bytes"]), (os.getuid(), 1, 0))
         message = self.refused(c, content("second", 50000))
         self.assertEqual(message, f"over quota-bytes of {me}: need 50000 bytes, have {100000 - had['bytes']} of 100000")
+        self.check_figures(50000, 100000 - had["bytes"], "quota-bytes")
         # By what is declared, before the payload: nothing of it has been sent.
         request_id = c.request("PUT_DATA", flags=0, size=0, total_len=50000)
         with self.assertRaises(Refused):
@@ -229,6 +252,7 @@ class Quotas(SystemTest):
         self.configure(bytes=1000000, caps=3)
         self.d.admin("config.reload")
         self.assertIn("need 1 caps, have 0 of 3", self.refused(c, b"one more"))
+        self.check_figures(1, 0, "quota-caps")
         self.assertEqual(self.d.figures()["capstore_publisher_caps_limit"], 3)
         self.configure(hourly=200000)
         self.d.admin("config.reload")

@@ -395,7 +395,13 @@ class Full(Filling):
         self.check(c, small, 10000)
         self.check(c, big, 300000)
         image = wire.simple_image(b"code", [(b"a", content("map", 300000))])
-        self.assertRefuses("map_full", c.put_image, image)
+        refused = self.assertRefuses("map_full", c.put_image, image)
+        need, have, limit = refused.shortage()
+        self.assertTrue(300000 < need < 330000, need)  # the Image, its Data and their tables
+        self.assertTrue(0 <= have < need, have)
+        self.assertEqual(limit, "")
+        entry = d.admin("refusals.list", limit=1)["refusals"][0]
+        self.assertEqual((entry["need"], entry["have"], entry["reason"]), (need, have, "map_full"))
         self.assertEqual(d.admin("status")["caps"]["image"], 0, "all or nothing")
         self.assertEqual(d.stop(), 0)
 

@@ -325,6 +325,20 @@ size_t capstore_unresolved_count(const struct capstore *store);
 /* Slot `i` < capstore_unresolved_count(store). */
 struct capstore_unresolved_slot capstore_unresolved(const struct capstore *store, size_t i);
 
+/* What an upload needed and what there was, in figures. */
+struct capstore_shortage_figures {
+    uint64_t need;               /* bytes; caps if `limit` is "quota-caps" */
+    uint64_t have;               /* of the same, less than `need` */
+    struct capstore_bytes limit; /* the daemon's option that sets it, ASCII; empty: the error says
+                                  * it; valid until the next call on the handle */
+};
+
+/*
+ * The figures of the last call's CAPSTORE_E_QUOTA_EXCEEDED, CAPSTORE_E_DISK_FULL or
+ * CAPSTORE_E_MAP_FULL. False: there are none; a daemon may not know them.
+ */
+bool capstore_shortage(const struct capstore *store, struct capstore_shortage_figures *ret_figures);
+
 #ifdef __cplusplus
 }
 #endif

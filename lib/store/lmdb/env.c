@@ -462,6 +462,9 @@ enum cap_error lmdb_space(struct cap_store *base, struct cap_space *ret_space)
     space.free_bytes = (free_pages + room.file_pages) * store->page_size;
     space.free_bytes -= MIN(space.free_bytes, KEPT_PAGES * store->page_size);
     space.map_bytes = store->map_bytes;
+    uint64_t kept = headroom(store) + WRITE_SLACK; /* as in check_room */
+    uint64_t room_pages = room.map_pages + free_pages;
+    space.room_bytes = (room_pages - MIN(room_pages, kept)) * (store->page_size - 16);
     space.disk_free = disk_free(store->fd);
     space.max_readers = store->max_readers;
     pthread_mutex_lock(&store->lock);

@@ -375,6 +375,68 @@ static void test_unresolved_rubbish(void **state)
     fake_join(&fake);
 }
 
+/* A detail of whatever error in `ctx`; one that belongs to no error is skipped. */
+struct detailed {
+    enum cap_error error;
+    uint8_t have;
+};
+
+static void refuse_with_figures(struct fake *fake)
+{
+    const struct detailed *detailed = fake->ctx;
+    struct cap_buf detail = {0};
+    fake_hello(fake);
+    (void)fake_expect(fake, PROTO_PUT_IMAGE);
+    uint32_t id = fake->frame.id;
+    (void)fake_drain_body(fake);
+    const struct proto_shortage shortage = {7, 6, {(const uint8_t *)"quota-caps", 10}};
+    fake_check(fake, proto_shortage_encode(&shortage, &detail) == CAP_OK);
+    detail.data[8] = detailed->have;
+    fake_error(fake, id, detailed->error, "too much", detail.len);
+    fake_send(fake, PROTO_BODY, id, PROTO_FLAG_END, cap_buf_bytes(&detail));
+    cap_buf_free(&detail);
+    if (detailed->have < 7) {
+        fake_answer_has(fake);
+    }
+}
+
+static void test_figures(void **state)
+{
+    const struct {
+        struct detailed detailed;
+        const char *error;
+        bool figures;
+    } rows[] = {{{CAP_E_QUOTA_EXCEEDED, 6}, "quota_exceeded", true},
+                {{CAP_E_DISK_FULL, 0}, "disk_full", true},
+                {{CAP_E_SPOOL_FULL, 6}, "spool_full", false},
+                {{CAP_E_MAP_FULL, 7}, "bad_reply", false}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct fake fake;
+        struct pattern pattern = {UINT64_MAX};
+        struct capstore_source source = pattern_source(&pattern, 1000);
+        struct capstore_publish_result result;
+        struct capstore_shortage_figures figures;
+        struct detailed detailed = rows[i].detailed;
+        fake_start(&fake, refuse_with_figures, &detailed);
+        struct capstore *store = fake_connect(&fake, NULL);
+        assert_error(capstore_publish(store, &source, 0, &result), rows[i].error);
+        assert_int_equal(capstore_shortage(store, &figures), rows[i].figures);
+        if (rows[i].figures) {
+            assert_int_equal(figures.need, 7);
+            assert_int_equal(figures.have, detailed.have);
+            assert_int_equal(figures.limit.len, 10);
+            assert_memory_equal(figures.limit.data, "quota-caps", 10);
+        }
+        if (detailed.have < 7) {
+            fake_assert_usable(store);
+            assert_false(capstore_shortage(store, &figures));
+        }
+        capstore_free(store);
+        fake_join(&fake);
+    }
+}
+
 /* The daemon gives its reason and closes while the client is still writing. */
 static void refuse_and_close(struct fake *fake)
 {
@@ -527,6 +589,7 @@ int main(void)
         cmocka_unit_test(test_refused_while_sending),
         cmocka_unit_test(test_unresolved),
         cmocka_unit_test(test_unresolved_rubbish),
+        cmocka_unit_test(test_figures),
         cmocka_unit_test(test_reason_survives_a_close),
         cmocka_unit_test(test_premature_reply),
         cmocka_unit_test(test_stalled_upload),

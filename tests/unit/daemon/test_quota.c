@@ -15,7 +15,7 @@ struct fixture {
     struct cap_store *store;
     struct quotas *quotas;
     uint64_t caps; /* in the store */
-    char why[QUOTA_WHY_SIZE];
+    struct judgement judgement;
 };
 
 static uint64_t fake_monotonic(void *ctx)
@@ -40,6 +40,7 @@ static int tear_down(void **state)
 {
     struct fixture *fixture = *state;
     quotas_free(fixture->quotas);
+    cap_buf_free(&fixture->judgement.detail);
     cap_store_close(fixture->store);
     config_free(&fixture->config);
     return 0;
@@ -49,7 +50,7 @@ static enum cap_error take(struct fixture *fixture, uint32_t uid, struct quota_h
                            uint64_t caps, uint64_t bytes)
 {
     const struct cap_usage wanted = {.caps = caps, .bytes = bytes};
-    return quota_take(fixture->quotas, fixture->store, uid, hold, &wanted, fixture->why);
+    return quota_take(fixture->quotas, fixture->store, uid, hold, &wanted, &fixture->judgement);
 }
 
 static void decided(void *ctx, struct cap_admission *admission)
@@ -84,6 +85,17 @@ static void test_without_quotas(void **state)
     quota_give(fixture->quotas, &hold, 0); /* nothing is held */
 }
 
+static void assert_lacks(const struct fixture *fixture, uint64_t need, uint64_t have,
+                         const char *limit)
+{
+    struct proto_shortage shortage;
+    assert_cap_ok(proto_shortage_decode(cap_buf_bytes(&fixture->judgement.detail), &shortage));
+    assert_int_equal(shortage.need, need);
+    assert_int_equal(shortage.have, have);
+    assert_int_equal(shortage.limit.len, strlen(limit));
+    assert_memory_equal(shortage.limit.data, limit, strlen(limit));
+}
+
 /* What is stored and what is under way count together, of this publisher only. */
 static void test_bytes(void **state)
 {
@@ -95,14 +107,16 @@ static void test_bytes(void **state)
     store_one(fixture, 7, 400);
     assert_cap_ok(take(fixture, 7, &one, 1, 500));
     assert_cap_error(take(fixture, 7, &two, 1, 101), CAP_E_QUOTA_EXCEEDED);
-    assert_string_equal(fixture->why,
+    assert_string_equal(fixture->judgement.message,
                         "over quota-bytes of uid 7: need 101 bytes, have 100 of 1000");
+    assert_lacks(fixture, 101, 100, "quota-bytes");
     assert_cap_ok(take(fixture, 7, &two, 1, 100));
     assert_cap_ok(take(fixture, 8, &other, 1, 1000));
     /* It turns out to bring less; then more than there is, and is as it was. */
     assert_cap_ok(take(fixture, 7, &one, 1, 450));
     assert_cap_error(take(fixture, 7, &one, 1, 501), CAP_E_QUOTA_EXCEEDED);
-    assert_string_equal(fixture->why, "over quota-bytes of uid 7: need 51 bytes, have 50 of 1000");
+    assert_string_equal(fixture->judgement.message,
+                        "over quota-bytes of uid 7: need 51 bytes, have 50 of 1000");
     assert_int_equal(one.bytes, 450);
     assert_cap_ok(take(fixture, 7, &one, 1, 500));
     quota_give(fixture->quotas, &one, 0);
@@ -113,7 +127,8 @@ static void test_bytes(void **state)
     fixture->config.quota_bytes = 100;
     assert_cap_ok(take(fixture, 7, &one, 0, 0));
     assert_cap_error(take(fixture, 7, &one, 1, 1), CAP_E_QUOTA_EXCEEDED);
-    assert_string_equal(fixture->why, "over quota-bytes of uid 7: need 1 bytes, have 0 of 100");
+    assert_string_equal(fixture->judgement.message,
+                        "over quota-bytes of uid 7: need 1 bytes, have 0 of 100");
     quota_give(fixture->quotas, &one, 0);
 }
 
@@ -126,12 +141,13 @@ static void test_caps_and_total(void **state)
     store_one(fixture, QUOTA_ANONYMOUS, 10);
     store_one(fixture, QUOTA_ANONYMOUS, 10);
     assert_cap_error(take(fixture, QUOTA_ANONYMOUS, &one, 2, 1), CAP_E_QUOTA_EXCEEDED);
-    assert_string_equal(fixture->why,
+    assert_string_equal(fixture->judgement.message,
                         "over quota-caps of all TCP clients: need 2 caps, have 1 of 3");
+    assert_lacks(fixture, 2, 1, "quota-caps");
     assert_cap_ok(take(fixture, QUOTA_ANONYMOUS, &one, 1, 1));
     fixture->config.quota_total = 100;
     assert_cap_error(take(fixture, 9, &two, 1, 80), CAP_E_QUOTA_EXCEEDED);
-    assert_string_equal(fixture->why,
+    assert_string_equal(fixture->judgement.message,
                         "over quota-total of all publishers: need 80 bytes, have 79 of 100");
     assert_cap_ok(take(fixture, 9, &two, 1, 79));
     quota_give(fixture->quotas, &one, 0);
@@ -149,7 +165,7 @@ static void test_hourly(void **state)
     assert_cap_ok(take(fixture, 7, &hold, 1, 300));
     quota_give(fixture->quotas, &hold, 300);
     assert_cap_error(take(fixture, 7, &hold, 1, 101), CAP_E_QUOTA_EXCEEDED);
-    assert_string_equal(fixture->why,
+    assert_string_equal(fixture->judgement.message,
                         "over quota-hourly of uid 7: need 101 bytes, have 100 of 1000");
     /* The first is forgotten after an hour and five minutes at most. */
     fixture->now_us += HOUR_US * 7 / 12;

@@ -373,13 +373,31 @@ static void test_limits(void **state)
     fixture_stop(&fixture);
 }
 
+/* An ERROR with the figures of what lacks as its detail; returns them. */
+static struct proto_shortage expect_lack(struct fixture *fixture, int fd, uint32_t id,
+                                         enum cap_error error)
+{
+    static struct reply reply;
+    struct proto_shortage shortage;
+    client_expect_error(fixture, fd, id, error);
+    client_receive(fixture, fd, &reply);
+    assert_int_equal(reply.frame.type, PROTO_BODY);
+    assert_int_equal(reply.frame.flags, PROTO_FLAG_END);
+    assert_int_equal(reply.frame.id, id);
+    assert_cap_ok(
+        proto_shortage_decode((struct cap_bytes){reply.payload, reply.frame.len}, &shortage));
+    return shortage;
+}
+
 static void test_full_disk(void **state)
 {
     struct fixture *fixture = *state;
     int fd = client_open(fixture);
     fixture_set_disk(fixture, fixture->server.context.config.disk_reserve + 1000);
     client_put_data(fixture, fd, 1, 501);
-    client_expect_error(fixture, fd, 1, CAP_E_DISK_FULL);
+    struct proto_shortage shortage = expect_lack(fixture, fd, 1, CAP_E_DISK_FULL);
+    assert_int_equal(shortage.need, 1002);
+    assert_int_equal(shortage.have, 1000);
     client_frame(fixture, fd, PROTO_CANCEL, 1, 0, (struct cap_bytes){0});
     struct cap_hash hash = client_publish(fixture, fd, 1, key("small enough"));
     assert_true(client_is_there(fixture, fd, &hash));
@@ -398,7 +416,7 @@ static void test_full_map_leaves_the_store_usable(void **state)
     int fd = client_open(fixture);
     client_put_data(fixture, fd, 1, len);
     client_body(fixture, fd, 1, (struct cap_bytes){content, len}, PROTO_FRAME_MAX);
-    client_expect_error(fixture, fd, 1, CAP_E_MAP_FULL);
+    assert_true(expect_lack(fixture, fd, 1, CAP_E_MAP_FULL).need > len);
     struct cap_hash hash = client_publish(fixture, fd, 1, key("small enough"));
     assert_true(client_is_there(fixture, fd, &hash));
     free(content);

@@ -93,3 +93,10 @@ enum cap_error recode_unresolved(struct cap_bytes detail, struct cap_buf *again)
     free(slots);
     return error;
 }
+
+enum cap_error recode_shortage(struct cap_bytes detail, struct cap_buf *again)
+{
+    struct proto_shortage shortage;
+    enum cap_error error = proto_shortage_decode(detail, &shortage);
+    return error == CAP_OK ? proto_shortage_encode(&shortage, again) : error;
+}

@@ -23,4 +23,7 @@ enum cap_error recode_resume(uint8_t type, struct cap_bytes payload, struct cap_
 /* The same for the detail of unresolved_slot. */
 enum cap_error recode_unresolved(struct cap_bytes detail, struct cap_buf *again);
 
+/* The same for a shortage. */
+enum cap_error recode_shortage(struct cap_bytes detail, struct cap_buf *again);
+
 #endif

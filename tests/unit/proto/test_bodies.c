@@ -153,6 +153,40 @@ static void test_unresolved_longer_than_a_frame(void **state)
     free(slots);
 }
 
+/* What lacks: need, have and a limit. */
+
+static void test_shortage(void **state)
+{
+    (void)state;
+    const struct proto_shortage possible[] = {
+        {2, 1, TEXT("quota-caps")}, {1, 0, TEXT("")}, {UINT64_MAX, UINT64_MAX - 1, TEXT("x")}};
+    struct cap_buf buf = {0};
+    struct proto_shortage got;
+    for (size_t i = 0; i < sizeof(possible) / sizeof(*possible); i++) {
+        buf.len = 0;
+        assert_cap_ok(proto_shortage_encode(&possible[i], &buf));
+        assert_int_equal(buf.len, 20 + possible[i].limit.len);
+        assert_cap_ok(proto_shortage_decode(cap_buf_bytes(&buf), &got));
+        assert_int_equal(got.need, possible[i].need);
+        assert_int_equal(got.have, possible[i].have);
+        assert_int_equal(got.limit.len, possible[i].limit.len);
+        assert_memory_equal(got.limit.data, possible[i].limit.data, got.limit.len);
+        for (size_t cut = 0; cut < 20; cut++) {
+            assert_cap_error(proto_shortage_decode((struct cap_bytes){buf.data, cut}, &got),
+                             CAP_E_BAD_MESSAGE);
+        }
+    }
+    buf.len = 0;
+    assert_cap_error(proto_shortage_encode(&(struct proto_shortage){1, 1, TEXT("")}, &buf),
+                     CAP_E_INVALID_ARGUMENT);
+    assert_cap_ok(proto_shortage_encode(&possible[1], &buf));
+    buf.data[8] = 1;
+    assert_cap_error(proto_shortage_decode(cap_buf_bytes(&buf), &got), CAP_E_BAD_MESSAGE);
+    cap_buf_free(&buf);
+    assert_true(proto_is_shortage(CAP_E_QUOTA_EXCEEDED));
+    assert_false(proto_is_shortage(CAP_E_UNRESOLVED_SLOT));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +195,7 @@ int main(void)
         cmocka_unit_test(test_unresolved_empty),
         cmocka_unit_test(test_unresolved_damage),
         cmocka_unit_test(test_unresolved_longer_than_a_frame),
+        cmocka_unit_test(test_shortage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

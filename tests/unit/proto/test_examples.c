@@ -348,6 +348,14 @@ static void test_error(void **state)
         ERROR, error, 7,
         {-CAP_E_UNRESOLVED_SLOT, TEXT("unresolved_slot"), TEXT("2 slots are missing"), detail.len});
 
+    struct cap_buf shortage = {0};
+    assert_cap_ok(proto_shortage_encode(&(struct proto_shortage){50000, 40000, TEXT("quota-bytes")},
+                                        &shortage));
+    check_frame("SHORTAGE",
+                (struct proto_frame){.id = 7, .type = PROTO_BODY, .flags = PROTO_FLAG_END},
+                &shortage);
+    cap_buf_free(&shortage);
+
     struct cap_buf again = {0};
     assert_cap_ok(recode_unresolved(cap_buf_bytes(&detail), &again));
     cap_buf_free(&again);
