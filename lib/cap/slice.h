@@ -7,6 +7,7 @@
 
 #include "lib/cap/bytes.h"
 #include "lib/cap/constants.h"
+#include "lib/cap/nodes.h"
 
 /* Pages [first, first + pages) of a cap. */
 struct cap_range {
@@ -19,6 +20,30 @@ static inline uint64_t cap_slice_page_count(uint64_t size)
 {
     return size / CAP_PAGE_SIZE + (size % CAP_PAGE_SIZE != 0);
 }
+
+/*
+ * Where the parts of one cap are read from. Each fills all that is asked for, which lies within
+ * what the subject says, or fails with an error of its own.
+ */
+struct cap_slice_source {
+    /* Bytes of the served body. */
+    enum cap_error (*body)(void *ctx, uint64_t offset, size_t len, uint8_t *dst);
+    /* Page roots as they are kept: of Data those of its pages that are not zero, of an Image those
+     * of its code's pages. */
+    enum cap_error (*roots)(void *ctx, uint64_t first, size_t count, struct cap_hash *dst);
+    /* Nodes that are kept above the page roots, in the order of struct cap_nodes. */
+    enum cap_error (*nodes)(void *ctx, uint64_t first, size_t count, struct cap_node *dst);
+    void *ctx;
+};
+
+/* A cap, as struct cap_info of the store says it. */
+struct cap_slice_subject {
+    enum cap_kind kind;
+    uint64_t body_len;
+    uint64_t size;       /* Data: logical bytes. Image: bytes of code */
+    uint64_t page_count; /* Data: pages that are not zero. Image: not looked at */
+    struct cap_node_counts node_counts;
+};
 
 /*
  * Whether ranges are as a slice states them (SLICES.md section 2), of a cap of `pages` pages. No

@@ -10,32 +10,7 @@
 #ifndef LIB_CAP_SLICE_ENCODE_H
 #define LIB_CAP_SLICE_ENCODE_H
 
-#include "lib/cap/nodes.h"
 #include "lib/cap/slice.h"
-
-/*
- * Where the parts of one cap are read from. Each fills all that is asked for, which lies within
- * what the subject says, or fails with an error of its own.
- */
-struct cap_slice_source {
-    /* Bytes of the served body. */
-    enum cap_error (*body)(void *ctx, uint64_t offset, size_t len, uint8_t *dst);
-    /* Page roots as they are kept: of Data those of its pages that are not zero, of an Image those
-     * of its code's pages. */
-    enum cap_error (*roots)(void *ctx, uint64_t first, size_t count, struct cap_hash *dst);
-    /* Nodes that are kept above the page roots, in the order of struct cap_nodes. */
-    enum cap_error (*nodes)(void *ctx, uint64_t first, size_t count, struct cap_node *dst);
-    void *ctx;
-};
-
-/* A cap, as struct cap_info of the store says it. */
-struct cap_slice_subject {
-    enum cap_kind kind;
-    uint64_t body_len;
-    uint64_t size;       /* Data: logical bytes. Image: bytes of code */
-    uint64_t page_count; /* Data: pages that are not zero. Image: not looked at */
-    struct cap_node_counts node_counts;
-};
 
 /* Opaque. */
 struct cap_slice_encoder;
