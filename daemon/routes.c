@@ -2,6 +2,7 @@
 #include "daemon/routes.h"
 
 #include "daemon/publish/upload.h"
+#include "daemon/serve/closure.h"
 #include "daemon/serve/fetch.h"
 #include "daemon/serve/lookup.h"
 #include "daemon/serve/many.h"
@@ -16,6 +17,10 @@ void routes_fill(struct route ret_routes[ROUTES_MAX], struct publish *publish, s
         {.type = PROTO_GET_MANY,
          .feature = PROTO_FEATURE_GET_MANY,
          .begin = many_begin,
+         .room = serve},
+        {.type = PROTO_CLOSURE,
+         .feature = PROTO_FEATURE_CLOSURE,
+         .begin = closure_begin,
          .room = serve},
         {.type = PROTO_MAP, .begin = map_begin, .room = serve},
         {.type = PROTO_PUT_DATA, .has_body = true, .begin = upload_begin, .room = publish},

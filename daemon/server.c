@@ -308,7 +308,8 @@ static enum cap_error open_store(struct server *server, char *reason)
 static enum cap_error open_copies(struct server *server)
 {
     struct context *context = &server->context;
-    context->features = PROTO_FEATURE_GET_MANY | PROTO_FEATURE_KEEP | PROTO_FEATURE_PUT_CAP;
+    context->features =
+        PROTO_FEATURE_GET_MANY | PROTO_FEATURE_KEEP | PROTO_FEATURE_PUT_CAP | PROTO_FEATURE_CLOSURE;
     if (context->config.map_cache == 0) {
         return CAP_OK;
     }

@@ -69,6 +69,7 @@ struct config {
     config_number max_all_requests;
     config_number max_peer_requests;
     config_number max_hashes;
+    config_number closure_max; /* caps in one answer to a CLOSURE */
     config_number max_upload;
     config_number max_uploads;
     config_number max_peer_uploads;

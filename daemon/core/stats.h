@@ -27,6 +27,7 @@
     X(records_used, "capstore_records_used_total", "Lookups answered from the record cache")       \
     X(records_missed, "capstore_records_missed_total", "Lookups that went to the store")           \
     X(many_caps, "capstore_get_many_caps_total", "Caps that a GET_MANY asked for")                 \
+    X(closure_caps, "capstore_closure_caps_total", "Entries in answers to a CLOSURE")              \
     X(maps, "capstore_maps_total", "Descriptors of caps given out to be mapped")                   \
     X(maps_made, "capstore_map_copies_made_total", "Copies of caps made to be mapped")             \
     X(refusals, "capstore_refusals_total", "Requests and connections refused, with any error")     \
@@ -113,6 +114,7 @@
     X(lookup_us, "capstore_lookup_seconds", "From a HAS or STAT to its answer")                    \
     X(fetch_us, "capstore_fetch_seconds", "From a GET to the last byte handed to the socket")      \
     X(many_us, "capstore_get_many_seconds", "From a GET_MANY to the last byte of its answer")      \
+    X(closure_us, "capstore_closure_seconds", "From a CLOSURE to the last byte of its answer")     \
     X(map_us, "capstore_map_seconds", "From a MAP to its descriptor")                              \
     X(upload_us, "capstore_upload_seconds", "From an upload's request to its answer")              \
     X(hash_us, "capstore_hash_seconds", "Time a thread spent on an upload")                        \

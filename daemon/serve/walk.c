@@ -179,12 +179,6 @@ uint64_t walk_memory(const struct walk *walk)
 
 /* --- Caps ------------------------------------------------------------------------------------- */
 
-/* Whether an error says something of one cap only. */
-static bool is_of_cap(enum cap_error error)
-{
-    return cap_store_is_unserved(error) || error == CAP_E_CORRUPT || error == CAP_E_IO;
-}
-
 static enum cap_error find(struct cap_read *read, const struct cap_hash *hash,
                            struct walk_cap *ret_cap)
 {
@@ -193,7 +187,7 @@ static enum cap_error find(struct cap_read *read, const struct cap_hash *hash,
     if (ret_cap->error != CAP_OK) {
         ret_cap->info = (struct cap_info){0};
     }
-    return ret_cap->error == CAP_OK || is_of_cap(ret_cap->error) ? CAP_OK : ret_cap->error;
+    return ret_cap->error == CAP_OK || walk_goes_on(ret_cap->error) ? CAP_OK : ret_cap->error;
 }
 
 /* The cap comes. */

@@ -28,6 +28,12 @@ struct walk_query {
     uint64_t max;           /* caps that come, at least 1 */
 };
 
+/* Whether an error says something of one cap only, so that others may come. */
+static inline bool walk_goes_on(enum cap_error error)
+{
+    return cap_store_is_unserved(error) || error == CAP_E_CORRUPT || error == CAP_E_IO;
+}
+
 /* A cap that comes. */
 struct walk_cap {
     struct cap_hash hash;

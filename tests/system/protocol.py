@@ -232,6 +232,21 @@ def decode_pieces(count, body):
     return answers
 
 
+def decode_entries(body, list_only=False):
+    """[(hash, kind, body_len, body)] of the body of a CLOSURE_REPLY (section 4.24); a body is None where none follows."""
+    entries, at, size = [], 0, sum(width(kind) for _, kind in MESSAGES["ENTRY"])
+    while at < len(body):
+        head = decode("ENTRY", body[at:at + size])
+        at += size
+        has_body = head["kind"] != 0 and not list_only
+        part = body[at:at + head["body_len"]] if has_body else None
+        at += len(part or b"")
+        if part is not None and len(part) != head["body_len"]:
+            raise BadReply("a cut entry %r" % head)
+        entries.append((head["hash"], head["kind"], head["body_len"], part))
+    return entries
+
+
 def frame(name, request_id, payload=b"", flags=0):
     """The bytes of one frame."""
     return HEADER.pack(len(payload), request_id, TYPES[name], flags, 0) + payload
@@ -457,6 +472,19 @@ class Connection:
         """Waits for a GET_MANY: as get_many()."""
         count = self.wait(request_id, "GET_MANY_REPLY")["count"]
         return decode_pieces(count, self.recv_body(request_id))
+
+    def closure(self, roots, have=(), list_only=False):
+        """[(hash, kind, body_len, body)]."""
+        return self.wait_closure(self.ask_closure(roots, have, list_only), list_only)
+
+    def ask_closure(self, roots, have=(), list_only=False):
+        """Sends a CLOSURE and returns its id."""
+        return self.request("CLOSURE", flags=int(list_only), roots=b"".join(roots), have=b"".join(have))
+
+    def wait_closure(self, request_id, list_only=False):
+        """Waits for a CLOSURE: as closure()."""
+        self.wait(request_id, "CLOSURE_REPLY")
+        return decode_entries(self.recv_body(request_id), list_only)
 
     def send_body(self, request_id, body, piece=BODY_PIECE):
         """Sends a whole body; stops early, and ends it, when the answer is there already."""

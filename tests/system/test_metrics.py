@@ -210,18 +210,20 @@ class Moves(SystemTest):
 
     def fetches(self):
         c = self.connect(self.d, hello=False)
-        c.hello(features=3)  # MAP and GET_MANY
+        c.hello(features=35)  # MAP, GET_MANY and CLOSURE
 
         def fetch():
             c.has([self.small])
             c.get(self.small)
             c.get(self.large)
             c.get_many([self.small, self.large])
+            c.closure([self.small])
             _, fd = c.map(self.small)
             self.look()
             os.close(fd)
 
-        self.until("lookup_seconds", "fetch_seconds", "get_many_seconds", "get_many_caps_total", "map_seconds",
+        self.until("lookup_seconds", "fetch_seconds", "get_many_seconds", "get_many_caps_total", "closure_seconds",
+                   "closure_caps_total", "map_seconds",
                    "maps_total", "map_copies_made_total", "map_cache_bytes", "map_cache_copies",
                    "served_body_bytes_total", "records_used_total", "records_missed_total", "record_cache_bytes",
                    "body_cache_bytes", "body_cache_served_bytes_total", step=fetch)
