@@ -32,6 +32,7 @@
 #include "daemon/core/sd.h"
 #include "daemon/core/statedir.h"
 #include "daemon/descriptors.h"
+#include "daemon/opening.h"
 #include "daemon/publish/quota.h"
 #include "daemon/publish/writer.h"
 #include "daemon/serve/copies.h"
@@ -44,9 +45,8 @@
 #include "lib/cap/sha256.h"
 #include "proto/message.h"
 
-#define TICK_MS            100                /* the bounds of time that it enforces are seconds */
-#define STALE_READERS_US   UINT64_C(60000000) /* a reader that died holds back the reuse of pages */
-#define STORE_READERS_LOOP 256u               /* half of the store's default; see store_readers */
+#define TICK_MS          100                /* the bounds of time that it enforces are seconds */
+#define STALE_READERS_US UINT64_C(60000000) /* a reader that died holds back the reuse of pages */
 
 static struct shard *main_shard(struct server *server)
 {
@@ -237,72 +237,6 @@ static void on_watchdog(uv_timer_t *timer)
 }
 
 /* --- Start ---------------------------------------------------------------------------------- */
-
-/* Why a store does not open and what to do, where its errors mean more than elsewhere. */
-static const char *store_problem(const struct server *server, enum cap_error error,
-                                 char full[ROOM_FULL_SIZE])
-{
-    uint64_t disk_free = 0;
-    const struct env *env = server->context.env;
-    if (error == CAP_E_DISK_FULL) {
-        (void)env->disk_free(env->ctx, server->context.statedir->store_dir, &disk_free);
-        return room_full_text(disk_free, full);
-    }
-    if (error == CAP_E_IO) {
-        return "input or output error; its files must be readable and writable for the user that "
-               "runs capstored, and the disk must be sound";
-    }
-    if (error == CAP_E_INVALID_ARGUMENT) {
-        return cap_store_lmdb_is_remote(server->context.statedir->store_dir)
-                   ? "it is on a network file system, where its locks do not hold; give a --state "
-                     "on "
-                     "a local disk"
-                   : "--map-size must suit this machine";
-    }
-    if (error == CAP_E_NO_MEMORY) {
-        return "not enough address space; lower --map-size, or raise the limit (ulimit -v)";
-    }
-    if (error == CAP_E_STORE_VERSION) {
-        return "another version of capstored wrote it; run that one, or give another --state";
-    }
-    return cap_error_text(error);
-}
-
-/* Snapshots that the loops may have open: windows, and what readers have finished; see serve/. */
-static uint32_t store_readers(size_t loops)
-{
-    return loops > 2 ? (uint32_t)loops * STORE_READERS_LOOP : 0;
-}
-
-static enum cap_error open_store(struct server *server, char *reason)
-{
-    uint8_t id[CAP_STORE_ID_SIZE];
-    bool unsynced = false;
-    struct cap_store_lmdb_config config = {
-        .dir = server->context.statedir->store_dir,
-        .map_bytes = server->context.config.map_size,
-        .max_readers = store_readers(server->loop_count),
-        .ret_unsynced = &unsynced,
-    };
-    snprintf(reason, CONFIG_REASON_SIZE, "no random bytes");
-    enum cap_error error = server->context.env->random(server->context.env->ctx, id, sizeof(id));
-    if (error != CAP_OK) {
-        return error;
-    }
-    error = cap_store_lmdb_open(&config, id, &server->context.store);
-    if (error != CAP_OK) {
-        char full[ROOM_FULL_SIZE];
-        snprintf(reason, CONFIG_REASON_SIZE, "cannot open the store in %.100s: %s", config.dir,
-                 store_problem(server, error, full));
-    }
-    if (unsynced) {
-        log_event(&server->context.log, LOG_LEVEL_WARNING, log_name("directory_not_synced"),
-                  log_text("path", config.dir),
-                  log_text("message", "the file system cannot sync a directory; a new store may "
-                                      "be missing after a power failure now"));
-    }
-    return error;
-}
 
 /* Without them the daemon serves all but MAP. CAP_E_NO_MEMORY. */
 static enum cap_error open_copies(struct server *server)
@@ -513,7 +447,7 @@ static enum cap_error open_all(struct server *server, struct cap_store *store, c
         error = statedir_open(context->config.state, &context->log, &context->statedir, reason);
     }
     if (error == CAP_OK && store == NULL) {
-        error = open_store(server, reason);
+        error = opening_store(context, server->loop_count, reason);
     } else if (error == CAP_OK) {
         context->store = store;
     }

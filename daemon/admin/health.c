@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/param.h>
 
+#include "daemon/admin/ask.h"
+
 #define CLOCK_MAX_S     60                  /* time services step by less */
 #define SNAPSHOT_MAX_US UINT64_C(120000000) /* a client that does not read is closed earlier */
 #define RECENT_US       UINT64_C(600000000) /* refusals that still say something */
@@ -13,6 +15,19 @@
 #define LOW_PART        20 /* room is low when less than a twentieth is left */
 #define MIB             (UINT64_C(1) << 20)
 #define LOW_MIN         (16 * MIB) /* of a map: a commit of large bodies may need as much at once */
+
+struct admin_health admin_health_now(const struct admin_rooms *rooms, const struct admin_ask *ask)
+{
+    struct admin_health health = {.context = rooms->context, .loops = rooms->hubs->count};
+    for (size_t i = 0; i < health.loops; i++) {
+        health.responding += admin_ask_answered(ask, i) ? 1 : 0;
+    }
+    struct gauges gauges;
+    admin_gauges(rooms, &gauges);
+    health.writer_held_us = gauges.writer_held_us;
+    health.backup_failed = gauges.backup_failed != 0;
+    return health;
+}
 
 const char *admin_warning_name(enum admin_warning warning)
 {

@@ -44,6 +44,11 @@ struct admin_health {
     size_t broken; /* caps that are quarantined or lost */
 };
 
+struct admin_ask;
+
+/* What the daemon says of itself, for loops that were just asked; without the store. Any thread. */
+struct admin_health admin_health_now(const struct admin_rooms *rooms, const struct admin_ask *ask);
+
 /* The stable word of a warning. Static. */
 const char *admin_warning_name(enum admin_warning warning);
 

@@ -73,19 +73,6 @@ void admin_publish(struct admin_call *call)
     shard_publish_stats(call->rooms->hubs->hubs[0]->shard);
 }
 
-static struct admin_health health_of(const struct admin_rooms *rooms, const struct admin_ask *ask)
-{
-    struct admin_health health = {.context = rooms->context, .loops = rooms->hubs->count};
-    for (size_t i = 0; i < health.loops; i++) {
-        health.responding += admin_ask_answered(ask, i) ? 1 : 0;
-    }
-    struct gauges gauges;
-    admin_gauges(rooms, &gauges);
-    health.writer_held_us = gauges.writer_held_us;
-    health.backup_failed = gauges.backup_failed != 0;
-    return health;
-}
-
 static json_t *warnings_json(const struct admin_health *health)
 {
     json_t *array = json_array();
@@ -178,7 +165,7 @@ json_t *admin_status(struct admin_call *call)
     if (ask == NULL) {
         return NULL;
     }
-    struct admin_health health = health_of(call->rooms, ask);
+    struct admin_health health = admin_health_now(call->rooms, ask);
     admin_ask_free(ask);
     health.space = space;
     health.broken = broken;
@@ -214,16 +201,8 @@ json_t *admin_metrics(struct admin_call *call)
 {
     enum admin_metrics_format format = metrics_format(call);
     struct cap_buf text = {0};
-    struct admin_ask *ask = admin_ask(call->rooms, 0, 0);
-    if (ask == NULL) {
-        return NULL;
-    }
-    struct admin_health health = health_of(call->rooms, ask);
-    admin_ask_free(ask);
-    enum cap_error error = admin_metrics_daemon(call->rooms, &call->figures, format, &text);
-    if (error == CAP_OK) {
-        error = admin_metrics_store(call->store, &health, format, &text);
-    }
+    enum cap_error error =
+        admin_metrics_text(call->rooms, call->store, &call->figures, format, &text);
     json_t *result = error != CAP_OK
                          ? fail(call, error)
                          : json_pack("{s:s, s:s%}", "content_type", admin_metrics_type(format),

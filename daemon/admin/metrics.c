@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/admin/ask.h"
 #include "daemon/admin/text.h"
 #include "daemon/admin/value.h"
 #include "daemon/publish/quota.h"
@@ -327,4 +328,18 @@ enum cap_error admin_metrics_store(struct cap_store *store, struct admin_health 
         admin_print(&to.text, "# EOF\n");
     }
     return to.text.error;
+}
+
+enum cap_error admin_metrics_text(const struct admin_rooms *rooms, struct cap_store *store,
+                                  const struct admin_figures *figures,
+                                  enum admin_metrics_format format, struct cap_buf *buf)
+{
+    struct admin_ask *ask = admin_ask(rooms, 0, 0);
+    if (ask == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    struct admin_health health = admin_health_now(rooms, ask);
+    admin_ask_free(ask);
+    enum cap_error error = admin_metrics_daemon(rooms, figures, format, buf);
+    return error == CAP_OK ? admin_metrics_store(store, &health, format, buf) : error;
 }

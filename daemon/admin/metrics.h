@@ -27,6 +27,14 @@ struct admin_figures {
 /* The media type of a format. Static. */
 const char *admin_metrics_type(enum admin_metrics_format format);
 
+/*
+ * Appends all of it, after asking every loop but the first: on a thread that runs none of them.
+ * CAP_E_NO_MEMORY.
+ */
+enum cap_error admin_metrics_text(const struct admin_rooms *rooms, struct cap_store *store,
+                                  const struct admin_figures *figures,
+                                  enum admin_metrics_format format, struct cap_buf *buf);
+
 /* Appends the families of the daemon: counters, gauges, histograms, settings. Any thread. */
 enum cap_error admin_metrics_daemon(const struct admin_rooms *rooms,
                                     const struct admin_figures *figures,
