@@ -26,12 +26,14 @@
 
 #include "daemon/admin/admin.h"
 #include "daemon/admin/level.h"
+#include "daemon/admin/metrics.h"
 #include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
 #include "daemon/core/oserror.h"
 #include "daemon/core/sd.h"
 #include "daemon/core/statedir.h"
 #include "daemon/descriptors.h"
+#include "daemon/http/http.h"
 #include "daemon/opening.h"
 #include "daemon/publish/quota.h"
 #include "daemon/publish/writer.h"
@@ -96,6 +98,7 @@ void server_drain(struct server *server)
               log_number("uploads", figures.uploads));
     sd_notify("STOPPING=1\nSTATUS=Finishing what is in flight");
     sockets_close_clients(&server->sockets);
+    http_drain(server->http);
     upkeep_jobs_cancel_all(server->jobs);
     for (size_t i = 0; i < server->loop_count; i++) {
         loop_drain(&server->loops[i]);
@@ -190,12 +193,27 @@ static void count_gc(struct server *server)
     stats->gc_bytes = figures.bytes;
 }
 
+static void tick_http(struct server *server)
+{
+    struct stats *stats = &main_shard(server)->stats;
+    struct admin_figures admin;
+    struct http_figures figures;
+    admin_figures(server->admin, &admin);
+    http_tick(server->http, &admin);
+    http_figures(server->http, &figures);
+    stats->http_requests = figures.requests;
+    stats->http_errors = figures.errors;
+    stats->http_bytes = figures.bytes;
+    stats->http_cut = figures.cut;
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct server *server = timer->data;
     uint64_t now = env_monotonic_us(server->context.env);
     admin_tick(server->admin);
     sockets_tick(&server->sockets);
+    tick_http(server);
     maybe_clear_readers(server, now);
     if (server->context.phase == PHASE_RUNNING) {
         gc_tick(server->gc, now);
@@ -314,6 +332,34 @@ static enum cap_error start_threads(struct server *server, char *reason)
     return error;
 }
 
+/* What those see who look at the whole daemon. */
+static struct admin_rooms rooms_of(struct server *server)
+{
+    return (struct admin_rooms){
+        .context = &server->context,
+        .hubs = &server->hubs,
+        .writer = server->writer,
+        .jobs = server->jobs,
+        .backups = server->backups,
+        .gc = server->gc,
+        .scrub = server->scrub,
+        .copies = server->serves.copies,
+    };
+}
+
+static enum cap_error start_http(struct server *server, char *reason)
+{
+    struct sockets *sockets = &server->sockets;
+    const struct admin_rooms rooms = rooms_of(server);
+    if (sockets->http_count == 0) {
+        return CAP_OK;
+    }
+    snprintf(reason, CONFIG_REASON_SIZE, "cannot start HTTP: %s", no_threads);
+    enum cap_error error = http_start(&rooms, sockets->http, sockets->http_count, &server->http);
+    sockets->http_taken = error == CAP_OK;
+    return error;
+}
+
 /* The admin socket opens last: operators that reach it find a daemon that serves. */
 static enum cap_error start_admin(struct server *server, const struct admin_group *operators,
                                   char *reason)
@@ -325,16 +371,7 @@ static enum cap_error start_admin(struct server *server, const struct admin_grou
     snprintf(reason, CONFIG_REASON_SIZE,
              "cannot start the admin socket: out of memory, or too many threads "
              "(ulimit -u, TasksMax=)");
-    const struct admin_rooms rooms = {
-        .context = &server->context,
-        .hubs = &server->hubs,
-        .writer = server->writer,
-        .jobs = server->jobs,
-        .backups = server->backups,
-        .gc = server->gc,
-        .scrub = server->scrub,
-        .copies = server->serves.copies,
-    };
+    const struct admin_rooms rooms = rooms_of(server);
     enum cap_error error = admin_start(&rooms, bound->fd, operators, &server->admin);
     if (error == CAP_OK) {
         bound->fd = -1; /* the admin socket's now; the path stays ours */
@@ -458,6 +495,9 @@ static enum cap_error open_all(struct server *server, struct cap_store *store, c
         const struct bind_access access = reload_admin_access(&operators);
         start_handles(server);
         error = sockets_open(&server->sockets, &server->loops[0].hub, &access, reason);
+    }
+    if (error == CAP_OK) {
+        error = start_http(server, reason);
     }
     if (error == CAP_OK) {
         error = start_admin(server, &operators, reason);
@@ -601,11 +641,13 @@ void server_close(struct server *server)
     reload_close(&server->reload);
     sockets_close(&server->sockets);
     admin_stop(server->admin);
+    http_stop(server->http);
     if (server->jobs != NULL) {
         close_jobs(server);
     }
     close_loops(server);
     admin_free(server->admin);
+    http_free(server->http);
     copies_free(server->serves.copies);
     pool_close(&server->context.pool);
     gc_free(server->gc);

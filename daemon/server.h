@@ -20,6 +20,7 @@
 #define SERVER_SIGNALS 3u
 
 struct admin;
+struct http;
 
 struct server {
     struct context context;
@@ -34,6 +35,7 @@ struct server {
     struct gc *gc;
     struct scrub *scrub;
     struct admin *admin;
+    struct http *http;
     struct sockets sockets;
     uv_timer_t tick;
     uv_timer_t watchdog;

@@ -1,8 +1,9 @@
 /*
  * Listening.
  *
- * Happy path: sockets that systemd passed come first, then those of --listen, then that of --admin
- * unless systemd passed one. Then the address file is written.
+ * Happy path: sockets that systemd passed come first, then those of --listen and --http, then that
+ * of
+ * --admin unless systemd passed one. Then the address file is written.
  *
  * Failure modes: any of them ends the start, with a sentence; what was opened is closed.
  */
@@ -16,6 +17,7 @@
 
 #include "daemon/core/oserror.h"
 #include "daemon/core/sd.h"
+#include "daemon/http/http.h"
 #include "daemon/net/accept.h"
 #include "daemon/net/speaker.h"
 
@@ -28,6 +30,13 @@ static enum cap_error refuse_no_address(char *reason)
 {
     snprintf(reason, CONFIG_REASON_SIZE, "listen: no address given; see --help");
     return CAP_E_INVALID_ARGUMENT;
+}
+
+static enum cap_error refuse_http(char *reason)
+{
+    snprintf(reason, CONFIG_REASON_SIZE,
+             "http: this capstored was built without HTTP (CAPSTORE_HTTP)");
+    return CAP_E_NOT_SUPPORTED;
 }
 
 enum cap_error sockets_check_admin(const char *address, const struct bind_access *access,
@@ -50,6 +59,10 @@ enum cap_error sockets_check(const struct config *config, char ret_reason[CONFIG
     }
     for (size_t i = 0; error == CAP_OK && i < config->listen_count; i++) {
         error = bind_check(config->listen[i], &clients, ret_reason);
+    }
+    if (error == CAP_OK && config->http != NULL) {
+        error = http_is_built() ? bind_check(config->http, &clients, ret_reason)
+                                : refuse_http(ret_reason);
     }
     if (error == CAP_OK && config->listen_count == 0 && sd_listen_count() == 0) {
         error = refuse_no_address(ret_reason);
@@ -89,7 +102,38 @@ static enum cap_error take_admin(struct sockets *sockets, struct bound *bound, c
     return CAP_OK;
 }
 
-/* Sockets that systemd passed: the one named "admin" is the admin socket, others serve clients. */
+/* Keeps a socket for HTTP until there is a room for it. */
+static enum cap_error take_http(struct sockets *sockets, struct bound *bound, char *reason)
+{
+    enum cap_error error = CAP_OK;
+    if (!http_is_built()) {
+        error = refuse_http(reason);
+    } else if (sockets->http_count == SOCKETS_MAX) {
+        snprintf(reason, CONFIG_REASON_SIZE, "more than %u sockets for HTTP", SOCKETS_MAX);
+        error = CAP_E_INVALID_ARGUMENT;
+    }
+    if (error != CAP_OK) {
+        bound_release(bound);
+        return error;
+    }
+    sockets->http[sockets->http_count++] = *bound;
+    return CAP_OK;
+}
+
+/* A socket that systemd passed, by its name. */
+static enum cap_error take_named(struct sockets *sockets, struct hub *hub, const char *name,
+                                 struct bound *bound, char *reason)
+{
+    if (strcmp(name, "admin") == 0) {
+        return take_admin(sockets, bound, reason);
+    }
+    if (strcmp(name, "http") == 0) {
+        return take_http(sockets, bound, reason);
+    }
+    return add_listener(sockets, hub, bound, reason);
+}
+
+/* Sockets that systemd passed: those named "admin" and "http" are that, others serve clients. */
 static enum cap_error take_inherited(struct sockets *sockets, struct hub *hub, char *reason)
 {
     int count = sd_listen_count();
@@ -104,8 +148,7 @@ static enum cap_error take_inherited(struct sockets *sockets, struct hub *hub, c
         sd_listen_name(i, name);
         enum cap_error error = bind_inherit(SD_LISTEN_FDS_START + i, &bound, reason);
         if (error == CAP_OK) {
-            error = strcmp(name, "admin") == 0 ? take_admin(sockets, &bound, reason)
-                                               : add_listener(sockets, hub, &bound, reason);
+            error = take_named(sockets, hub, name, &bound, reason);
         }
         if (error != CAP_OK) {
             return error;
@@ -132,6 +175,13 @@ enum cap_error sockets_open(struct sockets *sockets, struct hub *hub,
         error = bind_address(config->listen[i], &clients, &bound, ret_reason);
         if (error == CAP_OK) {
             error = add_listener(sockets, hub, &bound, ret_reason);
+        }
+    }
+    if (error == CAP_OK && config->http != NULL) {
+        struct bound bound;
+        error = bind_address(config->http, &clients, &bound, ret_reason);
+        if (error == CAP_OK) {
+            error = take_http(sockets, &bound, ret_reason);
         }
     }
     if (error == CAP_OK && sockets->count == 0) {
@@ -187,6 +237,10 @@ void sockets_log(const struct sockets *sockets)
         log_event(&context->log, LOG_LEVEL_INFO, log_name("listening"),
                   log_text("address", context->addresses[i]));
     }
+    for (size_t i = 0; i < sockets->http_count; i++) {
+        log_event(&context->log, LOG_LEVEL_INFO, log_name("http_listening"),
+                  log_text("address", sockets->http[i].address));
+    }
     if (sockets->admin.address[0] != '\0') {
         log_event(&context->log, LOG_LEVEL_INFO, log_name("admin_listening"),
                   log_text("address", sockets->admin.address));
@@ -215,5 +269,8 @@ void sockets_close(struct sockets *sockets)
         (void)unlink(context->config.address_file);
     }
     sockets_close_clients(sockets);
+    for (size_t i = 0; i < sockets->http_count && !sockets->http_taken; i++) {
+        bound_release(&sockets->http[i]);
+    }
     bound_release(&sockets->admin);
 }

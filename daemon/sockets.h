@@ -1,6 +1,6 @@
 /*
- * The sockets that the daemon listens on: for clients and for operators, bound at start or passed
- * by systemd, and the file that tells their addresses. Main thread only.
+ * The sockets that the daemon listens on: for clients, for HTTP and for operators, bound at start
+ * or passed by systemd, and the file that tells their addresses. Main thread only.
  */
 #ifndef DAEMON_SOCKETS_H
 #define DAEMON_SOCKETS_H
@@ -16,6 +16,9 @@ struct sockets {
     struct context *context;
     struct listener *listeners[SOCKETS_MAX];
     size_t count;
+    struct bound http[SOCKETS_MAX]; /* for HTTP; bound only, until the room has them */
+    size_t http_count;
+    bool http_taken;    /* the room has them; their addresses are still to be told */
     struct bound admin; /* the fd is -1 while there is none, and once the admin room has it */
     bool address_file_written; /* by us: ours to remove */
 };
@@ -37,9 +40,9 @@ enum cap_error sockets_check_admin(const char *address, const struct bind_access
 enum cap_error sockets_check(const struct config *config, char ret_reason[CONFIG_REASON_SIZE]);
 
 /*
- * Opens all of them. Clients are accepted as soon as the loop of `hub` turns; the admin socket,
- * which has `admin` as its access if we make it, is bound only. On failure sockets_close is to be
- * called. CAP_E_INVALID_ARGUMENT, CAP_E_IO, CAP_E_NO_MEMORY with a sentence.
+ * Opens all of them. Clients are accepted as soon as the loop of `hub` turns; sockets for HTTP and
+ * the admin socket, which has `admin` as its access if we make it, are bound only. On failure
+ * sockets_close is to be called. CAP_E_INVALID_ARGUMENT, CAP_E_IO, CAP_E_NO_MEMORY with a sentence.
  */
 enum cap_error sockets_open(struct sockets *sockets, struct hub *hub,
                             const struct bind_access *admin, char ret_reason[CONFIG_REASON_SIZE]);

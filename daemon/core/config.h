@@ -46,7 +46,8 @@ struct config {
     char *state; /* NULL until set; the daemon does not start without it */
     char *listen[CONFIG_LISTEN_MAX];
     size_t listen_count;
-    config_number listen_mode; /* of the Unix sockets in `listen`; CONFIG_MODE_UMASK: the umask's */
+    config_number listen_mode; /* of Unix sockets for clients; CONFIG_MODE_UMASK: the umask's */
+    char *http;                /* NULL: no HTTP, but on sockets that systemd passes */
     char *admin;               /* NULL: no admin socket */
     char *admin_group;         /* NULL: none; its members may operate */
     char *address_file;        /* NULL: none; where the addresses in use are written */

@@ -44,6 +44,12 @@
     X(gc_runs, "capstore_gc_runs_total", "Collections that have ended")                            \
     X(gc_caps, "capstore_gc_caps_total", "Caps collected")                                         \
     X(gc_bytes, "capstore_gc_bytes_total", "Bytes of the bodies of collected caps")                \
+    X(http_requests, "capstore_http_requests_total", "Requests answered over HTTP")                \
+    X(http_errors, "capstore_http_errors_total",                                                   \
+      "Requests answered over HTTP with a status of 400 or more")                                  \
+    X(http_bytes, "capstore_http_sent_bytes_total", "Bytes of the bodies of answers over HTTP")    \
+    X(http_cut, "capstore_http_slow_total",                                                        \
+      "Connections over HTTP that were closed because the client was too slow")                    \
     X(log_lines, "capstore_log_lines_total", "Log lines written")                                  \
     X(log_lost, "capstore_log_lost_total", "Log lines lost to a slow reader")
 

@@ -24,6 +24,7 @@ FOREIGN = {
     r"sodium\.h|sodium/.*": r"lib/cap/sha256/sodium\.c$",
     r"xxhash\.h": r"lib/store/|daemon/serve/|client/capctl/",
     r"jansson\.h": r"daemon/|client/capctl/",
+    r"microhttpd\.h": r"daemon/http/",
     r"ncurses\.h|curses\.h": r"client/capctl/top\.c$",
     r"libelf\.h|gelf\.h|libelf/.*|elf\.h": r"client/capctl/",
 }

@@ -13,9 +13,11 @@ import subprocess
 import threading
 import time
 import unittest
+import urllib.error
+import urllib.request
 
 import wire
-from harness import PAGE, AdminError, SystemTest, content, wait_until
+from harness import PAGE, AdminError, SystemTest, content, free_port, wait_until
 from protocol import TO_END, Refused, body_frames
 
 ADMIN = pathlib.Path(__file__).parent.parent.parent / "daemon" / "admin"
@@ -184,8 +186,9 @@ class Moves(SystemTest):
     def test_every_series(self):
         self.rows, self.seen = documented(), {}
         (self.root / "backups").mkdir(mode=0o700)
-        self.start("--backup-dir", str(self.root / "backups"))
-        for step in (self.publications, self.fetches, self.collections, self.what_is_held, self.what_passes, self.limits, self.upkeep,
+        self.http = f"127.0.0.1:{free_port()}"
+        self.start("--backup-dir", str(self.root / "backups"), "--http", f"tcp:{self.http}")
+        for step in (self.publications, self.fetches, self.over_http, self.collections, self.what_is_held, self.what_passes, self.limits, self.upkeep,
                      self.faults, self.a_cold_start, self.a_scrub, self.a_log_that_nobody_reads, self.the_drain):
             with self.subTest(step.__name__):
                 step()
@@ -228,6 +231,18 @@ class Moves(SystemTest):
                    "served_body_bytes_total", "records_used_total", "records_missed_total", "record_cache_bytes",
                    "body_cache_bytes", "body_cache_served_bytes_total", step=fetch)
         c.close()
+
+    def over_http(self):
+        def ask():
+            urllib.request.urlopen(f"http://{self.http}/caps/{self.small.hex()}").read()
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(f"http://{self.http}/caps/{'0' * 64}").read()
+
+        self.until("http_requests_total", "http_errors_total", "http_sent_bytes_total", step=ask)
+        self.reload(hello_ms=1)
+        with socket.create_connection(("127.0.0.1", int(self.http.split(":")[1]))):  # and says nothing
+            self.until("http_slow_total")
+        self.reload()
 
     def collections(self):
         self.reload(gc_high=1 << 40, lease=0)

@@ -1,0 +1,10 @@
+/* Requests by method and path. */
+#ifndef DAEMON_HTTP_REQUEST_H
+#define DAEMON_HTTP_REQUEST_H
+
+#include "daemon/http/answer.h"
+
+/* Answers a request, whose header is there. A thread of libmicrohttpd's. */
+enum MHD_Result http_request(const struct http_call *call, const char *method);
+
+#endif

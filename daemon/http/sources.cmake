@@ -1,0 +1,16 @@
+# HTTP, included from daemon/CMakeLists.txt.
+if(NOT CAPSTORE_HTTP)
+    target_sources(capstore_daemon PRIVATE http/absent.c)
+    return()
+endif()
+target_sources(capstore_daemon PRIVATE
+    http/answer.c
+    http/body.c
+    http/caps.c
+    http/client.c
+    http/health.c
+    http/http.c
+    http/parts.c
+    http/ranges.c
+    http/request.c)
+target_link_libraries(capstore_daemon PUBLIC PkgConfig::MICROHTTPD)
