@@ -1,6 +1,7 @@
 /* The routes (PROTOCOL.md sections 3.2 to 3.5). */
 #include "daemon/routes.h"
 
+#include "daemon/publish/resume.h"
 #include "daemon/publish/upload.h"
 #include "daemon/serve/closure.h"
 #include "daemon/serve/fetch.h"
@@ -29,6 +30,10 @@ void routes_fill(struct route ret_routes[ROUTES_MAX], struct publish *publish, s
          .has_body = true,
          .feature = PROTO_FEATURE_PUT_CAP,
          .begin = upload_begin,
+         .room = publish},
+        {.type = PROTO_RESUME,
+         .feature = PROTO_FEATURE_RESUME,
+         .begin = resume_begin,
          .room = publish},
         {.begin = NULL},
     };

@@ -35,6 +35,7 @@
 #include "daemon/descriptors.h"
 #include "daemon/http/http.h"
 #include "daemon/opening.h"
+#include "daemon/publish/park.h"
 #include "daemon/publish/quota.h"
 #include "daemon/publish/writer.h"
 #include "daemon/serve/copies.h"
@@ -260,8 +261,8 @@ static void on_watchdog(uv_timer_t *timer)
 static enum cap_error open_copies(struct server *server)
 {
     struct context *context = &server->context;
-    context->features =
-        PROTO_FEATURE_GET_MANY | PROTO_FEATURE_KEEP | PROTO_FEATURE_PUT_CAP | PROTO_FEATURE_CLOSURE;
+    context->features = PROTO_FEATURE_GET_MANY | PROTO_FEATURE_KEEP | PROTO_FEATURE_PUT_CAP |
+                        PROTO_FEATURE_CLOSURE | PROTO_FEATURE_RESUME;
     if (context->config.map_cache == 0) {
         return CAP_OK;
     }
@@ -469,6 +470,9 @@ static enum cap_error init(struct server *server, const struct env *env, struct 
         error = ledger_new(&server->context.config, env, &server->context.ledger);
     }
     if (error == CAP_OK) {
+        error = park_new(&server->context.config, server->context.ledger, &server->context.park);
+    }
+    if (error == CAP_OK) {
         error = quotas_new(&server->context.config, env, &server->context.quotas);
     }
     return error;
@@ -658,6 +662,7 @@ void server_close(struct server *server)
     cap_store_close(server->context.store);
     gone_close(&server->serves.gone);
     statedir_close(server->context.statedir);
+    park_free(server->context.park);
     ledger_free(server->context.ledger);
     quotas_free(server->context.quotas);
     refusals_free(&server->context.refusals);

@@ -2,6 +2,7 @@
 #include "daemon/admin/gauges.h"
 
 #include "daemon/core/ledger.h"
+#include "daemon/publish/park.h"
 #include "daemon/publish/writer.h"
 #include "daemon/serve/copies.h"
 #include "daemon/upkeep/backup.h"
@@ -18,6 +19,8 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
     size_t hash_peers = 0;
     pool_figures(&context->pool, &jobs, &hash_peers);
     ledger_figures(context->ledger, &held);
+    struct park_figures parked;
+    park_figures(context->park, &parked);
     struct copies_figures maps = {0};
     if (rooms->copies != NULL) {
         copies_figures(rooms->copies, &maps);
@@ -33,6 +36,8 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .requests = stats.now.requests,
         .uploads = held.uploads,
         .spool_bytes = held.spool,
+        .parked_uploads = parked.count,
+        .parked_bytes = parked.bytes,
         .memory_bytes = held.memory,
         .buffer_bytes = held.buffers,
         .jobs = jobs,

@@ -97,7 +97,7 @@ static json_t *daemon_json(const struct admin_rooms *rooms, const struct admin_h
     admin_gauges(rooms, &gauges);
     return json_pack(
         "{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:o, s:o}",
+        "s:o, s:o, s:o, s:o}",
         "version", CAPSTORE_VERSION, "phase", phase_name(context->phase), "listening",
         addresses_json(context), "time", admin_value_time(env_real_us(context->env)), "started",
         admin_value_time(context->started_us), "uptime_ms", admin_value_u64(gauges.uptime_ms),
@@ -110,7 +110,7 @@ static json_t *daemon_json(const struct admin_rooms *rooms, const struct admin_h
         "spool",
         shared("bytes", gauges.spool_bytes, "limit_bytes", gauges.max_spool, "peer_limit_bytes",
                gauges.peer_spool),
-        "memory",
+        "parked", pair("uploads", gauges.parked_uploads, "bytes", gauges.parked_bytes), "memory",
         shared("bytes", gauges.memory_bytes, "limit_bytes", gauges.max_memory, "peer_limit_bytes",
                gauges.peer_memory),
         "hashing",

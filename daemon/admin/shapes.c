@@ -275,6 +275,8 @@ const struct admin_field admin_status_result[] = {
     {"requests_in_flight", "integer", "requests of clients not yet answered"},
     {"uploads", "object", "in_flight, limit and peer_limit"},
     {"spool", "object", "bytes, limit_bytes and peer_limit_bytes: uploads in flight"},
+    {"parked", "object",
+     "uploads and bytes: what is kept of uploads that were cut off and can go on"},
     {"memory", "object", "bytes, limit_bytes and peer_limit_bytes: memory held for requests"},
     {"hashing", "object",
      "jobs, their peers, and peer_limit_percent: uploads being hashed or waiting"},

@@ -84,6 +84,8 @@ struct config {
     config_number max_peer_memory;
     config_number max_peer_maps;
     config_number max_buffers;
+    config_number resume_keep;  /* seconds; 0: uploads do not go on */
+    config_number resume_bytes; /* a peer's */
     config_number max_output;
     config_number disk_reserve;
     config_number quota_bytes; /* a publisher's: 0: none, as the next */

@@ -30,6 +30,7 @@
 struct handover;
 struct keeper;
 struct ledger;
+struct park;
 struct quotas;
 struct shard;
 struct statedir;
@@ -72,6 +73,7 @@ struct context {
     struct cap_store *store;  /* NULL before it is opened */
     struct ledger *ledger;
     struct quotas *quotas;
+    struct park *park; /* uploads that were cut off */
     struct statedir *statedir;
     _Atomic(enum phase) phase; /* the main thread changes it */
     uint64_t features;         /* of the protocol, that clients are granted; MAP on Unix sockets */

@@ -32,6 +32,8 @@
     X(maps_made, "capstore_map_copies_made_total", "Copies of caps made to be mapped")             \
     X(refusals, "capstore_refusals_total", "Requests and connections refused, with any error")     \
     X(uploads, "capstore_uploads_total", "Uploads begun")                                          \
+    X(uploads_resumed, "capstore_uploads_resumed_total",                                           \
+      "Uploads that went on where one had been cut off")                                           \
     X(upload_bytes, "capstore_upload_bytes_total", "Bytes of uploads received")                    \
     X(hash_jobs, "capstore_hash_jobs_total", "Uploads hashed")                                     \
     X(hashed_bytes, "capstore_hashed_bytes_total", "Bytes of uploads hashed")                      \
@@ -59,6 +61,8 @@
     X(requests, "capstore_requests_in_flight", "Requests in flight")                               \
     X(uploads, "capstore_uploads_in_flight", "Uploads in flight")                                  \
     X(spool_bytes, "capstore_spool_bytes", "Bytes of uploads reserved in the spool")               \
+    X(parked_uploads, "capstore_parked_uploads", "Uploads that were cut off and can go on")        \
+    X(parked_bytes, "capstore_parked_bytes", "Bytes kept of uploads that were cut off")            \
     X(memory_bytes, "capstore_request_memory_bytes", "Memory held for requests")                   \
     X(buffer_bytes, "capstore_spool_buffer_bytes", "Memory of uploads on their way to the spool")  \
     X(jobs, "capstore_hash_jobs_in_flight", "Uploads being hashed or waiting for it")              \

@@ -62,6 +62,10 @@ static void handle_hello(struct session *session, const struct proto_event *even
     if (!session_peer(session)->local) {
         granted &= ~PROTO_FEATURE_MAP;
     }
+    if ((hello.features & granted & PROTO_FEATURE_KEEP) == 0 ||
+        session->context->config.resume_keep == 0) {
+        granted &= ~PROTO_FEATURE_RESUME;
+    }
     session->features = hello.features & granted;
     error = reply_hello(session->context, &session->limits, &hello, session->features, &payload);
     session_send(session, PROTO_HELLO_REPLY, 0, error, &payload);

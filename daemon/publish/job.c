@@ -10,13 +10,22 @@ static void set_lease(struct job_lease *lease, uint32_t keep_s)
     lease->keep_s = MIN(wanted, lease->most);
 }
 
+static void set_name(struct job *job, const uint8_t token[PROTO_TOKEN_SIZE], uint64_t offset)
+{
+    static const uint8_t none[PROTO_TOKEN_SIZE];
+    job->named = memcmp(token, none, PROTO_TOKEN_SIZE) != 0;
+    job->offset = offset;
+}
+
 static enum cap_error decode_image(struct job *job, struct cap_bytes payload)
 {
     struct proto_put_image m;
-    enum cap_error error = job->lease.asked ? proto_put_image_keep_decode(payload, &m)
-                                            : proto_put_image_decode(payload, &m);
+    enum cap_error error = job->named         ? proto_put_image_resume_decode(payload, &m)
+                           : job->lease.asked ? proto_put_image_keep_decode(payload, &m)
+                                              : proto_put_image_decode(payload, &m);
     if (error == CAP_OK) {
         set_lease(&job->lease, m.keep_s);
+        set_name(job, m.token, m.offset);
         job->form = JOB_WIRE;
         job->resolve_only = (m.flags & PROTO_IMAGE_RESOLVE_ONLY) != 0;
         job->dry_run = (m.flags & PROTO_IMAGE_DRY_RUN) != 0;
@@ -28,10 +37,12 @@ static enum cap_error decode_image(struct job *job, struct cap_bytes payload)
 static enum cap_error decode_data(struct job *job, struct cap_bytes payload)
 {
     struct proto_put_data m;
-    enum cap_error error = job->lease.asked ? proto_put_data_keep_decode(payload, &m)
-                                            : proto_put_data_decode(payload, &m);
+    enum cap_error error = job->named         ? proto_put_data_resume_decode(payload, &m)
+                           : job->lease.asked ? proto_put_data_keep_decode(payload, &m)
+                                              : proto_put_data_decode(payload, &m);
     if (error == CAP_OK) {
         set_lease(&job->lease, m.keep_s);
+        set_name(job, m.token, m.offset);
         job->form = JOB_DATA;
         job->data = (struct data_order){
             .canonical = (m.flags & PROTO_PUT_CANONICAL) != 0,
@@ -47,10 +58,12 @@ static enum cap_error decode_data(struct job *job, struct cap_bytes payload)
 static enum cap_error decode_cap(struct job *job, struct cap_bytes payload)
 {
     struct proto_put_cap m;
-    enum cap_error error = job->lease.asked ? proto_put_cap_keep_decode(payload, &m)
-                                            : proto_put_cap_decode(payload, &m);
+    enum cap_error error = job->named         ? proto_put_cap_resume_decode(payload, &m)
+                           : job->lease.asked ? proto_put_cap_keep_decode(payload, &m)
+                                              : proto_put_cap_decode(payload, &m);
     if (error == CAP_OK) {
         set_lease(&job->lease, m.keep_s);
+        set_name(job, m.token, m.offset);
         job->form = m.kind == CAP_KIND_IMAGE ? JOB_BODY : JOB_DATA;
         job->is_cap = true;
         job->expected = m.hash;

@@ -41,7 +41,10 @@ struct job {
     const atomic_bool *cancelled;
     uint64_t total_len;
     enum job_form form;
-    bool is_cap; /* a PUT_CAP: `expected` is the hash that it must have */
+    bool named;      /* the connection has the feature RESUME, as `lease.asked`; once the message is
+                        read: it has a token */
+    uint64_t offset; /* of the body, where it goes on */
+    bool is_cap;     /* a PUT_CAP: `expected` is the hash that it must have */
     bool resolve_only;
     bool dry_run;
     struct job_lease lease;

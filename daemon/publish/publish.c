@@ -6,6 +6,7 @@
 #include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
 #include "daemon/core/statedir.h"
+#include "daemon/publish/park.h"
 
 static void on_drained(void *ctx)
 {
@@ -90,8 +91,17 @@ static void on_refreshed(struct pool_job *job)
     CONTAINER_OF(job, struct publish, refresh)->refreshing = false;
 }
 
+/* What is kept of uploads that were cut off, until the disk is short. */
+static void clear_park(const struct publish *publish)
+{
+    const struct context *context = publish->shard->context;
+    bool is_short = atomic_load(&publish->room->disk_free) < context->config.disk_reserve;
+    park_clear(context->park, env_monotonic_us(context->env), is_short, &publish->shard->pool);
+}
+
 void publish_tick(struct publish *publish)
 {
+    clear_park(publish);
     if (!publish->refreshing) {
         publish->refreshing = true;
         publish->refresh = (struct pool_job){.run = run_refresh, .done = on_refreshed};

@@ -38,7 +38,8 @@ enum cap_error publish_look(const struct publish *publish);
 enum cap_error publish_reserve(const struct publish *publish, struct ledger_peer *account,
                                uint64_t len, uint64_t max_upload, struct judgement *ret_judgement);
 
-/* Has a worker look at the disk, for the uploads of all loops. */
+/* Has a worker look at the disk, and drops what is kept too long of uploads that were cut off: both
+ * for all loops. */
 void publish_tick(struct publish *publish);
 
 #endif

@@ -396,6 +396,64 @@ bool spool_settled(const struct spool *spool)
            (spool->writing == 0 && spool->filling.len == 0 && spool->rest_len == 0);
 }
 
+bool spool_quiet(const struct spool *spool)
+{
+    return spool->in_memory || (spool->writing == 0 && spool->filling.len == 0);
+}
+
+void spool_leave(struct spool *spool, struct spool_rest *ret_rest)
+{
+    must(!spool->in_memory && spool->error == CAP_OK && spool_quiet(spool));
+    *ret_rest = (struct spool_rest){
+        .fd = spool->fd,
+        .appended = spool->appended,
+        .at = spool->filling_at,
+        .written = spool->written,
+        .roots = spool->roots,
+        .rest_len = spool->rest_len,
+    };
+    atomic_fetch_sub(spool->spools->on_disk, spool->written);
+    spool->fd = -1;
+    spool->roots = NULL;
+}
+
+enum cap_error spool_take_up(struct spools *spools, const struct spool_order *order,
+                             const struct spool_rest *rest, struct spool **ret_spool)
+{
+    struct spool *spool = calloc(1, sizeof(*spool));
+    if (spool == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    *spool = (struct spool){
+        .spools = spools,
+        .order = *order,
+        .appended = rest->appended,
+        .fd = rest->fd,
+        .made = rest->fd >= 0,
+        .filling_at = rest->at,
+        .roots = rest->roots,
+        .rest_len = rest->rest_len,
+        .until = UINT64_MAX,
+        .written = rest->written,
+    };
+    if (rest->roots != NULL) {
+        spool->rest = (uint8_t *)(rest->roots + cap_block_count(order->len));
+    }
+    atomic_fetch_add(spools->on_disk, rest->written);
+    spools->count++;
+    *ret_spool = spool;
+    return CAP_OK;
+}
+
+void spool_rest_free(struct spool_rest *rest)
+{
+    if (rest->fd >= 0) {
+        close(rest->fd);
+    }
+    free(rest->roots);
+    *rest = (struct spool_rest){.fd = -1};
+}
+
 enum cap_error spool_error(const struct spool *spool)
 {
     return spool->error;

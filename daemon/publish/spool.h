@@ -107,6 +107,31 @@ bool spool_in_memory(const struct spool *spool);
 /* How many bytes, from the first on, can be read from the source. Of a spool with a file. */
 uint64_t spool_written(const struct spool *spool);
 
+/* Whether no write is under way and none is to come of what was appended so far. */
+bool spool_quiet(const struct spool *spool);
+
+/* What lies in a spool whose upload was cut off, for the spool of the one that goes on with it. It
+ * owns the file and the roots. */
+struct spool_rest {
+    int fd; /* -1: nothing is written yet */
+    uint64_t appended;
+    uint64_t at;            /* of this, what is in the file or was not needed there */
+    uint64_t written;       /* bytes in the file */
+    struct cap_hash *roots; /* NULL, or those of the blocks before `at`, and behind them the rest */
+    size_t rest_len;        /* bytes from `at` on: less than a page */
+};
+
+/* Takes them out of a quiet spool with a file and without an error, which can only be freed then.
+ */
+void spool_leave(struct spool *spool, struct spool_rest *ret_rest);
+
+/* A spool as it was left, for an order of the same length. CAP_E_NO_MEMORY: *rest is as before. */
+enum cap_error spool_take_up(struct spools *spools, const struct spool_order *order,
+                             const struct spool_rest *rest, struct spool **ret_spool);
+
+/* Closes the file, which may block, and frees the roots. Any thread. */
+void spool_rest_free(struct spool_rest *rest);
+
 /* What went wrong: CAP_OK, CAP_E_DISK_FULL, CAP_E_IO. */
 enum cap_error spool_error(const struct spool *spool);
 

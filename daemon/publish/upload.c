@@ -25,53 +25,23 @@
  */
 #include "daemon/publish/upload.h"
 
-#include <stdlib.h>
+#include <sys/param.h>
 
 #include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
-#include "daemon/publish/ahead.h"
-#include "daemon/publish/head.h"
-#include "daemon/publish/job.h"
-#include "daemon/publish/pace.h"
-#include "daemon/publish/quota.h"
-#include "daemon/publish/upload_state.h"
-#include "daemon/publish/writer.h"
+#include "daemon/publish/upload_inner.h"
 #include "lib/cap/must.h"
-
-struct upload {
-    struct request request;
-    struct publish *publish;
-    enum upload_state state;
-    uint64_t session; /* its number */
-    uint64_t total_len;
-    uint64_t received;
-    bool reserved; /* total_len bytes, in the ledger */
-    bool ended;    /* END has come */
-    bool busy;     /* a worker has `job`, or the writer `writing` */
-    struct ledger_peer *account;
-    struct quota_hold quota;
-    struct proto_limits limits;
-    uint64_t held;          /* memory taken from the ledger */
-    struct cap_bytes piece; /* of the body, while it is handled */
-    struct head head;
-    struct spool *spool;
-    struct pace pace;
-    struct job job;
-    struct ahead ahead;
-    struct writer_job writing;
-    struct judgement outcome; /* of a failed upload */
-};
 
 /* What an action returns when nothing follows from it; else it returns the event that does. */
 #define NO_EVENT UPLOAD_EVENT_COUNT
 
+/* An upload that another connection asks for ends when nothing has moved for a tick, and after this
+ * time whatever moves. */
+#define YIELD_QUIET_US UINT64_C(100000)
+#define YIELD_US       UINT64_C(2000000)
+
 static bool drive(struct upload *upload, enum upload_event event);
 static void on_written(struct writer_job *writing);
-
-static struct context *context_of(const struct upload *upload)
-{
-    return upload->request.shard->context;
-}
 
 /* --- Failing ---------------------------------------------------------------------------------- */
 
@@ -86,76 +56,31 @@ static enum upload_event fail(struct upload *upload, enum cap_error error, const
     return UPLOAD_EVENT_FAILED;
 }
 
-static bool hold_memory(struct upload *upload, uint64_t wanted)
-{
-    return ledger_memory_hold(context_of(upload)->ledger, upload->account, &upload->held, wanted);
-}
-
-/* Memory that it keeps until it is over: the head, and roots of what lies in the spool. */
-static uint64_t kept_memory(const struct upload *upload)
-{
-    bool hashed = upload->spool != NULL && spool_roots(upload->spool) != NULL;
-    return upload->head.capacity +
-           (hashed ? spool_hash_memory(upload->total_len - upload->head.len) : 0);
-}
-
-/* Has the quotas hold what it may bring to the store. */
-static enum cap_error hold_quota(struct upload *upload, struct cap_usage wanted)
-{
-    const struct context *context = context_of(upload);
-    return quota_take(context->quotas, context->store, upload->job.stamp.publisher.uid,
-                      &upload->quota, &wanted, &upload->outcome);
-}
-
 /* There is no memory now: the peer's share or the total is taken. */
 static enum upload_event fail_memory(struct upload *upload, uint64_t wanted)
 {
     upload->outcome.error = CAP_E_MEMORY_LIMIT;
-    ledger_why(context_of(upload)->ledger, upload->account, LEDGER_MEMORY, wanted - upload->held,
-               upload->outcome.message);
+    ledger_why(upload_context(upload)->ledger, upload->account, LEDGER_MEMORY,
+               wanted - upload->held, upload->outcome.message);
     return UPLOAD_EVENT_FAILED;
 }
 
 /* --- The end ---------------------------------------------------------------------------------- */
 
-static enum upload_event do_write(struct upload *upload)
+void upload_write(struct upload *upload)
 {
     must(!upload->busy);
     upload->busy = true;
     upload->writing.done = on_written;
     upload->writing.ahead = ahead_take(&upload->ahead);
     writer_submit(&upload->publish->outlet, &upload->writing);
-    return NO_EVENT;
-}
-
-/* Once nothing works for it: not at once where the writer has to drop what it staged. */
-static void free_upload(struct upload *upload)
-{
-    must(!upload->busy);
-    if (upload->ahead.open && writer_outlet_is_open(&upload->publish->outlet)) {
-        atomic_store(&upload->writing.cancelled, true);
-        (void)do_write(upload);
-        return;
-    }
-    (void)ahead_take(&upload->ahead);
-    ahead_free(&upload->ahead);
-    job_free(&upload->job);
-    cap_buf_free(&upload->outcome.detail);
-    head_free(&upload->head);
-    spool_free(upload->spool);
-    (void)hold_memory(upload, 0);
-    quota_give(context_of(upload)->quotas, &upload->quota, 0);
-    if (upload->reserved) {
-        ledger_upload_end(context_of(upload)->ledger, upload->account, upload->total_len);
-    }
-    free(upload);
 }
 
 /* Has what works for it end soon. */
 static void withdraw(struct upload *upload)
 {
     atomic_store(&upload->writing.cancelled, true);
-    pool_cancelled(&context_of(upload)->pool);
+    pool_cancelled(&upload_context(upload)->pool);
 }
 
 /* No answer is owed any more. Frees the upload, now or when its thread is done. */
@@ -164,14 +89,14 @@ static enum upload_event over(struct upload *upload)
     if (upload->busy) {
         withdraw(upload);
     } else {
-        free_upload(upload);
+        upload_free(upload);
     }
     return NO_EVENT;
 }
 
 static void log_aborted(const struct upload *upload, const char *why)
 {
-    struct context *context = context_of(upload);
+    struct context *context = upload_context(upload);
     uint64_t us = env_monotonic_us(context->env) - upload->request.started_us;
     if (!context_may_log(context, LINE_REFUSED)) {
         return;
@@ -185,13 +110,8 @@ static void log_aborted(const struct upload *upload, const char *why)
 static enum upload_event do_abandon(struct upload *upload)
 {
     log_aborted(upload, "the connection is gone");
+    upload->kept = true;
     return over(upload);
-}
-
-/* Whether operators have to act. */
-static bool is_trouble(enum cap_error error)
-{
-    return error == CAP_E_DISK_FULL || error == CAP_E_MAP_FULL || error == CAP_E_IO;
 }
 
 static enum upload_event do_refuse(struct upload *upload)
@@ -205,8 +125,8 @@ static enum upload_event do_refuse(struct upload *upload)
         uint64_t disk_free = atomic_load(&upload->publish->room->disk_free);
         judgement_say(outcome, CAP_E_DISK_FULL, "%s", room_full_text(disk_free, text));
     }
-    if (is_trouble(outcome->error)) {
-        context_trouble(context_of(upload), outcome->error, judgement_text(outcome));
+    if (upload_is_trouble(outcome->error)) {
+        context_trouble(upload_context(upload), outcome->error, judgement_text(outcome));
     }
     request_refuse(&upload->request, outcome->error,
                    outcome->message[0] == '\0' ? NULL : outcome->message, &outcome->detail);
@@ -233,8 +153,8 @@ static void count_admission(struct upload *upload)
     const struct cap_admission *admission = &upload->writing.admission;
     const struct cap_put *last = &admission->puts[admission->put_count - 1];
     job_count(admission, upload->request.shard);
-    quota_give(context_of(upload)->quotas, &upload->quota, caps_new(admission).bytes);
-    if (!last->is_new && !context_may_log(context_of(upload), LINE_PRESENT)) {
+    quota_give(upload_context(upload)->quotas, &upload->quota, caps_new(admission).bytes);
+    if (!last->is_new && !context_may_log(upload_context(upload), LINE_PRESENT)) {
         return;
     }
     log_event(&upload->request.shard->context->log, LOG_LEVEL_INFO, log_name("published"),
@@ -282,7 +202,7 @@ static enum upload_event take_caps(struct upload *upload)
     upload->writing.admission = upload->job.caps.admission;
     bool stores = upload->state != UPLOAD_OVER && !upload->job.dry_run;
     if (upload->outcome.error == CAP_OK && stores) {
-        (void)hold_quota(upload, caps_new(&upload->writing.admission));
+        (void)upload_hold_quota(upload, caps_new(&upload->writing.admission));
     }
     return UPLOAD_EVENT_HASHED;
 }
@@ -297,7 +217,7 @@ static void on_hashed(struct pool_job *pool_job)
 /* On the loop, as part of the turn of its session. */
 static enum upload_event hash_here(struct upload *upload)
 {
-    const struct env *env = context_of(upload)->env;
+    const struct env *env = upload_context(upload)->env;
     struct pool_job *pool = &upload->job.pool;
     uint64_t started = env_monotonic_us(env);
     job_make_quick(&upload->job);
@@ -310,12 +230,12 @@ static enum upload_event do_hash(struct upload *upload)
 {
     struct job *job = &upload->job;
     uint64_t memory = upload->head.capacity + job_make_memory(job);
-    if (!hold_memory(upload, memory)) {
+    if (!upload_hold_memory(upload, memory)) {
         return fail_memory(upload, memory);
     }
     job->spool = spool_source(upload->spool);
     job->block_roots = spool_roots(upload->spool);
-    job->stamp.published_us = env_real_us(context_of(upload)->env);
+    job->stamp.published_us = env_real_us(upload_context(upload)->env);
     if (job_is_quick(job) && spool_in_memory(upload->spool) &&
         !round_is_late(&upload->publish->hub->round)) {
         return hash_here(upload);
@@ -333,8 +253,8 @@ static void on_judged(struct pool_job *pool_job)
 {
     struct upload *upload = CONTAINER_OF(pool_job, struct upload, job.pool);
     upload->busy = false;
-    upload->request.moved_us = env_monotonic_us(context_of(upload)->env);
-    (void)hold_memory(upload, kept_memory(upload));
+    upload->request.moved_us = env_monotonic_us(upload_context(upload)->env);
+    (void)upload_hold_memory(upload, upload_kept_memory(upload));
     judgement_move(&upload->job.judgement, &upload->outcome);
     drive(upload, UPLOAD_EVENT_JUDGED);
 }
@@ -349,7 +269,7 @@ static enum upload_event do_judge(struct upload *upload)
         return UPLOAD_EVENT_JUDGED;
     }
     uint64_t memory = job_judge_memory(job);
-    job->look_memory = hold_memory(upload, kept_memory(upload) + memory) ? memory : 0;
+    job->look_memory = upload_hold_memory(upload, upload_kept_memory(upload) + memory) ? memory : 0;
     start_job(upload, run_judge, on_judged, job->head.len);
     return NO_EVENT;
 }
@@ -359,7 +279,7 @@ static enum upload_event do_judge(struct upload *upload)
 static void on_spooled(void *owner)
 {
     struct upload *upload = owner;
-    upload->request.moved_us = env_monotonic_us(context_of(upload)->env);
+    upload->request.moved_us = env_monotonic_us(upload_context(upload)->env);
     enum cap_error error = spool_error(upload->spool);
     if (error != CAP_OK && upload->state != UPLOAD_OVER) {
         drive(upload, fail(upload, error, NULL));
@@ -368,23 +288,30 @@ static void on_spooled(void *owner)
     }
 }
 
-/* For `len` bytes of the body. */
-static enum cap_error new_spool(struct upload *upload, uint64_t len)
+struct spool_order upload_spool_order(struct upload *upload, uint64_t len)
 {
-    const struct spool_order order = {upload->account, len, &upload->writing.cancelled, on_spooled,
-                                      upload};
-    return spool_new(&upload->publish->spools, &order, &upload->spool);
+    return (struct spool_order){upload->account, len, &upload->writing.cancelled, on_spooled,
+                                upload};
 }
 
 /* For the arena, whose pages are hashed as they arrive if there is memory for their roots. */
 static enum upload_event make_spool(struct upload *upload, uint64_t len)
 {
-    enum cap_error error = new_spool(upload, len);
+    const struct spool_order order = upload_spool_order(upload, len);
+    enum cap_error error = spool_new(&upload->publish->spools, &order, &upload->spool);
     if (error == CAP_OK && !spool_in_memory(upload->spool) &&
-        hold_memory(upload, upload->head.capacity + spool_hash_memory(len))) {
+        upload_hold_memory(upload, upload->head.capacity + spool_hash_memory(len))) {
         error = spool_hash(upload->spool);
     }
     return error == CAP_OK ? NO_EVENT : fail(upload, error, NULL);
+}
+
+/* The head came before the connection of an upload was lost that this one goes on with. */
+static enum upload_event begin_resumed(struct upload *upload)
+{
+    enum upload_event event =
+        upload->spool != NULL ? NO_EVENT : make_spool(upload, upload->total_len - upload->head.len);
+    return event == NO_EVENT ? UPLOAD_EVENT_GATHERED : event;
 }
 
 /* What has come of an Image's code may be staged, and what nothing will read is only hashed. */
@@ -408,7 +335,7 @@ static enum upload_event do_gather(struct upload *upload)
     struct cap_bytes *piece = &upload->piece;
     do {
         size_t wanted = head_wants(head, upload->total_len, piece->len);
-        if (!hold_memory(upload, wanted)) {
+        if (!upload_hold_memory(upload, wanted)) {
             return fail_memory(upload, wanted);
         }
         if (head_take(head, piece, upload->total_len, upload->limits.structure, &upload->outcome) !=
@@ -436,8 +363,8 @@ static enum upload_event do_spool(struct upload *upload)
 
 static enum upload_event do_measure(struct upload *upload)
 {
-    enum cap_error error =
-        pace_judge(&upload->pace, upload->received, &context_of(upload)->config, &upload->outcome);
+    enum cap_error error = pace_judge(&upload->pace, upload->received - upload->resumed,
+                                      &upload_context(upload)->config, &upload->outcome);
     return error == CAP_OK ? NO_EVENT : UPLOAD_EVENT_FAILED;
 }
 
@@ -464,7 +391,8 @@ static enum upload_event perform(struct upload *upload, enum upload_action actio
     case UPLOAD_DO_HASH:
         return do_hash(upload);
     case UPLOAD_DO_WRITE:
-        return do_write(upload);
+        upload_write(upload);
+        return NO_EVENT;
     case UPLOAD_DO_WITHDRAW:
         withdraw(upload);
         return NO_EVENT;
@@ -475,10 +403,14 @@ static enum upload_event perform(struct upload *upload, enum upload_action actio
     case UPLOAD_DO_CANCEL:
         judgement_set(&upload->outcome, CAP_E_CANCELLED);
         return do_refuse(upload);
+    case UPLOAD_DO_YIELD:
+        upload->kept = true;
+        judgement_say(&upload->outcome, CAP_E_CANCELLED, "another connection goes on with it");
+        return do_refuse(upload);
     case UPLOAD_DO_ABANDON:
         return do_abandon(upload);
     case UPLOAD_DO_RELEASE:
-        free_upload(upload);
+        upload_free(upload);
         return NO_EVENT;
     case UPLOAD_ACTION_COUNT:
         break;
@@ -495,11 +427,12 @@ static bool drive(struct upload *upload, enum upload_event event)
             .ended = upload->ended,
             .settled = upload->spool != NULL && spool_settled(upload->spool),
             .dry_run = upload->job.dry_run,
+            .parting = upload->parting,
         };
         const struct upload_step step = upload_step(upload->state, event, facts);
         must(step.next == upload->state || upload_may_move(upload->state, step.next));
         if (step.next != upload->state) {
-            log_event(&context_of(upload)->log, LOG_LEVEL_DEBUG, log_name("upload_state"),
+            log_event(&upload_context(upload)->log, LOG_LEVEL_DEBUG, log_name("upload_state"),
                       log_number("session", upload->session), log_number("id", upload->request.id),
                       log_text("event", upload_event_name(event)),
                       log_text("from", upload_state_name(upload->state)),
@@ -531,6 +464,10 @@ static void on_body(struct request *request, struct cap_bytes piece, bool end)
         return;
     }
     upload->piece = piece;
+    if (upload->state == UPLOAD_HEAD && head_is_complete(&upload->head) &&
+        !drive(upload, begin_resumed(upload))) {
+        return;
+    }
     do { /* of a piece, the head may take a part */
         if (!drive(upload, UPLOAD_EVENT_PIECE)) {
             return;
@@ -563,6 +500,20 @@ static size_t on_room(struct request *request)
     return room;
 }
 
+/*
+ * Another connection asks to go on with it: that of this one is lost, and will be found to be when
+ * all that it has brought is read; or it hangs.
+ */
+static bool must_yield(struct upload *upload, uint64_t now, bool paused)
+{
+    if (upload->place == NULL || !park_is_wanted(upload->place)) {
+        return false;
+    }
+    upload->wanted_us = upload->wanted_us == 0 ? now : upload->wanted_us;
+    bool quiet = !paused && now - MIN(now, upload->request.moved_us) >= YIELD_QUIET_US;
+    return quiet || now - upload->wanted_us >= YIELD_US;
+}
+
 static void on_tick(struct request *request, uint64_t now, bool paused)
 {
     struct upload *upload = upload_of(request);
@@ -572,8 +523,11 @@ static void on_tick(struct request *request, uint64_t now, bool paused)
                    now > request->moved_us && now - request->moved_us > limit;
     upload->pace.ours = upload->state != UPLOAD_HEAD && upload->state != UPLOAD_BODY;
     if (stalled) {
+        upload->kept = true; /* who was cut off does not read it */
         drive(upload, fail(upload, CAP_E_PROGRESS_TIMEOUT,
                            "nothing of the upload's body arrived for too long"));
+    } else if (must_yield(upload, now, paused)) {
+        drive(upload, UPLOAD_EVENT_TAKEN);
     } else {
         drive(upload, UPLOAD_EVENT_TICK);
     }
@@ -589,7 +543,7 @@ static void on_detach(struct request *request)
     drive(upload_of(request), UPLOAD_EVENT_DETACHED);
 }
 
-static const struct request_class upload_class = {
+const struct request_class upload_class = {
     .body = on_body,
     .cancel = on_cancel,
     .detach = on_detach,
@@ -597,103 +551,3 @@ static const struct request_class upload_class = {
     .room = on_room,
     .tick = on_tick,
 };
-
-/* --- Beginning -------------------------------------------------------------------------------- */
-
-static struct upload *new_upload(struct publish *publish, struct session *session, uint32_t id,
-                                 uint8_t type)
-{
-    struct upload *upload = calloc(1, sizeof(*upload));
-    if (upload == NULL) {
-        return NULL;
-    }
-    const struct config *config = &session->context->config;
-    uint64_t all = ledger_limit(config, LEDGER_MEMORY);
-    uint64_t share = ledger_share(config, LEDGER_MEMORY);
-    upload->request = (struct request){
-        .class = &upload_class,
-        .size = sizeof(struct upload),
-        .shard = session->shard,
-        .id = id,
-        .type = type,
-        .body_open = true,
-    };
-    upload->publish = publish;
-    upload->session = session_number(session);
-    upload->account = session->account;
-    upload->limits = session->limits;
-    upload->pace.ticked_us = env_monotonic_us(session->context->env);
-    upload->job = (struct job){
-        .store = session->context->store,
-        .stamp.publisher = {session_peer(session)->uid, session_peer(session)->gid},
-        .early_min = SPOOL_SMALL,
-        .lease = {session_keeps(session), config->lease, config->lease_max, 0},
-        .limits = {config->max_slots, session->limits.data, all < share ? all : share,
-                   all < share ? "max-memory" : "max-peer-memory", config->max_structure},
-        .cancelled = &upload->writing.cancelled,
-    };
-    return upload;
-}
-
-/* Reads the message into the upload. */
-static enum cap_error decode(struct upload *upload, struct cap_bytes payload)
-{
-    struct job *job = &upload->job;
-    enum cap_error error = job_decode(job, upload->request.type, payload);
-    if (error == CAP_OK) {
-        upload->state = job->form == JOB_WIRE ? UPLOAD_HEAD : UPLOAD_BODY;
-        upload->total_len = job->total_len;
-    }
-    return error;
-}
-
-/* Reserves room before a byte of the body is read. */
-static enum cap_error reserve(struct upload *upload)
-{
-    enum cap_error error = publish_reserve(upload->publish, upload->account, upload->total_len,
-                                           upload->limits.upload, &upload->outcome);
-    upload->reserved = error == CAP_OK;
-    if (error == CAP_OK && !upload->job.dry_run) {
-        error = hold_quota(upload, (struct cap_usage){1, upload->total_len});
-    }
-    upload->request.shard->stats.uploads += error == CAP_OK ? 1 : 0;
-    return error;
-}
-
-/* What the message alone shows to be wrong is refused before the body; a wire Image has a head. */
-static enum cap_error begin_body(struct upload *upload)
-{
-    enum cap_error error = job_check(&upload->job);
-    if (error != CAP_OK) {
-        judgement_move(&upload->job.judgement, &upload->outcome);
-        return error;
-    }
-    return new_spool(upload, upload->total_len);
-}
-
-const struct verdict *upload_begin(void *publish, struct session *session, uint32_t id,
-                                   uint8_t type, struct cap_bytes payload)
-{
-    struct upload *upload = new_upload(publish, session, id, type);
-    if (upload == NULL) {
-        return session_refuse(session, id, type, CAP_E_NO_MEMORY, NULL);
-    }
-    enum cap_error error = decode(upload, payload);
-    if (error == CAP_OK) {
-        error = reserve(upload);
-    }
-    if (error == CAP_OK && upload->job.form != JOB_WIRE) {
-        error = begin_body(upload);
-    }
-    if (error == CAP_OK) {
-        return session_pending(session, &upload->request);
-    }
-    upload->outcome.error = error;
-    if (is_trouble(error)) {
-        context_trouble(session->context, error, judgement_text(&upload->outcome));
-    }
-    const struct verdict *verdict = session_refuse_detailed(
-        session, id, type, error, judgement_text(&upload->outcome), &upload->outcome.detail);
-    free_upload(upload);
-    return verdict;
-}

@@ -19,6 +19,8 @@ static struct upload_step end(enum upload_event event)
         return go(UPLOAD_OVER, UPLOAD_DO_REFUSE);
     case UPLOAD_EVENT_CANCELLED:
         return go(UPLOAD_OVER, UPLOAD_DO_CANCEL);
+    case UPLOAD_EVENT_TAKEN:
+        return go(UPLOAD_OVER, UPLOAD_DO_YIELD);
     case UPLOAD_EVENT_DETACHED:
         return go(UPLOAD_OVER, UPLOAD_DO_ABANDON);
     case UPLOAD_EVENT_PIECE:
@@ -111,7 +113,10 @@ struct upload_step upload_step(enum upload_state state, enum upload_event event,
             event == UPLOAD_EVENT_WRITTEN) {
             return go(UPLOAD_OVER, UPLOAD_DO_RELEASE);
         }
-        return event == UPLOAD_EVENT_SPOOLED ? stay : impossible();
+        if (event == UPLOAD_EVENT_SPOOLED) {
+            return facts.parting ? go(UPLOAD_OVER, UPLOAD_DO_RELEASE) : stay;
+        }
+        return impossible();
 
     case UPLOAD_STATE_COUNT:
         break;

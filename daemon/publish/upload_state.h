@@ -39,6 +39,7 @@
     X(TICK, tick)           /* time has passed */                                                  \
     X(FAILED, failed)       /* it cannot go on, and it is known why */                             \
     X(CANCELLED, cancelled) /* the client gives it up */                                           \
+    X(TAKEN, taken)         /* another connection goes on with it */                               \
     X(DETACHED, detached)   /* the connection is gone */
 
 /* X(NAME, name) */
@@ -56,6 +57,7 @@
     X(ANSWER, answer)     /* send the reply; the upload ends */                                    \
     X(REFUSE, refuse)     /* send the error; the upload ends */                                    \
     X(CANCEL, cancel)     /* send that it was cancelled; the upload ends */                        \
+    X(YIELD, yield)       /* send the same; the upload ends, and what has come of it is kept */    \
     X(ABANDON, abandon)   /* nobody waits for an answer; the upload ends */                        \
     X(RELEASE, release)   /* the thread that had the ended upload gives it back */
 
@@ -86,6 +88,7 @@ struct upload_facts {
     bool ended;   /* END has come */
     bool settled; /* the spool holds nothing back */
     bool dry_run; /* nothing is to be stored */
+    bool parting; /* it is over, and waits for its spool alone */
 };
 
 struct upload_step {

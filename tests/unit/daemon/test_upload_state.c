@@ -3,7 +3,7 @@
 
 #include "daemon/publish/upload_state.h"
 
-#define FACTS (1u << 4) /* combinations of struct upload_facts */
+#define FACTS (1u << 5) /* combinations of struct upload_facts */
 
 static struct upload_facts facts_of(unsigned bits)
 {
@@ -12,6 +12,7 @@ static struct upload_facts facts_of(unsigned bits)
         .ended = (bits & 2) != 0,
         .settled = (bits & 4) != 0,
         .dry_run = (bits & 8) != 0,
+        .parting = (bits & 16) != 0,
     };
 }
 
@@ -29,6 +30,7 @@ struct rule {
 #define ENDED   2u
 #define SETTLED 4u
 #define DRY     8u
+#define PARTING 16u
 
 #define ON(from, event, mask, bits, to, action)                                                    \
     {                                                                                              \
@@ -41,6 +43,7 @@ static const struct rule rules[] = {
     ON(HEAD, TICK, 0, 0, HEAD, MEASURE),
     ON(HEAD, FAILED, 0, 0, OVER, REFUSE),
     ON(HEAD, CANCELLED, 0, 0, OVER, CANCEL),
+    ON(HEAD, TAKEN, 0, 0, OVER, YIELD),
     ON(HEAD, DETACHED, 0, 0, OVER, ABANDON),
     ON(JUDGING, PIECE, 0, 0, JUDGING, SPOOL),
     ON(JUDGING, END, 0, 0, JUDGING, NOTHING),
@@ -51,6 +54,7 @@ static const struct rule rules[] = {
     ON(JUDGING, JUDGED, FAILED | ENDED, ENDED, SETTLING, SETTLE),
     ON(JUDGING, FAILED, 0, 0, OVER, REFUSE),
     ON(JUDGING, CANCELLED, 0, 0, OVER, CANCEL),
+    ON(JUDGING, TAKEN, 0, 0, OVER, YIELD),
     ON(JUDGING, DETACHED, 0, 0, OVER, ABANDON),
     ON(BODY, PIECE, 0, 0, BODY, SPOOL),
     ON(BODY, END, 0, 0, SETTLING, SETTLE),
@@ -58,12 +62,14 @@ static const struct rule rules[] = {
     ON(BODY, TICK, 0, 0, BODY, MEASURE),
     ON(BODY, FAILED, 0, 0, OVER, REFUSE),
     ON(BODY, CANCELLED, 0, 0, OVER, CANCEL),
+    ON(BODY, TAKEN, 0, 0, OVER, YIELD),
     ON(BODY, DETACHED, 0, 0, OVER, ABANDON),
     ON(SETTLING, SPOOLED, SETTLED, 0, SETTLING, NOTHING),
     ON(SETTLING, SPOOLED, SETTLED, SETTLED, HASHING, HASH),
     ON(SETTLING, TICK, 0, 0, SETTLING, NOTHING),
     ON(SETTLING, FAILED, 0, 0, OVER, REFUSE),
     ON(SETTLING, CANCELLED, 0, 0, OVER, CANCEL),
+    ON(SETTLING, TAKEN, 0, 0, OVER, YIELD),
     ON(SETTLING, DETACHED, 0, 0, OVER, ABANDON),
     ON(HASHING, HASHED, FAILED, FAILED, OVER, REFUSE),
     ON(HASHING, HASHED, FAILED | DRY, DRY, OVER, ANSWER),
@@ -71,16 +77,19 @@ static const struct rule rules[] = {
     ON(HASHING, TICK, 0, 0, HASHING, NOTHING),
     ON(HASHING, FAILED, 0, 0, OVER, REFUSE),
     ON(HASHING, CANCELLED, 0, 0, OVER, CANCEL),
+    ON(HASHING, TAKEN, 0, 0, OVER, YIELD),
     ON(HASHING, DETACHED, 0, 0, OVER, ABANDON),
     ON(WRITING, WRITTEN, FAILED, FAILED, OVER, REFUSE),
     ON(WRITING, WRITTEN, FAILED, 0, OVER, ANSWER),
     ON(WRITING, TICK, 0, 0, WRITING, NOTHING),
     ON(WRITING, CANCELLED, 0, 0, WRITING, WITHDRAW),
+    ON(WRITING, TAKEN, 0, 0, OVER, YIELD),
     ON(WRITING, DETACHED, 0, 0, OVER, ABANDON),
     ON(OVER, JUDGED, 0, 0, OVER, RELEASE),
     ON(OVER, HASHED, 0, 0, OVER, RELEASE),
     ON(OVER, WRITTEN, 0, 0, OVER, RELEASE),
-    ON(OVER, SPOOLED, 0, 0, OVER, NOTHING),
+    ON(OVER, SPOOLED, PARTING, 0, OVER, NOTHING),
+    ON(OVER, SPOOLED, PARTING, PARTING, OVER, RELEASE),
 };
 
 static const struct rule *find(enum upload_state from, enum upload_event event, unsigned bits)
