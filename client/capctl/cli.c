@@ -332,6 +332,7 @@ static bool show_progress(void *ctx, const struct capstore_progress *progress)
     struct cli *cli = (struct cli *)ctx;
     if (cli->meter != NULL) {
         cli_meter_update(cli->meter, progress->done, progress->total);
+        cli_meter_resumed(cli->meter, progress->resumed);
     }
     return true;
 }

@@ -33,6 +33,11 @@ static void draw_bar(const struct cli_meter *meter, int64_t elapsed_ms)
     out_human_size((uint64_t)((double)meter->done * 1000 / (double)elapsed_ms), rate);
     fprintf(stderr, "\r\033[K%s [%s] %3.0f%%  %s  %s/s", meter->label, bar,
             (part > 1 ? 1 : part) * 100, done, rate);
+    if (meter->resumed > 0) {
+        char resumed[32];
+        out_human_size(meter->resumed, resumed);
+        fprintf(stderr, "  resumed at %s", resumed);
+    }
 }
 
 static void draw(const struct cli_meter *meter)
@@ -107,6 +112,23 @@ void cli_meter_update(struct cli_meter *meter, uint64_t done, uint64_t total)
     meter->done = done;
     meter->total = total;
     pthread_mutex_unlock(&meter->lock);
+}
+
+void cli_meter_resumed(struct cli_meter *meter, uint64_t at)
+{
+    if (at == meter->resumed) {
+        return; /* of the thread that draws, which only reads it */
+    }
+    if (meter->running) {
+        pthread_mutex_lock(&meter->lock);
+        meter->resumed = at;
+        pthread_mutex_unlock(&meter->lock);
+        return;
+    }
+    char resumed[32];
+    out_human_size(at, resumed);
+    fprintf(stderr, "%s: the connection was lost; resumed at %s\n", meter->label, resumed);
+    meter->resumed = at;
 }
 
 void cli_meter_stop(struct cli_meter *meter)

@@ -21,6 +21,7 @@ struct cli_meter {
     bool stop;
     uint64_t done;
     uint64_t total;
+    uint64_t resumed; /* where it went on; 0: it did not */
     int64_t started_ms;
     struct capstore_source inner; /* of cli_meter_source; not shared with the thread */
 };
@@ -30,6 +31,12 @@ void cli_meter_start(struct cli_meter *meter, const char *label, const char *aft
 
 /* Sets how many bytes are done, and of how many. */
 void cli_meter_update(struct cli_meter *meter, uint64_t done, uint64_t total);
+
+/*
+ * Says that it went on, from `at` on, after its connection was lost: behind the bar, or where there
+ * is none in a line of its own.
+ */
+void cli_meter_resumed(struct cli_meter *meter, uint64_t at);
 
 /* Removes the bar and ends the thread. May be called again. */
 void cli_meter_stop(struct cli_meter *meter);

@@ -14,7 +14,7 @@ enum cap_error client_report(struct capstore_request *request, bool upload, uint
                              uint64_t total)
 {
     struct capstore *store = request->store;
-    struct capstore_progress progress = {upload, done, total};
+    struct capstore_progress progress = {upload, done, total, request->resumed};
     if (!request->report || store->progress == NULL) {
         return CAP_OK;
     }

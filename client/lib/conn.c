@@ -45,7 +45,11 @@ static void take_options(struct capstore *store, const struct capstore_options *
     store->max_caps = options->max_caps != 0 ? options->max_caps : DEFAULT_MAX_CAPS;
     store->no_verify = options->no_verify;
     store->hash_thread = options->hash_thread;
-    store->asked = FEATURES | (options->leases ? PROTO_FEATURE_KEEP : 0);
+    store->no_resume = options->no_resume;
+    store->asked = FEATURES;
+    if (options->leases) { /* an upload that goes on has the forms of leases */
+        store->asked |= PROTO_FEATURE_KEEP | (options->no_resume ? 0 : PROTO_FEATURE_RESUME);
+    }
     store->keep_s = options->keep_s;
     store->progress = options->progress;
     store->progress_ctx = options->progress_ctx;
@@ -95,6 +99,7 @@ void capstore_free(struct capstore *store)
     }
     capstore_close(store);
     cap_buf_free(&store->detail);
+    free(store->address);
     free(store);
 }
 
@@ -255,6 +260,8 @@ enum capstore_error capstore_connect_fd(struct capstore *store, int fd)
         return CAPSTORE_E_INVALID_ARGUMENT;
     }
     begin_anew(store);
+    free(store->address);
+    store->address = NULL;
     return client_end(store, connected(store, fd));
 }
 
@@ -277,18 +284,15 @@ static enum cap_error say_refused(struct capstore *store, const struct client_di
     return client_say(store, error, "cannot connect to %.200s: %s", address, detail);
 }
 
-enum capstore_error capstore_connect(struct capstore *store, const char *address)
+static enum cap_error connect_to(struct capstore *store, const char *address)
 {
     struct client_address parsed;
     struct client_dial dial;
     int fd = -1;
-    if (store->inside) {
-        return CAPSTORE_E_INVALID_ARGUMENT;
-    }
     begin_anew(store);
     enum cap_error error = parse_address(store, address, &parsed);
     if (error != CAP_OK) {
-        return client_end(store, error);
+        return error;
     }
     error = client_dial_begin(&dial, &parsed);
     if (error == CAP_OK) {
@@ -298,7 +302,26 @@ enum capstore_error capstore_connect(struct capstore *store, const char *address
         (void)say_refused(store, &dial, error, address);
     }
     client_dial_end(&dial);
-    return client_end(store, error == CAP_OK ? connected(store, fd) : error);
+    return error == CAP_OK ? connected(store, fd) : error;
+}
+
+enum capstore_error capstore_connect(struct capstore *store, const char *address)
+{
+    if (store->inside) {
+        return CAPSTORE_E_INVALID_ARGUMENT;
+    }
+    char *kept = strdup(address); /* it may be the handle's own */
+    if (kept == NULL) {
+        return CAPSTORE_E_NO_MEMORY;
+    }
+    free(store->address);
+    store->address = kept;
+    return client_end(store, connect_to(store, kept));
+}
+
+enum cap_error client_connect_again(struct capstore *store)
+{
+    return connect_to(store, store->address);
 }
 
 /* ---- connecting without blocking ---- */
@@ -311,8 +334,14 @@ enum capstore_error capstore_async_connect(struct capstore *store, const char *a
     if (store->inside || done == NULL) {
         return CAPSTORE_E_INVALID_ARGUMENT;
     }
+    char *kept = strdup(address);
+    if (kept == NULL) {
+        return CAPSTORE_E_NO_MEMORY;
+    }
     begin_anew(store);
-    enum cap_error error = parse_address(store, address, &parsed);
+    free(store->address);
+    store->address = kept;
+    enum cap_error error = parse_address(store, kept, &parsed);
     if (error != CAP_OK) {
         return client_end(store, error);
     }
@@ -321,7 +350,7 @@ enum capstore_error capstore_async_connect(struct capstore *store, const char *a
     if (error == CAP_OK) {
         error = client_dial_begin(&dialling->dial, &parsed);
         if (error != CAP_OK) {
-            (void)say_refused(store, &dialling->dial, error, address);
+            (void)say_refused(store, &dialling->dial, error, kept);
             client_dial_end(&dialling->dial);
         }
     }
@@ -331,7 +360,7 @@ enum capstore_error capstore_async_connect(struct capstore *store, const char *a
         return client_end(store, error);
     }
     dialling->deadline_ms = client_clock_ms() + store->timeout_ms;
-    snprintf(dialling->address, sizeof(dialling->address), "%s", address);
+    snprintf(dialling->address, sizeof(dialling->address), "%s", kept);
     store->dialling = dialling;
     client_submit(hello, done, ctx); /* it waits for the connection */
     return client_end(store, CAP_OK);

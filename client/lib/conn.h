@@ -59,6 +59,7 @@ struct capstore_request {
     struct client_many *many;      /* GET_MANY: what it asks, and how far its answer is */
     struct client_sparse *sparse;  /* what `source` reads from, or NULL */
     uint64_t sent;
+    uint64_t resumed;  /* upload: where it went on last; 0: it began there */
     uint64_t grace_ms; /* extra time to hash what is sent */
 
     /* What came. */
@@ -116,6 +117,8 @@ struct capstore {
     uint64_t max_caps;
     uint64_t asked; /* features, in the hello */
     uint32_t keep_s;
+    bool no_resume;
+    char *address; /* of the connection, to be made again; NULL: it was given one */
     bool (*progress)(void *ctx, const struct capstore_progress *progress);
     void *progress_ctx;
     char agent[CAPSTORE_AGENT_MAX + 1];
@@ -169,6 +172,9 @@ static inline bool client_leases(const struct capstore *store)
 /* Starts a blocking call: forgets the outcome of the last one. CAP_E_CONNECTION_LOST when not
  * connected, CAP_E_INVALID_ARGUMENT inside a callback. */
 enum cap_error client_begin(struct capstore *store);
+
+/* Makes the connection to `address` again. As capstore_connect. */
+enum cap_error client_connect_again(struct capstore *store);
 
 /* Ends a call: sets the message if there is none. Returns the public error. */
 enum capstore_error client_end(struct capstore *store, enum cap_error error);
@@ -305,7 +311,30 @@ size_t client_most_hashes(const struct capstore *store);
 
 /* ---- uploads (upload.c) ---- */
 
+/* The longest message of an upload. */
+#define CLIENT_UPLOAD_MAX 70u
+
 /* Queues pieces of the bodies that are going out, in turn; to be called when all is sent. */
 void client_pump(struct capstore *store);
+
+/* ---- uploads that go on (resume.c) ---- */
+
+/* Whether the daemon keeps what comes of an upload: its messages have other forms then. */
+bool client_resumes(const struct capstore *store);
+
+/*
+ * Before a blocking upload of `len` bytes: if it is worth it to have it go on when its connection
+ * is lost, and the connection was made without asking for that, it is made again. As
+ * capstore_connect.
+ */
+enum cap_error client_prepare_upload(struct capstore *store, uint64_t len);
+
+/* Chooses the token of a blocking upload; leaves it alone, zeroed, where it is to have none. */
+void client_name_upload(const struct capstore *store, uint64_t len,
+                        uint8_t ret_token[PROTO_TOKEN_SIZE]);
+
+/* client_call for an upload, which goes on over another connection if it has a token. */
+enum cap_error client_call_upload(enum cap_error made, struct capstore_request *request,
+                                  struct capstore_answer *ret_answer);
 
 #endif

@@ -106,6 +106,9 @@ static uint64_t structure_len(const struct capstore_source *wire)
 
 /* ---- making requests ---- */
 
+/* A flag beside those of the callers: the upload can go on over another connection. */
+#define BLOCKING (1u << 31)
+
 /* Whether a publication can ask for what the handle says. */
 static enum cap_error check_keep(struct capstore *store)
 {
@@ -114,8 +117,9 @@ static enum cap_error check_keep(struct capstore *store)
 
 /* Uploads a Data cap as it is: raw bytes, or a served body with `size` 0. */
 static enum cap_error make_put(struct capstore *store, const struct capstore_source *content,
-                               uint64_t size, bool canonical, struct capstore_request **ret_request)
+                               uint64_t size, unsigned flags, struct capstore_request **ret_request)
 {
+    bool canonical = (flags & CAPSTORE_PUT_CANONICAL) != 0;
     struct proto_put_data message = {
         .flags = canonical ? PROTO_PUT_CANONICAL : 0,
         .size = canonical ? 0 : size,
@@ -123,10 +127,14 @@ static enum cap_error make_put(struct capstore *store, const struct capstore_sou
         .keep_s = store->keep_s,
     };
     struct cap_buf payload = {0};
+    if ((flags & BLOCKING) != 0) {
+        client_name_upload(store, content->len, message.token);
+    }
     enum cap_error error = check_keep(store);
     if (error == CAP_OK) {
-        error = client_leases(store) ? proto_put_data_keep_encode(&message, &payload)
-                                     : proto_put_data_encode(&message, &payload);
+        error = client_resumes(store)  ? proto_put_data_resume_encode(&message, &payload)
+                : client_leases(store) ? proto_put_data_keep_encode(&message, &payload)
+                                       : proto_put_data_encode(&message, &payload);
     }
     error = client_request_new(store, PROTO_PUT_DATA, error, &payload, ret_request);
     if (error == CAP_OK) {
@@ -145,7 +153,8 @@ static enum capstore_error sparse_read(void *ctx, uint64_t offset, void *dst, si
 
 /* Raw content that is mostly holes is sent as a served body, which leaves them out. */
 static enum cap_error make_put_sparse(struct capstore *store, const struct capstore_source *content,
-                                      uint64_t size, struct capstore_request **ret_request)
+                                      uint64_t size, unsigned flags,
+                                      struct capstore_request **ret_request)
 {
     struct client_sparse *sparse = calloc(1, sizeof(*sparse));
     if (sparse == NULL) {
@@ -158,7 +167,7 @@ static enum cap_error make_put_sparse(struct capstore *store, const struct capst
         return error;
     }
     struct capstore_source body = {sparse_read, sparse, sparse->data.body.len, NULL};
-    error = make_put(store, &body, 0, true, ret_request);
+    error = make_put(store, &body, 0, flags | CAPSTORE_PUT_CANONICAL, ret_request);
     if (error != CAP_OK) {
         cap_data_free(&sparse->data);
         free(sparse);
@@ -174,8 +183,8 @@ static enum cap_error make_put_data(struct capstore *store, const struct capstor
 {
     bool canonical = (flags & CAPSTORE_PUT_CANONICAL) != 0;
     return !canonical && client_mostly_holes(content)
-               ? make_put_sparse(store, content, size, ret_request)
-               : make_put(store, content, size, canonical, ret_request);
+               ? make_put_sparse(store, content, size, flags, ret_request)
+               : make_put(store, content, size, flags, ret_request);
 }
 
 static enum cap_error make_publish(struct capstore *store, const struct capstore_source *wire,
@@ -189,10 +198,14 @@ static enum cap_error make_publish(struct capstore *store, const struct capstore
         .keep_s = store->keep_s,
     };
     struct cap_buf payload = {0};
+    if ((flags & BLOCKING) != 0) {
+        client_name_upload(store, wire->len, message.token);
+    }
     enum cap_error error = check_keep(store);
     if (error == CAP_OK) {
-        error = client_leases(store) ? proto_put_image_keep_encode(&message, &payload)
-                                     : proto_put_image_encode(&message, &payload);
+        error = client_resumes(store)  ? proto_put_image_resume_encode(&message, &payload)
+                : client_leases(store) ? proto_put_image_keep_encode(&message, &payload)
+                                       : proto_put_image_encode(&message, &payload);
     }
     error = client_request_new(store, PROTO_PUT_IMAGE, error, &payload, ret_request);
     if (error == CAP_OK) {
@@ -218,7 +231,7 @@ static uint64_t rest_len(const struct capstore_source *body)
 
 static enum cap_error make_put_cap(struct capstore *store, const struct capstore_hash *hash,
                                    enum capstore_kind kind, const struct capstore_source *body,
-                                   struct capstore_request **ret_request)
+                                   unsigned flags, struct capstore_request **ret_request)
 {
     struct proto_put_cap message = {
         .kind = (uint8_t)kind, .total_len = body->len, .keep_s = store->keep_s};
@@ -228,10 +241,14 @@ static enum cap_error make_put_cap(struct capstore *store, const struct capstore
                           "this daemon does not take caps by their hash; it is older than that");
     }
     memcpy(message.hash.bytes, hash->bytes, CAP_HASH_SIZE);
+    if ((flags & BLOCKING) != 0) {
+        client_name_upload(store, body->len, message.token);
+    }
     enum cap_error error = check_keep(store);
     if (error == CAP_OK) {
-        error = client_leases(store) ? proto_put_cap_keep_encode(&message, &payload)
-                                     : proto_put_cap_encode(&message, &payload);
+        error = client_resumes(store)  ? proto_put_cap_resume_encode(&message, &payload)
+                : client_leases(store) ? proto_put_cap_keep_encode(&message, &payload)
+                                       : proto_put_cap_encode(&message, &payload);
     }
     error = client_request_new(store, PROTO_PUT_CAP, error, &payload, ret_request);
     if (error == CAP_OK) {
@@ -255,7 +272,7 @@ enum capstore_error capstore_async_put_data(struct capstore *store,
     if (store->fd < 0 || done == NULL) {
         return store->fd < 0 ? CAPSTORE_E_CONNECTION_LOST : CAPSTORE_E_INVALID_ARGUMENT;
     }
-    enum cap_error error = make_put_data(store, content, size, flags, &request);
+    enum cap_error error = make_put_data(store, content, size, flags & ~BLOCKING, &request);
     return client_public(client_submit_made(error, request, done, ctx, ret_request));
 }
 
@@ -268,7 +285,7 @@ enum capstore_error capstore_async_publish(struct capstore *store,
     if (store->fd < 0 || done == NULL) {
         return store->fd < 0 ? CAPSTORE_E_CONNECTION_LOST : CAPSTORE_E_INVALID_ARGUMENT;
     }
-    enum cap_error error = make_publish(store, wire, flags, &request);
+    enum cap_error error = make_publish(store, wire, flags & ~BLOCKING, &request);
     return client_public(client_submit_made(error, request, done, ctx, ret_request));
 }
 
@@ -282,7 +299,7 @@ enum capstore_error capstore_async_put_cap(struct capstore *store, const struct 
     if (store->fd < 0 || done == NULL) {
         return store->fd < 0 ? CAPSTORE_E_CONNECTION_LOST : CAPSTORE_E_INVALID_ARGUMENT;
     }
-    enum cap_error error = make_put_cap(store, hash, kind, body, &request);
+    enum cap_error error = make_put_cap(store, hash, kind, body, 0, &request);
     return client_public(client_submit_made(error, request, done, ctx, ret_request));
 }
 
@@ -296,8 +313,11 @@ enum capstore_error capstore_put_data(struct capstore *store, const struct capst
     struct capstore_answer answer;
     enum cap_error error = client_begin(store);
     if (error == CAP_OK) {
-        error = make_put_data(store, content, size, flags, &request);
-        error = client_call(error, request, &answer);
+        error = client_prepare_upload(store, content->len);
+    }
+    if (error == CAP_OK) {
+        error = make_put_data(store, content, size, flags | BLOCKING, &request);
+        error = client_call_upload(error, request, &answer);
     }
     if (error == CAP_OK) {
         *ret_result = answer.put;
@@ -312,8 +332,11 @@ enum capstore_error capstore_publish(struct capstore *store, const struct capsto
     struct capstore_answer answer;
     enum cap_error error = client_begin(store);
     if (error == CAP_OK) {
-        error = make_publish(store, wire, flags, &request);
-        error = client_call(error, request, &answer);
+        error = client_prepare_upload(store, wire->len);
+    }
+    if (error == CAP_OK) {
+        error = make_publish(store, wire, flags | BLOCKING, &request);
+        error = client_call_upload(error, request, &answer);
     }
     if (error == CAP_OK) {
         *ret_result = answer.publish;
@@ -329,8 +352,11 @@ enum capstore_error capstore_put_cap(struct capstore *store, const struct capsto
     struct capstore_answer answer;
     enum cap_error error = client_begin(store);
     if (error == CAP_OK) {
-        error = make_put_cap(store, hash, kind, body, &request);
-        error = client_call(error, request, &answer);
+        error = client_prepare_upload(store, body->len);
+    }
+    if (error == CAP_OK) {
+        error = make_put_cap(store, hash, kind, body, BLOCKING, &request);
+        error = client_call_upload(error, request, &answer);
     }
     if (error == CAP_OK) {
         *ret_result = answer.put;

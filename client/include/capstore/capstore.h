@@ -54,8 +54,9 @@ struct capstore;
 /* How far a transfer has got. */
 struct capstore_progress {
     bool upload;
-    uint64_t done;  /* bytes of the body so far */
-    uint64_t total; /* bytes of the body */
+    uint64_t done;    /* bytes of the body so far */
+    uint64_t total;   /* bytes of the body */
+    uint64_t resumed; /* upload: where it went on after its connection was lost; 0: it has not */
 };
 
 /* How a handle behaves. Start from CAPSTORE_OPTIONS_INIT; zero means the default. */
@@ -83,11 +84,21 @@ struct capstore_options {
                           * the daemon otherwise answers from memory */
     uint32_t keep_s; /* with `leases`: for how many seconds to keep what is published; 0: as long
                       * as the daemon does by itself. See capstore_set_keep */
+    bool no_resume;  /* do not have uploads go on. Else capstore_put_data, capstore_publish and
+                      * capstore_put_cap of more than 1 MiB, on a handle that capstore_connect
+                      * connected to a daemon which keeps what is cut off, connect again when their
+                      * connection is lost, and send what the daemon has not got: the source is then
+                      * read again from some offset. They wait up to 8 s in between, and give up
+                      * after five attempts without progress. Where the handle has no leases, the
+                      * first such call connects anew, to ask for it, unless requests are pending;
+                      * capstore_has asks the store from then on. The calls of async.h leave it to
+                      * the caller */
 };
 
 #define CAPSTORE_OPTIONS_INIT                                                                      \
     {                                                                                              \
-        sizeof(struct capstore_options), 0, false, NULL, 0, 0, NULL, NULL, 0, false, false, 0      \
+        sizeof(struct capstore_options), 0, false, NULL, 0, 0, NULL, NULL, 0, false, false, 0,     \
+            false                                                                                  \
     }
 
 /* ---- connection ---- */
