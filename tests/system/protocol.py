@@ -283,6 +283,7 @@ class Connection:
         self.sock = open_socket(address, timeout, source)
         self.next_id = 1
         self.keeps = False  # the HELLO_REPLY granted leases
+        self.resumes = False  # and uploads that go on
         self.inbox = {}  # id -> frames that arrived while another answer was awaited
         self.received = bytearray()
         self.descriptors = []  # passed and not yet taken, in their order
@@ -376,10 +377,13 @@ class Connection:
             raise BadReply("hello answered by %r" % (got,))
         reply = decode(form_of("HELLO_REPLY", got.payload), got.payload)
         self.keeps = bool(reply.get("features", 0) & KEEP)
+        self.resumes = bool(reply.get("features", 0) & RESUME)
         return reply
 
     def form(self, name):
         """The form of a message that this connection speaks."""
+        if self.resumes and name + "_RESUME" in MESSAGES:
+            return name + "_RESUME"
         return name + "_KEEP" if self.keeps and name + "_KEEP" in MESSAGES else name
 
     def take_id(self):
@@ -393,6 +397,9 @@ class Connection:
         form = self.form(name)
         if form != name:
             fields.setdefault("keep_s", 0)
+        if form.endswith("_RESUME"):
+            fields.setdefault("token", bytes(16))
+            fields.setdefault("offset", 0)
         self.send_frame(name, request_id, encode(form, **fields))
         return request_id
 
@@ -523,6 +530,11 @@ class Connection:
         request_id = self.request("PUT_CAP", flags=0, kind=kind, hash=cap_hash, total_len=len(body), **more)
         self.send_body(request_id, body, piece)
         return self.wait(request_id, "PUT_CAP_REPLY")
+
+    def resume(self, token):
+        """Where an upload of that token, which was cut off, goes on: (offset, its length)."""
+        reply = self.wait(self.request("RESUME", token=token), "RESUME_REPLY")
+        return reply["offset"], reply["total_len"]
 
     def cancel(self, request_id):
         """Sends CANCEL; the request still gets its one answer."""

@@ -1,6 +1,7 @@
 """METRICS.md: what is documented is there, nothing else is, and each series moves when its thing happens."""
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -18,7 +19,7 @@ import urllib.request
 
 import wire
 from harness import PAGE, AdminError, SystemTest, content, free_port, wait_until
-from protocol import TO_END, Refused, body_frames
+from protocol import KEEP, RESUME, TO_END, Refused, body_frames
 
 ADMIN = pathlib.Path(__file__).parent.parent.parent / "daemon" / "admin"
 MIB = 1 << 20
@@ -188,7 +189,7 @@ class Moves(SystemTest):
         (self.root / "backups").mkdir(mode=0o700)
         self.http = f"127.0.0.1:{free_port()}"
         self.start("--backup-dir", str(self.root / "backups"), "--http", f"tcp:{self.http}")
-        for step in (self.publications, self.fetches, self.over_http, self.collections, self.what_is_held, self.what_passes, self.limits, self.upkeep,
+        for step in (self.publications, self.uploads_that_are_cut_off, self.fetches, self.over_http, self.collections, self.what_is_held, self.what_passes, self.limits, self.upkeep,
                      self.faults, self.a_cold_start, self.a_scrub, self.a_log_that_nobody_reads, self.the_drain):
             with self.subTest(step.__name__):
                 step()
@@ -210,6 +211,27 @@ class Moves(SystemTest):
                    "loop_turn_seconds", "admin_calls_total",
                    step=lambda: c.put_data(content(f"churn {next(churn)}", PAGE)))
         c.close()
+
+    def uploads_that_are_cut_off(self):
+        token, sent = itertools.count(1), 100 << 10
+
+        def cut_off_and_go_on():
+            name = next(token).to_bytes(16, "little")
+            data = content(f"cut off {name}", 2 * sent)
+            with self.connect(self.d, hello=False) as c:
+                c.hello(features=KEEP | RESUME)
+                upload = c.request("PUT_DATA", flags=0, size=0, total_len=len(data), token=name)
+                c.send_frame("BODY", upload, data[:sent])
+            c = self.connect(self.d, hello=False)
+            c.hello(features=KEEP | RESUME)
+            self.assertEqual(c.resume(name), (sent, len(data)))
+            self.look()
+            upload = c.request("PUT_DATA", flags=0, size=0, total_len=len(data), token=name, offset=sent)
+            c.send_body(upload, data[sent:])
+            c.wait(upload, "PUT_DATA_REPLY")
+            c.close()
+
+        self.until("parked_uploads", "parked_bytes", "uploads_resumed_total", step=cut_off_and_go_on)
 
     def fetches(self):
         c = self.connect(self.d, hello=False)
