@@ -51,7 +51,7 @@ static struct plain_cap make_image(size_t len)
 /* A cap and one slice of it. */
 struct sample {
     struct plain_cap cap;
-    struct cap_range ranges[3];
+    struct cap_range ranges[4]; /* one more than is used */
     size_t count;
     struct cap_buf slice;
 };
