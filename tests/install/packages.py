@@ -20,7 +20,7 @@ from pathlib import Path
 
 CMAKE, BUILD, SOURCE = sys.argv[1:4] if len(sys.argv) >= 4 else ("", "", "")
 LONG = os.environ.get("CAPSTORE_TEST_LONG") == "1"
-NAMES = ("capctl", "capstored", "libcapstore-dev", "libcapstore0")
+NAMES = ("capctl", "capstored", "libcapstore-dev", "libcapstore0", "python3-capstore")
 UNITS = ("capstored.socket", "capstored-admin.socket", "capstored.service")
 STATE = "var/lib/capstore"
 
@@ -158,7 +158,8 @@ class Packages(unittest.TestCase):
             self.assertEqual(self.field(package, "Package"), package)
             self.assertIn("copyright", run("dpkg-deb", "-c", self.packages[package]))
         for package, needs in (("capstored", "libuv1"), ("capstored", "liblmdb0"), ("capctl", "libelf1"), ("capctl", "libncursesw6"),
-                               ("libcapstore0", "libsodium23"), ("libcapstore-dev", "libcapstore0 (= ")):
+                               ("libcapstore0", "libsodium23"), ("libcapstore-dev", "libcapstore0 (= "),
+                               ("python3-capstore", "libcapstore0 (>= ")):
             self.assertIn(needs, self.field(package, "Depends"))
         listed = run("dpkg-deb", "-c", self.packages["capstored"])
         for name in ("./usr/bin/capstored", *(f"system/{unit}" for unit in UNITS), "man8/capstored.8"):
@@ -224,6 +225,8 @@ class Packages(unittest.TestCase):
         stored = re.search(r"cap_hash: ([0-9a-f]{64})", run(*client, "capctl", "put", "/tmp/file")).group(1)
         run(*client, "capctl", "get", stored, "--content", "-o", "/tmp/back")
         run(*inside, "sh", "-c", "head -c 5000 /tmp/back | cmp - /tmp/file")
+        script = "import capstore; print(capstore.Store('unix:/run/capstore/capstore.sock').get('%s').hash)" % stored
+        self.assertEqual(run(*inside, "python3", "-B", "-c", script).strip(), stored)
         self.assertIn("running", run(*inside, "capctl", "--admin", "unix:/run/capstore/admin.sock", "status"))
         return stored
 
