@@ -73,6 +73,9 @@ enum cap_error loop_open(struct loop *loop, struct hub_set *hubs, struct serve_s
 {
     struct shard *shard = &loop->shard;
     routes_fill(loop->routes, &loop->publish, &loop->serve);
+    for (size_t i = 0; shard->context->fetcher != NULL && i < ROUTES_MAX; i++) {
+        (void)await_route(&loop->awaits[i], &loop->serve, &loop->routes[i]);
+    }
     enum cap_error error = hub_open(&loop->hub, shard, loop->routes);
     if (error == CAP_OK) {
         hub_join(&loop->hub, hubs);

@@ -11,6 +11,7 @@
 #include "daemon/net/hub.h"
 #include "daemon/publish/publish.h"
 #include "daemon/routes.h"
+#include "daemon/serve/await.h"
 #include "daemon/serve/serve.h"
 
 struct loop {
@@ -20,6 +21,7 @@ struct loop {
     struct serve serve;
     struct lag lag;
     struct route routes[ROUTES_MAX];
+    struct await awaits[ROUTES_MAX]; /* in front of these, with a daemon above */
     uv_timer_t tick;
     bool loop_open;
     bool tick_open;

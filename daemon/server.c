@@ -45,6 +45,7 @@
 #include "daemon/upkeep/gc.h"
 #include "daemon/upkeep/jobs.h"
 #include "daemon/upkeep/scrub.h"
+#include "daemon/upstream/upstream.h"
 #include "lib/cap/sha256.h"
 #include "proto/message.h"
 
@@ -101,6 +102,7 @@ void server_drain(struct server *server)
     sockets_close_clients(&server->sockets);
     http_drain(server->http);
     upkeep_jobs_cancel_all(server->jobs);
+    upstream_stop(server->upstream);
     for (size_t i = 0; i < server->loop_count; i++) {
         loop_drain(&server->loops[i]);
     }
@@ -221,6 +223,7 @@ static void on_tick(uv_timer_t *timer)
     }
     publish_tick(&server->loops[0].publish); /* for all loops */
     count_gc(server);
+    upstream_count(server->upstream, &main_shard(server)->stats);
     scrub_tick(server->scrub);
     main_shard(server)->stats.log_lines = server->context.log.lines;
     main_shard(server)->stats.log_lost = server->context.log.lost;
@@ -310,6 +313,10 @@ static enum cap_error start_parts(struct server *server, char *reason)
     if (error == CAP_OK) {
         error = open_copies(server);
     }
+    if (error == CAP_OK) {
+        error = upstream_new(&server->context, &server->hubs, &server->upstream, reason);
+        server->context.fetcher = upstream_fetcher(server->upstream);
+    }
     for (size_t i = 0; error == CAP_OK && i < server->loop_count; i++) {
         error = loop_open(&server->loops[i], &server->hubs, &server->serves, server->writer,
                           &server->room);
@@ -330,7 +337,7 @@ static enum cap_error start_threads(struct server *server, char *reason)
     for (size_t i = 1; error == CAP_OK && i < server->loop_count; i++) {
         error = loop_start(&server->loops[i]);
     }
-    return error;
+    return error == CAP_OK ? upstream_start(server->upstream) : error;
 }
 
 /* What those see who look at the whole daemon. */
@@ -508,6 +515,7 @@ static enum cap_error open_all(struct server *server, struct cap_store *store, c
     }
     if (error == CAP_OK) {
         error = descriptors_own(server->serves.copies, &server->reload.own_descriptors, reason);
+        server->reload.own_descriptors += server->upstream != NULL ? UPSTREAM_DESCRIPTORS : 0;
     }
     if (error == CAP_OK) {
         error = descriptors_fit(server->reload.own_descriptors, &context->config, &context->log,
@@ -649,9 +657,11 @@ void server_close(struct server *server)
     if (server->jobs != NULL) {
         close_jobs(server);
     }
+    upstream_join(server->upstream); /* what it tells the loops comes before their end */
     close_loops(server);
     admin_free(server->admin);
     http_free(server->http);
+    upstream_free(server->upstream);
     copies_free(server->serves.copies);
     pool_close(&server->context.pool);
     gc_free(server->gc);

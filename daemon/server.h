@@ -21,6 +21,7 @@
 
 struct admin;
 struct http;
+struct upstream;
 
 struct server {
     struct context context;
@@ -34,6 +35,7 @@ struct server {
     struct backups *backups;
     struct gc *gc;
     struct scrub *scrub;
+    struct upstream *upstream; /* NULL: none */
     struct admin *admin;
     struct http *http;
     struct sockets sockets;

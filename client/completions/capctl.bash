@@ -37,7 +37,7 @@ _capctl()
         roots.remove gc.plan gc.run cap.delete cap.forbid cap.allow scrub.start scrub.pause scrub.status backup.start backup.list compact.start \
         log.set drain shutdown"
     local kinds="published refused deleted collected forbidden allowed quarantined healed root_set \
-        root_removed job_started job_ended config_reloaded"
+        root_removed job_started job_ended config_reloaded upstream_up upstream_away upstream_broken"
     local globals="-s --socket --admin --json --timeout -h --help -V --version"
     local cur prev="" command="" options="" count=0 i
     local -a words

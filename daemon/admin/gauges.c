@@ -1,6 +1,7 @@
 /* Gauges and the limits beside them. */
 #include "daemon/admin/gauges.h"
 
+#include "daemon/core/fetcher.h"
 #include "daemon/core/ledger.h"
 #include "daemon/publish/park.h"
 #include "daemon/publish/writer.h"
@@ -30,6 +31,10 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
     uint64_t now_us = env_real_us(context->env);
     struct scrub_figures scrub;
     scrub_figures(rooms->scrub, &scrub);
+    struct fetcher_figures upstream = {0};
+    if (context->fetcher != NULL) {
+        context->fetcher->figures(context->fetcher, &upstream);
+    }
     *ret_gauges = (struct gauges){
         .uptime_ms = (env_monotonic_us(context->env) - context->started_monotonic_us) / 1000,
         .connections = held.connections,
@@ -63,6 +68,8 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .scrub_last_findings = scrub.state.last_findings,
         .scrub_caps = scrub.progress.caps,
         .scrub_caps_total = scrub.progress.caps_total,
+        .upstream_flights = upstream.waiting + upstream.under_way,
+        .upstream_away = upstream.is_away ? 1 : 0,
         .draining = context->phase == PHASE_DRAINING ? 1 : 0,
         .max_connections = config->max_connections,
         .max_uploads = config->max_uploads,

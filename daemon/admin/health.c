@@ -26,6 +26,7 @@ struct admin_health admin_health_now(const struct admin_rooms *rooms, const stru
     admin_gauges(rooms, &gauges);
     health.writer_held_us = gauges.writer_held_us;
     health.backup_failed = gauges.backup_failed != 0;
+    health.upstream_away = gauges.upstream_away != 0;
     return health;
 }
 
@@ -180,6 +181,16 @@ static bool caps_broken(const struct admin_health *health, char *sentence)
              "them: `degraded`); publish them again, from their source or from a backup's daemon",
              health->broken, health->broken < ADMIN_BROKEN_MAX ? "" : " or more");
     return health->broken > 0;
+}
+
+static bool upstream_away(const struct admin_health *health, char *sentence)
+{
+    snprintf(
+        sentence, ADMIN_WARNING_SIZE,
+        "what is not here cannot be fetched from %.128s; `upstream` says why; see whether that "
+        "daemon runs, is reachable, and is not damaged",
+        health->context->config.upstream == NULL ? "" : health->context->config.upstream);
+    return health->upstream_away;
 }
 
 static bool config_not_reloaded(const struct admin_health *health, char *sentence)

@@ -23,6 +23,7 @@
     X(HELD, publications_wait)                                                                     \
     X(BACKUP, backup_failed)                                                                       \
     X(BROKEN, caps_broken)                                                                         \
+    X(UPSTREAM, upstream_away)                                                                     \
     X(CONFIG, config_not_reloaded)                                                                 \
     X(RESTART, restart_needed)
 
@@ -42,6 +43,7 @@ struct admin_health {
     uint64_t writer_held_us;
     bool backup_failed;
     size_t broken; /* caps that are quarantined or lost */
+    bool upstream_away;
 };
 
 struct admin_ask;

@@ -8,6 +8,7 @@
 #include "daemon/admin/methods.h"
 #include "daemon/admin/metrics.h"
 #include "daemon/admin/value.h"
+#include "daemon/core/fetcher.h"
 
 static json_t *fail(struct admin_call *call, enum cap_error error)
 {
@@ -146,6 +147,25 @@ static json_t *store_json(struct cap_store *store, const struct cap_counts *coun
         "readers", pair("open", space->readers, "limit", space->max_readers));
 }
 
+/* The daemon above. */
+static json_t *upstream_json(struct context *context)
+{
+    struct fetcher_figures figures;
+    if (context->fetcher == NULL) {
+        return json_null();
+    }
+    context->fetcher->figures(context->fetcher, &figures);
+    return json_pack(
+        "{s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "address",
+        admin_value_text(context->config.upstream), "state", figures.state, "since",
+        figures.since_us == 0 ? json_null() : admin_value_time(figures.since_us), "message",
+        figures.reason[0] == '\0' ? json_null() : admin_value_text(figures.reason), "waiting",
+        admin_value_u64(figures.waiting), "under_way", admin_value_u64(figures.under_way), "caps",
+        admin_value_u64(figures.caps), "body_bytes", admin_value_u64(figures.bytes), "file_bytes",
+        admin_value_u64(figures.file_bytes), "absent", admin_value_u64(figures.absent), "failed",
+        admin_value_u64(figures.failed));
+}
+
 json_t *admin_status(struct admin_call *call)
 {
     struct cap_counts counts;
@@ -178,9 +198,11 @@ json_t *admin_status(struct admin_call *call)
         status = NULL;
     }
     json_decref(scrub);
-    if (status != NULL && (store == NULL || json_object_update(status, store) != 0 ||
-                           upkeep == NULL || json_object_update(status, upkeep) != 0 ||
-                           json_object_set_new(status, "warnings", warnings_json(&health)) != 0)) {
+    if (status != NULL &&
+        (store == NULL || json_object_update(status, store) != 0 || upkeep == NULL ||
+         json_object_update(status, upkeep) != 0 ||
+         json_object_set_new(status, "upstream", upstream_json(call->rooms->context)) != 0 ||
+         json_object_set_new(status, "warnings", warnings_json(&health)) != 0)) {
         json_decref(status);
         status = NULL;
     }

@@ -298,6 +298,11 @@ const struct admin_field admin_status_result[] = {
     {"scrub", "object",
      "state, ended and age_s of the last whole pass, findings of that and of the one under way; "
      "see scrub.status"},
+    {"upstream", "object or null",
+     "the daemon above: address; state (unused, up, away, broken), since and message; waiting and "
+     "under_way: caps; caps, body_bytes: brought since start; file_bytes: in the spool for it now; "
+     "absent, failed: caps that are not there either, or could not be brought; null: there is "
+     "none"},
     {"broken", "array",
      "objects with cap_hash, why (damaged or lost) and since: caps that cannot be served; at most "
      "100"},

@@ -51,6 +51,7 @@ struct config {
     char *admin;               /* NULL: no admin socket */
     char *admin_group;         /* NULL: none; its members may operate */
     char *address_file;        /* NULL: none; where the addresses in use are written */
+    char *upstream;            /* NULL: none; where what is not here is fetched from */
     char *backup_dir;          /* NULL: none; where backups are made */
     char *config;              /* the configuration file, as given on the command line */
     config_number log_level;
@@ -100,7 +101,9 @@ struct config {
     config_number min_upload_rate; /* bytes per second; 0: any */
     config_number min_upload_grace_ms;
     config_number drain_ms;
-    config_number gc_high; /* bytes; 0: no collection by itself */
+    config_number upstream_timeout_ms;
+    config_number upstream_rate; /* per second: absences that a peer may cause there */
+    config_number gc_high;       /* bytes; 0: no collection by itself */
     config_number gc_low;
     config_number backup_keep;
     config_number backup_rate;  /* bytes per second; 0: any */

@@ -27,6 +27,7 @@
 #define CONTEXT_ADDRESSES_MAX 32u  /* CONFIG_LISTEN_MAX, and as many that systemd passed */
 #define CONTEXT_ADDRESS_SIZE  128u /* "unix:" and the longest path of a Unix socket */
 
+struct fetcher;
 struct handover;
 struct keeper;
 struct ledger;
@@ -81,6 +82,7 @@ struct context {
     uint64_t started_monotonic_us;
     struct shard *shards[CONTEXT_SHARDS_MAX];
     size_t shard_count;
+    struct fetcher *fetcher; /* brings what is not here; NULL: there is no daemon above */
 
     /* What every request looks at stands before, what threads write while they serve from here. */
     struct pool pool;     /* through each shard's outlet */

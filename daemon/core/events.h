@@ -31,7 +31,10 @@
     X(ROOT_REMOVED, root_removed)                                                                  \
     X(JOB_STARTED, job_started)                                                                    \
     X(JOB_ENDED, job_ended)                                                                        \
-    X(CONFIG_RELOADED, config_reloaded)
+    X(CONFIG_RELOADED, config_reloaded)                                                            \
+    X(UPSTREAM_UP, upstream_up)                                                                    \
+    X(UPSTREAM_AWAY, upstream_away)                                                                \
+    X(UPSTREAM_BROKEN, upstream_broken)
 
 enum event_kind {
 #define EVENT_KIND_ENUM(NAME, name) EVENT_##NAME,

@@ -52,6 +52,15 @@
     X(http_bytes, "capstore_http_sent_bytes_total", "Bytes of the bodies of answers over HTTP")    \
     X(http_cut, "capstore_http_slow_total",                                                        \
       "Connections over HTTP that were closed because the client was too slow")                    \
+    X(awaited, "capstore_upstream_awaited_total",                                                  \
+      "Caps that were not here and that requests waited for")                                      \
+    X(upstream_caps, "capstore_upstream_caps_total", "Caps brought from the daemon above")         \
+    X(upstream_bytes, "capstore_upstream_bytes_total", "Bytes of the bodies of these")             \
+    X(upstream_absent, "capstore_upstream_absent_total",                                           \
+      "Caps that the daemon above does not have either")                                           \
+    X(upstream_failed, "capstore_upstream_failed_total", "Caps that could not be brought")         \
+    X(upstream_recalled, "capstore_upstream_recalled_total",                                       \
+      "Caps asked for again within seconds, and not looked for again")                             \
     X(log_lines, "capstore_log_lines_total", "Log lines written")                                  \
     X(log_lost, "capstore_log_lost_total", "Log lines lost to a slow reader")
 
@@ -93,6 +102,10 @@
       "What the last whole scrub found wrong")                                                     \
     X(scrub_caps, "capstore_scrub_caps", "Caps that the scrub under way, or the last, looked at")  \
     X(scrub_caps_total, "capstore_scrub_caps_limit", "Caps that it has to look at")                \
+    X(upstream_flights, "capstore_upstream_flights",                                               \
+      "Caps that are being brought from the daemon above, or wait for it")                         \
+    X(upstream_away, "capstore_upstream_away",                                                     \
+      "1 while the daemon above cannot be reached, or answers wrongly")                            \
     X(draining, "capstore_draining", "1 while the daemon drains")                                  \
     X(max_connections, "capstore_connections_limit", "Limit of open client connections")           \
     X(max_uploads, "capstore_uploads_limit", "Limit of uploads in flight")                         \

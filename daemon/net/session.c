@@ -331,6 +331,17 @@ void request_stream(struct request *request, uint8_t type, enum cap_error encode
     update(session);
 }
 
+void request_pass(struct request *request, const struct route *route, struct cap_bytes payload)
+{
+    if (request->session != NULL) {
+        struct session *session = take_off(request);
+        session->verdicts = 0;
+        (void)route->begin(route->room, session, request->id, request->type, payload);
+        must(session->verdicts == 1);
+        update(session);
+    }
+}
+
 void request_end(struct request *request)
 {
     if (request->session != NULL) {

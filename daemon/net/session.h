@@ -103,6 +103,13 @@ void request_refuse(struct request *request, enum cap_error error, const char *m
 void request_stream(struct request *request, uint8_t type, enum cap_error encoded,
                     struct cap_buf *payload, struct stream *stream);
 
+/*
+ * The message that it was made for, with the same payload, goes to a room after all: the request is
+ * off its session, and `route->begin` is asked as if the message came now. Only for a message
+ * without a body. If the connection is gone, nothing happens.
+ */
+void request_pass(struct request *request, const struct route *route, struct cap_bytes payload);
+
 /* Its stream is out: the answer is complete. */
 void request_end(struct request *request);
 

@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "daemon/core/container.h"
+#include "daemon/core/fetcher.h"
 #include "daemon/core/ledger.h"
 #include "daemon/serve/serve.h"
 #include "daemon/serve/window.h"
@@ -241,12 +242,16 @@ static enum cap_error put_piece(struct many *many, struct cap_read *read,
 /* Ends the answer about the cap at hand with an error of its own. */
 static void put_error(struct many *many, enum cap_error error)
 {
+    struct fetcher *fetcher = many->serve->shard->context->fetcher;
+    if (error == CAP_E_NOT_FOUND && fetcher != NULL) {
+        error = fetcher->recall(fetcher, &many->hashes[many->misses[many->miss_at]]);
+    }
     const struct proto_piece piece = {
         .index = many->misses[many->miss_at],
         .code = (uint16_t)-error,
     };
     end_piece(many, &piece);
-    if (!cap_store_is_unserved(error)) {
+    if (error == CAP_E_CORRUPT || error == CAP_E_IO) {
         many->fault = error;
         many->fault_at = piece.index;
     }

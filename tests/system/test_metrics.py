@@ -190,7 +190,7 @@ class Moves(SystemTest):
         self.http = f"127.0.0.1:{free_port()}"
         self.start("--backup-dir", str(self.root / "backups"), "--http", f"tcp:{self.http}")
         for step in (self.publications, self.uploads_that_are_cut_off, self.fetches, self.over_http, self.collections, self.what_is_held, self.what_passes, self.limits, self.upkeep,
-                     self.faults, self.a_cold_start, self.a_scrub, self.a_log_that_nobody_reads, self.the_drain):
+                     self.faults, self.the_daemon_above, self.a_cold_start, self.a_scrub, self.a_log_that_nobody_reads, self.the_drain):
             with self.subTest(step.__name__):
                 step()
         self.assertEqual({name for name in set(self.rows) - CONSTANT if not self.moved(name)}, set())
@@ -380,6 +380,32 @@ class Moves(SystemTest):
 
         self.until("commits_failed_total", step=publish)
         resource.prlimit(process, resource.RLIMIT_FSIZE, before)
+
+    def the_daemon_above(self):
+        own = self.d
+        self.d = self.daemon("--upstream", own.address, name="below")
+        c, put = self.connect(self.d), self.connect(own)
+        turn = iter(range(1 << 30))
+
+        def fetch():
+            c.get(put.put_data(content(f"above {next(turn)}", PAGE))["cap_hash"])
+            for _ in range(2):
+                with contextlib.suppress(Refused):
+                    c.get(b"\x77" * 32)
+
+        self.until("upstream_awaited_total", "upstream_caps_total", "upstream_bytes_total", "upstream_absent_total",
+                   "upstream_recalled_total", step=fetch)
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.bind(str(self.root / "nobody"))
+            silent.listen()
+            self.d = self.daemon("--upstream", f"unix:{self.root}/nobody", name="silent")
+            lost = self.connect(self.d)
+            lost.request("GET", hash=self.small, offset=0, len=TO_END)
+            self.until("upstream_flights")
+        self.until("upstream_away", "upstream_failed_total")
+        for one in (c, put, lost):
+            one.close()
+        self.d = own
 
     def a_cold_start(self):
         def cold():

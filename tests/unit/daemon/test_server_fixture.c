@@ -198,7 +198,7 @@ int client_connect(struct fixture *fixture)
     return fd;
 }
 
-void client_send(struct fixture *fixture, int fd, const void *data, size_t len)
+void client_write(struct fixture *fixture, int fd, const void *data, size_t len)
 {
     const uint8_t *at = data;
     for (int turns = 0; len > 0; turns++) {
@@ -240,8 +240,8 @@ void client_frame(struct fixture *fixture, int fd, uint8_t type, uint32_t id, ui
     const struct proto_frame frame = {
         .len = (uint32_t)payload.len, .id = id, .type = type, .flags = flags};
     proto_frame_encode(&frame, header);
-    client_send(fixture, fd, header, sizeof(header));
-    client_send(fixture, fd, payload.data, payload.len);
+    client_write(fixture, fd, header, sizeof(header));
+    client_write(fixture, fd, payload.data, payload.len);
 }
 
 void client_receive(struct fixture *fixture, int fd, struct reply *ret_reply)

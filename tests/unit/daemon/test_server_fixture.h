@@ -64,7 +64,7 @@ int client_connect(struct fixture *fixture);
 int client_open(struct fixture *fixture);
 int client_open_with(struct fixture *fixture, uint64_t features);
 
-void client_send(struct fixture *fixture, int fd, const void *data, size_t len);
+void client_write(struct fixture *fixture, int fd, const void *data, size_t len);
 void client_frame(struct fixture *fixture, int fd, uint8_t type, uint32_t id, uint8_t flags,
                   struct cap_bytes payload);
 

@@ -321,7 +321,7 @@ static void test_breaches_end_the_connection(void **state)
         uint8_t header[PROTO_FRAME_HEADER_SIZE];
         int fd = client_open(fixture);
         proto_frame_encode(&breaches[i].frame, header);
-        client_send(fixture, fd, header, sizeof(header));
+        client_write(fixture, fd, header, sizeof(header));
         client_expect_error(fixture, fd, breaches[i].frame.id, breaches[i].error);
         client_expect_end(fixture, fd);
         close(fd);
@@ -478,7 +478,7 @@ static void test_byte_at_a_time(void **state)
     assert_cap_ok(cap_buf_append(&bytes, "hello", 5));
     int fd = client_connect(fixture);
     for (size_t i = 0; i < bytes.len; i++) {
-        client_send(fixture, fd, bytes.data + i, 1);
+        client_write(fixture, fd, bytes.data + i, 1);
     }
     client_receive(fixture, fd, &reply);
     assert_int_equal(reply.frame.type, PROTO_HELLO_REPLY);
@@ -585,7 +585,7 @@ static void test_half_frame_then_silence(void **state)
 {
     struct fixture *fixture = *state;
     int fd = client_open(fixture);
-    client_send(fixture, fd, "abc", 3);
+    client_write(fixture, fd, "abc", 3);
     fixture_turn(fixture);
     fixture_pass(fixture, fixture->server.context.config.progress_ms + 1);
     client_expect_error(fixture, fd, 0, CAP_E_PROGRESS_TIMEOUT);

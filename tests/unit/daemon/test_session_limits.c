@@ -131,7 +131,7 @@ static void test_hello_that_does_not_come(void **state)
     int late = client_connect(fixture);
     int open = client_open(fixture);
     fixture_pass(fixture, 10000);
-    client_send(fixture, late, "\x17\0\0", 3); /* a piece of a HELLO does not help */
+    client_write(fixture, late, "\x17\0\0", 3); /* a piece of a HELLO does not help */
     fixture_pass(fixture, 1);
     client_expect_error(fixture, silent, 0, CAP_E_HELLO_TIMEOUT);
     client_expect_error(fixture, late, 0, CAP_E_HELLO_TIMEOUT);

@@ -1,0 +1,350 @@
+/*
+ * Reading through.
+ *
+ * Happy path. What the loop knows to be here (places, records, kinds) goes to its room at once, at
+ * the cost of a look into its caches. Else a reader looks; what is not here is ordered from the
+ * fetcher, and when that has brought it the message is handed to its room as if it came now.
+ *
+ * Failure modes.
+ *   - It is not there either: the room says not_found, as it does without a daemon above.
+ *   - The fetcher cannot: its error is the answer. Of a GET_MANY, which answers cap by cap, the
+ * room asks why (recall).
+ *   - It takes longer than `upstream-timeout`: upstream_away. The fetch goes on; who asks again
+ *     later finds the cap here.
+ *   - Cancelled, or the connection goes: the order is withdrawn.
+ */
+#include "daemon/serve/await.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/core/container.h"
+#include "daemon/core/fetcher.h"
+#include "daemon/core/ledger.h"
+#include "lib/cap/must.h"
+#include "proto/message.h"
+
+#define AWAIT_SMALL   32u            /* hashes of a request that is like any other */
+#define AWAIT_TURN_US UINT64_C(5000) /* of a reader's time, before another peer has its turn */
+
+struct await_request {
+    struct request request;
+    struct read_job job;
+    struct fetch_order order;
+    struct letter letter; /* tells the loop that the order is done */
+    const struct await *await;
+    struct ledger_peer *account;
+    uint64_t held; /* memory of the ledger */
+    enum { AWAIT_READER, AWAIT_FETCHER, AWAIT_LETTER } with;
+    size_t count;
+    size_t at;     /* the next to look up */
+    size_t absent; /* how many are not here: they stand in front then */
+    struct cap_bytes payload;
+    struct cap_hash hashes[];
+};
+
+static const struct context *context_of(const struct await_request *wait)
+{
+    return wait->await->serve->shard->context;
+}
+
+static void await_free(struct await_request *wait)
+{
+    (void)ledger_memory_hold(context_of(wait)->ledger, wait->account, &wait->held, 0);
+    free(wait);
+}
+
+/* --- What is asked ---------------------------------------------------------------------------- */
+
+/* The hashes that a message is about. */
+static enum cap_error hashes_of(uint8_t type, struct cap_bytes payload,
+                                struct cap_bytes *ret_hashes)
+{
+    struct proto_get_many many;
+    struct proto_closure closure;
+    enum cap_error error = CAP_OK;
+    switch (type) {
+    case PROTO_GET_MANY:
+        error = proto_get_many_decode(payload, &many);
+        *ret_hashes = error == CAP_OK ? many.hashes : (struct cap_bytes){0};
+        return error;
+    case PROTO_CLOSURE:
+        error = proto_closure_decode(payload, &closure);
+        *ret_hashes = error == CAP_OK ? closure.roots : (struct cap_bytes){0};
+        return error;
+    default: /* GET, STAT, MAP, SLICE begin with the one that they are about */
+        *ret_hashes = (struct cap_bytes){payload.data, CAP_HASH_SIZE};
+        return payload.len < CAP_HASH_SIZE ? CAP_E_BAD_MESSAGE : CAP_OK;
+    }
+}
+
+static struct cap_hash hash_at(struct cap_bytes hashes, size_t index)
+{
+    struct cap_hash hash;
+    memcpy(hash.bytes, hashes.data + index * CAP_HASH_SIZE, CAP_HASH_SIZE);
+    return hash;
+}
+
+/* Whether the loop knows that it is here; not whether its pages are in memory. */
+static bool is_known(struct serve *serve, const struct cap_hash *hash)
+{
+    return places_find(&serve->places, hash) != NULL ||
+           records_find(&serve->records, hash) != NULL || kinds_find(&serve->kinds, hash) != 0;
+}
+
+static bool all_known(struct serve *serve, struct cap_bytes hashes)
+{
+    for (size_t i = 0; i < hashes.len / CAP_HASH_SIZE; i++) {
+        struct cap_hash hash = hash_at(hashes, i);
+        if (!is_known(serve, &hash)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* --- The end ---------------------------------------------------------------------------------- */
+
+/* To the room, which answers as things stand now. */
+static void pass(struct await_request *wait)
+{
+    serve_catch_up(wait->await->serve);
+    request_pass(&wait->request, &wait->await->route, wait->payload);
+    await_free(wait);
+}
+
+static void refuse(struct await_request *wait, enum cap_error error)
+{
+    char message[SERVE_MESSAGE_SIZE];
+    char hex[CAP_HASH_HEX_SIZE];
+    cap_hash_format(&wait->hashes[0], hex);
+    snprintf(message, sizeof(message), "%s: fetching it from upstream: %s", hex,
+             cap_error_text(error));
+    request_refuse(&wait->request, error, message, NULL);
+    await_free(wait);
+}
+
+/* The order has ended, or is not waited for any longer. */
+static void end(struct await_request *wait, enum cap_error error)
+{
+    bool by_cap = wait->request.type == PROTO_GET_MANY && error != CAP_E_DRAINING;
+    if (error == CAP_OK || error == CAP_E_NOT_FOUND || by_cap) {
+        pass(wait);
+    } else {
+        refuse(wait, error);
+    }
+}
+
+/* --- The fetcher ------------------------------------------------------------------------------ */
+
+static void on_letter(struct letter *letter)
+{
+    struct await_request *wait = CONTAINER_OF(letter, struct await_request, letter);
+    if (wait->request.session == NULL) {
+        await_free(wait);
+    } else {
+        end(wait, wait->order.error);
+    }
+}
+
+/* On any thread. */
+static void on_brought(struct fetch_order *order)
+{
+    struct await_request *wait = CONTAINER_OF(order, struct await_request, order);
+    struct mailbox *mailbox = &wait->await->serve->shard->mailbox;
+    bool posted = mailbox_post(mailbox, &wait->letter);
+    must(posted); /* the fetcher ends before the loops */
+}
+
+static void order(struct await_request *wait)
+{
+    struct fetcher *fetcher = context_of(wait)->fetcher;
+    wait->order = (struct fetch_order){
+        .peer = ledger_peer_id(wait->account),
+        .hashes = wait->hashes,
+        .count = wait->absent,
+        .done = on_brought,
+    };
+    wait->letter.run = on_letter;
+    wait->with = AWAIT_FETCHER;
+    wait->await->serve->shard->stats.awaited += wait->absent;
+    enum cap_error error = fetcher->want(fetcher, &wait->order);
+    if (error != CAP_OK) {
+        refuse(wait, error);
+    }
+}
+
+/* --- A reader --------------------------------------------------------------------------------- */
+
+/* What is quarantined is not here: it is healed by being published again. */
+static enum cap_error look_up(struct await_request *wait, struct cap_read *read)
+{
+    struct cap_info info;
+    enum cap_error error = cap_store_find(read, &wait->hashes[wait->at], &info);
+    if (error == CAP_E_NOT_FOUND || error == CAP_E_QUARANTINED) {
+        wait->hashes[wait->absent++] = wait->hashes[wait->at];
+    }
+    wait->at++;
+    return error == CAP_OK || cap_store_is_unserved(error) ? CAP_OK : error;
+}
+
+static bool on_run(struct read_job *job)
+{
+    struct await_request *wait = CONTAINER_OF(job, struct await_request, job);
+    const struct context *context = context_of(wait);
+    uint64_t until = env_monotonic_us(context->env) + AWAIT_TURN_US;
+    struct cap_read *read = NULL;
+    enum cap_error error = cap_store_read_begin(context->store, &read);
+    bool more = true;
+    while (more && error == CAP_OK && wait->at < wait->count) {
+        error = look_up(wait, read);
+        more = !atomic_load(&job->withdrawn) && env_monotonic_us(context->env) < until;
+    }
+    cap_store_read_end(read);
+    if (error != CAP_OK) {
+        wait->at = wait->count; /* the room meets the same, and says so */
+    }
+    return wait->at == wait->count;
+}
+
+static void on_looked(struct read_job *job)
+{
+    struct await_request *wait = CONTAINER_OF(job, struct await_request, job);
+    if (wait->request.session == NULL) {
+        await_free(wait);
+    } else if (wait->absent == 0) {
+        pass(wait);
+    } else {
+        order(wait);
+    }
+}
+
+/* --- The request ------------------------------------------------------------------------------ */
+
+/* Off its session: who has it lets go of it, or frees it when it comes back. */
+static void leave(struct await_request *wait)
+{
+    const struct await *await = wait->await;
+    struct fetcher *fetcher = context_of(wait)->fetcher;
+    bool ours = wait->with == AWAIT_READER ? readers_withdraw(&await->serve->readers, &wait->job)
+                                           : fetcher->withdraw(fetcher, &wait->order);
+    if (ours) {
+        await_free(wait);
+    }
+}
+
+static void on_cancel(struct request *request)
+{
+    request_refuse(request, CAP_E_CANCELLED, NULL, NULL);
+    leave(CONTAINER_OF(request, struct await_request, request));
+}
+
+static void on_detach(struct request *request)
+{
+    leave(CONTAINER_OF(request, struct await_request, request));
+}
+
+static void on_tick(struct request *request, uint64_t now, bool paused)
+{
+    struct await_request *wait = CONTAINER_OF(request, struct await_request, request);
+    struct fetcher *fetcher = context_of(wait)->fetcher;
+    uint64_t most_us = context_of(wait)->config.upstream_timeout_ms * UINT64_C(1000);
+    (void)paused;
+    if (wait->with == AWAIT_FETCHER && now - request->started_us > most_us &&
+        fetcher->withdraw(fetcher, &wait->order)) {
+        end(wait, CAP_E_UPSTREAM_AWAY);
+    }
+}
+
+static const struct request_class await_class = {
+    .cancel = on_cancel,
+    .detach = on_detach,
+    .tick = on_tick,
+};
+
+/* Makes a request that holds the message. CAP_E_MEMORY_LIMIT, CAP_E_NO_MEMORY. */
+static enum cap_error make(struct await *await, const struct session *session,
+                           struct cap_bytes payload, struct cap_bytes hashes,
+                           struct await_request **ret_wait)
+{
+    struct ledger *ledger = session->context->ledger;
+    size_t size = sizeof(struct await_request) + hashes.len + payload.len;
+    uint64_t held = 0;
+    bool many = hashes.len > AWAIT_SMALL * CAP_HASH_SIZE;
+    if (!ledger_memory_hold(ledger, session->account, &held, many ? size : 0)) {
+        return CAP_E_MEMORY_LIMIT;
+    }
+    struct await_request *wait = calloc(1, size);
+    if (wait == NULL) {
+        (void)ledger_memory_hold(ledger, session->account, &held, 0);
+        return CAP_E_NO_MEMORY;
+    }
+    uint8_t *copy = (uint8_t *)wait->hashes + hashes.len;
+    memcpy(wait->hashes, hashes.data, hashes.len);
+    memcpy(copy, payload.data, payload.len);
+    wait->payload = (struct cap_bytes){copy, payload.len};
+    wait->await = await;
+    wait->account = session->account;
+    wait->held = held;
+    wait->count = hashes.len / CAP_HASH_SIZE;
+    wait->job.account = session->account;
+    wait->job.run = on_run;
+    wait->job.done = on_looked;
+    wait->request.class = &await_class;
+    wait->request.size = many ? 0 : size;
+    *ret_wait = wait;
+    return CAP_OK;
+}
+
+static const struct verdict *begin(void *room, struct session *session, uint32_t id, uint8_t type,
+                                   struct cap_bytes payload)
+{
+    struct await *await = room;
+    struct cap_bytes hashes;
+    serve_catch_up(await->serve);
+    if (hashes_of(type, payload, &hashes) != CAP_OK ||
+        hashes.len > (size_t)session->limits.hashes * CAP_HASH_SIZE ||
+        all_known(await->serve, hashes)) {
+        return await->route.begin(await->route.room, session, id, type, payload);
+    }
+    struct await_request *wait = NULL;
+    enum cap_error error = make(await, session, payload, hashes, &wait);
+    if (error != CAP_OK) {
+        return session_refuse(session, id, type, error, NULL);
+    }
+    wait->request.id = id;
+    wait->request.type = type;
+    const struct verdict *verdict = session_pending(session, &wait->request);
+    error = readers_submit(&await->serve->readers, &wait->job);
+    if (error != CAP_OK) {
+        request_refuse(&wait->request, error, NULL, NULL);
+        await_free(wait);
+    }
+    return verdict;
+}
+
+static void ahead(void *room, const struct cap_bytes *payloads, size_t count)
+{
+    struct await *await = room;
+    await->route.ahead(await->route.room, payloads, count);
+}
+
+bool await_route(struct await *await, struct serve *serve, struct route *route)
+{
+    switch (route->type) {
+    case PROTO_GET:
+    case PROTO_GET_MANY:
+    case PROTO_STAT:
+    case PROTO_MAP:
+    case PROTO_SLICE:
+    case PROTO_CLOSURE:
+        *await = (struct await){.serve = serve, .route = *route};
+        route->begin = begin;
+        route->room = await;
+        route->ahead = route->ahead == NULL ? NULL : ahead;
+        return true;
+    default:
+        return false;
+    }
+}

@@ -1,0 +1,346 @@
+/*
+ * The room's threads, and what operators are told.
+ *
+ * Happy path: flights are taken, an errand brings them, they land. Failure modes: the daemon above
+ * is away, then nobody dials for a moment, and what is asked meanwhile has that answer; it is
+ * broken, which is logged with the hash. Operators see each change once.
+ */
+#include "daemon/upstream/upstream.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/core/container.h"
+#include "daemon/core/log.h"
+#include "daemon/net/bind.h"
+#include "daemon/upstream/errand.h"
+#include "daemon/upstream/flights.h"
+
+enum upstream_state {
+    UPSTREAM_UNUSED, /* nothing was asked yet */
+    UPSTREAM_UP,
+    UPSTREAM_AWAY,
+    UPSTREAM_BROKEN, /* what it said last was wrong */
+};
+
+struct worker {
+    struct upstream *upstream;
+    pthread_t thread;
+    bool running;
+    struct above above;
+    struct front front;
+};
+
+struct upstream {
+    struct fetcher fetcher;
+    struct context *context;
+    const struct hub_set *hubs;
+    struct flights *flights;
+    struct errands errands;
+    struct worker workers[UPSTREAM_THREADS];
+    bool stopped;
+
+    pthread_mutex_t lock; /* of what follows */
+    enum upstream_state state;
+    uint64_t since_us;
+    uint64_t dial_us; /* monotonic: nobody dials before */
+    char reason[FETCHER_REASON];
+};
+
+/* --- Operators -------------------------------------------------------------------------------- */
+
+static const char *const state_names[] = {
+    [UPSTREAM_UNUSED] = "unused",
+    [UPSTREAM_UP] = "up",
+    [UPSTREAM_AWAY] = "away",
+    [UPSTREAM_BROKEN] = "broken",
+};
+
+static void tell_operators(struct upstream *upstream, enum upstream_state state, const char *reason)
+{
+    struct context *context = upstream->context;
+    bool up = state == UPSTREAM_UP;
+    events_emit(&context->events, up ? EVENT_UPSTREAM_UP : EVENT_UPSTREAM_AWAY, NULL, "%.180s",
+                up ? context->config.upstream : reason);
+    log_event(&context->log, up ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
+              log_name(up ? "upstream_up" : "upstream_away"),
+              log_text("address", context->config.upstream), log_text("message", up ? "" : reason));
+}
+
+static void set_state(struct upstream *upstream, enum upstream_state state, const char *reason)
+{
+    struct context *context = upstream->context;
+    (void)pthread_mutex_lock(&upstream->lock);
+    bool changed = upstream->state != state;
+    bool was_away = upstream->state == UPSTREAM_AWAY || upstream->state == UPSTREAM_UNUSED;
+    upstream->state = state;
+    upstream->since_us = changed ? env_real_us(context->env) : upstream->since_us;
+    upstream->dial_us =
+        state == UPSTREAM_AWAY ? env_monotonic_us(context->env) + FLIGHTS_AWAY_US : 0;
+    snprintf(upstream->reason, sizeof(upstream->reason), "%s", state == UPSTREAM_UP ? "" : reason);
+    (void)pthread_mutex_unlock(&upstream->lock);
+    if (changed && (state == UPSTREAM_AWAY || (state == UPSTREAM_UP && was_away))) {
+        tell_operators(upstream, state, reason);
+    }
+}
+
+/* A cap came that is not what it should be. */
+static void blame(struct upstream *upstream, const struct cap_hash *hash, const char *reason)
+{
+    struct context *context = upstream->context;
+    char hex[CAP_HASH_HEX_SIZE];
+    cap_hash_format(hash, hex);
+    events_emit(&context->events, EVENT_UPSTREAM_BROKEN, hash, "%.180s", reason);
+    if (context_may_log(context, LINE_FAULT)) {
+        log_event(&context->log, LOG_LEVEL_WARNING, log_name("upstream_broken"),
+                  log_text("cap_hash", hex), log_text("address", context->config.upstream),
+                  log_text("message", reason));
+    }
+}
+
+static void on_figures(struct fetcher *fetcher, struct fetcher_figures *ret_figures)
+{
+    struct upstream *upstream = CONTAINER_OF(fetcher, struct upstream, fetcher);
+    struct flights_figures flights;
+    flights_figures(upstream->flights, &flights);
+    *ret_figures = (struct fetcher_figures){
+        .waiting = flights.flights - flights.taken,
+        .under_way = flights.taken,
+        .absent = flights.absent,
+        .failed = flights.failed,
+        .recalled = flights.recalled,
+        .caps = atomic_load(&upstream->errands.caps),
+        .bytes = atomic_load(&upstream->errands.bytes),
+        .file_bytes = atomic_load(&upstream->errands.files),
+    };
+    (void)pthread_mutex_lock(&upstream->lock);
+    ret_figures->state = state_names[upstream->state];
+    ret_figures->is_away = upstream->state == UPSTREAM_AWAY || upstream->state == UPSTREAM_BROKEN;
+    ret_figures->since_us = upstream->since_us;
+    memcpy(ret_figures->reason, upstream->reason, sizeof(ret_figures->reason));
+    (void)pthread_mutex_unlock(&upstream->lock);
+}
+
+void upstream_count(struct upstream *upstream, struct stats *stats)
+{
+    struct fetcher_figures figures;
+    if (upstream != NULL) {
+        on_figures(&upstream->fetcher, &figures);
+        stats->upstream_caps = figures.caps;
+        stats->upstream_bytes = figures.bytes;
+        stats->upstream_absent = figures.absent;
+        stats->upstream_failed = figures.failed;
+        stats->upstream_recalled = figures.recalled;
+    }
+}
+
+/* --- Threads ---------------------------------------------------------------------------------- */
+
+/* What an errand's outcomes say of the daemon above. */
+static void judge(struct upstream *upstream, const struct errand_root *roots, size_t count,
+                  const char *reason)
+{
+    size_t away = 0;
+    size_t answered = 0;
+    size_t broken = 0;
+    for (size_t i = 0; i < count; i++) {
+        enum cap_error error = roots[i].error;
+        away += error == CAP_E_UPSTREAM_AWAY ? 1 : 0;
+        answered += error == CAP_OK || error == CAP_E_NOT_FOUND ? 1 : 0;
+        if (error == CAP_E_UPSTREAM_BROKEN) {
+            broken++;
+            blame(upstream, roots[i].hash, reason);
+        }
+    }
+    if (broken > 0) {
+        set_state(upstream, UPSTREAM_BROKEN, reason);
+    } else if (away > 0) {
+        set_state(upstream, UPSTREAM_AWAY, reason);
+    } else if (answered > 0) {
+        set_state(upstream, UPSTREAM_UP, "");
+    }
+}
+
+/* Whether it was found away a moment ago. */
+static bool may_dial(struct upstream *upstream)
+{
+    (void)pthread_mutex_lock(&upstream->lock);
+    bool may = env_monotonic_us(upstream->context->env) >= upstream->dial_us;
+    (void)pthread_mutex_unlock(&upstream->lock);
+    return may;
+}
+
+static void bring(struct worker *worker, struct errand_root *roots, size_t count)
+{
+    struct upstream *upstream = worker->upstream;
+    char reason[ENDS_REASON_SIZE];
+    if (!may_dial(upstream)) {
+        for (size_t i = 0; i < count; i++) {
+            roots[i].error = CAP_E_UPSTREAM_AWAY;
+        }
+        return;
+    }
+    errand_run(&upstream->errands, &worker->above, &worker->front, roots, count, reason);
+    for (size_t i = 0; count > 1 && i < count; i++) {
+        if (roots[i].error == CAP_E_CLOSURE_TOO_LARGE) { /* together with the others */
+            errand_run(&upstream->errands, &worker->above, &worker->front, &roots[i], 1, reason);
+        }
+    }
+    judge(upstream, roots, count, reason);
+}
+
+static void *run(void *arg)
+{
+    struct worker *worker = arg;
+    struct flights *flights = worker->upstream->flights;
+    struct flight *batch[FLIGHTS_BATCH];
+    size_t count = flights_take(flights, batch);
+    while (count > 0) {
+        struct errand_root roots[FLIGHTS_BATCH];
+        struct flight_lane *lane = batch[0]->lane;
+        for (size_t i = 0; i < count; i++) {
+            roots[i] = (struct errand_root){.hash = &batch[i]->hash};
+        }
+        bring(worker, roots, count);
+        for (size_t i = 0; i < count; i++) {
+            flights_land(flights, batch[i], roots[i].error);
+        }
+        flights_return(flights, lane);
+        count = flights_take(flights, batch);
+    }
+    above_close(&worker->above);
+    front_close(&worker->front);
+    return NULL;
+}
+
+/* --- What the rooms ask ----------------------------------------------------------------------- */
+
+static struct flights *flights_of(struct fetcher *fetcher)
+{
+    return CONTAINER_OF(fetcher, struct upstream, fetcher)->flights;
+}
+
+static enum cap_error on_want(struct fetcher *fetcher, struct fetch_order *order)
+{
+    return flights_want(flights_of(fetcher), order);
+}
+
+static bool on_withdraw(struct fetcher *fetcher, struct fetch_order *order)
+{
+    return flights_withdraw(flights_of(fetcher), order);
+}
+
+static enum cap_error on_recall(struct fetcher *fetcher, const struct cap_hash *hash)
+{
+    return flights_recall(flights_of(fetcher), hash);
+}
+
+struct fetcher *upstream_fetcher(struct upstream *upstream)
+{
+    return upstream == NULL ? NULL : &upstream->fetcher;
+}
+
+/* --- Life ------------------------------------------------------------------------------------- */
+
+enum cap_error upstream_check(const char *address, char ret_reason[CONFIG_REASON_SIZE])
+{
+    const struct bind_access access = {.mode = CONFIG_MODE_UMASK, .group = BIND_OWN_GROUP};
+    if (strncmp(address, "http://", 7) == 0 || strncmp(address, "https://", 8) == 0) {
+        return CAP_OK;
+    }
+    enum cap_error error = bind_check(address, &access, ret_reason);
+    if (error != CAP_OK) {
+        snprintf(ret_reason, CONFIG_REASON_SIZE,
+                 "--upstream: '%.100s' is not an address; expected unix:PATH, unix:@NAME, "
+                 "tcp:HOST:PORT, http://... or https://...",
+                 address);
+    }
+    return error;
+}
+
+enum cap_error upstream_new(struct context *context, const struct hub_set *hubs,
+                            struct upstream **ret_upstream, char ret_reason[CONFIG_REASON_SIZE])
+{
+    if (context->config.upstream == NULL) {
+        return CAP_OK;
+    }
+    enum cap_error error = upstream_check(context->config.upstream, ret_reason);
+    if (error != CAP_OK) {
+        return error;
+    }
+    snprintf(ret_reason, CONFIG_REASON_SIZE, "out of memory");
+    struct upstream *upstream = calloc(1, sizeof(*upstream));
+    if (upstream == NULL) {
+        return CAP_E_NO_MEMORY;
+    }
+    error = flights_new(context->env, &context->config.upstream_rate, UPSTREAM_THREADS,
+                        &upstream->flights);
+    if (error != CAP_OK) {
+        free(upstream);
+        return error;
+    }
+    upstream->fetcher = (struct fetcher){on_want, on_withdraw, on_recall, on_figures};
+    upstream->context = context;
+    upstream->hubs = hubs;
+    upstream->errands.context = context;
+    (void)pthread_mutex_init(&upstream->lock, NULL);
+    for (size_t i = 0; i < UPSTREAM_THREADS; i++) {
+        struct worker *worker = &upstream->workers[i];
+        worker->upstream = upstream;
+        above_init(&worker->above, context->config.upstream, &context->config.upstream_timeout_ms,
+                   cap_store_id(context->store));
+        front_init(&worker->front, NULL);
+    }
+    *ret_upstream = upstream;
+    return CAP_OK;
+}
+
+enum cap_error upstream_start(struct upstream *upstream)
+{
+    for (size_t i = 0; upstream != NULL && i < UPSTREAM_THREADS; i++) {
+        struct worker *worker = &upstream->workers[i];
+        worker->front.hub = upstream->hubs->hubs[i % upstream->hubs->count];
+        if (pthread_create(&worker->thread, NULL, run, worker) != 0) {
+            return CAP_E_NO_MEMORY;
+        }
+        worker->running = true;
+    }
+    return CAP_OK;
+}
+
+void upstream_stop(struct upstream *upstream)
+{
+    if (upstream == NULL || upstream->stopped) {
+        return;
+    }
+    upstream->stopped = true;
+    flights_stop(upstream->flights); /* first: a cut looks like a daemon above that is away */
+    for (size_t i = 0; i < UPSTREAM_THREADS; i++) {
+        tether_cut(&upstream->workers[i].above.tether);
+        tether_cut(&upstream->workers[i].front.tether);
+    }
+}
+
+void upstream_join(struct upstream *upstream)
+{
+    if (upstream == NULL) {
+        return;
+    }
+    upstream_stop(upstream);
+    for (size_t i = 0; i < UPSTREAM_THREADS; i++) {
+        if (upstream->workers[i].running) {
+            upstream->workers[i].running = false;
+            (void)pthread_join(upstream->workers[i].thread, NULL);
+        }
+    }
+}
+
+void upstream_free(struct upstream *upstream)
+{
+    if (upstream != NULL) {
+        flights_free(upstream->flights);
+        (void)pthread_mutex_destroy(&upstream->lock);
+        free(upstream);
+    }
+}
