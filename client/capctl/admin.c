@@ -413,14 +413,52 @@ json_int_t cli_admin_integer(const json_t *object, const char *name)
     return json_integer_value(json_object_get(object, name));
 }
 
+/* What keeps a cap, for a person. */
+static void note_needed_by(const json_t *needed_by)
+{
+    size_t i;
+    const json_t *item;
+    json_array_foreach(json_object_get(needed_by, "roots"), i, item)
+    {
+        const char *name = json_string_value(item);
+        cli_note("root %s names it", name != NULL ? name : "?");
+    }
+    json_array_foreach(json_object_get(needed_by, "caps"), i, item)
+    {
+        const json_t *tables = json_object_get(item, "tables");
+        bool both = json_array_size(tables) > 1;
+        const char *table = json_string_value(json_array_get(tables, 0));
+        cli_note("Image %s refers to it (%s)", string_or(item, "cap_hash", "?"),
+                 both            ? "pinned and initial"
+                 : table != NULL ? table
+                                 : "?");
+    }
+    if (json_is_true(json_object_get(needed_by, "more"))) {
+        cli_note("more Images refer to it: capctl admin refs.list has all");
+    }
+    const char *until = string_or(needed_by, "kept_until", NULL);
+    if (until != NULL) {
+        cli_note("a lease keeps it until %s", until);
+    }
+}
+
 static enum cli_exit refused(struct cli *cli, const json_t *error)
 {
     const json_t *data = json_object_get(error, "data");
     const char *reason = string_or(data, "reason", "refused");
     const char *hint = string_or(data, "hint", NULL);
-    return cli_fail(cli, CLI_NO, reason, "%s: %s%s%s", reason,
-                    string_or(error, "message", "the daemon refused"), hint != NULL ? "; " : "",
-                    hint != NULL ? hint : "");
+    const json_t *needed_by = json_object_get(data, "needed_by");
+    json_t *members = json_pack("{s:O*}", "needed_by", needed_by);
+    cli->failed_with = members;
+    enum cli_exit exit = cli_fail(cli, CLI_NO, reason, "%s: %s%s%s", reason,
+                                  string_or(error, "message", "the daemon refused"),
+                                  hint != NULL ? "; " : "", hint != NULL ? hint : "");
+    cli->failed_with = NULL;
+    json_decref(members);
+    if (!cli->json) {
+        note_needed_by(needed_by);
+    }
+    return exit;
 }
 
 /* One object with --json; a text as it is, or indented JSON, for a person. */

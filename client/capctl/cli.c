@@ -81,19 +81,6 @@ void cli_meter_end(struct cli *cli)
     cli->meter = NULL;
 }
 
-/* The figures of what was asked for, as members; nothing if there are none. */
-static json_t *figures_json(const struct capstore *asked)
-{
-    struct capstore_shortage_figures figures;
-    if (asked == NULL || !capstore_shortage(asked, &figures)) {
-        return json_object();
-    }
-    return json_pack(
-        "{s:o, s:o, s:o*}", "need", out_u64(figures.need), "have", out_u64(figures.have), "limit",
-        figures.limit.len == 0 ? NULL
-                               : json_stringn((const char *)figures.limit.data, figures.limit.len));
-}
-
 enum cli_exit cli_fail(struct cli *cli, enum cli_exit exit, const char *error, const char *format,
                        ...)
 {
@@ -113,10 +100,8 @@ enum cli_exit cli_fail(struct cli *cli, enum cli_exit exit, const char *error, c
     if (cli->json && !cli->failed) {
         json_t *object =
             json_pack("{s:o, s:o}", "error", out_text(error), "message", out_text(printed));
-        json_t *figures = figures_json(cli->asked);
-        (void)json_object_update(object, figures);
+        (void)json_object_update(object, (json_t *)(uintptr_t)cli->failed_with);
         (void)out_print(object, true, stdout);
-        json_decref(figures);
         json_decref(object);
     }
     cli->failure = cli->failed ? cli->failure : exit;
@@ -157,12 +142,27 @@ enum cli_exit cli_fail_error(struct cli *cli, enum capstore_error error, const c
                     message);
 }
 
+/* What lacked, as members. NULL: nobody said so. */
+static json_t *figures_json(const struct capstore *store)
+{
+    struct capstore_shortage_figures figures;
+    if (!capstore_shortage(store, &figures)) {
+        return NULL;
+    }
+    return json_pack(
+        "{s:o, s:o, s:o*}", "need", out_u64(figures.need), "have", out_u64(figures.have), "limit",
+        figures.limit.len == 0 ? NULL
+                               : json_stringn((const char *)figures.limit.data, figures.limit.len));
+}
+
 enum cli_exit cli_fail_asked(struct cli *cli, enum capstore_error error, const char *what,
                              const struct capstore *store)
 {
-    cli->asked = store;
+    json_t *figures = figures_json(store);
+    cli->failed_with = figures;
     enum cli_exit exit = cli_fail_error(cli, error, what, capstore_message(store));
-    cli->asked = NULL;
+    cli->failed_with = NULL;
+    json_decref(figures);
     return exit;
 }
 

@@ -11,6 +11,7 @@
 #define CLIENT_CAPCTL_CLI_H
 
 #include <capstore/capstore.h>
+#include <jansson.h>
 
 #define CLI_DEFAULT_SOCKET "unix:/run/capstore/capstore.sock"
 #define CLI_DEFAULT_ADMIN  "unix:/run/capstore/admin.sock"
@@ -76,9 +77,9 @@ struct cli {
     const char *options[CLI_OPTION_COUNT]; /* NULL: not given; "" for a flag that is set */
     char **arguments;
     int argument_count;
-    struct cli_meter *meter;      /* of what is going on; NULL: none */
-    const struct capstore *asked; /* what cli_fail_asked speaks of */
-    char *said;                   /* where cli_fail writes instead of a stream; NULL: nowhere */
+    struct cli_meter *meter;   /* of what is going on; NULL: none */
+    const json_t *failed_with; /* members that cli_fail adds to its object; NULL: none */
+    char *said;                /* where cli_fail writes instead of a stream; NULL: nowhere */
     size_t said_size;
     bool failed;           /* cli_fail has spoken */
     enum cli_exit failure; /* what it returned first */

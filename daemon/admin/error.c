@@ -67,6 +67,12 @@ void admin_error_cap(struct admin_error *ret, enum cap_error error)
     }
 }
 
+void admin_error_free(struct admin_error *error)
+{
+    json_decref(error->needed_by);
+    error->needed_by = NULL;
+}
+
 json_t *admin_error_json(const struct admin_error *error)
 {
     /* A message may quote the peer's own words cut in the middle of a character. */
@@ -77,6 +83,10 @@ json_t *admin_error_json(const struct admin_error *error)
     json_t *data = json_pack("{s:s, s:b}", "reason", error->reason, "retry", (int)error->retry);
     if (data != NULL && error->hint[0] != '\0' &&
         json_object_set_new(data, "hint", json_string(error->hint)) != 0) {
+        goto fail;
+    }
+    if (data != NULL && error->needed_by != NULL &&
+        json_object_set(data, "needed_by", error->needed_by) != 0) {
         goto fail;
     }
     /* A param name of the peer's that was cut may not be UTF-8 any longer: left out. */

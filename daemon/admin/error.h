@@ -58,7 +58,11 @@ struct admin_error {
     char param[64];     /* the param concerned, or empty */
     char message[320];  /* the longest is about the configuration */
     char hint[160];
+    json_t *needed_by; /* of CAP_E_STILL_NEEDED: what keeps the cap; NULL: nothing to tell */
 };
+
+/* Frees what it holds. */
+void admin_error_free(struct admin_error *error);
 
 /* Fills *ret with a reason's own texts. */
 void admin_error_set(struct admin_error *ret, enum admin_reason reason);

@@ -214,8 +214,12 @@ static const struct admin_method methods[] = {
      .in_worker = true,
      .params = admin_delete_params,
      .result = admin_delete_result,
-     .doc = "Removes one cap now. If something needs it the error is still_needed, whose hint "
-            "names it; force removes it all the same, unless a root or an upload needs it.",
+     .doc =
+         "Removes one cap now. If something needs it the error is still_needed, whose data has "
+         "needed_by: caps (the first 16 that refer to it, as in refs.list), more (true: refs.list "
+         "has the others), roots (names of the first 16) and kept_until (when its lease ends; "
+         "null: none keeps it). force removes it all the same, unless a root or an upload needs "
+         "it.",
      .example = "{\"hash\":\"" EXAMPLE_HASH "\"}",
      .run = admin_cap_delete},
     {.name = "cap.forbid",
@@ -361,6 +365,7 @@ json_t *admin_call_run(struct admin_call *call)
 
 void admin_call_free(struct admin_call *call)
 {
+    admin_error_free(&call->error);
     free(call->clients);
     call->clients = NULL;
 }

@@ -261,36 +261,10 @@ json_t *admin_cap_explain(struct admin_call *call)
     return error == CAP_OK ? object : fail_at(call, &call->args[ADMIN_ARG_HASH].hash, error);
 }
 
-static json_t *tables_json(uint8_t tables)
-{
-    json_t *array = json_array();
-    bool failed = array == NULL;
-    if ((tables & CAP_REF_PINNED) != 0) {
-        failed |= !admin_append(array, json_string(cap_table_name(CAP_TABLE_PINNED)));
-    }
-    if ((tables & CAP_REF_INITIAL) != 0) {
-        failed |= !admin_append(array, json_string(cap_table_name(CAP_TABLE_INITIAL)));
-    }
-    if (!failed) {
-        return array;
-    }
-    json_decref(array);
-    return NULL;
-}
-
 static json_t *refs_json(const struct cap_ref *refs, size_t count, bool more)
 {
-    json_t *array = json_array();
-    for (size_t i = 0; array != NULL && i < count; i++) {
-        json_t *ref = json_pack("{s:o, s:o}", "cap_hash", admin_value_hash(&refs[i].hash), "tables",
-                                tables_json(refs[i].tables));
-        if (!admin_append(array, ref)) {
-            json_decref(array);
-            array = NULL;
-        }
-    }
     bool go_on = more && count > 0;
-    return json_pack("{s:o, s:o}", "refs", array, "cursor",
+    return json_pack("{s:o, s:o}", "refs", admin_value_refs(refs, count), "cursor",
                      go_on ? admin_value_hash(&refs[count - 1].hash) : json_null());
 }
 

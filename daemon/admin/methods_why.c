@@ -21,7 +21,7 @@ struct why {
     unsigned needed;      /* CAP_NEEDED_* */
     struct cap_root roots[SHOWN];
     size_t root_count;
-    struct cap_hash referrers[SHOWN];
+    struct cap_ref referrers[SHOWN];
     size_t referrer_count;
     bool more_referrers;
     struct cap_hash broken[SHOWN]; /* what it names and cannot be served */
@@ -143,16 +143,10 @@ static enum cap_error find_facts(struct why *why, struct cap_read *read)
 
 /* The first Images that refer to a cap. */
 static enum cap_error find_referrers(struct cap_read *read, const struct cap_hash *hash,
-                                     struct cap_hash ret_referrers[SHOWN], size_t *ret_count,
+                                     struct cap_ref ret_referrers[SHOWN], size_t *ret_count,
                                      bool *ret_more)
 {
-    struct cap_ref refs[SHOWN];
-    enum cap_error error =
-        cap_store_refs(read, hash, CAP_REFS_IN, NULL, SHOWN, refs, ret_count, ret_more);
-    for (size_t i = 0; error == CAP_OK && i < *ret_count; i++) {
-        ret_referrers[i] = refs[i].hash;
-    }
-    return error;
+    return cap_store_refs(read, hash, CAP_REFS_IN, NULL, SHOWN, ret_referrers, ret_count, ret_more);
 }
 
 static enum cap_error look(struct why *why, struct cap_read *read)
@@ -288,6 +282,18 @@ static json_t *hashes_json(const struct cap_hash *hashes, size_t count)
     return list;
 }
 
+static json_t *referrers_json(const struct cap_ref *refs, size_t count)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        if (!admin_append(list, admin_value_hash(&refs[i].hash))) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
 static json_t *names_json(const struct cap_root *roots, size_t count)
 {
     json_t *list = json_array();
@@ -343,10 +349,15 @@ static json_t *path_json(const struct why *why)
                      hashes_json(why->path, why->path_count));
 }
 
+/* How much of its lease is left. */
+static uint64_t lease_s(const struct why *why, uint64_t clock_s)
+{
+    return why->info.kept_until_s > clock_s ? why->info.kept_until_s - clock_s : 0;
+}
+
 static json_t *why_json(const struct why *why, uint64_t clock_s)
 {
     bool there = why->info.kind != 0;
-    uint64_t lease_s = why->info.kept_until_s > clock_s ? why->info.kept_until_s - clock_s : 0;
     return json_pack(
         "{s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o}",
         "cap_hash", admin_value_hash(why->hash), "state", state_of(why), "summary", summary(why),
@@ -354,8 +365,8 @@ static json_t *why_json(const struct why *why, uint64_t clock_s)
         there ? admin_value_u64(why->info.body_len) : json_null(), "published",
         there ? admin_value_time(why->info.published_us) : json_null(), "roots",
         names_json(why->roots, why->root_count), "references",
-        hashes_json(why->referrers, why->referrer_count), "more_references",
-        why->more_referrers ? 1 : 0, "lease_s", admin_value_u64(lease_s), "held",
+        referrers_json(why->referrers, why->referrer_count), "more_references",
+        why->more_referrers ? 1 : 0, "lease_s", admin_value_u64(lease_s(why, clock_s)), "held",
         (why->needed & CAP_NEEDED_HOLD) != 0 ? 1 : 0, "path", path_json(why), "broken",
         hashes_json(why->broken, why->broken_count), "quarantined",
         admin_value_time(why->damaged.time_us), "forbidden", forbidden_json(why), "removed",
@@ -383,6 +394,17 @@ json_t *admin_why(struct admin_call *call)
 
 /* --- For other methods ------------------------------------------------------------------------ */
 
+/* What keeps the cap, for programs; NULL without memory. */
+static json_t *needed_by_json(const struct admin_call *call, const struct why *why)
+{
+    uint64_t left_us = lease_s(why, cap_store_clock(call->store)) * 1000000;
+    uint64_t until_us = left_us > 0 ? env_real_us(call->rooms->context->env) + left_us : 0;
+    return json_pack("{s:o, s:b, s:o, s:o}", "caps",
+                     admin_value_refs(why->referrers, why->referrer_count), "more",
+                     why->more_referrers ? 1 : 0, "roots", names_json(why->roots, why->root_count),
+                     "kept_until", admin_value_time(until_us));
+}
+
 json_t *admin_fail_needed(struct admin_call *call, const struct cap_hash *hash)
 {
     struct why *why = calloc(1, sizeof(*why));
@@ -398,7 +420,7 @@ json_t *admin_fail_needed(struct admin_call *call, const struct cap_hash *hash)
         if (why->root_count > 0) {
             snprintf(hint, size, "roots name it, such as %.100s: see why", why->roots[0].name);
         } else if (why->referrer_count > 0) {
-            cap_hash_format(&why->referrers[0], hex);
+            cap_hash_format(&why->referrers[0].hash, hex);
             bool one = why->referrer_count == 1 && !why->more_referrers;
             snprintf(hint, size, "%zu%s Image%s to it, such as %s: see why", why->referrer_count,
                      why->more_referrers ? " or more" : "", one ? " refers" : "s refer", hex);
@@ -407,6 +429,7 @@ json_t *admin_fail_needed(struct admin_call *call, const struct cap_hash *hash)
         } else {
             snprintf(hint, size, "an upload under way needs it: try again");
         }
+        call->error.needed_by = needed_by_json(call, why);
     }
     free(why);
     return NULL;
@@ -414,7 +437,7 @@ json_t *admin_fail_needed(struct admin_call *call, const struct cap_hash *hash)
 
 json_t *admin_degraded_by(struct cap_store *store, const struct cap_hash *hash)
 {
-    struct cap_hash referrers[SHOWN];
+    struct cap_ref referrers[SHOWN];
     struct cap_read *read = NULL;
     size_t count = 0;
     bool more = false;
@@ -423,5 +446,5 @@ json_t *admin_degraded_by(struct cap_store *store, const struct cap_hash *hash)
         error = find_referrers(read, hash, referrers, &count, &more);
     }
     cap_store_read_end(read);
-    return hashes_json(referrers, error == CAP_OK ? count : 0);
+    return referrers_json(referrers, error == CAP_OK ? count : 0);
 }

@@ -72,6 +72,37 @@ json_t *admin_value_text(const char *text)
     return json_stringn(shown, len);
 }
 
+static json_t *tables_json(uint8_t tables)
+{
+    json_t *array = json_array();
+    bool failed = array == NULL;
+    if ((tables & CAP_REF_PINNED) != 0) {
+        failed |= !admin_append(array, json_string(cap_table_name(CAP_TABLE_PINNED)));
+    }
+    if ((tables & CAP_REF_INITIAL) != 0) {
+        failed |= !admin_append(array, json_string(cap_table_name(CAP_TABLE_INITIAL)));
+    }
+    if (!failed) {
+        return array;
+    }
+    json_decref(array);
+    return NULL;
+}
+
+json_t *admin_value_refs(const struct cap_ref *refs, size_t count)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; array != NULL && i < count; i++) {
+        json_t *ref = json_pack("{s:o, s:o}", "cap_hash", admin_value_hash(&refs[i].hash), "tables",
+                                tables_json(refs[i].tables));
+        if (!admin_append(array, ref)) {
+            json_decref(array);
+            array = NULL;
+        }
+    }
+    return array;
+}
+
 const char *admin_kind_name(enum cap_kind kind)
 {
     return kind == CAP_KIND_IMAGE ? "image" : "data";

@@ -10,6 +10,7 @@
 
 #include "lib/cap/bytes.h"
 #include "lib/cap/constants.h"
+#include "lib/store/types.h"
 
 #define ADMIN_KEY_SHOWN 64u /* bytes of a key that are shown; longer ones are cut */
 
@@ -33,6 +34,9 @@ json_t *admin_value_store_id(const uint8_t *id);
 
 /* A text whose bytes may be anything: what is not printable ASCII shows as '?'. */
 json_t *admin_value_text(const char *text);
+
+/* References: objects with cap_hash, of the other end, and tables. */
+json_t *admin_value_refs(const struct cap_ref *refs, size_t count);
 
 /* "image" or "data". Static. */
 const char *admin_kind_name(enum cap_kind kind);

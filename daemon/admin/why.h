@@ -4,7 +4,8 @@
 
 #include "daemon/admin/methods.h"
 
-/* CAP_E_STILL_NEEDED in call->error, with what keeps the cap; returns NULL. Any thread. */
+/* CAP_E_STILL_NEEDED in call->error, whose hint and needed_by say what keeps the cap; returns NULL.
+ * Any thread. */
 json_t *admin_fail_needed(struct admin_call *call, const struct cap_hash *hash);
 
 /* Hashes of Images that refer to a cap, the first of them: what its absence degrades. A new array,

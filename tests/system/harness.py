@@ -174,6 +174,7 @@ class AdminError(Exception):
         self.code = error.get("code")
         self.reason = error.get("data", {}).get("reason")
         self.hint = error.get("data", {}).get("hint", "")
+        self.needed_by = error.get("data", {}).get("needed_by")
 
 
 def capctl(*arguments, json_output=True, stdin=None, timeout=300, env=None):

@@ -1,8 +1,10 @@
 """What is kept and what goes: roots, deletion, collection, and why."""
 
+import datetime
 import json
 import socket
 import subprocess
+import time
 import unittest
 
 import wire
@@ -51,6 +53,10 @@ class Keep(SystemTest):
             self.d.admin("cap.delete", hash=data.hex())
         self.assertEqual(refused.exception.reason, "still_needed")
         self.assertIn(image.hex(), refused.exception.hint)
+        needed_by = refused.exception.needed_by
+        self.assertEqual(needed_by["caps"], self.d.admin("refs.list", hash=data.hex(), direction="in")["refs"])
+        self.assertEqual(needed_by["caps"], [{"cap_hash": image.hex(), "tables": ["initial"]}])
+        self.assertEqual((needed_by["more"], needed_by["roots"]), (False, []))
         self.assertIn(data, self.have([data]))
 
     def have(self, hashes):
@@ -166,7 +172,9 @@ class Tool(SystemTest):
         self.assertIn("a root keeps it", self.shown("why", hash_))
         self.assertNotIn("forbidden", self.shown("why", hash_), "nor anything else that is not true of it")
         self.assertIn("forbidden", self.ok(self.tool("why", hash_)))
-        self.refused(self.tool("delete", hash_, "--force"), "still_needed")
+        needed_by = self.refused(self.tool("delete", hash_, "--force"), "still_needed")["needed_by"]
+        self.assertEqual((needed_by["caps"], needed_by["more"], needed_by["roots"]), ([], False, ["a/b"]))
+        self.assertIn("capctl: note: root a/b names it\n", self.tool("delete", hash_, json_output=False).stderr)
         self.ok(self.tool("roots", "remove", "a/b"))
         self.refused(self.tool("roots", "remove", "a/b"), "no_root")
         self.assertEqual(self.ok(self.tool("delete", hash_, "--force"))["cap_hash"], hash_)
@@ -175,6 +183,25 @@ class Tool(SystemTest):
         self.ok(self.tool("forbid", hash_, "not ours"))
         self.assertIn("not ours", self.shown("why", hash_))
         self.assertEqual(self.ok(self.tool("allow", hash_))["cap_hash"], hash_)
+
+    def test_what_needs_a_cap_is_listed(self):
+        data = self.ok(self.d.capctl("put", "-", "--keep", "1h", stdin=content("shared", 5000)))["cap_hash"]
+        until = self.refused(self.tool("delete", data), "still_needed")["needed_by"]["kept_until"]
+        left = datetime.datetime.fromisoformat(until.replace("Z", "+00:00")).timestamp() - time.time()
+        self.assertTrue(3000 < left < 3700, left)
+        images = []
+        with self.d.connect() as c:
+            for number in range(17):
+                wire_image = wire.simple_image(b"code %d" % number, [(b"a", content("shared", 5000))])
+                images.append(c.put_image(wire_image)["cap_hash"].hex())
+        needed_by = self.refused(self.tool("delete", data), "still_needed")["needed_by"]
+        self.assertEqual([ref["cap_hash"] for ref in needed_by["caps"]], sorted(images)[:16])
+        self.assertTrue(needed_by["more"])
+        lines = self.tool("delete", data, json_output=False).stderr.splitlines()
+        self.assertEqual(lines[1:17], [f"capctl: note: Image {image} refers to it (initial)"
+                                       for image in sorted(images)[:16]])
+        self.assertEqual(lines[17], "capctl: note: more Images refer to it: capctl admin refs.list has all")
+        self.assertIn("a lease keeps it until", lines[18])
 
     def test_more_roots_than_a_page_holds(self):
         hash_ = self.ok(self.d.capctl("put", "-", stdin=b"kept"))["cap_hash"]

@@ -399,6 +399,7 @@ json_t *fixture_call(struct fixture *fixture, enum admin_level level, const char
     }
     if (ret_error != NULL) {
         *ret_error = call.error;
+        ret_error->needed_by = NULL; /* the call's */
     }
     admin_call_free(&call);
     json_decref(object);
