@@ -7,27 +7,36 @@
 
 bool cli_sender_open(struct cli *cli, struct cli_sender *sender, const char *address)
 {
-    const struct cli_connect_options options = {.address = address};
+    /* With leases, which an upload that goes on needs. */
+    const struct cli_connect_options options = {.address = address, .leases = true};
     *sender = (struct cli_sender){.cli = cli, .address = address};
     enum cli_exit exit; /* the tool remembers it */
     sender->to = cli_connect_to(cli, &options, &exit);
     return sender->to != NULL;
 }
 
+/* A cap is published, or could not be. */
+static void take_outcome(struct cli_sender *sender, const struct capstore_cap *cap,
+                         enum capstore_error error, bool is_new)
+{
+    if (error == CAPSTORE_OK) {
+        sender->sent += is_new ? 1 : 0;
+        sender->present += is_new ? 0 : 1;
+        sender->sent_bytes += capstore_cap_body(cap).len;
+    } else if (!sender->failed) {
+        char hex[CAPSTORE_HASH_HEX_SIZE];
+        capstore_hash_format(capstore_cap_hash(cap), hex);
+        sender->failed = true;
+        (void)cli_fail_asked(sender->cli, error, hex, sender->to);
+    }
+}
+
 static void on_put(void *ctx, const struct capstore_answer *answer)
 {
     struct cli_sending *sending = ctx;
     struct cli_sender *sender = sending->sender;
-    if (answer->error == CAPSTORE_OK) {
-        sender->sent += answer->put.is_new ? 1 : 0;
-        sender->present += answer->put.is_new ? 0 : 1;
-        sender->sent_bytes += sending->body.len;
-    } else if (!sender->failed) {
-        char hex[CAPSTORE_HASH_HEX_SIZE];
-        capstore_hash_format(capstore_cap_hash(sending->cap), hex);
-        sender->failed = true;
-        (void)cli_fail_asked(sender->cli, answer->error, hex, sender->to);
-    }
+    take_outcome(sender, sending->cap, answer->error,
+                 answer->error == CAPSTORE_OK && answer->put.is_new);
     sender->count--;
     sender->bytes -= sending->body.len;
     capstore_cap_free(sending->cap);
@@ -90,9 +99,27 @@ static struct cli_sending *free_place(struct cli_sender *sender)
     return &sender->sending[i];
 }
 
+/* Publishes a long one after all others: it goes on when its connection is lost. */
+static bool put_alone(struct cli_sender *sender, struct capstore_cap *cap)
+{
+    if (cli_sender_drain(sender)) {
+        struct capstore_bytes bytes = capstore_cap_body(cap);
+        struct capstore_source body = capstore_source_memory(&bytes);
+        struct capstore_put_result result = {.is_new = false};
+        enum capstore_error error = capstore_put_cap(sender->to, capstore_cap_hash(cap),
+                                                     capstore_cap_kind(cap), &body, &result);
+        take_outcome(sender, cap, error, result.is_new);
+    }
+    capstore_cap_free(cap);
+    return !sender->failed;
+}
+
 bool cli_sender_put(struct cli_sender *sender, struct capstore_cap *cap)
 {
     uint64_t len = capstore_cap_body(cap).len;
+    if (len > CLI_SENDER_ALONE) {
+        return put_alone(sender, cap);
+    }
     while (!sender->failed && sender->count > 0 &&
            (sender->count == CLI_SENDER_MAX || sender->bytes + len > CLI_SENDER_BYTES ||
             needs_one_in_flight(sender, cap))) {

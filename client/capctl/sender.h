@@ -11,6 +11,7 @@
 
 #define CLI_SENDER_MAX   32u                  /* caps in flight */
 #define CLI_SENDER_BYTES (UINT64_C(32) << 20) /* of their bodies, unless one has more */
+#define CLI_SENDER_ALONE (UINT64_C(16) << 20) /* longer ones go alone, and on when cut off */
 
 /* A cap on its way. */
 struct cli_sending {
