@@ -7,6 +7,7 @@
  * skipped up to its answer, and so are those of ids that were answered.
  */
 #include "client/lib/conn.h"
+#include "client/lib/entries.h"
 #include "client/lib/link.h"
 #include "lib/cap/must.h"
 
@@ -208,15 +209,40 @@ static void fetched(struct capstore_request *request)
     client_finish(request, error);
 }
 
-/* Takes a BODY frame, or a part of one, of pieces; END tells where they end. */
+/* Gives the bytes of a body to those who take it apart. As client_many_take. */
+static enum cap_error take_apart(struct capstore_request *request, const struct proto_event *event,
+                                 enum cap_error *ret_given_up)
+{
+    struct client_entries *entries = request->entries;
+    if (entries == NULL) {
+        return client_many_take(request, event->bytes, event->end, ret_given_up);
+    }
+    enum cap_error error = client_entries_take(entries, event->bytes, event->end, ret_given_up);
+    if (*ret_given_up != CAP_OK && entries->message[0] != '\0') {
+        (void)client_tell(request, *ret_given_up, "%s", entries->message);
+    }
+    if (error == CAP_OK && *ret_given_up == CAP_OK && entries->inside) {
+        *ret_given_up = client_report(request, false, entries->body.len, entries->entry.body_len);
+    }
+    return error;
+}
+
+/* Takes a CLOSURE_REPLY. */
+static enum cap_error take_closure(struct cap_bytes payload)
+{
+    struct proto_closure_reply reply;
+    return proto_closure_reply_decode(payload, &reply) == CAP_OK ? CAP_OK : CAP_E_BAD_REPLY;
+}
+
+/* Takes a BODY frame, or a part of one, of pieces or entries; END tells where they end. */
 static enum cap_error take_pieces(struct capstore *store, struct client_lane *lane,
                                   const struct proto_event *event)
 {
     struct capstore_request *request = lane->request;
     enum cap_error given_up = CAP_OK;
-    if (request != NULL &&
-        client_many_take(request, event->bytes, event->end, &given_up) != CAP_OK) {
-        return client_say(store, CAP_E_BAD_REPLY, "the daemon's pieces do not make sense");
+    if (request != NULL && take_apart(request, event, &given_up) != CAP_OK) {
+        return client_say(store, CAP_E_BAD_REPLY, "the daemon's %s do not make sense",
+                          request->entries != NULL ? "entries" : "pieces");
     }
     if (event->end) {
         client_lane_close(store, lane);
@@ -450,6 +476,10 @@ static enum cap_error take_reply(struct capstore *store, struct client_lane *lan
     if (lane->type == PROTO_GET_MANY) {
         lane->expects = CLIENT_PIECES;
         return client_many_reply(request, event->bytes);
+    }
+    if (lane->type == PROTO_CLOSURE) {
+        lane->expects = CLIENT_PIECES;
+        return take_closure(event->bytes);
     }
     if (request != NULL && request->source.read != NULL && !request->ended) {
         return client_say(store, CAP_E_BAD_REPLY,

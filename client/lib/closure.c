@@ -1,5 +1,5 @@
 /*
- * The closure of a cap: breadth first, each cap once, without recursion.
+ * A closure, asked for cap by cap: breadth first, each cap once, without recursion.
  *
  * `found` is the queue and the record of what was seen; a set over it finds repeats. Ahead of the
  * cap that is visited next, up to WINDOW of those found are asked for: their STAT and, when the
@@ -9,9 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "client/lib/conn.h"
+#include "client/lib/closure.h"
 #include "client/lib/link.h"
-#include "lib/cap/hash_set.h"
 
 /* Longest body that is fetched with others: a daemon sends longer ones faster alone. */
 #define SMALL_MAX (UINT64_C(64) << 10)
@@ -35,6 +34,7 @@ struct visit {
 
 struct closure {
     struct capstore *store;
+    struct client_closure *call;
     unsigned flags;
     struct cap_hash *found; /* in order of discovery */
     size_t count;
@@ -69,10 +69,19 @@ static enum cap_error grow(struct closure *closure)
     return CAP_OK;
 }
 
+/* What was known of a cap before; CLIENT_GIVEN and the like. */
+static unsigned bits_of(const struct closure *closure, const struct cap_hash *hash)
+{
+    const struct client_known *known = &closure->call->known;
+    size_t at = client_known_find(known, hash);
+    return at == CAP_HASH_ABSENT ? 0 : known->facts[at].bits;
+}
+
 static enum cap_error add(struct closure *closure, const struct capstore_hash *hash)
 {
     struct cap_hash added = client_cap_hash(hash);
-    if (cap_hash_set_find(closure->seen, closure->found, &added) != CAP_HASH_ABSENT) {
+    if (cap_hash_set_find(closure->seen, closure->found, &added) != CAP_HASH_ABSENT ||
+        (bits_of(closure, &added) & (CLIENT_HAD | CLIENT_WHOLE)) != 0) {
         return CAP_OK;
     }
     if (closure->count >= closure->store->max_caps) {
@@ -282,13 +291,44 @@ static enum cap_error ask_ahead(struct closure *closure)
     return error;
 }
 
+/* Whether an error says that a cap cannot be had, and the caller is to be told of those. */
+static bool is_told(const struct closure *closure, enum cap_error error)
+{
+    bool absent = error == CAP_E_NOT_FOUND || error == CAP_E_QUARANTINED ||
+                  error == CAP_E_FORBIDDEN_CAP || error == CAP_E_CORRUPT;
+    return absent && (closure->flags & CAPSTORE_CLOSURE_ABSENT) != 0;
+}
+
+/* Gives the caller a cap, unless it has been given before. */
+static enum cap_error give(struct closure *closure, struct visit *visit)
+{
+    const struct client_closure *call = closure->call;
+    struct cap_hash hash = client_cap_hash(&visit->hash);
+    const struct capstore_closure_entry entry = {visit->hash, visit->kind, visit->body_len,
+                                                 visit->cap};
+    struct capstore_cap *cap = visit->cap;
+    visit->cap = NULL;
+    if ((bits_of(closure, &hash) & (CLIENT_GIVEN | CLIENT_TOLD)) != 0) {
+        capstore_cap_free(cap);
+        return CAP_OK;
+    }
+    int64_t began_ns = client_clock_ns();
+    enum cap_error error = client_inner(call->came(call->ctx, &entry, cap));
+    closure->store->caller_ns += client_clock_ns() - began_ns;
+    return error;
+}
+
 /* Visits the next cap, whose answers are there. */
-static enum cap_error visit_next(struct closure *closure, capstore_visit_cb *visit_cb, void *ctx)
+static enum cap_error visit_next(struct closure *closure)
 {
     struct capstore *store = closure->store;
     struct visit *visit = &closure->window[closure->next % WINDOW];
-    struct capstore_closure_entry entry = {visit->hash, visit->kind, visit->body_len, visit->cap};
     enum cap_error error = visit->error;
+    if (is_told(closure, error)) {
+        visit->kind = (enum capstore_kind)0;
+        visit->body_len = 0;
+        error = CAP_OK;
+    }
     if (error != CAP_OK) {
         client_forget(store);
         return client_say(store, error, "%s", visit->message);
@@ -297,9 +337,7 @@ static enum cap_error visit_next(struct closure *closure, capstore_visit_cb *vis
         error = add_references(closure, visit->cap);
     }
     if (error == CAP_OK) {
-        int64_t began_ns = client_clock_ns();
-        error = client_inner(visit_cb(ctx, &entry));
-        store->caller_ns += client_clock_ns() - began_ns;
+        error = give(closure, visit);
     }
     capstore_cap_free(visit->cap);
     visit->cap = NULL;
@@ -308,13 +346,13 @@ static enum cap_error visit_next(struct closure *closure, capstore_visit_cb *vis
     return error;
 }
 
-static enum cap_error walk(struct closure *closure, capstore_visit_cb *visit, void *ctx)
+static enum cap_error walk(struct closure *closure)
 {
     enum cap_error error = CAP_OK;
     while (error == CAP_OK && closure->next < closure->count) {
         const struct visit *next = &closure->window[closure->next % WINDOW];
         if (closure->next < closure->asked && next->state == VISIT_READY) {
-            error = visit_next(closure, visit, ctx);
+            error = visit_next(closure);
             continue;
         }
         error = ask_ahead(closure);
@@ -350,29 +388,100 @@ static void drop(struct closure *closure)
     memcpy(store->message, message, sizeof(message));
 }
 
-enum capstore_error capstore_closure(struct capstore *store, const struct capstore_hash *root,
-                                     unsigned flags, capstore_visit_cb *visit, void *ctx)
+enum cap_error client_closure_walk(struct client_closure *call)
 {
-    enum cap_error error = client_begin(store);
-    if (error != CAP_OK) {
-        return client_end(store, error);
-    }
     struct cap_hash_set seen = {0};
     struct closure *closure = calloc(1, sizeof(*closure));
+    enum cap_error error = CAP_OK;
     if (closure == NULL) {
-        return client_end(store, CAP_E_NO_MEMORY);
+        return CAP_E_NO_MEMORY;
     }
-    closure->store = store;
-    closure->flags = flags;
+    closure->store = call->store;
+    closure->call = call;
+    closure->flags = call->query->flags;
     closure->seen = &seen;
     client_list_init(&closure->batches);
-    error = add(closure, root);
+    for (size_t i = 0; error == CAP_OK && i < call->query->root_count; i++) {
+        error = add(closure, &call->query->roots[i]);
+    }
     if (error == CAP_OK) {
-        error = walk(closure, visit, ctx);
+        error = walk(closure);
     }
     drop(closure);
     free(closure->found);
     free(closure);
     cap_hash_set_free(&seen);
+    return error;
+}
+
+/* ---- the calls ---- */
+
+/* Notes what is asked for, and what is at hand. */
+static enum cap_error begin(struct client_closure *call)
+{
+    const struct capstore_closure_query *query = call->query;
+    uint64_t max = call->store->max_caps;
+    size_t at;
+    for (size_t i = 0; i < query->have_count; i++) {
+        struct cap_hash hash = client_cap_hash(&query->have[i]);
+        enum cap_error error = client_known_add(&call->known, max, &hash, &at);
+        if (error != CAP_OK) {
+            return error;
+        }
+        call->known.facts[at].bits |= CLIENT_HAD;
+    }
+    for (size_t i = 0; i < query->root_count; i++) {
+        struct cap_hash hash = client_cap_hash(&query->roots[i]);
+        enum cap_error error = client_known_add(&call->known, max, &hash, &at);
+        if (error != CAP_OK) {
+            return error;
+        }
+        call->known.facts[at].bits |= CLIENT_NEEDED;
+    }
+    return CAP_OK;
+}
+
+enum capstore_error capstore_closure_many(struct capstore *store,
+                                          const struct capstore_closure_query *query,
+                                          capstore_came_cb *came, void *ctx)
+{
+    struct client_closure call = {.store = store, .query = query, .came = came, .ctx = ctx};
+    const unsigned way = query->flags & (CAPSTORE_CLOSURE_BODIES | CAPSTORE_CLOSURE_LIST);
+    enum cap_error error = client_begin(store);
+    if (error == CAP_OK && (way == (CAPSTORE_CLOSURE_BODIES | CAPSTORE_CLOSURE_LIST))) {
+        error = CAP_E_INVALID_ARGUMENT;
+    }
+    if (error == CAP_OK) {
+        error = begin(&call);
+    }
+    if (error == CAP_OK) {
+        /* The list alone would have to be believed, so Images come cap by cap. */
+        error = way != 0 && client_closure_offered(store) ? client_closure_whole(&call)
+                                                          : client_closure_walk(&call);
+    }
+    client_known_free(&call.known);
     return client_end(store, error);
+}
+
+/* A caller that borrows what comes. */
+struct borrower {
+    capstore_visit_cb *visit;
+    void *ctx;
+};
+
+static enum capstore_error lend(void *ctx, const struct capstore_closure_entry *entry,
+                                struct capstore_cap *cap)
+{
+    const struct borrower *borrower = (const struct borrower *)ctx;
+    enum capstore_error error = borrower->visit(borrower->ctx, entry);
+    capstore_cap_free(cap);
+    return error;
+}
+
+enum capstore_error capstore_closure(struct capstore *store, const struct capstore_hash *root,
+                                     unsigned flags, capstore_visit_cb *visit, void *ctx)
+{
+    const struct capstore_closure_query query = {.roots = root, .root_count = 1, .flags = flags};
+    struct borrower borrower = {visit, ctx};
+    return capstore_closure_many(store, &query, lend, &borrower);
 }

@@ -15,7 +15,8 @@
 #define DEFAULT_MAX_CAPS   (UINT64_C(1) << 20) /* 48 MiB of hashes and their table */
 #define MIN_FRAME          4096u               /* smaller frames would leave no room for messages */
 /* That this library asks for in any case. */
-#define FEATURES (PROTO_FEATURE_MAP | PROTO_FEATURE_GET_MANY | PROTO_FEATURE_PUT_CAP)
+#define FEATURES                                                                                   \
+    (PROTO_FEATURE_MAP | PROTO_FEATURE_GET_MANY | PROTO_FEATURE_PUT_CAP | PROTO_FEATURE_CLOSURE)
 
 /* Bytes of the options of the first version. */
 #define FIRST_OPTIONS offsetof(struct capstore_options, max_bodies)

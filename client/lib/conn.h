@@ -31,6 +31,7 @@ struct client_sparse {
     struct client_window content;
 };
 
+struct client_entries;
 struct client_many;
 
 struct capstore_request {
@@ -55,9 +56,10 @@ struct capstore_request {
     bool keeps;               /* HAS: the answer says for how long, too */
     capstore_write_cb *write; /* GET: takes the body instead of `body` */
     void *write_ctx;
-    struct capstore_source source; /* uploads */
-    struct client_many *many;      /* GET_MANY: what it asks, and how far its answer is */
-    struct client_sparse *sparse;  /* what `source` reads from, or NULL */
+    struct capstore_source source;  /* uploads */
+    struct client_many *many;       /* GET_MANY: what it asks, and how far its answer is */
+    struct client_entries *entries; /* CLOSURE: its maker's, which takes the answer's entries */
+    struct client_sparse *sparse;   /* what `source` reads from, or NULL */
     uint64_t sent;
     uint64_t resumed;  /* upload: where it went on last; 0: it began there */
     uint64_t grace_ms; /* extra time to hash what is sent */

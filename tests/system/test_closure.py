@@ -1,17 +1,19 @@
 """CLOSURE: whole programs in one answer, and what such an answer may take of the daemon."""
 
+import threading
 import unittest
 
 import wire
-from harness import SANITIZED, SystemTest, content, free_port, wait_until
+from harness import SANITIZED, SystemTest, capctl, content, free_port, wait_until
 from protocol import CLOSURE, END, TYPES, Refused, decode_entries
+from relay import Relay
 
 IMAGE, DATA = 1, 2
 ABSENT = b"\xee" * 32
 KIB, MIB = 1 << 10, 1 << 20
 
 
-class Closure(SystemTest):
+class Base(SystemTest):
     def open(self, *options, **more):
         self.d = self.daemon(*options, **more)
         return self.asker()
@@ -71,6 +73,8 @@ class Closure(SystemTest):
             self.assertEqual((kind, length), (reply["kind"], reply["body_len"]))
             self.assertEqual(body, wanted)
 
+
+class Closure(Base):
     # --- what comes ---
 
     def test_references_first(self):
@@ -299,6 +303,111 @@ class Closure(SystemTest):
             self.assertFalse(got.id == request_id and got.flags & END)
             client.inbox.setdefault(got.id, []).append(got)
         self.assertEqual(len(client.wait_closure(request_id)), 9)
+
+
+class Programs(Base):
+    """The library's side, by the tool: through a relay that counts and cuts."""
+
+    def fetch(self, relay, root, name="out", status=0):
+        """capctl closure -d; the names and lengths of the files."""
+        result = self.assertStatus(capctl("-s", relay.address, "closure", root.hex(), "-d", self.root / name), status)
+        files = {path.name: path.stat().st_size for path in (self.root / name).iterdir()}
+        return result.json, files
+
+    def wide(self, client, count, size=3000):
+        return self.image(client, "wide", [content(i, size) for i in range(count)])
+
+    def test_round_trips(self):
+        """A program of 1,000 caps: the hello, and one request."""
+        client = self.open()
+        root = self.wide(client, 999)
+        with Relay(self.root / "relay", self.d) as relay:
+            answer, files = self.fetch(relay, root)
+            self.assertEqual(len(files), 1000)
+            self.assertEqual(set(files), {cap["cap_hash"] for cap in answer["caps"]})
+            self.assertLessEqual(relay.turns, 3)
+            self.assertLess(relay.down[0], sum(files.values()) + 1000 * 41 + 20000)
+            self.assertLess(relay.up, 1000)
+
+    def test_cut_off(self):
+        """The connection is lost at many points: what came is kept, and nothing comes twice but what was under way."""
+        client = self.open()
+        root = self.program(client, large=2 * MIB)
+        with Relay(self.root / "relay", self.d) as relay:
+            answer, files = self.fetch(relay, root)
+            whole, = relay.down
+        self.assertEqual(len(files), len(self.all_of(root)))
+        largest, second = sorted(files.values())[-1:-3:-1]
+        for tenth in range(10):
+            with Relay(self.root / "relay", self.d, cuts=[whole * tenth // 10 + 200]) as relay:
+                again, got = self.fetch(relay, root, f"out{tenth}")
+                self.assertEqual(got, files)
+                self.assertEqual(sorted(c["cap_hash"] for c in again["caps"]), sorted(files))
+                self.assertEqual(len(relay.down), 2)
+                self.assertLess(sum(relay.down), whole + largest + 20000)
+        # Cut again and again, each time after something new has come.
+        with Relay(self.root / "relay", self.d, cuts=[second + 50000] * 4 + [largest + 200000] * 3) as relay:
+            again, got = self.fetch(relay, root, "often")
+            self.assertEqual(got, files)
+
+    def test_cut_off_for_good(self):
+        """Nothing comes any more: the error, after a bounded number of attempts; what came is in the directory."""
+        client = self.open()
+        root = self.wide(client, 200)
+        with Relay(self.root / "relay", self.d, cuts=[300000] + [100] * 50) as relay:
+            error, files = self.fetch(relay, root, status=3)
+            self.assertEqual(error["error"], "connection_lost")
+            self.assertTrue(20 < len(files) < 201, len(files))
+            self.assertLessEqual(len(relay.down), 8)
+
+    def test_cut_off_with_much_at_hand(self):
+        """More loose caps have come than a request can name: the rest comes all the same, and only that."""
+        client = self.open("--max-hashes", "50")
+        root = self.wide(client, 300)
+        with Relay(self.root / "relay", self.d, cuts=[600000]) as relay:
+            answer, files = self.fetch(relay, root)
+            self.assertEqual(len(files), 301)
+            self.assertLess(sum(relay.down), sum(files.values()) + 301 * 200 + 3 * max(files.values()) + 20000)
+
+    def test_in_parts(self):
+        """A closure of more caps than the daemon gives at once."""
+        client = self.open("--closure-max", "60")
+        inner = [self.image(client, f"i{i}", [content((i, k), 500) for k in range(50)]) for i in range(5)]
+        root = self.image(client, "outer", [content("o", 100)], inner)
+        with Relay(self.root / "relay", self.d) as relay:
+            answer, files = self.fetch(relay, root)
+            self.assertEqual(set(files), {cap.hex() for cap in self.all_of(root)})
+            self.assertEqual(len(answer["caps"]), len(files))
+            self.assertLess(relay.turns, 10)
+
+    def test_missing(self):
+        """A cap that is not there: the error names it, and all others were written."""
+        client = self.open()
+        root = self.program(client)
+        gone = self.data(client, "a", 100)
+        everything = self.all_of(root)
+        self.d.admin("cap.delete", hash=gone.hex(), force=True)
+        with Relay(self.root / "relay", self.d) as relay:
+            error, files = self.fetch(relay, root, status=1)
+            self.assertEqual(error["error"], "not_found")
+            self.assertIn(gone.hex(), error["message"])
+            self.assertEqual(set(files), {cap.hex() for cap in everything - {gone}})
+
+    def test_restart(self):
+        """The daemon is restarted in the midst of it."""
+        client = self.open()
+        root = self.wide(client, 300, 30000)
+        client.close()
+        with Relay(self.root / "relay", self.d, cuts=[3 * MIB]) as relay:
+            def restart():
+                wait_until(lambda: relay.down and relay.down[0] == 3 * MIB, "the cut")
+                self.d.stop()
+                self.d.start()
+            thread = threading.Thread(target=restart)
+            thread.start()
+            answer, files = self.fetch(relay, root)
+            thread.join()
+            self.assertEqual(len(files), 301)
 
 
 if __name__ == "__main__":

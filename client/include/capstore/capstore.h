@@ -243,15 +243,53 @@ typedef enum capstore_error capstore_visit_cb(void *ctx,
 
 /* For capstore_closure: fetch and verify Data caps too, instead of only asking for their length. */
 #define CAPSTORE_CLOSURE_BODIES 1u
+/* For capstore_closure: list only, as the daemon says: in one answer, of which nothing is proven.
+ * Where the daemon does not offer that it is as without, so that Images are fetched. */
+#define CAPSTORE_CLOSURE_LIST 2u
+/* For capstore_closure: a cap that is not there is an entry, too, with `kind` and `body_len` 0, and
+ * the call goes on. */
+#define CAPSTORE_CLOSURE_ABSENT 4u
 
 /*
- * Visits a cap and every cap that it needs, transitively: `root` first, breadth first, each once.
- * What is known to be needed is asked for at once, so that a level costs a few round trips.
- * Images are always fetched and verified. CAPSTORE_E_NOT_FOUND names the missing cap in the
- * message; CAPSTORE_E_MEMORY_LIMIT past options.max_caps; otherwise as capstore_get.
+ * Visits a cap and every cap that it needs, transitively, each once. With CAPSTORE_CLOSURE_BODIES
+ * or _LIST, where the daemon offers it, all of it comes in one answer, what a cap refers to before
+ * the cap; else `root` comes first, and then breadth first, so that a level costs a few round
+ * trips.
+ *
+ * In one answer a handle that was connected by an address goes on by itself when its connection is
+ * lost: it connects again and asks for what has not come. It gives up when nothing came for several
+ * times, within about six seconds. What was visited stays so, and nothing is visited twice.
+ *
+ * All but a list is verified. What is visited before the call has ended well is a cap of its hash,
+ * but only the end proves that it belongs to the closure, and CAPSTORE_E_BAD_REPLY that it does
+ * not. CAPSTORE_E_NOT_FOUND names a missing cap in the message: in one answer all others were
+ * visited then. CAPSTORE_E_MEMORY_LIMIT past options.max_caps; otherwise as capstore_get.
  */
 enum capstore_error capstore_closure(struct capstore *store, const struct capstore_hash *root,
                                      unsigned flags, capstore_visit_cb *visit, void *ctx);
+
+/* What capstore_closure_many asks for. Zero what is not needed. */
+struct capstore_closure_query {
+    const struct capstore_hash *roots; /* may repeat; in one answer as many as the daemon takes */
+    size_t root_count;
+    /* Caps that are at hand with all that they refer to: they are left out, and what is only below
+     * them. Where the daemon cannot be told of all, what is below those that it is not told may
+     * come. */
+    const struct capstore_hash *have;
+    size_t have_count;
+    unsigned flags; /* CAPSTORE_CLOSURE_* */
+};
+
+/* Takes an entry of a closure, and its cap, which it owns: NULL when it is only listed or not
+ * there. An error ends the call with that error. The handle must not be used inside. */
+typedef enum capstore_error capstore_came_cb(void *ctx, const struct capstore_closure_entry *entry,
+                                             struct capstore_cap *cap);
+
+/* As capstore_closure, from many caps, and without what is at hand. CAPSTORE_E_TOO_MANY_HASHES: too
+ * many roots. */
+enum capstore_error capstore_closure_many(struct capstore *store,
+                                          const struct capstore_closure_query *query,
+                                          capstore_came_cb *came, void *ctx);
 
 /* ---- publishing ---- */
 
