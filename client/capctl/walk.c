@@ -1,6 +1,8 @@
 /*
- * The walk: a batch at a time, Data as it arrives, Images once it is known that all they refer to
- * has come. An Image that has to wait goes to a stack, and is fetched again when its turn comes.
+ * The walk: a cap that was named with all that it needs in one answer, as far as that goes; what is
+ * left, and where all caps are visited, a batch at a time, Data as it arrives, Images once it is
+ * known that all they refer to has come. An Image that has to wait goes to a stack, and is fetched
+ * again when its turn comes.
  */
 #include "client/capctl/walk.h"
 
@@ -347,6 +349,128 @@ static bool step(struct cli_walk *walk)
     return good;
 }
 
+/* ---- whole programs ---- */
+
+/* A program that is asked for at once. */
+struct whole {
+    struct cli_walk *walk;
+    struct cli_seen here; /* what is known or was taken */
+    struct capstore_hash *listed;
+    size_t count;
+    size_t capacity;
+};
+
+static enum capstore_error on_listed(void *ctx, const struct capstore_closure_entry *entry,
+                                     struct capstore_cap *cap)
+{
+    struct whole *whole = ctx;
+    capstore_cap_free(cap);
+    if (whole->count == whole->capacity) {
+        size_t capacity = whole->capacity == 0 ? 256 : 2 * whole->capacity;
+        struct capstore_hash *listed = realloc(whole->listed, capacity * sizeof(*listed));
+        if (listed == NULL) {
+            return CAPSTORE_E_NO_MEMORY;
+        }
+        whole->listed = listed;
+        whole->capacity = capacity;
+    }
+    whole->listed[whole->count++] = entry->hash;
+    return CAPSTORE_OK;
+}
+
+/* Whether all that a cap refers to is here. */
+static bool refs_are_here(const struct whole *whole, const struct capstore_cap *cap)
+{
+    struct capstore_counts counts = capstore_image_counts(cap);
+    bool here = true;
+    for (int table = 0; table < 2; table++) {
+        for (size_t i = 0; here && i < counts.slots[table]; i++) {
+            struct capstore_slot slot = capstore_image_slot(cap, (enum capstore_table)table, i);
+            here = cli_seen_has(&whole->here, &slot.cap_hash);
+        }
+    }
+    return here;
+}
+
+static enum capstore_error on_came(void *ctx, const struct capstore_closure_entry *entry,
+                                   struct capstore_cap *cap)
+{
+    struct whole *whole = ctx;
+    struct cli_walk *walk = whole->walk;
+    if (cap == NULL || cli_seen_has(&whole->here, &entry->hash) || !refs_are_here(whole, cap)) {
+        capstore_cap_free(cap);
+        return CAPSTORE_OK;
+    }
+    if (!cli_seen_add(&whole->here, &entry->hash)) {
+        capstore_cap_free(cap);
+        return CAPSTORE_E_NO_MEMORY;
+    }
+    return walk->take(walk->ctx, cap) ? CAPSTORE_OK : CAPSTORE_E_CANCELLED;
+}
+
+/* Keeps of what is listed what is known already: it need not come. False after saying what is
+ * wrong. */
+static bool keep_known(struct whole *whole)
+{
+    struct cli_walk *walk = whole->walk;
+    bool *known = calloc(whole->count + 1, sizeof(*known));
+    if (known == NULL) {
+        return no_memory(walk) == CLI_DONE;
+    }
+    bool good = whole->count == 0 || walk->known(walk->ctx, whole->listed, whole->count, known);
+    size_t kept = 0;
+    for (size_t i = 0; good && i < whole->count; i++) {
+        if (known[i]) {
+            whole->listed[kept++] = whole->listed[i];
+            good = cli_seen_add(&whole->here, &whole->listed[i]) || no_memory(walk) == CLI_DONE;
+        }
+    }
+    whole->count = kept;
+    free(known);
+    return good;
+}
+
+static enum capstore_error ask(struct whole *whole, const struct capstore_closure_query *query,
+                               capstore_came_cb *came)
+{
+    struct capstore *store = whole->walk->large;
+    enum capstore_error error = capstore_closure_many(store, query, came, whole);
+    if (error != CAPSTORE_OK && was_idle(whole->walk, store)) {
+        error = capstore_closure_many(store, query, came, whole);
+    }
+    return error;
+}
+
+/*
+ * Takes a cap and what it needs as they come in one answer: as far as that goes, for what is not
+ * there or damaged is the walk's. False after saying what is wrong.
+ */
+static bool take_whole(struct cli_walk *walk, const struct capstore_hash *root)
+{
+    struct whole whole = {.walk = walk};
+    const unsigned absent = CAPSTORE_CLOSURE_ABSENT;
+    const struct capstore_closure_query list = {
+        .roots = root, .root_count = 1, .flags = CAPSTORE_CLOSURE_LIST | absent};
+    bool good = true;
+    if (ask(&whole, &list, on_listed) == CAPSTORE_OK) {
+        good = keep_known(&whole);
+        const struct capstore_closure_query bodies = {
+            .roots = root,
+            .root_count = 1,
+            .have = whole.listed,
+            .have_count = whole.count,
+            .flags = CAPSTORE_CLOSURE_BODIES | absent,
+        };
+        if (good) {
+            (void)ask(&whole, &bodies, on_came);
+        }
+    }
+    good = good && !walk->cli->failed;
+    cli_seen_free(&whole.here);
+    free(whole.listed);
+    return good;
+}
+
 /* ---- the walk ---- */
 
 bool cli_walk_visit(struct cli_walk *walk, const struct capstore_hash *hashes, size_t count,
@@ -360,6 +484,9 @@ bool cli_walk_visit(struct cli_walk *walk, const struct capstore_hash *hashes, s
         return no_memory(walk) == CLI_DONE;
     }
     bool good = count == 0 || walk->known(walk->ctx, hashes, count, known);
+    if (good && count == 1 && !known[0] && !optional) { /* somebody wants this program */
+        good = take_whole(walk, hashes) && walk->known(walk->ctx, hashes, count, known);
+    }
     for (size_t i = 0; good && i < count; i++) {
         if (!known[i] && !cli_seen_has(&walk->left, &hashes[i])) {
             wanted[wanted_count++] = hashes[i];

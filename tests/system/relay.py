@@ -1,9 +1,11 @@
 """What stands between a client and a daemon: a relay that counts, and cuts connections where it is told."""
 
 import pathlib
+import queue
 import selectors
 import socket
 import threading
+import time
 
 from protocol import open_socket
 
@@ -80,3 +82,57 @@ class Relay:
                     answered = True
                 if not data or self.down[number] == cut:
                     return
+
+
+class Distance:
+    """Passes on what comes to a daemon, and what comes back, each `delay` seconds later: a long link without a bound of
+    bytes, where the system cannot make one."""
+
+    def __init__(self, path, daemon, delay):
+        self.daemon, self.delay = daemon, delay
+        self.address = f"unix:{path}"
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen(64)
+        self.sockets = [self.listener]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        for one in self.sockets:
+            one.close()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = open_socket(self.daemon.address, None)
+            self.sockets += [client, server]
+            for source, sink in ((client, server), (server, client)):
+                late = queue.Queue()
+                for target, end in ((self.take, source), (self.give, sink)):
+                    threading.Thread(target=target, args=(end, late), daemon=True).start()
+
+    def take(self, source, late):
+        data = b"more"
+        while data:
+            try:
+                data = source.recv(1 << 16)
+            except OSError:
+                data = b""
+            late.put((time.monotonic() + self.delay, data))
+
+    @staticmethod
+    def give(sink, late):
+        while True:
+            due, data = late.get()
+            time.sleep(max(0, due - time.monotonic()))
+            try:
+                if not data:
+                    sink.shutdown(socket.SHUT_WR)
+                    return
+                sink.sendall(data)
+            except OSError:  # its other side has gone
+                return

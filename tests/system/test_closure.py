@@ -1,12 +1,17 @@
 """CLOSURE: whole programs in one answer, and what such an answer may take of the daemon."""
 
+import pathlib
+import shutil
+import subprocess
+import tempfile
 import threading
+import time
 import unittest
 
 import wire
-from harness import SANITIZED, SystemTest, capctl, content, free_port, wait_until
+from harness import CAPCTL, SANITIZED, SystemTest, capctl, content, free_port, wait_until
 from protocol import CLOSURE, END, TYPES, Refused, decode_entries
-from relay import Relay
+from relay import Distance, Relay
 
 IMAGE, DATA = 1, 2
 ABSENT = b"\xee" * 32
@@ -393,6 +398,22 @@ class Programs(Base):
             self.assertIn(gone.hex(), error["message"])
             self.assertEqual(set(files), {cap.hex() for cap in everything - {gone}})
 
+    def test_mirror(self):
+        """A program that is named goes in a few round trips, and then what is new of it."""
+        client = self.open()
+        inner = [self.image(client, f"i{i}", [content((i, k), 900) for k in range(60)]) for i in range(5)]
+        root = self.image(client, "outer", [content("o", 100)], inner)
+        more = self.image(client, "more", [content("p", 100)], [root])
+        other = self.daemon(name="b")
+        for cap, fresh in ((root, self.all_of(root)), (more, self.all_of(more) - self.all_of(root))):
+            with Relay(self.root / "relay", self.d) as relay:
+                done = self.ok(capctl("--admin", f"unix:{self.d.admin_path}", "mirror", "--from", relay.address, "--to",
+                                      other.address, cap.hex()))
+                self.assertEqual((done["sent"], done["left_out"]), (len(fresh), 0))
+                self.assertLess(relay.turns, 8)  # two hellos, the list, the bodies
+                bodies = sum(e[2] for e in client.closure([cap], list_only=True) if e[0] in fresh)
+                self.assertLess(sum(relay.down), bodies + 41 * 2 * 400 + 5000)
+
     def test_restart(self):
         """The daemon is restarted in the midst of it."""
         client = self.open()
@@ -408,6 +429,64 @@ class Programs(Base):
             answer, files = self.fetch(relay, root)
             thread.join()
             self.assertEqual(len(files), 301)
+
+
+class Far(Base):
+    """A link with 100 ms of delay."""
+
+    def network(self):
+        """The words that run a program in a network of its own with such a loopback."""
+        script = ("ip link set lo up && tc qdisc add dev lo root netem delay 50ms limit 100000 && echo ready && "
+                  "exec sleep 600")
+        try:
+            holder = subprocess.Popen(["unshare", "-n", "sh", "-c", script], stdin=subprocess.DEVNULL,
+                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        except FileNotFoundError as error:
+            self.skipTest(str(error))
+        self.addCleanup(lambda: (holder.kill(), holder.wait(), holder.stdout.close()))
+        said = holder.stdout.readline().strip()
+        if said != "ready":
+            self.skipTest(f"no network with a delay: {said}")
+        return ["nsenter", "-n", "-t", str(holder.pid)]
+
+    def best(self, command, *arguments):
+        """The least seconds of five runs of the tool: what disturbs it only adds."""
+        def once():
+            began = time.monotonic()
+            done = subprocess.run([*command, *map(str, arguments)], check=False, stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return time.monotonic() - began
+        return min(once() for _ in range(5))
+
+    def fetch_far(self, command):
+        """A cold program of 1,000 caps takes at most a few round trips more than as many bytes in one body."""
+        client = self.asker()
+        root = self.image(client, "wide", [content(i, 3000) for i in range(999)])
+        entries = client.closure([root])
+        single = self.data(client, "single", sum(e[2] + 41 for e in entries))
+        out = tempfile.mkdtemp(prefix="capstore-", dir="/dev/shm")  # where writing many files takes no disk
+        self.addCleanup(shutil.rmtree, out)
+        needed = self.best(command, "get", single.hex(), "-o", f"{out}/single")
+        took = self.best(command, "closure", root.hex(), "-d", f"{out}/files")
+        print(f"{len(entries)} caps in {took:.3f} s; as many bytes in one body in {needed:.3f} s")
+        self.assertEqual(len(list(pathlib.Path(out, "files").iterdir())), 1000)
+        self.assertGreater(needed, 0.19)  # the delay is there: the hello and the GET take two round trips
+        self.assertLess(took, needed + 6 * 0.1)
+
+    def test_a_long_network(self):
+        prefix = self.network()
+        self.d = self.daemon(listen=[f"unix:{self.root}/s", "tcp:127.0.0.1:7070"], start=False)
+        inner = self.d.command()
+        self.d.command = lambda: prefix + inner
+        self.d.start()
+        self.fetch_far([*prefix, CAPCTL, "-s", "tcp:127.0.0.1:7070"])
+
+    def test_a_long_way(self):
+        self.open().close()
+        far = Distance(self.root / "far", self.d, 0.05)
+        self.addCleanup(far.close)
+        self.fetch_far([CAPCTL, "-s", far.address])
 
 
 if __name__ == "__main__":
