@@ -8,6 +8,7 @@
 #include "daemon/serve/lookup.h"
 #include "daemon/serve/many.h"
 #include "daemon/serve/map.h"
+#include "daemon/serve/slice.h"
 
 void routes_fill(struct route ret_routes[ROUTES_MAX], struct publish *publish, struct serve *serve)
 {
@@ -24,6 +25,7 @@ void routes_fill(struct route ret_routes[ROUTES_MAX], struct publish *publish, s
          .begin = closure_begin,
          .room = serve},
         {.type = PROTO_MAP, .begin = map_begin, .room = serve},
+        {.type = PROTO_SLICE, .feature = PROTO_FEATURE_SLICE, .begin = slice_begin, .room = serve},
         {.type = PROTO_PUT_DATA, .has_body = true, .begin = upload_begin, .room = publish},
         {.type = PROTO_PUT_IMAGE, .has_body = true, .begin = upload_begin, .room = publish},
         {.type = PROTO_PUT_CAP,

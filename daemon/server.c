@@ -265,7 +265,7 @@ static enum cap_error open_copies(struct server *server)
 {
     struct context *context = &server->context;
     context->features = PROTO_FEATURE_GET_MANY | PROTO_FEATURE_KEEP | PROTO_FEATURE_PUT_CAP |
-                        PROTO_FEATURE_CLOSURE | PROTO_FEATURE_RESUME;
+                        PROTO_FEATURE_SLICE | PROTO_FEATURE_CLOSURE | PROTO_FEATURE_RESUME;
     if (context->config.map_cache == 0) {
         return CAP_OK;
     }

@@ -137,7 +137,8 @@ static void print_requests(struct exposition *to, const struct stats *stats)
 {
     static const uint8_t types[] = {PROTO_HELLO,  PROTO_HAS,      PROTO_GET,       PROTO_GET_MANY,
                                     PROTO_STAT,   PROTO_PUT_DATA, PROTO_PUT_IMAGE, PROTO_PUT_CAP,
-                                    PROTO_CANCEL, PROTO_MAP};
+                                    PROTO_CANCEL, PROTO_MAP,      PROTO_SLICE,     PROTO_CLOSURE,
+                                    PROTO_RESUME};
     family(to, "capstore_requests_total", "counter", "Requests by type");
     for (size_t i = 0; i < sizeof(types); i++) {
         admin_print(&to->text, "capstore_requests_total{type=\"%s\"} %" PRIu64 "\n",

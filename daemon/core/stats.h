@@ -28,6 +28,7 @@
     X(records_missed, "capstore_records_missed_total", "Lookups that went to the store")           \
     X(many_caps, "capstore_get_many_caps_total", "Caps that a GET_MANY asked for")                 \
     X(closure_caps, "capstore_closure_caps_total", "Entries in answers to a CLOSURE")              \
+    X(slice_pages, "capstore_slice_pages_total", "Pages that a SLICE asked for")                   \
     X(maps, "capstore_maps_total", "Descriptors of caps given out to be mapped")                   \
     X(maps_made, "capstore_map_copies_made_total", "Copies of caps made to be mapped")             \
     X(refusals, "capstore_refusals_total", "Requests and connections refused, with any error")     \
@@ -138,6 +139,7 @@
     X(fetch_us, "capstore_fetch_seconds", "From a GET to the last byte handed to the socket")      \
     X(many_us, "capstore_get_many_seconds", "From a GET_MANY to the last byte of its answer")      \
     X(closure_us, "capstore_closure_seconds", "From a CLOSURE to the last byte of its answer")     \
+    X(slice_us, "capstore_slice_seconds", "From a SLICE to the last byte of its answer")           \
     X(map_us, "capstore_map_seconds", "From a MAP to its descriptor")                              \
     X(upload_us, "capstore_upload_seconds", "From an upload's request to its answer")              \
     X(hash_us, "capstore_hash_seconds", "Time a thread spent on an upload")                        \

@@ -1,5 +1,5 @@
 /*
- * The reading room of one loop: HAS, STAT, GET, GET_MANY, CLOSURE and MAP.
+ * The reading room of one loop: HAS, STAT, GET, GET_MANY, SLICE, CLOSURE and MAP.
  *
  * The loop never walks the store: an index page that is not in memory would stall everybody. It
  * answers what it knows from four caches, asks the readers (readers.h) for the rest, and sends

@@ -493,6 +493,18 @@ class Connection:
         self.wait(request_id, "CLOSURE_REPLY")
         return decode_entries(self.recv_body(request_id), list_only)
 
+    def slice(self, cap_hash, ranges):
+        """(fields of the reply, the slice); ranges are (first, pages)."""
+        return self.wait_slice(self.ask_slice(cap_hash, ranges))
+
+    def ask_slice(self, cap_hash, ranges):
+        """Sends a SLICE without waiting and returns its id."""
+        return self.request("SLICE", hash=cap_hash, ranges=b"".join(struct.pack("<QQ", *pair) for pair in ranges))
+
+    def wait_slice(self, request_id):
+        """Waits for a SLICE: as slice()."""
+        return self.wait(request_id, "SLICE_REPLY"), self.recv_body(request_id)
+
     def send_body(self, request_id, body, piece=BODY_PIECE):
         """Sends a whole body; stops early, and ends it, when the answer is there already."""
         for data in body_frames(request_id, body, piece):

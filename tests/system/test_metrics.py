@@ -19,7 +19,7 @@ import urllib.request
 
 import wire
 from harness import PAGE, AdminError, SystemTest, content, free_port, wait_until
-from protocol import KEEP, RESUME, TO_END, Refused, body_frames
+from protocol import KEEP, RESUME, SLICE, TO_END, Refused, body_frames
 
 ADMIN = pathlib.Path(__file__).parent.parent.parent / "daemon" / "admin"
 MIB = 1 << 20
@@ -235,7 +235,7 @@ class Moves(SystemTest):
 
     def fetches(self):
         c = self.connect(self.d, hello=False)
-        c.hello(features=35)  # MAP, GET_MANY and CLOSURE
+        c.hello(features=35 | SLICE)  # MAP, GET_MANY and CLOSURE
 
         def fetch():
             c.has([self.small])
@@ -243,12 +243,13 @@ class Moves(SystemTest):
             c.get(self.large)
             c.get_many([self.small, self.large])
             c.closure([self.small])
+            c.slice(self.large, [(5, 3)])
             _, fd = c.map(self.small)
             self.look()
             os.close(fd)
 
         self.until("lookup_seconds", "fetch_seconds", "get_many_seconds", "get_many_caps_total", "closure_seconds",
-                   "closure_caps_total", "map_seconds",
+                   "closure_caps_total", "map_seconds", "slice_seconds", "slice_pages_total",
                    "maps_total", "map_copies_made_total", "map_cache_bytes", "map_cache_copies",
                    "served_body_bytes_total", "records_used_total", "records_missed_total", "record_cache_bytes",
                    "body_cache_bytes", "body_cache_served_bytes_total", step=fetch)

@@ -72,9 +72,9 @@ static void test_hello_states_limits(void **state)
     assert_cap_ok(proto_hello_reply_decode((struct cap_bytes){reply.payload, reply.frame.len}, &m));
     assert_int_equal(m.version, 1);
     assert_true(m.has_features);
-    assert_true(m.features ==
-                (PROTO_FEATURE_MAP | PROTO_FEATURE_GET_MANY | PROTO_FEATURE_KEEP |
-                 PROTO_FEATURE_PUT_CAP | PROTO_FEATURE_CLOSURE | PROTO_FEATURE_RESUME));
+    assert_true(m.features == (PROTO_FEATURE_MAP | PROTO_FEATURE_GET_MANY | PROTO_FEATURE_KEEP |
+                               PROTO_FEATURE_PUT_CAP | PROTO_FEATURE_SLICE | PROTO_FEATURE_CLOSURE |
+                               PROTO_FEATURE_RESUME));
     assert_memory_equal(m.store_id, "unit test store", 15);
     assert_int_equal(m.limits.frame, PROTO_FRAME_MAX);
     assert_int_equal(m.limits.requests, fixture->server.context.config.max_requests);
