@@ -255,6 +255,30 @@ static enum cap_error take_pieces(struct capstore *store, struct client_lane *la
     return CAP_OK;
 }
 
+/* Takes a BODY frame, or a part of one, of a body whose length END tells. */
+static enum cap_error take_stream(struct capstore *store, struct client_lane *lane,
+                                  const struct proto_event *event)
+{
+    struct capstore_request *request = lane->request;
+    enum cap_error error = request != NULL ? take_bytes(request, event->bytes) : CAP_OK;
+    if (request != NULL && error == CAP_OK) {
+        /* What takes the bytes refuses more of them than there can be. */
+        client_moved(store, event->bytes.len);
+        request->offset += event->bytes.len;
+        uint64_t total = request->offset > request->len ? request->offset : request->len;
+        error = client_report(request, false, request->offset, total);
+    }
+    if (event->end) {
+        client_lane_close(store, lane);
+    }
+    if (request != NULL && event->end) {
+        client_finish(request, error);
+    } else if (error != CAP_OK) {
+        client_abandon(request, error);
+    }
+    return CAP_OK;
+}
+
 static enum cap_error take_body(struct capstore *store, struct client_lane *lane,
                                 const struct proto_event *event)
 {
@@ -265,6 +289,9 @@ static enum cap_error take_body(struct capstore *store, struct client_lane *lane
     }
     if (lane->expects == CLIENT_PIECES) {
         return take_pieces(store, lane, event);
+    }
+    if (lane->expects == CLIENT_STREAM) {
+        return take_stream(store, lane, event);
     }
     if (piece.len > lane->left || (event->end && piece.len != lane->left)) {
         return CAP_E_LENGTH_MISMATCH;
@@ -480,6 +507,11 @@ static enum cap_error take_reply(struct capstore *store, struct client_lane *lan
     if (lane->type == PROTO_CLOSURE) {
         lane->expects = CLIENT_PIECES;
         return take_closure(event->bytes);
+    }
+    if (lane->type == PROTO_SLICE) {
+        struct proto_slice_reply reply; /* the slice proves what it says */
+        lane->expects = CLIENT_STREAM;
+        return proto_slice_reply_decode(event->bytes, &reply) == CAP_OK ? CAP_OK : CAP_E_BAD_REPLY;
     }
     if (request != NULL && request->source.read != NULL && !request->ended) {
         return client_say(store, CAP_E_BAD_REPLY,

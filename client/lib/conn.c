@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "client/lib/link.h"
+#include "lib/cap/must.h"
 
 /* ---- the handle ---- */
 
@@ -16,7 +17,8 @@
 #define MIN_FRAME          4096u               /* smaller frames would leave no room for messages */
 /* That this library asks for in any case. */
 #define FEATURES                                                                                   \
-    (PROTO_FEATURE_MAP | PROTO_FEATURE_GET_MANY | PROTO_FEATURE_PUT_CAP | PROTO_FEATURE_CLOSURE)
+    (PROTO_FEATURE_MAP | PROTO_FEATURE_GET_MANY | PROTO_FEATURE_PUT_CAP | PROTO_FEATURE_SLICE |    \
+     PROTO_FEATURE_CLOSURE)
 
 /* Bytes of the options of the first version. */
 #define FIRST_OPTIONS offsetof(struct capstore_options, max_bodies)
@@ -58,6 +60,36 @@ static void take_options(struct capstore *store, const struct capstore_options *
     memcpy(store->agent, agent, strlen(agent) + 1);
 }
 
+/* A mutex that tells a thread that it has it already. */
+static bool init_turn(pthread_mutex_t *turn)
+{
+    pthread_mutexattr_t how;
+    if (pthread_mutexattr_init(&how) != 0) {
+        return false;
+    }
+    bool good = pthread_mutexattr_settype(&how, PTHREAD_MUTEX_ERRORCHECK) == 0 &&
+                pthread_mutex_init(turn, &how) == 0;
+    pthread_mutexattr_destroy(&how);
+    return good;
+}
+
+enum cap_error client_take_turn(struct capstore *store)
+{
+    if (pthread_mutex_lock(&store->turn) != 0) {
+        return CAP_E_INVALID_ARGUMENT; /* this thread is in a callback of a read */
+    }
+    if (store->inside) {
+        client_end_turn(store);
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    return CAP_OK;
+}
+
+void client_end_turn(struct capstore *store)
+{
+    must(pthread_mutex_unlock(&store->turn) == 0);
+}
+
 enum capstore_error capstore_new(const struct capstore_options *options,
                                  struct capstore **ret_store)
 {
@@ -75,6 +107,10 @@ enum capstore_error capstore_new(const struct capstore_options *options,
     }
     struct capstore *store = calloc(1, sizeof(*store));
     if (store == NULL) {
+        return CAPSTORE_E_NO_MEMORY;
+    }
+    if (!init_turn(&store->turn)) {
+        free(store);
         return CAPSTORE_E_NO_MEMORY;
     }
     store->fd = store->passed = -1;
@@ -101,6 +137,7 @@ void capstore_free(struct capstore *store)
     capstore_close(store);
     cap_buf_free(&store->detail);
     free(store->address);
+    pthread_mutex_destroy(&store->turn);
     free(store);
 }
 

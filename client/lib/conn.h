@@ -12,6 +12,8 @@
 #ifndef CLIENT_LIB_CONN_H
 #define CLIENT_LIB_CONN_H
 
+#include <pthread.h>
+
 #include "client/lib/dial.h"
 #include "client/lib/internal.h"
 #include "client/lib/list.h"
@@ -50,11 +52,11 @@ struct capstore_request {
     /* What is asked. */
     struct capstore_hash hash;
     uint64_t offset;          /* GET */
-    uint64_t len;             /* GET */
+    uint64_t len;             /* GET; SLICE: about, for the progress */
     uint64_t most;            /* GET: longest body to keep */
     size_t count;             /* HAS */
     bool keeps;               /* HAS: the answer says for how long, too */
-    capstore_write_cb *write; /* GET: takes the body instead of `body` */
+    capstore_write_cb *write; /* GET: takes the body instead of `body`. SLICE: takes it */
     void *write_ctx;
     struct capstore_source source;  /* uploads */
     struct client_many *many;       /* GET_MANY: what it asks, and how far its answer is */
@@ -96,8 +98,8 @@ static inline struct capstore_request *client_uploading(struct client_link *link
 struct client_lane {
     uint32_t id;          /* 0: free */
     enum proto_type type; /* of the request */
-    enum { CLIENT_AWAIT, CLIENT_BODY, CLIENT_PIECES, CLIENT_DETAIL } expects;
-    uint64_t left;                    /* bytes of the body or the detail; of pieces nobody knows */
+    enum { CLIENT_AWAIT, CLIENT_BODY, CLIENT_PIECES, CLIENT_STREAM, CLIENT_DETAIL } expects;
+    uint64_t left; /* bytes of the body or the detail; of pieces and streams nobody knows */
     struct capstore_request *request; /* NULL: ended early */
     int64_t began_ns;                 /* by the connection's clock */
     uint64_t moved;                   /* what capstore.moved was then */
@@ -126,6 +128,7 @@ struct capstore {
     char agent[CAPSTORE_AGENT_MAX + 1];
 
     struct client_dialling *dialling; /* while capstore_async_connect is under way; else NULL */
+    pthread_mutex_t turn;             /* of those who read parts of caps on several threads */
     int fd;                           /* -1: not connected */
     bool write_closed; /* the daemon takes no more; what it sent before is still read */
     bool heard;        /* something came from the peer */
@@ -187,6 +190,13 @@ enum cap_error client_say(struct capstore *store, enum cap_error error, const ch
 
 /* Forgets the outcome of the last call. */
 void client_forget(struct capstore *store);
+
+/* Waits until no other thread reads a part of a cap over the store. CAP_E_INVALID_ARGUMENT inside a
+ * callback. */
+enum cap_error client_take_turn(struct capstore *store);
+
+/* Lets the next one read. */
+void client_end_turn(struct capstore *store);
 
 /* CAP_E_UNSUPPORTED_REQUEST, with a message, on a connection that does not speak of leases. */
 enum cap_error client_check_leases(struct capstore *store);

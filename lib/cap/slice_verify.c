@@ -213,6 +213,13 @@ static enum cap_error take_pair(struct cap_slice_verifier *verifier, struct cap_
     if (!cap_hash_equal(&node, &verifier->hash)) {
         return mismatch(verifier, verifier->item_at, verifier->level, verifier->index);
     }
+    if (verifier->sink.pair != NULL) {
+        const struct cap_slice_sink *sink = &verifier->sink;
+        enum cap_error error = sink->pair(sink->ctx, verifier->level, verifier->index, pair);
+        if (error != CAP_OK) {
+            return error;
+        }
+    }
     verifier->level--;
     verifier->index *= 2;
     verifier->hash = pair[0];

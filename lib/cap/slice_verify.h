@@ -33,6 +33,9 @@ struct cap_slice_sink {
     enum cap_error (*pages)(void *ctx, uint64_t first, size_t count, const uint8_t *bytes);
     /* Pages of zeros that take no room in the slice: perhaps very many. */
     enum cap_error (*zeros)(void *ctx, uint64_t first, uint64_t count);
+    /* The hashes of both children of node `index` of `level`, before what lies below them. */
+    enum cap_error (*pair)(void *ctx, unsigned level, uint64_t index,
+                           const struct cap_hash children[2]);
     void *ctx;
 };
 

@@ -38,6 +38,7 @@
 #include <capstore/cap.h>
 #include <capstore/map.h>
 #include <capstore/publish.h>
+#include <capstore/slice.h>
 #include <capstore/types.h>
 #include <capstore/wire.h>
 
@@ -215,9 +216,6 @@ typedef enum capstore_error capstore_got_cb(void *ctx, size_t index, enum capsto
  */
 enum capstore_error capstore_get_many(struct capstore *store, const struct capstore_hash *hashes,
                                       size_t count, capstore_got_cb *got, void *ctx);
-
-/* Takes a piece of a body; the pieces come in order. An error ends the call with that error. */
-typedef enum capstore_error capstore_write_cb(void *ctx, struct capstore_bytes piece);
 
 /*
  * Fetches bytes [offset, offset + len) of a served body, cut at the body's end (UINT64_MAX: to its

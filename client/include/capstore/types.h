@@ -36,6 +36,9 @@ struct capstore_bytes {
     size_t len;
 };
 
+/* Takes a piece of a body; the pieces come in order. An error ends the call with that error. */
+typedef enum capstore_error capstore_write_cb(void *ctx, struct capstore_bytes piece);
+
 /* What a cap is. */
 enum capstore_kind {
     CAPSTORE_KIND_IMAGE = 1,

@@ -266,6 +266,8 @@ struct seen {
     size_t range; /* where the next page belongs */
     uint64_t page;
     bool head;
+    struct cap_hash tree_root;
+    unsigned root_level; /* of the first pair; 0: none has come */
 };
 
 /* Whether pages [first, first + count) are the next ones of the ranges. */
@@ -289,6 +291,7 @@ static enum cap_error see_head(void *ctx, const struct cap_slice_head *head)
     const struct plain_cap *cap = seen->cap;
     assert_false(seen->head);
     seen->head = true;
+    seen->tree_root = head->tree_root;
     assert_int_equal(head->kind, cap->kind);
     assert_true(head->size == cap->size);
     assert_true(head->page_count == cap_slice_page_count(cap->size));
@@ -322,11 +325,27 @@ static enum cap_error see_zeros(void *ctx, uint64_t first, uint64_t count)
     return CAP_OK;
 }
 
+/* A pair comes before what is below it, so the first one is that of the root. */
+static enum cap_error see_pair(void *ctx, unsigned level, uint64_t index,
+                               const struct cap_hash children[2])
+{
+    struct seen *seen = ctx;
+    struct cap_hash node = pair(&children[0], &children[1]);
+    if (seen->root_level == 0) {
+        assert_int_equal(index, 0);
+        assert_hash_equal(&node, &seen->tree_root);
+        seen->root_level = level;
+    }
+    assert_true(level > 0 && level <= seen->root_level);
+    assert_true(index >> (seen->root_level - level) == 0);
+    return CAP_OK;
+}
+
 enum cap_error plain_verify(const struct plain_cap *cap, const struct cap_range *ranges,
                             size_t count, struct cap_bytes slice, size_t most)
 {
     struct seen seen = {.cap = cap, .ranges = ranges, .count = count};
-    struct cap_slice_sink sink = {see_head, see_pages, see_zeros, &seen};
+    struct cap_slice_sink sink = {see_head, see_pages, see_zeros, see_pair, &seen};
     struct cap_slice_verifier *verifier;
     assert_cap_ok(
         cap_slice_verifier_new(&cap->hash, ranges, count, CAP_SLICE_STRUCTURE, &sink, &verifier));

@@ -454,19 +454,28 @@ static enum cap_error refuse_zeros(void *ctx, uint64_t first, uint64_t count)
     return *(unsigned *)ctx == 2 ? CAP_E_DISK_FULL : CAP_OK;
 }
 
+static enum cap_error refuse_pair(void *ctx, unsigned level, uint64_t index,
+                                  const struct cap_hash children[2])
+{
+    (void)level;
+    (void)index;
+    (void)children;
+    return *(unsigned *)ctx == 3 ? CAP_E_DISK_FULL : CAP_OK;
+}
+
 static void fails_as_the_sink(void **state)
 {
     struct plain_cap cap = make_data(200, 3);
     struct cap_range range = {0, 100};
     struct cap_buf slice = plain_slice(&cap, &range, 1);
     (void)state;
-    for (unsigned which = 0; which < 4; which++) {
-        struct cap_slice_sink sink = {refuse_head, refuse_pages, refuse_zeros, &which};
+    for (unsigned which = 0; which < 5; which++) {
+        struct cap_slice_sink sink = {refuse_head, refuse_pages, refuse_zeros, refuse_pair, &which};
         struct cap_slice_verifier *verifier;
         assert_cap_ok(cap_slice_verifier_new(&cap.hash, &range, 1, 0, &sink, &verifier));
         assert_cap_error(cap_slice_verifier_take(verifier, cap_buf_bytes(&slice)),
-                         which < 3 ? CAP_E_DISK_FULL : CAP_OK);
-        assert_int_equal(cap_slice_verifier_done(verifier), which == 3);
+                         which < 4 ? CAP_E_DISK_FULL : CAP_OK);
+        assert_int_equal(cap_slice_verifier_done(verifier), which == 4);
         cap_slice_verifier_free(verifier);
     }
     cap_slice_verifier_free(NULL);
