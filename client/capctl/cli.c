@@ -125,6 +125,7 @@ enum cli_exit cli_exit_of(enum capstore_error error)
     if (cli_is_refusal(error) || error == CAPSTORE_E_NOT_FOUND || error == CAPSTORE_E_CORRUPT ||
         error == CAPSTORE_E_QUARANTINED || error == CAPSTORE_E_FORBIDDEN_CAP ||
         error == CAPSTORE_E_HASH_MISMATCH || error == CAPSTORE_E_WRONG_KIND ||
+        error == CAPSTORE_E_SLICE_MISMATCH || error == CAPSTORE_E_SLICE_MALFORMED ||
         error == CAPSTORE_E_RANGE_OUT_OF_BODY) {
         return CLI_NO;
     }

@@ -50,6 +50,9 @@ enum cli_option {
     CLI_SET_ROOTS,
     CLI_FORCE,
     CLI_REPAIR,
+    CLI_RESUME,
+    CLI_PAGES,
+    CLI_VERIFY,
     CLI_OPTION_COUNT,
 };
 
@@ -93,6 +96,7 @@ enum cli_exit cli_pack(struct cli *cli);
 enum cli_exit cli_put(struct cli *cli);
 enum cli_exit cli_publish(struct cli *cli);
 enum cli_exit cli_get(struct cli *cli);
+enum cli_exit cli_slice(struct cli *cli);
 enum cli_exit cli_map(struct cli *cli);
 enum cli_exit cli_has(struct cli *cli);
 enum cli_exit cli_show(struct cli *cli);

@@ -198,6 +198,24 @@ struct capstore_cap *cli_input_body(const struct cli_input *input)
 
 /* ---- out ---- */
 
+bool cli_choose_output(struct cli *cli, const char **ret_path)
+{
+    const char *path = cli->options[CLI_OUTPUT];
+    bool to_stdout = path != NULL ? strcmp(path, "-") == 0 : !cli->json;
+    if (to_stdout && cli->json) {
+        (void)cli_fail(cli, CLI_USAGE, "usage",
+                       "-o - and --json cannot share the standard output; name a file");
+        return false;
+    }
+    if (to_stdout && path == NULL && isatty(STDOUT_FILENO) == 1) {
+        (void)cli_fail(cli, CLI_USAGE, "usage",
+                       "the bytes of a cap do not belong on a terminal; use -o FILE");
+        return false;
+    }
+    *ret_path = to_stdout ? "-" : path;
+    return true;
+}
+
 #define LINKS_MAX 40 /* as the kernel follows at most */
 
 static bool output_fail(struct cli *cli, const struct cli_output *output, int code)

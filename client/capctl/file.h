@@ -46,6 +46,10 @@ struct cli_output {
  */
 bool cli_output_open(struct cli *cli, const char *path, struct cli_output *ret_output);
 
+/* Where -o says that the bytes of a cap go: "-" without it, or with --json NULL, nowhere. False
+ * after saying why they cannot go there. */
+bool cli_choose_output(struct cli *cli, const char **ret_path);
+
 /* Makes a directory unless it exists; a link is followed, also to what is not there yet. False
  * after saying what is wrong. */
 bool cli_make_directory(struct cli *cli, const char *path);

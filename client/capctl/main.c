@@ -22,7 +22,9 @@ static const struct cli_command commands[] = {
     {"publish", "FILE", "publish a wire Image, by default with its data", 1, 1,
      BIT(CLI_RESOLVE_ONLY) | BIT(CLI_DRY_RUN) | BIT(CLI_RESEND) | BIT(CLI_KEEP), cli_publish},
     {"get", "HASH...", "fetch a cap, or many, and verify them", 1, -1,
-     BIT(CLI_OUTPUT) | BIT(CLI_CONTENT) | BIT(CLI_DIRECTORY), cli_get},
+     BIT(CLI_OUTPUT) | BIT(CLI_CONTENT) | BIT(CLI_DIRECTORY) | BIT(CLI_RESUME), cli_get},
+    {"slice", "HASH", "fetch pages of a cap with their proof, or check such a file offline", 1, 1,
+     BIT(CLI_OUTPUT) | BIT(CLI_PAGES) | BIT(CLI_VERIFY), cli_slice},
     {"map", "HASH", "map a cap as a runtime does, and say what lies where", 1, 1, 0, cli_map},
     {"has", "HASH...", "ask which caps are published", 1, -1, BIT(CLI_KEEP), cli_has},
     {"show", "HASH|FILE", "lay out a cap or a wire Image for a person", 1, 1, 0, cli_show},
@@ -93,6 +95,9 @@ static const struct option_text option_texts[CLI_OPTION_COUNT] = {
     [CLI_KIND] = {"kind", 0, "KIND,...", "only events of these kinds"},
     [CLI_FORCE] = {"force", 0, NULL, "also if a lease or Images need it: these are degraded then"},
     [CLI_SINCE] = {"since", 0, "N", "begin after event N; 0: with the oldest that is kept"},
+    [CLI_RESUME] = {"resume", 0, NULL, "go on with the FILE.part of a run that was cut off"},
+    [CLI_PAGES] = {"pages", 0, "LIST", "such as 0-15,100; without it the head alone"},
+    [CLI_VERIFY] = {"verify", 0, "FILE", "check this slice instead of fetching one"},
     [CLI_REPAIR] = {"repair", 0, NULL, "with start: put right what the caps prove"},
 };
 

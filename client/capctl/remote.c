@@ -8,6 +8,7 @@
 #include "client/capctl/file.h"
 #include "client/capctl/progress.h"
 #include "client/capctl/result.h"
+#include "client/capctl/resume.h"
 
 /* Reads all arguments as hashes, which the caller frees. NULL after saying what is wrong:
  * *ret_exit. */
@@ -269,13 +270,9 @@ static json_t *cap_entry(const struct capstore_hash *hash, enum capstore_kind ki
                      out_text(capstore_kind_name(kind)), "body_len", out_u64(body_len));
 }
 
-/* Writes what was fetched to its destination; without a file, --json only verifies. */
-static enum cli_exit deliver(struct cli *cli, const struct capstore_cap *cap)
+/* Writes what was fetched to its destination; with none it was only verified. */
+static enum cli_exit deliver(struct cli *cli, const struct capstore_cap *cap, const char *path)
 {
-    const char *path = cli->options[CLI_OUTPUT];
-    if (path == NULL && !cli->json) {
-        path = "-";
-    }
     struct cli_output output;
     if (path != NULL) {
         if (!cli_output_open(cli, path, &output)) {
@@ -304,23 +301,14 @@ static enum cli_exit get_one(struct cli *cli)
 {
     struct capstore_hash hash;
     enum cli_exit exit = CLI_FAILED;
-    const char *path = cli->options[CLI_OUTPUT];
-    bool to_stdout = path != NULL ? strcmp(path, "-") == 0 : !cli->json;
-    if (!cli_parse_hash(cli, cli->arguments[0], &hash)) {
+    const char *path;
+    if (!cli_parse_hash(cli, cli->arguments[0], &hash) || !cli_choose_output(cli, &path)) {
         return CLI_USAGE;
-    }
-    if (to_stdout && cli->json) {
-        return cli_fail(cli, CLI_USAGE, "usage",
-                        "-o - and --json cannot share the standard output; name a file");
-    }
-    if (to_stdout && path == NULL && isatty(STDOUT_FILENO) == 1) {
-        return cli_fail(cli, CLI_USAGE, "usage",
-                        "the bytes of a cap do not belong on a terminal; use -o FILE");
     }
     struct capstore *store = cli_connect(cli, &exit);
     struct capstore_cap *cap = store != NULL ? cli_fetch(cli, store, &hash, &exit) : NULL;
     if (cap != NULL) {
-        exit = deliver(cli, cap);
+        exit = deliver(cli, cap, path);
     }
     capstore_cap_free(cap);
     capstore_free(store);
@@ -425,6 +413,9 @@ enum cli_exit cli_get(struct cli *cli)
     }
     if (directory == NULL && cli->argument_count > 1) {
         return cli_fail(cli, CLI_USAGE, "usage", "several caps need -d DIR");
+    }
+    if (cli->options[CLI_RESUME] != NULL) {
+        return cli_get_resumed(cli);
     }
     return directory != NULL ? get_many(cli, directory) : get_one(cli);
 }

@@ -30,7 +30,7 @@ _capctl_address()
 
 _capctl()
 {
-    local commands="check hash pack put publish get map has show closure dump load mirror admin status config jobs events top gc roots why delete forbid allow backup compact scrub quota bench help version"
+    local commands="check hash pack put publish get slice map has show closure dump load mirror admin status config jobs events top gc roots why delete forbid allow backup compact scrub quota bench help version"
     local methods="hello help schema status metrics cap.stat cap.find cap.list cap.explain refs.list \
         refusals.list quota.list loops.list clients.list jobs.list jobs.cancel events.subscribe \
         config.get config.test config.reload why roots.list roots.set \
@@ -49,7 +49,7 @@ _capctl()
     cur=${words[-1]}
     for ((i = 1; i < ${#words[@]} - 1; i++)); do
         case ${words[i]} in
-            -s|--socket|--admin|--from|--to|--timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|--kind|--since|--keep|-o|--output|--elf|-d|--directory) ((i++)) ;;
+            -s|--socket|--admin|--from|--to|--timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|--kind|--since|--keep|--pages|--verify|-o|--output|--elf|-d|--directory) ((i++)) ;;
             -*) ;;
             help) [[ -n $command ]] || commands=${commands% help version} ;;
             *) if [[ -z $command ]]; then command=${words[i]}; else ((++count)); fi ;;
@@ -64,10 +64,10 @@ _capctl()
     case $prev in
         -s|--socket|--from|--to) _capctl_address unix: tcp:; return ;;
         --admin) _capctl_address unix:; return ;;
-        --timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|--since|--keep) return ;;
+        --timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|--since|--keep|--pages) return ;;
         --kind) _capctl_reply compgen -W "$kinds"; return ;;
         -d|--directory) _capctl_reply compgen -d; return ;;
-        -o|--output|--elf) _capctl_reply compgen -f; return ;;
+        -o|--output|--elf|--verify) _capctl_reply compgen -f; return ;;
     esac
 
     case $command in
@@ -77,7 +77,8 @@ _capctl()
         put) options="--size --canonical --keep" ;;
         publish) options="--resolve-only --dry-run --resend --keep" ;;
         has) options="--keep" ;;
-        get) options="-o --output --content -d --directory" ;;
+        get) options="-o --output --content -d --directory --resume" ;;
+        slice) options="-o --output --pages --verify" ;;
         closure) options="-d --directory" ;;
         events) options="--kind --since" ;;
         scrub) options="--repair" ;;
