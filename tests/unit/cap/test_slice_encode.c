@@ -367,7 +367,7 @@ static void survives_damage(void **state)
             kept[next_random() % roots] ^= flip;
             break;
         default:
-            body[CAP_DATA_BODY_FIXED + next_random() % (table - CAP_DATA_BODY_FIXED)] ^= flip;
+            body[next_random() % table] ^= flip;
             break;
         }
         damaged.body.data = body;
