@@ -26,6 +26,12 @@ static size_t next_random(void)
     return (size_t)next_random64();
 }
 
+/* Below `end`; 0 if that is 0. */
+static size_t below(size_t end)
+{
+    return end > 0 ? next_random() % end : 0;
+}
+
 static void fill_page(uint8_t page[PAGE])
 {
     size_t len = next_random() % 4 == 0 ? PAGE : 1 + next_random() % 40;
@@ -361,13 +367,13 @@ static void survives_damage(void **state)
         uint8_t flip = (uint8_t)(1u << next_random() % 8);
         switch (next_random() % 3) {
         case 0:
-            all[next_random() % nodes] ^= flip;
+            all[below(nodes)] ^= flip;
             break;
         case 1:
-            kept[next_random() % roots] ^= flip;
+            kept[below(roots)] ^= flip;
             break;
         default:
-            body[next_random() % table] ^= flip;
+            body[below(table)] ^= flip;
             break;
         }
         damaged.body.data = body;
