@@ -1,13 +1,14 @@
-"""Parts of caps over real sockets: fetches that go on, programs that run from lazily fetched pages."""
+"""Parts of caps over real sockets: slices, fetches that go on, programs that run from lazily fetched pages."""
 
 import fcntl
 import os
+import resource
 import struct
 import subprocess
 import unittest
 
 import wire
-from harness import PAGE, SystemTest, capctl, content
+from harness import CAPCTL, PAGE, SystemTest, capctl, content
 from liar import Liar
 
 EXAMPLES = os.environ.get("CAPSTORE_EXAMPLES", "build/client")
@@ -102,6 +103,103 @@ class Resume(Parts):
             self.assertIn("another run", self.assertStatus(self.get(), 3).stderr)
 
 
+class Slices(Parts):
+    """capctl slice."""
+
+    def setUp(self):
+        super().setUp()
+        self.raw = content("slice", 40 * PAGE) + bytes(200 * PAGE) + content("end", 30 * PAGE)
+        self.hash = self.put(self.raw)
+        self.target = self.root / "slice"
+
+    def slice(self, *arguments, address=None, cap_hash=None):
+        return self.tool(address or self.d.address, "slice", cap_hash or self.hash, "-o", self.target, *arguments)
+
+    def check(self, *arguments, cap_hash=None, path=None, **options):
+        return self.tool("unix:/nowhere", "slice", "--verify", path or self.target, cap_hash or self.hash, *arguments,
+                         **options)
+
+    def test_round(self):
+        for pages, count, zeros in (("0-15,100", 17, 1), ("3", 1, 0), ("0-269", 270, 200), ("5,5,4,6-9,0x20", 7, 0)):
+            made = self.ok(self.slice("--pages", pages))
+            self.assertEqual((made["kind"], made["size"], made["page_count"]), ("data", len(self.raw), 270))
+            self.assertEqual((made["pages"], made["zero_pages"]), (count, zeros), pages)
+            self.assertEqual(made["slice_len"], self.target.stat().st_size)
+            self.assertEqual(self.ok(self.check()), made)
+            self.assertEqual(self.ok(self.check("--pages", pages)), made)
+            self.assertEqual(self.ok(self.check(path="-", stdin=self.target.read_bytes())), made)
+            self.refused(self.check("--pages", "7-8"), "slice_malformed")
+        piped = self.d.capctl("slice", self.hash, "--pages", "3", json_output=False)
+        self.ok(self.slice("--pages", "3"))
+        self.assertEqual(piped.stdout, self.target.read_bytes())
+        self.assertIn(self.raw[3 * PAGE:4 * PAGE].rstrip(b"\0"), piped.stdout)
+        self.assertEqual(self.ok(self.slice())["pages"], 0)  # the head alone
+        self.assertLess(self.target.stat().st_size, 100)
+
+    def test_image(self):
+        code = content("code", 50 * PAGE - 77)
+        image = self.ok(self.d.capctl("publish", self.file("image", wire.simple_image(code))))["cap_hash"]
+        made = self.ok(self.slice("--pages", "40-49", cap_hash=image))
+        self.assertEqual((made["kind"], made["size"], made["pages"]), ("image", len(code), 10))
+        self.assertEqual(self.ok(self.check(cap_hash=image)), made)
+
+    def test_wrong(self):
+        """A bit that is wrong anywhere, an end that is early, bytes too many, another cap."""
+        self.ok(self.slice("--pages", "3,64"))
+        good = self.target.read_bytes()
+        errors = set()
+        for at in range(0, len(good), 211):
+            self.target.write_bytes(good[:at] + bytes([good[at] ^ 4]) + good[at + 1:])
+            result = self.assertStatus(self.check(), 1)
+            errors.add(result.json["error"])
+            self.assertIn("byte", result.json["message"])
+        self.assertEqual(errors, {"slice_mismatch", "slice_malformed"})
+        for wrong in (good[:-1], good + b"\0", b""):
+            self.target.write_bytes(wrong)
+            self.refused(self.check(), "slice_malformed")
+        self.target.write_bytes(good)
+        self.refused(self.check(cap_hash=NONE), "slice_mismatch")
+        self.assertStatus(self.check(path=self.root / "absent"), 3)
+
+    def test_lie(self):
+        """What a proxy changes on the way ends in an error; no file appears."""
+        liar = self.liar()
+        for flip in (1, 20, 60, 200, 700, 5000):
+            liar.flip = flip
+            error = self.assertStatus(self.slice("--pages", "0-3,8", address=liar.address), 1).json["error"]
+            self.assertIn(error, ("slice_mismatch", "slice_malformed"))
+            self.assertFalse(self.target.exists())
+        liar.flip = None
+        self.ok(self.slice("--pages", "0-3,8", address=liar.address))
+
+    def test_refusals(self):
+        self.refused(self.slice(cap_hash=NONE), "not_found")
+        self.refused(self.slice("--pages", "269-270"), "range_out_of_body")
+        for pages in ("", "1-", "-1", "2-1", "a", "1,,2", "1 2", "0-18446744073709551615"):
+            self.assertStatus(self.slice("--pages", pages), 2)
+        self.assertStatus(self.slice("--pages", ",".join(str(2 * i) for i in range(257))), 1)
+        self.assertStatus(self.check("-o", "elsewhere"), 2)
+
+    def test_pipe_memory(self):
+        """A long slice is checked from a pipe in little memory."""
+        size = 48 << 20
+        cap_hash = self.put(content("long", size), "long")
+        self.ok(self.slice("--pages", f"0-{size // PAGE - 1}", cap_hash=cap_hash))
+        with open(self.target, "rb") as source:
+            feed = subprocess.Popen(["cat"], stdin=source, stdout=subprocess.PIPE)
+            done = subprocess.run([CAPCTL, "--json", "slice", "--verify", "-", cap_hash], stdin=feed.stdout,
+                                  capture_output=True, check=False, preexec_fn=limit_memory)
+            feed.stdout.close()
+            feed.wait()
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+
+def limit_memory():
+    """Less than the slice that is checked."""
+    if not os.environ.get("CAPSTORE_SANITIZED"):
+        resource.setrlimit(resource.RLIMIT_DATA, (24 << 20, 24 << 20))
+
+
 def program(stride, count):
     """RISC-V that adds up `count` words of data, `stride` MiB apart, and ends with ecall."""
     def lui(register, value):
@@ -171,6 +269,18 @@ class Lazy(Parts):
         liar.cut = [100_000]
         self.assertEqual(self.ran(liar.address), 5 * 16)
         self.assertEqual(liar.connections, 2)
+
+    def test_lie(self):
+        """Bytes that are not the program's are never run."""
+        if "not_supported" in self.run_lazy(self.d.address).stderr:
+            self.skipTest("no userfaultfd")
+        liar = self.liar()
+        for flip in (3, 400, 5000, 90_000):
+            liar.flip = flip
+            done = self.run_lazy(liar.address)
+            self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stderr, "slice_mismatch|slice_malformed")
+            self.assertEqual(done.stdout, "")
 
     def test_absent(self):
         done = self.run_lazy(self.d.address, NONE)
