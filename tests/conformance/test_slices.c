@@ -102,7 +102,7 @@ static uint64_t verify(const struct cap_hash *hash, const struct cap_range *rang
                        const struct cap_buf *slice, size_t front, size_t most)
 {
     uint64_t pages = 0;
-    struct cap_slice_sink sink = {NULL, count_pages, count_zeros, &pages};
+    struct cap_slice_sink sink = {.pages = count_pages, .zeros = count_zeros, .ctx = &pages};
     struct cap_slice_verifier *verifier;
     assert_cap_ok(
         cap_slice_verifier_new(hash, ranges, count, CAP_SLICE_STRUCTURE, &sink, &verifier));

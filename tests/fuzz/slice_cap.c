@@ -215,7 +215,8 @@ enum cap_error slice_take(const struct slice_cap *cap, const struct cap_range *r
                           bool any, struct cap_bytes slice, size_t piece)
 {
     struct taken taken = {.cap = cap, .ranges = ranges, .count = count, .any = any};
-    struct cap_slice_sink sink = {take_head, take_pages, take_zeros, &taken};
+    struct cap_slice_sink sink = {
+        .head = take_head, .pages = take_pages, .zeros = take_zeros, .ctx = &taken};
     struct cap_slice_verifier *verifier;
     require(cap_slice_verifier_new(&cap->parts.hash, any ? NULL : ranges, count,
                                    CAP_SLICE_STRUCTURE, &sink, &verifier) == CAP_OK);

@@ -201,7 +201,7 @@ static enum cap_error give_zeros(void *ctx, uint64_t first, uint64_t count)
 static void answer_verify(struct cap_range ranges[RANGES_MAX])
 {
     struct given given = {0};
-    struct cap_slice_sink sink = {NULL, give_pages, give_zeros, &given};
+    struct cap_slice_sink sink = {.pages = give_pages, .zeros = give_zeros, .ctx = &given};
     struct cap_slice_verifier *verifier;
     struct cap_hash hash;
     take(&hash, sizeof(hash));
