@@ -198,16 +198,9 @@ static void count_gc(struct server *server)
 
 static void tick_http(struct server *server)
 {
-    struct stats *stats = &main_shard(server)->stats;
     struct admin_figures admin;
-    struct http_figures figures;
     admin_figures(server->admin, &admin);
     http_tick(server->http, &admin);
-    http_figures(server->http, &figures);
-    stats->http_requests = figures.requests;
-    stats->http_errors = figures.errors;
-    stats->http_bytes = figures.bytes;
-    stats->http_cut = figures.cut;
 }
 
 static void on_tick(uv_timer_t *timer)

@@ -85,8 +85,9 @@ struct context {
     struct fetcher *fetcher; /* brings what is not here; NULL: there is no daemon above */
 
     /* What every request looks at stands before, what threads write while they serve from here. */
-    struct pool pool;     /* through each shard's outlet */
-    pthread_mutex_t lock; /* of what follows, and of every shard's `published` */
+    struct pool pool;       /* through each shard's outlet */
+    struct stats_http http; /* any thread */
+    pthread_mutex_t lock;   /* of what follows, and of every shard's `published` */
     struct fault last_fault;
     struct line_bound line_bounds[BOUNDED_LINES];
     uint64_t warned_us; /* monotonic: when trouble was last logged; 0: never */
@@ -167,7 +168,7 @@ void shard_publish_stats(struct shard *shard);
 /* The stats of one shard, as last published. Any thread. */
 void shard_stats(struct shard *shard, struct stats *ret_stats);
 
-/* The sum of the stats of all shards, as last published. Any thread. */
+/* The sum of the stats of all shards, as last published, and of HTTP's, as they are. Any thread. */
 void context_stats(struct context *context, struct stats *ret_sum);
 
 #endif

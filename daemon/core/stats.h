@@ -6,6 +6,7 @@
 #ifndef DAEMON_CORE_STATS_H
 #define DAEMON_CORE_STATS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -177,6 +178,14 @@ struct stats {
     uint64_t requests[STATS_TYPES];     /* by enum proto_type */
     uint64_t errors[STATS_ERROR_CODES]; /* refusals by magnitude of the error */
     struct stats_now now;
+};
+
+/* What is counted of HTTP, by any thread; the rows http_ above show it. */
+struct stats_http {
+    atomic_uint_fast64_t requests;
+    atomic_uint_fast64_t errors;
+    atomic_uint_fast64_t bytes;
+    atomic_uint_fast64_t cut;
 };
 
 struct gauges {

@@ -36,9 +36,3 @@ void http_free(struct http *http)
 {
     (void)http;
 }
-
-void http_figures(const struct http *http, struct http_figures *ret_figures)
-{
-    (void)http;
-    *ret_figures = (struct http_figures){0};
-}

@@ -13,12 +13,13 @@
 #include <string.h>
 
 #include "daemon/admin/value.h"
+#include "daemon/http/html.h"
 
 #define YEAR   "public, max-age=31536000, immutable"
 #define MOMENT "public, max-age=10" /* as long as a person may wait for what was just published */
 #define RESTRICTION                                                                                \
-    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "                          \
-    "base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; style-src " HTML_STYLE_SOURCE "; form-action 'self'; base-uri 'none'; "   \
+    "frame-ancestors 'none'"
 
 void http_header(struct MHD_Response *response, const char *name, const char *value)
 {
@@ -62,6 +63,12 @@ const char *http_argument_of(const struct http_call *call, const char *name)
     return MHD_lookup_connection_value(call->connection, MHD_GET_ARGUMENT_KIND, name);
 }
 
+bool http_has_argument(const struct http_call *call, const char *name)
+{
+    return MHD_lookup_connection_value_n(call->connection, MHD_GET_ARGUMENT_KIND, name,
+                                         strlen(name), NULL, NULL) == MHD_YES;
+}
+
 bool http_is_known(const struct http_call *call, const struct cap_hash *hash)
 {
     const char *known = http_header_of(call, MHD_HTTP_HEADER_IF_NONE_MATCH);
@@ -80,9 +87,9 @@ static enum MHD_Result queue(const struct http_call *call, unsigned status,
     if (response == NULL) {
         return MHD_NO; /* there is no memory even to say so */
     }
-    call->http->requests++;
+    call->http->context->http.requests++;
     if (status >= MHD_HTTP_BAD_REQUEST) {
-        call->http->errors++;
+        call->http->context->http.errors++;
     }
     if (strncmp(call->path, "/caps/", 6) == 0 || strncmp(call->path, "/closures/", 10) == 0) {
         /* Scripts of any page may read what proves itself, and no figures. */
@@ -99,16 +106,16 @@ static enum MHD_Result queue(const struct http_call *call, unsigned status,
 }
 
 enum MHD_Result http_send(const struct http_call *call, unsigned status,
-                          struct MHD_Response *response)
+                          struct MHD_Response *response, uint64_t memory)
 {
     struct ledger *ledger = call->http->context->ledger;
     struct http_client *client = call->client;
     if (response == NULL) {
         return http_answer_error(call, CAP_E_NO_MEMORY, NULL);
     }
-    if (!ledger_memory_hold(ledger, client->account, &client->memory, HTTP_BLOCK)) {
+    if (!ledger_memory_hold(ledger, client->account, &client->memory, memory)) {
         char why[LEDGER_WHY_SIZE];
-        ledger_why(ledger, client->account, LEDGER_MEMORY, HTTP_BLOCK, why);
+        ledger_why(ledger, client->account, LEDGER_MEMORY, memory, why);
         MHD_destroy_response(response);
         return http_answer_error(call, CAP_E_MEMORY_LIMIT, why);
     }
@@ -127,7 +134,7 @@ enum MHD_Result http_answer_text(const struct http_call *call, unsigned status, 
     struct MHD_Response *response =
         MHD_create_response_from_buffer(text->len, text->data, MHD_RESPMEM_MUST_FREE);
     if (response != NULL) {
-        call->http->bytes += text->len;
+        call->http->context->http.bytes += text->len;
         *text = (struct cap_buf){0};
     }
     cap_buf_free(text);
@@ -150,7 +157,7 @@ static ssize_t on_block(void *cls, uint64_t at, char *dst, size_t room)
         return MHD_CONTENT_READER_END_WITH_ERROR;
     }
     stream->client->given += len;
-    stream->http->bytes += len;
+    stream->http->context->http.bytes += len;
     return len > 0 ? (ssize_t)len : MHD_CONTENT_READER_END_OF_STREAM;
 }
 
@@ -188,7 +195,7 @@ static unsigned status_of(enum cap_error error, enum http_cache *ret_cache)
         status = MHD_HTTP_BAD_REQUEST;
     } else if (error == CAP_E_RANGE_OUT_OF_BODY) {
         status = MHD_HTTP_RANGE_NOT_SATISFIABLE;
-    } else if (error == CAP_E_NOT_SUPPORTED) {
+    } else if (error == CAP_E_NOT_SUPPORTED || error == CAP_E_STRUCTURE_TOO_LARGE) {
         status = MHD_HTTP_NOT_IMPLEMENTED;
     } else if (error == CAP_E_CORRUPT || error == CAP_E_IO || error == CAP_E_INTERNAL) {
         status = MHD_HTTP_INTERNAL_SERVER_ERROR;

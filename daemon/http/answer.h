@@ -76,11 +76,11 @@ void http_headers(struct MHD_Response *response, enum http_cache cache,
                   const struct cap_hash *hash);
 
 /*
- * Sends a response, which is taken over; NULL: that there is no memory. Where memory for what is
- * sent cannot be had of the ledger, says so instead.
+ * Sends a response, which is taken over; NULL: that there is no memory. `memory` is what it takes
+ * until it is sent; where that cannot be had of the ledger, says so instead.
  */
 enum MHD_Result http_send(const struct http_call *call, unsigned status,
-                          struct MHD_Response *response);
+                          struct MHD_Response *response, uint64_t memory);
 
 /* Whether the client has what this hash names already (If-None-Match). */
 bool http_is_known(const struct http_call *call, const struct cap_hash *hash);
@@ -88,5 +88,8 @@ bool http_is_known(const struct http_call *call, const struct cap_hash *hash);
 /* The value of a header, or of an argument of the query; NULL: there is none. */
 const char *http_header_of(const struct http_call *call, const char *name);
 const char *http_argument_of(const struct http_call *call, const char *name);
+
+/* Whether the query has an argument, with a value or without. */
+bool http_has_argument(const struct http_call *call, const char *name);
 
 #endif

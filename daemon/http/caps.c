@@ -148,7 +148,7 @@ enum MHD_Result http_caps_bytes(const struct http_call *call, const struct cap_h
         /* Of this nothing is sent but its length, which must be that of the cap. */
         response = respond_one(call, &body, &(struct http_range){0, body.size});
         http_headers(response, cache, hash);
-        return http_send(call, MHD_HTTP_NOT_MODIFIED, response);
+        return http_send(call, MHD_HTTP_NOT_MODIFIED, response, HTTP_BLOCK);
     }
     switch (http_ranges_read(range_asked(call, hash), body.size, ranges, &count)) {
     case HTTP_RANGES_WHOLE:
@@ -171,5 +171,5 @@ enum MHD_Result http_caps_bytes(const struct http_call *call, const struct cap_h
     }
     http_header(response, MHD_HTTP_HEADER_ACCEPT_RANGES, "bytes");
     http_headers(response, cache, status == MHD_HTTP_RANGE_NOT_SATISFIABLE ? NULL : hash);
-    return http_send(call, status, response);
+    return http_send(call, status, response, HTTP_BLOCK);
 }

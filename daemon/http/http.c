@@ -372,7 +372,7 @@ void http_tick(struct http *http, const struct admin_figures *admin)
     if (bounds.draining || bounds.now_us - http->looked_us >= LOOK_US) {
         http->looked_us = bounds.now_us;
         for (size_t i = 0; i < http->thread_count; i++) {
-            http->cut += http_clients_judge(&http->threads[i].clients, &bounds);
+            http->context->http.cut += http_clients_judge(&http->threads[i].clients, &bounds);
         }
     }
 }
@@ -399,18 +399,5 @@ void http_free(struct http *http)
         pthread_mutex_destroy(&http->metrics_lock);
         cap_buf_free(&http->metrics);
         free(http);
-    }
-}
-
-void http_figures(const struct http *http, struct http_figures *ret_figures)
-{
-    *ret_figures = (struct http_figures){0};
-    if (http != NULL) {
-        *ret_figures = (struct http_figures){
-            .requests = http->requests,
-            .errors = http->errors,
-            .bytes = http->bytes,
-            .cut = http->cut,
-        };
     }
 }

@@ -8,7 +8,7 @@
  * the block is sent, so a client that does not read holds its block and nothing else. A cold page
  * keeps the clients of its thread waiting, and no loop.
  *
- * Main thread only, but for http_figures.
+ * Main thread only.
  */
 #ifndef DAEMON_HTTP_HTTP_H
 #define DAEMON_HTTP_HTTP_H
@@ -18,14 +18,6 @@
 
 struct admin_figures;
 struct http;
-
-/* Since the start. */
-struct http_figures {
-    uint64_t requests; /* answered */
-    uint64_t errors;   /* of these, with a status of 400 or more */
-    uint64_t bytes;    /* of the answers' bodies */
-    uint64_t cut;      /* connections closed because the client was too slow */
-};
 
 /* Whether this build has it. Without, http_start is CAP_E_NOT_SUPPORTED, and a NULL does nothing.
  */
@@ -51,8 +43,5 @@ void http_drain(struct http *http);
 /* Closes every connection and ends the threads. Then run the loop, and free. */
 void http_stop(struct http *http);
 void http_free(struct http *http);
-
-/* Any thread. */
-void http_figures(const struct http *http, struct http_figures *ret_figures);
 
 #endif

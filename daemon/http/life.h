@@ -36,10 +36,6 @@ struct http {
 
     /* Any thread. */
     atomic_uint_fast64_t beat_us; /* monotonic: the main loop's last tick */
-    atomic_uint_fast64_t requests;
-    atomic_uint_fast64_t errors;
-    atomic_uint_fast64_t bytes;
-    atomic_uint_fast64_t cut;
 
     pthread_mutex_t figures_lock;
     struct admin_figures admin; /* under it */

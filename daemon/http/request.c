@@ -1,7 +1,11 @@
 #include "daemon/http/request.h"
 
 #include "daemon/http/caps.h"
+#include "daemon/http/closure.h"
 #include "daemon/http/health.h"
+#include "daemon/http/info.h"
+#include "daemon/http/page.h"
+#include "daemon/http/slice.h"
 
 #define METHODS "GET, HEAD, OPTIONS"
 
@@ -11,9 +15,10 @@ struct resource {
     enum MHD_Result (*answer)(const struct http_call *call);
 };
 
-/* What stands below /caps/HASH. */
+/* What stands at a path with a hash in it: before the hash, and behind it. */
 struct view {
-    const char *rest;
+    const char *before;
+    const char *behind;
     enum MHD_Result (*answer)(const struct http_call *call, const struct cap_hash *hash);
 };
 
@@ -28,14 +33,17 @@ static enum MHD_Result content(const struct http_call *call, const struct cap_ha
 }
 
 static const struct resource resources[] = {
-    {"/healthz", http_healthz},
-    {"/readyz", http_readyz},
-    {"/metrics", http_metrics},
+    {"/", http_page_home},    {"/find", http_page_find},  {"/healthz", http_healthz},
+    {"/readyz", http_readyz}, {"/metrics", http_metrics},
 };
 
 static const struct view views[] = {
-    {"", body},
-    {"/content", content},
+    {"/caps/", "", body},
+    {"/caps/", "/content", content},
+    {"/caps/", "/slice", http_slice},
+    {"/caps/", "/info", http_info},
+    {"/caps/", "/view", http_page_view},
+    {"/closures/", "", http_closure},
 };
 
 static enum MHD_Result nothing_there(const struct http_call *call)
@@ -55,16 +63,17 @@ static const char *read_hash(const char *at, struct cap_hash *ret_hash)
     return cap_hash_parse(hex, ret_hash) == CAP_OK ? at + CAP_HASH_HEX_SIZE - 1 : NULL;
 }
 
-static enum MHD_Result answer_cap(const struct http_call *call, const char *rest)
+/* A path that begins as one of a cap does. */
+static enum MHD_Result answer_cap(const struct http_call *call, const char *before)
 {
     struct cap_hash hash;
-    rest = read_hash(rest, &hash);
-    if (rest == NULL) {
+    const char *behind = read_hash(call->path + strlen(before), &hash);
+    if (behind == NULL) {
         return http_answer_refusal(call, MHD_HTTP_BAD_REQUEST, CAP_E_INVALID_ARGUMENT,
                                    "a cap is named by the 64 lower-case hex digits of its hash");
     }
     for (size_t i = 0; i < sizeof(views) / sizeof(views[0]); i++) {
-        if (strcmp(rest, views[i].rest) == 0) {
+        if (strcmp(before, views[i].before) == 0 && strcmp(behind, views[i].behind) == 0) {
             return views[i].answer(call, &hash);
         }
     }
@@ -73,14 +82,15 @@ static enum MHD_Result answer_cap(const struct http_call *call, const char *rest
 
 static enum MHD_Result answer_path(const struct http_call *call)
 {
-    static const char caps[] = "/caps/";
     for (size_t i = 0; i < sizeof(resources) / sizeof(resources[0]); i++) {
         if (strcmp(call->path, resources[i].path) == 0) {
             return resources[i].answer(call);
         }
     }
-    if (strncmp(call->path, caps, sizeof(caps) - 1) == 0) {
-        return answer_cap(call, call->path + sizeof(caps) - 1);
+    for (size_t i = 0; i < sizeof(views) / sizeof(views[0]); i++) {
+        if (strncmp(call->path, views[i].before, strlen(views[i].before)) == 0) {
+            return answer_cap(call, views[i].before);
+        }
     }
     return nothing_there(call);
 }
@@ -93,14 +103,14 @@ static enum MHD_Result answer_options(const struct http_call *call)
     http_header(response, "Access-Control-Allow-Methods", METHODS);
     http_header(response, "Access-Control-Allow-Headers", "Range, If-None-Match, If-Range");
     http_header(response, "Access-Control-Max-Age", "86400");
-    return http_send(call, MHD_HTTP_NO_CONTENT, response);
+    return http_send(call, MHD_HTTP_NO_CONTENT, response, 0);
 }
 
 static enum MHD_Result refuse_method(const struct http_call *call)
 {
     struct MHD_Response *response = http_response_empty();
     http_header(response, MHD_HTTP_HEADER_ALLOW, METHODS);
-    return http_send(call, MHD_HTTP_METHOD_NOT_ALLOWED, response);
+    return http_send(call, MHD_HTTP_METHOD_NOT_ALLOWED, response, 0);
 }
 
 enum MHD_Result http_request(const struct http_call *call, const char *method)

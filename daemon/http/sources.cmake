@@ -8,9 +8,14 @@ target_sources(capstore_daemon PRIVATE
     http/body.c
     http/caps.c
     http/client.c
+    http/closure.c
     http/health.c
+    http/html.c
     http/http.c
+    http/info.c
+    http/page.c
     http/parts.c
     http/ranges.c
-    http/request.c)
+    http/request.c
+    http/slice.c)
 target_link_libraries(capstore_daemon PUBLIC PkgConfig::MICROHTTPD)

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 SERVICE = "capstored.service"
-SOCKETS = ("capstored.socket", "capstored-admin.socket")
+SOCKETS = ("capstored.socket", "capstored-admin.socket", "capstored-http.socket")
 # Ten times the exposure that `systemd-analyze security` computes; lower is better.
 EXPOSURE = 10
 

@@ -1,92 +1,29 @@
 """HTTP: what hashes name is served whole, in ranges and to caches; clients that are slow or hostile are bounded."""
 
+import base64
 import email
 import email.policy
+import hashlib
+import html.parser
 import http.client
 import json
 import os
 import random
 import re
+import shutil
 import socket
+import subprocess
 import threading
 import time
 import unittest
 
 import wire
-from harness import PAGE, SANITIZED, SystemTest, content, wait_until
+from harness import PAGE, SANITIZED, VECTORS, content, wait_until
+from over_http import Http
+from protocol import decode_entries
 
 MIB = 1 << 20
 FOREVER = "public, max-age=31536000, immutable"
-
-
-class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("capstore")
-        self.unix = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(60)
-        self.sock.connect(self.unix)
-
-
-class Answer:
-    def __init__(self, response):
-        self.status = response.status
-        self.headers = response.headers
-        self.body = response.read()
-
-    @property
-    def json(self):
-        return json.loads(self.body)
-
-
-class Http(SystemTest):
-    def serve(self, *options, http="tcp:127.0.0.1:0", **more):
-        self.d = self.daemon("--http", http, *options, **more)
-        self.listening()
-        return self.d
-
-    def listening(self):
-        wait_until(lambda: " started " in self.d.log(), "the daemon to have started")
-        self.address = re.search(r"http_listening address=(\S+)", self.d.log()).group(1)
-
-    @property
-    def port(self):
-        return int(self.address.rsplit(":", 1)[1])
-
-    def connection(self):
-        if self.address.startswith("unix:"):
-            connection = UnixConnection(self.address[5:])
-        else:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        self.addCleanup(connection.close)
-        return connection
-
-    def ask(self, path, method="GET", connection=None, **headers):
-        connection = connection or self.connection()
-        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-        return Answer(connection.getresponse())
-
-    def raw(self, data=b""):
-        s = socket.create_connection(("127.0.0.1", self.port))
-        self.addCleanup(s.close)
-        s.settimeout(60)
-        s.sendall(data)
-        return s
-
-    def publish(self, data=None, size=0):
-        """A Data cap; returns its hash in hex."""
-        with self.d.connect() as c:
-            return c.put_data(content("http", 3 * PAGE + 5) if data is None else data, size)["cap_hash"].hex()
-
-    def body(self, cap_hash):
-        with self.d.connect() as c:
-            return c.get(bytes.fromhex(cap_hash))[1]
-
-    def refuses(self, answer, status, error):
-        self.assertEqual((answer.status, answer.json["error"]), (status, error), answer.body)
-        return answer
 
 
 def whole(data):
@@ -251,6 +188,217 @@ class Caps(Http):
             got = self.ask(f"/caps/{cap_hash}", method=method)
             self.assertEqual((got.status, got.headers["Allow"]), (405, "GET, HEAD, OPTIONS"), method)
         self.assertEqual(self.ask(f"/caps/{cap_hash}").status, 200)
+
+
+class Parts(Http):
+    def test_every_vector_of_slices(self):
+        self.serve()
+        index = json.loads((VECTORS / "index.json").read_text())
+        for vector in index["valid"]:
+            if not vector["images"]:
+                self.ok(self.d.capctl("publish", VECTORS / vector["file"]))
+        slices = json.loads((VECTORS / "slices.json").read_text())
+        compared = 0
+        for one in slices:
+            pages = ",".join(f"{first}-{first + count - 1}" for first, count in one["ranges"])
+            got = self.ask(f"/caps/{one['cap_hash']}/slice?pages={pages}")
+            if got.status == 404:  # of an Image that is published nowhere
+                continue
+            self.assertEqual((got.status, len(got.body)), (200, one["len"]), one["vector"])
+            self.assertEqual(hashlib.sha256(got.body).hexdigest(), one["sha256"], one["vector"])
+            self.assertEqual((got.headers["ETag"], got.headers["Cache-Control"]), (f'"{one["cap_hash"]}"', FOREVER))
+            compared += 1
+        self.assertGreater(compared, 40)
+
+    def test_a_long_slice_and_one_of_pages_typed_by_a_person(self):
+        self.serve()
+        data = content("slices", 3 * MIB)
+        cap_hash = self.publish(data)
+        everything = self.ask(f"/caps/{cap_hash}/slice?pages=0-767")
+        self.assertGreater(len(everything.body), len(data))
+        self.assertLess(len(everything.body), len(data) * 1.01)
+        typed = self.ask(f"/caps/{cap_hash}/slice?pages=9,3-5,4-7,100")
+        self.assertEqual(typed.body, self.ask(f"/caps/{cap_hash}/slice?pages=3-7,9,100").body)
+        self.assertIn(data[100 * PAGE:101 * PAGE], typed.body)
+        self.assertNotIn(data[99 * PAGE:99 * PAGE + 100], typed.body)
+        self.assertEqual(self.ask(f"/caps/{cap_hash}/slice?pages=1", If_None_Match=f'"{cap_hash}"').status, 304)
+        head = self.ask(f"/caps/{cap_hash}/slice?pages=1", method="HEAD")
+        self.assertEqual((head.status, head.body), (200, b""))
+        skeleton = self.ask(f"/caps/{cap_hash}/slice?pages=").body
+        self.assertEqual(len(skeleton), 1 + 8 + 32 + 4)
+        self.assertTrue(typed.body.startswith(skeleton[:41]))
+        for query in ("", "?pages=x", "?pages=5-4", "?pages=1,", "?pages=,1", "?pages=1;2", "?pages=-1", "?pages=99999999999999999999",
+                      "?pages=" + ",".join(str(2 * n) for n in range(257))):
+            self.refuses(self.ask(f"/caps/{cap_hash}/slice{query}"), 400, "invalid_argument")
+        self.refuses(self.ask(f"/caps/{cap_hash}/slice?pages=760-768"), 400, "range_out_of_body")
+        self.refuses(self.ask(f"/caps/{'0' * 64}/slice?pages=0"), 404, "not_found")
+
+    def program(self):
+        """An Image of an Image, with data that they share; its hash."""
+        shared = content("shared", 9000)
+        with self.d.connect() as c:
+            inner = c.put_image(wire.simple_image(content("inner", 5000), [(b"a", shared), (b"b", content("b", 3 * MIB))]))
+            outer = c.put_image(wire.simple_image(content("outer", 300), [(b"a", shared), (b"c", content("c", 100))],
+                                                  [(b"i", inner["cap_hash"])]))
+        return outer["cap_hash"], inner["cap_hash"]
+
+    def test_closures(self):
+        self.serve()
+        outer, inner = self.program()
+        with self.connect(self.d, hello=False) as c:
+            c.hello(features=32)
+            expected = {have: c.closure([outer], have) for have in ((), (inner,))}
+            got = self.ask(f"/closures/{outer.hex()}")
+            self.assertEqual((got.status, got.headers["Cache-Control"]), (200, "no-store"))
+            self.assertEqual(decode_entries(got.body), expected[()])
+            self.assertEqual(len(expected[()]), 5)
+            got = self.ask(f"/closures/{outer.hex()}?have={inner.hex()},{'1' * 64}")
+            self.assertEqual(decode_entries(got.body), expected[(inner,)])
+            listed = self.ask(f"/closures/{outer.hex()}?list")
+            self.assertEqual(decode_entries(listed.body, True), [(h, k, n, None) for h, k, n, _ in expected[()]])
+        for have in ("x", "1" * 63, f"{'1' * 64},", f"{'1' * 64};{'2' * 64}", "A" * 64):
+            self.refuses(self.ask(f"/closures/{outer.hex()}?have={have}"), 400, "invalid_argument")
+        self.refuses(self.ask(f"/closures/{'0' * 64}"), 404, "not_found")
+        wait_until(lambda: self.d.admin("status")["memory"]["bytes"] == 0, "what the walks took to be free")
+
+    def test_a_closure_that_is_too_large_ends_early(self):
+        self.serve("--closure-max", "3")
+        outer, _ = self.program()
+        with self.assertRaises(http.client.IncompleteRead) as caught:
+            self.ask(f"/closures/{outer.hex()}")
+        entries = decode_entries(caught.exception.partial)
+        self.assertEqual(len(entries), 3)
+        have = ",".join(entry[0].hex() for entry in entries)
+        rest = decode_entries(self.ask(f"/closures/{outer.hex()}?have={have}").body)
+        self.assertEqual([entry[0] for entry in rest][-1], outer)
+
+    def test_info(self):
+        self.serve()
+        outer, inner = self.program()
+        got = self.ask(f"/caps/{outer.hex()}/info")
+        self.assertEqual((got.headers["Content-Type"], got.headers["Cache-Control"], got.headers["ETag"]),
+                         ("application/json", FOREVER, f'"{outer.hex()}"'))
+        info = got.json
+        self.assertEqual((info["cap_hash"], info["kind"], info["size"], info["pages"], info["body_len"]),
+                         (outer.hex(), "image", 300, 1, len(self.body(outer.hex()))))
+        self.assertIn(inner.hex(), [slot["cap_hash"] for slot in info["image"]["pinned"]])
+        before = got.body
+        self.d.admin("cap.delete", hash=inner.hex(), force=True)
+        self.assertEqual(self.ask(f"/caps/{outer.hex()}/info").body, before, "nothing in it depends on what else is here")
+        data = self.publish(b"x", 5 * PAGE)
+        info = self.ask(f"/caps/{data}/info").json
+        self.assertEqual((info["kind"], info["size"], info["pages"]), ("data", 5 * PAGE, 5))
+
+
+class Page(html.parser.HTMLParser):
+    """What a page holds: links, scripts, styles, inputs, rows of tables by the table's id."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.rows, self.text, self.styles, self.table = [], [], {}, "", [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        self.assert_plain(attributes)
+        if tag == "a":
+            self.links.append(attributes["href"])
+        elif tag == "table":
+            self.table = self.rows.setdefault(attributes.get("id"), [])
+        elif tag == "tr":
+            self.table.append([])
+        elif tag in ("td", "th"):
+            self.table[-1].append("")
+
+    def assert_plain(self, attributes):
+        assert not any(name.startswith("on") or name == "style" for name in attributes), attributes
+
+    def handle_data(self, data):
+        self.text += data
+        if self.tags and self.tags[-1] == "style" and data.strip() and not self.styles:
+            self.styles.append(data)
+        elif self.table and self.table[-1]:
+            self.table[-1][-1] += data.strip()
+
+
+class Pages(Http):
+    def page(self, path, status=200):
+        got = self.ask(path)
+        self.assertEqual((got.status, got.headers["Content-Type"]), (status, "text/html; charset=utf-8"))
+        page = Page(got.body.decode())
+        self.assertNotIn("script", page.tags)
+        self.assertEqual(page.tags.count("style"), 1)
+        source = base64.b64encode(hashlib.sha256(page.styles[0].encode()).digest()).decode()
+        self.assertEqual(got.headers["Content-Security-Policy"],
+                         f"default-src 'none'; style-src 'sha256-{source}'; form-action 'self'; base-uri 'none'; "
+                         "frame-ancestors 'none'")
+        return page
+
+    def image(self):
+        with self.d.connect() as c:
+            data = c.put_data(content("slot", 2 * PAGE))["cap_hash"].hex()
+            image = c.put_image(wire.image(code=(0, 8), arena=bytes(8) + content("slot", 2 * PAGE),
+                                           endpoints=[(b"<b>", wire.endpoint(0))],
+                                           mappings=[wire.mapping(0x10000000, 2 * PAGE, [b"\x40"])],
+                                           initial=[(b"\x40", wire.data_desc(2 * PAGE, [(0, 8, PAGE), (1, 8 + PAGE, PAGE)]))]))
+        return image["cap_hash"].hex(), data
+
+    def test_the_first_page(self):
+        self.serve()
+        self.publish()
+        page = self.page("/")
+        self.assertIn(["Data caps", "1, 0.0 MiB"], page.rows["figures"])
+        self.assertIn("input", page.tags)
+        self.assertIn("metrics", page.links)
+
+    def test_looking_a_hash_up(self):
+        self.serve()
+        cap_hash = self.publish()
+        for typed in (cap_hash, cap_hash[:7], cap_hash.upper()[:20], "%20%200x" + cap_hash[:9] + "%0a", "+" + cap_hash):
+            got = self.ask(f"/find?hash={typed}")
+            self.assertEqual((got.status, got.headers["Location"]), (303, f"caps/{cap_hash}/view"), typed)
+        for typed in ("", "%20", "xyz", cap_hash + "0", "%3Cscript%3E"):
+            self.page(f"/find?hash={typed}", 400)
+        self.page("/find", 400)
+        self.page("/find?hash=" + "0" * 64, 404)
+
+    def test_caps(self):
+        self.serve()
+        image, data = self.image()
+        page = self.page(f"/caps/{image}/view")
+        self.assertIn(f"../../caps/{data}/view", page.links)
+        self.assertEqual([row[0] for row in page.rows["mappings"]], ["from", "0x10000000"])
+        self.assertEqual(page.rows["initial"][1][3:], ["yes", data])
+        self.d.admin("cap.delete", hash=data, force=True)
+        self.assertEqual(self.page(f"/caps/{image}/view").rows["initial"][1][3:], ["no", data])
+        self.page(f"/caps/{data}/view", 404)
+        hole = self.publish(b"x" * PAGE + bytes(PAGE) + b"y")
+        self.assertEqual(len(self.page(f"/caps/{hole}/view").rows["runs"]), 3)
+        self.page(f"/caps/{image}/view?offset=x", 400)
+        self.assertNotIn("initial", self.page(f"/caps/{image}/view?offset=5").rows)
+
+    @unittest.skipUnless(shutil.which("chromium"), "chromium is not installed")
+    def test_a_browser(self):
+        self.serve()
+        image, data = self.image()
+        root = f"http://127.0.0.1:{self.port}"
+        for path, expected in (("/", "Look a hash up"), (f"/caps/{image}/view", data)):
+            done = subprocess.run(["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                                   f"--user-data-dir={self.root}/browser", "--enable-logging=stderr", "--v=0",
+                                   "--virtual-time-budget=2000", "--dump-dom", root + path],
+                                  capture_output=True, text=True, timeout=120, check=False)
+            self.assertIn(expected, done.stdout, done.stderr[-2000:])
+            self.assertNotIn("Content Security Policy", done.stderr)
+        size = self.picture(root + f"/caps/{image}/view")
+        self.assertGreater(size, 5000, "something is to be seen")
+
+    def picture(self, url):
+        path = self.root / "page.png"
+        subprocess.run(["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                        f"--user-data-dir={self.root}/browser", f"--screenshot={path}", url],
+                       capture_output=True, timeout=120, check=False)
+        return path.stat().st_size
 
 
 class Monitoring(Http):

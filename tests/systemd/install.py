@@ -17,6 +17,7 @@ WANTED = [
     "lib/systemd/system/capstored.service",
     "lib/systemd/system/capstored.socket",
     "lib/systemd/system/capstored-admin.socket",
+    "lib/systemd/system/capstored-http.socket",
     "lib/sysusers.d/capstore.conf",
     "lib/tmpfiles.d/capstore.conf",
     "share/man/man1/capctl.1",

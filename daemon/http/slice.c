@@ -1,0 +1,229 @@
+/*
+ * Slices over HTTP.
+ *
+ * Happy path: the encoder makes a piece from a snapshot that ends before the piece is sent, and the
+ * piece goes out as libmicrohttpd takes it, in chunks, since nobody knows how long the whole will
+ * be.
+ *
+ * Failure modes: a cap that goes or breaks meanwhile ends the connection without the last chunk.
+ */
+#include "daemon/http/slice.h"
+
+#include <stdlib.h>
+#include <sys/param.h>
+
+#include "daemon/admin/body_reader.h"
+#include "daemon/core/container.h"
+#include "daemon/http/caps.h"
+#include "lib/cap/slice_encode.h"
+
+/* The encoder says what it takes (slice_encode.h); the piece that is sent comes on top. */
+#define SLICE_MEMORY (sizeof(struct slice_stream) + (150u << 10))
+
+struct slice_stream {
+    struct http_stream stream;
+    struct cap_store *store;
+    struct cap_hash hash;
+    struct cap_slice_encoder *encoder;
+    bool done; /* the encoder has given everything */
+    size_t len;
+    size_t sent; /* of these */
+    uint8_t piece[CAP_SLICE_ROOM];
+};
+
+/* --- The store as a source ------------------------------------------------------------------ */
+
+struct source {
+    struct cap_read *read;
+    const struct cap_hash *hash;
+};
+
+static enum cap_error read_body(void *ctx, uint64_t offset, size_t len, uint8_t *dst)
+{
+    const struct source *source = ctx;
+    return admin_body_copy(source->read, source->hash, offset, dst, len);
+}
+
+static enum cap_error read_roots(void *ctx, uint64_t first, size_t count, struct cap_hash *dst)
+{
+    const struct source *source = ctx;
+    return cap_store_page_roots(source->read, source->hash, first, count, dst);
+}
+
+static enum cap_error read_nodes(void *ctx, uint64_t first, size_t count, struct cap_node *dst)
+{
+    const struct source *source = ctx;
+    return cap_store_nodes(source->read, source->hash, first, count, dst);
+}
+
+/* --- The stream ----------------------------------------------------------------------------- */
+
+/* Makes the next piece, which may be empty: a step is bounded, and ends without one if need be. */
+static enum cap_error make_piece(struct slice_stream *slice)
+{
+    struct source source = {NULL, &slice->hash};
+    enum cap_error error = cap_store_read_begin(slice->store, &source.read);
+    if (error != CAP_OK) {
+        return error;
+    }
+    const struct cap_slice_source parts = {read_body, read_roots, read_nodes, &source};
+    slice->sent = 0;
+    slice->len = 0;
+    error = cap_slice_encoder_next(slice->encoder, &parts, slice->piece, sizeof(slice->piece),
+                                   &slice->len, &slice->done);
+    cap_store_read_end(source.read);
+    return error;
+}
+
+static enum cap_error read_slice(struct http_stream *stream, uint64_t at, uint8_t *dst, size_t room,
+                                 size_t *ret_len)
+{
+    struct slice_stream *slice = CONTAINER_OF(stream, struct slice_stream, stream);
+    enum cap_error error = CAP_OK;
+    (void)at;
+    while (error == CAP_OK && slice->sent == slice->len && !slice->done) {
+        error = make_piece(slice);
+    }
+    *ret_len = MIN(room, slice->len - slice->sent);
+    memcpy(dst, slice->piece + slice->sent, *ret_len);
+    slice->sent += *ret_len;
+    return error;
+}
+
+static void free_slice(struct http_stream *stream)
+{
+    struct slice_stream *slice = CONTAINER_OF(stream, struct slice_stream, stream);
+    cap_slice_encoder_free(slice->encoder);
+    free(slice);
+}
+
+/* --- The request ---------------------------------------------------------------------------- */
+
+/* Decimal digits, at least one. */
+static enum cap_error read_page(const char **at, uint64_t *ret_page)
+{
+    const char *digit = *at;
+    uint64_t page = 0;
+    for (; *digit >= '0' && *digit <= '9'; digit++) {
+        uint64_t value = (uint64_t)(*digit - '0');
+        if (page > (UINT64_MAX - value) / 10) {
+            return CAP_E_RANGE_OUT_OF_BODY;
+        }
+        page = page * 10 + value;
+    }
+    if (digit == *at) {
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    *at = digit;
+    *ret_page = page;
+    return CAP_OK;
+}
+
+/* "N" or "N-M". */
+static enum cap_error read_range(const char **at, struct cap_range *ret_range)
+{
+    uint64_t first = 0;
+    enum cap_error error = read_page(at, &first);
+    uint64_t last = first;
+    if (error == CAP_OK && **at == '-') {
+        (*at)++;
+        error = read_page(at, &last);
+    }
+    if (error != CAP_OK) {
+        return error;
+    }
+    if (last < first) {
+        return CAP_E_INVALID_ARGUMENT;
+    }
+    if (last == UINT64_MAX) {
+        return CAP_E_RANGE_OUT_OF_BODY;
+    }
+    *ret_range = (struct cap_range){first, last - first + 1};
+    return CAP_OK;
+}
+
+enum cap_error http_pages_read(const char *text, struct cap_range ret_ranges[HTTP_PAGES_MAX],
+                               size_t *ret_count)
+{
+    size_t count = 0;
+    for (const char *at = text; *text != '\0';) {
+        if (count == HTTP_PAGES_MAX) {
+            return CAP_E_TOO_MANY_HASHES;
+        }
+        enum cap_error error = read_range(&at, &ret_ranges[count]);
+        if (error != CAP_OK) {
+            return error;
+        }
+        count++;
+        if (*at == '\0') {
+            break;
+        }
+        if (*at++ != ',') {
+            return CAP_E_INVALID_ARGUMENT;
+        }
+    }
+    *ret_count = cap_ranges_merge(ret_ranges, count);
+    return CAP_OK;
+}
+
+/* NULL: there is no memory. The encoder is taken over in any case. */
+static struct MHD_Response *respond(const struct http_call *call, const struct cap_hash *hash,
+                                    struct cap_slice_encoder *encoder)
+{
+    struct slice_stream *slice = malloc(sizeof(*slice));
+    if (slice == NULL) {
+        cap_slice_encoder_free(encoder);
+        return NULL;
+    }
+    slice->stream = (struct http_stream){.read = read_slice, .free = free_slice};
+    slice->store = call->http->context->store;
+    slice->hash = *hash;
+    slice->encoder = encoder;
+    slice->done = false;
+    slice->len = slice->sent = 0;
+    struct MHD_Response *response = http_response_stream(call, &slice->stream, UINT64_MAX);
+    http_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
+    http_headers(response, HTTP_CACHE_FOREVER, hash);
+    return response;
+}
+
+static enum cap_error find(struct cap_store *store, const struct cap_hash *hash,
+                           struct cap_info *ret_info)
+{
+    struct cap_read *read = NULL;
+    enum cap_error error = cap_store_read_begin(store, &read);
+    if (error == CAP_OK) {
+        error = cap_store_find(read, hash, ret_info);
+        cap_store_read_end(read);
+    }
+    return error;
+}
+
+enum MHD_Result http_slice(const struct http_call *call, const struct cap_hash *hash)
+{
+    struct cap_range ranges[HTTP_PAGES_MAX];
+    size_t count = 0;
+    struct cap_info info;
+    struct cap_slice_encoder *encoder = NULL;
+    const char *pages = http_argument_of(call, "pages");
+    if (pages == NULL || http_pages_read(pages, ranges, &count) != CAP_OK) {
+        return http_answer_refusal(call, MHD_HTTP_BAD_REQUEST, CAP_E_INVALID_ARGUMENT,
+                                   "say which pages: ?pages=0-15,100 (at most 256 ranges), or "
+                                   "?pages= for the head alone");
+    }
+    enum cap_error error = find(call->http->context->store, hash, &info);
+    if (error != CAP_OK) {
+        return http_caps_unserved(call, hash, error);
+    }
+    const struct cap_slice_subject subject = {info.kind, info.body_len, info.size, info.page_count,
+                                              info.node_counts};
+    error = cap_slice_encoder_new(&subject, ranges, count, &encoder);
+    if (error == CAP_E_RANGE_OUT_OF_BODY) {
+        return http_answer_refusal(call, MHD_HTTP_BAD_REQUEST, error, NULL);
+    }
+    if (error != CAP_OK) {
+        return http_answer_error(call, error, NULL);
+    }
+    unsigned status = http_is_known(call, hash) ? MHD_HTTP_NOT_MODIFIED : MHD_HTTP_OK;
+    return http_send(call, status, respond(call, hash, encoder), SLICE_MEMORY);
+}
