@@ -153,8 +153,8 @@ void context_stats(struct context *context, struct stats *ret_sum)
         stats_add(ret_sum, &context->shards[i]->published);
     }
     pthread_mutex_unlock(&context->lock);
-    ret_sum->http_requests = context->http.requests;
-    ret_sum->http_errors = context->http.errors;
-    ret_sum->http_bytes = context->http.bytes;
-    ret_sum->http_cut = context->http.cut;
+    ret_sum->http_requests += context->http.requests;
+    ret_sum->http_errors += context->http.errors;
+    ret_sum->http_bytes += context->http.bytes;
+    ret_sum->http_cut += context->http.cut;
 }

@@ -138,6 +138,22 @@ class Capstored(Server):
                     if line.startswith("capstore_store_oldest_reader_seconds "))
 
 
+class CapstoredHttp(Capstored):
+    """The same over HTTP."""
+
+    protocol = "http"
+
+    def __init__(self, root, *options, core=None):
+        super().__init__(root, *options, core=core)
+        self.http_port = harness.free_port()
+
+    def command(self):
+        return [*super().command(), "--http", f"tcp:127.0.0.1:{self.http_port}"]
+
+    def address(self, transport):
+        return f"tcp:127.0.0.1:{self.http_port}" if transport == "http" else super().address(transport)
+
+
 class Redis(Server):
     """One I/O thread and no snapshots; `durable` adds the log, synced before each answer."""
 
@@ -221,7 +237,7 @@ class Nginx(Server):
 
     def __init__(self, root, core=None, workers=1):
         super().__init__(root, core)
-        (self.root / "files").mkdir(exist_ok=True)
+        (self.root / "files" / "caps").mkdir(parents=True, exist_ok=True)
         user = "user root;" if os.geteuid() == 0 else ""
         (self.root / "nginx.conf").write_text(
             NGINX.format(user=user, workers=workers, root=self.root, port=self.port))
@@ -229,7 +245,7 @@ class Nginx(Server):
     def fill(self, count, length, first=0):
         for index in range(first, first + count):
             name = filled_hash(index)
-            (self.root / "files" / name.hex()).write_bytes((name * (length // len(name) + 1))[:length])
+            (self.root / "files" / "caps" / name.hex()).write_bytes((name * (length // len(name) + 1))[:length])
         os.sync()
 
     def command(self):

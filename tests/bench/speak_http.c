@@ -1,11 +1,11 @@
-/* HTTP/1.1 with kept connections: GET /HASH, the hash in hex. */
+/* HTTP/1.1 with kept connections: GET /caps/HASH, the hash in hex. */
 #include <stdlib.h>
 
 #include "tests/bench/load.h"
 #include "tests/bench/net.h"
 #include "tests/support/filled.h"
 
-#define BEFORE "GET /"
+#define BEFORE "GET /caps/"
 #define AFTER  " HTTP/1.1\r\nHost: load\r\n\r\n"
 #define LENGTH "\r\nContent-Length: "
 

@@ -69,7 +69,7 @@ class LoadTest(harness.SystemTest):
     def test_other_bytes(self):
         """A body of the right length that is not what was stored."""
         server = self.start(Nginx)
-        for file in (server.root / "files").iterdir():
+        for file in (server.root / "files" / "caps").iterdir():
             content = bytearray(file.read_bytes())
             content[500] ^= 1
             file.write_bytes(content)
