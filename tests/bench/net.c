@@ -110,7 +110,7 @@ void net_hello(int fd)
         .version_max = PROTO_VERSION,
         .agent = {(const uint8_t *)"bench", 5},
         .has_features = true,
-        .features = PROTO_FEATURE_GET_MANY,
+        .features = PROTO_FEATURE_GET_MANY | PROTO_FEATURE_SLICE,
     };
     uint8_t bytes[PROTO_MESSAGE_MAX];
     struct cap_buf payload = {
