@@ -23,7 +23,7 @@ static const struct cli_command commands[] = {
      BIT(CLI_RESOLVE_ONLY) | BIT(CLI_DRY_RUN) | BIT(CLI_RESEND) | BIT(CLI_KEEP), cli_publish},
     {"get", "HASH...", "fetch a cap, or many, and verify them", 1, -1,
      BIT(CLI_OUTPUT) | BIT(CLI_CONTENT) | BIT(CLI_DIRECTORY) | BIT(CLI_RESUME), cli_get},
-    {"slice", "HASH", "fetch pages of a cap with their proof, or check such a file offline", 1, 1,
+    {"slice", "HASH", "fetch pages of a cap with their proof, or check them offline", 1, 1,
      BIT(CLI_OUTPUT) | BIT(CLI_PAGES) | BIT(CLI_VERIFY), cli_slice},
     {"map", "HASH", "map a cap as a runtime does, and say what lies where", 1, 1, 0, cli_map},
     {"has", "HASH...", "ask which caps are published", 1, -1, BIT(CLI_KEEP), cli_has},

@@ -272,7 +272,7 @@ class Streams(Tool):
 
 
 class Completion(Tool):
-    COMMANDS = "check hash pack put publish get map has show closure dump load mirror admin status config jobs events top gc roots why delete forbid allow backup compact scrub quota bench".split()
+    COMMANDS = "check hash pack put publish get slice map has show closure dump load mirror admin status config jobs events top gc roots why delete forbid allow backup compact scrub quota bench".split()
 
     def complete(self, line):
         """What bash offers at the end of a line; readline's part in it is the division at COMP_WORDBREAKS."""
