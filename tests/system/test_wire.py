@@ -8,7 +8,7 @@ import unittest
 import protocol
 import wire
 from harness import PAGE, SystemTest, content, wait_until
-from protocol import END, TO_END, TYPES, Closed, Refused, decode, encode, frame
+from protocol import END, KEEP, RESUME, TO_END, TYPES, Closed, Refused, decode, encode, frame
 from raw import FRAME_MAX, HELLO, LARGE, NO_HASH, header, put_data, put_image, refused_head
 
 MESSAGE_MAX = 4096
@@ -96,7 +96,9 @@ class Frames(SystemTest):
 
     def test_features(self):
         """The daemon grants those of the client's that it has, and answers each form of HELLO in its own."""
-        for features, granted in ((0, 0), (1, 1), (2, 2), (4, 4), (8, 8), (2**64 - 16, 0), (2**64 - 1, 15)):
+        both = KEEP | RESUME  # the second one never alone
+        for features, granted in ((0, 0), *((1 << bit, 1 << bit) for bit in range(6)), (RESUME, 0), (both, both),
+                                  (2**64 - 128, 0), (2**64 - 1, 127)):
             c = self.connect(self.d, hello=False)
             self.assertEqual(c.hello(features=features)["features"], granted)
             self.assertUsable(c)
