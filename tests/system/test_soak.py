@@ -160,18 +160,18 @@ class Soak(SystemTest):
             known = random.choice(rooted)
             with self.lock:
                 name, known.root = known.root, None
-            self.root("roots.remove", name)
+            self.change_root("roots.remove", name)
             return
         known = self.held()
         if known is not None and not known.root:
             self.roots += 1
             name = f"soak/{self.roots}"
-            self.root("roots.set", name, hash=known.hash.hex())
+            self.change_root("roots.set", name, hash=known.hash.hex())
             with self.lock:
                 known.root = name
             self.figures["rooted"] += 1
 
-    def root(self, method, name, **params):
+    def change_root(self, method, name, **params):
         self.unanswered.add(name)
         self.d.admin(method, name=name, **params)
         self.unanswered.remove(name)
