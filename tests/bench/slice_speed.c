@@ -118,7 +118,7 @@ int main(int argc, char **argv)
     asked.pages = strtoull(argv[4], NULL, 10);
     size_t count = strtoul(argv[5], NULL, 10);
     if (asked.pages == 0 || count == 0 || count > COUNT_MAX ||
-        clock_getcpuclockid(atoi(argv[6]), &server) != 0) {
+        clock_getcpuclockid((pid_t)strtol(argv[6], NULL, 10), &server) != 0) {
         net_die("nothing to do", NULL, 0);
     }
     int fd = net_connect(argv[2]);
