@@ -39,6 +39,20 @@ static enum cap_error refuse_http(char *reason)
     return CAP_E_NOT_SUPPORTED;
 }
 
+static enum cap_error check_http(const char *address, const struct bind_access *access,
+                                 char *reason)
+{
+    char why[CONFIG_REASON_SIZE];
+    if (!http_is_built()) {
+        return refuse_http(reason);
+    }
+    enum cap_error error = bind_check(address, access, why);
+    if (error != CAP_OK) {
+        snprintf(reason, CONFIG_REASON_SIZE, "http: %.300s", why);
+    }
+    return error;
+}
+
 enum cap_error sockets_check_admin(const char *address, const struct bind_access *access,
                                    char ret_reason[CONFIG_REASON_SIZE])
 {
@@ -61,8 +75,7 @@ enum cap_error sockets_check(const struct config *config, char ret_reason[CONFIG
         error = bind_check(config->listen[i], &clients, ret_reason);
     }
     if (error == CAP_OK && config->http != NULL) {
-        error = http_is_built() ? bind_check(config->http, &clients, ret_reason)
-                                : refuse_http(ret_reason);
+        error = check_http(config->http, &clients, ret_reason);
     }
     if (error == CAP_OK && config->listen_count == 0 && sd_listen_count() == 0) {
         error = refuse_no_address(ret_reason);
@@ -179,7 +192,10 @@ enum cap_error sockets_open(struct sockets *sockets, struct hub *hub,
     }
     if (error == CAP_OK && config->http != NULL) {
         struct bound bound;
-        error = bind_address(config->http, &clients, &bound, ret_reason);
+        error = check_http(config->http, &clients, ret_reason);
+        if (error == CAP_OK) {
+            error = bind_address(config->http, &clients, &bound, ret_reason);
+        }
         if (error == CAP_OK) {
             error = take_http(sockets, &bound, ret_reason);
         }

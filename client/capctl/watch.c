@@ -121,7 +121,8 @@ enum cli_exit cli_jobs(struct cli *cli)
 /* As the daemon has them (daemon/core/events.h); a test compares the two. */
 static const char kind_words[] = "published, refused, deleted, collected, forbidden, allowed, "
                                  "quarantined, healed, root_set, root_removed, job_started, "
-                                 "job_ended, config_reloaded";
+                                 "job_ended, config_reloaded, upstream_up, upstream_away, "
+                                 "upstream_broken";
 
 /* Whether the first `len` characters are one of the words above. */
 static bool is_kind(const char *word, size_t len)

@@ -113,7 +113,6 @@ void above_init(struct above *above, const char *address, config_number *timeout
         .address = address,
         .timeout_ms = timeout_ms,
         .own_id = own_id,
-        .is_http = strncmp(address, "http", 4) == 0,
     };
     tether_init(&above->tether);
 }
@@ -150,9 +149,6 @@ static void on_dialled(void *ctx, const struct capstore_answer *answer)
 static enum capstore_error dial(struct above *above)
 {
     struct dialled dialled = {0};
-    if (above->is_http) {
-        return capstore_connect(above->store, above->address);
-    }
     enum capstore_error error =
         capstore_async_connect(above->store, above->address, on_dialled, &dialled);
     while (error == CAPSTORE_OK && !dialled.done && !tether_is_cut(&above->tether)) {

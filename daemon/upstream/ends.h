@@ -29,7 +29,6 @@ struct above {
     const char *address;
     config_number *timeout_ms;
     const uint8_t *own_id; /* of our store: who has it is ourselves */
-    bool is_http;          /* the library only blocks then */
     struct capstore *store;
     struct tether tether;
     bool fresh; /* the connection has been used by nobody before */

@@ -413,7 +413,7 @@ static void bring_small(struct errand *errand)
 {
     struct capstore_hash hashes[ROUND_CAPS];
     size_t count = gather(errand, false, hashes);
-    if (count > 1 && !errand->above->is_http) {
+    if (count > 1) {
         bring_several(errand, hashes, count);
         return;
     }

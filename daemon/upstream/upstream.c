@@ -246,14 +246,11 @@ struct fetcher *upstream_fetcher(struct upstream *upstream)
 enum cap_error upstream_check(const char *address, char ret_reason[CONFIG_REASON_SIZE])
 {
     const struct bind_access access = {.mode = CONFIG_MODE_UMASK, .group = BIND_OWN_GROUP};
-    if (strncmp(address, "http://", 7) == 0 || strncmp(address, "https://", 8) == 0) {
-        return CAP_OK;
-    }
     enum cap_error error = bind_check(address, &access, ret_reason);
     if (error != CAP_OK) {
         snprintf(ret_reason, CONFIG_REASON_SIZE,
-                 "--upstream: '%.100s' is not an address; expected unix:PATH, unix:@NAME, "
-                 "tcp:HOST:PORT, http://... or https://...",
+                 "--upstream: '%.100s' is not an address; expected unix:PATH, unix:@NAME "
+                 "or tcp:HOST:PORT",
                  address);
     }
     return error;
