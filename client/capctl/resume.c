@@ -52,8 +52,8 @@ static bool part_open(struct cli *cli, const char *path, struct part *part)
 {
     struct stat info;
     *part = (struct part){.cli = cli, .fd = -1, .final = realpath(path, NULL)};
-    if (part->final == NULL) {
-        part->final = strdup(path);
+    if (part->final == NULL && asprintf(&part->final, "%s", path) < 0) {
+        part->final = NULL;
     }
     if (part->final == NULL || asprintf(&part->path, "%s.part", part->final) < 0) {
         part->path = NULL;

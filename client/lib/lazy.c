@@ -491,7 +491,11 @@ enum capstore_error capstore_space_lazy(struct capstore *store, const struct cap
         error = lay_out(lazy, store, hash, open_options, base, len);
     }
     if (error == CAPSTORE_OK) {
-        error = client_end(store, start(lazy));
+        error = client_public(client_take_turn(store));
+    }
+    if (error == CAPSTORE_OK) {
+        error = client_end(store, start(lazy)); /* its thread may use the store from now on */
+        client_end_turn(store);
     }
     if (error != CAPSTORE_OK) {
         capstore_lazy_free(lazy);
