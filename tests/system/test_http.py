@@ -17,6 +17,7 @@ import threading
 import time
 import unittest
 
+import harness
 import wire
 from harness import PAGE, SANITIZED, VECTORS, content, wait_until
 from over_http import Http
@@ -644,6 +645,35 @@ class Clients(Http):
 
 
 class Address(Http):
+    def test_a_socket_of_systemd(self):
+        """One that is named http serves HTTP, the others clients; --http comes on top."""
+        clients, web = socket.socket(socket.AF_UNIX), socket.socket()
+        clients.bind(str(self.root / "clients"))
+        web.bind(("127.0.0.1", 0))
+        for s in (clients, web):
+            s.listen()
+            self.addCleanup(s.close)
+        self.d = d = self.daemon(start=False)
+        script = ("import os, sys\n"
+                  "fds = [os.dup2(int(fd), 500 + i) for i, fd in enumerate(sys.argv[1].split(','))]\n"
+                  "for i, fd in enumerate(fds): os.dup2(fd, 3 + i, inheritable=True)\n"
+                  "os.environ['LISTEN_PID'] = str(os.getpid())\n"
+                  "os.execv(sys.argv[2], sys.argv[2:])\n")
+        with open(d.log_path, "ab") as log:
+            d.process = subprocess.Popen(
+                ["python3", "-c", script, f"{clients.fileno()},{web.fileno()}", harness.CAPSTORED, "--state", str(d.state),
+                 "--admin", f"unix:{d.admin_path}", "--http", f"unix:{self.root}/http"],
+                pass_fds=[clients.fileno(), web.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=dict(os.environ, LISTEN_FDS="2", LISTEN_FDNAMES="capstore:http"))
+        wait_until(d.ready, "the daemon to answer")
+        wait_until(lambda: " started " in d.log(), "the daemon to have started")
+        with d.connect(address=f"unix:{self.root}/clients") as c:
+            cap_hash = c.put_data(b"inherited")["cap_hash"].hex()
+        for address in (f"tcp:127.0.0.1:{web.getsockname()[1]}", f"unix:{self.root}/http"):
+            self.address = address
+            self.assertEqual(self.ask(f"/caps/{cap_hash}/content").body, whole(b"inherited"))
+        self.assertEqual(d.stop(), 0)
+
     def test_a_wrong_address_ends_the_start(self):
         for address in ("127.0.0.1:80", "tcp:nowhere", "http://x", "unix:"):
             d = self.daemon("--http", address, name=f"a{len(self.daemons)}", start=False)
