@@ -39,11 +39,13 @@
 
 struct errand;
 
+enum node_state { NODE_MISSING, NODE_SENT, NODE_WAITS, NODE_HERE, NODE_FAILED };
+
 /* A cap of the errand. It stays where it is. */
 struct node {
     struct errand *errand;
     size_t index;
-    enum { NODE_MISSING, NODE_SENT, NODE_WAITS, NODE_HERE, NODE_FAILED } state;
+    enum node_state state;
     enum cap_error error;
     unsigned tries;
     bool is_known; /* what it is, and how long: the daemon above says so */
@@ -91,7 +93,7 @@ static void forget_body(struct node *node)
 }
 
 /* Moves a node to another state. */
-static void move(struct node *node, int state)
+static void move(struct node *node, enum node_state state)
 {
     struct errand *errand = node->errand;
     uint64_t kept = node->cap != NULL ? node->body.len : 0;
