@@ -195,12 +195,11 @@ void config_init(struct config *config)
 
 void config_free(struct config *config)
 {
-    free(config->state);
-    free(config->admin);
-    free(config->admin_group);
-    free(config->address_file);
-    free(config->backup_dir);
-    free(config->config);
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (options[i].type == CONFIG_TEXT) {
+            free(*text_of(config, &options[i]));
+        }
+    }
     for (size_t i = 0; i < config->listen_count; i++) {
         free(config->listen[i]);
     }
