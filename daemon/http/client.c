@@ -100,6 +100,12 @@ void http_client_does(struct http_client *client, enum http_doing doing, uint64_
     client->doing = doing;
 }
 
+/* What began after the clock was read, on another thread, is not over. */
+static bool is_over(uint64_t since_us, uint64_t now_us, uint64_t limit_us)
+{
+    return limit_us > 0 && now_us > since_us && now_us - since_us > limit_us;
+}
+
 /*
  * Whether an answer has stood still. What is still in the socket has not been taken; a block that
  * libmicrohttpd has and the socket does not is taken too early, which the highest value evens out.
@@ -121,12 +127,7 @@ static bool stands_still(struct http_client *client, const struct http_bounds *b
         client->taken = taken;
         client->moved_us = bounds->now_us;
     }
-    return bounds->now_us - client->moved_us > bounds->progress_us;
-}
-
-static bool is_over(uint64_t since_us, uint64_t now_us, uint64_t limit_us)
-{
-    return limit_us > 0 && now_us > since_us && now_us - since_us > limit_us;
+    return is_over(client->moved_us, bounds->now_us, bounds->progress_us);
 }
 
 /*
@@ -157,7 +158,7 @@ static bool must_leave(struct http_client *client, const struct http_bounds *bou
         return bounds->draining || is_over(since, bounds->now_us, bounds->idle_us) ||
                has_left(client);
     case HTTP_ANSWERING:
-        return bounds->progress_us > 0 && stands_still(client, bounds);
+        return stands_still(client, bounds);
     }
     return false;
 }
