@@ -121,12 +121,14 @@ static bool has_come(struct client_fact *fact)
 
 static bool is_whole(struct client_fact *fact)
 {
-    return (fact->bits & (CLIENT_WHOLE | CLIENT_HAD)) != 0;
+    return fact != NULL && (fact->bits & (CLIENT_WHOLE | CLIENT_HAD)) != 0;
 }
 
 static bool cover(struct client_fact *fact)
 {
-    fact->bits |= CLIENT_COVERED;
+    if (fact != NULL) {
+        fact->bits |= CLIENT_COVERED;
+    }
     return true;
 }
 

@@ -173,6 +173,7 @@ enum MHD_Result http_page_find(const struct http_call *call)
 /* --- A cap ---------------------------------------------------------------------------------- */
 
 /* A scalar as a text, escaped; of an array its items. */
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as what describes a cap, three levels */
 static void print_value(struct admin_text *page, const json_t *value)
 {
     size_t index;

@@ -115,6 +115,7 @@ void park_free(struct park *park)
     }
     struct park_place *place;
     while ((place = TAILQ_FIRST(&park->places)) != NULL) {
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it cannot follow the list's links back */
         must(place->loaded);
         unlist(park, place);
         if (place->load.spooled) {

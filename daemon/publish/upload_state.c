@@ -37,6 +37,7 @@ static struct upload_step end(enum upload_event event)
     return impossible();
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the table of all states, in one place */
 struct upload_step upload_step(enum upload_state state, enum upload_event event,
                                struct upload_facts facts)
 {
