@@ -39,10 +39,7 @@ impl Cap {
 
     /// Image or Data.
     pub fn kind(&self) -> Kind {
-        match unsafe { sys::capstore_cap_kind(self.0.as_ptr()) } {
-            1 => Kind::Image,
-            _ => Kind::Data,
-        }
+        Kind::sure(unsafe { sys::capstore_cap_kind(self.0.as_ptr()) })
     }
 
     /// Its name.

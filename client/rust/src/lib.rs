@@ -60,6 +60,11 @@ impl Kind {
         }
     }
 
+    /// Of a cap that the library made, which is one of the two.
+    fn sure(value: std::os::raw::c_int) -> Kind {
+        Kind::of(value).unwrap_or(Kind::Data)
+    }
+
     fn value(self) -> std::os::raw::c_int {
         match self {
             Kind::Image => 1,

@@ -39,10 +39,7 @@ fn bytes_of<'a>(map: *const sys::capstore_map) -> &'a [u8] {
 impl Map {
     /// Image or Data.
     pub fn kind(&self) -> Kind {
-        match unsafe { sys::capstore_map_kind(self.0.as_ptr()) } {
-            1 => Kind::Image,
-            _ => Kind::Data,
-        }
+        Kind::sure(unsafe { sys::capstore_map_kind(self.0.as_ptr()) })
     }
 
     /// The hash that was asked for.

@@ -3,27 +3,23 @@
 
 use capstore::{Code, Hash, Kind, Options, Store, Table, Verify};
 
-fn named() -> Option<(String, Vec<u8>)> {
+/// A store, connected, and the wire Image.
+fn named() -> Option<(Store, Vec<u8>)> {
     let address = std::env::var("CAPSTORE_TEST_ADDRESS").ok()?;
     let image = std::env::var("CAPSTORE_TEST_IMAGE").ok()?;
-    Some((address, std::fs::read(image).unwrap()))
-}
-
-fn store(address: &str) -> Store {
     let mut store = Store::new(&Options { leases: true, ..Options::default() }).unwrap();
-    store.reconnect(address).unwrap();
-    store
+    store.reconnect(&address).unwrap();
+    Some((store, std::fs::read(image).unwrap()))
 }
 
 const ABSENT: Hash = Hash([0; 32]);
 
 #[test]
 fn what_is_published_is_fetched() {
-    let (address, wire) = match named() {
+    let (mut store, wire) = match named() {
         Some(named) => named,
         None => return,
     };
-    let mut store = store(&address);
     let published = store.publish(&wire).unwrap();
     let hash = published.hash;
     assert_eq!(store.has(&[hash, ABSENT]).unwrap(), [Some(Kind::Image), None]);
@@ -58,11 +54,10 @@ fn what_is_published_is_fetched() {
 
 #[test]
 fn a_panic_passes_through_the_library() {
-    let (address, wire) = match named() {
+    let (mut store, wire) = match named() {
         Some(named) => named,
         None => return,
     };
-    let mut store = store(&address);
     let hash = store.publish(&wire).unwrap().hash;
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let _ = store.closure(&hash, false, |_, _| panic!("in a callback"));
@@ -73,11 +68,10 @@ fn a_panic_passes_through_the_library() {
 
 #[test]
 fn maps_outlive_their_store() {
-    let (address, wire) = match named() {
+    let (mut store, wire) = match named() {
         Some(named) => named,
         None => return,
     };
-    let mut store = store(&address);
     let hash = store.publish(&wire).unwrap().hash;
     let map = store.map(&hash, Verify::Always).unwrap();
     let space = store.space(&hash, Verify::Once).unwrap();
