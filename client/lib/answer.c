@@ -234,6 +234,21 @@ static enum cap_error take_closure(struct cap_bytes payload)
     return proto_closure_reply_decode(payload, &reply) == CAP_OK ? CAP_OK : CAP_E_BAD_REPLY;
 }
 
+/* A part of a body has been taken: END finishes its request, `given_up` ends it before that. */
+static void took(struct capstore *store, struct client_lane *lane, bool end,
+                 enum cap_error given_up)
+{
+    struct capstore_request *request = lane->request;
+    if (end) {
+        client_lane_close(store, lane);
+    }
+    if (request != NULL && end) {
+        client_finish(request, given_up);
+    } else if (given_up != CAP_OK) {
+        client_abandon(request, given_up);
+    }
+}
+
 /* Takes a BODY frame, or a part of one, of pieces or entries; END tells where they end. */
 static enum cap_error take_pieces(struct capstore *store, struct client_lane *lane,
                                   const struct proto_event *event)
@@ -244,14 +259,7 @@ static enum cap_error take_pieces(struct capstore *store, struct client_lane *la
         return client_say(store, CAP_E_BAD_REPLY, "the daemon's %s do not make sense",
                           request->entries != NULL ? "entries" : "pieces");
     }
-    if (event->end) {
-        client_lane_close(store, lane);
-    }
-    if (request != NULL && event->end) {
-        client_finish(request, given_up);
-    } else if (given_up != CAP_OK) {
-        client_abandon(request, given_up);
-    }
+    took(store, lane, event->end, given_up);
     return CAP_OK;
 }
 
@@ -268,14 +276,7 @@ static enum cap_error take_stream(struct capstore *store, struct client_lane *la
         uint64_t total = request->offset > request->len ? request->offset : request->len;
         error = client_report(request, false, request->offset, total);
     }
-    if (event->end) {
-        client_lane_close(store, lane);
-    }
-    if (request != NULL && event->end) {
-        client_finish(request, error);
-    } else if (error != CAP_OK) {
-        client_abandon(request, error);
-    }
+    took(store, lane, event->end, error);
     return CAP_OK;
 }
 

@@ -36,10 +36,7 @@ struct closure {
     struct capstore *store;
     struct client_closure *call;
     unsigned flags;
-    struct cap_hash *found; /* in order of discovery */
-    size_t count;
-    size_t capacity;
-    struct cap_hash_set *seen;  /* of those found */
+    struct client_known found;  /* in order of discovery; of them no facts */
     size_t next;                /* to be visited */
     size_t asked;               /* how many of those found were asked for */
     uint64_t held;              /* bytes of bodies that are there or under way */
@@ -57,18 +54,6 @@ struct batch {
     struct capstore_hash hashes[WINDOW];
 };
 
-static enum cap_error grow(struct closure *closure)
-{
-    size_t capacity = closure->capacity == 0 ? 64 : 2 * closure->capacity;
-    struct cap_hash *found = realloc(closure->found, capacity * sizeof(*found));
-    if (found == NULL) {
-        return CAP_E_NO_MEMORY;
-    }
-    closure->found = found;
-    closure->capacity = capacity;
-    return CAP_OK;
-}
-
 /* What was known of a cap before; CLIENT_GIVEN and the like. */
 static unsigned bits_of(const struct closure *closure, const struct cap_hash *hash)
 {
@@ -80,25 +65,11 @@ static unsigned bits_of(const struct closure *closure, const struct cap_hash *ha
 static enum cap_error add(struct closure *closure, const struct capstore_hash *hash)
 {
     struct cap_hash added = client_cap_hash(hash);
-    if (cap_hash_set_find(closure->seen, closure->found, &added) != CAP_HASH_ABSENT ||
-        (bits_of(closure, &added) & (CLIENT_HAD | CLIENT_WHOLE)) != 0) {
+    size_t at;
+    if ((bits_of(closure, &added) & (CLIENT_HAD | CLIENT_WHOLE)) != 0) {
         return CAP_OK;
     }
-    if (closure->count >= closure->store->max_caps) {
-        return CAP_E_MEMORY_LIMIT;
-    }
-    if (closure->count == closure->capacity) {
-        enum cap_error error = grow(closure);
-        if (error != CAP_OK) {
-            return error;
-        }
-    }
-    closure->found[closure->count] = added;
-    enum cap_error error = cap_hash_set_insert(closure->seen, closure->found, closure->count);
-    if (error == CAP_OK) {
-        closure->count++;
-    }
-    return error;
+    return client_known_add(&closure->found, closure->store->max_caps, &added, &at);
 }
 
 static enum cap_error add_references(struct closure *closure, const struct capstore_cap *cap)
@@ -270,11 +241,11 @@ static enum cap_error ask_body(struct visit *visit, bool is_next)
 static enum cap_error ask_ahead(struct closure *closure)
 {
     enum cap_error error = CAP_OK;
-    while (error == CAP_OK && closure->asked < closure->count &&
+    while (error == CAP_OK && closure->asked < closure->found.count &&
            closure->asked - closure->next < WINDOW) {
         struct visit *visit = &closure->window[closure->asked % WINDOW];
         *visit = (struct visit){.closure = closure, .state = VISIT_STAT};
-        visit->hash = client_hash(&closure->found[closure->asked]); /* the queue may move */
+        visit->hash = client_hash(&closure->found.hashes[closure->asked]); /* the queue may move */
         error = client_inner(
             capstore_async_stat(closure->store, &visit->hash, on_stat, visit, &visit->request));
         closure->asked += error == CAP_OK;
@@ -349,7 +320,7 @@ static enum cap_error visit_next(struct closure *closure)
 static enum cap_error walk(struct closure *closure)
 {
     enum cap_error error = CAP_OK;
-    while (error == CAP_OK && closure->next < closure->count) {
+    while (error == CAP_OK && closure->next < closure->found.count) {
         const struct visit *next = &closure->window[closure->next % WINDOW];
         if (closure->next < closure->asked && next->state == VISIT_READY) {
             error = visit_next(closure);
@@ -390,7 +361,6 @@ static void drop(struct closure *closure)
 
 enum cap_error client_closure_walk(struct client_closure *call)
 {
-    struct cap_hash_set seen = {0};
     struct closure *closure = calloc(1, sizeof(*closure));
     enum cap_error error = CAP_OK;
     if (closure == NULL) {
@@ -399,7 +369,6 @@ enum cap_error client_closure_walk(struct client_closure *call)
     closure->store = call->store;
     closure->call = call;
     closure->flags = call->query->flags;
-    closure->seen = &seen;
     client_list_init(&closure->batches);
     for (size_t i = 0; error == CAP_OK && i < call->query->root_count; i++) {
         error = add(closure, &call->query->roots[i]);
@@ -408,9 +377,8 @@ enum cap_error client_closure_walk(struct client_closure *call)
         error = walk(closure);
     }
     drop(closure);
-    free(closure->found);
+    client_known_free(&closure->found);
     free(closure);
-    cap_hash_set_free(&seen);
     return error;
 }
 

@@ -13,7 +13,7 @@
 
 #define DEFAULT_TIMEOUT_MS 30000u              /* a person gives up about then */
 #define DEFAULT_MAX_BODY   (UINT64_C(1) << 30) /* bytes of memory that a daemon may make us fill */
-#define DEFAULT_MAX_CAPS   (UINT64_C(1) << 20) /* 48 MiB of hashes and their table */
+#define DEFAULT_MAX_CAPS   (UINT64_C(1) << 20) /* 56 MiB of hashes, facts and a table */
 #define MIN_FRAME          4096u               /* smaller frames would leave no room for messages */
 /* That this library asks for in any case. */
 #define FEATURES                                                                                   \

@@ -93,7 +93,7 @@ struct whole {
     bool walked;    /* cap by cap in the end, which judges what comes by itself */
 };
 
-/* Calls `visit` with the place of each reference of an Image, until it returns false. */
+/* Calls `visit` for each reference of an Image, until it returns false or one is not known. */
 static bool each_ref(struct whole *whole, const struct capstore_cap *cap,
                      bool (*visit)(struct client_fact *fact))
 {
@@ -105,7 +105,7 @@ static bool each_ref(struct whole *whole, const struct capstore_cap *cap,
             struct capstore_slot slot = capstore_image_slot(cap, (enum capstore_table)table, i);
             struct cap_hash hash = client_cap_hash(&slot.cap_hash);
             size_t at = client_known_find(known, &hash);
-            good = visit(at == CAP_HASH_ABSENT ? NULL : &known->facts[at]);
+            good = at != CAP_HASH_ABSENT && visit(&known->facts[at]);
         }
     }
     return good;
@@ -113,22 +113,18 @@ static bool each_ref(struct whole *whole, const struct capstore_cap *cap,
 
 static bool has_come(struct client_fact *fact)
 {
-    if (fact != NULL) {
-        fact->bits |= CLIENT_NEEDED;
-    }
-    return fact != NULL && (fact->bits & (CLIENT_GIVEN | CLIENT_HAD | CLIENT_ABSENT)) != 0;
+    fact->bits |= CLIENT_NEEDED;
+    return (fact->bits & (CLIENT_GIVEN | CLIENT_HAD | CLIENT_ABSENT)) != 0;
 }
 
 static bool is_whole(struct client_fact *fact)
 {
-    return fact != NULL && (fact->bits & (CLIENT_WHOLE | CLIENT_HAD)) != 0;
+    return (fact->bits & (CLIENT_WHOLE | CLIENT_HAD)) != 0;
 }
 
 static bool cover(struct client_fact *fact)
 {
-    if (fact != NULL) {
-        fact->bits |= CLIENT_COVERED;
-    }
+    fact->bits |= CLIENT_COVERED;
     return true;
 }
 
