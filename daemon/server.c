@@ -199,8 +199,10 @@ static void count_gc(struct server *server)
 static void tick_http(struct server *server)
 {
     struct admin_figures admin;
-    admin_figures(server->admin, &admin);
-    http_tick(server->http, &admin);
+    if (server->http != NULL) {
+        admin_figures(server->admin, &admin);
+        http_tick(server->http, &admin);
+    }
 }
 
 static void on_tick(uv_timer_t *timer)
