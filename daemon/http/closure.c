@@ -13,7 +13,6 @@
 #include "daemon/http/body.h"
 #include "daemon/http/caps.h"
 #include "daemon/serve/walk.h"
-#include "proto/message.h"
 
 #define STEP_BUDGET 4096u /* records and references that one look goes through: milliseconds */
 
@@ -51,12 +50,7 @@ static enum cap_error next_entry(struct closure_stream *closure)
         closure->done = true;
         return CAP_OK;
     }
-    bool is_here = cap.error == CAP_OK;
-    const struct proto_entry entry = {
-        .hash = cap.hash,
-        .kind = is_here ? (uint8_t)cap.info.kind : 0,
-        .body_len = is_here ? cap.info.body_len : 0,
-    };
+    const struct proto_entry entry = walk_entry(&cap);
     proto_entry_encode(&entry, closure->head);
     closure->head_sent = 0;
     closure->body_sent = 0;

@@ -9,8 +9,7 @@ static const char *skip_spaces(const char *at)
     return at + strspn(at, " \t");
 }
 
-/* Decimal digits, at least one; past 64 bits as many as fit. NULL: there is none. */
-static const char *read_number(const char *at, uint64_t *ret_number)
+const char *http_number_read(const char *at, uint64_t *ret_number)
 {
     const char *end = at + strspn(at, "0123456789");
     uint64_t number = 0;
@@ -27,10 +26,10 @@ static const char *read_range(const char *at, uint64_t size, struct http_range *
 {
     uint64_t first = 0;
     uint64_t last = UINT64_MAX;
-    const char *dash = read_number(at, &first);
+    const char *dash = http_number_read(at, &first);
     *ret_range = (struct http_range){0};
     if (dash == NULL) { /* "-N": the last N bytes */
-        const char *end = *at == '-' ? read_number(at + 1, &last) : NULL;
+        const char *end = *at == '-' ? http_number_read(at + 1, &last) : NULL;
         uint64_t len = last < size ? last : size;
         *ret_range = (struct http_range){size - len, len};
         return end;
@@ -38,7 +37,7 @@ static const char *read_range(const char *at, uint64_t size, struct http_range *
     if (*dash != '-') {
         return NULL;
     }
-    const char *end = read_number(dash + 1, &last);
+    const char *end = http_number_read(dash + 1, &last);
     if (end == NULL) {
         end = dash + 1;
         last = UINT64_MAX;

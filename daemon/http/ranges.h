@@ -8,6 +8,12 @@
 /* Ranges of one answer; a request for more is answered with the whole, as the RFC allows. */
 #define HTTP_RANGES_MAX 16u
 
+/*
+ * Reads decimal digits. Returns where they end, NULL when there is none; a number past 64 bits is
+ * UINT64_MAX.
+ */
+const char *http_number_read(const char *at, uint64_t *ret_number);
+
 struct http_range {
     uint64_t first;
     uint64_t len; /* not 0 */

@@ -15,6 +15,8 @@
 #include "daemon/admin/body_reader.h"
 #include "daemon/core/container.h"
 #include "daemon/http/caps.h"
+#include "daemon/http/ranges.h"
+#include "daemon/serve/slice_source.h"
 #include "lib/cap/slice_encode.h"
 
 /* The encoder says what it takes (slice_encode.h); the piece that is sent comes on top. */
@@ -33,27 +35,10 @@ struct slice_stream {
 
 /* --- The store as a source ------------------------------------------------------------------ */
 
-struct source {
-    struct cap_read *read;
-    const struct cap_hash *hash;
-};
-
 static enum cap_error read_body(void *ctx, uint64_t offset, size_t len, uint8_t *dst)
 {
-    const struct source *source = ctx;
-    return admin_body_copy(source->read, source->hash, offset, dst, len);
-}
-
-static enum cap_error read_roots(void *ctx, uint64_t first, size_t count, struct cap_hash *dst)
-{
-    const struct source *source = ctx;
-    return cap_store_page_roots(source->read, source->hash, first, count, dst);
-}
-
-static enum cap_error read_nodes(void *ctx, uint64_t first, size_t count, struct cap_node *dst)
-{
-    const struct source *source = ctx;
-    return cap_store_nodes(source->read, source->hash, first, count, dst);
+    const struct slice_snapshot *snapshot = ctx;
+    return admin_body_copy(snapshot->read, snapshot->hash, offset, dst, len);
 }
 
 /* --- The stream ----------------------------------------------------------------------------- */
@@ -61,17 +46,17 @@ static enum cap_error read_nodes(void *ctx, uint64_t first, size_t count, struct
 /* Makes the next piece, which may be empty: a step is bounded, and ends without one if need be. */
 static enum cap_error make_piece(struct slice_stream *slice)
 {
-    struct source source = {NULL, &slice->hash};
-    enum cap_error error = cap_store_read_begin(slice->store, &source.read);
+    struct slice_snapshot snapshot = {NULL, &slice->hash};
+    enum cap_error error = cap_store_read_begin(slice->store, &snapshot.read);
     if (error != CAP_OK) {
         return error;
     }
-    const struct cap_slice_source parts = {read_body, read_roots, read_nodes, &source};
+    const struct cap_slice_source parts = {read_body, slice_roots, slice_nodes, &snapshot};
     slice->sent = 0;
     slice->len = 0;
     error = cap_slice_encoder_next(slice->encoder, &parts, slice->piece, sizeof(slice->piece),
                                    &slice->len, &slice->done);
-    cap_store_read_end(source.read);
+    cap_store_read_end(snapshot.read);
     return error;
 }
 
@@ -99,45 +84,26 @@ static void free_slice(struct http_stream *stream)
 
 /* --- The request ---------------------------------------------------------------------------- */
 
-/* Decimal digits, at least one. */
-static enum cap_error read_page(const char **at, uint64_t *ret_page)
-{
-    const char *digit = *at;
-    uint64_t page = 0;
-    for (; *digit >= '0' && *digit <= '9'; digit++) {
-        uint64_t value = (uint64_t)(*digit - '0');
-        if (page > (UINT64_MAX - value) / 10) {
-            return CAP_E_RANGE_OUT_OF_BODY;
-        }
-        page = page * 10 + value;
-    }
-    if (digit == *at) {
-        return CAP_E_INVALID_ARGUMENT;
-    }
-    *at = digit;
-    *ret_page = page;
-    return CAP_OK;
-}
-
 /* "N" or "N-M". */
 static enum cap_error read_range(const char **at, struct cap_range *ret_range)
 {
     uint64_t first = 0;
-    enum cap_error error = read_page(at, &first);
-    uint64_t last = first;
-    if (error == CAP_OK && **at == '-') {
-        (*at)++;
-        error = read_page(at, &last);
+    uint64_t last = 0;
+    const char *end = http_number_read(*at, &first);
+    if (end == NULL) {
+        return CAP_E_INVALID_ARGUMENT;
     }
-    if (error != CAP_OK) {
-        return error;
+    last = first;
+    if (*end == '-') {
+        end = http_number_read(end + 1, &last);
     }
-    if (last < first) {
+    if (end == NULL || last < first) {
         return CAP_E_INVALID_ARGUMENT;
     }
     if (last == UINT64_MAX) {
         return CAP_E_RANGE_OUT_OF_BODY;
     }
+    *at = end;
     *ret_range = (struct cap_range){first, last - first + 1};
     return CAP_OK;
 }
@@ -215,8 +181,7 @@ enum MHD_Result http_slice(const struct http_call *call, const struct cap_hash *
     if (error != CAP_OK) {
         return http_caps_unserved(call, hash, error);
     }
-    const struct cap_slice_subject subject = {info.kind, info.body_len, info.size, info.page_count,
-                                              info.node_counts};
+    const struct cap_slice_subject subject = slice_subject(&info);
     error = cap_slice_encoder_new(&subject, ranges, count, &encoder);
     if (error == CAP_E_RANGE_OUT_OF_BODY) {
         return http_answer_refusal(call, MHD_HTTP_BAD_REQUEST, error, NULL);

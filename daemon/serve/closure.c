@@ -102,7 +102,6 @@ static enum cap_error copy_body(struct closure *closure, struct cap_read *read, 
 {
     const struct cap_hash *hash = &closure->cap.hash;
     struct cap_place place = {0};
-    struct window window = {.serve = closure->serve};
     struct cap_info info;
     size_t len = (size_t)closure->cap.info.body_len;
     enum cap_error error = cap_store_locate(read, hash, &info, &place);
@@ -112,22 +111,14 @@ static enum cap_error copy_body(struct closure *closure, struct cap_read *read, 
     if (place.at != NULL && place.len == len) {
         return cap_store_take(read, hash, &place, dst);
     }
-    error = window_fill(&window, read, hash, 0, len, 1);
-    if (error == CAP_OK && window.len != len) {
-        error = CAP_E_CORRUPT;
-    }
-    return error == CAP_OK ? cap_store_copy(read, window.iov, window.count, dst) : error;
+    return window_copy(closure->serve, read, hash, 0, len, dst, NULL);
 }
 
 /* Puts the head of the cap at hand, and `len` bytes that are behind it already. */
 static void put_entry(struct closure *closure, size_t len)
 {
     const struct walk_cap *cap = &closure->cap;
-    const struct proto_entry entry = {
-        .hash = cap->hash,
-        .kind = cap->error == CAP_OK ? (uint8_t)cap->info.kind : 0,
-        .body_len = cap->error == CAP_OK ? cap->info.body_len : 0,
-    };
+    const struct proto_entry entry = walk_entry(cap);
     proto_entry_encode(&entry, closure->chunk + closure->filled);
     closure->filled += PROTO_ENTRY_SIZE + len;
     closure->put++;

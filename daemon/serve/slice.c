@@ -26,6 +26,7 @@
 #include "daemon/core/container.h"
 #include "daemon/core/ledger.h"
 #include "daemon/serve/serve.h"
+#include "daemon/serve/slice_source.h"
 #include "daemon/serve/window.h"
 #include "lib/cap/slice_encode.h"
 #include "proto/message.h"
@@ -75,33 +76,16 @@ static void slice_free(struct slice *slice)
 
 /* The cap in a snapshot. */
 struct source {
+    struct slice_snapshot snapshot; /* first: slice_source.h */
     struct slice *slice;
-    struct cap_read *read;
 };
 
 static enum cap_error read_body(void *ctx, uint64_t offset, size_t len, uint8_t *dst)
 {
     const struct source *source = ctx;
     struct slice *slice = source->slice;
-    struct window window = {.serve = slice->serve};
-    enum cap_error error = window_fill(&window, source->read, &slice->hash, offset, len, 1);
-    if (error == CAP_OK && window.len != len) {
-        error = CAP_E_CORRUPT;
-    }
-    slice->cold += error == CAP_OK && !window.was_in_memory;
-    return error == CAP_OK ? cap_store_copy(source->read, window.iov, window.count, dst) : error;
-}
-
-static enum cap_error read_roots(void *ctx, uint64_t first, size_t count, struct cap_hash *dst)
-{
-    const struct source *source = ctx;
-    return cap_store_page_roots(source->read, &source->slice->hash, first, count, dst);
-}
-
-static enum cap_error read_nodes(void *ctx, uint64_t first, size_t count, struct cap_node *dst)
-{
-    const struct source *source = ctx;
-    return cap_store_nodes(source->read, &source->slice->hash, first, count, dst);
+    return window_copy(slice->serve, source->snapshot.read, &slice->hash, offset, len, dst,
+                       &slice->cold);
 }
 
 static enum cap_error look_up(struct slice *slice, struct cap_read *read)
@@ -110,30 +94,25 @@ static enum cap_error look_up(struct slice *slice, struct cap_read *read)
     if (error != CAP_OK) {
         return error;
     }
-    const struct cap_slice_subject subject = {
-        .kind = slice->info.kind,
-        .body_len = slice->info.body_len,
-        .size = slice->info.size,
-        .page_count = slice->info.page_count,
-        .node_counts = slice->info.node_counts,
-    };
+    const struct cap_slice_subject subject = slice_subject(&slice->info);
     return cap_slice_encoder_new(&subject, slice->ranges, slice->count, &slice->encoder);
 }
 
 static bool on_slice(struct read_job *job)
 {
     struct slice *slice = CONTAINER_OF(job, struct slice, job);
-    struct source source = {.slice = slice};
-    const struct cap_slice_source parts = {read_body, read_roots, read_nodes, &source};
-    slice->error = cap_store_read_begin(slice->serve->shard->context->store, &source.read);
+    struct source source = {{NULL, &slice->hash}, slice};
+    struct cap_read **read = &source.snapshot.read;
+    const struct cap_slice_source parts = {read_body, slice_roots, slice_nodes, &source};
+    slice->error = cap_store_read_begin(slice->serve->shard->context->store, read);
     if (slice->error == CAP_OK && slice->encoder == NULL) {
-        slice->error = look_up(slice, source.read);
+        slice->error = look_up(slice, *read);
     }
     if (slice->error == CAP_OK) {
         slice->error = cap_slice_encoder_next(slice->encoder, &parts, slice->chunk, CHUNK_SIZE,
                                               &slice->filled, &slice->done);
     }
-    cap_store_read_end(source.read);
+    cap_store_read_end(*read);
     return slice->error != CAP_OK || slice->filled > 0 || slice->done;
 }
 

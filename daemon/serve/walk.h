@@ -18,6 +18,7 @@
 
 #include "daemon/core/ledger.h"
 #include "lib/store/store.h"
+#include "proto/message.h"
 
 struct walk;
 
@@ -40,6 +41,17 @@ struct walk_cap {
     enum cap_error error; /* why it cannot be served; CAP_OK: as that snapshot has it, it can */
     struct cap_info info; /* when it can */
 };
+
+/* The head of its entry in an answer (PROTOCOL.md section 4.24). */
+static inline struct proto_entry walk_entry(const struct walk_cap *cap)
+{
+    bool is_here = cap->error == CAP_OK;
+    return (struct proto_entry){
+        .hash = cap->hash,
+        .kind = is_here ? (uint8_t)cap->info.kind : 0,
+        .body_len = is_here ? cap->info.body_len : 0,
+    };
+}
 
 enum walk_step {
     WALK_CAP,  /* it is in *ret_cap */

@@ -70,6 +70,20 @@ enum cap_error window_read(struct window *window, const struct cap_hash *hash, u
     return error;
 }
 
+enum cap_error window_copy(struct serve *serve, struct cap_read *read, const struct cap_hash *hash,
+                           uint64_t offset, size_t len, uint8_t *dst, unsigned *cold)
+{
+    struct window window = {.serve = serve};
+    enum cap_error error = window_fill(&window, read, hash, offset, len, 1);
+    if (error == CAP_OK && window.len != len) {
+        error = CAP_E_CORRUPT;
+    }
+    if (cold != NULL) {
+        *cold += error == CAP_OK && !window.was_in_memory;
+    }
+    return error == CAP_OK ? cap_store_copy(read, window.iov, window.count, dst) : error;
+}
+
 void window_unread(struct window *window)
 {
     cap_store_read_end(window->read);

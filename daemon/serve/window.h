@@ -43,6 +43,14 @@ enum cap_error window_fill(struct window *window, struct cap_read *read,
                            const struct cap_hash *hash, uint64_t offset, uint64_t len,
                            unsigned parts);
 
+/*
+ * In a reader, in a snapshot of the caller's: copies `len` bytes (not 0, at most CAP_STORE_WINDOW)
+ * of a body from `offset`, which must have them, to `dst`. Counts in *cold, unless NULL, when they
+ * were not in memory. As window_fill; CAP_E_CORRUPT too for a body that is shorter.
+ */
+enum cap_error window_copy(struct serve *serve, struct cap_read *read, const struct cap_hash *hash,
+                           uint64_t offset, size_t len, uint8_t *dst, unsigned *cold);
+
 /* Ends a window that window_read has filled, in the reader: its spans are dead. */
 void window_unread(struct window *window);
 
