@@ -251,7 +251,7 @@ static void *work(void *ctx)
     uint8_t bytes[20000];
     for (int i = 0; i < 200; i++) {
         worker->seed = worker->seed * 1103515245 + 12345;
-        int which = (worker->seed >> 16) % 2;
+        size_t which = (worker->seed >> 16) % 2;
         size_t offset = (worker->seed >> 4) % contents[which]->len;
         size_t got = 0;
         if (capstore_read(worker->readers[which], offset, bytes, sizeof(bytes), &got) !=
