@@ -143,32 +143,37 @@ static enum cap_error grow(struct errand *errand)
     return CAP_OK;
 }
 
-/* The node of a cap; a new one is missing. NULL: errand->fatal says why. */
-static struct node *node_of(struct errand *errand, const struct cap_hash *hash)
+/* The node of a cap; NULL: the errand does not know it. */
+static struct node *find_node(const struct errand *errand, const struct cap_hash *hash)
 {
     size_t at = cap_hash_set_find(&errand->seen, errand->hashes, hash);
-    if (at != CAP_HASH_ABSENT) {
-        return errand->nodes[at];
-    }
+    return at < errand->count ? errand->nodes[at] : NULL;
+}
+
+/* Adds a cap that is missing. */
+static enum cap_error add_node(struct errand *errand, const struct cap_hash *hash)
+{
     if (errand->count >= ERRAND_CAPS_MAX) {
-        errand->fatal = CAP_E_CLOSURE_TOO_LARGE;
-        return NULL;
+        return CAP_E_CLOSURE_TOO_LARGE;
+    }
+    enum cap_error error = errand->count == errand->capacity ? grow(errand) : CAP_OK;
+    if (error != CAP_OK) {
+        return error;
     }
     struct node *node = calloc(1, sizeof(*node));
-    errand->fatal = node == NULL ? CAP_E_NO_MEMORY
-                                 : (errand->count == errand->capacity ? grow(errand) : CAP_OK);
-    if (errand->fatal == CAP_OK) {
-        errand->hashes[errand->count] = *hash;
-        errand->fatal = cap_hash_set_insert(&errand->seen, errand->hashes, errand->count);
+    if (node == NULL) {
+        return CAP_E_NO_MEMORY;
     }
-    if (errand->fatal != CAP_OK) {
+    errand->hashes[errand->count] = *hash;
+    error = cap_hash_set_insert(&errand->seen, errand->hashes, errand->count);
+    if (error != CAP_OK) {
         free(node);
-        return NULL;
+        return error;
     }
     *node = (struct node){.errand = errand, .index = errand->count, .fd = -1};
     errand->nodes[errand->count++] = node;
     errand->missing++;
-    return node;
+    return CAP_OK;
 }
 
 static struct capstore_hash public_hash(const struct cap_hash *hash)
@@ -185,13 +190,12 @@ static void want_reference(struct node *node, const struct capstore_hash *hash)
 {
     struct cap_hash inner;
     memcpy(inner.bytes, hash->bytes, sizeof(inner.bytes));
-    struct node *needed = node_of(node->errand, &inner);
-    if (needed == NULL || node->state == NODE_FAILED) {
-        return;
-    }
-    if (needed->state == NODE_FAILED) {
+    struct node *needed = find_node(node->errand, &inner);
+    if (needed == NULL) {
+        node->errand->fatal = add_node(node->errand, &inner);
+    } else if (needed->state == NODE_FAILED && node->state != NODE_FAILED) {
         fail(node, needed->error);
-    } else if (needed->state == NODE_HERE) {
+    } else if (needed->state == NODE_HERE && node->state != NODE_FAILED) {
         move(needed, NODE_MISSING); /* it has been collected since */
     }
 }
@@ -571,7 +575,9 @@ static void run(struct errand *errand, const struct errand_root *roots, size_t c
 {
     errand->fatal = above_open(errand->above, errand->reason);
     for (size_t i = 0; i < count && errand->fatal == CAP_OK; i++) {
-        (void)node_of(errand, roots[i].hash);
+        if (find_node(errand, roots[i].hash) == NULL) {
+            errand->fatal = add_node(errand, roots[i].hash);
+        }
     }
     while (errand->fatal == CAP_OK && errand->missing + errand->waiting > 0) {
         if (errand->missing > 0) {
@@ -589,8 +595,7 @@ static void run(struct errand *errand, const struct errand_root *roots, size_t c
 
 static enum cap_error outcome(const struct errand *errand, const struct cap_hash *hash)
 {
-    size_t at = cap_hash_set_find(&errand->seen, errand->hashes, hash);
-    const struct node *node = at == CAP_HASH_ABSENT ? NULL : errand->nodes[at];
+    const struct node *node = find_node(errand, hash);
     if (node != NULL && node->state == NODE_HERE) {
         return CAP_OK;
     }
