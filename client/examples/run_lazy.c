@@ -1,10 +1,10 @@
 /*
  * Runs a program that is not here: run_lazy ADDRESS HASH
  *
- * The Image is laid out in memory with the Data caps behind its mappings, and of all that only what
- * the program touches is fetched, each page proven. A small interpreter begins at the first
- * endpoint and ends at the first ecall; it knows the instructions of RV64 that a short program
- * needs.
+ * The Image is laid out in memory with the Data caps behind its mappings, and of all that, code and
+ * data, only what the program touches is fetched, each page proven. A small interpreter takes the
+ * place of a runtime: it knows RV64I, begins at the first endpoint, and ends at the first ecall, or
+ * at an instruction that it does not know.
  */
 #include <capstore/capstore.h>
 #include <inttypes.h>
@@ -77,35 +77,61 @@ static bool taken(uint32_t what, uint64_t a, uint64_t b)
     }
 }
 
+/* What an instruction computes. `other`: sub for add, sra for srl. */
+static uint64_t compute(uint32_t what, bool other, uint64_t a, uint64_t b, unsigned width)
+{
+    unsigned shift = (unsigned)b & (width - 1);
+    switch (what) {
+    case 0:
+        return other ? a - b : a + b;
+    case 1:
+        return a << shift;
+    case 2:
+        return (int64_t)a < (int64_t)b;
+    case 3:
+        return a < b;
+    case 4:
+        return a ^ b;
+    case 5:
+        return other ? (uint64_t)((int64_t)(width == 32 ? extend(a, 32) : a) >> shift)
+                     : (width == 32 ? (uint32_t)a : a) >> shift;
+    case 6:
+        return a | b;
+    default:
+        return a & b;
+    }
+}
+
 /* Runs one instruction. False at an ecall, or one that it does not know. */
 static bool step(struct machine *machine)
 {
     uint32_t word;
     memcpy(&word, at(machine, machine->pc, sizeof(word)), sizeof(word));
-    uint32_t rd = bits(word, 7, 5), what = bits(word, 12, 3);
+    uint32_t opcode = bits(word, 0, 7), rd = bits(word, 7, 5), what = bits(word, 12, 3);
     uint64_t a = machine->x[bits(word, 15, 5)], b = machine->x[bits(word, 20, 5)];
-    uint64_t next = machine->pc + 4, result = machine->x[rd];
-    switch (bits(word, 0, 7)) {
+    uint64_t immediate = extend(bits(word, 20, 12), 12);
+    uint64_t next = machine->pc + 4, result = 0;
+    unsigned width = (opcode & 0x08) != 0 ? 32 : 64; /* of 0x13, 0x1b, 0x33, 0x3b */
+    switch (opcode) {
     case 0x37: /* lui */
         result = extend(word & 0xfffff000u, 32);
         break;
     case 0x17: /* auipc */
         result = machine->pc + extend(word & 0xfffff000u, 32);
         break;
-    case 0x13: /* addi */
-        if (what != 0) {
-            return false;
-        }
-        result = a + extend(bits(word, 20, 12), 12);
+    case 0x13: /* addi and others with a constant */
+    case 0x1b:
+        result = compute(what, what == 5 && bits(word, 30, 1) != 0, a, immediate, width);
         break;
-    case 0x33: /* add, sub */
-        if (what != 0) {
-            return false;
+    case 0x33: /* add and others of registers */
+    case 0x3b:
+        if (bits(word, 25, 1) != 0) {
+            return false; /* multiplication and division */
         }
-        result = bits(word, 30, 1) != 0 ? a - b : a + b;
+        result = compute(what, bits(word, 30, 1) != 0, a, b, width);
         break;
     case 0x03: /* loads */
-        result = load(machine, a + extend(bits(word, 20, 12), 12), what);
+        result = load(machine, a + immediate, what);
         break;
     case 0x23: /* stores */
         memcpy(at(machine, a + extend(bits(word, 25, 7) << 5 | rd, 12), (size_t)1 << (what & 3)),
@@ -128,13 +154,13 @@ static bool step(struct machine *machine)
         break;
     case 0x67: /* jalr */
         result = next;
-        next = (a + extend(bits(word, 20, 12), 12)) & ~UINT64_C(1);
+        next = (a + immediate) & ~UINT64_C(1);
         break;
     default:
         return false;
     }
     if (rd != 0) {
-        machine->x[rd] = result;
+        machine->x[rd] = (opcode & 0x57) == 0x13 && width == 32 ? extend(result, 32) : result;
     }
     machine->pc = next;
     return true;
@@ -156,10 +182,21 @@ static void run(uint8_t *memory, const struct capstore_cap *image)
            machine.pc);
 }
 
+/* How many pages a program has: of code, as the daemon says, and behind its mappings. */
+static uint64_t pages_of(const struct capstore_cap *image, uint64_t code_size)
+{
+    uint64_t pages = (code_size + CAPSTORE_PAGE_SIZE - 1) / CAPSTORE_PAGE_SIZE;
+    for (size_t i = 0; i < capstore_image_counts(image).mappings; i++) {
+        pages += capstore_image_mapping(image, i).size / CAPSTORE_PAGE_SIZE;
+    }
+    return pages;
+}
+
 int main(int argc, char **argv)
 {
     struct capstore *store = NULL;
     struct capstore_hash hash;
+    struct capstore_stat_result stat;
     struct capstore_lazy *lazy = NULL;
     struct capstore_lazy_options options = CAPSTORE_LAZY_OPTIONS_INIT;
     options.failed = on_failed;
@@ -173,6 +210,9 @@ int main(int argc, char **argv)
     enum capstore_error error =
         memory != MAP_FAILED ? capstore_connect(store, argv[1]) : CAPSTORE_E_NO_MEMORY;
     if (error == CAPSTORE_OK) {
+        error = capstore_stat(store, &hash, &stat);
+    }
+    if (error == CAPSTORE_OK) {
         error = capstore_space_lazy(store, &hash, NULL, &options, memory, SPACE, &lazy);
     }
     if (error == CAPSTORE_OK && capstore_image_counts(capstore_lazy_image(lazy)).endpoints == 0) {
@@ -180,7 +220,9 @@ int main(int argc, char **argv)
     }
     if (error == CAPSTORE_OK) {
         run(memory, capstore_lazy_image(lazy));
-        printf("%" PRIu64 " pages fetched\n", capstore_lazy_stats(lazy).fetched_pages);
+        printf("%" PRIu64 " of %" PRIu64 " pages fetched\n",
+               capstore_lazy_stats(lazy).fetched_pages,
+               pages_of(capstore_lazy_image(lazy), stat.size));
     } else {
         fprintf(stderr, "%s: %s\n", capstore_error_name(error), capstore_message(store));
     }
