@@ -10,7 +10,7 @@
 #define DAEMON_SERVE_KINDS_H
 
 #include "daemon/core/env.h"
-#include "daemon/serve/keyed.h"
+#include "daemon/core/keyed.h"
 #include "lib/store/store.h"
 
 struct kinds_set;

@@ -19,7 +19,7 @@
 #include <sys/queue.h>
 
 #include "daemon/core/env.h"
-#include "daemon/serve/keyed.h"
+#include "daemon/core/keyed.h"
 
 #define PIECE_SIZE  (1u << 20) /* bytes of a body, but for its last piece: what a turn may send */
 #define PIECES_SLAB (4u << 20) /* bytes: two huge pages, or 1,024 small ones for a loop to free */

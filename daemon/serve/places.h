@@ -17,7 +17,7 @@
 #include <uv.h>
 
 #include "daemon/core/env.h"
-#include "daemon/serve/keyed.h"
+#include "daemon/core/keyed.h"
 #include "lib/store/store.h"
 
 #define PLACES_SET    8u   /* entries that one search looks at, twice if need be */

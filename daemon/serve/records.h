@@ -16,7 +16,7 @@
 #include <uv.h>
 
 #include "daemon/core/env.h"
-#include "daemon/serve/keyed.h"
+#include "daemon/core/keyed.h"
 #include "lib/store/store.h"
 
 struct record {

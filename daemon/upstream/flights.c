@@ -1,9 +1,8 @@
 /*
  * The table of flights.
  *
- * One lock; under it nothing is longer than a walk over the lanes. Flights are found by the first
- * bytes of their hashes, mixed with a key of the table, so that nobody can choose hashes that share
- * a bucket.
+ * One lock; under it nothing is longer than a walk over the lanes. Peers choose every bit of what
+ * they ask for, so where a hash lies goes by a key of the table's own.
  */
 #include "daemon/upstream/flights.h"
 
@@ -11,6 +10,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "daemon/core/keyed.h"
 #include "lib/cap/must.h"
 
 #define BUCKETS   8192u
@@ -43,18 +43,20 @@ struct kept {
     enum cap_error error;
 };
 
+LIST_HEAD(flight_bucket, flight);
+
 struct flights {
     const struct env *env;
     config_number *rate;
     size_t most_running; /* of one lane */
-    uint64_t key;
+    uint32_t keys[KEYED_WORDS];
     uv_mutex_t lock; /* of what follows */
     uv_cond_t more;
     bool stopping;
     TAILQ_HEAD(, flight_lane) lanes; /* that which took its turn longest ago in front */
     size_t lane_count;
     size_t count;
-    LIST_HEAD(, flight) buckets[BUCKETS];
+    struct flight_bucket buckets[BUCKETS];
     struct kept kept[FLIGHTS_KEPT];
     struct flights_figures figures;
 };
@@ -66,7 +68,7 @@ enum cap_error flights_new(const struct env *env, config_number *rate, size_t th
     if (flights == NULL) {
         return CAP_E_NO_MEMORY;
     }
-    enum cap_error error = env->random(env->ctx, (uint8_t *)&flights->key, sizeof(flights->key));
+    enum cap_error error = env->random(env->ctx, flights->keys, sizeof(flights->keys));
     if (error != CAP_OK) {
         free(flights);
         return error;
@@ -106,18 +108,15 @@ void flights_free(struct flights *flights)
 
 /* --- Places ----------------------------------------------------------------------------------- */
 
-static uint64_t mixed(const struct flights *flights, const struct cap_hash *hash)
+static struct flight_bucket *bucket_of(struct flights *flights, const struct cap_hash *hash)
 {
-    uint64_t word;
-    memcpy(&word, hash->bytes, sizeof(word));
-    word = (word ^ flights->key) * UINT64_C(0x9e3779b97f4a7c15); /* of Fibonacci hashing */
-    return word ^ word >> 32;
+    return &flights->buckets[keyed_hash(flights->keys, hash) % BUCKETS];
 }
 
 static struct flight *find(struct flights *flights, const struct cap_hash *hash)
 {
     struct flight *flight;
-    LIST_FOREACH(flight, &flights->buckets[mixed(flights, hash) % BUCKETS], find)
+    LIST_FOREACH(flight, bucket_of(flights, hash), find)
     {
         if (cap_hash_equal(&flight->hash, hash)) {
             return flight;
@@ -129,7 +128,7 @@ static struct flight *find(struct flights *flights, const struct cap_hash *hash)
 /* The first of the places where a cap's outcome may be. */
 static struct kept *kept_set(struct flights *flights, const struct cap_hash *hash)
 {
-    return &flights->kept[mixed(flights, hash) % (FLIGHTS_KEPT / KEPT_WAYS) * KEPT_WAYS];
+    return &flights->kept[keyed_hash(flights->keys, hash) % (FLIGHTS_KEPT / KEPT_WAYS) * KEPT_WAYS];
 }
 
 static struct kept *kept_find(struct flights *flights, const struct cap_hash *hash)
@@ -231,7 +230,7 @@ static struct flight *add_flight(struct flights *flights, struct flight_lane *la
     flight->hash = *hash;
     flight->lane = lane;
     LIST_INIT(&flight->waits);
-    LIST_INSERT_HEAD(&flights->buckets[mixed(flights, hash) % BUCKETS], flight, find);
+    LIST_INSERT_HEAD(bucket_of(flights, hash), flight, find);
     TAILQ_INSERT_TAIL(&lane->queue, flight, link);
     lane->flights++;
     flights->count++;

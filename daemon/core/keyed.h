@@ -1,6 +1,6 @@
 /* A keyed hash of cap hashes, for tables in which nobody can choose caps that meet. Pure. */
-#ifndef DAEMON_SERVE_KEYED_H
-#define DAEMON_SERVE_KEYED_H
+#ifndef DAEMON_CORE_KEYED_H
+#define DAEMON_CORE_KEYED_H
 
 #include <stdint.h>
 #include <string.h>
