@@ -179,8 +179,22 @@ static void test_entries_out_of_place(void **state)
     struct talk talk = {0};
     (void)state;
     make_program(&program);
+    /* All else is as it should be: only that it comes twice is wrong. */
     add_data(&talk, &program);
     add_data(&talk, &program);
+    add_inner(&talk, &program);
+    add_root(&talk, &program);
+    expect(&program, &talk, "bad_reply", 1);
+
+    add_data(&talk, &program);
+    add_inner(&talk, &program);
+    add_inner(&talk, &program);
+    add_root(&talk, &program);
+    expect(&program, &talk, "bad_reply", 2);
+
+    add_data(&talk, &program);
+    add_root(&talk, &program);
+    add_inner(&talk, &program);
     expect(&program, &talk, "bad_reply", 1);
 
     add_inner(&talk, &program);
