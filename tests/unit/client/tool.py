@@ -272,7 +272,11 @@ class Streams(Tool):
 
 
 class Completion(Tool):
-    COMMANDS = "check hash pack put publish get slice map has show closure dump load mirror admin status config jobs events top gc roots why delete forbid allow backup compact scrub quota bench".split()
+    def setUp(self):
+        super().setUp()
+        listed = self.run_tool("--help").stdout.decode().split("\ncommands:\n")[1].split("\n\n")[0]
+        self.commands = re.findall(r"^  ([a-z]+)\b", listed, re.M)
+        self.assertIn("publish", self.commands)
 
     def complete(self, line):
         """What bash offers at the end of a line; readline's part in it is the division at COMP_WORDBREAKS."""
@@ -286,8 +290,8 @@ class Completion(Tool):
         return set(re.findall(r"(?<![\w-])(--?[a-zA-Z][\w-]*)\b", self.run_tool(*words, "--help").stdout.decode()))
 
     def test_bash_knows_every_command_and_option(self):
-        self.assertEqual(self.complete("capctl "), {*self.COMMANDS, "help", "version", *self.options()})
-        for command in self.COMMANDS:
+        self.assertEqual(self.complete("capctl "), {*self.commands, "help", "version", *self.options()})
+        for command in self.commands:
             self.assertEqual(self.complete(f"capctl {command} -"), self.options(command) | self.options(), command)
 
     def test_bash_sees_words_as_the_shell_does(self):
@@ -305,10 +309,24 @@ class Completion(Tool):
 
     def test_zsh_knows_every_command_and_option(self):
         text = (SOURCE / "client/completions/_capctl").read_text()
-        for command in self.COMMANDS:
+        for command in self.commands:
             self.assertIn(f"'{command}:", text)
-            for option in self.options(command) | self.options():
-                self.assertRegex(text, rf"{option}\b", f"{command} {option}")
+            own = re.search(rf"^        (?:\w+\|)*{command}(?:\|\w+)*\) (.*?);;$", text, re.M | re.S)
+            known = set(re.findall(r"""(?<=['"{,])--?[a-zA-Z][\w-]*""", own.group(1))) if own else set()
+            self.assertEqual(known, self.options(command) - self.options(), command)
+        for option in self.options():
+            self.assertRegex(text, rf"{option}\b", option)
+
+    def test_the_manual_knows_every_command_and_option(self):
+        text = (SOURCE / "client/capctl.1").read_text().split("\n.Sh COMMANDS\n")[1].split("\n.Sh ")[0]
+        items = re.findall(r"^\.(?:It|It Xo\n\.)\s?Ic ([a-z]+)\b(.*?)(?=^\.It |\Z)", text, re.M | re.S)
+        self.assertEqual({name for name, _ in items}, set(self.commands))
+        for command in self.commands:
+            said = " ".join(body for name, body in items if name == command)
+            for line in self.run_tool(command, "--help").stdout.decode().splitlines():
+                forms = re.findall(r"(?<![\w-])-(-?[a-zA-Z][\w-]*)", line) if line.startswith("  ") else []
+                told = [form for form in forms if re.search(rf"\bFl {re.escape(form)}(?![\w-])", said)]
+                self.assertTrue(told or not forms, f"{command}: {line}")
 
     def test_both_know_every_admin_method(self):
         methods = set(re.findall(r"^### `([a-z.]+)`$", (SOURCE / "daemon/admin/ADMIN.md").read_text(), re.M))
