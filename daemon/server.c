@@ -648,6 +648,7 @@ void server_close(struct server *server)
     reload_close(&server->reload);
     sockets_close(&server->sockets);
     admin_stop(server->admin);
+    upstream_stop(server->upstream); /* HTTP ends when nothing of it waits for the fetcher */
     http_stop(server->http);
     if (server->jobs != NULL) {
         close_jobs(server);

@@ -157,4 +157,5 @@ void context_stats(struct context *context, struct stats *ret_sum)
     ret_sum->http_errors += context->http.errors;
     ret_sum->http_bytes += context->http.bytes;
     ret_sum->http_cut += context->http.cut;
+    ret_sum->awaited += context->http.awaited;
 }

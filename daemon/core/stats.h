@@ -186,6 +186,7 @@ struct stats_http {
     atomic_uint_fast64_t errors;
     atomic_uint_fast64_t bytes;
     atomic_uint_fast64_t cut;
+    atomic_uint_fast64_t awaited; /* beside what the loops count */
 };
 
 struct gauges {

@@ -197,6 +197,10 @@ static unsigned status_of(enum cap_error error, enum http_cache *ret_cache)
         status = MHD_HTTP_RANGE_NOT_SATISFIABLE;
     } else if (error == CAP_E_NOT_SUPPORTED || error == CAP_E_STRUCTURE_TOO_LARGE) {
         status = MHD_HTTP_NOT_IMPLEMENTED;
+    } else if (error == CAP_E_UPSTREAM_AWAY) {
+        status = MHD_HTTP_GATEWAY_TIMEOUT;
+    } else if (error == CAP_E_UPSTREAM_BROKEN) {
+        status = MHD_HTTP_BAD_GATEWAY;
     } else if (error == CAP_E_CORRUPT || error == CAP_E_IO || error == CAP_E_INTERNAL) {
         status = MHD_HTTP_INTERNAL_SERVER_ERROR;
     }

@@ -10,6 +10,7 @@
 /* A request while it is answered. */
 struct http_call {
     struct http *http;
+    struct http_thread *thread;
     struct http_client *client;
     struct MHD_Connection *connection;
     const char *path;

@@ -140,6 +140,26 @@ static bool has_left(const struct http_client *client)
     return recv(client->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
+void http_clients_wait(struct http_clients *clients, struct http_client *client,
+                       struct fetcher *fetcher, struct MHD_Connection *connection,
+                       const struct cap_hash *hash, uint64_t now_us)
+{
+    pthread_mutex_lock(&clients->lock);
+    http_client_does(client, HTTP_WAITING, now_us);
+    http_wait_begin(&client->wait, fetcher, connection, ledger_peer_id(client->account), hash);
+    pthread_mutex_unlock(&clients->lock);
+}
+
+/* Ends a wait that has lasted too long, or whose client is gone. */
+static void judge_wait(struct http_client *client, const struct http_bounds *bounds)
+{
+    if (is_over(client->since_us, bounds->now_us, bounds->upstream_us)) {
+        http_wait_end(&client->wait, CAP_E_UPSTREAM_AWAY);
+    } else if (has_left(client)) {
+        http_wait_end(&client->wait, CAP_E_CANCELLED);
+    }
+}
+
 /* Whether its time is over; *ret_slow: it is its own fault. */
 static bool must_leave(struct http_client *client, const struct http_bounds *bounds, bool *ret_slow)
 {
@@ -157,6 +177,9 @@ static bool must_leave(struct http_client *client, const struct http_bounds *bou
         *ret_slow = false;
         return bounds->draining || is_over(since, bounds->now_us, bounds->idle_us) ||
                has_left(client);
+    case HTTP_WAITING: /* it makes nobody wait */
+        *ret_slow = false;
+        return false;
     case HTTP_ANSWERING:
         return stands_still(client, bounds);
     }
@@ -171,7 +194,9 @@ uint64_t http_clients_judge(struct http_clients *clients, const struct http_boun
     LIST_FOREACH(client, &clients->list, link)
     {
         bool is_slow = false;
-        if (!client->cut && must_leave(client, bounds, &is_slow)) {
+        if (client->doing == HTTP_WAITING) {
+            judge_wait(client, bounds);
+        } else if (!client->cut && must_leave(client, bounds, &is_slow)) {
             client->cut = true;
             slow += is_slow ? 1 : 0;
             (void)shutdown(client->fd, SHUT_RDWR);

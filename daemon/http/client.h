@@ -4,7 +4,8 @@
  * Three times bound a client, whatever it sends: `hello-ms` to the end of its first request, and to
  * the end of a request whose first line is there; `idle-ms` from one answer to the next request;
  * `progress-ms` for each HTTP_BLOCK of an answer. So neither a byte every few seconds nor an answer
- * that nobody reads keeps a connection.
+ * that nobody reads keeps a connection. A request waits for the daemon above as long as
+ * `upstream-timeout` says and its client is there.
  *
  * A record lives from http_clients_expect until libmicrohttpd says that the connection is closed.
  */
@@ -18,6 +19,7 @@
 #include "daemon/core/config.h"
 #include "daemon/core/ledger.h"
 #include "daemon/core/peer.h"
+#include "daemon/http/wait.h"
 
 /* Bytes that are read of the store, and held for a client, at a time: about a chunk of the store.
  */
@@ -27,6 +29,7 @@ enum http_doing {
     HTTP_ARRIVING,  /* it has made no request yet */
     HTTP_IDLE,      /* between requests */
     HTTP_ASKING,    /* the first line of a request is there */
+    HTTP_WAITING,   /* its request waits for the daemon above */
     HTTP_ANSWERING, /* it reads an answer */
 };
 
@@ -44,6 +47,9 @@ struct http_client {
     bool asked;      /* libmicrohttpd has shown us the request at hand */
     uint64_t memory; /* held in the ledger for the answer */
     bool requesting; /* counted in the ledger */
+    bool waited;     /* the request at hand has waited, or does */
+
+    struct http_wait wait; /* begun and ended under the lock of the clients */
 
     /* The main thread's, while it looks. */
     uint64_t answer_us; /* since_us of the answer that the next two are of */
@@ -66,7 +72,8 @@ struct http_bounds {
     uint64_t hello_us;
     uint64_t idle_us;
     uint64_t progress_us; /* all three: 0: none */
-    bool draining;        /* who is not being answered leaves */
+    uint64_t upstream_us;
+    bool draining; /* who is not being answered leaves */
 };
 
 /* Nobody. */
@@ -93,9 +100,14 @@ bool http_clients_forget(struct http_clients *clients, const struct http_client 
 /* Takes out any record that libmicrohttpd has not come to know; NULL: there is none. */
 struct http_client *http_clients_take(struct http_clients *clients);
 
+/* Has a client's request wait for a cap from the daemon above. The thread of libmicrohttpd's. */
+void http_clients_wait(struct http_clients *clients, struct http_client *client,
+                       struct fetcher *fetcher, struct MHD_Connection *connection,
+                       const struct cap_hash *hash, uint64_t now_us);
+
 /*
- * Shuts the sockets of those whose time is over, which libmicrohttpd then closes. Returns how many
- * of them were too slow. The main thread.
+ * Shuts the sockets of those whose time is over, which libmicrohttpd then closes, and ends waits
+ * that are. Returns how many clients were too slow. The main thread.
  */
 uint64_t http_clients_judge(struct http_clients *clients, const struct http_bounds *bounds);
 

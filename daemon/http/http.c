@@ -8,6 +8,7 @@
  * Failure modes.
  *   - Over a limit of connections: the client is told, as far as its socket takes it at once.
  *   - No memory for a connection: libmicrohttpd closes it.
+ *   - A cap is not here, but there is a daemon above: the request waits for it (wait.h).
  *   - A client is slow: the tick shuts its socket (client.h), libmicrohttpd closes it.
  *   - Stopping: libmicrohttpd closes what is left, and its threads end.
  */
@@ -87,6 +88,7 @@ static void *on_line(void *cls, const char *uri, struct MHD_Connection *connecti
     (void)uri;
     if (client != NULL) {
         client->asked = false;
+        client->waited = false;
         http_client_does(client, HTTP_ASKING, env_monotonic_us(thread->http->context->env));
     }
     return client;
@@ -118,7 +120,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         client->asked = true;
         return MHD_YES; /* and is asked again: one that answers at once closes the connection */
     }
-    const struct http_call call = {thread->http, client, connection, url};
+    const struct http_call call = {thread->http, thread, client, connection, url};
     client->given = 0;
     http_client_does(client, HTTP_ANSWERING, env_monotonic_us(thread->http->context->env));
     enum MHD_Result result = http_request(&call, method);
@@ -274,8 +276,8 @@ static enum cap_error open_thread(struct http *http)
     thread->http = http;
     http_clients_init(&thread->clients);
     thread->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC, 0, NULL, NULL,
-        on_request, thread, MHD_OPTION_NOTIFY_CONNECTION, on_connection, thread,
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0,
+        NULL, NULL, on_request, thread, MHD_OPTION_NOTIFY_CONNECTION, on_connection, thread,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, thread, MHD_OPTION_URI_LOG_CALLBACK, on_line,
         thread, MHD_OPTION_CONNECTION_LIMIT, 65536u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)CONNECTION_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_END);
@@ -358,6 +360,7 @@ void http_tick(struct http *http, const struct admin_figures *admin)
         .hello_us = config->hello_ms * 1000,
         .idle_us = config->idle_ms * 1000,
         .progress_us = config->progress_ms * 1000,
+        .upstream_us = config->upstream_timeout_ms * 1000,
         .draining = http->context->phase != PHASE_RUNNING,
     };
     http->beat_us = bounds.now_us;

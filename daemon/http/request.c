@@ -1,5 +1,7 @@
 #include "daemon/http/request.h"
 
+#include <stdio.h>
+
 #include "daemon/http/caps.h"
 #include "daemon/http/closure.h"
 #include "daemon/http/health.h"
@@ -63,6 +65,51 @@ static const char *read_hash(const char *at, struct cap_hash *ret_hash)
     return cap_hash_parse(hex, ret_hash) == CAP_OK ? at + CAP_HASH_HEX_SIZE - 1 : NULL;
 }
 
+/* Whether a cap is not here, so that it may come from the daemon above. */
+static bool is_absent(struct cap_store *store, const struct cap_hash *hash)
+{
+    struct cap_read *read = NULL;
+    enum cap_error error = cap_store_read_begin(store, &read);
+    if (error == CAP_OK) {
+        error = cap_store_find(read, hash, NULL);
+        cap_store_read_end(read);
+    }
+    return error == CAP_E_NOT_FOUND || error == CAP_E_QUARANTINED;
+}
+
+/* Whether a request about a cap has to wait for the daemon above first, which it does then. */
+static bool wait_for_cap(const struct http_call *call, const struct cap_hash *hash)
+{
+    struct context *context = call->http->context;
+    struct http_client *client = call->client;
+    if (context->fetcher == NULL || client->waited || !is_absent(context->store, hash)) {
+        return false;
+    }
+    client->waited = true;
+    context->http.awaited++;
+    http_clients_wait(&call->thread->clients, client, context->fetcher, call->connection, hash,
+                      env_monotonic_us(context->env));
+    return true;
+}
+
+/* The fetch that a request has waited for did not say whether the cap is above. */
+static bool has_failed(const struct http_client *client)
+{
+    enum cap_error error = client->waited ? client->wait.order.error : CAP_OK;
+    return error != CAP_OK && error != CAP_E_NOT_FOUND;
+}
+
+static enum MHD_Result answer_failed(const struct http_call *call, const struct cap_hash *hash)
+{
+    char message[REFUSAL_MESSAGE_SIZE];
+    char hex[CAP_HASH_HEX_SIZE];
+    enum cap_error error = call->client->wait.order.error;
+    cap_hash_format(hash, hex);
+    snprintf(message, sizeof(message), "%s: fetching it from upstream: %s", hex,
+             cap_error_text(error));
+    return http_answer_error(call, error, message);
+}
+
 /* A path that begins as one of a cap does. */
 static enum MHD_Result answer_cap(const struct http_call *call, const char *before)
 {
@@ -73,9 +120,13 @@ static enum MHD_Result answer_cap(const struct http_call *call, const char *befo
                                    "a cap is named by the 64 lower-case hex digits of its hash");
     }
     for (size_t i = 0; i < sizeof(views) / sizeof(views[0]); i++) {
-        if (strcmp(before, views[i].before) == 0 && strcmp(behind, views[i].behind) == 0) {
-            return views[i].answer(call, &hash);
+        if (strcmp(before, views[i].before) != 0 || strcmp(behind, views[i].behind) != 0) {
+            continue;
         }
+        if (wait_for_cap(call, &hash)) {
+            return MHD_YES;
+        }
+        return has_failed(call->client) ? answer_failed(call, &hash) : views[i].answer(call, &hash);
     }
     return nothing_there(call);
 }
@@ -122,7 +173,7 @@ enum MHD_Result http_request(const struct http_call *call, const char *method)
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0) {
         return refuse_method(call);
     }
-    if (!ledger_may_request(ledger, call->client->account)) {
+    if (!call->client->waited && !ledger_may_request(ledger, call->client->account)) {
         char why[LEDGER_WHY_SIZE];
         ledger_why(ledger, call->client->account, LEDGER_REQUESTS, 1, why);
         return http_answer_error(call, CAP_E_TOO_MANY_REQUESTS, why);

@@ -17,5 +17,6 @@ target_sources(capstore_daemon PRIVATE
     http/parts.c
     http/ranges.c
     http/request.c
-    http/slice.c)
+    http/slice.c
+    http/wait.c)
 target_link_libraries(capstore_daemon PUBLIC PkgConfig::MICROHTTPD)

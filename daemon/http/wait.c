@@ -1,0 +1,35 @@
+#include "daemon/http/wait.h"
+
+#include <microhttpd.h>
+
+#include "daemon/core/container.h"
+
+/* On any thread. */
+static void on_brought(struct fetch_order *order)
+{
+    MHD_resume_connection(CONTAINER_OF(order, struct http_wait, order)->connection);
+}
+
+void http_wait_begin(struct http_wait *wait, struct fetcher *fetcher,
+                     struct MHD_Connection *connection, uint64_t peer, const struct cap_hash *hash)
+{
+    wait->fetcher = fetcher;
+    wait->connection = connection;
+    wait->hash = *hash;
+    wait->order =
+        (struct fetch_order){.peer = peer, .hashes = &wait->hash, .count = 1, .done = on_brought};
+    MHD_suspend_connection(connection);
+    enum cap_error error = fetcher->want(fetcher, &wait->order);
+    if (error != CAP_OK) {
+        wait->order.error = error;
+        MHD_resume_connection(connection);
+    }
+}
+
+void http_wait_end(struct http_wait *wait, enum cap_error error)
+{
+    if (wait->fetcher->withdraw(wait->fetcher, &wait->order)) {
+        wait->order.error = error;
+        MHD_resume_connection(wait->connection);
+    }
+}

@@ -1,0 +1,34 @@
+/*
+ * Reading through: a request for a cap that is not here waits until the fetcher (core/fetcher.h)
+ * has brought it. Meanwhile libmicrohttpd has its connection suspended, and serves others.
+ *
+ * A wait ends once: by the fetcher, on any thread, or by http_wait_end, and then its connection is
+ * resumed and the request is answered as if it came now. All waits end before libmicrohttpd's
+ * threads do, since the fetcher ends its orders first.
+ */
+#ifndef DAEMON_HTTP_WAIT_H
+#define DAEMON_HTTP_WAIT_H
+
+#include "daemon/core/fetcher.h"
+
+struct MHD_Connection;
+
+/* One for each connection; it stays where it is. */
+struct http_wait {
+    struct fetcher *fetcher;
+    struct MHD_Connection *connection;
+    struct cap_hash hash;
+    struct fetch_order order;
+};
+
+/*
+ * Suspends a connection, from within its handler, and orders a cap for the peer of that number.
+ * From the return on the wait may be over, and order.error says how.
+ */
+void http_wait_begin(struct http_wait *wait, struct fetcher *fetcher,
+                     struct MHD_Connection *connection, uint64_t peer, const struct cap_hash *hash);
+
+/* Ends it with an error, unless it is over. Not beside http_wait_begin. */
+void http_wait_end(struct http_wait *wait, enum cap_error error);
+
+#endif
