@@ -8,7 +8,7 @@
  * Failure modes.
  *   - It is not there either: the room says not_found, as it does without a daemon above.
  *   - The fetcher cannot: its error is the answer. Of a GET_MANY, which answers cap by cap, the
- * room asks why (recall).
+ *     room asks why (recall).
  *   - It takes longer than `upstream-timeout`: upstream_away. The fetch goes on; who asks again
  *     later finds the cap here.
  *   - Cancelled, or the connection goes: the order is withdrawn.
@@ -25,8 +25,7 @@
 #include "lib/cap/must.h"
 #include "proto/message.h"
 
-#define AWAIT_SMALL   32u            /* hashes of a request that is like any other */
-#define AWAIT_TURN_US UINT64_C(5000) /* of a reader's time, before another peer has its turn */
+#define AWAIT_SMALL 32u /* hashes of a request whose memory is counted as any other's is */
 
 struct await_request {
     struct request request;
@@ -193,7 +192,7 @@ static bool on_run(struct read_job *job)
 {
     struct await_request *wait = CONTAINER_OF(job, struct await_request, job);
     const struct context *context = context_of(wait);
-    uint64_t until = env_monotonic_us(context->env) + AWAIT_TURN_US;
+    uint64_t until = env_monotonic_us(context->env) + READERS_TURN_US;
     struct cap_read *read = NULL;
     enum cap_error error = cap_store_read_begin(context->store, &read);
     bool more = true;

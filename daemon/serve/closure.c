@@ -28,9 +28,8 @@
 #include "daemon/serve/window.h"
 #include "proto/message.h"
 
-#define CLOSURE_COPY    65536u         /* longest body that goes through the chunk: half of one */
-#define CLOSURE_STEPS   256u           /* of the walk, before the clock is looked at */
-#define CLOSURE_TURN_US UINT64_C(5000) /* of a reader's time, before another peer has its turn */
+#define CLOSURE_COPY  65536u /* longest body that goes through the chunk: half of one */
+#define CLOSURE_STEPS 256u   /* of the walk, before the clock is looked at */
 
 _Static_assert(CLOSURE_COPY + PROTO_ENTRY_SIZE <= CHUNK_SIZE, "an entry fits into a chunk");
 
@@ -174,7 +173,7 @@ static bool on_walk(struct read_job *job)
 {
     struct closure *closure = CONTAINER_OF(job, struct closure, job);
     const struct context *context = closure->serve->shard->context;
-    uint64_t until = env_monotonic_us(context->env) + CLOSURE_TURN_US;
+    uint64_t until = env_monotonic_us(context->env) + READERS_TURN_US;
     struct cap_read *read = NULL;
     closure->error = cap_store_read_begin(context->store, &read);
     bool more = closure->error == CAP_OK;

@@ -17,8 +17,7 @@
 #include "daemon/core/keeper.h"
 #include "daemon/core/ledger.h"
 
-#define LEASES_SMALL   32u            /* hashes of a request that is like any other */
-#define LEASES_TURN_US UINT64_C(5000) /* of a reader's time, before another peer has its turn */
+#define LEASES_SMALL 32u /* hashes of a request whose memory is counted as any other's is */
 
 struct lease_request {
     struct request request;
@@ -68,7 +67,7 @@ static bool on_run(struct read_job *job)
 {
     struct lease_request *lease = CONTAINER_OF(job, struct lease_request, job);
     const struct context *context = lease->serve->shard->context;
-    uint64_t until = env_monotonic_us(context->env) + LEASES_TURN_US;
+    uint64_t until = env_monotonic_us(context->env) + READERS_TURN_US;
     struct cap_read *read = NULL;
     bool more = true;
     lease->error = cap_store_read_begin(context->store, &read);

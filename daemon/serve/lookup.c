@@ -19,9 +19,8 @@
 #include "daemon/serve/resolve.h"
 #include "proto/message.h"
 
-#define HAS_SMALL   32u /* hashes of a HAS whose records are worth keeping: no scan */
-#define HAS_AHEAD   8u  /* hashes whose sets are fetched from memory while others are compared */
-#define HAS_TURN_US UINT64_C(5000) /* of a reader's time, before another peer has its turn */
+#define HAS_SMALL 32u /* hashes of a HAS whose records are worth keeping: no scan */
+#define HAS_AHEAD 8u  /* hashes whose sets are fetched from memory while others are compared */
 
 static void count_lookup(struct serve *serve, uint64_t started_us)
 {
@@ -66,7 +65,7 @@ static bool on_has(struct read_job *job)
 {
     struct has_request *has = CONTAINER_OF(job, struct has_request, job);
     const struct context *context = has->serve->shard->context;
-    uint64_t until = env_monotonic_us(context->env) + HAS_TURN_US;
+    uint64_t until = env_monotonic_us(context->env) + READERS_TURN_US;
     struct cap_read *read = NULL;
     bool more = true;
     has->error = cap_store_read_begin(context->store, &read);

@@ -28,12 +28,11 @@
 #include "daemon/serve/window.h"
 #include "proto/message.h"
 
-#define MANY_FEW     32u /* hashes for which the places of other loops are asked, too */
-#define MANY_AHEAD   16u /* hashes whose entries are fetched from memory while others are loaded */
-#define MANY_BODIES  6u  /* the same of bodies: a core fetches no more lines at once */
-#define MANY_PIECE   131024u /* of a large body: two of the chunks that LMDB checks as a whole */
-#define MANY_FOUND   256u    /* places that one job leaves for the loop */
-#define MANY_TURN_US UINT64_C(5000) /* of a reader's time, before another peer has its turn */
+#define MANY_FEW    32u /* hashes for which the places of other loops are asked, too */
+#define MANY_AHEAD  16u /* hashes whose entries are fetched from memory while others are loaded */
+#define MANY_BODIES 6u  /* the same of bodies: a core fetches no more lines at once */
+#define MANY_PIECE  131024u /* of a large body: two of the chunks that LMDB checks as a whole */
+#define MANY_FOUND  256u    /* places that one job leaves for the loop */
 
 _Static_assert(CHUNK_SIZE <= PROTO_FRAME_MAX, "a chunk is a frame");
 _Static_assert(MANY_PIECE + PROTO_PIECE_SIZE <= CHUNK_SIZE, "a piece fits into a chunk");
@@ -297,7 +296,7 @@ static bool on_many(struct read_job *job)
 {
     struct many *many = CONTAINER_OF(job, struct many, job);
     const struct context *context = many->serve->shard->context;
-    uint64_t until = env_monotonic_us(context->env) + MANY_TURN_US;
+    uint64_t until = env_monotonic_us(context->env) + READERS_TURN_US;
     struct cap_read *read = NULL;
     many->error = cap_store_read_begin(context->store, &read);
     bool more = many->error == CAP_OK;

@@ -14,12 +14,16 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/queue.h>
 #include <uv.h>
 
 #include "lib/cap/error.h"
 
 struct readers_lane;
+
+/* Of a thread's time: a job that has more to do gives way to other peers' after it. */
+#define READERS_TURN_US UINT64_C(5000)
 
 /* One job. It belongs to the caller that submits it, and stays where it is until `done` or
  * withdrawn. */
