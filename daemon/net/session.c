@@ -170,28 +170,6 @@ const struct verdict *session_reply(struct session *session, uint8_t type, uint3
     return dealt_with(session);
 }
 
-static void answer_fd(struct session *session, uint8_t type, uint32_t id, enum cap_error encoded,
-                      struct cap_buf *payload, int fd)
-{
-    enum cap_error error = encoded;
-    if (error == CAP_OK) {
-        error =
-            framing_message_fd(&session->connection.output, type, id, cap_buf_bytes(payload), fd);
-    }
-    if (error != CAP_OK) {
-        close(fd);
-    }
-    cap_buf_free(payload);
-    check_sent(session, error);
-}
-
-const struct verdict *session_reply_fd(struct session *session, uint8_t type, uint32_t id,
-                                       enum cap_error encoded, struct cap_buf *payload, int fd)
-{
-    answer_fd(session, type, id, encoded, payload, fd);
-    return dealt_with(session);
-}
-
 /* The figures that the detail of an ERROR has, if any. */
 static bool read_figures(enum cap_error error, const struct cap_buf *detail,
                          struct refusal_figures *ret_figures)
@@ -300,7 +278,16 @@ void request_answer_fd(struct request *request, uint8_t type, enum cap_error enc
         return;
     }
     struct session *session = take_off(request);
-    answer_fd(session, type, request->id, encoded, payload, fd);
+    enum cap_error error = encoded;
+    if (error == CAP_OK) {
+        error = framing_message_fd(&session->connection.output, type, request->id,
+                                   cap_buf_bytes(payload), fd);
+    }
+    if (error != CAP_OK) {
+        close(fd);
+    }
+    cap_buf_free(payload);
+    check_sent(session, error);
     update(session);
 }
 

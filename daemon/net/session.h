@@ -54,10 +54,6 @@ const struct verdict *session_reply(struct session *session, uint8_t type, uint3
                                     enum cap_error encoded, struct cap_buf *payload,
                                     const struct cap_bytes *body);
 
-/* As session_reply, with a descriptor (framing.h), which is taken over in any case. */
-const struct verdict *session_reply_fd(struct session *session, uint8_t type, uint32_t id,
-                                       enum cap_error encoded, struct cap_buf *payload, int fd);
-
 /*
  * Refuses a message at once with an ERROR: counted, logged, sent. `message` may be NULL: the
  * error's own sentence. If a body follows it is skipped.
@@ -88,7 +84,7 @@ const struct verdict *session_pending(struct session *session, struct request *r
 void request_answer(struct request *request, uint8_t type, enum cap_error encoded,
                     struct cap_buf *payload, const struct cap_bytes *body);
 
-/* The same, as session_reply_fd. */
+/* The same with a descriptor (framing.h), which is taken over in any case. */
 void request_answer_fd(struct request *request, uint8_t type, enum cap_error encoded,
                        struct cap_buf *payload, int fd);
 
