@@ -549,7 +549,7 @@ enum cli_exit cli_closure(struct cli *cli)
     struct saving saving = {.cli = cli, .directory = directory, .caps = json_array()};
     struct cli_meter meter;
     cli_meter_begin(cli, &meter, "fetching", "verifying");
-    unsigned flags = directory != NULL ? CAPSTORE_CLOSURE_BODIES : 0;
+    unsigned flags = directory != NULL ? CAPSTORE_CLOSURE_BODIES : CAPSTORE_CLOSURE_LIST;
     exit = end_saving(&saving, store, capstore_closure(store, &root, flags, visit, &saving));
     capstore_free(store);
     return exit;

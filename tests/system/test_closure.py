@@ -329,6 +329,22 @@ class Programs(Base):
             self.assertLess(relay.down[0], sum(files.values()) + 1000 * 41 + 20000)
             self.assertLess(relay.up, 1000)
 
+    def test_list_round_trips(self):
+        """The same without its bodies, which do not come; and cap by cap where the daemon gives fewer at once."""
+        client = self.open()
+        root = self.wide(client, 999)
+        files = {(e[0].hex(), e[2]) for e in client.closure([root])}
+        for options, turns, most in (((), 3, 1000 * 41 + 5000), (("--closure-max", "60"), 50, 500_000)):
+            self.d.stop()
+            self.d.options = list(options)
+            self.d.start()
+            with Relay(self.root / "relay", self.d) as relay:
+                answer = self.ok(capctl("-s", relay.address, "closure", root.hex()))
+                self.assertEqual({(cap["cap_hash"], cap["body_len"]) for cap in answer["caps"]}, files)
+                self.assertEqual(len(answer["caps"]), 1000)
+                self.assertLessEqual(relay.turns, turns)
+                self.assertLess(sum(relay.down), most)
+
     def test_cut_off(self):
         """The connection is lost at many points: what came is kept, and nothing comes twice but what was under way."""
         client = self.open()

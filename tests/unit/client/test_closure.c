@@ -118,15 +118,21 @@ static void serve_tree(struct fake *fake)
     }
 }
 
+/* What was visited, and whether with the bodies of Data caps. */
+struct visited {
+    size_t count;
+    bool bodies;
+};
+
 static enum capstore_error count_visit(void *ctx, const struct capstore_closure_entry *entry)
 {
-    size_t *count = (size_t *)ctx;
-    struct capstore_hash hash = numbered(*count);
+    struct visited *visited = (struct visited *)ctx;
+    struct capstore_hash hash = numbered(visited->count);
+    bool image = visited->count++ <= IMAGES;
     assert_true(capstore_hash_equal(&entry->hash, &hash));
-    assert_int_equal(entry->kind, *count <= IMAGES ? CAPSTORE_KIND_IMAGE : CAPSTORE_KIND_DATA);
-    assert_non_null(entry->cap);
-    assert_int_equal(entry->body_len, capstore_cap_body(entry->cap).len);
-    ++*count;
+    assert_int_equal(entry->kind, image ? CAPSTORE_KIND_IMAGE : CAPSTORE_KIND_DATA);
+    assert_true((entry->cap != NULL) == (image || visited->bodies));
+    assert_true(entry->cap == NULL || entry->body_len == capstore_cap_body(entry->cap).len);
     return CAPSTORE_OK;
 }
 
@@ -145,21 +151,20 @@ static void make_tree(struct tree *tree)
 }
 
 /* Every cap is visited once and in order, however its answer is cut; nothing is left in flight. */
-static void walk(uint64_t data_len, uint64_t max_bodies)
+static void walk(unsigned flags, uint64_t data_len, uint64_t max_bodies)
 {
     struct fake fake;
     struct tree tree = {.data_len = data_len};
     struct capstore_options options = CAPSTORE_OPTIONS_INIT;
     struct capstore_hash root = numbered(0);
-    size_t count = 0;
+    struct visited visited = {.bodies = flags == CAPSTORE_CLOSURE_BODIES};
     options.no_verify = true;
     options.max_body = options.max_bodies = max_bodies;
     make_tree(&tree);
     fake_start(&fake, serve_tree, &tree);
     struct capstore *store = fake_connect(&fake, &options);
-    assert_error(capstore_closure(store, &root, CAPSTORE_CLOSURE_BODIES, count_visit, &count),
-                 "ok");
-    assert_int_equal(count, ALL);
+    assert_error(capstore_closure(store, &root, flags, count_visit, &visited), "ok");
+    assert_int_equal(visited.count, ALL);
     assert_int_equal(capstore_pending(store), 0);
     capstore_free(store);
     fake_join(&fake);
@@ -171,14 +176,21 @@ static void walk(uint64_t data_len, uint64_t max_bodies)
 static void test_pieces(void **state)
 {
     (void)state;
-    walk(sizeof(hello_body), 1 << 20);
+    walk(CAPSTORE_CLOSURE_BODIES, sizeof(hello_body), 1 << 20);
 }
 
 /* Room for three hundred bodies at a time, by what STAT says of them. */
 static void test_little_room(void **state)
 {
     (void)state;
-    walk(1000, 300000);
+    walk(CAPSTORE_CLOSURE_BODIES, 1000, 300000);
+}
+
+/* A list, from a daemon that gives none in one answer. */
+static void test_list(void **state)
+{
+    (void)state;
+    walk(CAPSTORE_CLOSURE_LIST, sizeof(hello_body), 1 << 20);
 }
 
 int main(void)
@@ -186,6 +198,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_little_room),
+        cmocka_unit_test(test_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
