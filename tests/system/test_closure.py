@@ -425,6 +425,17 @@ class Programs(Base):
                 bodies = sum(e[2] for e in client.closure([cap], list_only=True) if e[0] in fresh)
                 self.assertLess(sum(relay.down), bodies + 41 * 2 * 400 + 5000)
 
+    def test_dump(self):
+        """So does one that goes to a file."""
+        client = self.open()
+        root = self.wide(client, 500)
+        for i in range(10):
+            root = self.image(client, f"above {i}", [content(("level", i), 700)], [root])
+        with Relay(self.root / "relay", self.d) as relay:
+            done = self.ok(capctl("-s", relay.address, "dump", "-o", self.root / "dump", root.hex()))
+            self.assertEqual((done["caps"], done["left_out"]), (521, 0))
+            self.assertLess(relay.turns, 8)
+
     def test_restart(self):
         """The daemon is restarted in the midst of it."""
         client = self.open()
