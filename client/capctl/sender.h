@@ -11,7 +11,13 @@
 
 #define CLI_SENDER_MAX   32u                  /* caps in flight */
 #define CLI_SENDER_BYTES (UINT64_C(32) << 20) /* of their bodies, unless one has more */
-#define CLI_SENDER_ALONE (UINT64_C(16) << 20) /* longer ones go alone, and on when cut off */
+
+/*
+ * Longer ones go alone, and on when they are cut off. Each then costs a round trip in which nothing
+ * is sent: 96 MiB to a daemon 50 ms away took 1.3 s when none went alone, 1.8 s as caps of 6 MiB
+ * that did, and would have taken 3.5 s as caps of 2 MiB. To one beside it there was no difference.
+ */
+#define CLI_SENDER_ALONE (UINT64_C(4) << 20)
 
 /* A cap on its way. */
 struct cli_sending {

@@ -151,16 +151,16 @@ class Cut(SystemTest):
     def test_load(self):
         """Long caps of a dump go on as well."""
         source = self.daemon(name="source")
-        put = self.ok(source.capctl("put", self.file("data", os.urandom(20 * MIB))))
-        small = self.ok(source.capctl("put", self.file("small", b"small")))
+        put = [self.ok(source.capctl("put", self.file("data", os.urandom(size))))["cap_hash"]
+               for size in (20 * MIB, 5 * MIB, 5)]
         dump = self.root / "dump"
-        self.ok(source.capctl("dump", put["cap_hash"], small["cap_hash"], "-o", dump))
+        self.ok(source.capctl("dump", *put, "-o", dump))
         d = self.tcp_daemon()
-        proxy = self.proxy(d, [5 * MIB, 10 * MIB, 15 * MIB])
+        proxy = self.proxy(d, [5 * MIB, 10 * MIB, 15 * MIB, 23 * MIB])
         self.ok(capctl("-s", proxy.address, "load", dump))
-        self.assertEqual(proxy.connections, 4)
-        self.assertLess(proxy.sent, 22 * MIB)
-        self.ok(d.capctl("has", put["cap_hash"]))
+        self.assertEqual(proxy.connections, 5)
+        self.assertLess(proxy.sent, 27 * MIB)
+        self.ok(d.capctl("has", *put))
 
     def test_a_daemon_that_restarts(self):
         """What it kept is gone; the upload begins anew."""
