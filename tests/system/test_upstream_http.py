@@ -185,8 +185,10 @@ class UpstreamHttp(Caches, Http):
         """It withdraws: nobody waits for what nobody has begun to fetch, and its account is free again."""
         fake = self.fake()
         self.cache(fake.address, "--max-peer-requests", "12")
-        first = [self.begin(f"/caps/{absent(i).hex()}") for i in range(2)]
-        self.waits(fake, absent(0), absent(1))  # a peer's threads are taken
+        first = []
+        for i in range(2):  # one by one, so that each takes one of a peer's two threads
+            first.append(self.begin(f"/caps/{absent(i).hex()}"))
+            self.waits(fake, absent(i))
         for _ in range(3):
             others = [self.begin(f"/caps/{absent(i).hex()}") for i in range(2, 12)]
             wait_until(lambda: self.upstream()["waiting"] == 10, "the others to wait")
