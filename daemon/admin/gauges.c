@@ -1,6 +1,8 @@
 /* Gauges and the limits beside them. */
 #include "daemon/admin/gauges.h"
 
+#include <sys/param.h>
+
 #include "daemon/core/fetcher.h"
 #include "daemon/core/ledger.h"
 #include "daemon/publish/park.h"
@@ -8,6 +10,15 @@
 #include "daemon/serve/copies.h"
 #include "daemon/upkeep/backup.h"
 #include "daemon/upkeep/scrub.h"
+
+static uint64_t oldest_fetch_us(const struct fetcher_figures *figures)
+{
+    uint64_t oldest = 0;
+    for (size_t i = 0; i < figures->fetch_count; i++) {
+        oldest = MAX(oldest, figures->fetches[i].took_us);
+    }
+    return oldest;
+}
 
 void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
 {
@@ -69,6 +80,7 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .scrub_caps = scrub.progress.caps,
         .scrub_caps_total = scrub.progress.caps_total,
         .upstream_flights = upstream.waiting + upstream.under_way,
+        .upstream_fetch_us = oldest_fetch_us(&upstream),
         .upstream_away = upstream.is_away ? 1 : 0,
         .draining = context->phase == PHASE_DRAINING ? 1 : 0,
         .max_connections = config->max_connections,

@@ -147,6 +147,24 @@ static json_t *store_json(struct cap_store *store, const struct cap_counts *coun
         "readers", pair("open", space->readers, "limit", space->max_readers));
 }
 
+/* What is being fetched from the daemon above. */
+static json_t *fetches_json(const struct fetcher_figures *figures)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; list != NULL && i < figures->fetch_count; i++) {
+        const struct fetcher_fetch *fetch = &figures->fetches[i];
+        json_t *item = json_pack(
+            "{s:o, s:o, s:o, s:o, s:o}", "cap_hash", admin_value_hash(&fetch->hash), "asked",
+            admin_value_u64(fetch->asked), "caps", admin_value_u64(fetch->caps), "body_bytes",
+            admin_value_u64(fetch->bytes), "since", admin_value_time(fetch->since_us));
+        if (!admin_append(list, item)) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    return list;
+}
+
 /* The daemon above. */
 static json_t *upstream_json(struct context *context)
 {
@@ -156,14 +174,14 @@ static json_t *upstream_json(struct context *context)
     }
     context->fetcher->figures(context->fetcher, &figures);
     return json_pack(
-        "{s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "address",
+        "{s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "address",
         admin_value_text(context->config.upstream), "state", figures.state, "since",
         figures.since_us == 0 ? json_null() : admin_value_time(figures.since_us), "message",
         figures.reason[0] == '\0' ? json_null() : admin_value_text(figures.reason), "waiting",
-        admin_value_u64(figures.waiting), "under_way", admin_value_u64(figures.under_way), "caps",
-        admin_value_u64(figures.caps), "body_bytes", admin_value_u64(figures.bytes), "file_bytes",
-        admin_value_u64(figures.file_bytes), "absent", admin_value_u64(figures.absent), "failed",
-        admin_value_u64(figures.failed));
+        admin_value_u64(figures.waiting), "under_way", admin_value_u64(figures.under_way),
+        "fetches", fetches_json(&figures), "caps", admin_value_u64(figures.caps), "body_bytes",
+        admin_value_u64(figures.bytes), "file_bytes", admin_value_u64(figures.file_bytes), "absent",
+        admin_value_u64(figures.absent), "failed", admin_value_u64(figures.failed));
 }
 
 json_t *admin_status(struct admin_call *call)

@@ -300,9 +300,10 @@ const struct admin_field admin_status_result[] = {
      "see scrub.status"},
     {"upstream", "object or null",
      "the daemon above: address; state (unused, up, away, broken), since and message; waiting and "
-     "under_way: caps; caps, body_bytes: brought since start; file_bytes: in the spool for it now; "
-     "absent, failed: caps that are not there either, or could not be brought; null: there is "
-     "none"},
+     "under_way: caps; fetches: of each that is under way cap_hash, how many were asked for with "
+     "it, caps and body_bytes that came so far, and since when; caps, body_bytes: brought since "
+     "start; file_bytes: in the spool for it now; absent, failed: caps that are not there either, "
+     "or could not be brought; null: there is none"},
     {"broken", "array",
      "objects with cap_hash, why (damaged or lost) and since: caps that cannot be served; at most "
      "100"},

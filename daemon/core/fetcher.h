@@ -7,7 +7,8 @@
 
 #include "lib/cap/bytes.h"
 
-#define FETCHER_REASON 256u
+#define FETCHER_REASON  256u
+#define FETCHER_FETCHES 8u /* at a time, at most */
 
 struct flight_wait;
 
@@ -34,6 +35,16 @@ struct fetch_order {
     struct flight_wait *waits;
 };
 
+/* A fetch under way: some caps that were asked for, with all that they refer to. */
+struct fetcher_fetch {
+    struct cap_hash hash; /* of the first */
+    uint64_t asked;       /* how many */
+    uint64_t caps;        /* that are here by now */
+    uint64_t bytes;       /* of bodies that have come */
+    uint64_t since_us;    /* real time */
+    uint64_t took_us;     /* so far */
+};
+
 /* What operators are told of it. */
 struct fetcher_figures {
     const char *state;           /* "unused": nothing was asked yet; "up", "away", "broken" */
@@ -48,6 +59,8 @@ struct fetcher_figures {
     uint64_t caps;       /* brought */
     uint64_t bytes;      /* of their bodies */
     uint64_t file_bytes; /* in files of the spool now */
+    size_t fetch_count;
+    struct fetcher_fetch fetches[FETCHER_FETCHES];
 };
 
 struct fetcher {

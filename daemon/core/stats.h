@@ -106,6 +106,8 @@
     X(scrub_caps_total, "capstore_scrub_caps_limit", "Caps that it has to look at")                \
     X(upstream_flights, "capstore_upstream_flights",                                               \
       "Caps that are being brought from the daemon above, or wait for it")                         \
+    X(upstream_fetch_us, "capstore_upstream_fetch_seconds",                                        \
+      "For how long the oldest fetch from the daemon above has run; 0: none does")                 \
     X(upstream_away, "capstore_upstream_away",                                                     \
       "1 while the daemon above cannot be reached, or answers wrongly")                            \
     X(draining, "capstore_draining", "1 while the daemon drains")                                  \

@@ -59,6 +59,7 @@ struct node {
 
 struct errand {
     struct errands *errands;
+    struct porter *porter;
     struct above *above;
     struct front *front;
     char *reason;
@@ -244,6 +245,7 @@ static void on_put(void *ctx, const struct capstore_answer *answer)
     if (answer->error == CAPSTORE_OK) {
         atomic_fetch_add(&errand->errands->caps, 1);
         atomic_fetch_add(&errand->errands->bytes, len);
+        atomic_fetch_add(&errand->porter->caps, 1);
         move(node, NODE_HERE);
         forget_body(node);
     } else if (answer->error == CAPSTORE_E_UNRESOLVED_SLOT) {
@@ -316,6 +318,7 @@ static void take(struct node *node, enum capstore_error error, struct capstore_c
         node->cap = cap;
         node->body = capstore_cap_body(cap);
         node->kind = capstore_cap_kind(cap);
+        atomic_fetch_add(&node->errand->porter->bytes, node->body.len);
         send_node(node);
     } else if (error == CAPSTORE_E_BODY_TOO_LARGE) {
         node->is_long = true;
@@ -444,6 +447,7 @@ static enum capstore_error on_piece(void *ctx, struct capstore_bytes piece)
         }
         done += n > 0 ? (size_t)n : 0;
     }
+    atomic_fetch_add(&node->errand->porter->bytes, piece.len);
     return CAPSTORE_OK;
 }
 
@@ -605,15 +609,16 @@ static enum cap_error outcome(const struct errand *errand, const struct cap_hash
     return errand->fatal != CAP_OK ? errand->fatal : CAP_E_INTERNAL;
 }
 
-void errand_run(struct errands *errands, struct above *above, struct front *front,
-                struct errand_root *roots, size_t count, char ret_reason[ENDS_REASON_SIZE])
+void errand_run(struct errands *errands, struct porter *porter, struct errand_root *roots,
+                size_t count, char ret_reason[ENDS_REASON_SIZE])
 {
     struct errand *errand = calloc(1, sizeof(*errand));
     ret_reason[0] = '\0';
     if (errand != NULL) {
         errand->errands = errands;
-        errand->above = above;
-        errand->front = front;
+        errand->porter = porter;
+        errand->above = &porter->above;
+        errand->front = &porter->front;
         errand->reason = ret_reason;
         run(errand, roots, count);
     }

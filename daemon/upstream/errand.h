@@ -23,6 +23,14 @@ struct errands {
     atomic_uint_least64_t files; /* bytes of bodies in files at the moment */
 };
 
+/* What a thread runs errands with, and how far the one under way is. */
+struct porter {
+    struct above above;
+    struct front front;
+    atomic_uint_least64_t caps;  /* brought */
+    atomic_uint_least64_t bytes; /* of bodies that have come */
+};
+
 /* The caps to be brought, and how that ended. */
 struct errand_root {
     const struct cap_hash *hash;
@@ -36,7 +44,7 @@ struct errand_root {
  * CAP_E_CLOSURE_TOO_LARGE; or as the front door refuses. `ret_reason` says more of the last thing
  * that went wrong; empty: nothing has.
  */
-void errand_run(struct errands *errands, struct above *above, struct front *front,
-                struct errand_root *roots, size_t count, char ret_reason[ENDS_REASON_SIZE]);
+void errand_run(struct errands *errands, struct porter *porter, struct errand_root *roots,
+                size_t count, char ret_reason[ENDS_REASON_SIZE]);
 
 #endif

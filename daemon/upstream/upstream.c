@@ -28,9 +28,12 @@ struct worker {
     struct upstream *upstream;
     pthread_t thread;
     bool running;
-    struct above above;
-    struct front front;
+    struct porter porter;
+    struct fetcher_fetch fetch; /* under the lock; of its figures porter has the rest */
+    uint64_t began_us;          /* monotonic, under the lock; 0: nothing is under way */
 };
+
+_Static_assert(UPSTREAM_THREADS <= FETCHER_FETCHES, "operators see all that is under way");
 
 struct upstream {
     struct fetcher fetcher;
@@ -41,7 +44,7 @@ struct upstream {
     struct worker workers[UPSTREAM_THREADS];
     bool stopped;
 
-    pthread_mutex_t lock; /* of what follows */
+    pthread_mutex_t lock; /* of what follows, and of what workers have under way */
     enum upstream_state state;
     uint64_t since_us;
     uint64_t dial_us; /* monotonic: nobody dials before */
@@ -99,6 +102,43 @@ static void blame(struct upstream *upstream, const struct cap_hash *hash, const 
     }
 }
 
+/* Notes what a worker has under way. */
+static void note_begin(struct worker *worker, const struct cap_hash *first, size_t count)
+{
+    struct upstream *upstream = worker->upstream;
+    const struct env *env = upstream->context->env;
+    (void)pthread_mutex_lock(&upstream->lock);
+    worker->fetch =
+        (struct fetcher_fetch){.hash = *first, .asked = count, .since_us = env_real_us(env)};
+    worker->began_us = env_monotonic_us(env);
+    atomic_store(&worker->porter.caps, 0);
+    atomic_store(&worker->porter.bytes, 0);
+    (void)pthread_mutex_unlock(&upstream->lock);
+}
+
+static void note_end(struct worker *worker)
+{
+    (void)pthread_mutex_lock(&worker->upstream->lock);
+    worker->began_us = 0;
+    (void)pthread_mutex_unlock(&worker->upstream->lock);
+}
+
+/* Under the lock. */
+static void list_fetches(struct upstream *upstream, struct fetcher_figures *figures)
+{
+    uint64_t now = env_monotonic_us(upstream->context->env);
+    for (size_t i = 0; i < UPSTREAM_THREADS; i++) {
+        struct worker *worker = &upstream->workers[i];
+        if (worker->began_us != 0) {
+            struct fetcher_fetch *fetch = &figures->fetches[figures->fetch_count++];
+            *fetch = worker->fetch;
+            fetch->caps = atomic_load(&worker->porter.caps);
+            fetch->bytes = atomic_load(&worker->porter.bytes);
+            fetch->took_us = now - worker->began_us;
+        }
+    }
+}
+
 static void on_figures(struct fetcher *fetcher, struct fetcher_figures *ret_figures)
 {
     struct upstream *upstream = CONTAINER_OF(fetcher, struct upstream, fetcher);
@@ -119,6 +159,7 @@ static void on_figures(struct fetcher *fetcher, struct fetcher_figures *ret_figu
     ret_figures->is_away = upstream->state == UPSTREAM_AWAY || upstream->state == UPSTREAM_BROKEN;
     ret_figures->since_us = upstream->since_us;
     memcpy(ret_figures->reason, upstream->reason, sizeof(ret_figures->reason));
+    list_fetches(upstream, ret_figures);
     (void)pthread_mutex_unlock(&upstream->lock);
 }
 
@@ -181,12 +222,14 @@ static void bring(struct worker *worker, struct errand_root *roots, size_t count
         }
         return;
     }
-    errand_run(&upstream->errands, &worker->above, &worker->front, roots, count, reason);
+    note_begin(worker, roots[0].hash, count);
+    errand_run(&upstream->errands, &worker->porter, roots, count, reason);
     for (size_t i = 0; count > 1 && i < count; i++) {
         if (roots[i].error == CAP_E_CLOSURE_TOO_LARGE) { /* together with the others */
-            errand_run(&upstream->errands, &worker->above, &worker->front, &roots[i], 1, reason);
+            errand_run(&upstream->errands, &worker->porter, &roots[i], 1, reason);
         }
     }
+    note_end(worker);
     judge(upstream, roots, count, reason);
 }
 
@@ -209,8 +252,8 @@ static void *run(void *arg)
         flights_return(flights, lane);
         count = flights_take(flights, batch);
     }
-    above_close(&worker->above);
-    front_close(&worker->front);
+    above_close(&worker->porter.above);
+    front_close(&worker->porter.front);
     return NULL;
 }
 
@@ -285,9 +328,9 @@ enum cap_error upstream_new(struct context *context, const struct hub_set *hubs,
     for (size_t i = 0; i < UPSTREAM_THREADS; i++) {
         struct worker *worker = &upstream->workers[i];
         worker->upstream = upstream;
-        above_init(&worker->above, context->config.upstream, &context->config.upstream_timeout_ms,
-                   cap_store_id(context->store));
-        front_init(&worker->front, NULL);
+        above_init(&worker->porter.above, context->config.upstream,
+                   &context->config.upstream_timeout_ms, cap_store_id(context->store));
+        front_init(&worker->porter.front, NULL);
     }
     *ret_upstream = upstream;
     return CAP_OK;
@@ -297,7 +340,7 @@ enum cap_error upstream_start(struct upstream *upstream)
 {
     for (size_t i = 0; upstream != NULL && i < UPSTREAM_THREADS; i++) {
         struct worker *worker = &upstream->workers[i];
-        worker->front.hub = upstream->hubs->hubs[i % upstream->hubs->count];
+        worker->porter.front.hub = upstream->hubs->hubs[i % upstream->hubs->count];
         if (pthread_create(&worker->thread, NULL, run, worker) != 0) {
             return CAP_E_NO_MEMORY;
         }
@@ -314,8 +357,8 @@ void upstream_stop(struct upstream *upstream)
     upstream->stopped = true;
     flights_stop(upstream->flights); /* first: a cut looks like a daemon above that is away */
     for (size_t i = 0; i < UPSTREAM_THREADS; i++) {
-        tether_cut(&upstream->workers[i].above.tether);
-        tether_cut(&upstream->workers[i].front.tether);
+        tether_cut(&upstream->workers[i].porter.above.tether);
+        tether_cut(&upstream->workers[i].porter.front.tether);
     }
 }
 

@@ -402,7 +402,7 @@ class Moves(SystemTest):
             self.d = self.daemon("--upstream", f"unix:{self.root}/nobody", name="silent")
             lost = self.connect(self.d)
             lost.request("GET", hash=self.small, offset=0, len=TO_END)
-            self.until("upstream_flights")
+            self.until("upstream_flights", "upstream_fetch_seconds")
         self.until("upstream_away", "upstream_failed_total")
         for one in (c, put, lost):
             one.close()

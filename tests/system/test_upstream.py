@@ -252,6 +252,10 @@ class Upstream(Caches):
         slow = client.request("GET", hash=silent, offset=0, len=protocol.TO_END)
         wait_until(lambda: silent in fake.asked, "the question to come up")
         self.assertEqual(client.get(one)[1], body)  # overtakes it
+        fetch, = below.admin("status")["upstream"]["fetches"]
+        self.assertEqual((fetch["cap_hash"], fetch["asked"], fetch["caps"], fetch["body_bytes"]),
+                         (silent.hex(), 1, 0, 0))
+        self.assertGreater(below.figures()["capstore_upstream_fetch_seconds"], 0)
         self.assertRefuses("upstream_away", client.wait_get, slow)
         gone = client.request("GET", hash=silent, offset=0, len=protocol.TO_END)
         client.cancel(gone)
@@ -259,6 +263,31 @@ class Upstream(Caches):
         self.assertUsable(client)
         wait_until(lambda: below.admin("status")["requests_in_flight"] == 0, "the requests to be off")
         self.assertEqual(below.stop(20), 0)  # although it still waits up there
+
+    def test_fetches_under_way(self):
+        """Operators see of a long fetch that it moves, or does not, and how much has come."""
+        put = self.client(self.daemon(name="other"))
+        one = put.put_data(content("long", 3 * MIB))["cap_hash"]
+        _, body = put.get(one)
+
+        def answer(connection, request_id, name, _):
+            if name == "STAT":
+                connection.send_frame("STAT_REPLY", request_id, protocol.encode(
+                    "STAT_REPLY", kind=2, body_len=len(body), size=3 * MIB, page_count=768, ref_count=0,
+                    published_us=0, content_hash=bytes(32)))
+            else:
+                send_body(connection, request_id, body, 2 * MIB)
+
+        fake = Fake(self.root / "fake", answer)
+        self.addCleanup(fake.close)
+        below = self.below(fake.address)
+        self.client(below).request("GET", hash=one, offset=0, len=protocol.TO_END)
+
+        def come():
+            fetches = below.admin("status")["upstream"]["fetches"]
+            return fetches and (fetches[0]["cap_hash"], fetches[0]["body_bytes"]) == (one.hex(), 2 * MIB)
+
+        wait_until(come, "what was sent to have come")
 
     def test_drain(self):
         """Who waits while the daemon drains is told so, and it ends."""
