@@ -11,13 +11,19 @@
 #include "daemon/upkeep/backup.h"
 #include "daemon/upkeep/scrub.h"
 
-static uint64_t oldest_fetch_us(const struct fetcher_figures *figures)
+/* Of the daemon above. */
+static void gauge_upstream(struct fetcher *fetcher, struct gauges *gauges)
 {
-    uint64_t oldest = 0;
-    for (size_t i = 0; i < figures->fetch_count; i++) {
-        oldest = MAX(oldest, figures->fetches[i].took_us);
+    struct fetcher_figures figures;
+    if (fetcher == NULL) {
+        return;
     }
-    return oldest;
+    fetcher->figures(fetcher, &figures);
+    gauges->upstream_flights = figures.waiting + figures.under_way;
+    gauges->upstream_away = figures.is_away ? 1 : 0;
+    for (size_t i = 0; i < figures.fetch_count; i++) {
+        gauges->upstream_fetch_us = MAX(gauges->upstream_fetch_us, figures.fetches[i].took_us);
+    }
 }
 
 void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
@@ -42,10 +48,6 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
     uint64_t now_us = env_real_us(context->env);
     struct scrub_figures scrub;
     scrub_figures(rooms->scrub, &scrub);
-    struct fetcher_figures upstream = {0};
-    if (context->fetcher != NULL) {
-        context->fetcher->figures(context->fetcher, &upstream);
-    }
     *ret_gauges = (struct gauges){
         .uptime_ms = (env_monotonic_us(context->env) - context->started_monotonic_us) / 1000,
         .connections = held.connections,
@@ -79,9 +81,6 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .scrub_last_findings = scrub.state.last_findings,
         .scrub_caps = scrub.progress.caps,
         .scrub_caps_total = scrub.progress.caps_total,
-        .upstream_flights = upstream.waiting + upstream.under_way,
-        .upstream_fetch_us = oldest_fetch_us(&upstream),
-        .upstream_away = upstream.is_away ? 1 : 0,
         .draining = context->phase == PHASE_DRAINING ? 1 : 0,
         .max_connections = config->max_connections,
         .max_uploads = config->max_uploads,
@@ -102,4 +101,5 @@ void admin_gauges(const struct admin_rooms *rooms, struct gauges *ret_gauges)
         .quota_hourly = config->quota_hourly,
         .quota_total = config->quota_total,
     };
+    gauge_upstream(context->fetcher, ret_gauges);
 }
