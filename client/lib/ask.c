@@ -182,9 +182,8 @@ enum capstore_error capstore_has(struct capstore *store, const struct capstore_h
     return client_end(store, error);
 }
 
-/* One question of at most the daemon's limit. */
-static enum cap_error keep_some(struct capstore *store, const struct capstore_hash *hashes,
-                                size_t count, uint32_t keep_s, struct capstore_kept *ret_kept)
+enum cap_error client_keep(struct capstore *store, const struct capstore_hash *hashes, size_t count,
+                           uint32_t keep_s, struct capstore_kept *ret_kept)
 {
     struct capstore_request *request = NULL;
     enum cap_error error = make_keep(store, hashes, count, keep_s, &request);
@@ -210,7 +209,7 @@ enum capstore_error capstore_keep(struct capstore *store, const struct capstore_
     for (size_t done = 0; error == CAP_OK && done < count;) {
         size_t most = client_most_hashes(store);
         size_t some = count - done < most ? count - done : most;
-        error = keep_some(store, hashes + done, some, keep_s, kept + done);
+        error = client_keep(store, hashes + done, some, keep_s, kept + done);
         if (error == CAP_OK && done + some < count) {
             error = client_begin(store); /* a callback may have closed the handle */
         }

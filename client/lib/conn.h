@@ -321,6 +321,10 @@ void client_many_free(struct client_many *many);
 /* How many hashes one request may hold (ask.c). */
 size_t client_most_hashes(const struct capstore *store);
 
+/* capstore_keep of at most that many, inside another call (ask.c). */
+enum cap_error client_keep(struct capstore *store, const struct capstore_hash *hashes, size_t count,
+                           uint32_t keep_s, struct capstore_kept *ret_kept);
+
 /* ---- uploads (upload.c) ---- */
 
 /* The longest message of an upload. */

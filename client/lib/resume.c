@@ -2,9 +2,11 @@
  * Uploads that go on: a blocking call whose connection is lost connects again, asks how much of its
  * upload the daemon has kept under the token that it chose, and sends the rest.
  *
- * Failure modes: what is lost again without the daemon having more than the last time counts as an
- * attempt, as does not reaching it; after ATTEMPTS of them in a row the call fails with what went
- * wrong last. A refusal ends it at once.
+ * Failure modes: the answer was lost. Then nothing is kept, and where the cap's hash is known the
+ * daemon is asked for it before all of it is sent again; publishing it again is success. What is
+ * lost again without the daemon having more than the last time counts as an attempt, as does not
+ * reaching it; after ATTEMPTS of them in a row the call fails with what went wrong last. A refusal
+ * ends it at once.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,8 +140,25 @@ static enum cap_error ask(struct capstore *store, const struct again *again,
     return error;
 }
 
-/* Connects, and makes the request ready for what the daemon lacks. */
-static enum cap_error go_on(struct capstore_request *request, struct again *again)
+/* Whether the cap that was sent is published, and for how long it is promised to stay. */
+static enum cap_error look(struct capstore_request *request, bool *ret_there)
+{
+    struct capstore_put_result *put = &request->answer.put;
+    struct capstore_kept kept = {0};
+    if (request->type != PROTO_PUT_CAP || !request->ended) {
+        return CAP_OK;
+    }
+    enum cap_error error =
+        client_keep(request->store, &put->cap_hash, 1, request->store->keep_s, &kept);
+    if (error == CAP_OK && kept.kind != 0 && kept.kept_s > 0) {
+        put->kept_s = kept.kept_s;
+        *ret_there = true;
+    }
+    return error;
+}
+
+/* Connects, and makes the request ready for what the daemon lacks; *ret_there: it lacks nothing. */
+static enum cap_error go_on(struct capstore_request *request, struct again *again, bool *ret_there)
 {
     struct capstore *store = request->store;
     struct proto_resume_reply kept = {0};
@@ -154,7 +173,10 @@ static enum cap_error go_on(struct capstore_request *request, struct again *agai
     if (error == CAP_OK && kept.offset > 0 && kept.total_len != request->source.len) {
         return client_say(store, CAP_E_BAD_REPLY, "the daemon's answer does not make sense");
     }
-    if (error != CAP_OK) {
+    if (error == CAP_OK && kept.offset == 0) {
+        error = look(request, ret_there);
+    }
+    if (error != CAP_OK || *ret_there) {
         return error;
     }
     error = rearm(request, again, kept.offset);
@@ -181,6 +203,7 @@ enum cap_error client_call_upload(enum cap_error made, struct capstore_request *
     }
     struct capstore *store = request->store;
     struct again again;
+    bool there = false;
     size_t attempt = 0;
     uint64_t furthest = 0; /* that the daemon has named */
     keep_message(request, &again);
@@ -188,12 +211,12 @@ enum cap_error client_call_upload(enum cap_error made, struct capstore_request *
     enum cap_error error = client_run(request);
     while (again.len > 0 && is_lost(error) && attempt < ATTEMPTS) {
         enum cap_error paused = pause_for(request, waits_ms[attempt++]);
-        error = paused == CAP_OK ? go_on(request, &again) : paused;
+        error = paused == CAP_OK ? go_on(request, &again, &there) : paused;
         if (error == CAP_OK && request->resumed > furthest) {
             furthest = request->resumed;
             attempt = 0;
         }
-        error = error == CAP_OK ? client_run(request) : error;
+        error = error == CAP_OK && !there ? client_run(request) : error;
     }
     if (error == CAP_OK) {
         *ret_answer = request->answer;

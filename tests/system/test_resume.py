@@ -183,6 +183,19 @@ class Cut(SystemTest):
         self.assertEqual(proxy.connections, 2)
         self.ok(d.capctl("has", put["cap_hash"]))
 
+    def test_a_lost_answer_of_a_cap(self):
+        """The tool knows its hash, and asks for it instead of sending it again."""
+        source = self.daemon(name="source")
+        put = self.ok(source.capctl("put", self.file("data", os.urandom(5 * MIB))))
+        self.ok(source.capctl("dump", put["cap_hash"], "-o", self.root / "dump"))
+        d = self.tcp_daemon()
+        proxy = self.proxy(d)
+        proxy.swallows = 5 * MIB
+        self.assertEqual(self.ok(capctl("-s", proxy.address, "load", self.root / "dump"))["caps"], 1)
+        self.assertEqual(proxy.connections, 2)
+        self.assertLess(proxy.sent, 6 * MIB)
+        self.ok(d.capctl("has", put["cap_hash"]))
+
     def test_giving_up(self):
         if not harness.LONG:
             return  # it waits for 12 s

@@ -9,7 +9,7 @@
 
 #define LEN      (UINT64_C(3) << 20)
 #define KEPT     (UINT64_C(1) << 20) /* that the daemon says it has */
-#define FEATURES (PROTO_FEATURE_KEEP | PROTO_FEATURE_RESUME)
+#define FEATURES (PROTO_FEATURE_KEEP | PROTO_FEATURE_RESUME | PROTO_FEATURE_PUT_CAP)
 
 static char dir[] = "/tmp/capstore-resume-XXXXXX";
 static struct sockaddr_un path;
@@ -167,6 +167,68 @@ static void refuse(struct fake *fake)
     close(fake->fd);
 }
 
+/* Takes all of a cap, whose answer is lost, and has nothing of it. */
+static void lose_the_answer(struct fake *fake, uint8_t token[PROTO_TOKEN_SIZE])
+{
+    struct proto_put_cap put;
+    next_connection(fake, FEATURES);
+    (void)fake_expect(fake, PROTO_PUT_CAP);
+    fake_check(fake, proto_put_cap_resume_decode(cap_buf_bytes(&fake->payload), &put) == CAP_OK);
+    memcpy(token, put.token, PROTO_TOKEN_SIZE);
+    fake_check(fake, fake_drain_body(fake) == LEN);
+    next_connection(fake, FEATURES);
+    answer_resume(fake, token, 0, 0);
+}
+
+/* Answers the question for the cap. */
+static void answer_has(struct fake *fake, uint8_t kind, uint32_t kept_s)
+{
+    struct proto_has has;
+    uint8_t le[4];
+    struct cap_buf payload = {0};
+    (void)fake_expect(fake, PROTO_HAS);
+    fake_check(fake, proto_has_keep_decode(cap_buf_bytes(&fake->payload), &has) == CAP_OK);
+    fake_check(fake, has.count == 1 && has.hashes.data[0] == 7 && has.keep_s == 50);
+    cap_store32(le, kept_s);
+    const struct proto_has_reply reply = {.kinds = {&kind, 1}, .kept_s = {le, sizeof(le)}};
+    fake_check(fake, proto_has_reply_keep_encode(&reply, &payload) == CAP_OK);
+    fake_send_buf(fake, PROTO_HAS_REPLY, fake->frame.id, &payload);
+}
+
+static void has_the_cap(struct fake *fake)
+{
+    uint8_t token[PROTO_TOKEN_SIZE];
+    lose_the_answer(fake, token);
+    answer_has(fake, CAP_KIND_DATA, 60);
+    close(fake->fd);
+}
+
+/* The cap is not there, or nothing is promised: it is sent again. */
+static void send_again(struct fake *fake, uint8_t kind)
+{
+    const struct proto_put_cap_reply reply = {.is_new = 1, .kept_s = 60};
+    uint8_t token[PROTO_TOKEN_SIZE];
+    struct cap_buf payload = {0};
+    lose_the_answer(fake, token);
+    answer_has(fake, kind, 0);
+    (void)fake_expect(fake, PROTO_PUT_CAP);
+    uint32_t id = fake->frame.id;
+    fake_check(fake, fake_drain_body(fake) == LEN);
+    fake_check(fake, proto_put_cap_reply_keep_encode(&reply, &payload) == CAP_OK);
+    fake_send_buf(fake, PROTO_PUT_CAP_REPLY, id, &payload);
+    close(fake->fd);
+}
+
+static void has_not_the_cap(struct fake *fake)
+{
+    send_again(fake, 0);
+}
+
+static void promises_nothing(struct fake *fake)
+{
+    send_again(fake, CAP_KIND_DATA);
+}
+
 /* ---- the client's side ---- */
 
 /* What progress said. */
@@ -254,13 +316,61 @@ static void test_refusal(void **state)
     expect_error(refuse, "disk_full", "no room");
 }
 
+/* A cap by its hash. */
+static void expect_cap(void (*script)(struct fake *fake), bool is_new)
+{
+    const struct capstore_hash hash = {{7}};
+    struct fake fake;
+    struct capstore_options options = CAPSTORE_OPTIONS_INIT;
+    struct capstore *store = NULL;
+    struct capstore_put_result result = {.kept_s = 0};
+    options.leases = true;
+    options.keep_s = 50;
+    fake_start(&fake, script, NULL);
+    close(fake.client_fd);
+    assert_int_equal(capstore_new(&options, &store), CAPSTORE_OK);
+    assert_int_equal(capstore_connect(store, address), CAPSTORE_OK);
+    assert_int_equal(capstore_put_cap(store, &hash, CAPSTORE_KIND_DATA, &source, &result),
+                     CAPSTORE_OK);
+    assert_int_equal(result.is_new, is_new);
+    assert_int_equal(result.kept_s, 60);
+    assert_int_equal(result.body_len, LEN);
+    assert_true(capstore_hash_equal(&result.cap_hash, &hash));
+    capstore_free(store);
+    fake_join(&fake);
+}
+
+static void test_lost_answer(void **state)
+{
+    (void)state;
+    expect_cap(has_the_cap, false);
+}
+
+static void test_lost_before_the_answer(void **state)
+{
+    (void)state;
+    expect_cap(has_not_the_cap, true);
+}
+
+static void test_not_promised(void **state)
+{
+    (void)state;
+    expect_cap(promises_nothing, true);
+}
+
 #define EACH(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_goes_on),  EACH(test_goes_on_twice), EACH(test_asks_for_it),
-        EACH(test_nonsense), EACH(test_refusal),
+        EACH(test_goes_on),
+        EACH(test_goes_on_twice),
+        EACH(test_asks_for_it),
+        EACH(test_nonsense),
+        EACH(test_refusal),
+        EACH(test_lost_answer),
+        EACH(test_lost_before_the_answer),
+        EACH(test_not_promised),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
