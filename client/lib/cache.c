@@ -11,8 +11,7 @@
 #include "lib/cap/merkle.h"
 #include "lib/cap/slice_verify.h"
 
-#define GROUPS_MAX  (UINT64_C(1) << 28) /* of 64 KiB: 2^44 bytes, where the pages of Data end */
-#define IMAGE_DEPTH 20u                 /* of the tree of pages of an Image, whatever its length */
+#define GROUPS_MAX (UINT64_C(1) << 28) /* of 64 KiB: 2^44 bytes, where the pages of Data end */
 
 /* The file's first page. */
 #define MAGIC      "capslice" /* then the version */
@@ -28,8 +27,9 @@ struct client_cache {
     bool failed;
     struct client_tree tree;
     unsigned depth;
-    uint64_t groups;                      /* that are kept */
-    uint64_t there_at;                    /* in the file, as the next two */
+    unsigned bottom;   /* the level of a group's node, which is the root where that is lower */
+    uint64_t groups;   /* that are kept */
+    uint64_t there_at; /* in the file, as the next two */
     uint64_t nodes_at[CAP_MAX_DEPTH + 1]; /* of each level from CLIENT_GROUP_LEVEL to below depth */
     uint64_t pages_at;
 };
@@ -162,9 +162,10 @@ static uint64_t nodes_of(const struct client_cache *cache, unsigned level)
 
 void client_cache_begin(struct client_cache *cache, const struct client_tree *tree, size_t head_len)
 {
-    uint64_t groups = tree->pages / CLIENT_GROUP_PAGES + (tree->pages % CLIENT_GROUP_PAGES != 0);
+    uint64_t groups = client_group_count(tree->pages);
     cache->tree = *tree;
-    cache->depth = tree->kind == CAP_KIND_IMAGE ? IMAGE_DEPTH : cap_depth_of(tree->pages);
+    cache->depth = cap_slice_depth(tree->kind, tree->pages);
+    cache->bottom = cache->depth < CLIENT_GROUP_LEVEL ? cache->depth : CLIENT_GROUP_LEVEL;
     cache->groups = groups < GROUPS_MAX ? groups : GROUPS_MAX;
     cache->there_at = CAP_PAGE_SIZE + page_up(head_len);
     uint64_t at = cache->there_at + page_up(cache->groups);
@@ -177,45 +178,6 @@ void client_cache_begin(struct client_cache *cache, const struct client_tree *tr
 
 /* ---- the tree ---- */
 
-/* The hash of a subtree of pages that are empty. */
-static const struct cap_hash *empty(const struct client_cache *cache, unsigned level)
-{
-    return cap_zero_node(level + (cache->tree.kind == CAP_KIND_IMAGE ? CAP_BLOCK_DEPTH : 0));
-}
-
-static unsigned pages_in(const struct client_cache *cache, uint64_t group)
-{
-    uint64_t left = cache->tree.pages - group * CLIENT_GROUP_PAGES;
-    return left < CLIENT_GROUP_PAGES ? (unsigned)left : CLIENT_GROUP_PAGES;
-}
-
-/* The root of a group's subtree, or of the whole tree where that is lower. */
-static void group_root(const struct client_cache *cache, const uint8_t *bytes, unsigned count,
-                       struct cap_hash *ret_root)
-{
-    struct cap_hash nodes[CLIENT_GROUP_PAGES];
-    unsigned top = cache->depth < CLIENT_GROUP_LEVEL ? cache->depth : CLIENT_GROUP_LEVEL;
-    if (cache->tree.kind == CAP_KIND_IMAGE) {
-        cap_block_roots(bytes, (size_t)count * CAP_PAGE_SIZE, nodes);
-    } else {
-        struct cap_bytes pages[CLIENT_GROUP_PAGES];
-        uint32_t used[CLIENT_GROUP_PAGES];
-        for (unsigned i = 0; i < CLIENT_GROUP_PAGES; i++) {
-            pages[i] = (struct cap_bytes){bytes + (size_t)i * CAP_PAGE_SIZE, CAP_PAGE_SIZE};
-        }
-        cap_page_roots(pages, count, nodes, used);
-    }
-    for (unsigned i = count; i < CLIENT_GROUP_PAGES; i++) {
-        nodes[i] = *empty(cache, 0);
-    }
-    for (unsigned level = 0; level < top; level++) {
-        for (unsigned i = 0; i < CLIENT_GROUP_PAGES >> (level + 1); i++) {
-            cap_hash_pair(&nodes[2 * i], &nodes[2 * i + 1], &nodes[i]);
-        }
-    }
-    *ret_root = nodes[0];
-}
-
 /* The hash beside a node, as the file has it. */
 static struct cap_hash beside(const struct client_cache *cache, unsigned level, uint64_t index)
 {
@@ -225,7 +187,7 @@ static struct cap_hash beside(const struct client_cache *cache, unsigned level, 
         read_at(cache, cache->nodes_at[level] + (index ^ 1) * CAP_HASH_SIZE, hash.bytes,
                 CAP_HASH_SIZE);
     }
-    return cap_hash_equal(&hash, &none) ? *empty(cache, level) : hash;
+    return cap_hash_equal(&hash, &none) ? *cap_slice_empty(cache->tree.kind, level) : hash;
 }
 
 /* Whether a group whose subtree has this root is the cap's, by the nodes in the file. */
@@ -248,10 +210,9 @@ static bool is_proven(const struct client_cache *cache, uint64_t group, struct c
 static void clear_beside_zeros(struct client_cache *cache, uint64_t group)
 {
     static const struct cap_hash none;
-    unsigned bottom = cache->depth < CLIENT_GROUP_LEVEL ? cache->depth : CLIENT_GROUP_LEVEL;
-    for (unsigned level = bottom; level < cache->depth; level++) {
-        uint64_t index = (group >> (level - bottom)) ^ 1;
-        if (is_proven(cache, group, *empty(cache, bottom))) {
+    for (unsigned level = cache->bottom; level < cache->depth; level++) {
+        uint64_t index = (group >> (level - cache->bottom)) ^ 1;
+        if (is_proven(cache, group, *cap_slice_empty(cache->tree.kind, cache->bottom))) {
             return;
         }
         if (index < nodes_of(cache, level)) {
@@ -279,11 +240,12 @@ bool client_cache_get(struct client_cache *cache, uint64_t group, uint8_t dst[CL
     if (!client_cache_has(cache, group)) {
         return false;
     }
-    size_t len = (size_t)pages_in(cache, group) * CAP_PAGE_SIZE;
+    unsigned pages = client_group_pages(cache->tree.pages, group);
+    size_t len = (size_t)pages * CAP_PAGE_SIZE;
     read_at(cache, cache->pages_at + group * CLIENT_GROUP_SIZE, dst, len);
     memset(dst + len, 0, CLIENT_GROUP_SIZE - len);
     struct cap_hash root;
-    group_root(cache, dst, pages_in(cache, group), &root);
+    cap_slice_group_root(cache->tree.kind, dst, pages, cache->bottom, &root);
     if (is_proven(cache, group, root)) {
         return true;
     }
@@ -300,7 +262,7 @@ void client_cache_put(struct client_cache *cache, uint64_t group, const uint8_t 
         return;
     }
     uint64_t at = cache->pages_at + group * CLIENT_GROUP_SIZE;
-    size_t len = (size_t)pages_in(cache, group) * CAP_PAGE_SIZE;
+    size_t len = (size_t)client_group_pages(cache->tree.pages, group) * CAP_PAGE_SIZE;
     /* A hole where nothing was; elsewhere the file system may not know how to make one. */
     if (bytes == NULL && fallocate(cache->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at,
                                    (off_t)len) == 0) {

@@ -1,18 +1,29 @@
 /*
- * Pages in memory that were proven, by groups: the 16 pages of a subtree of the tree of pages,
- * which a slice gives together.
+ * Pages in memory that were proven, by groups: those under one node of the tree of pages, which a
+ * slice gives together.
  *
  * A bounded number of groups is kept; those that were not asked for longest go, about.
  */
 #ifndef CLIENT_LIB_GROUPS_H
 #define CLIENT_LIB_GROUPS_H
 
-#include "lib/cap/bytes.h"
-#include "lib/cap/constants.h"
+#include "lib/cap/slice.h"
 
-#define CLIENT_GROUP_LEVEL 4u /* of its subtree */
-#define CLIENT_GROUP_PAGES 16u
+#define CLIENT_GROUP_LEVEL CAP_SLICE_GROUP_LEVEL
+#define CLIENT_GROUP_PAGES CAP_SLICE_GROUP_PAGES
 #define CLIENT_GROUP_SIZE  ((size_t)CLIENT_GROUP_PAGES * CAP_PAGE_SIZE)
+
+/* How many groups so many pages of a cap are, and how many of its pages are in one of these. */
+static inline uint64_t client_group_count(uint64_t pages)
+{
+    return pages / CLIENT_GROUP_PAGES + (pages % CLIENT_GROUP_PAGES != 0);
+}
+
+static inline unsigned client_group_pages(uint64_t pages, uint64_t group)
+{
+    uint64_t left = pages - group * CLIENT_GROUP_PAGES;
+    return left < CLIENT_GROUP_PAGES ? (unsigned)left : CLIENT_GROUP_PAGES;
+}
 
 /* One that is kept. */
 struct client_group {

@@ -59,12 +59,6 @@ struct capstore_reader {
 
 /* ---- what is proven ---- */
 
-static unsigned pages_in(const struct capstore_reader *reader, uint64_t group)
-{
-    uint64_t left = reader->tree.pages - group * CLIENT_GROUP_PAGES;
-    return left < CLIENT_GROUP_PAGES ? (unsigned)left : CLIENT_GROUP_PAGES;
-}
-
 /* A whole group is proven; NULL: it is zero. */
 static enum cap_error keep(struct capstore_reader *reader, uint64_t group, const uint8_t *bytes)
 {
@@ -81,7 +75,7 @@ static enum cap_error gather(struct capstore_reader *reader, uint64_t first, uns
     uint64_t group = first / CLIENT_GROUP_PAGES;
     unsigned at = (unsigned)(first % CLIENT_GROUP_PAGES);
     reader->stats.fetched_pages += count;
-    if (bytes == NULL && count == pages_in(reader, group)) {
+    if (bytes == NULL && count == client_group_pages(reader->tree.pages, group)) {
         return keep(reader, group, NULL);
     }
     if (at == 0) {
@@ -93,7 +87,8 @@ static enum cap_error gather(struct capstore_reader *reader, uint64_t first, uns
         memcpy(reader->gather + (size_t)at * CAP_PAGE_SIZE, bytes, (size_t)count * CAP_PAGE_SIZE);
     }
     reader->gathered_pages += count;
-    bool whole = reader->gathered == group && reader->gathered_pages == pages_in(reader, group);
+    bool whole = reader->gathered == group &&
+                 reader->gathered_pages == client_group_pages(reader->tree.pages, group);
     return whole ? keep(reader, group, reader->gather) : CAP_OK;
 }
 
@@ -146,8 +141,7 @@ static enum cap_error on_head(void *ctx, const struct cap_slice_head *head)
         reader->opened = true;
         reader->size = head->size;
         reader->tree = (struct client_tree){head->kind, head->page_count, head->tree_root};
-        reader->group_count =
-            head->page_count / CLIENT_GROUP_PAGES + (head->page_count % CLIENT_GROUP_PAGES != 0);
+        reader->group_count = client_group_count(head->page_count);
         reader->least = head->structure.len / CLIENT_GROUP_SIZE + 1;
     }
     return error;
@@ -433,7 +427,7 @@ static enum cap_error load_cached(struct capstore_reader *reader, uint64_t group
     bool dropped = false;
     *ret_there =
         reader->cache != NULL && client_cache_get(reader->cache, group, reader->gather, &dropped);
-    unsigned pages = pages_in(reader, group);
+    unsigned pages = client_group_pages(reader->tree.pages, group);
     reader->stats.cached_pages += *ret_there ? pages : 0;
     reader->stats.dropped_pages += dropped ? pages : 0;
     return *ret_there ? client_groups_put(&reader->groups, group, reader->gather) : CAP_OK;
@@ -453,9 +447,10 @@ static size_t list_missing(struct capstore_reader *reader, uint64_t first, uint6
         struct cap_range *last = count > 0 ? &ranges[count - 1] : NULL;
         uint64_t page = group * CLIENT_GROUP_PAGES;
         if (last != NULL && last->first + last->pages == page) {
-            last->pages += pages_in(reader, group);
+            last->pages += client_group_pages(reader->tree.pages, group);
         } else if (count < PROTO_SLICE_RANGES_MAX) {
-            ranges[count++] = (struct cap_range){page, pages_in(reader, group)};
+            ranges[count++] =
+                (struct cap_range){page, client_group_pages(reader->tree.pages, group)};
         } else {
             break;
         }

@@ -1,7 +1,9 @@
-/* Ranges of pages. */
+/* Ranges of pages, and groups of them. */
 #include "lib/cap/slice.h"
 
 #include <stdlib.h>
+
+#include "lib/cap/sha256.h"
 
 enum cap_error cap_ranges_judge(const struct cap_range *ranges, size_t count, uint64_t pages)
 {
@@ -16,6 +18,15 @@ enum cap_error cap_ranges_judge(const struct cap_range *ranges, size_t count, ui
         next = ranges[i].first + ranges[i].pages + 1;
     }
     return CAP_OK;
+}
+
+bool cap_ranges_meet(const struct cap_range *ranges, size_t count, size_t *at, uint64_t first,
+                     uint64_t end)
+{
+    while (*at < count && ranges[*at].first + ranges[*at].pages <= first) {
+        ++*at;
+    }
+    return *at < count && ranges[*at].first < end;
 }
 
 static int compare_ranges(const void *a, const void *b)
@@ -46,4 +57,28 @@ size_t cap_ranges_merge(struct cap_range *ranges, size_t count)
         }
     }
     return kept;
+}
+
+void cap_slice_group_root(enum cap_kind kind, const uint8_t *pages, size_t count, unsigned level,
+                          struct cap_hash *ret_root)
+{
+    struct cap_hash nodes[CAP_SLICE_GROUP_PAGES];
+    size_t width = (size_t)1 << level;
+    if (kind == CAP_KIND_IMAGE) {
+        cap_block_roots(pages, count * CAP_PAGE_SIZE, nodes);
+    } else {
+        struct cap_bytes each[CAP_SLICE_GROUP_PAGES] = {{0}};
+        uint32_t used[CAP_SLICE_GROUP_PAGES];
+        for (size_t i = 0; i < count; i++) {
+            each[i] = (struct cap_bytes){pages + i * CAP_PAGE_SIZE, CAP_PAGE_SIZE};
+        }
+        cap_page_roots(each, count, nodes, used);
+    }
+    for (size_t i = count; i < width; i++) {
+        nodes[i] = *cap_slice_empty(kind, 0);
+    }
+    for (; width > 1; width /= 2) {
+        cap_sha256_pairs(nodes[0].bytes, nodes[0].bytes, width / 2);
+    }
+    *ret_root = nodes[0];
 }

@@ -12,13 +12,9 @@
 #include "lib/cap/must.h"
 #include "lib/cap/slice_tree.h"
 
-#define RANGE_SIZE  16u
-#define PAIR_SIZE   (2u * CAP_HASH_SIZE)
-#define GROUP_LEVEL 4u
-#define GROUP_PAGES (1u << GROUP_LEVEL)
-#define FRONT_REST  (CAP_IMAGE_FRONT - 1) /* of the front of a body, what begins `rest` */
-
-_Static_assert(CAP_SLICE_ROOM == GROUP_PAGES * (2 + CAP_PAGE_SIZE), "room for a group");
+#define RANGE_SIZE 16u
+#define PAIR_SIZE  (2u * CAP_HASH_SIZE)
+#define FRONT_REST (CAP_IMAGE_FRONT - 1) /* of the front of a body, what begins `rest` */
 
 enum stage {
     STAGE_HEAD,
@@ -37,7 +33,7 @@ struct cap_slice_encoder {
     unsigned level;  /* the node that is next */
     uint64_t index;
     struct cap_slice_tree tree;
-    uint8_t pages[GROUP_PAGES * CAP_PAGE_SIZE];
+    uint8_t pages[CAP_SLICE_GROUP_PAGES * CAP_PAGE_SIZE];
 };
 
 /* Where a step writes. */
@@ -91,9 +87,10 @@ static enum cap_error put_code(struct cap_slice_encoder *encoder,
 /* The windows of pages that are not zero, one after the other in encoder->pages. */
 static enum cap_error read_windows(struct cap_slice_encoder *encoder,
                                    const struct cap_slice_source *source, uint64_t first,
-                                   size_t count, struct cap_page_ref ret_refs[GROUP_PAGES])
+                                   size_t count,
+                                   struct cap_page_ref ret_refs[CAP_SLICE_GROUP_PAGES])
 {
-    uint8_t bytes[GROUP_PAGES * CAP_PAGE_REF_SIZE];
+    uint8_t bytes[CAP_SLICE_GROUP_PAGES * CAP_PAGE_REF_SIZE];
     const struct cap_slice_subject *subject = &encoder->tree.subject;
     uint64_t arena = CAP_DATA_BODY_FIXED + subject->page_count * CAP_PAGE_REF_SIZE;
     uint64_t arena_len = subject->body_len - arena;
@@ -125,8 +122,8 @@ static enum cap_error put_data(struct cap_slice_encoder *encoder,
                                const struct cap_slice_source *source, uint64_t first, uint64_t end,
                                struct out *out)
 {
-    struct cap_page_ref refs[GROUP_PAGES];
-    bool has[GROUP_PAGES];
+    struct cap_page_ref refs[CAP_SLICE_GROUP_PAGES];
+    bool has[CAP_SLICE_GROUP_PAGES];
     uint64_t root;
     size_t count = 0;
     cap_slice_tree_pages(&encoder->tree, first, end, &root, has);
@@ -145,17 +142,6 @@ static enum cap_error put_data(struct cap_slice_encoder *encoder,
 }
 
 /* --- The tree --------------------------------------------------------------------------------- */
-
-/* Whether pages [first, end) meet the ranges; range_at is then the first one that they meet. */
-static bool meets_ranges(struct cap_slice_encoder *encoder, uint64_t first, uint64_t end)
-{
-    const struct cap_range *ranges = encoder->ranges;
-    while (encoder->range_at < encoder->range_count &&
-           ranges[encoder->range_at].first + ranges[encoder->range_at].pages <= first) {
-        encoder->range_at++;
-    }
-    return encoder->range_at < encoder->range_count && ranges[encoder->range_at].first < end;
-}
 
 /* Goes to the node after the subtree of this one, or ends. */
 static void go_on(struct cap_slice_encoder *encoder)
@@ -181,15 +167,15 @@ static enum cap_error put_node(struct cap_slice_encoder *encoder,
     uint64_t first = encoder->index << level;
     uint64_t end = (encoder->index + 1) << level;
     end = end < tree->pages ? end : tree->pages;
-    if (!meets_ranges(encoder, first, end) ||
+    if (!cap_ranges_meet(encoder->ranges, encoder->range_count, &encoder->range_at, first, end) ||
         cap_hash_equal(cap_slice_tree_node(tree, level, encoder->index),
-                       cap_slice_tree_empty(tree, level))) {
+                       cap_slice_empty(tree->subject.kind, level))) {
         go_on(encoder);
         return CAP_OK;
     }
     const struct cap_range *range = &encoder->ranges[encoder->range_at];
-    bool group =
-        level <= GROUP_LEVEL && range->first <= first && range->first + range->pages >= end;
+    bool group = level <= CAP_SLICE_GROUP_LEVEL && range->first <= first &&
+                 range->first + range->pages >= end;
     size_t most = group ? (size_t)(end - first) * (2 + CAP_PAGE_SIZE) : PAIR_SIZE;
     *ret_full = most > out->room - out->len;
     if (*ret_full) {

@@ -15,8 +15,8 @@
 /* Opaque. */
 struct cap_slice_encoder;
 
-/* Room for what goes out in one piece, 16 pages: cap_slice_encoder_next needs so much at least. */
-#define CAP_SLICE_ROOM (UINT32_C(16) * (2 + CAP_PAGE_SIZE))
+/* Room for what goes out in one piece, a group: cap_slice_encoder_next needs so much at least. */
+#define CAP_SLICE_ROOM (CAP_SLICE_GROUP_PAGES * (2 + CAP_PAGE_SIZE))
 
 /*
  * Hashes that one cap_slice_encoder_next computes before it returns with what there is, if need be

@@ -22,16 +22,14 @@ enum cap_error cap_slice_tree_init(struct cap_slice_tree *tree,
     memset(tree, 0, sizeof(*tree));
     tree->subject = *subject;
     tree->pages = cap_slice_page_count(subject->size);
+    tree->depth = cap_slice_depth(subject->kind, tree->pages);
     if (subject->kind == CAP_KIND_DATA) {
         tree->roots = subject->page_count;
-        tree->depth = cap_depth_of(tree->pages);
         sound = subject->size > 0 && subject->size % CAP_PAGE_SIZE == 0 &&
                 tree->roots <= tree->pages && tree->roots <= PAGE_INDEXES &&
                 subject->body_len >= CAP_DATA_BODY_FIXED + tree->roots * CAP_PAGE_REF_SIZE;
     } else {
         tree->roots = tree->pages;
-        tree->depth = CAP_BYTE_LIST_DEPTH - CAP_BLOCK_DEPTH;
-        tree->height = CAP_BLOCK_DEPTH;
         sound = subject->kind == CAP_KIND_IMAGE && subject->size <= CAP_MAX_CODE_SIZE &&
                 subject->body_len >= CAP_IMAGE_CODE_AT + subject->size;
     }
@@ -39,11 +37,6 @@ enum cap_error cap_slice_tree_init(struct cap_slice_tree *tree,
         sound = sound && subject->node_counts.of[i] <= tree->roots / CAP_NODE_PAGES;
     }
     return sound ? CAP_OK : CAP_E_CORRUPT;
-}
-
-const struct cap_hash *cap_slice_tree_empty(const struct cap_slice_tree *tree, unsigned level)
-{
-    return cap_zero_node(level + tree->height);
 }
 
 /* The indexes of the pages whose roots are [first, first + count). */
@@ -99,7 +92,8 @@ static struct cap_hash *place(struct filling *filling, unsigned slot, uint64_t c
 
 static void begin_filling(const struct cap_slice_tree *tree, struct filling *filling)
 {
-    const struct cap_hash *empty = cap_slice_tree_empty(tree, filling->level - CAP_NODE_STEP);
+    const struct cap_hash *empty =
+        cap_slice_empty(tree->subject.kind, filling->level - CAP_NODE_STEP);
     filling->block->there = false;
     for (unsigned i = 0; i < CAP_TREE_SLOTS; i++) {
         filling->block->hash[CAP_TREE_SLOTS + i] = *empty;
@@ -117,7 +111,7 @@ static void end_filling(struct cap_slice_tree *tree, struct filling *filling)
     }
     unsigned level = filling->level - CAP_NODE_STEP;
     for (unsigned width = CAP_TREE_SLOTS / 2; width > 0; width /= 2) {
-        const struct cap_hash *empty = cap_slice_tree_empty(tree, ++level);
+        const struct cap_hash *empty = cap_slice_empty(tree->subject.kind, ++level);
         from /= 2;
         to = (to + 1) / 2;
         for (unsigned i = 0; i < width; i++) {
@@ -136,7 +130,7 @@ static void hash_slot(struct cap_slice_tree *tree, unsigned level, const uint64_
 {
     struct cap_tree pages;
     uint64_t mask = (UINT64_C(1) << level) - 1;
-    cap_tree_init(&pages, tree->height);
+    cap_tree_init(&pages, cap_slice_height(tree->subject.kind));
     for (size_t i = 0; i < count;) {
         size_t run = 1;
         while (i + run < count && indexes[i + run] == indexes[i] + run) {
@@ -319,7 +313,7 @@ enum cap_error cap_slice_tree_begin(struct cap_slice_tree *tree,
     uint64_t first;
     uint64_t last;
     if (tree->roots == 0) {
-        tree->root = *cap_slice_tree_empty(tree, tree->depth);
+        tree->root = *cap_slice_empty(tree->subject.kind, tree->depth);
         return CAP_OK;
     }
     enum cap_error error = page_indexes(tree, source, 0, 1, &first);

@@ -30,10 +30,9 @@ struct cap_tree_block {
 
 struct cap_slice_tree {
     struct cap_slice_subject subject;
-    uint64_t pages;  /* of the cap */
-    uint64_t roots;  /* page roots that are kept */
-    unsigned depth;  /* of the tree of pages */
-    unsigned height; /* cap_zero_node(level + height) is an empty node */
+    uint64_t pages; /* of the cap */
+    uint64_t roots; /* page roots that are kept */
+    unsigned depth; /* of the tree of pages */
     struct cap_hash root;
     uint64_t hashed;                               /* pairs, about, since the tree was made */
     struct cap_tree_block blocks[CAP_TREE_BLOCKS]; /* blocks[i]: level CAP_NODE_STEP * (i + 1) */
@@ -47,9 +46,6 @@ enum cap_error cap_slice_tree_init(struct cap_slice_tree *tree,
 /* Computes tree->root, before anything else. CAP_E_CORRUPT, or as the source fails. */
 enum cap_error cap_slice_tree_begin(struct cap_slice_tree *tree,
                                     const struct cap_slice_source *source);
-
-/* An empty node of that level. */
-const struct cap_hash *cap_slice_tree_empty(const struct cap_slice_tree *tree, unsigned level);
 
 /* The hash of a node: the root, or one whose parent cap_slice_tree_children was asked for last
  * among the nodes of its level. */

@@ -10,16 +10,11 @@
 
 #include <stdlib.h>
 
-#include "lib/cap/merkle.h"
-#include "lib/cap/sha256.h"
-
-#define DATA_HEAD   (1u + 8u + CAP_HASH_SIZE)
-#define IMAGE_HEAD  (DATA_HEAD + 4u)
-#define RANGE_SIZE  16u
-#define PAIR_SIZE   (2u * CAP_HASH_SIZE)
-#define GROUP_LEVEL 4u
-#define GROUP_PAGES (1u << GROUP_LEVEL)
-#define DEPTH_MAX   52u /* 2^64 bytes of pages */
+#define DATA_HEAD  (1u + 8u + CAP_HASH_SIZE)
+#define IMAGE_HEAD (DATA_HEAD + 4u)
+#define RANGE_SIZE 16u
+#define PAIR_SIZE  (2u * CAP_HASH_SIZE)
+#define DEPTH_MAX  52u /* 2^64 bytes of pages */
 
 enum stage {
     STAGE_HEAD,
@@ -47,8 +42,7 @@ struct cap_slice_verifier {
     uint32_t rest_len;
 
     struct cap_slice_head head;
-    unsigned depth;  /* of the tree of pages */
-    unsigned height; /* of a page's root above what an empty page has: cap_zero_node */
+    unsigned depth; /* of the tree of pages */
 
     struct cap_range *ranges;
     size_t range_count;    /* that are there */
@@ -67,7 +61,7 @@ struct cap_slice_verifier {
     size_t group_count;
     size_t group_done;
     size_t page_len;
-    uint8_t group[GROUP_PAGES * CAP_PAGE_SIZE];
+    uint8_t group[CAP_SLICE_GROUP_PAGES * CAP_PAGE_SIZE];
 };
 
 static enum cap_error malformed(struct cap_slice_verifier *verifier, uint64_t offset)
@@ -81,11 +75,6 @@ static enum cap_error mismatch(struct cap_slice_verifier *verifier, uint64_t off
 {
     verifier->where = (struct cap_slice_where){offset, level, index};
     return CAP_E_SLICE_MISMATCH;
-}
-
-static const struct cap_hash *empty_node(const struct cap_slice_verifier *verifier, unsigned level)
-{
-    return cap_zero_node(level + verifier->height);
 }
 
 /* Moves bytes into the item until it has `len`; whether it has. */
@@ -119,17 +108,6 @@ static void node_pages(const struct cap_slice_verifier *verifier, uint64_t *ret_
     uint64_t end = (verifier->index + 1) << verifier->level;
     *ret_first = verifier->index << verifier->level;
     *ret_end = end < verifier->head.page_count ? end : verifier->head.page_count;
-}
-
-/* Whether the node has pages of the ranges; range_at is then the first of these. */
-static bool meets_ranges(struct cap_slice_verifier *verifier, uint64_t first, uint64_t end)
-{
-    const struct cap_range *ranges = verifier->ranges;
-    while (verifier->range_at < verifier->range_count &&
-           ranges[verifier->range_at].first + ranges[verifier->range_at].pages <= first) {
-        verifier->range_at++;
-    }
-    return verifier->range_at < verifier->range_count && ranges[verifier->range_at].first < end;
 }
 
 /* Hands on the pages of the ranges that lie in an empty node. */
@@ -174,10 +152,12 @@ static enum cap_error settle(struct cap_slice_verifier *verifier)
         uint64_t first;
         uint64_t end;
         node_pages(verifier, &first, &end);
-        if (!meets_ranges(verifier, first, end)) {
+        if (!cap_ranges_meet(verifier->ranges, verifier->range_count, &verifier->range_at, first,
+                             end)) {
             continue;
         }
-        if (cap_hash_equal(&verifier->hash, empty_node(verifier, verifier->level))) {
+        if (cap_hash_equal(&verifier->hash,
+                           cap_slice_empty(verifier->head.kind, verifier->level))) {
             enum cap_error error = give_zeros(verifier, first, end);
             if (error != CAP_OK) {
                 return error;
@@ -185,7 +165,7 @@ static enum cap_error settle(struct cap_slice_verifier *verifier)
             continue;
         }
         const struct cap_range *range = &verifier->ranges[verifier->range_at];
-        if (verifier->level > GROUP_LEVEL || range->first > first ||
+        if (verifier->level > CAP_SLICE_GROUP_LEVEL || range->first > first ||
             range->first + range->pages < end) {
             begin_item(verifier, STAGE_PAIR);
             return CAP_OK;
@@ -226,7 +206,7 @@ static enum cap_error take_pair(struct cap_slice_verifier *verifier, struct cap_
     verifier->right[verifier->level] = pair[1];
     /* Past the end everything is empty, or the tree is not that of a cap. */
     if ((verifier->index + 1) << verifier->level >= verifier->head.page_count &&
-        !cap_hash_equal(&pair[1], empty_node(verifier, verifier->level))) {
+        !cap_hash_equal(&pair[1], cap_slice_empty(verifier->head.kind, verifier->level))) {
         return mismatch(verifier, verifier->item_at + CAP_HASH_SIZE, verifier->level,
                         verifier->index + 1);
     }
@@ -235,34 +215,12 @@ static enum cap_error take_pair(struct cap_slice_verifier *verifier, struct cap_
 
 /* --- Pages ------------------------------------------------------------------------------------ */
 
-static void group_roots(const struct cap_slice_verifier *verifier,
-                        struct cap_hash ret_roots[GROUP_PAGES])
-{
-    const uint8_t *group = verifier->group;
-    if (verifier->head.kind == CAP_KIND_IMAGE) {
-        cap_block_roots(group, verifier->group_count * CAP_PAGE_SIZE, ret_roots);
-        return;
-    }
-    struct cap_bytes pages[GROUP_PAGES];
-    uint32_t used[GROUP_PAGES];
-    for (size_t i = 0; i < verifier->group_count; i++) {
-        pages[i] = (struct cap_bytes){group + i * CAP_PAGE_SIZE, CAP_PAGE_SIZE};
-    }
-    cap_page_roots(pages, verifier->group_count, ret_roots, used);
-}
-
 static enum cap_error finish_group(struct cap_slice_verifier *verifier)
 {
-    struct cap_hash nodes[GROUP_PAGES];
-    size_t count = (size_t)1 << verifier->level;
-    group_roots(verifier, nodes);
-    for (size_t i = verifier->group_count; i < count; i++) {
-        nodes[i] = *empty_node(verifier, 0);
-    }
-    for (; count > 1; count /= 2) {
-        cap_sha256_pairs(nodes[0].bytes, nodes[0].bytes, count / 2);
-    }
-    if (!cap_hash_equal(&nodes[0], &verifier->hash)) {
+    struct cap_hash root;
+    cap_slice_group_root(verifier->head.kind, verifier->group, verifier->group_count,
+                         verifier->level, &root);
+    if (!cap_hash_equal(&root, &verifier->hash)) {
         return mismatch(verifier, verifier->group_at, verifier->level, verifier->index);
     }
     if (verifier->sink.pages != NULL) {
@@ -393,7 +351,8 @@ static enum cap_error finish_head(struct cap_slice_verifier *verifier, const str
         return mismatch(verifier, 0, verifier->depth + 1, 0);
     }
     if (verifier->head.page_count == 0 &&
-        !cap_hash_equal(&verifier->head.tree_root, empty_node(verifier, verifier->depth))) {
+        !cap_hash_equal(&verifier->head.tree_root,
+                        cap_slice_empty(verifier->head.kind, verifier->depth))) {
         return mismatch(verifier, DATA_HEAD - CAP_HASH_SIZE, verifier->depth, 0);
     }
     enum cap_error error = CAP_OK;
@@ -414,7 +373,6 @@ static enum cap_error finish_data_head(struct cap_slice_verifier *verifier)
     if (verifier->head.size == 0 || verifier->head.size % CAP_PAGE_SIZE != 0) {
         return malformed(verifier, 1);
     }
-    verifier->depth = cap_depth_of(verifier->head.page_count);
     cap_hash_pair(&size, &verifier->head.tree_root, &hash);
     cap_mix_in(&hash, CAP_KIND_DATA, &hash);
     return finish_head(verifier, &hash);
@@ -449,8 +407,6 @@ static enum cap_error take_rest(struct cap_slice_verifier *verifier, struct cap_
 static enum cap_error begin_rest(struct cap_slice_verifier *verifier)
 {
     verifier->rest_len = cap_load32(verifier->item + DATA_HEAD);
-    verifier->height = CAP_BLOCK_DEPTH;
-    verifier->depth = CAP_BYTE_LIST_DEPTH - CAP_BLOCK_DEPTH;
     if (cap_image_judge_code(verifier->head.size, NULL) != CAP_OK) {
         return malformed(verifier, 1);
     }
@@ -477,6 +433,7 @@ static enum cap_error take_head(struct cap_slice_verifier *verifier, struct cap_
     verifier->head.kind = is_image ? CAP_KIND_IMAGE : CAP_KIND_DATA;
     verifier->head.size = cap_load64(item + 1);
     verifier->head.page_count = cap_slice_page_count(verifier->head.size);
+    verifier->depth = cap_slice_depth(verifier->head.kind, verifier->head.page_count);
     memcpy(verifier->head.tree_root.bytes, item + 9, CAP_HASH_SIZE);
     return is_image ? begin_rest(verifier) : finish_data_head(verifier);
 }
@@ -552,11 +509,6 @@ enum cap_error cap_slice_verifier_take(struct cap_slice_verifier *verifier, stru
         }
     }
     return error;
-}
-
-bool cap_slice_verifier_done(const struct cap_slice_verifier *verifier)
-{
-    return verifier->stage == STAGE_DONE;
 }
 
 enum cap_error cap_slice_verifier_finish(struct cap_slice_verifier *verifier)

@@ -28,8 +28,8 @@ struct cap_slice_head {
  */
 struct cap_slice_sink {
     enum cap_error (*head)(void *ctx, const struct cap_slice_head *head);
-    /* `count` <= 16 whole pages; of an Image's last one, what is past the code is zero. Borrowed
-     * for the call. */
+    /* `count` <= CAP_SLICE_GROUP_PAGES whole pages; of an Image's last one, what is past the code
+     * is zero. Borrowed for the call. */
     enum cap_error (*pages)(void *ctx, uint64_t first, size_t count, const uint8_t *bytes);
     /* Pages of zeros that take no room in the slice: perhaps very many. */
     enum cap_error (*zeros)(void *ctx, uint64_t first, uint64_t count);
@@ -64,9 +64,6 @@ enum cap_error cap_slice_verifier_new(const struct cap_hash *hash, const struct 
  * freed.
  */
 enum cap_error cap_slice_verifier_take(struct cap_slice_verifier *verifier, struct cap_bytes bytes);
-
-/* Whether the slice is complete: more bytes are an error. */
-bool cap_slice_verifier_done(const struct cap_slice_verifier *verifier);
 
 /* The bytes have ended. CAP_E_SLICE_MALFORMED when the slice is not complete. */
 enum cap_error cap_slice_verifier_finish(struct cap_slice_verifier *verifier);
