@@ -31,8 +31,6 @@
 #include "lib/cap/slice_encode.h"
 #include "proto/message.h"
 
-#define SLICE_ENCODER (160u << 10) /* bytes that an encoder takes, without its ranges */
-
 _Static_assert(CHUNK_SIZE >= CAP_SLICE_ROOM, "an encoder can fill a chunk");
 _Static_assert(CHUNK_SIZE <= CAP_STORE_WINDOW, "what is read at once is one window of the store's");
 
@@ -239,7 +237,7 @@ static enum cap_error slice_new(struct serve *serve, const struct session *sessi
     size_t size = sizeof(struct slice) + ranges;
     uint64_t held = 0;
     if (!ledger_memory_hold(ledger, session->account, &held,
-                            size + ranges + SLICE_ENCODER + CHUNK_SIZE)) {
+                            size + ranges + CAP_SLICE_ENCODER_SIZE + CHUNK_SIZE)) {
         return CAP_E_MEMORY_LIMIT;
     }
     struct slice *slice = malloc(size);

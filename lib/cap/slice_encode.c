@@ -36,6 +36,8 @@ struct cap_slice_encoder {
     uint8_t pages[CAP_SLICE_GROUP_PAGES * CAP_PAGE_SIZE];
 };
 
+_Static_assert(sizeof(struct cap_slice_encoder) <= CAP_SLICE_ENCODER_SIZE, "as users count it");
+
 /* Where a step writes. */
 struct out {
     uint8_t *at;

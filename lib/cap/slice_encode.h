@@ -24,11 +24,14 @@ struct cap_slice_encoder;
  */
 #define CAP_SLICE_WORK 16384u
 
+/* What an encoder takes beside its ranges: for the most part a group of pages, and 5 KiB for every
+ * sixth level of the tree of pages. */
+#define CAP_SLICE_ENCODER_SIZE (120u << 10)
+
 /*
  * An encoder of the slice with these pages. Ranges and subject are copied. Fails as
  * cap_ranges_judge does, CAP_E_NO_MEMORY, CAP_E_CORRUPT for a subject that no cap has. Release with
- * cap_slice_encoder_free. Memory: the ranges, and 5 KiB for every sixth level of the tree of pages
- * (at most 9 of them) and one group of pages, about 150 KiB in all.
+ * cap_slice_encoder_free.
  */
 enum cap_error cap_slice_encoder_new(const struct cap_slice_subject *subject,
                                      const struct cap_range *ranges, size_t count,

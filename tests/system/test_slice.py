@@ -17,7 +17,7 @@ import slices  # pylint: disable=wrong-import-position
 
 ABSENT = b"\xee" * 32
 KIB, MIB = 1 << 10, 1 << 20
-HELD = (132 + 160) * KIB  # of one request: a chunk and an encoder
+HELD = (132 + 120) * KIB  # of one request: a chunk and an encoder
 
 
 def random_ranges(pick, count, most=8):
