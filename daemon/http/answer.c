@@ -28,6 +28,23 @@ void http_header(struct MHD_Response *response, const char *name, const char *va
     }
 }
 
+void http_tag_format(const struct cap_hash *hash, char ret_tag[HTTP_TAG_SIZE])
+{
+    char hex[CAP_HASH_HEX_SIZE];
+    cap_hash_format(hash, hex);
+    snprintf(ret_tag, HTTP_TAG_SIZE, "\"%s\"", hex);
+}
+
+const char *http_hash_read(const char *at, struct cap_hash *ret_hash)
+{
+    char hex[CAP_HASH_HEX_SIZE] = "";
+    if (strspn(at, "0123456789abcdef") != CAP_HASH_HEX_SIZE - 1) {
+        return NULL;
+    }
+    memcpy(hex, at, CAP_HASH_HEX_SIZE - 1);
+    return cap_hash_parse(hex, ret_hash) == CAP_OK ? at + CAP_HASH_HEX_SIZE - 1 : NULL;
+}
+
 void http_headers(struct MHD_Response *response, enum http_cache cache, const struct cap_hash *hash)
 {
     switch (cache) {
@@ -42,10 +59,8 @@ void http_headers(struct MHD_Response *response, enum http_cache cache, const st
         break;
     }
     if (hash != NULL) {
-        char hex[CAP_HASH_HEX_SIZE];
-        char tag[CAP_HASH_HEX_SIZE + 2];
-        cap_hash_format(hash, hex);
-        snprintf(tag, sizeof(tag), "\"%s\"", hex);
+        char tag[HTTP_TAG_SIZE];
+        http_tag_format(hash, tag);
         http_header(response, MHD_HTTP_HEADER_ETAG, tag);
     }
     http_header(response, "X-Content-Type-Options", "nosniff");
@@ -72,10 +87,8 @@ bool http_has_argument(const struct http_call *call, const char *name)
 bool http_is_known(const struct http_call *call, const struct cap_hash *hash)
 {
     const char *known = http_header_of(call, MHD_HTTP_HEADER_IF_NONE_MATCH);
-    char hex[CAP_HASH_HEX_SIZE];
-    char tag[CAP_HASH_HEX_SIZE + 2];
-    cap_hash_format(hash, hex);
-    snprintf(tag, sizeof(tag), "\"%s\"", hex);
+    char tag[HTTP_TAG_SIZE];
+    http_tag_format(hash, tag);
     return known != NULL && (strcmp(known, "*") == 0 || strstr(known, tag) != NULL);
 }
 
@@ -191,10 +204,8 @@ static unsigned status_of(enum cap_error error, enum http_cache *ret_cache)
     if (error == CAP_E_NOT_FOUND || error == CAP_E_FORBIDDEN_CAP) {
         status = error == CAP_E_NOT_FOUND ? MHD_HTTP_NOT_FOUND : MHD_HTTP_GONE;
         *ret_cache = HTTP_CACHE_BRIEFLY;
-    } else if (error == CAP_E_INVALID_ARGUMENT || error == CAP_E_TOO_MANY_HASHES) {
+    } else if (error == CAP_E_INVALID_ARGUMENT || error == CAP_E_RANGE_OUT_OF_BODY) {
         status = MHD_HTTP_BAD_REQUEST;
-    } else if (error == CAP_E_RANGE_OUT_OF_BODY) {
-        status = MHD_HTTP_RANGE_NOT_SATISFIABLE;
     } else if (error == CAP_E_NOT_SUPPORTED || error == CAP_E_STRUCTURE_TOO_LARGE) {
         status = MHD_HTTP_NOT_IMPLEMENTED;
     } else if (error == CAP_E_UPSTREAM_AWAY) {

@@ -34,13 +34,13 @@ struct http_stream {
                            size_t *ret_len);
     void (*free)(struct http_stream *stream);
 
-    struct http *http; /* set by http_answer_stream, as the next */
+    struct http *http; /* set by http_response_stream, as the next */
     struct http_client *client;
 };
 
 /*
- * Each answers a call once, and returns what the handler returns to libmicrohttpd: MHD_NO closes
- * the connection.
+ * http_answer_... and http_send answer a call once, and return what the handler returns to
+ * libmicrohttpd: MHD_NO closes the connection.
  */
 
 /* An error as JSON, with the status that it has in HTTP. `message` NULL: what it means in general.
@@ -52,9 +52,7 @@ enum MHD_Result http_answer_error(const struct http_call *call, enum cap_error e
 enum MHD_Result http_answer_refusal(const struct http_call *call, unsigned status,
                                     enum cap_error error, const char *message);
 
-/*
- * A text, which is taken over and left empty. `hash` is its ETag, or NULL.
- */
+/* A text, which is taken over and left empty. `hash` is its ETag, or NULL. */
 enum MHD_Result http_answer_text(const struct http_call *call, unsigned status, const char *type,
                                  struct cap_buf *text, enum http_cache cache,
                                  const struct cap_hash *hash);
@@ -82,6 +80,13 @@ void http_headers(struct MHD_Response *response, enum http_cache cache,
  */
 enum MHD_Result http_send(const struct http_call *call, unsigned status,
                           struct MHD_Response *response, uint64_t memory);
+
+/* What this hash names as an ETag, in quotes. */
+#define HTTP_TAG_SIZE (CAP_HASH_HEX_SIZE + 2)
+void http_tag_format(const struct cap_hash *hash, char ret_tag[HTTP_TAG_SIZE]);
+
+/* Reads a hash, in lower case: one cap has one URL. Returns where it ends, NULL when it is none. */
+const char *http_hash_read(const char *at, struct cap_hash *ret_hash);
 
 /* Whether the client has what this hash names already (If-None-Match). */
 bool http_is_known(const struct http_call *call, const struct cap_hash *hash);

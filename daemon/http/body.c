@@ -11,6 +11,7 @@
 #include "daemon/admin/body_reader.h"
 #include "lib/cap/data_cap.h"
 #include "lib/cap/image_cap.h"
+#include "lib/cap/slice.h"
 
 #define REFS_TOGETHER 64u
 
@@ -73,6 +74,7 @@ static enum cap_error read_data(struct cap_read *read, struct http_body *body, u
                                 uint8_t *dst, size_t len)
 {
     uint64_t end = offset + len;
+    uint64_t pages = cap_slice_page_count(end);
     memset(dst, 0, len);
     enum cap_error error = seek(read, body, offset / CAP_PAGE_SIZE);
     while (error == CAP_OK && body->next_ref < body->ref_count) {
@@ -80,10 +82,7 @@ static enum cap_error read_data(struct cap_read *read, struct http_body *body, u
         size_t count = (size_t)MIN(REFS_TOGETHER, body->ref_count - body->next_ref);
         size_t used = 0;
         error = read_refs(read, body, body->next_ref, count, refs);
-        for (; error == CAP_OK && used < count; used++) {
-            if (refs[used].page_index >= end / CAP_PAGE_SIZE + (end % CAP_PAGE_SIZE != 0)) {
-                break;
-            }
+        for (; error == CAP_OK && used < count && refs[used].page_index < pages; used++) {
             error = read_page(read, body, &refs[used], offset, end, dst);
         }
         body->next_ref += used;
@@ -92,10 +91,7 @@ static enum cap_error read_data(struct cap_read *read, struct http_body *body, u
         }
     }
     /* The page that `end` lies in may be read once more. */
-    body->next_page = end / CAP_PAGE_SIZE;
-    if (error != CAP_OK || end % CAP_PAGE_SIZE != 0) {
-        body->next_page = UINT64_MAX;
-    }
+    body->next_page = error == CAP_OK && end % CAP_PAGE_SIZE == 0 ? pages : UINT64_MAX;
     return error;
 }
 
@@ -120,17 +116,24 @@ static enum cap_error judge(struct http_body *body)
     return fits ? CAP_OK : CAP_E_CORRUPT;
 }
 
+enum cap_error http_cap_find(struct cap_store *store, const struct cap_hash *hash,
+                             struct cap_info *ret_info)
+{
+    struct cap_read *read = NULL;
+    enum cap_error error = cap_store_read_begin(store, &read);
+    if (error == CAP_OK) {
+        error = cap_store_find(read, hash, ret_info);
+        cap_store_read_end(read);
+    }
+    return error;
+}
+
 enum cap_error http_body_find(struct http_body *body, struct cap_store *store,
                               const struct cap_hash *hash, enum http_form form)
 {
-    struct cap_read *read = NULL;
     *body =
         (struct http_body){.store = store, .hash = *hash, .form = form, .next_page = UINT64_MAX};
-    enum cap_error error = cap_store_read_begin(store, &read);
-    if (error == CAP_OK) {
-        error = cap_store_find(read, hash, &body->info);
-        cap_store_read_end(read);
-    }
+    enum cap_error error = http_cap_find(store, hash, &body->info);
     return error == CAP_OK ? judge(body) : error;
 }
 

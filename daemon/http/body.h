@@ -25,6 +25,10 @@ struct http_body {
     uint64_t next_page;
 };
 
+/* As cap_store_find, in a snapshot of its own. */
+enum cap_error http_cap_find(struct cap_store *store, const struct cap_hash *hash,
+                             struct cap_info *ret_info);
+
 /*
  * Finds a cap. CAP_E_NOT_FOUND, CAP_E_FORBIDDEN_CAP, CAP_E_QUARANTINED, CAP_E_CORRUPT, or as the
  * store fails. Nothing is to be released.

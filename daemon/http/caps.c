@@ -74,46 +74,34 @@ static const char *range_asked(const struct http_call *call, const struct cap_ha
 {
     const char *range = http_header_of(call, MHD_HTTP_HEADER_RANGE);
     const char *only_if = http_header_of(call, MHD_HTTP_HEADER_IF_RANGE);
-    char hex[CAP_HASH_HEX_SIZE];
-    cap_hash_format(hash, hex);
+    char tag[HTTP_TAG_SIZE];
+    http_tag_format(hash, tag);
     /* A weak tag does not do, nor a time: a part of other bytes would be worse than all of these.
      */
-    bool holds = only_if == NULL || (only_if[0] == '"' && strncmp(only_if + 1, hex, 64) == 0 &&
-                                     strcmp(only_if + 65, "\"") == 0);
-    return holds ? range : NULL;
+    return only_if == NULL || strcmp(only_if, tag) == 0 ? range : NULL;
 }
 
-/* One range, or all. NULL: there is no memory. */
-static struct MHD_Response *respond_one(const struct http_call *call, const struct http_body *body,
-                                        const struct http_range *range)
-{
-    struct parts_stream *stream = malloc(sizeof(*stream));
-    if (stream == NULL) {
-        return NULL;
-    }
-    stream->stream = (struct http_stream){.read = read_parts, .free = free_parts};
-    http_parts_one(&stream->parts, body, range);
-    uint64_t size = stream->parts.size;
-    struct MHD_Response *response = http_response_stream(call, &stream->stream, size);
-    http_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
-    return response;
-}
-
-static struct MHD_Response *respond_many(const struct http_call *call, const struct http_body *body,
-                                         const struct http_range *ranges, size_t count)
+/* One range, which may be all, or several. NULL: there is no memory. */
+static struct MHD_Response *respond(const struct http_call *call, const struct http_body *body,
+                                    const struct http_range *ranges, size_t count)
 {
     char boundary[HTTP_BOUNDARY_SIZE];
     char type[sizeof("multipart/byteranges; boundary=") + HTTP_BOUNDARY_SIZE];
     struct parts_stream *stream = malloc(sizeof(*stream));
-    if (stream == NULL || draw_boundary(call->http->context->env, boundary) != CAP_OK) {
+    if (stream == NULL ||
+        (count > 1 && draw_boundary(call->http->context->env, boundary) != CAP_OK)) {
         free(stream);
         return NULL;
     }
     stream->stream = (struct http_stream){.read = read_parts, .free = free_parts};
-    http_parts_many(&stream->parts, body, ranges, count, boundary);
-    uint64_t size = stream->parts.size;
-    struct MHD_Response *response = http_response_stream(call, &stream->stream, size);
-    snprintf(type, sizeof(type), "multipart/byteranges; boundary=%s", boundary);
+    if (count > 1) {
+        http_parts_many(&stream->parts, body, ranges, count, boundary);
+        snprintf(type, sizeof(type), "multipart/byteranges; boundary=%s", boundary);
+    } else {
+        http_parts_one(&stream->parts, body, ranges);
+        snprintf(type, sizeof(type), "application/octet-stream");
+    }
+    struct MHD_Response *response = http_response_stream(call, &stream->stream, stream->parts.size);
     http_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
     return response;
 }
@@ -144,20 +132,20 @@ enum MHD_Result http_caps_bytes(const struct http_call *call, const struct cap_h
     if (error != CAP_OK) {
         return http_caps_unserved(call, hash, error);
     }
+    const struct http_range whole = {0, body.size};
     if (http_is_known(call, hash)) {
         /* Of this nothing is sent but its length, which must be that of the cap. */
-        response = respond_one(call, &body, &(struct http_range){0, body.size});
+        response = respond(call, &body, &whole, 1);
         http_headers(response, cache, hash);
         return http_send(call, MHD_HTTP_NOT_MODIFIED, response, HTTP_BLOCK);
     }
     switch (http_ranges_read(range_asked(call, hash), body.size, ranges, &count)) {
     case HTTP_RANGES_WHOLE:
         status = MHD_HTTP_OK;
-        response = respond_one(call, &body, &(struct http_range){0, body.size});
+        response = respond(call, &body, &whole, 1);
         break;
     case HTTP_RANGES_SOME:
-        response = count == 1 ? respond_one(call, &body, &ranges[0])
-                              : respond_many(call, &body, ranges, count);
+        response = respond(call, &body, ranges, count);
         if (response != NULL && count == 1) {
             say_range(response, &ranges[0], body.size);
         }

@@ -111,24 +111,18 @@ static void free_closure(struct http_stream *stream)
 /* Appends the hashes of a list with commas between. CAP_E_INVALID_ARGUMENT, CAP_E_NO_MEMORY. */
 static enum cap_error read_hashes(const char *text, struct cap_buf *hashes)
 {
-    const size_t digits = CAP_HASH_HEX_SIZE - 1;
-    for (const char *at = text; *text != '\0';) {
-        if (strspn(at, "0123456789abcdef") != digits) {
+    enum cap_error error = CAP_OK;
+    bool more = *text != '\0';
+    for (const char *at = text; error == CAP_OK && more; at++) {
+        struct cap_hash hash;
+        at = http_hash_read(at, &hash);
+        if (at == NULL || (*at != ',' && *at != '\0')) {
             return CAP_E_INVALID_ARGUMENT;
         }
-        enum cap_error error = cap_hex_parse(at, digits, hashes);
-        if (error != CAP_OK) {
-            return error;
-        }
-        at += digits;
-        if (*at == '\0') {
-            return CAP_OK;
-        }
-        if (*at++ != ',') {
-            return CAP_E_INVALID_ARGUMENT;
-        }
+        error = cap_buf_append(hashes, hash.bytes, sizeof(hash.bytes));
+        more = *at == ',';
     }
-    return CAP_OK;
+    return error;
 }
 
 /* A walk from the hash, without what the client has. */
@@ -147,18 +141,6 @@ static enum cap_error begin(const struct http_call *call, const struct cap_hash 
         error = walk_new(context->ledger, call->client->account, &query, ret_walk);
     }
     cap_buf_free(&hashes);
-    return error;
-}
-
-/* Whether there is that cap at all: a closure of nothing is not an answer. */
-static enum cap_error look(struct cap_store *store, const struct cap_hash *hash)
-{
-    struct cap_read *read = NULL;
-    enum cap_error error = cap_store_read_begin(store, &read);
-    if (error == CAP_OK) {
-        error = cap_store_find(read, hash, NULL);
-        cap_store_read_end(read);
-    }
     return error;
 }
 
@@ -184,7 +166,8 @@ static struct MHD_Response *respond(const struct http_call *call, struct walk *w
 enum MHD_Result http_closure(const struct http_call *call, const struct cap_hash *hash)
 {
     struct walk *walk = NULL;
-    enum cap_error error = look(call->http->context->store, hash);
+    /* A closure of nothing is not an answer. */
+    enum cap_error error = http_cap_find(call->http->context->store, hash, NULL);
     if (error != CAP_OK) {
         return http_caps_unserved(call, hash, error);
     }

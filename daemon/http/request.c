@@ -54,26 +54,10 @@ static enum MHD_Result nothing_there(const struct http_call *call)
                                "nothing is served at this path; / says what is");
 }
 
-/* The hash that a path goes on with, and what follows it; NULL: it is none. One cap has one URL. */
-static const char *read_hash(const char *at, struct cap_hash *ret_hash)
-{
-    char hex[CAP_HASH_HEX_SIZE] = "";
-    if (strspn(at, "0123456789abcdef") != CAP_HASH_HEX_SIZE - 1) {
-        return NULL;
-    }
-    memcpy(hex, at, CAP_HASH_HEX_SIZE - 1);
-    return cap_hash_parse(hex, ret_hash) == CAP_OK ? at + CAP_HASH_HEX_SIZE - 1 : NULL;
-}
-
 /* Whether a cap is not here, so that it may come from the daemon above. */
 static bool is_absent(struct cap_store *store, const struct cap_hash *hash)
 {
-    struct cap_read *read = NULL;
-    enum cap_error error = cap_store_read_begin(store, &read);
-    if (error == CAP_OK) {
-        error = cap_store_find(read, hash, NULL);
-        cap_store_read_end(read);
-    }
+    enum cap_error error = http_cap_find(store, hash, NULL);
     return error == CAP_E_NOT_FOUND || error == CAP_E_QUARANTINED;
 }
 
@@ -114,7 +98,7 @@ static enum MHD_Result answer_failed(const struct http_call *call, const struct 
 static enum MHD_Result answer_cap(const struct http_call *call, const char *before)
 {
     struct cap_hash hash;
-    const char *behind = read_hash(call->path + strlen(before), &hash);
+    const char *behind = http_hash_read(call->path + strlen(before), &hash);
     if (behind == NULL) {
         return http_answer_refusal(call, MHD_HTTP_BAD_REQUEST, CAP_E_INVALID_ARGUMENT,
                                    "a cap is named by the 64 lower-case hex digits of its hash");

@@ -18,9 +18,10 @@
 #include "daemon/http/ranges.h"
 #include "daemon/serve/slice_source.h"
 #include "lib/cap/slice_encode.h"
+#include "proto/message.h"
 
-/* The encoder says what it takes (slice_encode.h); the piece that is sent comes on top. */
-#define SLICE_MEMORY (sizeof(struct slice_stream) + (150u << 10))
+/* Ranges of pages in one request. */
+#define RANGES_MAX PROTO_SLICE_RANGES_MAX
 
 struct slice_stream {
     struct http_stream stream;
@@ -84,52 +85,38 @@ static void free_slice(struct http_stream *stream)
 
 /* --- The request ---------------------------------------------------------------------------- */
 
-/* "N" or "N-M". */
-static enum cap_error read_range(const char **at, struct cap_range *ret_range)
+/* Reads "N" or "N-M", with both ends in. Returns where it ends, NULL when it is neither. */
+static const char *read_range(const char *at, struct cap_range *ret_range)
 {
     uint64_t first = 0;
-    uint64_t last = 0;
-    const char *end = http_number_read(*at, &first);
-    if (end == NULL) {
-        return CAP_E_INVALID_ARGUMENT;
-    }
-    last = first;
-    if (*end == '-') {
+    const char *end = http_number_read(at, &first);
+    uint64_t last = first;
+    if (end != NULL && *end == '-') {
         end = http_number_read(end + 1, &last);
     }
-    if (end == NULL || last < first) {
-        return CAP_E_INVALID_ARGUMENT;
+    if (end == NULL || last < first || last == UINT64_MAX) {
+        return NULL;
     }
-    if (last == UINT64_MAX) {
-        return CAP_E_RANGE_OUT_OF_BODY;
-    }
-    *at = end;
     *ret_range = (struct cap_range){first, last - first + 1};
-    return CAP_OK;
+    return end;
 }
 
-enum cap_error http_pages_read(const char *text, struct cap_range ret_ranges[HTTP_PAGES_MAX],
-                               size_t *ret_count)
+/* Reads "0-15,100": *ret_count ranges, canonical; of "" none. False: it is not that, or of more
+ * than RANGES_MAX. */
+static bool read_pages(const char *text, struct cap_range ret_ranges[RANGES_MAX], size_t *ret_count)
 {
     size_t count = 0;
-    for (const char *at = text; *text != '\0';) {
-        if (count == HTTP_PAGES_MAX) {
-            return CAP_E_TOO_MANY_HASHES;
-        }
-        enum cap_error error = read_range(&at, &ret_ranges[count]);
-        if (error != CAP_OK) {
-            return error;
+    bool more = *text != '\0';
+    for (const char *at = text; more; at++) {
+        at = count < RANGES_MAX ? read_range(at, &ret_ranges[count]) : NULL;
+        if (at == NULL || (*at != ',' && *at != '\0')) {
+            return false;
         }
         count++;
-        if (*at == '\0') {
-            break;
-        }
-        if (*at++ != ',') {
-            return CAP_E_INVALID_ARGUMENT;
-        }
+        more = *at == ',';
     }
     *ret_count = cap_ranges_merge(ret_ranges, count);
-    return CAP_OK;
+    return true;
 }
 
 /* NULL: there is no memory. The encoder is taken over in any case. */
@@ -153,42 +140,28 @@ static struct MHD_Response *respond(const struct http_call *call, const struct c
     return response;
 }
 
-static enum cap_error find(struct cap_store *store, const struct cap_hash *hash,
-                           struct cap_info *ret_info)
-{
-    struct cap_read *read = NULL;
-    enum cap_error error = cap_store_read_begin(store, &read);
-    if (error == CAP_OK) {
-        error = cap_store_find(read, hash, ret_info);
-        cap_store_read_end(read);
-    }
-    return error;
-}
-
 enum MHD_Result http_slice(const struct http_call *call, const struct cap_hash *hash)
 {
-    struct cap_range ranges[HTTP_PAGES_MAX];
+    struct cap_range ranges[RANGES_MAX];
     size_t count = 0;
     struct cap_info info;
     struct cap_slice_encoder *encoder = NULL;
     const char *pages = http_argument_of(call, "pages");
-    if (pages == NULL || http_pages_read(pages, ranges, &count) != CAP_OK) {
+    if (pages == NULL || !read_pages(pages, ranges, &count)) {
         return http_answer_refusal(call, MHD_HTTP_BAD_REQUEST, CAP_E_INVALID_ARGUMENT,
                                    "say which pages: ?pages=0-15,100 (at most 256 ranges), or "
                                    "?pages= for the head alone");
     }
-    enum cap_error error = find(call->http->context->store, hash, &info);
+    enum cap_error error = http_cap_find(call->http->context->store, hash, &info);
     if (error != CAP_OK) {
         return http_caps_unserved(call, hash, error);
     }
     const struct cap_slice_subject subject = slice_subject(&info);
     error = cap_slice_encoder_new(&subject, ranges, count, &encoder);
-    if (error == CAP_E_RANGE_OUT_OF_BODY) {
-        return http_answer_refusal(call, MHD_HTTP_BAD_REQUEST, error, NULL);
-    }
     if (error != CAP_OK) {
         return http_answer_error(call, error, NULL);
     }
     unsigned status = http_is_known(call, hash) ? MHD_HTTP_NOT_MODIFIED : MHD_HTTP_OK;
-    return http_send(call, status, respond(call, hash, encoder), SLICE_MEMORY);
+    return http_send(call, status, respond(call, hash, encoder),
+                     sizeof(struct slice_stream) + CAP_SLICE_ENCODER_SIZE);
 }
