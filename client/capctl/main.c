@@ -106,6 +106,8 @@ static const char global_help[] =
     "\n"
     "  -s, --socket ADDRESS  the daemon: unix:PATH, unix:@NAME or tcp:HOST:PORT\n"
     "                        (else $CAPSTORE_SOCKET, else " CLI_DEFAULT_SOCKET ")\n"
+    "      --via URL         read over HTTP instead, from the daemon or a cache:\n"
+    "                        http://HOST[:PORT][/PATH], or https\n"
     "      --admin ADDRESS   its admin socket: unix:PATH\n"
     "                        (else $CAPSTORE_ADMIN, else " CLI_DEFAULT_ADMIN ")\n"
     "      --json            print one JSON object\n"
@@ -214,10 +216,11 @@ static int key_of(int option)
 }
 
 /* All options of all commands: which of them the command takes is known only afterwards. */
-static void list_options(struct option ret_list[CLI_OPTION_COUNT + 7])
+static void list_options(struct option ret_list[CLI_OPTION_COUNT + 8])
 {
     static const struct option globals[] = {
         {"socket", required_argument, NULL, 's'},
+        {"via", required_argument, NULL, 's'},
         {"admin", required_argument, NULL, KEY_ADMIN},
         {"json", no_argument, NULL, KEY_JSON},
         {"timeout", required_argument, NULL, KEY_TIMEOUT},
@@ -303,7 +306,7 @@ static bool options_fit(struct cli *cli)
 
 static enum cli_exit run(struct cli *cli, int argc, char **argv)
 {
-    struct option options[CLI_OPTION_COUNT + 7];
+    struct option options[CLI_OPTION_COUNT + 8];
     struct asked asked = {false, false};
     int key;
     list_options(options);

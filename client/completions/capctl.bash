@@ -38,7 +38,7 @@ _capctl()
         log.set drain shutdown"
     local kinds="published refused deleted collected forbidden allowed quarantined healed root_set \
         root_removed job_started job_ended config_reloaded upstream_up upstream_away upstream_broken"
-    local globals="-s --socket --admin --json --timeout -h --help -V --version"
+    local globals="-s --socket --via --admin --json --timeout -h --help -V --version"
     local cur prev="" command="" options="" count=0 i
     local -a words
 
@@ -49,7 +49,7 @@ _capctl()
     cur=${words[-1]}
     for ((i = 1; i < ${#words[@]} - 1; i++)); do
         case ${words[i]} in
-            -s|--socket|--admin|--from|--to|--timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|--kind|--since|--keep|--pages|--verify|-o|--output|--elf|-d|--directory) ((i++)) ;;
+            -s|--socket|--via|--admin|--from|--to|--timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|--kind|--since|--keep|--pages|--verify|-o|--output|--elf|-d|--directory) ((i++)) ;;
             -*) ;;
             help) [[ -n $command ]] || commands=${commands% help version} ;;
             *) if [[ -z $command ]]; then command=${words[i]}; else ((++count)); fi ;;
@@ -62,7 +62,9 @@ _capctl()
     fi
 
     case $prev in
-        -s|--socket|--from|--to) _capctl_address unix: tcp:; return ;;
+        -s|--socket|--to) _capctl_address unix: tcp:; return ;;
+        --from) _capctl_address unix: tcp: http:// https://; return ;;
+        --via) _capctl_address http:// https://; return ;;
         --admin) _capctl_address unix:; return ;;
         --timeout|--size|--stack|--clients|--in-flight|--mix|--seconds|--since|--keep|--pages) return ;;
         --kind) _capctl_reply compgen -W "$kinds"; return ;;

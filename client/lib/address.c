@@ -64,3 +64,51 @@ enum cap_error client_address_parse(const char *text, struct client_address *ret
     *ret_address = address;
     return CAP_OK;
 }
+
+/* ---- over HTTP ---- */
+
+/* What follows the scheme, or NULL. */
+static const char *behind_scheme(const char *text)
+{
+    static const char *const schemes[] = {"http://", "https://"};
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+        size_t len = strlen(schemes[i]);
+        if (strncmp(text, schemes[i], len) == 0) {
+            return text + len;
+        }
+    }
+    return NULL;
+}
+
+bool client_address_means_http(const char *text)
+{
+    return behind_scheme(text) != NULL;
+}
+
+bool client_address_is_http(const char *text)
+{
+    const char *host = behind_scheme(text);
+    if (host == NULL || strlen(text) > CLIENT_BASE_MAX) {
+        return false;
+    }
+    size_t len = strcspn(host, "/");
+    for (const char *at = host; *at != '\0'; at++) {
+        if (*at <= ' ' || *at > '~' || strchr("@?#\\\"<>^`{|}", *at) != NULL) {
+            return false;
+        }
+    }
+    /* The port is behind the last colon that is not within the brackets of an IPv6 host. */
+    const char *bracket = host[0] == '[' ? memchr(host, ']', len) : NULL;
+    const char *name_end = bracket != NULL ? bracket + 1 : memchr(host, ':', len);
+    if (name_end == NULL) {
+        name_end = host + len;
+    }
+    char port[6] = "";
+    size_t port_len = len - (size_t)(name_end - host);
+    if (name_end == host || (host[0] == '[' && (bracket == NULL || bracket < host + 3))) {
+        return false;
+    }
+    return port_len == 0 ||
+           (*name_end == ':' && copy(port, sizeof(port), name_end + 1, port_len - 1) &&
+            port_valid(port));
+}

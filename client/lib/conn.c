@@ -193,10 +193,21 @@ enum cap_error client_say(struct capstore *store, enum cap_error error, const ch
     return error;
 }
 
+enum cap_error client_say_reading(struct capstore *store)
+{
+    return client_say(
+        store, CAP_E_NOT_SUPPORTED,
+        "HTTP only reads; to publish, keep or map, connect to a capstore address, such "
+        "as unix:PATH or tcp:HOST:PORT");
+}
+
 enum cap_error client_check_leases(struct capstore *store)
 {
     if (client_leases(store)) {
         return CAP_OK;
+    }
+    if (store->http != NULL) {
+        return client_say_reading(store);
     }
     return client_say(store, CAP_E_UNSUPPORTED_REQUEST,
                       (store->asked & PROTO_FEATURE_KEEP) != 0
@@ -275,12 +286,12 @@ static void begin_anew(struct capstore *store)
     store->info = (struct capstore_daemon_info){0};
 }
 
-static enum cap_error connected(struct capstore *store, int fd)
+/* Says hello over store->fd. */
+static enum cap_error say_hello(struct capstore *store)
 {
     struct capstore_request *request = NULL;
     struct capstore_answer answer;
-    store->fd = fd;
-    enum cap_error error = client_link_prepare(fd);
+    enum cap_error error = client_link_prepare(store->fd);
     if (error == CAP_OK) {
         error = make_hello(store, &request);
         error = client_call(error, request, &answer);
@@ -300,18 +311,34 @@ enum capstore_error capstore_connect_fd(struct capstore *store, int fd)
     begin_anew(store);
     free(store->address);
     store->address = NULL;
-    return client_end(store, connected(store, fd));
+    store->fd = fd;
+    return client_end(store, say_hello(store));
 }
 
 static enum cap_error parse_address(struct capstore *store, const char *text,
                                     struct client_address *ret_address)
 {
-    enum cap_error error = client_address_parse(text, ret_address);
+    bool http = client_address_means_http(text);
+    enum cap_error error = http ? client_address_is_http(text) ? CAP_OK : CAP_E_INVALID_ARGUMENT
+                                : client_address_parse(text, ret_address);
     return error == CAP_OK ? CAP_OK
                            : client_say(store, error,
-                                        "%.200s is not an address; expected unix:PATH or "
-                                        "tcp:HOST:PORT",
+                                        "%.200s is not an address; expected unix:PATH, "
+                                        "tcp:HOST:PORT or http://HOST[:PORT][/PATH]",
                                         text);
+}
+
+/* Starts what answers the handle from HTTP; the handle's end of it is the connection. */
+static enum cap_error begin_http(struct capstore *store, const char *base)
+{
+    enum cap_error error =
+        client_http_start(base, store->agent, store->timeout_ms, &store->http, &store->fd);
+    return error != CAP_E_NOT_SUPPORTED
+               ? error
+               : client_say(store, error,
+                            "%.200s: this libcapstore was built without HTTP; the static library "
+                            "always is",
+                            base);
 }
 
 static enum cap_error say_refused(struct capstore *store, const struct client_dial *dial,
@@ -332,6 +359,10 @@ static enum cap_error connect_to(struct capstore *store, const char *address)
     if (error != CAP_OK) {
         return error;
     }
+    if (client_address_means_http(address)) {
+        error = begin_http(store, address);
+        return error == CAP_OK ? say_hello(store) : error;
+    }
     error = client_dial_begin(&dial, &parsed);
     if (error == CAP_OK) {
         error = client_dial_wait(&dial, store->timeout_ms, &fd);
@@ -340,7 +371,11 @@ static enum cap_error connect_to(struct capstore *store, const char *address)
         (void)say_refused(store, &dial, error, address);
     }
     client_dial_end(&dial);
-    return error == CAP_OK ? connected(store, fd) : error;
+    if (error != CAP_OK) {
+        return error;
+    }
+    store->fd = fd;
+    return say_hello(store);
 }
 
 enum capstore_error capstore_connect(struct capstore *store, const char *address)
@@ -383,9 +418,12 @@ enum capstore_error capstore_async_connect(struct capstore *store, const char *a
     if (error != CAP_OK) {
         return client_end(store, error);
     }
-    struct client_dialling *dialling = calloc(1, sizeof(*dialling));
-    error = dialling != NULL ? make_hello(store, &hello) : CAP_E_NO_MEMORY;
-    if (error == CAP_OK) {
+    bool http = client_address_means_http(kept);
+    struct client_dialling *dialling = http ? NULL : calloc(1, sizeof(*dialling));
+    error = http || dialling != NULL ? make_hello(store, &hello) : CAP_E_NO_MEMORY;
+    if (error == CAP_OK && http) {
+        error = begin_http(store, kept);
+    } else if (error == CAP_OK) {
         error = client_dial_begin(&dialling->dial, &parsed);
         if (error != CAP_OK) {
             (void)say_refused(store, &dialling->dial, error, kept);
@@ -397,9 +435,11 @@ enum capstore_error capstore_async_connect(struct capstore *store, const char *a
         free(dialling);
         return client_end(store, error);
     }
-    dialling->deadline_ms = client_clock_ms() + store->timeout_ms;
-    snprintf(dialling->address, sizeof(dialling->address), "%s", kept);
-    store->dialling = dialling;
+    if (!http) {
+        dialling->deadline_ms = client_clock_ms() + store->timeout_ms;
+        snprintf(dialling->address, sizeof(dialling->address), "%s", kept);
+        store->dialling = dialling;
+    }
     client_submit(hello, done, ctx); /* it waits for the connection */
     return client_end(store, CAP_OK);
 }

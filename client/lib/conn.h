@@ -15,6 +15,7 @@
 #include <pthread.h>
 
 #include "client/lib/dial.h"
+#include "client/lib/http.h"
 #include "client/lib/internal.h"
 #include "client/lib/list.h"
 #include "client/lib/verify.h"
@@ -128,6 +129,7 @@ struct capstore {
     char agent[CAPSTORE_AGENT_MAX + 1];
 
     struct client_dialling *dialling; /* while capstore_async_connect is under way; else NULL */
+    struct client_http *http;         /* the other end of `fd`, over HTTP; else NULL */
     pthread_mutex_t turn;             /* of those who read parts of caps on several threads */
     int fd;                           /* -1: not connected */
     bool write_closed; /* the daemon takes no more; what it sent before is still read */
@@ -198,7 +200,11 @@ enum cap_error client_take_turn(struct capstore *store);
 /* Lets the next one read. */
 void client_end_turn(struct capstore *store);
 
-/* CAP_E_UNSUPPORTED_REQUEST, with a message, on a connection that does not speak of leases. */
+/* CAP_E_NOT_SUPPORTED, with the message of what cannot be done over HTTP. */
+enum cap_error client_say_reading(struct capstore *store);
+
+/* CAP_E_UNSUPPORTED_REQUEST, with a message, on a connection that does not speak of leases;
+ * CAP_E_NOT_SUPPORTED on one over HTTP. */
 enum cap_error client_check_leases(struct capstore *store);
 
 /* ---- requests (request.c) ---- */

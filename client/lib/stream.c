@@ -257,6 +257,10 @@ enum cap_error client_wait(struct capstore *store)
 
 void client_shut(struct capstore *store)
 {
+    if (store->http != NULL) {
+        client_http_stop(store->http, store->fd);
+        store->http = NULL;
+    }
     if (store->fd >= 0) {
         close(store->fd);
     }

@@ -236,6 +236,9 @@ static enum cap_error make_put_cap(struct capstore *store, const struct capstore
     struct proto_put_cap message = {
         .kind = (uint8_t)kind, .total_len = body->len, .keep_s = store->keep_s};
     struct cap_buf payload = {0};
+    if (store->http != NULL) {
+        return client_say_reading(store);
+    }
     if ((store->features & PROTO_FEATURE_PUT_CAP) == 0) {
         return client_say(store, CAP_E_UNSUPPORTED_REQUEST,
                           "this daemon does not take caps by their hash; it is older than that");

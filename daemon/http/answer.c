@@ -94,6 +94,16 @@ bool http_is_known(const struct http_call *call, const struct cap_hash *hash)
 
 /* --- Sending -------------------------------------------------------------------------------- */
 
+/* Whose answer it is: a daemon whose upstream is behind proxies learns from it that it asks itself.
+ */
+static void say_store(const struct http_call *call, struct MHD_Response *response)
+{
+    char hex[2 * CAP_STORE_ID_SIZE + 1];
+    cap_hex_format((struct cap_bytes){cap_store_id(call->http->context->store), CAP_STORE_ID_SIZE},
+                   hex);
+    http_header(response, "Capstore-Store", hex);
+}
+
 static enum MHD_Result queue(const struct http_call *call, unsigned status,
                              struct MHD_Response *response)
 {
@@ -110,6 +120,7 @@ static enum MHD_Result queue(const struct http_call *call, unsigned status,
         http_header(response, "Access-Control-Expose-Headers",
                     "Accept-Ranges, Content-Range, ETag");
     }
+    say_store(call, response);
     if (call->http->context->phase != PHASE_RUNNING) {
         http_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     }

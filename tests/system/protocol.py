@@ -247,6 +247,12 @@ def decode_entries(body, list_only=False):
     return entries
 
 
+def encode_entry(cap_hash, kind, body, body_len=None):
+    """An entry of a closure; body_len is what its head says of the body, if not the truth."""
+    head = encode("ENTRY", hash=cap_hash, kind=kind, body_len=len(body) if body_len is None else body_len)
+    return head + body
+
+
 def frame(name, request_id, payload=b"", flags=0):
     """The bytes of one frame."""
     return HEADER.pack(len(payload), request_id, TYPES[name], flags, 0) + payload

@@ -47,6 +47,8 @@ class Caps(Http):
                     self.assertEqual(got.headers["Accept-Ranges"], "bytes")
                     self.assertEqual(got.headers["Content-Type"], "application/octet-stream")
                     self.assertEqual(got.headers["X-Content-Type-Options"], "nosniff")
+                    with self.d.connect(hello=False) as c:
+                        self.assertEqual(got.headers["Capstore-Store"], c.hello()["store_id"].hex())
                     head = self.ask(f"/caps/{cap_hash}", method="HEAD")
                     self.assertEqual((head.status, head.body), (200, b""))
                     self.assertEqual({k: v for k, v in head.headers.items() if k != "Date"},

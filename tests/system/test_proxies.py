@@ -1,79 +1,14 @@
 """Caches in front of HTTP: what they have got once they serve without the daemon, in ranges and slices, too."""
 
-import http.client
-import os
-import shutil
-import subprocess
 import unittest
 
 import wire
-from harness import PAGE, content, free_port, wait_until
-from over_http import Http
+from harness import PAGE, content
 from protocol import decode_entries
-
-NGINX = """
-daemon off;
-worker_processes 1;
-error_log {root}/error.log;
-pid {root}/nginx.pid;
-events {{ worker_connections 256; }}
-http {{
-    access_log off;
-    client_body_temp_path {root}/body;
-    fastcgi_temp_path {root}/fastcgi;
-    uwsgi_temp_path {root}/uwsgi;
-    scgi_temp_path {root}/scgi;
-    proxy_temp_path {root}/proxy;
-    proxy_cache_path {root}/cache keys_zone=caps:8m max_size=1g use_temp_path=off;
-    server {{
-        listen 127.0.0.1:{port};
-        location /store/ {{
-            proxy_pass http://{backend}/;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_cache caps;
-            proxy_cache_lock on;
-            add_header X-Cache $upstream_cache_status;
-        }}
-    }}
-}}
-"""
-
-VARNISH = """
-vcl 4.1;
-backend default {{ {backend} }}
-sub vcl_deliver {{ set resp.http.X-Cache = obj.hits; }}
-"""
+from proxies import Proxies, needs_nginx, needs_varnish
 
 
-class Proxies(Http):
-    prefix = ""
-
-    def run_proxy(self, *command):
-        log = open(self.root / "proxy.log", "wb")
-        self.addCleanup(log.close)
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.addCleanup(process.wait, 30)
-        self.addCleanup(process.terminate)
-
-        def answers():
-            self.assertIsNone(process.poll(), (self.root / "proxy.log").read_text())
-            try:
-                return self.through("/healthz").status == 200
-            except OSError:
-                return False
-
-        wait_until(answers, "the proxy to answer")
-
-    def through(self, path, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.proxy_port, timeout=60)
-        self.addCleanup(connection.close)
-        return self.ask(self.prefix + path, connection=connection, **headers)
-
-    def asked(self):
-        """Requests that reached the daemon."""
-        return self.d.figures()["capstore_http_requests_total"]
-
+class Caches(Proxies):
     def second_is_free(self, path, **headers):
         """Asks twice; the second answer is the first, and the daemon has not heard of it. Returns it."""
         first = self.through(path, **headers)
@@ -120,31 +55,18 @@ class Proxies(Http):
         self.assertEqual(self.through(f"/caps/{cap_hash}").status, 200, "a cache keeps what it has")
         self.publish(late)
 
-    @unittest.skipUnless(shutil.which("nginx"), "nginx is not installed")
+    @needs_nginx
     def test_nginx(self):
         for address in ("tcp:127.0.0.1:0", f"unix:{self.root}/http.sock"):
             with self.subTest(address):
                 self.serve(http=address, name=f"d-{address[:4]}")
-                root = self.root / f"nginx-{address[:4]}"
-                root.mkdir()
-                root.chmod(0o777)  # its workers run as another user
-                self.root.chmod(0o755)
-                self.proxy_port, self.prefix = free_port(), "/store"
-                backend = f"127.0.0.1:{self.port}" if address.startswith("tcp") else f"unix:{self.root}/http.sock:"
-                if address.startswith("unix"):
-                    os.chmod(self.root / "http.sock", 0o666)
-                (root / "nginx.conf").write_text(NGINX.format(root=root, port=self.proxy_port, backend=backend))
-                self.run_proxy("nginx", "-p", str(root), "-c", str(root / "nginx.conf"), "-e", str(root / "error.log"))
+                self.start_nginx(f"nginx-{address[:4]}")
                 self.check()
 
-    @unittest.skipUnless(shutil.which("varnishd"), "varnish is not installed")
+    @needs_varnish
     def test_varnish(self):
         self.serve()
-        self.proxy_port, self.prefix = free_port(), ""
-        (self.root / "varnish.vcl").write_text(
-            VARNISH.format(backend=f'.host = "127.0.0.1"; .port = "{self.port}";'))
-        self.run_proxy("varnishd", "-F", "-n", str(self.root / "varnish"), "-a", f"127.0.0.1:{self.proxy_port}",
-                       "-f", str(self.root / "varnish.vcl"), "-s", "malloc,64m", "-j", "none")
+        self.start_varnish()
         self.check()
 
 

@@ -20,6 +20,15 @@
  * Trust: a body is accepted only when its bytes decode strictly and have the hash that was asked
  * for, so that the daemon need not be trusted; options.no_verify switches the hashing off.
  *
+ * HTTP: over an address of http:// or https:// the handle reads from capstored's --http, or from
+ * any cache, mirror or CDN in front of it, and verifies all the same. Then it has a thread of its
+ * own, which speaks HTTP through libcurl, from capstore_connect on until the connection is closed;
+ * the call that closes it ends and joins the thread, and waits for nothing else. The thread runs
+ * nothing of the caller's and takes no signals; it uses libcurl's connections, 8 at most to one
+ * server, and the proxies that the environment names. What writes or keeps, and capstore_map, are
+ * CAPSTORE_E_NOT_SUPPORTED. A request that is cut off ends with CAPSTORE_E_CONNECTION_LOST, while
+ * the handle stays connected. A child of fork(2) can only close or free such a handle.
+ *
  * Memory: bodies grow as their bytes arrive, up to options.max_body; nothing is allocated from a
  * length that a daemon claims.
  *
@@ -114,8 +123,10 @@ void capstore_free(struct capstore *store);
 
 /*
  * Connects and says hello, after closing an earlier connection. `address` is "unix:PATH",
- * "unix:@NAME" (an abstract socket) or "tcp:HOST:PORT", an IPv6 host in brackets.
- * CAPSTORE_E_INVALID_ARGUMENT, CAPSTORE_E_CONNECT, CAPSTORE_E_TIMED_OUT,
+ * "unix:@NAME" (an abstract socket) or "tcp:HOST:PORT", an IPv6 host in brackets; or, to read over
+ * HTTP, "http://HOST[:PORT][/PATH]" or the same with https, where a server that answers anything at
+ * all counts as connected. CAPSTORE_E_NOT_SUPPORTED: this build, or the static library, is without
+ * HTTP. CAPSTORE_E_INVALID_ARGUMENT, CAPSTORE_E_CONNECT, CAPSTORE_E_TIMED_OUT,
  * CAPSTORE_E_UNSUPPORTED_VERSION, a refusal such as CAPSTORE_E_TOO_MANY_CONNECTIONS.
  */
 enum capstore_error capstore_connect(struct capstore *store, const char *address);
@@ -186,7 +197,8 @@ struct capstore_stat_result {
     struct capstore_hash content_hash; /* Image: as it was first published; zero for Data */
 };
 
-/* What the daemon knows of a cap. CAPSTORE_E_NOT_FOUND. */
+/* What the daemon knows of a cap; over HTTP the members from ref_count on are zero.
+ * CAPSTORE_E_NOT_FOUND. */
 enum capstore_error capstore_stat(struct capstore *store, const struct capstore_hash *hash,
                                   struct capstore_stat_result *ret_stat);
 

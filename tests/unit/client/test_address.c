@@ -41,6 +41,43 @@ static void test_bad_addresses(void **state)
     assert_string_equal(address.port, "9");
 }
 
+static void test_addresses_over_http(void **state)
+{
+    static const char *const good[] = {
+        "http://h",
+        "https://h.example/",
+        "http://127.0.0.1:8402",
+        "http://[::1]:80/store",
+        "http://[::1]/a/b",
+        "https://h:65535/a/b-c/",
+    };
+    static const char *const bad[] = {
+        "http://",       "https:///x",    "http://:80",    "http://h:",      "http://h:0",
+        "http://h:80x",  "http://u@h",    "http://u:p@h",  "http://h/?q",    "http://h/#f",
+        "http://h\\x",   "http://h x",    "http://h\n",    "http://h/\x7f",  "http://[]",
+        "http://[::1",   "http://[::1]x", "http://::1:80", "http://h:99999", "http://h/\xc3\xa9",
+        "http://[::1]:", "http:h",        "HTTP://h",      "httpx://h",      "http:/h",
+    };
+    char text[CLIENT_BASE_MAX + 2] = "http://h/";
+    (void)state;
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        if (!client_address_is_http(good[i])) {
+            fail_msg("\"%s\" was refused", good[i]);
+        }
+    }
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        if (client_address_is_http(bad[i])) {
+            fail_msg("\"%s\" was accepted", bad[i]);
+        }
+    }
+    memset(text + 9, 'p', CLIENT_BASE_MAX - 9);
+    assert_true(client_address_is_http(text));
+    text[CLIENT_BASE_MAX] = 'p';
+    assert_false(client_address_is_http(text));
+    assert_true(client_address_means_http("https://"));
+    assert_false(client_address_means_http("tcp:http://"));
+}
+
 /* A path as long as the system takes, and one byte more. */
 static void test_longest_path(void **state)
 {
@@ -127,9 +164,13 @@ static void test_sources(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good_addresses), cmocka_unit_test(test_bad_addresses),
-        cmocka_unit_test(test_longest_path),   cmocka_unit_test(test_errors_are_the_same),
-        cmocka_unit_test(test_hash_text),      cmocka_unit_test(test_names),
+        cmocka_unit_test(test_good_addresses),
+        cmocka_unit_test(test_bad_addresses),
+        cmocka_unit_test(test_addresses_over_http),
+        cmocka_unit_test(test_longest_path),
+        cmocka_unit_test(test_errors_are_the_same),
+        cmocka_unit_test(test_hash_text),
+        cmocka_unit_test(test_names),
         cmocka_unit_test(test_sources),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
