@@ -139,10 +139,6 @@ static enum cap_error take_error(struct capstore *store, struct client_lane *lan
 
 /* ---- bodies ---- */
 
-/* Bodies from here on are hashed on a thread of their own where that is allowed; starting one takes
- * as long as hashing a twentieth of this. */
-#define THREAD_FROM (UINT64_C(1) << 20)
-
 /* Appends to what a request holds, within what the handle may hold. */
 static enum cap_error hold(struct capstore_request *request, struct cap_buf *buf,
                            struct cap_bytes piece)
@@ -173,9 +169,8 @@ static enum cap_error verify_some(struct capstore_request *request)
         return CAP_OK;
     }
     if (request->verify == NULL) {
-        bool own_thread =
-            store->hash_thread && request->done == NULL && request->len >= THREAD_FROM;
-        error = client_verify_new(request->len, own_thread, &request->verify);
+        error = client_verify_new(request->len, store->hash_thread && request->done == NULL,
+                                  &request->verify);
     }
     return error == CAP_OK ? client_verify_take(request->verify, cap_buf_bytes(&request->body))
                            : error;

@@ -6,9 +6,6 @@
 #include "client/lib/conn.h"
 #include "client/lib/link.h"
 
-/* Bodies from here on are hashed on a thread of their own where that is allowed, as in answer.c. */
-#define THREAD_FROM (UINT64_C(1) << 20)
-
 static void drop_body(struct client_entries *entries)
 {
     client_verify_free(entries->verify); /* it may be reading the body */
@@ -98,7 +95,7 @@ static enum cap_error verify_some(struct client_entries *entries)
         return CAP_OK;
     }
     if (entries->verify == NULL) {
-        error = client_verify_new(len, store->hash_thread && len >= THREAD_FROM, &entries->verify);
+        error = client_verify_new(len, store->hash_thread, &entries->verify);
     }
     return error == CAP_OK ? client_verify_take(entries->verify, cap_buf_bytes(&entries->body))
                            : error;

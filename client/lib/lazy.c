@@ -119,7 +119,8 @@ static void poison(const struct capstore_lazy *lazy, const struct area *area, ui
     wake(lazy, at, len);
 }
 
-/* Places what of a group belongs to the area, and is not there. Whether all of it could be. */
+/* Places what of a group belongs to the area, and is not there. Whether the page that was touched
+ * is there then. */
 static bool place_group(const struct capstore_lazy *lazy, const struct area *area, size_t from,
                         const uint8_t *bytes, const uint8_t *touched)
 {

@@ -133,7 +133,7 @@ static enum cap_error ask(struct capstore *store, const struct again *again,
     }
     error = client_run(request);
     if (error == CAP_OK &&
-        (proto_resume_reply_decode(cap_buf_bytes(&request->body), ret_reply) != CAP_OK)) {
+        proto_resume_reply_decode(cap_buf_bytes(&request->body), ret_reply) != CAP_OK) {
         error = client_say(store, CAP_E_BAD_REPLY, "the daemon's answer does not decode");
     }
     client_request_free(request);

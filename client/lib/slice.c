@@ -234,13 +234,12 @@ enum cap_error client_slice(struct capstore *store, const struct cap_hash *hash,
 
 /* ---- the call ---- */
 
-/* The sink of a call of the public, as a verifier that is not its own sees it. */
 enum capstore_error capstore_slice(struct capstore *store, const struct capstore_hash *hash,
                                    const struct capstore_range *ranges, size_t count,
                                    const struct capstore_slice_sink *sink, capstore_write_cb *write,
                                    void *ctx)
 {
-    struct capstore_slice_verifier shown = {.hash = client_cap_hash(hash)};
+    struct capstore_slice_verifier shown = {.hash = client_cap_hash(hash)}; /* for its sink */
     enum cap_error error = client_begin(store);
     if (error != CAP_OK) {
         return client_end(store, error);

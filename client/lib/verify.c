@@ -7,7 +7,11 @@
 #include "lib/cap/must.h"
 
 /* Hashed between two looks at what the handle's thread says: a millisecond. */
-#define SLICE ((size_t)1 << 20)
+#define STEP ((size_t)1 << 20)
+
+/* A body from here on is worth a thread: starting one takes as long as hashing a twentieth of it.
+ */
+#define THREAD_FROM (UINT64_C(1) << 20)
 
 struct client_verify {
     struct cap_verifier *verifier; /* of the thread while `busy` */
@@ -32,8 +36,8 @@ static void *hash(void *ctx)
             pthread_cond_wait(&verify->changed, &verify->lock);
             continue;
         }
-        if (front.len - verify->taken > SLICE) {
-            front.len = verify->taken + SLICE;
+        if (front.len - verify->taken > STEP) {
+            front.len = verify->taken + STEP;
         }
         verify->busy = true;
         pthread_mutex_unlock(&verify->lock);
@@ -71,7 +75,7 @@ static bool start(struct client_verify *verify)
     return code == 0;
 }
 
-enum cap_error client_verify_new(uint64_t body_len, bool own_thread,
+enum cap_error client_verify_new(uint64_t body_len, bool may_thread,
                                  struct client_verify **ret_verify)
 {
     struct client_verify *verify = calloc(1, sizeof(*verify));
@@ -83,7 +87,7 @@ enum cap_error client_verify_new(uint64_t body_len, bool own_thread,
         free(verify);
         return error;
     }
-    verify->own_thread = own_thread && start(verify);
+    verify->own_thread = may_thread && body_len >= THREAD_FROM && start(verify);
     *ret_verify = verify;
     return CAP_OK;
 }

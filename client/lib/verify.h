@@ -10,9 +10,9 @@
 /* Opaque. Belongs to the thread of its handle, whatever thread hashes. */
 struct client_verify;
 
-/* For a body of `body_len` bytes; with `own_thread` on a thread of its own, if one can be started.
- * CAP_E_NO_MEMORY. Release with client_verify_free. */
-enum cap_error client_verify_new(uint64_t body_len, bool own_thread,
+/* For a body of `body_len` bytes; with `may_thread` on a thread of its own, if it is worth one and
+ * one can be started. CAP_E_NO_MEMORY. Release with client_verify_free. */
+enum cap_error client_verify_new(uint64_t body_len, bool may_thread,
                                  struct client_verify **ret_verify);
 
 /*

@@ -8,9 +8,9 @@
  * Failure modes.
  *   - The connection is lost, the daemon drains, the closure is larger than one answer, or a cap
  *     cannot be read while its body is under way: asked again, over a new connection if need be,
- * for all but what is whole, of which only the caps are named that no whole one refers to. As often
- *     as something came, and a few times when nothing does. Where more would have to be named than
- *     a request takes, the rest is asked for cap by cap (closure.c).
+ *     for all but what is whole, of which only the caps are named that no whole one refers to. As
+ *     often as something came, and a few times when nothing does. Where more would have to be named
+ *     than a request takes, the rest is asked for cap by cap (closure.c).
  *   - A cap is not there: the others are given all the same, and then the call ends with that,
  *     unless the caller is told of it instead.
  *   - An entry comes twice, before what it refers to, or from elsewhere: CAP_E_BAD_REPLY.
@@ -22,8 +22,8 @@
 #include "client/lib/entries.h"
 #include "client/lib/link.h"
 
-#define TRIES_MAX    6u         /* in a row, in which nothing comes: five pauses, 6 s in all */
-#define PAUSE_MIN_NS 200000000L /* doubles */
+#define TRIES_MAX    6u   /* in a row, in which nothing comes: five pauses, 6 s in all */
+#define PAUSE_MIN_MS 200u /* doubles */
 
 bool client_closure_offered(const struct capstore *store)
 {
@@ -280,11 +280,8 @@ static bool may_go_on(enum cap_error error)
 
 static void pause_for(unsigned tries)
 {
-    struct timespec left = {0, PAUSE_MIN_NS};
-    for (unsigned i = 1; i < tries; i++) {
-        left.tv_sec = 2 * left.tv_sec + 2 * left.tv_nsec / 1000000000L;
-        left.tv_nsec = 2 * left.tv_nsec % 1000000000L;
-    }
+    unsigned ms = PAUSE_MIN_MS << (tries - 1);
+    struct timespec left = {ms / 1000, ms % 1000 * 1000000L};
     while (nanosleep(&left, &left) != 0) {
     }
 }

@@ -1,6 +1,6 @@
 /*
- * The store as where slices are made from (struct cap_slice_source): all but the bodies, which who
- * waits for the device in his own way reads in his own way.
+ * The store as where slices are made from (struct cap_slice_source): all but the body, which a
+ * reader and a thread of HTTP read each in its own way.
  */
 #ifndef DAEMON_SERVE_SLICE_SOURCE_H
 #define DAEMON_SERVE_SLICE_SOURCE_H
