@@ -34,7 +34,8 @@ static bool write_cap(void *ctx, struct capstore_cap *cap)
     struct cli *cli = dumping->cli;
     bool good = dump_write_cap(&dumping->writer, cap);
     if (good && !cli_seen_add(&dumping->seen, capstore_cap_hash(cap))) {
-        good = cli_fail_error(cli, CAPSTORE_E_NO_MEMORY, NULL, NULL) == CLI_DONE;
+        (void)cli_fail_error(cli, CAPSTORE_E_NO_MEMORY, NULL, NULL);
+        good = false;
     }
     capstore_cap_free(cap);
     if (cli->meter != NULL) {

@@ -409,7 +409,8 @@ bool cli_output_copy(struct cli *cli, struct cli_output *output,
         size_t len = source->len - at < STEP ? (size_t)(source->len - at) : STEP;
         enum capstore_error error = source->read(source->ctx, at, step, len);
         if (error != CAPSTORE_OK) {
-            good = cli_fail_error(cli, error, "reading", NULL) == CLI_DONE;
+            (void)cli_fail_error(cli, error, "reading", NULL);
+            good = false;
         } else {
             good = cli_output_write(cli, output, (struct capstore_bytes){step, len});
         }

@@ -131,17 +131,11 @@ static void advance_histogram(struct top_histogram *histogram, const struct fres
         memcpy(before, histogram->counts, sizeof(before));
     }
     histogram->p50 = histogram->p99 = -1;
-    histogram->per_second = 0;
     if (fresh->buckets > 0 && fresh->counts[fresh->buckets - 1] > before[fresh->buckets - 1]) {
         histogram->p50 = quantile(fresh, before, 0.5);
         histogram->p99 = quantile(fresh, before, 0.99);
-        if (seconds > 0) {
-            histogram->per_second =
-                (fresh->counts[fresh->buckets - 1] - before[fresh->buckets - 1]) / seconds;
-        }
     }
     histogram->buckets = fresh->buckets;
-    memcpy(histogram->bounds, fresh->bounds, sizeof(fresh->bounds));
     memcpy(histogram->counts, fresh->counts, sizeof(fresh->counts));
 }
 

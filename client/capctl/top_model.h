@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TOP_TYPES     16  /* of requests; the protocol has ten */
+#define TOP_TYPES     16  /* of requests; the protocol has fewer */
 #define TOP_BUCKETS   64  /* of a histogram */
 #define TOP_SESSIONS  256 /* the longest page of clients.list */
 #define TOP_PEERS     64
@@ -56,10 +56,8 @@ enum top_latency {
 /* A histogram's buckets, cumulative, with what is known of the time between the last two samples.
  */
 struct top_histogram {
-    double bounds[TOP_BUCKETS]; /* seconds; the last is infinite */
     double counts[TOP_BUCKETS];
     size_t buckets;
-    double per_second;
     double p50; /* seconds: the bound of the bucket; negative: nothing was measured */
     double p99;
 };

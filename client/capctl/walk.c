@@ -9,11 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SMALL_BODY (UINT64_C(4) << 20) /* longer ones are fetched alone */
-#define BATCH_BYTES                                                                                \
-    (UINT64_C(16) << 20) /* of Images that are kept until their batch is complete                  \
-                          */
-#define NOTES_MAX 20u    /* caps left out that are named */
+#define SMALL_BODY  (UINT64_C(4) << 20)  /* longer ones are fetched alone */
+#define BATCH_BYTES (UINT64_C(16) << 20) /* of Images kept until their batch is complete */
+#define NOTES_MAX   20u                  /* caps left out that are named */
 
 /* Hashes of a cap's slots, or of many caps'. */
 struct refs {
@@ -43,9 +41,11 @@ struct batch {
     size_t later_count;
 };
 
-static enum cli_exit no_memory(struct cli_walk *walk)
+/* Says so: false. */
+static bool no_memory(struct cli_walk *walk)
 {
-    return cli_fail_error(walk->cli, CAPSTORE_E_NO_MEMORY, NULL, NULL);
+    (void)cli_fail_error(walk->cli, CAPSTORE_E_NO_MEMORY, NULL, NULL);
+    return false;
 }
 
 /* Whether an error is about one cap, and says nothing of others. */
@@ -71,7 +71,7 @@ static bool leave_out(struct cli_walk *walk, const struct capstore_hash *hash, c
     if (walk->left_count == NOTES_MAX + 1) {
         cli_note("more caps are left out, which are only counted");
     }
-    return cli_seen_add(&walk->left, hash) || no_memory(walk) == CLI_DONE;
+    return cli_seen_add(&walk->left, hash) || no_memory(walk);
 }
 
 /* ---- references ---- */
@@ -112,7 +112,7 @@ static bool refs_ask(struct cli_walk *walk, struct refs *refs)
     free(refs->known);
     refs->known = calloc(refs->count, sizeof(*refs->known));
     if (refs->known == NULL) {
-        return no_memory(walk) == CLI_DONE;
+        return no_memory(walk);
     }
     return walk->known(walk->ctx, refs->hashes, refs->count, refs->known);
 }
@@ -195,7 +195,7 @@ static bool take_images(struct batch *batch)
     struct refs refs = {0};
     bool good = true;
     for (size_t i = 0; good && i < batch->image_count; i++) {
-        good = refs_add(&refs, batch->images[i]) || no_memory(walk) == CLI_DONE;
+        good = refs_add(&refs, batch->images[i]) || no_memory(walk);
     }
     good = good && refs_ask(walk, &refs);
     for (size_t i = 0; i < batch->image_count; i++) {
@@ -256,7 +256,7 @@ static bool push(struct cli_walk *walk, const struct capstore_hash *hash)
         size_t capacity = walk->capacity == 0 ? 64 : 2 * walk->capacity;
         struct capstore_hash *stack = realloc(walk->stack, capacity * sizeof(*stack));
         if (stack == NULL) {
-            return no_memory(walk) == CLI_DONE;
+            return no_memory(walk);
         }
         walk->stack = stack;
         walk->capacity = capacity;
@@ -271,7 +271,7 @@ static bool descend(struct cli_walk *walk, const struct refs *refs, bool *ret_lo
 {
     struct batch *batch = malloc(sizeof(*batch));
     struct capstore_hash *missing = malloc(CLI_WALK_BATCH * sizeof(*missing));
-    bool good = (batch != NULL && missing != NULL) || no_memory(walk) == CLI_DONE;
+    bool good = (batch != NULL && missing != NULL) || no_memory(walk);
     size_t at = 0;
     while (good && at < refs->count) {
         size_t count = 0;
@@ -309,8 +309,8 @@ static struct capstore_cap *fetch_top(struct cli_walk *walk, const struct capsto
     if (error != CAPSTORE_OK && is_of_one_cap(error)) {
         *ret_good = leave_out(walk, hash, capstore_error_text(error));
     } else if (error != CAPSTORE_OK) {
-        *ret_good =
-            cli_fail_error(walk->cli, error, NULL, capstore_message(walk->large)) == CLI_DONE;
+        (void)cli_fail_error(walk->cli, error, NULL, capstore_message(walk->large));
+        *ret_good = false;
     }
     return cap;
 }
@@ -332,7 +332,7 @@ static bool step(struct cli_walk *walk)
         return good;
     }
     struct refs refs = {0};
-    good = (refs_add(&refs, cap) || no_memory(walk) == CLI_DONE) && refs_ask(walk, &refs);
+    good = (refs_add(&refs, cap) || no_memory(walk)) && refs_ask(walk, &refs);
     if (good && all_known(&refs, cap)) {
         walk->depth = below;
         refs_free(&refs);
@@ -415,14 +415,14 @@ static bool keep_known(struct whole *whole)
     struct cli_walk *walk = whole->walk;
     bool *known = calloc(whole->count + 1, sizeof(*known));
     if (known == NULL) {
-        return no_memory(walk) == CLI_DONE;
+        return no_memory(walk);
     }
     bool good = whole->count == 0 || walk->known(walk->ctx, whole->listed, whole->count, known);
     size_t kept = 0;
     for (size_t i = 0; good && i < whole->count; i++) {
         if (known[i]) {
             whole->listed[kept++] = whole->listed[i];
-            good = cli_seen_add(&whole->here, &whole->listed[i]) || no_memory(walk) == CLI_DONE;
+            good = cli_seen_add(&whole->here, &whole->listed[i]) || no_memory(walk);
         }
     }
     whole->count = kept;
@@ -481,7 +481,7 @@ bool cli_walk_visit(struct cli_walk *walk, const struct capstore_hash *hashes, s
     struct capstore_hash wanted[CLI_WALK_BATCH];
     size_t wanted_count = 0;
     if (batch == NULL) {
-        return no_memory(walk) == CLI_DONE;
+        return no_memory(walk);
     }
     bool good = count == 0 || walk->known(walk->ctx, hashes, count, known);
     if (good && count == 1 && !known[0] && !optional) { /* somebody wants this program */
