@@ -1,4 +1,4 @@
-"""What stands between a client and a daemon: a relay that counts, and cuts connections where it is told."""
+"""What stands between a client and a daemon: relays that count, cut connections where they are told, and lie."""
 
 import pathlib
 import queue
@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 
-from protocol import open_socket
+from protocol import HEADER, TYPES, open_socket
 
 
 class Relay:
@@ -34,6 +34,9 @@ class Relay:
         return self
 
     def __exit__(self, *exc):
+        self.close()
+
+    def close(self):
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
         for thread in self.threads:
@@ -68,20 +71,54 @@ class Relay:
                 source, sink = (client, server) if client in ready else (server, client)
                 try:
                     data = source.recv(1 << 16)
-                    if source is server and cut is not None:
-                        data = data[:cut - self.down[number]]
+                    end, count = not data, len(data)
+                    if source is server:
+                        data, count = self.answer(number, cut, data)
                     sink.sendall(data)
                 except OSError:
                     return
                 if source is client:
-                    self.up += len(data)
-                    self.turns += answered and bool(data)
+                    self.up += count
+                    self.turns += answered and not end
                     answered = False
                 else:
-                    self.down[number] += len(data)
+                    self.down[number] += count
                     answered = True
-                if not data or self.down[number] == cut:
+                if end or self.down[number] == cut:
                     return
+
+    def answer(self, number, cut, data):
+        """What a client gets of the daemon's bytes, and how many of them count."""
+        data = data if cut is None else data[:cut - self.down[number]]
+        return data, len(data)
+
+
+class Liar(Relay):
+    """Goes frame by frame: `down` and `cuts` count bytes of bodies, and of the byte `flip`, unless that is None, a bit is
+    changed on every connection."""
+
+    def __init__(self, path, daemon):
+        self.flip, self.held = None, {}
+        super().__init__(path, daemon)
+
+    def answer(self, number, cut, data):
+        held, passed, count = self.held.setdefault(number, bytearray()), bytearray(), 0
+        held += data
+        while len(held) >= HEADER.size:
+            length, _, kind, _, _ = HEADER.unpack_from(held)
+            if len(held) < HEADER.size + length:
+                break
+            frame = held[:HEADER.size + length]
+            del held[:len(frame)]
+            if kind == TYPES["BODY"]:
+                at = self.down[number] + count
+                if self.flip is not None and at <= self.flip < at + length:
+                    frame[HEADER.size + self.flip - at] ^= 0x20
+                if cut is not None and at + length > cut:
+                    return passed + frame[:HEADER.size + cut - at], cut - self.down[number]
+                count += length
+            passed += frame
+        return passed, count
 
 
 class Distance:
