@@ -14,6 +14,7 @@ template <auto release> struct releaser {
 };
 
 using store_ptr = std::unique_ptr<capstore, releaser<capstore_free>>;
+using reader_ptr = std::unique_ptr<capstore_reader, releaser<capstore_reader_free>>;
 using cap_ptr = std::unique_ptr<capstore_cap, releaser<capstore_cap_free>>;
 
 void check(capstore_error error, const capstore *store = nullptr)
@@ -33,13 +34,26 @@ store_ptr connect(const char *address)
     return store;
 }
 
-cap_ptr get(const store_ptr &store, const char *text)
+capstore_hash parse(const char *text)
 {
     capstore_hash hash;
     check(capstore_hash_parse(text, &hash));
+    return hash;
+}
+
+cap_ptr get(const store_ptr &store, const capstore_hash &hash)
+{
     capstore_cap *cap = nullptr;
     check(capstore_get(store.get(), &hash, &cap), store.get());
     return cap_ptr(cap);
+}
+
+/* A reader is released before its store. */
+reader_ptr open(const store_ptr &store, const capstore_hash &hash)
+{
+    capstore_reader *reader = nullptr;
+    check(capstore_open(store.get(), &hash, nullptr, &reader), store.get());
+    return reader_ptr(reader);
 }
 
 } // namespace
@@ -52,9 +66,17 @@ int main(int argc, char **argv)
     }
     try {
         store_ptr store = connect(argv[1]);
-        cap_ptr cap = get(store, argv[2]);
+        capstore_hash hash = parse(argv[2]);
+        cap_ptr cap = get(store, hash);
         std::printf("%s, %zu bytes\n", capstore_kind_name(capstore_cap_kind(cap.get())),
                     capstore_cap_body(cap.get()).len);
+        /* Of a large cap only what is needed: a page, proven. */
+        reader_ptr reader = open(store, hash);
+        unsigned char page[CAPSTORE_PAGE_SIZE];
+        size_t len = 0;
+        check(capstore_read(reader.get(), 0, page, sizeof(page), &len), store.get());
+        std::printf("read %zu of %llu\n", len,
+                    static_cast<unsigned long long>(capstore_reader_size(reader.get())));
     } catch (const std::exception &error) {
         std::fprintf(stderr, "%s\n", error.what());
         return 1;

@@ -4,15 +4,22 @@
     with capstore.Store("unix:/run/capstore/capstore.sock") as store:
         cap = store.get("fbe59d0a...")      # its bytes have that hash, or capstore.Error
         print(cap.kind, len(cap.body))
+        with store.open("fbe59d0a...") as reader:
+            print(reader.read(0, 4096))     # only these pages are fetched, each proven
 
 The library is libcapstore.so.0 as the system finds it, or what the environment's CAPSTORE_LIBRARY names. A Store
-belongs to one thread at a time. For scripts; a runtime uses the library itself.
+belongs to one thread at a time, with its readers. For scripts; a runtime uses the library itself.
+
+There are no lazy maps here: a page that cannot be proven would end the interpreter with SIGBUS, and a function that is
+to hear of it would wait for the interpreter's lock, which the thread that touches the page holds while it waits.
 """
 
 import ctypes
 import os
+import weakref
 from collections import namedtuple
 
+PAGE_SIZE = 4096
 KINDS = {1: "image", 2: "data"}
 TABLES = ("pinned", "initial")
 
@@ -20,10 +27,12 @@ _lib = ctypes.CDLL(os.environ.get("CAPSTORE_LIBRARY", "libcapstore.so.0"))
 
 
 class Error(Exception):
-    """A failed call: .name is the error's word, as in C and on the wire; .message says more."""
+    """A failed call: .name is the error's word, as in C and on the wire; .message says more; .shortage is what a
+    refused upload needed and what there was, or None."""
 
-    def __init__(self, value, message=""):
+    def __init__(self, value, message="", shortage=None):
         self.value = value
+        self.shortage = shortage
         self.name = _lib.capstore_error_name(value).decode()
         self.message = message or _lib.capstore_error_text(value).decode()
         super().__init__(f"{self.name}: {self.message}")
@@ -49,7 +58,8 @@ class _Options(ctypes.Structure):  # struct_size tells the library how far this 
     _fields_ = [("struct_size", ctypes.c_size_t), ("timeout_ms", ctypes.c_uint32), ("no_verify", ctypes.c_bool),
                 ("agent", ctypes.c_char_p), ("max_body", ctypes.c_uint64), ("max_caps", ctypes.c_uint64),
                 ("progress", ctypes.c_void_p), ("progress_ctx", ctypes.c_void_p), ("max_bodies", ctypes.c_uint64),
-                ("hash_thread", ctypes.c_bool), ("leases", ctypes.c_bool), ("keep_s", ctypes.c_uint32)]
+                ("hash_thread", ctypes.c_bool), ("leases", ctypes.c_bool), ("keep_s", ctypes.c_uint32),
+                ("no_resume", ctypes.c_bool)]
 
 
 class _Kept(ctypes.Structure):
@@ -93,8 +103,51 @@ class _Slot(ctypes.Structure):
     _fields_ = [("key", _Bytes), ("cap_hash", _Hash)]
 
 
+class _Info(ctypes.Structure):
+    _fields_ = [("protocol_version", ctypes.c_uint16), ("store_id", ctypes.c_uint8 * 16), ("agent", ctypes.c_char * 65),
+                ("max_hashes", ctypes.c_uint32), ("max_upload", ctypes.c_uint64), ("max_structure", ctypes.c_uint64),
+                ("max_data", ctypes.c_uint64), ("idle_ms", ctypes.c_uint32)]
+
+
+class _Shortage(ctypes.Structure):
+    _fields_ = [("need", ctypes.c_uint64), ("have", ctypes.c_uint64), ("limit", _Bytes)]
+
+
+class _DataId(ctypes.Structure):
+    _fields_ = [("cap_hash", _Hash), ("size", ctypes.c_uint64), ("body_len", ctypes.c_uint64)]
+
+
+class _Range(ctypes.Structure):
+    _fields_ = [("first", ctypes.c_uint64), ("pages", ctypes.c_uint64)]
+
+
+class _Head(ctypes.Structure):
+    _fields_ = [("kind", ctypes.c_int), ("size", ctypes.c_uint64), ("page_count", ctypes.c_uint64),
+                ("image", ctypes.c_void_p)]
+
+
+_HEAD = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(_Head))
+_PAGES = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_size_t, ctypes.c_void_p)
+_ZEROS = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
+
+
+class _Sink(ctypes.Structure):
+    _fields_ = [("head", _HEAD), ("pages", _PAGES), ("zeros", _ZEROS), ("ctx", ctypes.c_void_p)]
+
+
+class _OpenOptions(ctypes.Structure):
+    _fields_ = [("struct_size", ctypes.c_size_t), ("cache_directory", ctypes.c_char_p), ("max_memory", ctypes.c_uint64),
+                ("readahead", ctypes.c_uint32)]
+
+
+class _ReadCounts(ctypes.Structure):
+    _fields_ = [("requests", ctypes.c_uint64), ("fetched_pages", ctypes.c_uint64), ("cached_pages", ctypes.c_uint64),
+                ("dropped_pages", ctypes.c_uint64), ("cache_failed", ctypes.c_bool)]
+
+
 _P, _SIZE, _U64 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint64
 _VISIT = ctypes.CFUNCTYPE(ctypes.c_int, _P, ctypes.POINTER(_Entry))
+_WRITE = ctypes.CFUNCTYPE(ctypes.c_int, _P, _Bytes)
 
 _HASHES = ctypes.POINTER(_Hash)
 _FUNCTIONS = {  # name: (result, arguments)
@@ -118,6 +171,20 @@ _FUNCTIONS = {  # name: (result, arguments)
     "image_counts": (_Counts, [_P]), "image_endpoint": (_Endpoint, [_P, _SIZE]),
     "image_mapping": (_Mapping, [_P, _SIZE]), "image_mapping_step": (_Bytes, [_P, _SIZE, _SIZE]),
     "image_slot": (_Slot, [_P, ctypes.c_int, _SIZE]),
+    "info": (ctypes.c_int, [_P, ctypes.POINTER(_Info)]),
+    "shortage": (ctypes.c_bool, [_P, ctypes.POINTER(_Shortage)]),
+    "put_cap": (ctypes.c_int, [_P, _HASHES, ctypes.c_int, ctypes.POINTER(_Source), ctypes.POINTER(_Put)]),
+    "source_fd": (_Source, [ctypes.POINTER(ctypes.c_int), _U64]),
+    "data_hash": (ctypes.c_int, [ctypes.POINTER(_Source), _U64, ctypes.POINTER(_DataId)]),
+    "slice": (ctypes.c_int, [_P, _HASHES, ctypes.POINTER(_Range), _SIZE, ctypes.POINTER(_Sink), _WRITE, _P]),
+    "slice_verifier_new": (ctypes.c_int, [_HASHES, ctypes.POINTER(_Range), _SIZE, ctypes.POINTER(_Sink),
+                                          ctypes.POINTER(_P)]),
+    "slice_verifier_take": (ctypes.c_int, [_P, _Bytes]), "slice_verifier_finish": (ctypes.c_int, [_P]),
+    "slice_verifier_free": (None, [_P]),
+    "open": (ctypes.c_int, [_P, _HASHES, ctypes.POINTER(_OpenOptions), ctypes.POINTER(_P)]),
+    "reader_free": (None, [_P]), "reader_kind": (ctypes.c_int, [_P]), "reader_hash": (_HASHES, [_P]),
+    "reader_size": (_U64, [_P]), "reader_image": (_P, [_P]), "reader_stats": (_ReadCounts, [_P]),
+    "read": (ctypes.c_int, [_P, _U64, _P, _SIZE, ctypes.POINTER(_SIZE)]),
 }
 for _name, (_result, _arguments) in _FUNCTIONS.items():
     _function = getattr(_lib, "capstore_" + _name)
@@ -128,6 +195,10 @@ Kept = namedtuple("Kept", "kind kept_s")
 Put = namedtuple("Put", "cap_hash size body_len is_new kept_s")
 Published = namedtuple("Published", "cap_hash content_hash body_len is_new data_new data_present kept_s")
 ClosureEntry = namedtuple("ClosureEntry", "hash kind body_len")
+Info = namedtuple("Info", "protocol_version store_id agent max_hashes max_upload max_structure max_data idle_ms")
+Shortage = namedtuple("Shortage", "need have limit")
+ReadCounts = namedtuple("ReadCounts", "requests fetched_pages cached_pages dropped_pages cache_failed")
+Slice = namedtuple("Slice", "kind size pages zeros")
 Endpoint = namedtuple("Endpoint", "key entry_pc stack_top arg_cnode_slot arg_cnode_size initial_regs")
 Mapping = namedtuple("Mapping", "start size path")
 Slot = namedtuple("Slot", "key cap_hash")
@@ -161,6 +232,50 @@ class _Memory:
         self.data = data
         self.bytes = _Bytes(ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8)), len(data))
         self.source = _lib.capstore_source_memory(ctypes.byref(self.bytes))
+
+
+def data_hash(content, size=0):
+    """The name of the Data cap that Store.put_data would publish; no daemon is needed."""
+    memory, named = _Memory(content), _DataId()
+    value = _lib.capstore_data_hash(ctypes.byref(memory.source), size, ctypes.byref(named))
+    if value != 0:
+        raise Error(value)
+    return _hex(named.cap_hash)
+
+
+def _ranges(pages):
+    return (_Range * len(pages))(*[_Range(page.start, max(0, page.stop - page.start)) for page in pages])
+
+
+def verify_slice(hash_, slice_, pages=None):
+    """What a slice of a cap proves, wherever it comes from: Slice(kind, size, {page: bytes}, [range of zero pages]).
+    `pages` are the ranges that it must have, as for Store.slice; None: whatever it states. No daemon is needed."""
+    kind, size, found, zeros = [], [], {}, []
+
+    def head(_, head):
+        kind.append(KINDS[head.contents.kind])
+        size.append(head.contents.size)
+        return 0
+
+    def take(_, first, count, at):
+        for i in range(count):
+            found[first + i] = ctypes.string_at(at + i * PAGE_SIZE, PAGE_SIZE)
+        return 0
+
+    def skip(_, first, count):
+        zeros.append(range(first, first + count))
+        return 0
+    sink, memory, verifier = _Sink(_HEAD(head), _PAGES(take), _ZEROS(skip)), _Memory(slice_), _P()
+    ranges = None if pages is None else _ranges(pages)
+    value = _lib.capstore_slice_verifier_new(ctypes.byref(_parse(hash_)), ranges, len(pages or ()), ctypes.byref(sink),
+                                             ctypes.byref(verifier))
+    if value == 0:
+        value = (_lib.capstore_slice_verifier_take(verifier, memory.bytes)
+                 or _lib.capstore_slice_verifier_finish(verifier))
+        _lib.capstore_slice_verifier_free(verifier)
+    if value != 0:
+        raise Error(value)
+    return Slice(kind[0], size[0], found, zeros)
 
 
 class Cap:
@@ -239,12 +354,70 @@ class Cap:
         return [Slot(slot.key.get(), _hex(slot.cap_hash)) for slot in slots]
 
 
+class Reader:
+    """A cap of which parts are fetched when they are read, each proven; a context manager. Made by Store.open."""
+
+    def __init__(self, store, pointer):
+        self._store, self._pointer = store, pointer
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __del__(self):
+        if _lib is not None:
+            self.close()
+
+    def close(self):
+        pointer, self._pointer = self._pointer, None
+        _lib.capstore_reader_free(pointer)
+
+    def _open(self):
+        if self._pointer is None:
+            raise ValueError("the reader is closed")
+        return self._pointer
+
+    @property
+    def kind(self):
+        return KINDS[_lib.capstore_reader_kind(self._open())]
+
+    @property
+    def hash(self):
+        return _hex(_lib.capstore_reader_hash(self._open()).contents)
+
+    @property
+    def size(self):
+        """Bytes of an Image's code, or of a Data cap; may be near 2**64."""
+        return _lib.capstore_reader_size(self._open())
+
+    @property
+    def image(self):
+        """An Image without its code, as a Cap with the endpoints, mappings and slots; None for a Data cap. The hash and
+        the body of that are of what it is, without the code."""
+        image = _lib.capstore_reader_image(self._open())
+        return Cap.from_body(_lib.capstore_cap_body(image).get()) if image else None
+
+    @property
+    def counts(self):
+        counts = _lib.capstore_reader_stats(self._open())
+        return ReadCounts(*(getattr(counts, name) for name in ReadCounts._fields))
+
+    def read(self, offset, length):
+        """Bytes of the content, fewer at its end."""
+        buffer, got = ctypes.create_string_buffer(length), _SIZE()
+        self._store._check(_lib.capstore_read(self._open(), offset, buffer, length, ctypes.byref(got)))
+        return ctypes.string_at(buffer, got.value)
+
+
 class Store:
     """A connection to a daemon; a context manager. Hashes are hex texts."""
 
-    def __init__(self, address, timeout_ms=0, leases=False, keep_s=0):
-        options = _Options(struct_size=ctypes.sizeof(_Options), timeout_ms=timeout_ms, leases=leases, keep_s=keep_s)
-        self._pointer = _P()
+    def __init__(self, address, timeout_ms=0, leases=False, keep_s=0, no_resume=False):
+        options = _Options(struct_size=ctypes.sizeof(_Options), timeout_ms=timeout_ms, leases=leases, keep_s=keep_s,
+                           no_resume=no_resume)
+        self._pointer, self._readers = _P(), weakref.WeakSet()
         value = _lib.capstore_new(ctypes.byref(options), ctypes.byref(self._pointer))
         if value != 0:
             raise Error(value)
@@ -261,12 +434,48 @@ class Store:
             self.close()
 
     def close(self):
+        """Closes its readers too."""
+        for reader in list(self._readers):
+            reader.close()
         _lib.capstore_free(self._pointer)
         self._pointer = None
 
     def _check(self, value):
         if value != 0:
-            raise Error(value, _lib.capstore_message(self._pointer).decode())
+            figures, shortage = _Shortage(), None
+            if _lib.capstore_shortage(self._pointer, ctypes.byref(figures)):
+                shortage = Shortage(figures.need, figures.have, figures.limit.get().decode())
+            raise Error(value, _lib.capstore_message(self._pointer).decode(), shortage)
+
+    def info(self):
+        """What the daemon said in its hello."""
+        info = _Info()
+        self._check(_lib.capstore_info(self._pointer, ctypes.byref(info)))
+        return Info(info.protocol_version, bytes(info.store_id).hex(), info.agent.decode(), info.max_hashes,
+                    info.max_upload, info.max_structure, info.max_data, info.idle_ms)
+
+    def open(self, hash_, cache_directory=None, max_memory=0, readahead=0):
+        """A Reader: nothing but the head of the cap is fetched until it is read. What is in the cache directory need
+        not be trusted."""
+        options, pointer = _OpenOptions(ctypes.sizeof(_OpenOptions), None, max_memory, readahead), _P()
+        if cache_directory is not None:
+            options.cache_directory = os.fsencode(cache_directory)
+        self._check(_lib.capstore_open(self._pointer, ctypes.byref(_parse(hash_)), ctypes.byref(options),
+                                       ctypes.byref(pointer)))
+        reader = Reader(self, pointer)
+        self._readers.add(reader)
+        return reader
+
+    def slice(self, hash_, pages):
+        """The slice of pages of a cap, verified: pages with what proves them, to be given on. `pages` are ranges."""
+        got, ranges = bytearray(), _ranges(pages)
+
+        def write(_, piece):
+            got.extend(piece.get())
+            return 0
+        self._check(_lib.capstore_slice(self._pointer, ctypes.byref(_parse(hash_)), ranges, len(pages), None,
+                                        _WRITE(write), None))
+        return bytes(got)
 
     def has(self, hashes):
         """For each "image", "data" or None."""
@@ -306,6 +515,21 @@ class Store:
         """Publishes raw bytes, followed by zeros up to `size`."""
         memory, put = _Memory(content), _Put()
         self._check(_lib.capstore_put_data(self._pointer, ctypes.byref(memory.source), size, 0, ctypes.byref(put)))
+        return Put(_hex(put.cap_hash), put.size, put.body_len, put.is_new, put.kept_s)
+
+    def put_file(self, file, size=0):
+        """Publishes an open file from its beginning to its end now; its holes are not read."""
+        fd, put = ctypes.c_int(file.fileno()), _Put()
+        source = _lib.capstore_source_fd(ctypes.byref(fd), os.fstat(fd.value).st_size)
+        self._check(_lib.capstore_put_data(self._pointer, ctypes.byref(source), size, 0, ctypes.byref(put)))
+        return Put(_hex(put.cap_hash), put.size, put.body_len, put.is_new, put.kept_s)
+
+    def put_cap(self, cap):
+        """Publishes a cap as it is: how it goes from one store to another."""
+        memory, put = _Memory(cap.body), _Put()
+        self._check(_lib.capstore_put_cap(self._pointer, ctypes.byref(_parse(cap.hash)),
+                                          _lib.capstore_cap_kind(cap._pointer), ctypes.byref(memory.source),
+                                          ctypes.byref(put)))
         return Put(_hex(put.cap_hash), put.size, put.body_len, put.is_new, put.kept_s)
 
     def publish(self, wire, dry_run=False):

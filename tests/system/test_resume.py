@@ -11,7 +11,7 @@ import unittest
 import harness
 import wire
 from harness import PAGE, SystemTest, capctl, content, wait_until
-from protocol import KEEP, RESUME, Connection
+from protocol import KEEP, RESUME, Connection, open_socket
 
 MIB = 1 << 20
 TOKEN = bytes(range(1, 17))
@@ -52,9 +52,7 @@ class Proxy:
             except OSError:
                 return
             self.connections += 1
-            server = socket.socket()
-            host, port = self.target.removeprefix("tcp:").rsplit(":", 1)
-            server.connect((host, int(port)))
+            server = open_socket(self.target, None)
             back = threading.Thread(target=self.back, args=(server, client), daemon=True)
             back.start()
             self.forward(client, server)

@@ -142,6 +142,19 @@ pub struct Mapping<'a> {
     pub path: Vec<&'a [u8]>,
 }
 
+/// What is behind a mapping: element i of [`Image::regions`] is of mapping i.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region<'a> {
+    /// First address.
+    pub start: u64,
+    /// Where it ends; the last address there is where start + size overflows.
+    pub end: u64,
+    /// Whether a program may only read it.
+    pub read_only: bool,
+    /// The slot whose Data cap is behind it; `None`: only a runtime knows.
+    pub slot: Option<(Table, Slot<'a>)>,
+}
+
 /// A slot and the cap that it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot<'a> {
@@ -209,6 +222,24 @@ impl<'a> Image<'a> {
                 .collect();
             Mapping { start: mapping.start, size: mapping.size, path }
         })
+    }
+
+    /// The regions of all mappings, in list order.
+    pub fn regions(&self) -> Result<Vec<Region<'a>>> {
+        let mut at = std::ptr::null_mut();
+        check(unsafe { sys::capstore_image_regions(self.cap, &mut at) })?;
+        let count = if at.is_null() { 0 } else { self.counts().mappings };
+        let regions = (0..count).map(|i| unsafe {
+            let region = &*at.add(i);
+            let slot = region.has_slot.then(|| {
+                let table = if region.table == 0 { Table::Pinned } else { Table::Initial };
+                (table, Slot { key: lent(region.slot.key), hash: Hash::of(&region.slot.cap_hash) })
+            });
+            Region { start: region.start, end: region.end, read_only: region.read_only, slot }
+        });
+        let regions = regions.collect();
+        unsafe { sys::free(at.cast()) };
+        Ok(regions)
     }
 
     /// The slots of a table, in key order.

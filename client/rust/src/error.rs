@@ -41,7 +41,7 @@ macro_rules! codes {
 }
 
 codes! {
-    #[doc = "0 is success; every failure is negative. */ enum capstore_error { CAPSTORE_OK = 0, /* ---- The deblob ---- */ /* not a canonical SSZ encoding"]
+    #[doc = "not a canonical SSZ encoding"]
     Ssz = 1,
     #[doc = "the code region is longer than MAX_CODE_SIZE"]
     CodeTooLarge = 2,
@@ -209,6 +209,20 @@ pub struct Error {
     pub message: String,
     /// Of [`Code::UnresolvedSlot`]: every slot that failed.
     pub unresolved: Vec<Unresolved>,
+    /// Of [`Code::QuotaExceeded`], [`Code::DiskFull`] and [`Code::MapFull`], when the daemon knows
+    /// them: what the upload needed and what there was.
+    pub shortage: Option<Shortage>,
+}
+
+/// What an upload needed and what there was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// Bytes; caps if `limit` is `quota-caps`.
+    pub need: u64,
+    /// Of the same, less than `need`.
+    pub have: u64,
+    /// The daemon's option that sets it; empty: the code says it.
+    pub limit: String,
 }
 
 /// A slot that names a cap which is not published.
@@ -226,7 +240,13 @@ pub struct Unresolved {
 
 impl Error {
     pub(crate) fn bare(code: Code) -> Error {
-        Error { code, message: String::new(), unresolved: Vec::new() }
+        Error { code, message: String::new(), unresolved: Vec::new(), shortage: None }
+    }
+}
+
+impl From<Code> for Error {
+    fn from(code: Code) -> Error {
+        Error::bare(code)
     }
 }
 

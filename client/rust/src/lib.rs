@@ -13,11 +13,18 @@
 //! ```
 //!
 //! **Threads.** A [`Store`] is one connection and can be sent to another thread, but not shared: every
-//! call takes `&mut self`. Caps, maps and spaces never change and are both `Send` and `Sync`.
+//! call takes `&mut self`. Caps, maps and spaces never change and are both `Send` and `Sync`. So are the
+//! readers and lazy maps of [`Store::parts`], through which threads share one store.
 //!
 //! ```compile_fail
 //! fn shared<T: Sync>() {}
 //! shared::<capstore::Store>(); // not Sync: threads open a store each
+//! ```
+//!
+//! ```compile_fail
+//! fn shared<T: Sync>() {}
+//! // Not Sync: it belongs to one thread at a time.
+//! shared::<capstore::SliceVerifier<fn(capstore::Proven<'_>) -> bool>>();
 //! ```
 
 #![warn(missing_docs)]
@@ -25,17 +32,23 @@
 mod cap;
 mod error;
 mod hash;
+mod lazy;
 mod map;
+mod reader;
+mod slice;
 mod store;
 #[allow(non_camel_case_types)]
 #[doc(hidden)]
 pub mod sys;
 
-pub use cap::{Cap, Data, Endpoint, Image, Mapping, Page, Slot};
-pub use error::{Code, Error, Result, Unresolved};
+pub use cap::{Cap, Data, Endpoint, Image, Mapping, Page, Region, Slot};
+pub use error::{Code, Error, Result, Shortage, Unresolved};
 pub use hash::Hash;
 pub use map::{Map, Space, Span, Verify};
-pub use store::{ClosureEntry, Kept, Options, Published, Put, Stat, Store};
+pub use lazy::{Lazy, LazyFailure, LazySpace};
+pub use reader::{OpenOptions, Parts, ReadCounts, Reader};
+pub use slice::{Proven, SliceVerifier, SliceWhere};
+pub use store::{ClosureEntry, DaemonInfo, Kept, Options, Published, Put, Stat, Store};
 
 /// Bytes of a page.
 pub const PAGE_SIZE: usize = 4096;
@@ -80,6 +93,18 @@ pub enum Table {
     Pinned,
     /// Copied for each instance.
     Initial,
+}
+
+/// The name of a Data cap of raw bytes, followed by zeros up to `size` (0: their length), as
+/// [`Store::put_data`] would publish it. No daemon is needed.
+pub fn data_hash(content: &[u8], size: u64) -> Result<Hash> {
+    let bytes = sys::capstore_bytes { data: content.as_ptr(), len: content.len() };
+    let mut id = std::mem::MaybeUninit::<sys::capstore_data_id>::uninit();
+    check(unsafe {
+        let source = sys::capstore_source_memory(&bytes);
+        sys::capstore_data_hash(&source, size, id.as_mut_ptr())
+    })?;
+    Ok(Hash::of(unsafe { &id.assume_init().cap_hash }))
 }
 
 /// The library's version, such as `0.1.0`.

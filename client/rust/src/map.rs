@@ -62,6 +62,11 @@ impl Map {
         bytes_of(self.0.as_ptr())
     }
 
+    /// The file, open for reading; the code or the data begins at offset 0.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        unsafe { BorrowedFd::borrow_raw(sys::capstore_map_fd(self.0.as_ptr())) }
+    }
+
     /// An Image's structure, without its code.
     pub fn image(&self) -> Option<Image<'_>> {
         let image = unsafe { sys::capstore_map_image(self.0.as_ptr()) };

@@ -1,11 +1,16 @@
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::raw::{c_int, c_void};
+use std::os::unix::io::{AsRawFd, IntoRawFd, OwnedFd};
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::ptr::NonNull;
 
-use crate::error::{Code, Error, Result, Unresolved};
+use crate::error::{Code, Error, Result, Shortage, Unresolved};
 use crate::map::{Map, Space, Verify};
+use crate::reader::Parts;
+use crate::slice::ranges_of;
 use crate::{lent, sys, Cap, Hash, Kind, Table};
 
 /// How a store behaves; zero means the library's default.
@@ -27,10 +32,13 @@ pub struct Options {
     pub leases: bool,
     /// With `leases`: for how many seconds to keep what is published.
     pub keep_s: u32,
+    /// Do not have uploads go on. Else one of more than 1 MiB whose connection is lost connects again
+    /// and sends what the daemon has not got.
+    pub no_resume: bool,
 }
 
 /// A connection to one daemon. It can be sent to another thread, but not shared.
-pub struct Store(NonNull<sys::capstore>);
+pub struct Store(pub(crate) NonNull<sys::capstore>);
 
 // A handle belongs to one thread at a time, which `&mut self` ensures; it is not Sync.
 unsafe impl Send for Store {}
@@ -58,6 +66,27 @@ pub struct Stat {
     pub published_us: u64,
     /// Image: `image_content_hash`, as it was first published; zero for Data.
     pub content_hash: Hash,
+}
+
+/// What the daemon said in its hello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaemonInfo {
+    /// The protocol's version.
+    pub protocol_version: u16,
+    /// The store's identity.
+    pub store_id: [u8; 16],
+    /// What the daemon calls itself.
+    pub agent: String,
+    /// Hashes per request.
+    pub max_hashes: u32,
+    /// Bytes of an upload.
+    pub max_upload: u64,
+    /// Bytes of an Image before its arena.
+    pub max_structure: u64,
+    /// Bytes that an Image's data windows name.
+    pub max_data: u64,
+    /// A connection that is silent for longer is closed; 0: never.
+    pub idle_ms: u32,
 }
 
 /// What [`Store::keep`] says of a cap.
@@ -115,15 +144,26 @@ pub struct ClosureEntry {
 }
 
 /// A closure of the caller's inside a C callback: a panic is carried over the C frames.
-struct Carried<F> {
+pub(crate) struct Carried<F> {
     call: F,
     panic: Option<Box<dyn std::any::Any + Send>>,
 }
 
-const CANCELLED: c_int = -44;
+pub(crate) const CANCELLED: c_int = -44;
 
 impl<F> Carried<F> {
-    fn run(&mut self, call: impl FnOnce(&mut F) -> c_int) -> c_int {
+    pub(crate) fn new(call: F) -> Carried<F> {
+        Carried { call, panic: None }
+    }
+
+    /// After the C frames: a panic goes on.
+    pub(crate) fn resume(&mut self) {
+        if let Some(panic) = self.panic.take() {
+            resume_unwind(panic)
+        }
+    }
+
+    pub(crate) fn run(&mut self, call: impl FnOnce(&mut F) -> c_int) -> c_int {
         match catch_unwind(AssertUnwindSafe(|| call(&mut self.call))) {
             Ok(value) => value,
             Err(panic) => {
@@ -164,6 +204,15 @@ where
     carried.run(|call| if call(told, body) { 0 } else { CANCELLED })
 }
 
+unsafe extern "C" fn written<F>(ctx: *mut c_void, piece: sys::capstore_bytes) -> c_int
+where
+    F: FnMut(&[u8]) -> bool,
+{
+    let carried = &mut *ctx.cast::<Carried<F>>();
+    let piece = lent(piece);
+    carried.run(|call| if call(piece) { 0 } else { CANCELLED })
+}
+
 impl Store {
     /// Connects with the default options. The address is `unix:PATH`, `unix:@NAME` or
     /// `tcp:HOST:PORT`.
@@ -189,6 +238,7 @@ impl Store {
             hash_thread: options.hash_thread,
             leases: options.leases,
             keep_s: options.keep_s,
+            no_resume: options.no_resume,
         };
         let mut store = std::ptr::null_mut();
         crate::check(unsafe { sys::capstore_new(&options, &mut store) })?;
@@ -201,6 +251,11 @@ impl Store {
         self.said(unsafe { sys::capstore_connect(self.0.as_ptr(), address.as_ptr()) })
     }
 
+    /// As [`Store::reconnect`], over a stream socket that is connected already.
+    pub fn reconnect_fd(&mut self, socket: OwnedFd) -> Result<()> {
+        self.said(unsafe { sys::capstore_connect_fd(self.0.as_ptr(), socket.into_raw_fd()) })
+    }
+
     /// Closes the connection, if there is one.
     pub fn close(&mut self) {
         unsafe { sys::capstore_close(self.0.as_ptr()) }
@@ -211,12 +266,93 @@ impl Store {
         unsafe { sys::capstore_connected(self.0.as_ptr()) }
     }
 
+    /// What the library says of the last call's failure; empty after success. Errors carry it, except
+    /// those of [`Store::parts`]: ask when they are given back.
+    pub fn message(&self) -> String {
+        let message = unsafe { CStr::from_ptr(sys::capstore_message(self.0.as_ptr())) };
+        message.to_string_lossy().into_owned()
+    }
+
+    fn shortage(&self) -> Option<Shortage> {
+        let mut figures = MaybeUninit::<sys::capstore_shortage_figures>::uninit();
+        let known = unsafe { sys::capstore_shortage(self.0.as_ptr(), figures.as_mut_ptr()) };
+        known.then(|| unsafe {
+            let figures = figures.assume_init();
+            let limit = String::from_utf8_lossy(lent(figures.limit)).into_owned();
+            Shortage { need: figures.need, have: figures.have, limit }
+        })
+    }
+
+    /// What the daemon said in its hello.
+    pub fn info(&mut self) -> Result<DaemonInfo> {
+        let mut info = MaybeUninit::<sys::capstore_daemon_info>::uninit();
+        self.said(unsafe { sys::capstore_info(self.0.as_ptr(), info.as_mut_ptr()) })?;
+        let info = unsafe { info.assume_init() };
+        let agent = unsafe { CStr::from_ptr(info.agent.as_ptr()) };
+        Ok(DaemonInfo {
+            protocol_version: info.protocol_version,
+            store_id: info.store_id,
+            agent: agent.to_string_lossy().into_owned(),
+            max_hashes: info.max_hashes,
+            max_upload: info.max_upload,
+            max_structure: info.max_structure,
+            max_data: info.max_data,
+            idle_ms: info.idle_ms,
+        })
+    }
+
+    /// From now on publications ask to be kept for so many seconds, as by [`Options::keep_s`].
+    pub fn set_keep(&mut self, keep_s: u32) {
+        unsafe { sys::capstore_set_keep(self.0.as_ptr(), keep_s) }
+    }
+
+    /// Fetches bytes `[offset, offset + len)` of a served body, cut at its end; `u64::MAX`: to its end.
+    /// A part of a body cannot be verified: these bytes are NOT verified. `each` takes them as they
+    /// arrive, and returns whether to go on. For parts that are proven see [`Store::parts`].
+    pub fn get_range<F>(&mut self, hash: &Hash, offset: u64, len: u64, each: F) -> Result<()>
+    where
+        F: FnMut(&[u8]) -> bool,
+    {
+        let mut carried = Carried::new(each);
+        let value = unsafe {
+            let ctx = (&mut carried as *mut Carried<F>).cast();
+            let write = Some(written::<F> as sys::WriteCb);
+            sys::capstore_get_range(self.0.as_ptr(), hash.as_c(), offset, len, write, ctx)
+        };
+        carried.resume();
+        self.said(value)
+    }
+
+    /// Fetches the slice of ranges of pages, at most 256, in any order; none: the head alone. It is
+    /// verified on the way, and `each` takes it as it arrives and returns whether to go on: until the
+    /// call has succeeded, that is a piece of a slice and no more.
+    pub fn slice<F>(&mut self, hash: &Hash, pages: &[Range<u64>], each: F) -> Result<()>
+    where
+        F: FnMut(&[u8]) -> bool,
+    {
+        let ranges = ranges_of(pages);
+        let mut carried = Carried::new(each);
+        let value = unsafe {
+            let ctx = (&mut carried as *mut Carried<F>).cast();
+            let write = Some(written::<F> as sys::WriteCb);
+            let (at, count, sink) = (ranges.as_ptr(), ranges.len(), std::ptr::null());
+            sys::capstore_slice(self.0.as_ptr(), hash.as_c(), at, count, sink, write, ctx)
+        };
+        carried.resume();
+        self.said(value)
+    }
+
+    /// Lends the store to readers and lazy maps, of which any number of threads may use any number.
+    /// Until the last is gone the store can do nothing else.
+    pub fn parts(&mut self) -> Parts<'_> {
+        Parts::of(self)
+    }
+
     /// An error with what the library says of it.
     fn said(&self, value: c_int) -> Result<()> {
         if value == 0 {
             return Ok(());
         }
-        let message = unsafe { CStr::from_ptr(sys::capstore_message(self.0.as_ptr())) };
         let count = unsafe { sys::capstore_unresolved_count(self.0.as_ptr()) };
         let unresolved = (0..count).map(|i| unsafe {
             let slot = sys::capstore_unresolved(self.0.as_ptr(), i);
@@ -229,8 +365,9 @@ impl Store {
         });
         Err(Error {
             code: Code::of(value),
-            message: message.to_string_lossy().into_owned(),
+            message: self.message(),
             unresolved: unresolved.collect(),
+            shortage: self.shortage(),
         })
     }
 
@@ -283,13 +420,13 @@ impl Store {
     /// Fetches and verifies many caps and calls `each` once for every index, in any order, as they
     /// arrive. What is wrong with one is given to `each`, and the others go on.
     pub fn get_many<F: FnMut(usize, Result<Cap>)>(&mut self, hashes: &[Hash], each: F) -> Result<()> {
-        let mut carried = Carried { call: each, panic: None };
+        let mut carried = Carried::new(each);
         let value = unsafe {
             let ctx = (&mut carried as *mut Carried<F>).cast();
             let hashes_at = hashes.as_ptr().cast();
             sys::capstore_get_many(self.0.as_ptr(), hashes_at, hashes.len(), Some(got::<F>), ctx)
         };
-        carried.panic.map_or(Ok(()), |panic| resume_unwind(panic))?;
+        carried.resume();
         self.said(value)
     }
 
@@ -299,13 +436,13 @@ impl Store {
     where
         F: FnMut(ClosureEntry, Option<&[u8]>) -> bool,
     {
-        let mut carried = Carried { call: each, panic: None };
+        let mut carried = Carried::new(each);
         let flags = if bodies { sys::CLOSURE_BODIES } else { 0 };
         let value = unsafe {
             let ctx = (&mut carried as *mut Carried<F>).cast();
             sys::capstore_closure(self.0.as_ptr(), root.as_c(), flags, Some(visit::<F>), ctx)
         };
-        carried.panic.map_or(Ok(()), |panic| resume_unwind(panic))?;
+        carried.resume();
         self.said(value)
     }
 
@@ -332,6 +469,19 @@ impl Store {
         let bytes = sys::capstore_bytes { data: content.as_ptr(), len: content.len() };
         let value = unsafe {
             let source = sys::capstore_source_memory(&bytes);
+            sys::capstore_put_data(self.0.as_ptr(), &source, size, 0, put.as_mut_ptr())
+        };
+        self.said(value).map(|()| put_of(unsafe { put.assume_init() }))
+    }
+
+    /// Publishes a Data cap of a file from its beginning to its end now, as [`Store::put_data`]. Holes are
+    /// not read. The file is read again where an upload goes on.
+    pub fn put_file(&mut self, file: &File, size: u64) -> Result<Put> {
+        let len = file.metadata().map_err(|_| Error::bare(Code::Io))?.len();
+        let mut put = MaybeUninit::uninit();
+        let fd = file.as_raw_fd();
+        let value = unsafe {
+            let source = sys::capstore_source_fd(&fd, len);
             sys::capstore_put_data(self.0.as_ptr(), &source, size, 0, put.as_mut_ptr())
         };
         self.said(value).map(|()| put_of(unsafe { put.assume_init() }))

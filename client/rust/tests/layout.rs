@@ -31,7 +31,7 @@ fn structures_are_laid_out_as_in_c() {
         capstore_hash { bytes }
         capstore_bytes { data len }
         capstore_source { read ctx len next_data }
-        capstore_options { struct_size timeout_ms no_verify agent max_body max_caps progress progress_ctx max_bodies hash_thread leases keep_s }
+        capstore_options { struct_size timeout_ms no_verify agent max_body max_caps progress progress_ctx max_bodies hash_thread leases keep_s no_resume }
         capstore_kept { kind kept_s }
         capstore_stat_result { kind body_len size page_count ref_count published_us content_hash }
         capstore_closure_entry { hash kind body_len cap }
@@ -43,6 +43,18 @@ fn structures_are_laid_out_as_in_c() {
         capstore_endpoint { key entry_pc stack_top arg_cnode_slot arg_cnode_size initial_regs }
         capstore_mapping { start size steps }
         capstore_slot { key cap_hash }
+        capstore_daemon_info { protocol_version store_id agent max_hashes max_upload max_structure max_data idle_ms }
+        capstore_shortage_figures { need have limit }
+        capstore_data_id { cap_hash size body_len }
+        capstore_region { start end read_only has_slot table slot }
+        capstore_range { first pages }
+        capstore_slice_head { kind size page_count image }
+        capstore_slice_sink { head pages zeros ctx }
+        capstore_slice_where { offset level index }
+        capstore_open_options { struct_size cache_directory max_memory readahead }
+        capstore_read_counts { requests fetched_pages cached_pages dropped_pages cache_failed }
+        capstore_lazy_failure { hash page address error message }
+        capstore_lazy_options { struct_size failed ctx }
         capstore_span { address len read_only fd file_len }
     };
     let dir = std::env::temp_dir().join(format!("capstore-layout-{}", std::process::id()));

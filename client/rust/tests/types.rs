@@ -1,6 +1,8 @@
 //! What needs no daemon: hashes, caps of bodies, which types threads may share.
 
-use capstore::{Cap, Code, Hash, Kind, Map, Space, Store, PAGE_SIZE};
+use capstore::{
+    Cap, Code, Hash, Kind, Lazy, LazySpace, Map, Parts, Proven, Reader, SliceVerifier, Space, Store, PAGE_SIZE,
+};
 
 /// The served body of a Data cap of one page that begins with "hello" (PROTOCOL.md section 8).
 fn hello() -> Vec<u8> {
@@ -57,6 +59,15 @@ fn threads_may_share_what_never_changes() {
     shared::<Map>();
     sent::<Space>();
     shared::<Space>();
+    sent::<Parts<'static>>();
+    shared::<Parts<'static>>();
+    sent::<Reader<'static>>();
+    shared::<Reader<'static>>();
+    sent::<Lazy<'static>>();
+    shared::<Lazy<'static>>();
+    sent::<LazySpace<'static>>();
+    shared::<LazySpace<'static>>();
+    sent::<SliceVerifier<fn(Proven<'_>) -> bool>>();
     let cap = Cap::from_body(&hello(), None).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -71,4 +82,9 @@ fn no_daemon_is_an_error_by_name() {
     assert_eq!(error.code, Code::Connect);
     assert!(error.to_string().starts_with("connect: "), "{error}");
     assert_eq!(Store::connect("nothing").err().unwrap().code, Code::InvalidArgument);
+}
+
+#[test]
+fn data_is_named_without_a_daemon() {
+    assert_eq!(capstore::data_hash(b"hello", 0).unwrap().to_string(), HELLO);
 }
