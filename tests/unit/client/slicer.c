@@ -94,7 +94,7 @@ struct capstore *slicer_start(struct slicer *slicer, uint64_t features)
     slicer->flip = -1;
     fake_start(&slicer->fake, script, slicer);
     slicer->fake.features = features;
-    return fake_connect(&slicer->fake, NULL);
+    return fake_connect(&slicer->fake, slicer->options);
 }
 
 void slicer_stop(struct slicer *slicer)

@@ -13,6 +13,7 @@ struct slicer {
     struct cap_buf bodies[SLICER_CAPS];
     struct capstore_hash hashes[SLICER_CAPS];
     size_t count;
+    const struct capstore_options *options; /* of the handle; NULL: the defaults */
     atomic_int flip;             /* the byte of each slice in which a bit is wrong; -1: none */
     atomic_uint requests;        /* SLICE and GET */
     atomic_uint_least64_t asked; /* pages, by the last SLICE */

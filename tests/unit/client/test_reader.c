@@ -31,7 +31,8 @@ static bool zero_page(size_t page)
     return page % 5 == 0 || (page >= 100 && page < 300);
 }
 
-static void begin(struct fixture *fixture, uint64_t features)
+static void begin_with(struct fixture *fixture, uint64_t features,
+                       const struct capstore_options *options)
 {
     *fixture = (struct fixture){.content = slicer_content(PAGES, zero_page)};
     struct cap_buf body = make_data_body(cap_buf_bytes(&fixture->content));
@@ -40,7 +41,13 @@ static void begin(struct fixture *fixture, uint64_t features)
     fixture->code.len -= 1000;
     body = slicer_image(cap_buf_bytes(&fixture->code), &fixture->data, 8192);
     fixture->image = *slicer_add(&fixture->slicer, &body);
+    fixture->slicer.options = options;
     fixture->store = slicer_start(&fixture->slicer, features);
+}
+
+static void begin(struct fixture *fixture, uint64_t features)
+{
+    begin_with(fixture, features, NULL);
 }
 
 static void end(struct fixture *fixture)
@@ -232,6 +239,28 @@ static void test_whole(void **state)
     assert_memory_equal(bytes, fixture.code.data, got);
     assert_int_equal(fixture.slicer.requests, 2);
     end(&fixture);
+}
+
+/* A daemon without slices that sends another cap: it is not read from, whatever the handle lets
+ * pass. */
+static void test_whole_of_another(void **state)
+{
+    struct capstore_options options = CAPSTORE_OPTIONS_INIT;
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct fixture fixture;
+        options.no_verify = i == 1;
+        begin_with(&fixture, 0, &options);
+        fixture.slicer.hashes[0].bytes[5] ^= 1;
+        fixture.slicer.hashes[1].bytes[5] ^= 1;
+        for (size_t k = 0; k < 2; k++) {
+            assert_error(
+                capstore_open(fixture.store, &fixture.slicer.hashes[k], NULL, &fixture.reader),
+                "hash_mismatch");
+            assert_true(capstore_connected(fixture.store));
+        }
+        end(&fixture);
+    }
 }
 
 /* ---- threads ---- */
@@ -486,13 +515,14 @@ static void test_cache_failed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reads),         cmocka_unit_test(test_image),
-        cmocka_unit_test(test_readahead),     cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_liar),          cmocka_unit_test(test_absent),
-        cmocka_unit_test(test_whole),         cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_cache),         cmocka_unit_test(test_cache_whole),
-        cmocka_unit_test(test_cache_changed), cmocka_unit_test(test_cache_torn),
-        cmocka_unit_test(test_cache_shared),  cmocka_unit_test(test_cache_failed),
+        cmocka_unit_test(test_reads),        cmocka_unit_test(test_image),
+        cmocka_unit_test(test_readahead),    cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_liar),         cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_whole),        cmocka_unit_test(test_whole_of_another),
+        cmocka_unit_test(test_threads),      cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_cache_whole),  cmocka_unit_test(test_cache_changed),
+        cmocka_unit_test(test_cache_torn),   cmocka_unit_test(test_cache_shared),
+        cmocka_unit_test(test_cache_failed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

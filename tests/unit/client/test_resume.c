@@ -35,7 +35,7 @@ static int teardown(void **state)
     close(listener);
     assert_int_equal(unlink(path.sun_path), 0);
     assert_int_equal(rmdir(dir), 0);
-    memcpy(dir + sizeof(dir) - 7, "XXXXXX", 6);
+    memcpy(dir + sizeof(dir) - 7, "XXXXXX", 7);
     return 0;
 }
 

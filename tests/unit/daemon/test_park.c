@@ -151,6 +151,49 @@ static void test_all_peers(void **state)
     assert_int_equal(kept(park, "uid=5", 1), MIB);
 }
 
+/* The same by the number of loads. */
+static void test_loads_of_all_peers(void **state)
+{
+    struct fixture *fixture = *state;
+    struct park *park = fixture->park;
+    const char *peers[] = {"uid=1", "uid=2", "uid=3", "uid=4"};
+    for (uint32_t i = 0; i < PARK_MAX; i++) {
+        leave(park, peers[i % 4], i, 1, 0);
+    }
+    leave(park, "uid=5", 1, 1, 0);
+    assert_int_equal(kept(park, "uid=5", 1), 0);
+    expect(park, PARK_MAX, PARK_MAX);
+    leave(park, "uid=4", PARK_MAX, 1, 0); /* in the place of its own */
+    assert_int_equal(kept(park, "uid=4", PARK_MAX), 1);
+    expect(park, PARK_MAX, PARK_MAX);
+}
+
+/* An upload whose fields are so many bytes of one value. */
+static enum cap_error enter_fields(struct park *park, size_t len, uint64_t offset,
+                                   struct park_place **ret_place, struct park_load *ret_load)
+{
+    uint8_t bytes[PARK_PAYLOAD_MAX];
+    memset(bytes, 7, sizeof(bytes));
+    cap_store64(bytes + len, offset);
+    const struct park_upload upload = {"uid=1", {bytes, len + 8}, 100 * MIB, offset};
+    return park_enter(park, &upload, NULL, ret_place, ret_load);
+}
+
+/* An upload of another type has more or fewer fields; as far as they go they may be the same. */
+static void test_fields_of_another_length(void **state)
+{
+    struct fixture *fixture = *state;
+    struct park_place *place;
+    struct park_load load;
+    assert_cap_ok(enter_fields(fixture->park, 36, 0, &place, &load));
+    load = (struct park_load){.received = MIB};
+    park_leave(fixture->park, place, &load, 0, NULL);
+    assert_cap_error(enter_fields(fixture->park, 32, MIB, &place, &load), CAP_E_RESUME_OFFSET);
+    assert_cap_error(enter_fields(fixture->park, 40, MIB, &place, &load), CAP_E_RESUME_OFFSET);
+    assert_cap_ok(enter_fields(fixture->park, 36, MIB, &place, &load));
+    park_leave(fixture->park, place, NULL, 0, NULL);
+}
+
 static void test_time(void **state)
 {
     struct fixture *fixture = *state;
@@ -256,9 +299,14 @@ static void test_a_race(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_other_peers), EACH(test_a_peer_drops_its_own),
-        EACH(test_all_peers),   EACH(test_time),
-        EACH(test_wanted),      EACH(test_a_race),
+        EACH(test_other_peers),
+        EACH(test_a_peer_drops_its_own),
+        EACH(test_all_peers),
+        EACH(test_loads_of_all_peers),
+        EACH(test_fields_of_another_length),
+        EACH(test_time),
+        EACH(test_wanted),
+        EACH(test_a_race),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
