@@ -21,6 +21,13 @@ int64_t client_clock_ms(void)
     return client_clock_ns() / 1000000;
 }
 
+void client_sleep_ms(unsigned ms)
+{
+    struct timespec left = {ms / 1000, ms % 1000 * 1000000L};
+    while (nanosleep(&left, &left) != 0) {
+    }
+}
+
 /* poll(2) with a deadline; the returned events in *ret_events. */
 static enum cap_error wait_for(int fd, short events, int64_t deadline_ms, short *ret_events)
 {

@@ -18,6 +18,9 @@
 int64_t client_clock_ns(void);
 int64_t client_clock_ms(void);
 
+/* Sleeps for so long, whatever signals come. */
+void client_sleep_ms(unsigned ms);
+
 /* Makes a descriptor from elsewhere non-blocking. CAP_E_IO. */
 enum cap_error client_link_prepare(int fd);
 

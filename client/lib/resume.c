@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include "client/lib/conn.h"
 #include "client/lib/link.h"
@@ -110,8 +109,7 @@ static enum cap_error pause_for(struct capstore_request *request, unsigned ms)
     enum cap_error error = CAP_OK;
     while (error == CAP_OK && ms > 0) {
         unsigned step = ms < STEP_MS ? ms : STEP_MS;
-        const struct timespec time = {0, (long)step * 1000000};
-        (void)nanosleep(&time, NULL);
+        client_sleep_ms(step);
         ms -= step;
         error = client_report(request, true, request->sent, request->source.len);
     }

@@ -16,7 +16,6 @@
  *   - An entry comes twice, before what it refers to, or from elsewhere: CAP_E_BAD_REPLY.
  */
 #include <stdlib.h>
-#include <time.h>
 
 #include "client/lib/closure.h"
 #include "client/lib/entries.h"
@@ -278,14 +277,6 @@ static bool may_go_on(enum cap_error error)
     }
 }
 
-static void pause_for(unsigned tries)
-{
-    unsigned ms = PAUSE_MIN_MS << (tries - 1);
-    struct timespec left = {ms / 1000, ms % 1000 * 1000000L};
-    while (nanosleep(&left, &left) != 0) {
-    }
-}
-
 /* Connects again, where there is an address to connect to. */
 static enum cap_error connect_again(struct client_closure *call)
 {
@@ -338,7 +329,7 @@ static enum cap_error ask_all(struct whole *whole)
             return walk(whole); /* of what was listed nobody knows what it covers */
         }
         if (tries > 0) {
-            pause_for(tries);
+            client_sleep_ms(PAUSE_MIN_MS << (tries - 1));
         }
         client_forget(store);
     }
