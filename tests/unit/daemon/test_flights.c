@@ -77,12 +77,8 @@ static enum cap_error fake_random(void *ctx, void *dst, size_t len)
 
 static void setup(struct fixture *fixture, size_t threads, uint64_t rate)
 {
-    *fixture = (struct fixture){.now_us = 1000 * SECOND, .rate = rate};
-    fixture->env = (struct env){
-        .monotonic_us = fake_monotonic,
-        .random = fake_random,
-        .ctx = fixture,
-    };
+    const struct env env = {.monotonic_us = fake_monotonic, .random = fake_random, .ctx = fixture};
+    *fixture = (struct fixture){.now_us = 1000 * SECOND, .rate = rate, .env = env};
     assert_cap_ok(flights_new(&fixture->env, &fixture->rate, threads, &fixture->flights));
 }
 
