@@ -95,8 +95,8 @@ enum cap_error client_closure_stream_take(struct client_closure_stream *stream,
         bool body = stream->left > 0;
         uint64_t wanted = body ? stream->left : sizeof(stream->head) - stream->filled;
         size_t some = bytes.len < wanted ? bytes.len : (size_t)wanted;
-        struct cap_bytes piece = cap_bytes_slice(bytes, 0, some);
-        bytes = cap_bytes_slice(bytes, some, bytes.len - some);
+        const struct cap_bytes piece = {bytes.data, some};
+        bytes = (struct cap_bytes){bytes.data + some, bytes.len - some};
         if (body) {
             stream->left -= some;
             if (!stream->known) {

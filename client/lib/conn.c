@@ -333,12 +333,12 @@ static enum cap_error begin_http(struct capstore *store, const char *base)
 {
     enum cap_error error =
         client_http_start(base, store->agent, store->timeout_ms, &store->http, &store->fd);
-    return error != CAP_E_NOT_SUPPORTED
-               ? error
-               : client_say(store, error,
-                            "%.200s: this libcapstore was built without HTTP; the static library "
-                            "always is",
-                            base);
+    if (error == CAP_E_NOT_SUPPORTED) {
+        return client_say(store, error,
+                          "this libcapstore was built without HTTP, as the static library always "
+                          "is");
+    }
+    return error;
 }
 
 static enum cap_error say_refused(struct capstore *store, const struct client_dial *dial,

@@ -9,7 +9,7 @@
 
 static struct client_part *linked_part(struct client_link *link)
 {
-    void *start = link == NULL ? NULL : (char *)link - offsetof(struct client_part, link);
+    void *start = (char *)link - offsetof(struct client_part, link);
     return (struct client_part *)start;
 }
 
@@ -73,10 +73,10 @@ void client_part_free(struct client_part *part)
 
 void client_task_end(struct client_task *task)
 {
-    struct client_part *part;
-    while ((part = linked_part(client_list_first(&task->parts))) != NULL) {
+    while (client_list_first(&task->parts) != NULL) {
+        struct client_part *part = linked_part(client_list_take(&task->parts));
         client_transfer_drop(part->transfer);
-        client_part_free(part);
+        free(part);
     }
     client_list_remove(&task->link);
     task->translator->task_count--;

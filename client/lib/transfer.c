@@ -235,17 +235,17 @@ void client_transfers_collect(struct client_transfers *all)
 static bool prepare(CURL *easy, struct client_transfer *transfer)
 {
     const struct client_transfers *all = transfer->all;
+    long connect_ms = all->timeout_ms < INT32_MAX ? (long)all->timeout_ms : INT32_MAX;
     bool good = true;
 #define SET(option, value) good = good && curl_easy_setopt(easy, (option), (value)) == CURLE_OK
-    SET(CURLOPT_PROTOCOLS_STR, "http,https");
-    SET(CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+    SET(CURLOPT_PROTOCOLS_STR, "http,https"); /* also where a redirect leads */
     SET(CURLOPT_FOLLOWLOCATION, 1L);
     SET(CURLOPT_MAXREDIRS, REDIRECTS_MOST);
     /* Of HTTP/2 libcurl would hold up to 32 MiB that nobody has taken. */
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     SET(CURLOPT_NOSIGNAL, 1L);
     SET(CURLOPT_QUICK_EXIT, 1L); /* not to wait for a name that is being resolved */
-    SET(CURLOPT_CONNECTTIMEOUT_MS, (long)all->timeout_ms);
+    SET(CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
     SET(CURLOPT_BUFFERSIZE, PIECE_SIZE);
     SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     SET(CURLOPT_USERAGENT, all->agent);

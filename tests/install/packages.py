@@ -158,7 +158,7 @@ class Packages(unittest.TestCase):
             self.assertEqual(self.field(package, "Package"), package)
             self.assertIn("copyright", run("dpkg-deb", "-c", self.packages[package]))
         for package, needs in (("capstored", "libuv1"), ("capstored", "liblmdb0"), ("capctl", "libelf1"), ("capctl", "libncursesw6"),
-                               ("libcapstore0", "libsodium23"), ("libcapstore-dev", "libcapstore0 (= "),
+                               ("libcapstore0", "libsodium23"), ("libcapstore0", "libcurl4"), ("libcapstore-dev", "libcapstore0 (= "),
                                ("python3-capstore", "libcapstore0 (>= ")):
             self.assertIn(needs, self.field(package, "Depends"))
         listed = run("dpkg-deb", "-c", self.packages["capstored"])

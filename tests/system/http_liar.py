@@ -7,18 +7,20 @@ import threading
 class HttpLiar:
     """Answers each request by `answer(path, headers)`: bytes, or a generator of them, sent as they are.
 
-    headers: by lower-case name. The connection is closed after each answer, so that its end may tell its length.
+    headers: by lower-case name. tls: an SSLContext, for https. The connection is closed after each answer, so that its
+    end may tell its length.
     """
 
-    def __init__(self, answer):
+    def __init__(self, answer, tls=None):
         self.answer = answer
+        self.tls = tls
         self.asked = []  # (path, headers) of every request, but the probes of HELLO
         self.listener = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.listener.getsockname()[1]}"
 
     def close(self):
         self.listener.shutdown(socket.SHUT_RDWR)
@@ -33,6 +35,11 @@ class HttpLiar:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client):
+        if self.tls:
+            try:
+                client = self.tls.wrap_socket(client, server_side=True)
+            except OSError:
+                return  # the client thinks nothing of it
         with client:
             data = b""
             while b"\r\n\r\n" not in data:

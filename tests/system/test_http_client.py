@@ -1,8 +1,10 @@
-"""The library and the tool over HTTP: they read as over the protocol, through caches, and no cache that lies gets by."""
+"""The library and the tool over HTTP: they read as over the protocol, through caches, and no liar gets by."""
 
 import os
 import re
 import shutil
+import ssl
+import subprocess
 import threading
 import unittest
 
@@ -56,6 +58,9 @@ class Reading:
             self.assertEqual({path.name: path.read_bytes() for path in directory.iterdir()},
                              {name: self.body(name) for name in os.listdir(directory)})
             self.assertEqual(len(os.listdir(directory)), 2)
+        both = ("dump", *self.publish_program())
+        self.assertEqual(self.ok(self.via(*both, "-o", out)), self.ok(self.d.capctl(*both, "-o", self.root / "here")))
+        self.assertEqual(out.read_bytes(), (self.root / "here").read_bytes())
 
 
 class Direct(Reading, Http):
@@ -88,7 +93,8 @@ class Direct(Reading, Http):
         self.d.admin("cap.delete", hash=gone, force=True)
         self.d.admin("cap.forbid", hash=forbidden, reason="told so")
         self.refused(self.via("get", gone, "-o", self.root / "no"), "not_found")
-        self.assertIn("told so", self.refused(self.via("get", forbidden, "-o", self.root / "no"), "forbidden_cap")["message"])
+        told = self.refused(self.via("get", forbidden, "-o", self.root / "no"), "forbidden_cap")
+        self.assertIn("told so", told["message"])
         self.assertEqual(self.assertStatus(self.via("has", gone, forbidden), 1).json, {gone: False, forbidden: False})
 
     def test_nothing_is_written(self):
@@ -339,6 +345,23 @@ class Liars(Http):
         result = capctl("--via", liar.url, "get", self.name, "-o", "-", json_output=False)
         self.assertEqual(re.findall(r"[^ -~\n]", result.stderr), [])
 
+    @unittest.skipUnless(shutil.which("openssl"), "openssl is not installed")
+    def test_a_certificate_that_nobody_knows(self):
+        key, certificate = self.root / "key", self.root / "certificate"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate,
+                        "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
+                       check=True, capture_output=True)
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate, key)
+        liar = HttpLiar(lambda path, headers: ok(self.good), tls)
+        self.addCleanup(liar.close)
+        result = capctl("--via", liar.url, "get", self.name, "-o", self.out)
+        self.assertEqual((result.status, result.json["error"]), (3, "connect"), repr(result))
+        self.assertIn("certificate", result.json["message"])
+        plain = capctl("--via", liar.url.replace("https", "http"), "get", self.name, "-o", self.out)
+        self.assertEqual(plain.status, 3, repr(plain))
+        self.assertFalse(self.out.exists())
+
     # ---- ranges: `get --resume` asks for the rest of a body ----
 
     def resume(self, answer):
@@ -352,6 +375,7 @@ class Liars(Http):
             self.out.unlink()
             return got
         self.assertFalse(self.out.exists())
+        self.message = result.json["message"]
         return result.json["error"]
 
     def test_ranges(self):
@@ -368,10 +392,16 @@ class Liars(Http):
         self.assertEqual(self.resume(with_range(lambda first, last: part(self.good, first, last))), self.good)
         # A server, or a cache, that knows no ranges sends all.
         self.assertEqual(self.resume(lambda path, headers: ok(self.good)), self.good)
-        self.assertEqual(self.resume(with_range(lambda first, last: part(self.good, first - 1, last))), "bad_reply")
-        self.assertEqual(self.resume(with_range(lambda first, last: part(self.good, first, last - 1))), "bad_reply")
+        for from_, to in ((-1, 0), (0, -1), (1, 0)):
+            self.assertEqual(self.resume(with_range(
+                lambda first, last, from_=from_, to=to: part(self.good, first + from_, last + to))), "bad_reply")
+            self.assertIn("another range of bytes", self.message)
         self.assertEqual(self.resume(with_range(lambda first, last: part(self.good, first, last)[:-1])),
                          "connection_lost")
+        # Of no length of its own: only the range says what has to come.
+        self.assertEqual(self.resume(with_range(lambda first, last: head(
+            "206 Partial Content", Content_Range=f"bytes {first}-{last}/{size}") + self.good[first:last])),
+            "connection_lost")
         for text in ("", "bytes */*", "bytes 5-4/9", "bytes 1-2/2", "bytes x", "bytes 1-2/99999999999999999999999"):
             self.assertEqual(self.resume(with_range(lambda first, last, text=text: head(
                 "206 Partial Content", Content_Range=text) + self.good[first:])), "bad_reply", text)
@@ -399,15 +429,29 @@ class Liars(Http):
         shutil.rmtree(directory, ignore_errors=True)
         return result.json["error"]
 
-    def test_closures(self):
+    def make_program(self):
+        """An Image and the cap that it needs, as entries of a closure, and one of neither."""
         with self.d.connect(hello=False) as c:
             c.hello(features=CLOSURE)
             image = c.put_image(wire.simple_image(content("code", 500), [(b"a", content("a", 2 * PAGE))]))["cap_hash"]
             self.root_name = image.hex()
-            (leaf, leaf_body), (_, image_body) = [
+            (self.leaf, self.leaf_body), (_, image_body) = [
                 (name, c.get(name)[1]) for name, *_ in c.closure([image])]
-        entry = {"leaf": encode_entry(leaf, 2, leaf_body), "image": encode_entry(image, 1, image_body),
-                 "foreign": encode_entry(bytes.fromhex(self.name), 2, self.good)}
+        return {"leaf": encode_entry(self.leaf, 2, self.leaf_body), "image": encode_entry(image, 1, image_body),
+                "foreign": encode_entry(bytes.fromhex(self.name), 2, self.good)}
+
+    def test_a_closure_that_is_cut_goes_on(self):
+        entry = self.make_program()
+        cut = (head("200 OK", Transfer_Encoding="chunked") + b"%x\r\n" % len(entry["leaf"]) + entry["leaf"] + b"\r\n")
+        liar = HttpLiar(lambda path, headers: ok(entry["image"]) if path.endswith(f"have={self.leaf.hex()}") else cut)
+        self.addCleanup(liar.close)
+        self.ok(capctl("--via", liar.url, "closure", self.root_name, "-d", self.root / "cut"))
+        self.assertEqual(len(os.listdir(self.root / "cut")), 2)
+        self.assertEqual([path.rsplit("=", 1)[1] for path, _ in liar.asked], ["", self.leaf.hex()])
+
+    def test_closures(self):
+        entry = self.make_program()
+        leaf, leaf_body = self.leaf, self.leaf_body
 
         def says(*entries):
             return lambda path, headers: ok(b"".join(entries))

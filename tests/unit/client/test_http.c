@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "proto/message.h"
 #include "tests/unit/client/bodies.h"
 #include "tests/unit/support.h"
 
@@ -466,6 +467,84 @@ static void test_fork(void **state)
     web_stop(&web);
 }
 
+/* ---- closures ---- */
+
+static struct cap_buf program; /* an Image that pins the hello cap, and its name */
+static struct capstore_hash program_hash;
+
+static void send_entry(int fd, const struct capstore_hash *hash, uint8_t kind,
+                       struct cap_bytes body)
+{
+    uint8_t head[PROTO_ENTRY_SIZE];
+    struct proto_entry entry = {.kind = kind, .body_len = body.len};
+    memcpy(entry.hash.bytes, hash->bytes, sizeof(entry.hash.bytes));
+    proto_entry_encode(&entry, head);
+    send_all(fd, head, sizeof(head));
+    send_all(fd, body.data, body.len);
+}
+
+/* The closures of the program and of the hello cap, if what came before is named as at hand. */
+static void answer_closure(struct web *web, int fd, const char *path)
+{
+    static const char absent[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n"
+                                 "Connection: close\r\n\r\n";
+    const struct capstore_hash hello = hash_of(HELLO_HASH);
+    const struct cap_bytes body = {hello_body, sizeof(hello_body)};
+    char hex[CAPSTORE_HASH_HEX_SIZE];
+    char wanted[3][512];
+    capstore_hash_format(&program_hash, hex);
+    snprintf(wanted[0], sizeof(wanted[0]), "/deep/closures/%s?have=", hex);
+    snprintf(wanted[1], sizeof(wanted[1]), "/deep/closures/%s?have=%s", HELLO_HASH, hex);
+    snprintf(wanted[2], sizeof(wanted[2]), "?have=%s,%s", hex, HELLO_HASH);
+    if (strcmp(path, wanted[0]) == 0) {
+        send_head(fd, 2 * PROTO_ENTRY_SIZE + sizeof(hello_body) + program.len);
+        send_entry(fd, &hello, CAPSTORE_KIND_DATA, body);
+        send_entry(fd, &program_hash, CAPSTORE_KIND_IMAGE, cap_buf_bytes(&program));
+    } else if (strcmp(path, wanted[1]) == 0) {
+        send_head(fd, PROTO_ENTRY_SIZE + sizeof(hello_body));
+        send_entry(fd, &hello, CAPSTORE_KIND_DATA, body);
+    } else {
+        const char *query = strchr(path, '?');
+        if (query == NULL || strcmp(query, wanted[2]) != 0) {
+            web->wrong = true;
+        }
+        send_all(fd, absent, sizeof(absent) - 1);
+    }
+}
+
+static enum capstore_error take_entry(void *ctx, const struct capstore_closure_entry *entry,
+                                      struct capstore_cap *cap)
+{
+    char *kinds = ctx;
+    kinds[strlen(kinds)] = (char)('0' + (int)entry->kind);
+    capstore_cap_free(cap);
+    return CAPSTORE_OK;
+}
+
+/* Several roots are one answer, in which each cap comes once, and what is not there is said. */
+static void test_closure_of_several_roots(void **state)
+{
+    struct web web;
+    const struct capstore_hash hello = hash_of(HELLO_HASH);
+    char kinds[8] = "";
+    (void)state;
+    make_image("code", &hello, 1, &program, &program_hash);
+    const struct capstore_hash roots[] = {program_hash, hello, other_hash()};
+    const struct capstore_closure_query query = {
+        .roots = roots,
+        .root_count = 3,
+        .flags = CAPSTORE_CLOSURE_BODIES | CAPSTORE_CLOSURE_ABSENT,
+    };
+    web_start(&web, answer_closure);
+    struct capstore *store = connect_to(&web);
+    assert_string_equal(
+        capstore_error_name(capstore_closure_many(store, &query, take_entry, kinds)), "ok");
+    assert_string_equal(kinds, "210");
+    capstore_free(store);
+    web_stop(&web);
+    cap_buf_free(&program);
+}
+
 struct user {
     const struct web *web;
     pthread_t thread;
@@ -513,10 +592,15 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_threads),         cmocka_unit_test(test_many_in_flight),
-        cmocka_unit_test(test_nobody_is_there), cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_close),           cmocka_unit_test(test_shutdown),
-        cmocka_unit_test(test_slow_reader),     cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_many_in_flight),
+        cmocka_unit_test(test_nobody_is_there),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_close),
+        cmocka_unit_test(test_shutdown),
+        cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_closure_of_several_roots),
     };
     /* A proxy of the environment would be asked instead. */
     unsetenv("http_proxy");
