@@ -10,7 +10,7 @@ import unittest
 
 import wire
 from harness import PAGE, SANITIZED, SystemTest, content
-from liar import Liar
+from relay import Liar
 from test_resume import Proxy
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ class Bindings(SystemTest):
     def others(self):
         """Addresses of a store that lies past the first head of a slice, of one that cuts an upload, and of one with a
         quota; by the names of the environment that tests look for."""
-        liar = Liar(self.root / "liar.sock", self.d.path)
+        liar = Liar(self.root / "liar.sock", self.d)
         liar.flip = 5000
         self.addCleanup(liar.close)
         proxy = Proxy(self.d.address, [3 << 20])

@@ -49,7 +49,7 @@ impl Drop for Store {
     }
 }
 
-/// What the daemon knows of a cap without its body.
+/// What the daemon knows of a cap without its body; over HTTP the members from `ref_count` on are 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// Image or Data.
@@ -214,8 +214,8 @@ where
 }
 
 impl Store {
-    /// Connects with the default options. The address is `unix:PATH`, `unix:@NAME` or
-    /// `tcp:HOST:PORT`.
+    /// Connects with the default options. The address is `unix:PATH`, `unix:@NAME`, `tcp:HOST:PORT` or,
+    /// to read over HTTP, a URL.
     pub fn connect(address: &str) -> Result<Store> {
         let mut store = Store::new(&Options::default())?;
         store.reconnect(address)?;
