@@ -142,11 +142,11 @@ static bool has_left(const struct http_client *client)
 
 void http_clients_wait(struct http_clients *clients, struct http_client *client,
                        struct fetcher *fetcher, struct MHD_Connection *connection,
-                       const struct cap_hash *hash, uint64_t now_us)
+                       uint64_t since_us)
 {
     pthread_mutex_lock(&clients->lock);
-    http_client_does(client, HTTP_WAITING, now_us);
-    http_wait_begin(&client->wait, fetcher, connection, ledger_peer_id(client->account), hash);
+    http_client_does(client, HTTP_WAITING, since_us);
+    http_wait_begin(&client->wait, fetcher, connection, ledger_peer_id(client->account));
     pthread_mutex_unlock(&clients->lock);
 }
 

@@ -44,10 +44,11 @@ struct http_client {
     atomic_uint_fast64_t given;    /* bytes of the answer that libmicrohttpd was given */
 
     /* The thread of libmicrohttpd's. */
-    bool asked;      /* libmicrohttpd has shown us the request at hand */
-    uint64_t memory; /* held in the ledger for the answer */
-    bool requesting; /* counted in the ledger */
-    bool waited;     /* the request at hand has waited, or does */
+    bool asked;         /* libmicrohttpd has shown us the request at hand */
+    uint64_t memory;    /* held in the ledger for the answer */
+    bool requesting;    /* counted in the ledger */
+    bool waited;        /* the request at hand has waited, or does */
+    uint64_t waited_us; /* monotonic: since when */
 
     struct http_wait wait; /* begun and ended under the lock of the clients */
 
@@ -100,10 +101,13 @@ bool http_clients_forget(struct http_clients *clients, const struct http_client 
 /* Takes out any record that libmicrohttpd has not come to know; NULL: there is none. */
 struct http_client *http_clients_take(struct http_clients *clients);
 
-/* Has a client's request wait for a cap from the daemon above. The thread of libmicrohttpd's. */
+/*
+ * Has a client's request wait for the hashes in client->wait, from the daemon above; `since_us` is
+ * when it began to. The thread of libmicrohttpd's.
+ */
 void http_clients_wait(struct http_clients *clients, struct http_client *client,
                        struct fetcher *fetcher, struct MHD_Connection *connection,
-                       const struct cap_hash *hash, uint64_t now_us);
+                       uint64_t since_us);
 
 /*
  * Shuts the sockets of those whose time is over, which libmicrohttpd then closes, and ends waits

@@ -8,8 +8,10 @@
 #include "daemon/http/info.h"
 #include "daemon/http/page.h"
 #include "daemon/http/slice.h"
+#include "daemon/serve/lack.h"
 
-#define METHODS "GET, HEAD, OPTIONS"
+#define METHODS    "GET, HEAD, OPTIONS"
+#define WALK_STEPS 4096u /* of a walk, in one snapshot: milliseconds */
 
 /* What stands at a path. */
 struct resource {
@@ -54,11 +56,44 @@ static enum MHD_Result nothing_there(const struct http_call *call)
                                "nothing is served at this path; / says what is");
 }
 
-/* Whether a cap is not here, so that it may come from the daemon above. */
-static bool is_absent(struct cap_store *store, const struct cap_hash *hash)
+/* Finds what is lost of what a cap that is here refers to, as far as there is room in the wait. */
+static void find_lost(const struct http_call *call, const struct cap_hash *hash)
 {
-    enum cap_error error = http_cap_find(store, hash, NULL);
-    return error == CAP_E_NOT_FOUND || error == CAP_E_QUARANTINED;
+    const struct context *context = call->http->context;
+    struct http_wait *wait = &call->client->wait;
+    const struct walk_query query = {
+        .roots = {hash->bytes, sizeof(hash->bytes)},
+        .max = context->config.closure_max,
+    };
+    struct walk *walk = NULL;
+    bool done = walk_new(context->ledger, call->client->account, &query, &walk) != CAP_OK;
+    while (!done) {
+        struct cap_read *read = NULL;
+        done = cap_store_read_begin(context->store, &read) != CAP_OK ||
+               lack_walk(walk, read, WALK_STEPS, wait->hashes, HTTP_WAIT_CAPS, &wait->count);
+        cap_store_read_end(read);
+    }
+    walk_free(walk);
+}
+
+/* Finds what a request about a cap has to wait for: the cap, or what is lost of what it refers to.
+ */
+static void find_absent(const struct http_call *call, const struct cap_hash *hash)
+{
+    struct http_wait *wait = &call->client->wait;
+    struct cap_read *read = NULL;
+    wait->count = 0;
+    if (cap_store_read_begin(call->http->context->store, &read) != CAP_OK) {
+        return; /* who answers meets the same */
+    }
+    wait->lost = !lack_is_absent(cap_store_find(read, hash, NULL));
+    bool whole = lack_is_nothing(read);
+    cap_store_read_end(read);
+    if (!wait->lost) {
+        wait->hashes[wait->count++] = *hash;
+    } else if (!whole) {
+        find_lost(call, hash);
+    }
 }
 
 /* Whether a request about a cap has to wait for the daemon above first, which it does then. */
@@ -66,20 +101,28 @@ static bool wait_for_cap(const struct http_call *call, const struct cap_hash *ha
 {
     struct context *context = call->http->context;
     struct http_client *client = call->client;
-    if (context->fetcher == NULL || client->waited || !is_absent(context->store, hash)) {
+    if (context->fetcher == NULL || (client->waited && client->wait.order.error != CAP_OK)) {
         return false;
     }
-    client->waited = true;
-    context->http.awaited++;
-    http_clients_wait(&call->thread->clients, client, context->fetcher, call->connection, hash,
-                      env_monotonic_us(context->env));
+    find_absent(call, hash);
+    if (client->wait.count == 0) {
+        return false;
+    }
+    if (!client->waited) {
+        client->waited = true;
+        client->waited_us = env_monotonic_us(context->env);
+    }
+    context->http.awaited += client->wait.count;
+    http_clients_wait(&call->thread->clients, client, context->fetcher, call->connection,
+                      client->waited_us);
     return true;
 }
 
 /* The fetch that a request has waited for did not say whether the cap is above. */
 static bool has_failed(const struct http_client *client)
 {
-    enum cap_error error = client->waited ? client->wait.order.error : CAP_OK;
+    bool matters = client->waited && !client->wait.lost;
+    enum cap_error error = matters ? client->wait.order.error : CAP_OK;
     return error != CAP_OK && error != CAP_E_NOT_FOUND;
 }
 

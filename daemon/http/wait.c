@@ -11,13 +11,12 @@ static void on_brought(struct fetch_order *order)
 }
 
 void http_wait_begin(struct http_wait *wait, struct fetcher *fetcher,
-                     struct MHD_Connection *connection, uint64_t peer, const struct cap_hash *hash)
+                     struct MHD_Connection *connection, uint64_t peer)
 {
     wait->fetcher = fetcher;
     wait->connection = connection;
-    wait->hash = *hash;
-    wait->order =
-        (struct fetch_order){.peer = peer, .hashes = &wait->hash, .count = 1, .done = on_brought};
+    wait->order = (struct fetch_order){
+        .peer = peer, .hashes = wait->hashes, .count = wait->count, .done = on_brought};
     MHD_suspend_connection(connection);
     enum cap_error error = fetcher->want(fetcher, &wait->order);
     if (error != CAP_OK) {

@@ -11,22 +11,27 @@
 
 #include "daemon/core/fetcher.h"
 
+#define HTTP_WAIT_CAPS 16u /* that are ordered at a time, 512 bytes of a connection */
+
 struct MHD_Connection;
 
 /* One for each connection; it stays where it is. */
 struct http_wait {
     struct fetcher *fetcher;
     struct MHD_Connection *connection;
-    struct cap_hash hash;
+    struct cap_hash hashes[HTTP_WAIT_CAPS];
+    size_t count;
+    bool lost; /* these are not what is asked for, but what it refers to (serve/lack.h) */
     struct fetch_order order;
 };
 
 /*
- * Suspends a connection, from within its handler, and orders a cap for the peer of that number.
+ * Suspends a connection, from within its handler, and orders wait->hashes, wait->count of them, for
+ * the peer of that number.
  * From the return on the wait may be over, and order.error says how.
  */
 void http_wait_begin(struct http_wait *wait, struct fetcher *fetcher,
-                     struct MHD_Connection *connection, uint64_t peer, const struct cap_hash *hash);
+                     struct MHD_Connection *connection, uint64_t peer);
 
 /* Ends it with an error, unless it is over. Not beside http_wait_begin. */
 void http_wait_end(struct http_wait *wait, enum cap_error error);

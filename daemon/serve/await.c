@@ -5,12 +5,17 @@
  * the cost of a look into its caches. Else a reader looks; what is not here is ordered from the
  * fetcher, and when that has brought it the message is handed to its room as if it came now.
  *
+ * What is here may refer to what is lost (lack.h). While the store has such caps, or has changed
+ * since a reader saw that it has none, a reader walks from all that is asked for, and what it finds
+ * lost is ordered, too, some at a time.
+ *
  * Failure modes.
  *   - It is not there either: the room says not_found, as it does without a daemon above.
  *   - The fetcher cannot: its error is the answer. Of a GET_MANY, which answers cap by cap, the
  *     room asks why (recall).
  *   - It takes longer than `upstream-timeout`: upstream_away. The fetch goes on; who asks again
  *     later finds the cap here.
+ *   - What is lost cannot be had: the room answers with what is here.
  *   - Cancelled, or the connection goes: the order is withdrawn.
  */
 #include "daemon/serve/await.h"
@@ -22,10 +27,12 @@
 #include "daemon/core/container.h"
 #include "daemon/core/fetcher.h"
 #include "daemon/core/ledger.h"
+#include "daemon/serve/lack.h"
 #include "lib/cap/must.h"
 #include "proto/message.h"
 
-#define AWAIT_SMALL 32u /* hashes of a request whose memory is counted as any other's is */
+#define AWAIT_SMALL 32u  /* hashes of a request whose memory is counted as any other's is */
+#define AWAIT_STEPS 256u /* of a walk, before the clock is looked at */
 
 struct await_request {
     struct request request;
@@ -37,8 +44,14 @@ struct await_request {
     uint64_t held; /* memory of the ledger */
     enum { AWAIT_READER, AWAIT_FETCHER, AWAIT_LETTER } with;
     size_t count;
-    size_t at;     /* the next to look up */
-    size_t absent; /* how many are not here: they stand in front then */
+    size_t at;         /* the next to look up */
+    size_t absent;     /* how many are not here: they stand in front then */
+    size_t room;       /* for hashes */
+    uint64_t epoch;    /* of the store, before a reader looked */
+    bool looked;       /* it has begun to */
+    bool whole;        /* nothing in the store is lost */
+    bool lost;         /* what is absent is not asked for, but referred to by what is */
+    struct walk *walk; /* NULL: it has not come to that */
     struct cap_bytes payload;
     struct cap_hash hashes[];
 };
@@ -50,6 +63,7 @@ static const struct context *context_of(const struct await_request *wait)
 
 static void await_free(struct await_request *wait)
 {
+    walk_free(wait->walk);
     (void)ledger_memory_hold(context_of(wait)->ledger, wait->account, &wait->held, 0);
     free(wait);
 }
@@ -124,11 +138,16 @@ static void refuse(struct await_request *wait, enum cap_error error)
     await_free(wait);
 }
 
+static void look(struct await_request *wait);
+
 /* The order has ended, or is not waited for any longer. */
 static void end(struct await_request *wait, enum cap_error error)
 {
     bool by_cap = wait->request.type == PROTO_GET_MANY && error != CAP_E_DRAINING;
-    if (error == CAP_OK || error == CAP_E_NOT_FOUND || by_cap) {
+    bool more = wait->lost ? wait->absent == wait->room : !wait->whole;
+    if (error == CAP_OK && more) {
+        look(wait);
+    } else if (wait->lost || error == CAP_OK || error == CAP_E_NOT_FOUND || by_cap) {
         pass(wait);
     } else {
         refuse(wait, error);
@@ -176,16 +195,42 @@ static void order(struct await_request *wait)
 
 /* --- A reader --------------------------------------------------------------------------------- */
 
-/* What is quarantined is not here: it is healed by being published again. */
 static enum cap_error look_up(struct await_request *wait, struct cap_read *read)
 {
     struct cap_info info;
     enum cap_error error = cap_store_find(read, &wait->hashes[wait->at], &info);
-    if (error == CAP_E_NOT_FOUND || error == CAP_E_QUARANTINED) {
+    if (lack_is_absent(error)) {
         wait->hashes[wait->absent++] = wait->hashes[wait->at];
     }
     wait->at++;
     return error == CAP_OK || cap_store_is_unserved(error) ? CAP_OK : error;
+}
+
+/* A walk through all that is asked for, but for what the client has. */
+static enum cap_error begin_walk(struct await_request *wait)
+{
+    struct proto_closure closure;
+    struct walk_query query = {.max = context_of(wait)->config.closure_max};
+    enum cap_error error = hashes_of(wait->request.type, wait->payload, &query.roots);
+    if (error == CAP_OK && wait->request.type == PROTO_CLOSURE) {
+        error = proto_closure_decode(wait->payload, &closure);
+        query.have = error == CAP_OK ? closure.have : query.have;
+    }
+    return error == CAP_OK ? walk_new(context_of(wait)->ledger, wait->account, &query, &wait->walk)
+                           : error;
+}
+
+/* Looks for what is lost, if all that is asked for is here. False: there is more to do. */
+static bool look_further(struct await_request *wait, struct cap_read *read)
+{
+    if (wait->whole || (wait->absent > 0 && !wait->lost)) {
+        return true;
+    }
+    if (wait->walk == NULL && begin_walk(wait) != CAP_OK) {
+        return true; /* what is lost stays so */
+    }
+    wait->lost = true;
+    return lack_walk(wait->walk, read, AWAIT_STEPS, wait->hashes, wait->room, &wait->absent);
 }
 
 static bool on_run(struct read_job *job)
@@ -196,26 +241,58 @@ static bool on_run(struct read_job *job)
     struct cap_read *read = NULL;
     enum cap_error error = cap_store_read_begin(context->store, &read);
     bool more = true;
-    while (more && error == CAP_OK && wait->at < wait->count) {
-        error = look_up(wait, read);
+    bool done = false;
+    if (error == CAP_OK && !wait->looked) {
+        wait->looked = true;
+        wait->whole = lack_is_nothing(read);
+    }
+    while (more && error == CAP_OK && !done) {
+        if (wait->at < wait->count) {
+            error = look_up(wait, read);
+        } else {
+            done = look_further(wait, read);
+        }
         more = !atomic_load(&job->withdrawn) && env_monotonic_us(context->env) < until;
     }
     cap_store_read_end(read);
-    if (error != CAP_OK) {
-        wait->at = wait->count; /* the room meets the same, and says so */
-    }
-    return wait->at == wait->count;
+    return done || error != CAP_OK; /* the room meets the same error, and says so */
 }
 
 static void on_looked(struct read_job *job)
 {
     struct await_request *wait = CONTAINER_OF(job, struct await_request, job);
+    struct serve *serve = wait->await->serve;
     if (wait->request.session == NULL) {
         await_free(wait);
-    } else if (wait->absent == 0) {
+        return;
+    }
+    if (wait->whole && serve_may_remember(serve, wait->epoch)) {
+        serve->whole_epoch = wait->epoch;
+    }
+    if (wait->absent == 0) {
         pass(wait);
     } else {
         order(wait);
+    }
+}
+
+/* Has a reader look, for the first time or again. */
+static void look(struct await_request *wait)
+{
+    struct serve *serve = wait->await->serve;
+    struct cap_bytes hashes;
+    must(hashes_of(wait->request.type, wait->payload, &hashes) == CAP_OK);
+    memcpy(wait->hashes, hashes.data, hashes.len);
+    walk_free(wait->walk);
+    wait->walk = NULL;
+    wait->at = wait->absent = 0;
+    wait->lost = wait->looked = wait->whole = false;
+    wait->with = AWAIT_READER;
+    wait->epoch = serve_epoch(serve);
+    enum cap_error error = readers_submit(&serve->readers, &wait->job);
+    if (error != CAP_OK) {
+        request_refuse(&wait->request, error, NULL, NULL);
+        await_free(wait);
     }
 }
 
@@ -268,9 +345,10 @@ static enum cap_error make(struct await *await, const struct session *session,
                            struct await_request **ret_wait)
 {
     struct ledger *ledger = session->context->ledger;
-    size_t size = sizeof(struct await_request) + hashes.len + payload.len;
-    uint64_t held = 0;
     bool many = hashes.len > AWAIT_SMALL * CAP_HASH_SIZE;
+    size_t room = many ? hashes.len / CAP_HASH_SIZE : AWAIT_SMALL;
+    size_t size = sizeof(struct await_request) + room * CAP_HASH_SIZE + payload.len;
+    uint64_t held = 0;
     if (!ledger_memory_hold(ledger, session->account, &held, many ? size : 0)) {
         return CAP_E_MEMORY_LIMIT;
     }
@@ -279,14 +357,14 @@ static enum cap_error make(struct await *await, const struct session *session,
         (void)ledger_memory_hold(ledger, session->account, &held, 0);
         return CAP_E_NO_MEMORY;
     }
-    uint8_t *copy = (uint8_t *)wait->hashes + hashes.len;
-    memcpy(wait->hashes, hashes.data, hashes.len);
+    uint8_t *copy = (uint8_t *)(wait->hashes + room);
     memcpy(copy, payload.data, payload.len);
     wait->payload = (struct cap_bytes){copy, payload.len};
     wait->await = await;
     wait->account = session->account;
     wait->held = held;
     wait->count = hashes.len / CAP_HASH_SIZE;
+    wait->room = room;
     wait->job.account = session->account;
     wait->job.run = on_run;
     wait->job.done = on_looked;
@@ -304,7 +382,8 @@ static const struct verdict *begin(void *room, struct session *session, uint32_t
     serve_catch_up(await->serve);
     if (hashes_of(type, payload, &hashes) != CAP_OK ||
         hashes.len > (size_t)session->limits.hashes * CAP_HASH_SIZE ||
-        all_known(await->serve, hashes)) {
+        (await->serve->whole_epoch == serve_epoch(await->serve) &&
+         all_known(await->serve, hashes))) {
         return await->route.begin(await->route.room, session, id, type, payload);
     }
     struct await_request *wait = NULL;
@@ -315,11 +394,7 @@ static const struct verdict *begin(void *room, struct session *session, uint32_t
     wait->request.id = id;
     wait->request.type = type;
     const struct verdict *verdict = session_pending(session, &wait->request);
-    error = readers_submit(&await->serve->readers, &wait->job);
-    if (error != CAP_OK) {
-        request_refuse(&wait->request, error, NULL, NULL);
-        await_free(wait);
-    }
+    look(wait);
     return verdict;
 }
 

@@ -14,7 +14,8 @@ enum cap_error serve_open(struct serve *serve, struct shard *shard, struct serve
     const struct context *context = shard->context;
     const struct config *config = &context->config;
     uint64_t readers = config->readers / context->shard_count;
-    *serve = (struct serve){.shard = shard, .set = set, .gone = &set->gone};
+    *serve =
+        (struct serve){.shard = shard, .set = set, .gone = &set->gone, .whole_epoch = SERVE_NEVER};
     TAILQ_INIT(&serve->windows);
     uint64_t cache = config->record_cache / context->shard_count;
     uint64_t records = cache / RECORDS_PART;

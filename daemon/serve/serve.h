@@ -27,6 +27,8 @@
 
 #define SERVE_MESSAGE_SIZE (CAP_REASON_MAX + 160u) /* a reason, its hash, and a text of ours */
 
+#define SERVE_NEVER UINT64_MAX
+
 struct copies;
 struct window;
 
@@ -56,6 +58,7 @@ struct serve {
     uv_timer_t timer; /* runs while there are any */
     bool open;
     uint64_t epoch;                /* cap_store_epoch, when it last took in what is gone */
+    uint64_t whole_epoch;          /* cap_store_epoch, when nothing was lost; SERVE_NEVER */
     atomic_uint_least64_t gone_at; /* how much of the log of what is gone it has taken in */
 };
 

@@ -9,7 +9,7 @@ from caches import GET_MANY, KIB, MIB, Caches, Fake, absent, send_body
 from harness import content, free_port, wait_until
 from protocol import Refused
 
-MAP = 1  # a feature's bit
+MAP, CLOSURE = 1, protocol.CLOSURE  # features' bits
 NOT_FOUND, AWAY, BROKEN = 60, 75, 76
 
 
@@ -99,6 +99,59 @@ class Upstream(Caches):
         self.assertNotIn(0, client.has(hashes))
         self.assertNotIn(0, self.client(middle).has(hashes))
         self.assertRefuses("not_found", client.get, absent(7))
+
+    def degraded(self, below, *lost):
+        """Deletes caps from a cache, although its Images refer to them."""
+        for one in lost:
+            below.admin("cap.delete", hash=one.hex(), force=True)
+        self.assertEqual({broken["cap_hash"] for broken in below.admin("status")["broken"]},
+                         {one.hex() for one in lost})
+
+    def assertComplete(self, entries, bodies):
+        """That a closure's entries are these caps, each with its body."""
+        self.assertEqual([entry[0].hex() for entry in entries if entry[1] == 0], [])
+        self.assertTrue({entry[0]: entry[3] for entry in entries} == {one: body for one, (_, body) in bodies.items()})
+
+    def test_degraded_image_is_healed(self):
+        """What an Image refers to and was deleted here comes again with the Image, however it is asked for."""
+        above = self.above()
+        root, hashes, bodies = self.program(above)
+        below = self.below(above)
+        client = self.client(below, GET_MANY | CLOSURE)
+        client.get(root)
+        for ask in (lambda: client.get(root), lambda: client.stat(root), lambda: client.get_many([root]),
+                    lambda: client.closure([root])):
+            self.degraded(below, hashes[1], hashes[-1])  # what the inner Image refers to, and what the root does
+            ask()
+            self.assertNotIn(0, client.has(hashes))
+            self.assertEqual(below.admin("status")["degraded"], [])
+        self.degraded(below, hashes[0])
+        entries = client.closure([root])
+        self.assertComplete(entries, bodies)
+
+    def test_degraded_by_much(self):
+        """More is lost than one fetch of a request brings."""
+        above = self.above()
+        root, hashes, bodies = self.program(above, data=100, depth=1)
+        below = self.below(above)
+        client = self.client(below, CLOSURE)
+        client.get(root)
+        self.degraded(below, *hashes[1:])
+        entries = client.closure([root])
+        self.assertComplete(entries, bodies)
+
+    def test_degraded_image_stays_here(self):
+        """What is lost cannot be had: the Image is here, and is served."""
+        above = self.above()
+        root, hashes, bodies = self.program(above, depth=1)
+        below = self.below(above, "--upstream-timeout", "2000")
+        client = self.client(below, CLOSURE)
+        client.get(root)
+        above.kill()
+        self.degraded(below, hashes[1])
+        self.assertEqual(client.get(root), bodies[root])
+        self.assertEqual([entry[0] for entry in client.closure([root]) if entry[1] == 0], [hashes[1]])
+        self.assertRefuses("upstream_away", client.get, hashes[1])
 
     # What does not.
 

@@ -134,6 +134,24 @@ class UpstreamHttp(Caches, Http):
         one = put.put_data(content("wanted", size))["cap_hash"]
         return one, put.get(one)[1]
 
+    def test_degraded_image_is_healed(self):
+        """A closure, and the Image itself, bring what the Image refers to and was deleted here."""
+        above = self.above()
+        root, hashes, bodies = self.program(above, data=40)
+        below = self.cache(above)
+        complete = self.ask(f"/closures/{root.hex()}").body
+        for path in ("closures", "caps"):
+            for one in hashes[1:41]:  # of the inner Image
+                below.admin("cap.delete", hash=one.hex(), force=True)
+            answer = self.ask(f"/{path}/{root.hex()}")
+            self.assertTrue(answer.body == (complete if path == "closures" else bodies[root][1]))
+            self.assertEqual(below.admin("status")["broken"], [])
+        above.kill()
+        below.admin("cap.delete", hash=hashes[1].hex(), force=True)
+        self.assertEqual(self.ask(f"/caps/{root.hex()}").status, 200)
+        self.assertEqual(self.ask(f"/closures/{root.hex()}").status, 200)
+        self.refuses(self.ask(f"/caps/{hashes[1].hex()}"), 504, "upstream_away")
+
     # What does not.
 
     def test_others_do_not_wait(self):
