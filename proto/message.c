@@ -337,7 +337,8 @@ LAYOUT(put_cap_reply_keep, PUT_CAP_REPLY_KEEP_FIELDS, struct proto_put_cap_reply
        put_cap_reply_possible)
 LAYOUT(put_data_resume, PUT_DATA_RESUME_FIELDS, struct proto_put_data, 45, put_data_possible)
 LAYOUT(put_image_resume, PUT_IMAGE_RESUME_FIELDS, struct proto_put_image, 37, put_image_possible)
-LAYOUT(put_cap_resume, PUT_CAP_RESUME_FIELDS, struct proto_put_cap, 70, put_cap_possible)
+LAYOUT(put_cap_resume, PUT_CAP_RESUME_FIELDS, struct proto_put_cap, PROTO_UPLOAD_MAX,
+       put_cap_possible)
 LAYOUT(slice, SLICE_FIELDS, struct proto_slice, 36, slice_possible)
 LAYOUT(slice_reply, SLICE_REPLY_FIELDS, struct proto_slice_reply, 17, slice_reply_possible)
 LAYOUT(closure, CLOSURE_FIELDS, struct proto_closure, 9, closure_possible)

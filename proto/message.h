@@ -198,6 +198,9 @@ struct proto_entry {
 
 #define PROTO_TOKEN_SIZE 16u
 
+/* The longest message of an upload: a PUT_CAP with a token. */
+#define PROTO_UPLOAD_MAX 70u
+
 /* RESUME: where an upload of that token goes on. */
 struct proto_resume {
     uint8_t token[PROTO_TOKEN_SIZE]; /* not all zero */

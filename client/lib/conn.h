@@ -333,9 +333,6 @@ enum cap_error client_keep(struct capstore *store, const struct capstore_hash *h
 
 /* ---- uploads (upload.c) ---- */
 
-/* The longest message of an upload. */
-#define CLIENT_UPLOAD_MAX 70u
-
 /* Queues pieces of the bodies that are going out, in turn; to be called when all is sent. */
 void client_pump(struct capstore *store);
 

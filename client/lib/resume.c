@@ -56,7 +56,7 @@ void client_name_upload(const struct capstore *store, uint64_t len,
 #define TAIL (PROTO_TOKEN_SIZE + sizeof(uint64_t))
 
 struct again {
-    uint8_t message[CLIENT_UPLOAD_MAX];
+    uint8_t message[PROTO_UPLOAD_MAX];
     size_t len; /* 0: the upload has no name */
 };
 

@@ -16,7 +16,7 @@
 struct park_place {
     TAILQ_ENTRY(park_place) link;
     char peer[PEER_KEY_SIZE];
-    uint8_t fields[PARK_PAYLOAD_MAX]; /* of the message: all but the offset */
+    uint8_t fields[PROTO_UPLOAD_MAX]; /* of the message: all but the offset */
     size_t fields_len;
     uint64_t total_len;
     atomic_bool wanted;
@@ -153,7 +153,7 @@ static struct park_place *find(const struct park *park, const struct park_name *
 /* All of the message but the offset. */
 static struct cap_bytes fields_of(const struct park_upload *upload)
 {
-    must(upload->payload.len <= PARK_PAYLOAD_MAX &&
+    must(upload->payload.len <= PROTO_UPLOAD_MAX &&
          upload->payload.len >= PROTO_TOKEN_SIZE + sizeof(uint64_t));
     return (struct cap_bytes){upload->payload.data, upload->payload.len - sizeof(uint64_t)};
 }

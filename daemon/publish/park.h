@@ -20,6 +20,7 @@
 #include "daemon/publish/head.h"
 #include "daemon/publish/job.h"
 #include "daemon/publish/spool.h"
+#include "proto/message.h"
 
 /* What can be sent again in less time than it takes to ask is not kept. */
 #define PARK_MIN (64u << 10)
@@ -27,9 +28,6 @@
 /* How many loads a peer may leave, and all peers. */
 #define PARK_PEER_MAX 64u
 #define PARK_MAX      (4u * PARK_PEER_MAX)
-
-/* The longest payload of an upload's message. */
-#define PARK_PAYLOAD_MAX 70u
 
 struct park;
 struct park_place;
@@ -43,7 +41,7 @@ struct park_name {
 /* An upload with a name: its token and its offset are the end of its message. */
 struct park_upload {
     const char *peer;
-    struct cap_bytes payload; /* of the message, at most PARK_PAYLOAD_MAX */
+    struct cap_bytes payload; /* of the message, at most PROTO_UPLOAD_MAX */
     uint64_t total_len;
     uint64_t offset;
 };

@@ -172,7 +172,7 @@ static void test_loads_of_all_peers(void **state)
 static enum cap_error enter_fields(struct park *park, size_t len, uint64_t offset,
                                    struct park_place **ret_place, struct park_load *ret_load)
 {
-    uint8_t bytes[PARK_PAYLOAD_MAX];
+    uint8_t bytes[PROTO_UPLOAD_MAX];
     memset(bytes, 7, sizeof(bytes));
     cap_store64(bytes + len, offset);
     const struct park_upload upload = {"uid=1", {bytes, len + 8}, 100 * MIB, offset};
