@@ -13,12 +13,10 @@
 
 #include "client/capctl/result.h"
 
-#define MANIFEST_MAX  ((uint64_t)16 << 20) /* as much structure as a daemon takes by default */
-#define REGISTERS_MAX 256                  /* one per index; the check refuses those above 12 */
-#define MANIFEST_STEPS                                                                             \
-    64                 /* a path of more than 8 steps is refused by the check, which names it      \
-                        */
-#define PLACE_SIZE 256 /* keys are cut to 80 characters, and nest twice */
+#define MANIFEST_MAX   ((uint64_t)16 << 20) /* as much structure as a daemon takes by default */
+#define REGISTERS_MAX  256                  /* one per index; the check refuses those above 12 */
+#define MANIFEST_STEPS 64  /* of a path; the check refuses more than 8, and names the path */
+#define PLACE_SIZE     256 /* keys are cut to 80 characters, and nest twice */
 
 struct manifest {
     struct describe *describe;

@@ -10,10 +10,8 @@
 #include "daemon/core/config.h"
 #include "daemon/core/log.h"
 
-#define ROOM (CONFIG_TEXT_SIZE + 300u)
-#define STACK_SIZE                                                                                 \
-    16384u /* more than MINSIGSTKSZ of any machine; the handler takes next to none                 \
-            */
+#define ROOM       (CONFIG_TEXT_SIZE + 300u)
+#define STACK_SIZE 16384u /* above MINSIGSTKSZ of any machine; the handler takes next to none */
 
 static char segv_line[ROOM];
 static char bus_line[ROOM];
