@@ -18,6 +18,7 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -94,14 +95,38 @@ static void *on_line(void *cls, const char *uri, struct MHD_Connection *connecti
     return client;
 }
 
-/* Whether more comes than the header: nobody reads it, and the connection cannot go on. */
+/* RFC 9110 5.6.2. "Content-Length " is none, and libmicrohttpd takes it for a header of no account.
+ */
+static bool is_token(const char *name)
+{
+    static const char set[] = "!#$%&'*+-.^_`|~0123456789"
+                              "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    return name[0] != '\0' && name[strspn(name, set)] == '\0';
+}
+
+static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                 const char *value)
+{
+    bool *body = cls;
+    (void)kind;
+    if (strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0) {
+        *body |= value == NULL || strcmp(value, "0") != 0;
+    } else if (strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0 || !is_token(name)) {
+        *body = true;
+    }
+    return MHD_YES;
+}
+
+/*
+ * Whether more comes than the header: nobody reads it, and the connection cannot go on. Every
+ * header counts: of two lengths libmicrohttpd goes by the first, and a proxy in front perhaps by
+ * the second, so that what it takes for a body would be answered as the next client's request.
+ */
 static bool has_body(struct MHD_Connection *connection)
 {
-    const char *len =
-        MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
-    return (len != NULL && strcmp(len, "0") != 0) ||
-           MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
-                                       MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL;
+    bool body = false;
+    (void)MHD_get_connection_values(connection, MHD_HEADER_KIND, on_header, &body);
+    return body;
 }
 
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url,

@@ -467,6 +467,19 @@ class Clients(Http):
         self.assertEqual(got.count(b"HTTP/1.1 200 OK"), 21)
         self.assertTrue(got.endswith(b"ok\n"))
 
+    def test_a_request_of_which_it_is_unsure_where_it_ends_is_the_last(self):
+        """What follows may be the body of it to who stands in front, and then nobody asked for it."""
+        self.serve()
+        hidden = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+        length = b"Content-Length: %d\r\n" % len(hidden)
+        for header in (b"Content-Length: 0\r\n" + length, length + b"Content-Length: 0\r\n", length,
+                       length.replace(b":", b" :"), b" " + length,
+                       b"Content-Length: 0\r\nContent-Length: 0\r\n" + length,
+                       b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n"):
+            s = self.raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n" + hidden)
+            got = b"".join(iter(lambda: s.recv(1 << 16), b""))  # it is closed
+            self.assertEqual(got.count(b"HTTP/1.1 "), 1, (header, got))
+
     def test_more_connections_than_one_peer_may_have(self):
         self.serve("--max-peer-connections", "5")
         kept = [self.raw() for _ in range(5)]
