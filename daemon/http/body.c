@@ -110,8 +110,8 @@ static enum cap_error judge(struct http_body *body)
         return fits ? CAP_OK : CAP_E_CORRUPT;
     }
     body->ref_count = info->page_count;
-    bool fits = info->size / CAP_PAGE_SIZE <= UINT64_C(1) << 32 &&
-                info->page_count <= UINT64_C(1) << 32 &&
+    /* The size may be near 2^64: no page is past 2^44, and what is behind it is zero. */
+    bool fits = info->size % CAP_PAGE_SIZE == 0 && info->page_count <= UINT64_C(1) << 32 &&
                 info->body_len >= CAP_DATA_BODY_FIXED + info->page_count * CAP_PAGE_REF_SIZE;
     return fits ? CAP_OK : CAP_E_CORRUPT;
 }

@@ -74,6 +74,19 @@ class Caps(Http):
             self.assertEqual(part.status, 206)
             self.assertEqual(part.body, got.body[first:last + 1], (first, last))
 
+    def test_the_content_of_a_cap_as_large_as_one_can_be(self):
+        self.serve()
+        size = 2**64 - PAGE
+        cap_hash = self.publish(b"hello", size)
+        head = self.ask(f"/caps/{cap_hash}/content", method="HEAD")
+        self.assertEqual((head.status, head.headers["Content-Length"]), (200, str(size)))
+        for asked, first, last, body in (("0-6", 0, 6, b"hello\0\0"), ("-3", size - 3, size - 1, bytes(3)),
+                                         (f"{2**44 - 2}-{2**44 + 1}", 2**44 - 2, 2**44 + 1, bytes(4))):
+            got = self.ask(f"/caps/{cap_hash}/content", Range=f"bytes={asked}")
+            self.assertEqual((got.status, got.headers["Content-Range"]), (206, f"bytes {first}-{last}/{size}"))
+            self.assertEqual(got.body, body, asked)
+        self.assertEqual(self.d.figures()['capstore_errors_total{reason="corrupt"}'], 0)
+
     def test_the_content_of_an_image_is_its_code(self):
         self.serve()
         code = content("code", 5 * PAGE + 8)
