@@ -12,8 +12,6 @@
 #include "client/capctl/out.h"
 #include "client/capctl/progress.h"
 
-#define LONGEST_BODY (UINT64_C(1) << 33) /* whatever the format can hold: 32-bit offsets */
-
 /* The code point of two to four bytes of UTF-8 at `at`, and their number in *ret_len; 0 for
  * anything else. */
 static unsigned code_point(const unsigned char *at, size_t *ret_len)
@@ -359,7 +357,7 @@ struct capstore *cli_connect_to(struct cli *cli, const struct cli_connect_option
     options.keep_s = how->keep_s;
     options.agent = "capctl " CAPSTORE_VERSION;
     options.timeout_ms = cli->timeout_ms;
-    options.max_body = how->max_body != 0 ? how->max_body : LONGEST_BODY;
+    options.max_body = how->max_body != 0 ? how->max_body : CLI_LONGEST_BODY;
     options.progress = how->show_progress ? show_progress : NULL;
     options.progress_ctx = cli;
     options.hash_thread = true;

@@ -184,10 +184,13 @@ bool cli_hex_parse(const char *text, uint8_t *ret_bytes);
 /* A connection to the daemon with progress shown, or NULL after saying what is wrong: *ret_exit. */
 struct capstore *cli_connect(struct cli *cli, enum cli_exit *ret_exit);
 
+/* The longest body there is, whatever a daemon claims: offsets in the format have 32 bits. */
+#define CLI_LONGEST_BODY (UINT64_C(1) << 33)
+
 /* How to connect for a command that shows the progress of all it does by itself. */
 struct cli_connect_options {
     const char *address;
-    uint64_t max_body;  /* longest body to accept; 0: whatever the format can hold */
+    uint64_t max_body;  /* longest body to accept; 0: CLI_LONGEST_BODY */
     bool show_progress; /* of each body */
     bool leases;        /* speak of them */
     uint32_t keep_s;    /* what publications ask for */

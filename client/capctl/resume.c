@@ -29,7 +29,8 @@ struct part {
     char *path;  /* until then */
     int fd;
     uint64_t len;
-    uint64_t from; /* its length when this run began; 0: it is this run's alone */
+    uint64_t body_len; /* what it is to have in the end */
+    uint64_t from;     /* its length when this run began; 0: it is this run's alone */
 };
 
 static bool fail_part(const struct part *part, int code)
@@ -47,6 +48,14 @@ static void part_close(struct part *part)
     free(part->final);
 }
 
+/* Whether a file that was there is an earlier run's. In a directory that others can write to it may
+ * be one with another name too, which would be overwritten, or belong to who can write to it after
+ * it has been verified. */
+static bool is_own(const struct stat *info)
+{
+    return info->st_nlink == 1 && info->st_uid == geteuid();
+}
+
 /* Opens or makes FILE.part, for this run alone. False after saying what is wrong. */
 static bool part_open(struct cli *cli, const char *path, struct part *part)
 {
@@ -60,12 +69,24 @@ static bool part_open(struct cli *cli, const char *path, struct part *part)
         (void)cli_fail_error(cli, CAPSTORE_E_NO_MEMORY, NULL, NULL);
         return false;
     }
-    part->fd = open(part->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
+    const int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    part->fd = open(part->path, flags | O_CREAT | O_EXCL, 0666);
+    bool made = part->fd >= 0;
+    if (part->fd < 0 && errno == EEXIST) {
+        part->fd = open(part->path, flags);
+    }
     if (part->fd < 0 || fstat(part->fd, &info) < 0) {
         return fail_part(part, errno);
     }
     if (!S_ISREG(info.st_mode)) {
         return fail_part(part, EINVAL);
+    }
+    if (!made && !is_own(&info)) {
+        (void)cli_fail(cli, CLI_FAILED, "io",
+                       "%s: it belongs to another user, or has other names too; remove it, or "
+                       "choose another -o",
+                       part->path);
+        return false;
     }
     if (flock(part->fd, LOCK_EX | LOCK_NB) < 0) {
         (void)cli_fail(cli, CLI_FAILED, "io", "%s: another run of capctl is fetching to it",
@@ -86,6 +107,9 @@ static bool part_restart(struct part *part)
 static enum capstore_error on_piece(void *ctx, struct capstore_bytes piece)
 {
     struct part *part = ctx;
+    if (piece.len > part->body_len - part->len) {
+        return CAPSTORE_E_BAD_REPLY; /* there is more of it than it was to have */
+    }
     while (piece.len > 0) {
         ssize_t n = pwrite(part->fd, piece.data, piece.len, (off_t)part->len);
         if (n < 0 && errno == EINTR) {
@@ -104,16 +128,16 @@ static enum capstore_error on_piece(void *ctx, struct capstore_bytes piece)
 
 /* Fetches what is missing. False after saying what is wrong: *ret_exit. */
 static bool fetch_rest(struct part *part, struct capstore *store, const struct capstore_hash *hash,
-                       uint64_t body_len, enum cli_exit *ret_exit)
+                       enum cli_exit *ret_exit)
 {
     struct cli *cli = part->cli;
     struct cli_meter meter;
-    if (part->len >= body_len) {
+    if (part->len >= part->body_len) {
         return true;
     }
     if (part->len > 0) {
         cli_note("%s has %" PRIu64 " of %" PRIu64 " bytes; going on", part->path, part->len,
-                 body_len);
+                 part->body_len);
     }
     cli_meter_begin(cli, &meter, "fetching", NULL);
     enum capstore_error error =
@@ -126,7 +150,7 @@ static bool fetch_rest(struct part *part, struct capstore *store, const struct c
                     ? CLI_FAILED
                     : cli_fail_error(cli, error, cli->arguments[0], capstore_message(store));
     cli_note("%" PRIu64 " of %" PRIu64 " bytes are in %s; the same command goes on", part->len,
-             body_len, part->path);
+             part->body_len, part->path);
     return false;
 }
 
@@ -192,11 +216,19 @@ static enum cli_exit fetch(struct part *part, struct capstore *store,
     if (error != CAPSTORE_OK) {
         return cli_fail_error(cli, error, cli->arguments[0], capstore_message(store));
     }
-    if (part->len > stat.body_len && !part_restart(part)) {
+    if (stat.body_len > CLI_LONGEST_BODY) {
+        char message[120];
+        snprintf(message, sizeof(message),
+                 "the body is %" PRIu64 " bytes long; at most %" PRIu64 " are accepted",
+                 stat.body_len, CLI_LONGEST_BODY);
+        return cli_fail_error(cli, CAPSTORE_E_BODY_TOO_LARGE, cli->arguments[0], message);
+    }
+    part->body_len = stat.body_len;
+    if (part->len > part->body_len && !part_restart(part)) {
         return CLI_FAILED;
     }
     for (;;) {
-        if (!fetch_rest(part, store, hash, stat.body_len, &exit)) {
+        if (!fetch_rest(part, store, hash, &exit)) {
             return exit;
         }
         error = judge(part, hash, &kind);

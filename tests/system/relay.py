@@ -4,6 +4,7 @@ import pathlib
 import queue
 import selectors
 import socket
+import struct
 import threading
 import time
 
@@ -95,10 +96,10 @@ class Relay:
 
 class Liar(Relay):
     """Goes frame by frame: `down` and `cuts` count bytes of bodies, and of the byte `flip`, unless that is None, a bit is
-    changed on every connection."""
+    changed on every connection. `claim`, unless that is None, is how long STAT says that a body is."""
 
     def __init__(self, path, daemon):
-        self.flip, self.held = None, {}
+        self.flip, self.claim, self.held = None, None, {}
         super().__init__(path, daemon)
 
     def answer(self, number, cut, data):
@@ -110,6 +111,8 @@ class Liar(Relay):
                 break
             frame = held[:HEADER.size + length]
             del held[:len(frame)]
+            if self.claim is not None and kind == TYPES["STAT_REPLY"]:
+                struct.pack_into("<Q", frame, HEADER.size + 1, self.claim)
             if kind == TYPES["BODY"]:
                 at = self.down[number] + count
                 if self.flip is not None and at <= self.flip < at + length:

@@ -89,6 +89,30 @@ class Resume(Parts):
         self.assertFalse(self.target.exists())
         self.assertFalse(self.part.exists())
 
+    def test_claim(self):
+        """A daemon that claims more than there can be, or sends more than it claims, does not fill the disk."""
+        liar = self.liar()
+        liar.claim = 1 << 50
+        self.refused(self.get(liar.address), "body_too_large")
+        self.assertEqual(sum(liar.down), 0)
+        liar.claim = 2_000_000
+        self.assertEqual(self.assertStatus(self.get(liar.address), 3).json["error"], "bad_reply")
+        self.assertLessEqual(self.part.stat().st_size, 2_000_000)
+
+    def test_other_names(self):
+        """What lies where the part belongs is another file too, or somebody else's: it stays as it is."""
+        other = self.file("other", b"precious")
+        os.link(other, self.part)
+        self.assertIn("remove it", self.assertStatus(self.get(), 3).stderr)
+        self.assertEqual(other.read_bytes(), b"precious")
+        other.unlink()
+        if os.geteuid() == 0:
+            os.chown(self.part, 1, 1)
+            self.assertIn("remove it", self.assertStatus(self.get(), 3).stderr)
+            self.assertEqual(self.part.read_bytes(), b"precious")
+            os.chown(self.part, 0, 0)
+        self.assertEqual(self.ok(self.get())["resumed_at"], 0)
+
     def test_refusals(self):
         self.refused(self.get(cap_hash=NONE), "not_found")
         for words in (("-o", "-"), (), ("-o", self.target, "--content"), ("-d", self.root / "dir")):
