@@ -57,7 +57,8 @@ enum cap_error client_cache_open(const char *directory, const struct cap_hash *h
         return CAP_E_IO;
     }
     struct client_cache *cache = calloc(1, sizeof(*cache));
-    if (cache == NULL || fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    /* With another name it may be somebody's file that was linked here to be written over. */
+    if (cache == NULL || fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_nlink > 1) {
         enum cap_error error = cache == NULL ? CAP_E_NO_MEMORY : CAP_E_IO;
         close(fd);
         free(cache);

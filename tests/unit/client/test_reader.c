@@ -490,6 +490,31 @@ static void test_cache_shared(void **state)
     end_cached(&cached);
 }
 
+/* A file with another name too is not written to: somebody may have put it there. */
+static void test_cache_linked(void **state)
+{
+    struct cached cached;
+    struct stat info;
+    char other[sizeof(cached.path) + sizeof(".other")];
+    (void)state;
+    begin_cached(&cached, PROTO_FEATURE_SLICE);
+    snprintf(other, sizeof(other), "%s.other", cached.path);
+    int fd = open(other, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(link(other, cached.path), 0);
+    reopen(&cached);
+    read_right(&cached.fixture, 0, cached.fixture.content.len);
+    assert_true(capstore_reader_stats(cached.fixture.reader).cache_failed);
+    assert_int_equal(stat(other, &info), 0);
+    assert_int_equal(info.st_size, 0);
+    unlink(other);
+    reopen(&cached);
+    read_right(&cached.fixture, 0, cached.fixture.content.len);
+    assert_false(capstore_reader_stats(cached.fixture.reader).cache_failed);
+    end_cached(&cached);
+}
+
 /* Something in the way of the file, and no directory: reading goes on without a cache. */
 static void test_cache_failed(void **state)
 {
@@ -522,7 +547,7 @@ int main(void)
         cmocka_unit_test(test_threads),      cmocka_unit_test(test_cache),
         cmocka_unit_test(test_cache_whole),  cmocka_unit_test(test_cache_changed),
         cmocka_unit_test(test_cache_torn),   cmocka_unit_test(test_cache_shared),
-        cmocka_unit_test(test_cache_failed),
+        cmocka_unit_test(test_cache_failed), cmocka_unit_test(test_cache_linked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
