@@ -14,9 +14,11 @@ from http_liar import HttpLiar, asked_range, head, ok, part
 from over_http import Http
 from protocol import CLOSURE, encode_entry
 from proxies import Proxies, needs_nginx, needs_varnish
+from test_parts import lazy_image
 
 MIB = 1 << 20
 ABSENT = "ab" * 32
+EXAMPLES = os.environ.get("CAPSTORE_EXAMPLES", "build/client")
 
 
 class Reading:
@@ -80,6 +82,25 @@ class Direct(Reading, Http):
         (self.root / "out.part").write_bytes(body[:5 * MIB])
         self.ok(self.via("get", cap_hash, "--resume", "-o", out))
         self.assertEqual(out.read_bytes(), body)
+
+    def test_examples(self):
+        """Programs over the library: one cap, many in flight, and a program whose pages come when they are touched."""
+        self.serve()
+        hashes = [self.publish(content(f"of {size}", size)) for size in (1, PAGE, 200_000)]
+        for name, named in (("fetch", self.publish_program()[1:]), ("fetch_many", hashes), ("fetch_uv", hashes)):
+            done, there = (self.example(name, address, *named) for address in (self.url, self.d.address))
+            self.assertEqual((done.returncode, done.stdout), (0, there.stdout), done.stderr)
+        image = self.ok(self.d.capctl("publish", self.file("image", lazy_image())))["cap_hash"]
+        before = self.d.figures()["capstore_http_sent_bytes_total"]
+        done, there = (self.example("run_lazy", address, image) for address in (self.url, self.d.address))
+        if "not_supported" in there.stderr:
+            self.skipTest(there.stderr)
+        self.assertEqual((done.returncode, done.stdout), (0, there.stdout), done.stderr)
+        self.assertLess(self.d.figures()["capstore_http_sent_bytes_total"] - before, 3 * MIB)  # of 6
+
+    def example(self, name, *arguments):
+        return subprocess.run([f"{EXAMPLES}/capstore_example_{name}", *arguments], stdin=subprocess.DEVNULL,
+                              capture_output=True, timeout=120, check=False, text=True)
 
     def test_many_hashes(self):
         self.serve()

@@ -252,24 +252,28 @@ def branch_ne(register, offset):
             | (bits >> 1 & 0xf) << 8 | (bits >> 11 & 1) << 7 | 0x63)
 
 
+def lazy_image():
+    """A wire Image that adds up one number of each MiB of its data."""
+    data = bytearray(4 << 20)
+    for i in range(4):
+        struct.pack_into("<Q", data, i << 20, 1000 ** i)
+        data[(i << 20) + PAGE:(i + 1 << 20)] = content(f"data {i}", (1 << 20) - PAGE)
+    code = bytearray(content("code", 2 << 20))
+    entry = 0x123458
+    code[entry:entry + 36] = program(1, 4)
+    arena = bytes(code) + bytes(data)
+    pages = [(i, len(code) + i * PAGE, PAGE) for i in range(len(data) // PAGE)]
+    return wire.image(code=(0, len(code)), endpoints=[(b"\0", wire.endpoint(entry))],
+                      mappings=[wire.mapping(0x10000000, len(data), [b"\x0b"])],
+                      initial=[(b"\x0b", wire.data_desc(len(data), pages))], arena=arena)
+
+
 class Lazy(Parts):
     """A program runs while most of it is elsewhere."""
 
     def setUp(self):
         super().setUp()
-        data = bytearray(4 << 20)
-        for i in range(4):
-            struct.pack_into("<Q", data, i << 20, 1000 ** i)
-            data[(i << 20) + PAGE:(i + 1 << 20)] = content(f"data {i}", (1 << 20) - PAGE)
-        code = bytearray(content("code", 2 << 20))
-        entry = 0x123458
-        code[entry:entry + 36] = program(1, 4)
-        arena = bytes(code) + bytes(data)
-        pages = [(i, len(code) + i * PAGE, PAGE) for i in range(len(data) // PAGE)]
-        image = wire.image(code=(0, len(code)), endpoints=[(b"\0", wire.endpoint(entry))],
-                           mappings=[wire.mapping(0x10000000, len(data), [b"\x0b"])],
-                           initial=[(b"\x0b", wire.data_desc(len(data), pages))], arena=arena)
-        self.hash = self.ok(self.d.capctl("publish", self.file("image", image)))["cap_hash"]
+        self.hash = self.ok(self.d.capctl("publish", self.file("image", lazy_image())))["cap_hash"]
 
     def run_lazy(self, address, cap_hash=None):
         return subprocess.run([f"{EXAMPLES}/capstore_example_run_lazy", address, cap_hash or self.hash],
