@@ -394,6 +394,27 @@ bool cli_output_open(struct cli *cli, const char *path, struct cli_output *ret_o
     return false;
 }
 
+/* Opens a file whose name the tool chose: whatever else has it is replaced, and not written to. */
+static bool open_own(struct cli *cli, const char *path, struct cli_output *ret_output)
+{
+    *ret_output = (struct cli_output){.fd = -1, .directory = -1};
+    ret_output->path = strdup(path);
+    ret_output->final = strdup(path);
+    struct stat info;
+    if (ret_output->path == NULL || ret_output->final == NULL) {
+        errno = ENOMEM;
+    } else {
+        bool there = lstat(path, &info) == 0 && S_ISREG(info.st_mode);
+        ret_output->fd = open_beside(ret_output, there ? &info : NULL);
+    }
+    if (ret_output->fd >= 0) {
+        return true;
+    }
+    (void)output_fail(cli, ret_output, errno);
+    cli_output_close(ret_output);
+    return false;
+}
+
 bool cli_output_write(struct cli *cli, struct cli_output *output, struct capstore_bytes bytes)
 {
     int code = write_all(output->fd, bytes.data, bytes.len);
@@ -618,7 +639,7 @@ struct cli_output *cli_batch_open(struct cli *cli, struct cli_batch *batch, cons
         return NULL;
     }
     struct cli_output *output = &batch->outputs[batch->count];
-    if (!cli_output_open(cli, path, output)) {
+    if (!open_own(cli, path, output)) {
         return NULL;
     }
     batch->count++;

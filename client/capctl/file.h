@@ -80,8 +80,9 @@ struct cli_batch {
     size_t count;
 };
 
-/* Opens the next output; those before it are committed if there is no room. NULL after saying what
- * is wrong. */
+/* Opens the next output, a file whose name the tool chose: what else has that name, such as a link,
+ * is replaced. Those before it are committed if there is no room. NULL after saying what is wrong.
+ */
 struct cli_output *cli_batch_open(struct cli *cli, struct cli_batch *batch, const char *path);
 
 /* Puts all in place, as cli_output_commit does. False after saying what is wrong. */

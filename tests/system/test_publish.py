@@ -141,6 +141,26 @@ class Publish(SystemTest):
         path = self.image("wide", data=[(index.to_bytes(2, "big"), b"content %d" % index) for index in range(count)])
         return self.ok(d.capctl("publish", path))["cap_hash"]
 
+    def test_what_has_the_name_of_a_cap_in_a_directory_is_replaced(self):
+        """A link is not followed, nor does anybody wait for who reads a pipe: the names are the tool's."""
+        d = self.daemon()
+        image = self.closure_of(d, 2)
+        caps = [cap["cap_hash"] for cap in self.ok(d.capctl("closure", image))["caps"]]
+        other = self.file("other", b"precious")
+        for command in (("closure", image), ("get", *caps)):
+            directory = self.root / command[0]
+            directory.mkdir()
+            (directory / caps[0]).symlink_to(other)
+            (directory / caps[1]).symlink_to(self.root / "nothing")
+            os.mkfifo(directory / caps[2])
+            self.ok(d.capctl(*command, "-d", directory, timeout=60))
+            self.assertEqual(other.read_bytes(), b"precious")
+            self.assertFalse((self.root / "nothing").exists())
+            for cap in caps:
+                self.assertFalse((directory / cap).is_symlink())
+                self.assertEqual((directory / cap).read_bytes(),
+                                 d.capctl("get", cap, json_output=False).stdout)
+
     @unittest.skipUnless(shutil.which("strace") and not harness.SANITIZED,
                          "strace is not installed, or in the way of a sanitizer")
     def test_a_closure_is_synced_together_and_outlasts_a_power_cut(self):
