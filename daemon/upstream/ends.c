@@ -6,6 +6,9 @@
  * every listener; the other is the library's. Its peer is the daemon itself, with an account of its
  * own in the ledger, and what it publishes is published by the daemon's own user.
  *
+ * Over HTTP the library has a thread of its own at the other end of a pair of sockets, so that the
+ * same is done with it.
+ *
  * Failure modes. Nobody is above, or it takes too long: upstream_away. It speaks something else, or
  * is this daemon: upstream_broken. The ledger has no room for the connection: its error.
  */
@@ -49,6 +52,7 @@ enum cap_error above_judge(enum capstore_error error)
     case CAPSTORE_E_LENGTH_MISMATCH:
     case CAPSTORE_E_UPSTREAM_BROKEN:
     case CAPSTORE_E_INVALID_ARGUMENT: /* an address that is none */
+    case CAPSTORE_E_NOT_SUPPORTED:    /* one over HTTP, in a build without */
         return CAP_E_UPSTREAM_BROKEN;
     default:
         return CAP_E_UPSTREAM_AWAY; /* it is not there, or cannot now */

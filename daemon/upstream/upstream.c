@@ -286,14 +286,22 @@ struct fetcher *upstream_fetcher(struct upstream *upstream)
 
 /* --- Life ------------------------------------------------------------------------------------- */
 
+/* Whether an address is one over HTTP, as far as the library will not say it better. */
+static bool is_http(const char *address)
+{
+    size_t scheme = strncmp(address, "https://", 8) == 0 ? 8 : 7;
+    return (scheme == 8 || strncmp(address, "http://", 7) == 0) &&
+           strcspn(address + scheme, ":/") > 0 && strpbrk(address, " ?#@") == NULL;
+}
+
 enum cap_error upstream_check(const char *address, char ret_reason[CONFIG_REASON_SIZE])
 {
     const struct bind_access access = {.mode = CONFIG_MODE_UMASK, .group = BIND_OWN_GROUP};
-    enum cap_error error = bind_check(address, &access, ret_reason);
+    enum cap_error error = is_http(address) ? CAP_OK : bind_check(address, &access, ret_reason);
     if (error != CAP_OK) {
         snprintf(ret_reason, CONFIG_REASON_SIZE,
-                 "--upstream: '%.100s' is not an address; expected unix:PATH, unix:@NAME "
-                 "or tcp:HOST:PORT",
+                 "--upstream: '%.100s' is not an address; expected unix:PATH, unix:@NAME, "
+                 "tcp:HOST:PORT, or http://HOST[:PORT][/PREFIX] or the same with https",
                  address);
     }
     return error;

@@ -18,8 +18,9 @@
 #include "daemon/core/fetcher.h"
 #include "daemon/net/hub.h"
 
-#define UPSTREAM_THREADS     4u /* half of them for one peer: two slow fetches hold up no other */
-#define UPSTREAM_DESCRIPTORS (UPSTREAM_THREADS * 16) /* sockets, and bodies in files */
+#define UPSTREAM_THREADS 4u /* half of them for one peer: two slow fetches hold up no other */
+#define UPSTREAM_DESCRIPTORS                                                                       \
+    (UPSTREAM_THREADS * 32) /* sockets, of HTTP some 12 more, and bodies in files */
 
 struct upstream;
 
