@@ -4,8 +4,8 @@
  * A name is a token that the client chose, and who the client is. An upload with one has a *place*
  * here, from its beginning to its end; where it ends because its connection was lost, what has come
  * of it (its *load*) stays in its place, until an upload of that name goes on with it. It goes when
- * it is too old, when its peer leaves more than its share, when the disk is short, and with the
- * daemon.
+ * it is too old, when its peer leaves more than its share, when the disk is short or has no room
+ * for another upload, and with the daemon.
  *
  * What one peer leaves takes the place of what it left before, the oldest first, and never of what
  * another did: a peer may have a quarter of all. The memory of a load is the peer's in the ledger.

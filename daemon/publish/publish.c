@@ -60,25 +60,48 @@ enum cap_error publish_look(const struct publish *publish)
 
 _Static_assert(LEDGER_WHY_SIZE <= CAP_REFUSAL_MESSAGE_SIZE, "the ledger writes into a message");
 
-enum cap_error publish_reserve(const struct publish *publish, struct ledger_peer *account,
-                               uint64_t len, uint64_t max_upload, struct judgement *ret_judgement)
+/* Whether the disk has room for an upload. */
+static enum cap_error take_room(const struct publish *publish, const struct publish_ask *ask,
+                                struct judgement *ret_judgement)
 {
     const struct context *context = publish->shard->context;
-    const struct config *config = &context->config;
     struct ledger_figures figures;
-    if (len > max_upload) {
-        return judgement_say(ret_judgement, CAP_E_UPLOAD_TOO_LARGE,
-                             "the upload has %" PRIu64 " bytes; max-upload is %" PRIu64, len,
-                             max_upload);
-    }
+    struct park_figures parked;
     ledger_figures(context->ledger, &figures);
-    const struct room_ask ask = {len, figures.spool, ledger_spool(context->ledger, account),
-                                 config->disk_reserve, len <= SPOOL_SMALL};
-    enum cap_error error = room_check(publish->room, &ask, ret_judgement);
+    struct room_ask room = {
+        .len = ask->len,
+        .reserved = figures.spool,
+        .own = ledger_spool(context->ledger, ask->account),
+        .reserve = context->config.disk_reserve,
+        .in_memory = ask->len <= SPOOL_SMALL,
+    };
+    enum cap_error error = room_check(publish->room, &room, ret_judgement);
+    if (error != CAP_E_DISK_FULL || ask->goes_on) {
+        return error;
+    }
+    park_figures(context->park, &parked);
+    room.parked = parked.bytes;
+    error = room_check(publish->room, &room, ret_judgement);
     if (error == CAP_OK) {
-        error = ledger_upload_begin(context->ledger, account, len, ret_judgement->message);
+        cap_buf_free(&ret_judgement->detail);
+        (void)judgement_set(ret_judgement, CAP_OK);
+        park_clear(context->park, 0, true, &publish->shard->pool);
     }
     return error;
+}
+
+enum cap_error publish_reserve(const struct publish *publish, const struct publish_ask *ask,
+                               struct judgement *ret_judgement)
+{
+    if (ask->len > ask->max_upload) {
+        return judgement_say(ret_judgement, CAP_E_UPLOAD_TOO_LARGE,
+                             "the upload has %" PRIu64 " bytes; max-upload is %" PRIu64, ask->len,
+                             ask->max_upload);
+    }
+    enum cap_error error = take_room(publish, ask, ret_judgement);
+    return error == CAP_OK ? ledger_upload_begin(publish->shard->context->ledger, ask->account,
+                                                 ask->len, ret_judgement->message)
+                           : error;
 }
 
 static void run_refresh(struct pool_job *job)

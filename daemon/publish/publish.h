@@ -30,13 +30,22 @@ void publish_close(struct publish *publish);
 /* Looks at the disk, for the uploads of all loops; blocks. As room_refresh. */
 enum cap_error publish_look(const struct publish *publish);
 
+/* What publish_reserve is asked for. */
+struct publish_ask {
+    struct ledger_peer *account;
+    uint64_t len;
+    uint64_t max_upload;
+    bool goes_on; /* with what is kept of it */
+};
+
 /*
- * Whether an upload may have `len` bytes and there is room for them; then they are reserved in the
- * ledger until ledger_upload_end. CAP_E_UPLOAD_TOO_LARGE, CAP_E_DISK_FULL, or as
+ * Whether an upload may have its bytes and there is room for them; then they are reserved in the
+ * ledger until ledger_upload_end. What is kept of uploads that were cut off is dropped where one
+ * that begins has no other room. CAP_E_UPLOAD_TOO_LARGE, CAP_E_DISK_FULL, or as
  * ledger_upload_begin; the judgement says why. Loop thread.
  */
-enum cap_error publish_reserve(const struct publish *publish, struct ledger_peer *account,
-                               uint64_t len, uint64_t max_upload, struct judgement *ret_judgement);
+enum cap_error publish_reserve(const struct publish *publish, const struct publish_ask *ask,
+                               struct judgement *ret_judgement);
 
 /* Has a worker look at the disk, and drops what is kept too long of uploads that were cut off: both
  * for all loops. */

@@ -86,7 +86,7 @@ static uint64_t share_of(uint64_t disk, const struct room_ask *ask)
 enum cap_error room_check(const struct room *room, const struct room_ask *ask,
                           struct judgement *ret_judgement)
 {
-    uint64_t disk = atomic_load(&room->disk_free);
+    uint64_t disk = atomic_load(&room->disk_free) + ask->parked;
     uint64_t in_store = ask->len + ask->reserved;
     uint64_t reusable = atomic_load(&room->store_free);
     if (ask->in_memory && reusable >= in_store) {

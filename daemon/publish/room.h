@@ -61,6 +61,7 @@ struct room_ask {
     uint64_t own;      /* of these, the peer's own */
     uint64_t reserve;  /* bytes that stay free: option disk-reserve */
     bool in_memory;    /* it is spooled there */
+    uint64_t parked;   /* bytes of uploads that were cut off, to be dropped for it */
 };
 
 /*

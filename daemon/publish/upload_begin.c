@@ -57,8 +57,13 @@ static enum cap_error decode(struct upload *upload, struct cap_bytes payload)
 /* Reserves room before a byte of the body is read. */
 static enum cap_error reserve(struct upload *upload)
 {
-    enum cap_error error = publish_reserve(upload->publish, upload->account, upload->total_len,
-                                           upload->limits.upload, &upload->outcome);
+    const struct publish_ask ask = {
+        .account = upload->account,
+        .len = upload->total_len,
+        .max_upload = upload->limits.upload,
+        .goes_on = upload->job.offset > 0,
+    };
+    enum cap_error error = publish_reserve(upload->publish, &ask, &upload->outcome);
     upload->reserved = error == CAP_OK;
     if (error == CAP_OK && !upload->job.dry_run) {
         error = upload_hold_quota(upload, (struct cap_usage){1, upload->total_len});

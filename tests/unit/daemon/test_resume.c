@@ -575,6 +575,42 @@ static void test_a_short_disk(void **state)
     expect_nothing(fixture);
 }
 
+/* Sends the message of an upload that is refused because the disk is full. */
+static void expect_disk_full(struct fixture *fixture, int fd, uint64_t len, const uint8_t *name,
+                             uint64_t offset)
+{
+    struct reply reply;
+    send_upload(fixture, fd, &raw, len, name, offset);
+    client_expect_error(fixture, fd, ID, CAP_E_DISK_FULL);
+    client_receive(fixture, fd, &reply); /* the figures */
+    assert_int_equal(reply.frame.flags, PROTO_FLAG_END);
+    client_frame(fixture, fd, PROTO_CANCEL, ID, 0, (struct cap_bytes){0});
+}
+
+/* An upload that begins takes the place of what was cut off, where the disk has no other. */
+static void test_a_disk_for_one_of_them(void **state)
+{
+    struct fixture *fixture = *state;
+    const uint64_t reserve = fixture->server.context.config.disk_reserve;
+    const size_t len = LEN / 2; /* needs twice that of three quarters of what is free */
+    uint8_t *content = make_content(len);
+    struct cap_bytes body = {content, len};
+    cut_off(fixture, &raw, body, token, 100000);
+    expect_kept(fixture, 1, 100000);
+    int fd = open_resuming(fixture);
+    fixture_set_disk(fixture, reserve + 250000); /* too little even then */
+    expect_disk_full(fixture, fd, len, other_token, 0);
+    expect_kept(fixture, 1, 100000);
+    fixture_set_disk(fixture, reserve + 350000);
+    expect_disk_full(fixture, fd, len, token, 100000); /* what goes on drops nothing */
+    expect_kept(fixture, 1, 100000);
+    begin_upload(fixture, fd, &raw, body, other_token, 70000);
+    close(fd);
+    expect_kept(fixture, 1, 70000); /* its own */
+    clear(fixture);
+    free(content);
+}
+
 /* Going on is refused like any upload where there is no room; what is kept stays. */
 static void test_no_room_to_go_on(void **state)
 {
@@ -683,6 +719,7 @@ int main(void)
         EACH(test_kept_after_a_silence),
         EACH(test_lost_during_a_write),
         EACH(test_a_short_disk),
+        EACH(test_a_disk_for_one_of_them),
         EACH(test_no_room_to_go_on),
         EACH(test_for_some_time),
         cmocka_unit_test(test_a_share_of_bytes),
