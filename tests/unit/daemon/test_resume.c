@@ -1,5 +1,5 @@
 /* Uploads that are cut off and go on: what is kept, for whom, for how long, and what goes on. */
-#include "tests/unit/daemon/test_upload_fixture.h"
+#include "tests/unit/daemon/test_cut_fixture.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -9,155 +9,13 @@
 #include "daemon/core/ledger.h"
 #include "daemon/publish/park.h"
 
-#define FEATURES (PROTO_FEATURE_KEEP | PROTO_FEATURE_PUT_CAP | PROTO_FEATURE_RESUME)
-#define ID       5u
-#define LEN      300000u /* of most uploads here: more than one write of a spool */
+#define LEN 300000u /* of most uploads here: more than one write of a spool */
 
 static const uint8_t token[PROTO_TOKEN_SIZE] = {1, 2, 3};
 static const uint8_t other_token[PROTO_TOKEN_SIZE] = {3, 2, 1};
 
-static int open_resuming(struct fixture *fixture)
-{
-    return client_open_with(fixture, FEATURES);
-}
-
-/* --- What is uploaded ------------------------------------------------------------------------- */
-
-/* Sends the message of an upload. */
-struct upload_kind {
-    uint8_t type;
-    uint8_t flags;
-    struct cap_hash hash; /* PUT_CAP of Data */
-};
-
 static const struct upload_kind raw = {.type = PROTO_PUT_DATA};
 static const struct upload_kind wire_image = {.type = PROTO_PUT_IMAGE};
-
-static void send_upload(struct fixture *fixture, int fd, const struct upload_kind *kind,
-                        uint64_t total_len, const uint8_t *name, uint64_t offset)
-{
-    struct cap_buf payload = {0};
-    if (kind->type == PROTO_PUT_DATA) {
-        struct proto_put_data m = {.flags = kind->flags, .total_len = total_len, .offset = offset};
-        memcpy(m.token, name, sizeof(m.token));
-        assert_cap_ok(proto_put_data_resume_encode(&m, &payload));
-    } else if (kind->type == PROTO_PUT_IMAGE) {
-        struct proto_put_image m = {.flags = kind->flags, .total_len = total_len, .offset = offset};
-        memcpy(m.token, name, sizeof(m.token));
-        assert_cap_ok(proto_put_image_resume_encode(&m, &payload));
-    } else {
-        struct proto_put_cap m = {
-            .kind = CAP_KIND_DATA, .hash = kind->hash, .total_len = total_len, .offset = offset};
-        memcpy(m.token, name, sizeof(m.token));
-        assert_cap_ok(proto_put_cap_resume_encode(&m, &payload));
-    }
-    client_frame(fixture, fd, kind->type, ID, 0, cap_buf_bytes(&payload));
-    cap_buf_free(&payload);
-}
-
-/* The first `sent` bytes of an upload, whose connection stays open. */
-static void begin_upload(struct fixture *fixture, int fd, const struct upload_kind *kind,
-                         struct cap_bytes body, const uint8_t *name, size_t sent)
-{
-    send_upload(fixture, fd, kind, body.len, name, 0);
-    for (size_t at = 0; at < sent; at += 50000) {
-        size_t len = sent - at < 50000 ? sent - at : 50000;
-        client_frame(fixture, fd, PROTO_BODY, ID, 0, cap_bytes_slice(body, at, len));
-    }
-}
-
-/* The same, and the connection is lost. */
-static void cut_off(struct fixture *fixture, const struct upload_kind *kind, struct cap_bytes body,
-                    const uint8_t *name, size_t sent)
-{
-    int fd = open_resuming(fixture);
-    begin_upload(fixture, fd, kind, body, name, sent);
-    close(fd);
-}
-
-/* Asks where it goes on. */
-static uint64_t kept(struct fixture *fixture, int fd, const uint8_t *name, uint64_t total_len)
-{
-    static struct reply reply;
-    struct proto_resume m;
-    struct proto_resume_reply answer;
-    struct cap_buf payload = {0};
-    memcpy(m.token, name, sizeof(m.token));
-    assert_cap_ok(proto_resume_encode(&m, &payload));
-    client_frame(fixture, fd, PROTO_RESUME, 9, 0, cap_buf_bytes(&payload));
-    cap_buf_free(&payload);
-    client_receive(fixture, fd, &reply);
-    assert_int_equal(reply.frame.type, PROTO_RESUME_REPLY);
-    assert_cap_ok(
-        proto_resume_reply_decode((struct cap_bytes){reply.payload, reply.frame.len}, &answer));
-    assert_int_equal(answer.total_len, answer.offset == 0 ? 0 : total_len);
-    return answer.offset;
-}
-
-/* Goes on from `offset`; returns the hash that the daemon says. */
-static struct cap_hash go_on(struct fixture *fixture, int fd, const struct upload_kind *kind,
-                             struct cap_bytes body, const uint8_t *name, uint64_t offset)
-{
-    static struct reply reply;
-    send_upload(fixture, fd, kind, body.len, name, offset);
-    client_body(fixture, fd, ID, cap_bytes_slice(body, (size_t)offset, body.len - (size_t)offset),
-                50000);
-    client_receive(fixture, fd, &reply);
-    assert_int_equal(reply.frame.type, kind->type | PROTO_REPLY_BIT);
-    struct cap_bytes payload = {reply.payload, reply.frame.len};
-    if (kind->type == PROTO_PUT_DATA) {
-        struct proto_put_data_reply m;
-        assert_cap_ok(proto_put_data_reply_keep_decode(payload, &m));
-        return m.cap_hash;
-    }
-    if (kind->type == PROTO_PUT_IMAGE) {
-        struct proto_put_image_reply m;
-        assert_cap_ok(proto_put_image_reply_keep_decode(payload, &m));
-        return m.cap_hash;
-    }
-    return kind->hash;
-}
-
-/* Nothing is kept, on the disk or in memory. */
-static void expect_nothing(struct fixture *fixture)
-{
-    struct park_figures figures;
-    struct ledger_figures held;
-    fixture_settle(fixture);
-    park_figures(fixture->server.context.park, &figures);
-    ledger_figures(fixture->server.context.ledger, &held);
-    assert_int_equal(figures.count, 0);
-    assert_int_equal(figures.bytes, 0);
-    assert_int_equal(held.memory, 0);
-    assert_int_equal(atomic_load(&fixture->server.room.spooled), 0);
-}
-
-static void expect_figures(struct fixture *fixture, uint64_t count, uint64_t bytes)
-{
-    struct park_figures figures;
-    park_figures(fixture->server.context.park, &figures);
-    assert_int_equal(figures.count, count);
-    assert_int_equal(figures.bytes, bytes);
-}
-
-/* The same, once no upload is under way. */
-static void expect_kept(struct fixture *fixture, uint64_t count, uint64_t bytes)
-{
-    fixture_settle(fixture);
-    expect_figures(fixture, count, bytes);
-}
-
-/* Drops what is kept. */
-static void clear(struct fixture *fixture)
-{
-    park_clear(fixture->server.context.park, 0, true, &fixture->server.loops[0].shard.pool);
-    expect_nothing(fixture);
-}
-
-static bool hash_is(struct cap_hash one, struct cap_hash other)
-{
-    return memcmp(&one, &other, sizeof(one)) == 0;
-}
 
 /* --- Going on --------------------------------------------------------------------------------- */
 
@@ -247,7 +105,8 @@ static void test_cut_again_and_again(void **state)
     for (size_t i = 0; i < 60; i++) {
         size_t len = PARK_MIN / 4 + 12345 % (i + 1) + (i == 0 ? PARK_MIN : 0);
         send_upload(fixture, fd, &wire_image, body.len, token, offset);
-        client_frame(fixture, fd, PROTO_BODY, ID, 0, cap_bytes_slice(body, (size_t)offset, len));
+        client_frame(fixture, fd, PROTO_BODY, CUT_ID, 0,
+                     cap_bytes_slice(body, (size_t)offset, len));
         close(fd);
         fd = open_resuming(fixture);
         offset += len;
@@ -286,8 +145,8 @@ static void test_other_fields(void **state)
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         send_upload(fixture, fd, rows[i].kind, rows[i].total_len, rows[i].token, rows[i].offset);
-        client_expect_error(fixture, fd, ID, CAP_E_RESUME_OFFSET);
-        client_frame(fixture, fd, PROTO_BODY, ID, PROTO_FLAG_END, (struct cap_bytes){0});
+        client_expect_error(fixture, fd, CUT_ID, CAP_E_RESUME_OFFSET);
+        client_frame(fixture, fd, PROTO_BODY, CUT_ID, PROTO_FLAG_END, (struct cap_bytes){0});
     }
     (void)go_on(fixture, fd, &raw, body, token, 200000);
     close(fd);
@@ -304,8 +163,9 @@ static void test_an_offset_behind_the_end(void **state)
     cap_store64(payload + 9, 1000);
     memcpy(payload + 21, token, sizeof(token));
     cap_store64(payload + 37, 1001);
-    client_frame(fixture, fd, PROTO_PUT_DATA, ID, 0, (struct cap_bytes){payload, sizeof(payload)});
-    client_expect_error(fixture, fd, ID, CAP_E_BAD_MESSAGE);
+    client_frame(fixture, fd, PROTO_PUT_DATA, CUT_ID, 0,
+                 (struct cap_bytes){payload, sizeof(payload)});
+    client_expect_error(fixture, fd, CUT_ID, CAP_E_BAD_MESSAGE);
     close(fd);
 }
 
@@ -324,7 +184,7 @@ static void test_beginning_anew(void **state)
     expect_figures(fixture, 0, 0);
     int second = open_resuming(fixture); /* takes the name of the first, which goes on */
     begin_upload(fixture, second, &raw, body, token, 150000);
-    client_body(fixture, fd, ID, cap_bytes_slice(body, 100000, LEN - 100000), 50000);
+    client_body(fixture, fd, CUT_ID, cap_bytes_slice(body, 100000, LEN - 100000), 50000);
     static struct reply reply;
     client_receive(fixture, fd, &reply);
     assert_int_equal(reply.frame.type, PROTO_PUT_DATA_REPLY);
@@ -347,14 +207,14 @@ static void test_nothing_is_kept(void **state)
 
     int fd = open_resuming(fixture);
     begin_upload(fixture, fd, &raw, body, token, 200000);
-    client_frame(fixture, fd, PROTO_CANCEL, ID, 0, (struct cap_bytes){0});
-    client_expect_error(fixture, fd, ID, CAP_E_CANCELLED);
+    client_frame(fixture, fd, PROTO_CANCEL, CUT_ID, 0, (struct cap_bytes){0});
+    client_expect_error(fixture, fd, CUT_ID, CAP_E_CANCELLED);
     assert_int_equal(kept(fixture, fd, token, LEN), 0);
 
     struct cap_buf wire = make_long_head();
     break_long_head(&wire);
     begin_upload(fixture, fd, &wire_image, cap_buf_bytes(&wire), token, wire.len);
-    client_expect_error(fixture, fd, ID, CAP_E_SSZ);
+    client_expect_error(fixture, fd, CUT_ID, CAP_E_SSZ);
     close(fd);
     cap_buf_free(&wire);
     free(content);
@@ -372,7 +232,7 @@ static void test_the_feature(void **state)
     struct fixture fixture;
     static struct reply reply;
     const struct proto_hello hello = {
-        .version_min = 1, .version_max = 1, .has_features = true, .features = FEATURES};
+        .version_min = 1, .version_max = 1, .has_features = true, .features = CUT_FEATURES};
     struct proto_hello without = hello;
     (void)state;
     without.features = PROTO_FEATURE_RESUME | PROTO_FEATURE_PUT_CAP;
@@ -426,23 +286,23 @@ static void test_taken_over(void **state)
     begin_upload(fixture, hangs, &raw, body, token, 200000);
     ask(fixture, fd, 9);
     ask(fixture, second, 9);
-    client_frame(fixture, hangs, PROTO_BODY, ID, 0, cap_bytes_slice(body, 200000, 1000));
+    client_frame(fixture, hangs, PROTO_BODY, CUT_ID, 0, cap_bytes_slice(body, 200000, 1000));
     fixture_pass(fixture, 200);
     fixture_pass(fixture, 200);
-    client_expect_error(fixture, hangs, ID, CAP_E_CANCELLED);
+    client_expect_error(fixture, hangs, CUT_ID, CAP_E_CANCELLED);
     expect_offset(fixture, fd, 201000);
     expect_offset(fixture, second, 201000);
 
     /* Of two that go on with it one has it. */
     send_upload(fixture, second, &raw, LEN, token, 201000);
     send_upload(fixture, fd, &raw, LEN, token, 201000);
-    client_expect_error(fixture, fd, ID, CAP_E_RESUME_OFFSET);
-    client_body(fixture, second, ID, cap_bytes_slice(body, 201000, LEN - 201000), 50000);
+    client_expect_error(fixture, fd, CUT_ID, CAP_E_RESUME_OFFSET);
+    client_body(fixture, second, CUT_ID, cap_bytes_slice(body, 201000, LEN - 201000), 50000);
     static struct reply reply;
     client_receive(fixture, second, &reply);
     assert_int_equal(reply.frame.type, PROTO_PUT_DATA_REPLY);
-    client_frame(fixture, fd, PROTO_BODY, ID, PROTO_FLAG_END, (struct cap_bytes){0});
-    client_frame(fixture, hangs, PROTO_BODY, ID, PROTO_FLAG_END, (struct cap_bytes){0});
+    client_frame(fixture, fd, PROTO_BODY, CUT_ID, PROTO_FLAG_END, (struct cap_bytes){0});
+    client_frame(fixture, hangs, PROTO_BODY, CUT_ID, PROTO_FLAG_END, (struct cap_bytes){0});
     close(hangs);
     close(fd);
     close(second);
@@ -462,11 +322,11 @@ static void test_taken_over_while_it_sends(void **state)
     ask(fixture, fd, 9);
     size_t sent = 100000;
     for (; sent < 100000 + 25 * 90; sent += 90) {
-        client_frame(fixture, sends, PROTO_BODY, ID, 0, cap_bytes_slice(body, sent, 90));
+        client_frame(fixture, sends, PROTO_BODY, CUT_ID, 0, cap_bytes_slice(body, sent, 90));
         fixture_turn(fixture);
         fixture_pass(fixture, 90);
     }
-    client_expect_error(fixture, sends, ID, CAP_E_CANCELLED);
+    client_expect_error(fixture, sends, CUT_ID, CAP_E_CANCELLED);
     static struct reply reply;
     struct proto_resume_reply m;
     client_receive(fixture, fd, &reply);
@@ -509,7 +369,7 @@ static void test_kept_after_a_silence(void **state)
     for (int i = 0; i < 40; i++) {
         fixture_pass(fixture, 1000);
     }
-    client_expect_error(fixture, fd, ID, CAP_E_PROGRESS_TIMEOUT);
+    client_expect_error(fixture, fd, CUT_ID, CAP_E_PROGRESS_TIMEOUT);
     close(fd);
     free(content);
     expect_kept(fixture, 1, 200000);
@@ -581,10 +441,10 @@ static void expect_disk_full(struct fixture *fixture, int fd, uint64_t len, cons
 {
     struct reply reply;
     send_upload(fixture, fd, &raw, len, name, offset);
-    client_expect_error(fixture, fd, ID, CAP_E_DISK_FULL);
+    client_expect_error(fixture, fd, CUT_ID, CAP_E_DISK_FULL);
     client_receive(fixture, fd, &reply); /* the figures */
     assert_int_equal(reply.frame.flags, PROTO_FLAG_END);
-    client_frame(fixture, fd, PROTO_CANCEL, ID, 0, (struct cap_bytes){0});
+    client_frame(fixture, fd, PROTO_CANCEL, CUT_ID, 0, (struct cap_bytes){0});
 }
 
 /* An upload that begins takes the place of what was cut off, where the disk has no other. */
@@ -622,8 +482,8 @@ static void test_no_room_to_go_on(void **state)
     expect_kept(fixture, 1, 200000);
     fixture->server.context.config.max_spool = LEN - 1;
     send_upload(fixture, fd, &raw, LEN, token, 200000);
-    client_expect_error(fixture, fd, ID, CAP_E_SPOOL_FULL);
-    client_frame(fixture, fd, PROTO_BODY, ID, PROTO_FLAG_END, (struct cap_bytes){0});
+    client_expect_error(fixture, fd, CUT_ID, CAP_E_SPOOL_FULL);
+    client_frame(fixture, fd, PROTO_BODY, CUT_ID, PROTO_FLAG_END, (struct cap_bytes){0});
     fixture->server.context.config.max_spool = UINT64_C(4) << 30;
     (void)go_on(fixture, fd, &raw, body, token, 200000);
     close(fd);
