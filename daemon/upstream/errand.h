@@ -11,9 +11,8 @@
 
 #include "daemon/upstream/ends.h"
 
-#define ERRAND_CAPS_MAX                                                                            \
-    65536u /* that one errand may bring: some 10 MiB of what is known of them                      \
-            */
+/* Caps that one errand may bring: some 10 MiB of what is known of them. */
+#define ERRAND_CAPS_MAX 65536u
 
 /* What all errands have together. Any thread. */
 struct errands {

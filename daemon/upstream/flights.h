@@ -28,9 +28,9 @@
 #define FLIGHTS_BATCH    64u  /* that a thread takes at a time: of one peer */
 #define FLIGHTS_KEPT     16384u /* outcomes that are remembered: of two GET_MANY of the most hashes */
 #define FLIGHTS_KEEP_US  UINT64_C(5000000) /* for so long: a publisher above does not wait long */
-#define FLIGHTS_AWAY_US                                                                            \
-    UINT64_C(1000000) /* the same of CAP_E_UPSTREAM_AWAY: it may be back soon                      \
-                       */
+
+/* The same of CAP_E_UPSTREAM_AWAY: it may be back soon. */
+#define FLIGHTS_AWAY_US UINT64_C(1000000)
 
 LIST_HEAD(flight_waits, flight_wait);
 
