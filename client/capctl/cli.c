@@ -133,8 +133,12 @@ enum cli_exit cli_exit_of(enum capstore_error error)
 enum cli_exit cli_fail_error(struct cli *cli, enum capstore_error error, const char *what,
                              const char *message)
 {
+    size_t len = what != NULL ? strlen(what) : 0;
     if (message == NULL || message[0] == '\0') {
         message = capstore_error_text(error);
+    }
+    if (len > 0 && strncmp(message, what, len) == 0 && strncmp(message + len, ": ", 2) == 0) {
+        message += len + 2; /* the daemon names the cap, too */
     }
     return cli_fail(cli, cli_exit_of(error), capstore_error_name(error), "%s%s%s: %s",
                     what != NULL ? what : "", what != NULL ? ": " : "", capstore_error_name(error),

@@ -19,7 +19,12 @@ json_t *admin_backup_start(struct admin_call *call)
 {
     uint64_t id = 0;
     enum cap_error error = backups_start(call->rooms->backups, &id);
-    return started(call, error, id);
+    json_t *result = started(call, error, id);
+    if (error == CAP_E_NOT_CONFIGURED) {
+        snprintf(call->error.message, sizeof(call->error.message),
+                 "backup-dir is not set; restart with --backup-dir DIR");
+    }
+    return result;
 }
 
 json_t *admin_backup_list(struct admin_call *call)

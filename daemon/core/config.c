@@ -234,7 +234,8 @@ static const char *expected(const struct config_option *option)
     case CONFIG_SIZE:
         return "a number of bytes; K, M, G or T may follow (in a file: in quotes)";
     case CONFIG_COUNT:
-        return "a whole number";
+        return strcmp(option->unit, "SECONDS") == 0 ? "a whole number of seconds"
+                                                    : "a whole number";
     case CONFIG_MS:
         return "a whole number of milliseconds";
     case CONFIG_LEVEL:

@@ -278,6 +278,8 @@ def open_socket(address, timeout, source=None):
             raise
         return sock
     host, _, port = rest.rpartition(":")
+    if scheme != "tcp" or not host or not port.isdecimal():
+        raise ValueError(f"not an address: expected unix:PATH or tcp:HOST:PORT, got {address}")
     return socket.create_connection((host.strip("[]"), int(port)), timeout,
                                     source_address=(source, 0) if source else None)
 

@@ -272,6 +272,7 @@ class BackupTest(SystemTest):
     def test_the_tool_tells_why_not(self):
         d = self.daemon()
         self.refused(self.tool(d, "backup"), "not_configured")
+        self.assertIn("--backup-dir", self.tool(d, "backup").json["message"])
         shown = self.assertStatus(self.tool(d, "backup", "list", json_output=False), 0)
         self.assertEqual(shown.stdout, b"backup-dir is not set\n")
         e = self.keeper("--disk-reserve", "60T", name="e")
