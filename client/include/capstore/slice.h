@@ -123,11 +123,11 @@ struct capstore_reader;
 struct capstore_open_options {
     size_t struct_size; /* sizeof(struct capstore_open_options) */
     /*
-     * A directory that exists, or NULL. Pages are kept there too, in a sparse file for each cap, and another
-     * reader of this cap goes on with them, in this process or a later one or at the same time. The
-     * directory need not be trusted: what is read from it is verified like what comes from a
-     * daemon, and what does not verify is fetched again. When writing there fails, the reader goes
-     * on without it.
+     * A directory that exists, or NULL. Pages are kept there too, in a sparse file for each cap,
+     * and another reader of this cap goes on with them, in this process or a later one or at the
+     * same time. The directory need not be trusted: what is read from it is verified like what
+     * comes from a daemon, and what does not verify is fetched again. When writing there fails, the
+     * reader goes on without it.
      */
     const char *cache_directory;
     uint64_t max_memory; /* bytes of pages in memory; default 64 MiB, at least 1 MiB. A whole body,
