@@ -21,6 +21,7 @@ static void gauge_upstream(struct fetcher *fetcher, struct gauges *gauges)
     fetcher->figures(fetcher, &figures);
     gauges->upstream_flights = figures.waiting + figures.under_way;
     gauges->upstream_away = figures.is_away ? 1 : 0;
+    gauges->upstream_broken = figures.is_broken ? 1 : 0;
     for (size_t i = 0; i < figures.fetch_count; i++) {
         gauges->upstream_fetch_us = MAX(gauges->upstream_fetch_us, figures.fetches[i].took_us);
     }

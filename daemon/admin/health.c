@@ -27,6 +27,7 @@ struct admin_health admin_health_now(const struct admin_rooms *rooms, const stru
     health.writer_held_us = gauges.writer_held_us;
     health.backup_failed = gauges.backup_failed != 0;
     health.upstream_away = gauges.upstream_away != 0;
+    health.upstream_broken = gauges.upstream_broken != 0;
     return health;
 }
 
@@ -183,14 +184,28 @@ static bool caps_broken(const struct admin_health *health, char *sentence)
     return health->broken > 0;
 }
 
+static const char *upstream_of(const struct admin_health *health)
+{
+    const char *address = health->context->config.upstream;
+    return address == NULL ? "" : address;
+}
+
 static bool upstream_away(const struct admin_health *health, char *sentence)
 {
-    snprintf(
-        sentence, ADMIN_WARNING_SIZE,
-        "what is not here cannot be fetched from %.128s; `upstream` says why; see whether that "
-        "daemon runs, is reachable, and is not damaged",
-        health->context->config.upstream == NULL ? "" : health->context->config.upstream);
+    snprintf(sentence, ADMIN_WARNING_SIZE,
+             "what is not here cannot be fetched from %.128s; `upstream` says why; see whether "
+             "that daemon runs, is reachable, and responds",
+             upstream_of(health));
     return health->upstream_away;
+}
+
+static bool upstream_broken(const struct admin_health *health, char *sentence)
+{
+    snprintf(sentence, ADMIN_WARNING_SIZE,
+             "what %.128s answers is wrong, and is neither served nor kept; `upstream` says how; "
+             "see whether that is the daemon that is meant, and scrub its store",
+             upstream_of(health));
+    return health->upstream_broken;
 }
 
 static bool config_not_reloaded(const struct admin_health *health, char *sentence)

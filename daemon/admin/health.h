@@ -23,7 +23,8 @@
     X(HELD, publications_wait)                                                                     \
     X(BACKUP, backup_failed)                                                                       \
     X(BROKEN, caps_broken)                                                                         \
-    X(UPSTREAM, upstream_away)                                                                     \
+    X(UPSTREAM_AWAY, upstream_away)                                                                \
+    X(UPSTREAM_BROKEN, upstream_broken)                                                            \
     X(CONFIG, config_not_reloaded)                                                                 \
     X(RESTART, restart_needed)
 
@@ -44,6 +45,7 @@ struct admin_health {
     bool backup_failed;
     size_t broken; /* caps that are quarantined or lost */
     bool upstream_away;
+    bool upstream_broken;
 };
 
 struct admin_ask;

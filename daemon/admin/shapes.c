@@ -299,8 +299,10 @@ const struct admin_field admin_status_result[] = {
      "state, ended and age_s of the last whole pass, findings of that and of the one under way; "
      "see scrub.status"},
     {"upstream", "object or null",
-     "the daemon above: address; state (unused, up, away, broken), since and message; waiting and "
-     "under_way: caps; fetches: of each that is under way cap_hash, how many were asked for with "
+     "the daemon above: address; state, since and message: unused, nothing was asked yet; waiting, "
+     "for the first answer; up; away, it cannot be reached or nothing came from it for "
+     "upstream-timeout; broken, what it sent is wrong; waiting and under_way: caps; fetches: of "
+     "each that is under way cap_hash, how many were asked for with "
      "it, caps and body_bytes that came so far, and since when; caps, body_bytes: brought since "
      "start; file_bytes: in the spool for it now; absent, failed: caps that are not there either, "
      "or could not be brought; null: there is none"},

@@ -33,6 +33,8 @@ struct fetch_order {
     /* The fetcher's own. */
     size_t left; /* hashes without an outcome */
     struct flight_wait *waits;
+    uint64_t wanted_us; /* monotonic */
+    uint64_t heard;     /* how much had come from above by then */
 };
 
 /* A fetch under way: some caps that were asked for, with all that they refer to. */
@@ -47,8 +49,11 @@ struct fetcher_fetch {
 
 /* What operators are told of it. */
 struct fetcher_figures {
-    const char *state;           /* "unused": nothing was asked yet; "up", "away", "broken" */
-    bool is_away;                /* the last two */
+    /* "unused": nothing was asked yet; "waiting": the first fetch is under way, and nothing has
+     * come of it; "up"; "away"; "broken": what it sent last was wrong. */
+    const char *state;
+    bool is_away; /* each for its own state */
+    bool is_broken;
     uint64_t since_us;           /* real time: of the state; 0: "unused" */
     char reason[FETCHER_REASON]; /* why it is not up; may be empty */
     uint64_t waiting;            /* caps */
@@ -74,6 +79,12 @@ struct fetcher {
      * under way goes on.
      */
     bool (*withdraw)(struct fetcher *fetcher, struct fetch_order *order);
+    /*
+     * As withdraw, of an order that has waited for `upstream-timeout`. If it waited for the daemon
+     * above, not for its turn, and nothing has come from there meanwhile, that is away from now on,
+     * until something comes.
+     */
+    bool (*give_up)(struct fetcher *fetcher, struct fetch_order *order);
     /*
      * Why a cap that was ordered a moment ago is not here: CAP_E_NOT_FOUND, what kept it from being
      * brought, or CAP_E_UPSTREAM_AWAY, it has not come in time. It asks nobody.

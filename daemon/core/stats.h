@@ -109,7 +109,8 @@
     X(upstream_fetch_us, "capstore_upstream_fetch_seconds",                                        \
       "For how long the oldest fetch from the daemon above has run; 0: none does")                 \
     X(upstream_away, "capstore_upstream_away",                                                     \
-      "1 while the daemon above cannot be reached, or answers wrongly")                            \
+      "1 while the daemon above cannot be reached, or does not answer")                            \
+    X(upstream_broken, "capstore_upstream_broken", "1 while what the daemon above sends is wrong") \
     X(draining, "capstore_draining", "1 while the daemon drains")                                  \
     X(max_connections, "capstore_connections_limit", "Limit of open client connections")           \
     X(max_uploads, "capstore_uploads_limit", "Limit of uploads in flight")                         \

@@ -27,7 +27,10 @@ void http_wait_begin(struct http_wait *wait, struct fetcher *fetcher,
 
 void http_wait_end(struct http_wait *wait, enum cap_error error)
 {
-    if (wait->fetcher->withdraw(wait->fetcher, &wait->order)) {
+    struct fetcher *fetcher = wait->fetcher;
+    bool ended = error == CAP_E_UPSTREAM_AWAY ? fetcher->give_up(fetcher, &wait->order)
+                                              : fetcher->withdraw(fetcher, &wait->order);
+    if (ended) {
         wait->order.error = error;
         MHD_resume_connection(wait->connection);
     }

@@ -33,7 +33,10 @@ struct http_wait {
 void http_wait_begin(struct http_wait *wait, struct fetcher *fetcher,
                      struct MHD_Connection *connection, uint64_t peer);
 
-/* Ends it with an error, unless it is over. Not beside http_wait_begin. */
+/*
+ * Ends it with an error, unless it is over: CAP_E_UPSTREAM_AWAY after `upstream-timeout`,
+ * CAP_E_CANCELLED, its client is gone. Not beside http_wait_begin.
+ */
 void http_wait_end(struct http_wait *wait, enum cap_error error);
 
 #endif

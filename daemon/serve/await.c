@@ -328,7 +328,7 @@ static void on_tick(struct request *request, uint64_t now, bool paused)
     uint64_t most_us = context_of(wait)->config.upstream_timeout_ms * UINT64_C(1000);
     (void)paused;
     if (wait->with == AWAIT_FETCHER && now - request->started_us > most_us &&
-        fetcher->withdraw(fetcher, &wait->order)) {
+        fetcher->give_up(fetcher, &wait->order)) {
         end(wait, CAP_E_UPSTREAM_AWAY);
     }
 }

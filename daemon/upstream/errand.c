@@ -311,9 +311,19 @@ static bool dial_again(struct errand *errand, enum capstore_error error)
     return false;
 }
 
+/* An outcome from the daemon above, which may say that it is there. */
+static void hear(struct errand *errand, enum capstore_error error)
+{
+    if (error == CAPSTORE_E_BODY_TOO_LARGE || above_judge(error) == CAP_OK ||
+        above_judge(error) == CAP_E_NOT_FOUND) {
+        errand->errands->heard(errand->errands);
+    }
+}
+
 /* The outcome for one cap, whose body is in memory. */
 static void take(struct node *node, enum capstore_error error, struct capstore_cap *cap)
 {
+    hear(node->errand, error);
     if (error == CAPSTORE_OK) {
         node->cap = cap;
         node->body = capstore_cap_body(cap);
@@ -352,6 +362,7 @@ static void bring_one(struct node *node)
 static void on_length(void *ctx, const struct capstore_answer *answer)
 {
     struct node *node = ctx;
+    hear(node->errand, answer->error);
     if (answer->error == CAPSTORE_OK) {
         node->kind = answer->stat.kind;
         node->len = answer->stat.body_len;
@@ -434,6 +445,7 @@ static void bring_small(struct errand *errand)
 static enum capstore_error on_piece(void *ctx, struct capstore_bytes piece)
 {
     struct node *node = ctx;
+    hear(node->errand, CAPSTORE_OK);
     off_t at = lseek(node->fd, 0, SEEK_CUR);
     size_t done = 0;
     if (at < 0 || (uint64_t)at + piece.len > node->len) {
@@ -522,6 +534,7 @@ static void bring_long(struct node *node)
     enum capstore_error asked = CAPSTORE_OK;
     if (!node->is_known) {
         asked = capstore_stat(errand->above->store, &hash, &stat);
+        hear(errand, asked);
     }
     enum cap_error error = above_judge(asked);
     if (error == CAP_OK) {

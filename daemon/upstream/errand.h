@@ -17,6 +17,9 @@
 /* What all errands have together. Any thread. */
 struct errands {
     struct context *context;
+    /* Something came from above that is not wrong: a body, a part of one, or that it is not there.
+     * On the thread of the errand. */
+    void (*heard)(struct errands *errands);
     atomic_uint_least64_t caps;  /* brought since start */
     atomic_uint_least64_t bytes; /* of their bodies */
     atomic_uint_least64_t files; /* bytes of bodies in files at the moment */

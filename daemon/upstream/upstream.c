@@ -3,7 +3,8 @@
  *
  * Happy path: flights are taken, an errand brings them, they land. Failure modes: the daemon above
  * is away, then nobody dials for a moment, and what is asked meanwhile has that answer; it is
- * broken, which is logged with the hash. Operators see each change once.
+ * silent for longer than a request waits, which is told as away, too, while the fetch goes on; it
+ * is broken, which is logged with the hash. Operators see each change once.
  */
 #include "daemon/upstream/upstream.h"
 
@@ -21,6 +22,7 @@ enum upstream_state {
     UPSTREAM_UNUSED, /* nothing was asked yet */
     UPSTREAM_UP,
     UPSTREAM_AWAY,
+    UPSTREAM_SILENT, /* away, as far as those who wait can tell: a fetch is under way */
     UPSTREAM_BROKEN, /* what it said last was wrong */
 };
 
@@ -48,16 +50,15 @@ struct upstream {
     enum upstream_state state;
     uint64_t since_us;
     uint64_t dial_us; /* monotonic: nobody dials before */
+    uint64_t heard;   /* grows with each thing that comes from above */
     char reason[FETCHER_REASON];
 };
 
 /* --- Operators -------------------------------------------------------------------------------- */
 
 static const char *const state_names[] = {
-    [UPSTREAM_UNUSED] = "unused",
-    [UPSTREAM_UP] = "up",
-    [UPSTREAM_AWAY] = "away",
-    [UPSTREAM_BROKEN] = "broken",
+    [UPSTREAM_UNUSED] = "unused", [UPSTREAM_UP] = "up",         [UPSTREAM_AWAY] = "away",
+    [UPSTREAM_SILENT] = "away",   [UPSTREAM_BROKEN] = "broken",
 };
 
 static void tell_operators(struct upstream *upstream, enum upstream_state state, const char *reason)
@@ -71,20 +72,79 @@ static void tell_operators(struct upstream *upstream, enum upstream_state state,
               log_text("address", context->config.upstream), log_text("message", up ? "" : reason));
 }
 
+static bool is_away(enum upstream_state state)
+{
+    return state == UPSTREAM_AWAY || state == UPSTREAM_SILENT;
+}
+
+/* Under the lock. True: operators are to be told, without it. */
+static bool enter(struct upstream *upstream, enum upstream_state state, const char *reason)
+{
+    const struct env *env = upstream->context->env;
+    enum upstream_state before = upstream->state;
+    bool changed = state != before && !(is_away(state) && is_away(before));
+    upstream->state = state;
+    upstream->since_us = changed ? env_real_us(env) : upstream->since_us;
+    upstream->dial_us = state == UPSTREAM_AWAY ? env_monotonic_us(env) + FLIGHTS_AWAY_US : 0;
+    upstream->heard += is_away(state) ? 0 : 1;
+    snprintf(upstream->reason, sizeof(upstream->reason), "%s", reason);
+    return changed && (is_away(state) || (state == UPSTREAM_UP && before != UPSTREAM_BROKEN));
+}
+
 static void set_state(struct upstream *upstream, enum upstream_state state, const char *reason)
 {
-    struct context *context = upstream->context;
     (void)pthread_mutex_lock(&upstream->lock);
-    bool changed = upstream->state != state;
-    bool was_away = upstream->state == UPSTREAM_AWAY || upstream->state == UPSTREAM_UNUSED;
-    upstream->state = state;
-    upstream->since_us = changed ? env_real_us(context->env) : upstream->since_us;
-    upstream->dial_us =
-        state == UPSTREAM_AWAY ? env_monotonic_us(context->env) + FLIGHTS_AWAY_US : 0;
-    snprintf(upstream->reason, sizeof(upstream->reason), "%s", state == UPSTREAM_UP ? "" : reason);
+    bool tell = enter(upstream, state, reason);
     (void)pthread_mutex_unlock(&upstream->lock);
-    if (changed && (state == UPSTREAM_AWAY || (state == UPSTREAM_UP && was_away))) {
+    if (tell) {
         tell_operators(upstream, state, reason);
+    }
+}
+
+/* On the thread of an errand, perhaps in the middle of it. */
+static void on_heard(struct errands *errands)
+{
+    struct upstream *upstream = CONTAINER_OF(errands, struct upstream, errands);
+    (void)pthread_mutex_lock(&upstream->lock);
+    upstream->heard++;
+    bool tell = upstream->state != UPSTREAM_UP && upstream->state != UPSTREAM_BROKEN &&
+                enter(upstream, UPSTREAM_UP, "");
+    (void)pthread_mutex_unlock(&upstream->lock);
+    if (tell) {
+        tell_operators(upstream, UPSTREAM_UP, "");
+    }
+}
+
+/*
+ * Whether an order waited for a daemon above that is silent, under the lock: nothing came from
+ * there meanwhile, and a fetch was under way for most of that time, so that it was not for its turn
+ * or its peer's tokens that it waited.
+ */
+static bool is_silent(struct upstream *upstream, const struct fetch_order *order)
+{
+    uint64_t now = env_monotonic_us(upstream->context->env);
+    uint64_t most = (now - order->wanted_us) / 2;
+    for (size_t i = 0; i < UPSTREAM_THREADS; i++) {
+        uint64_t began = upstream->workers[i].began_us;
+        if (began != 0 && now - began >= most) {
+            return upstream->heard == order->heard;
+        }
+    }
+    return false;
+}
+
+/* An order has waited for as long as it may. */
+static void judge_silence(struct upstream *upstream, const struct fetch_order *order)
+{
+    char reason[FETCHER_REASON];
+    double timeout_s = (double)upstream->context->config.upstream_timeout_ms / 1000;
+    snprintf(reason, sizeof(reason), "nothing came within upstream-timeout (%g s)", timeout_s);
+    (void)pthread_mutex_lock(&upstream->lock);
+    bool tell = is_silent(upstream, order) && upstream->state != UPSTREAM_AWAY &&
+                enter(upstream, UPSTREAM_SILENT, reason);
+    (void)pthread_mutex_unlock(&upstream->lock);
+    if (tell) {
+        tell_operators(upstream, UPSTREAM_SILENT, reason);
     }
 }
 
@@ -156,10 +216,15 @@ static void on_figures(struct fetcher *fetcher, struct fetcher_figures *ret_figu
     };
     (void)pthread_mutex_lock(&upstream->lock);
     ret_figures->state = state_names[upstream->state];
-    ret_figures->is_away = upstream->state == UPSTREAM_AWAY || upstream->state == UPSTREAM_BROKEN;
+    ret_figures->is_away = is_away(upstream->state);
+    ret_figures->is_broken = upstream->state == UPSTREAM_BROKEN;
     ret_figures->since_us = upstream->since_us;
     memcpy(ret_figures->reason, upstream->reason, sizeof(ret_figures->reason));
     list_fetches(upstream, ret_figures);
+    if (upstream->state == UPSTREAM_UNUSED && ret_figures->fetch_count > 0) {
+        ret_figures->state = "waiting";
+        ret_figures->since_us = ret_figures->fetches[0].since_us;
+    }
     (void)pthread_mutex_unlock(&upstream->lock);
 }
 
@@ -266,12 +331,27 @@ static struct flights *flights_of(struct fetcher *fetcher)
 
 static enum cap_error on_want(struct fetcher *fetcher, struct fetch_order *order)
 {
-    return flights_want(flights_of(fetcher), order);
+    struct upstream *upstream = CONTAINER_OF(fetcher, struct upstream, fetcher);
+    order->wanted_us = env_monotonic_us(upstream->context->env);
+    (void)pthread_mutex_lock(&upstream->lock);
+    order->heard = upstream->heard;
+    (void)pthread_mutex_unlock(&upstream->lock);
+    return flights_want(upstream->flights, order);
 }
 
 static bool on_withdraw(struct fetcher *fetcher, struct fetch_order *order)
 {
     return flights_withdraw(flights_of(fetcher), order);
+}
+
+static bool on_give_up(struct fetcher *fetcher, struct fetch_order *order)
+{
+    struct upstream *upstream = CONTAINER_OF(fetcher, struct upstream, fetcher);
+    bool waited = flights_withdraw(upstream->flights, order);
+    if (waited) {
+        judge_silence(upstream, order);
+    }
+    return waited;
 }
 
 static enum cap_error on_recall(struct fetcher *fetcher, const struct cap_hash *hash)
@@ -328,10 +408,11 @@ enum cap_error upstream_new(struct context *context, const struct hub_set *hubs,
         free(upstream);
         return error;
     }
-    upstream->fetcher = (struct fetcher){on_want, on_withdraw, on_recall, on_figures};
+    upstream->fetcher = (struct fetcher){on_want, on_withdraw, on_give_up, on_recall, on_figures};
     upstream->context = context;
     upstream->hubs = hubs;
     upstream->errands.context = context;
+    upstream->errands.heard = on_heard;
     (void)pthread_mutex_init(&upstream->lock, NULL);
     for (size_t i = 0; i < UPSTREAM_THREADS; i++) {
         struct worker *worker = &upstream->workers[i];

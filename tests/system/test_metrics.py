@@ -404,7 +404,12 @@ class Moves(SystemTest):
             lost.request("GET", hash=self.small, offset=0, len=TO_END)
             self.until("upstream_flights", "upstream_fetch_seconds")
         self.until("upstream_away", "upstream_failed_total")
-        for one in (c, put, lost):
+        self.d = self.daemon("--upstream", f"unix:{self.root}/mirror/capstore.sock", name="mirror")  # itself
+        mirror = self.connect(self.d)
+        with contextlib.suppress(Refused):
+            mirror.get(b"\x77" * 32)
+        self.until("upstream_broken")
+        for one in (c, put, lost, mirror):
             one.close()
         self.d = own
 

@@ -1,6 +1,7 @@
 """A cache in front: what is not here comes from the daemon above, whole, once, and never wrong."""
 
 import socket
+import threading
 import unittest
 
 import protocol
@@ -11,6 +12,13 @@ from protocol import Refused
 
 MAP, CLOSURE = 1, protocol.CLOSURE  # features' bits
 NOT_FOUND, AWAY, BROKEN = 60, 75, 76
+
+
+def send_stat(connection, request_id, body):
+    """A STAT's answer, for a body of 3 MiB of data."""
+    connection.send_frame("STAT_REPLY", request_id, protocol.encode(
+        "STAT_REPLY", kind=2, body_len=len(body), size=3 * MIB, page_count=768, ref_count=0, published_us=0,
+        content_hash=bytes(32)))
 
 
 class Upstream(Caches):
@@ -193,6 +201,7 @@ class Upstream(Caches):
         self.assertEqual(set(answers), {NOT_FOUND, AWAY})
         status = below.admin("status")["upstream"]
         self.assertLess(status["absent"], 300)  # 256, and one for each second
+        self.assertEqual(status["state"], "up")  # who waited did so for tokens
         self.assertEqual(flood.get_many([]), [])
 
     def test_away(self):
@@ -208,15 +217,22 @@ class Upstream(Caches):
         self.assertIn(one.hex(), refused.message)
         self.assertRefuses("upstream_away", client.stat, one)
         self.assertEqual(client.get_many([one, mine])[0], AWAY)
-        status = below.admin("status")
-        self.assertEqual(status["upstream"]["state"], "away")
-        self.assertIn("upstream_away", [warning["reason"] for warning in status["warnings"]])
-        self.assertEqual(below.figures()["capstore_upstream_away"], 1)
+        self.assertShows(below, "away")
         above.start()
         wait_until(lambda: self.is_back(client, one), "the daemon above to be dialled again")
-        self.assertEqual(below.admin("status")["upstream"]["state"], "up")
+        self.assertShows(below, "up")
         self.assertIn("upstream_away", below.log())
         self.assertIn("upstream_up", below.log())
+
+    def assertShows(self, below, state, message=""):
+        """That operators are told of this state, and of no other: by status, its warnings and the metrics."""
+        status, figures = below.admin("status"), below.figures()
+        self.assertEqual(status["upstream"]["state"], state)
+        self.assertIn(message, status["upstream"]["message"] or "")
+        reasons = [warning["reason"] for warning in status["warnings"]]
+        for one in ("away", "broken"):
+            self.assertEqual(figures[f"capstore_upstream_{one}"], 1 if one == state else 0)
+            self.assertEqual(f"upstream_{one}" in reasons, one == state, reasons)
 
     def is_back(self, client, one):
         try:
@@ -249,9 +265,7 @@ class Upstream(Caches):
 
         def answer(connection, request_id, name, cap_hash):
             if name == "STAT":
-                connection.send_frame("STAT_REPLY", request_id, protocol.encode(
-                    "STAT_REPLY", kind=2, body_len=len(flipped), size=3 * MIB, page_count=768, ref_count=0,
-                    published_us=0, content_hash=bytes(32)))
+                send_stat(connection, request_id, flipped)
             else:
                 send_body(connection, request_id, bytes(flipped) if cap_hash == long else wrong)
 
@@ -263,7 +277,9 @@ class Upstream(Caches):
             self.assertRefuses("upstream_broken", client.get, cap_hash)
             self.assertEqual(client.has([cap_hash]), [0])
             self.assertEqual(client.get_many([cap_hash]), [BROKEN])
+            self.assertShows(below, "broken", "does not match the hash" if cap_hash == one else "")
         self.assertEqual(client.get(other)[1], wrong)  # that one it does have
+        self.assertShows(below, "up")
         self.assertIn("upstream_broken", below.log())
         self.assertEqual(below.admin("status")["upstream"]["failed"], 2)
 
@@ -317,6 +333,40 @@ class Upstream(Caches):
         wait_until(lambda: below.admin("status")["requests_in_flight"] == 0, "the requests to be off")
         self.assertEqual(below.stop(20), 0)  # although it still waits up there
 
+    def test_silence_is_away(self):
+        """It accepts and never answers: away from when the client is told so, until something comes."""
+        put = self.client(self.daemon(name="other"))
+        one = put.put_data(content("late", 3 * MIB))["cap_hash"]
+        _, body = put.get(one)
+        speaks = threading.Event()
+
+        def answer(connection, request_id, name, _):
+            speaks.wait()
+            if name == "STAT":
+                send_stat(connection, request_id, body)
+            else:
+                send_body(connection, request_id, body, 2 * MIB)
+
+        fake = Fake(self.root / "fake", answer)
+        self.addCleanup(fake.close)
+        self.addCleanup(speaks.set)
+        below = self.below(fake.address, "--upstream-timeout", "4000")
+        client = self.client(below)
+        self.assertShows(below, "unused")
+        asked = client.request("GET", hash=one, offset=0, len=protocol.TO_END)
+        wait_until(lambda: fake.asked, "the question to come up")
+        self.assertShows(below, "waiting")
+        self.assertIsNotNone(below.admin("status")["upstream"]["since"])
+        self.assertRefuses("upstream_away", client.wait_get, asked)
+        self.assertShows(below, "away", "nothing came within upstream-timeout (4 s)")
+        self.assertIn("upstream_away", below.log())
+        speaks.set()
+        wait_until(lambda: below.admin("status")["upstream"]["state"] == "up", "what comes to be seen")
+        self.assertShows(below, "up")
+        fetch, = below.admin("status")["upstream"]["fetches"]  # the same, which goes on
+        self.assertEqual(fetch["cap_hash"], one.hex())
+        self.assertIn("upstream_up", below.log())
+
     def test_fetches_under_way(self):
         """Operators see of a long fetch that it moves, or does not, and how much has come."""
         put = self.client(self.daemon(name="other"))
@@ -325,9 +375,7 @@ class Upstream(Caches):
 
         def answer(connection, request_id, name, _):
             if name == "STAT":
-                connection.send_frame("STAT_REPLY", request_id, protocol.encode(
-                    "STAT_REPLY", kind=2, body_len=len(body), size=3 * MIB, page_count=768, ref_count=0,
-                    published_us=0, content_hash=bytes(32)))
+                send_stat(connection, request_id, body)
             else:
                 send_body(connection, request_id, body, 2 * MIB)
 

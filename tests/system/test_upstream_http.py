@@ -194,10 +194,13 @@ class UpstreamHttp(Caches, Http):
             self.refuses(self.ask(path), 502, "upstream_broken")
 
     def test_says_nothing(self):
-        """It waits for upstream-timeout, and no longer."""
+        """It waits for upstream-timeout, and no longer; then operators are told, too."""
         fake = self.fake()
-        self.cache(fake.address, "--upstream-timeout", "700")
+        below = self.cache(fake.address, "--upstream-timeout", "700")
         self.refuses(self.ask(f"/caps/{absent(1).hex()}"), 504, "upstream_away")
+        upstream = below.admin("status")["upstream"]
+        self.assertEqual((upstream["state"], upstream["message"]),
+                         ("away", "nothing came within upstream-timeout (0.7 s)"))
 
     def test_client_goes_away(self):
         """It withdraws: nobody waits for what nobody has begun to fetch, and its account is free again."""

@@ -103,6 +103,23 @@ static void slow_clients_of_late(void **state)
     assert_only(&health, "slow_clients", "client did not keep up: 1, the last of unix:uid=7");
 }
 
+/* Each state has its own word, for what is to be done differs. */
+static void the_daemon_above(void **state)
+{
+    char address[] = "unix:/above";
+    struct fixture *fixture = *state;
+    struct admin_health health = well(fixture);
+    fixture->passed_us = cap_store_clock(fixture->context.store) * 1000000 - FIXTURE_NOW_US;
+    fixture->context.config.upstream = fixture->context.given.upstream = address;
+    assert_only(&health, NULL, "");
+    health.upstream_away = true;
+    assert_only(&health, "upstream_away", "cannot be fetched from unix:/above");
+    health = well(fixture);
+    health.upstream_broken = true;
+    assert_only(&health, "upstream_broken", "what unix:/above answers is wrong");
+    fixture->context.config.upstream = fixture->context.given.upstream = NULL;
+}
+
 static void the_configuration(void **state)
 {
     struct fixture *fixture = *state;
@@ -127,7 +144,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_FIXTURE(a_clock_that_jumps),  WITH_FIXTURE(room_that_runs_short),
         WITH_FIXTURE(readers_and_threads), WITH_FIXTURE(slow_clients_of_late),
-        WITH_FIXTURE(the_configuration),
+        WITH_FIXTURE(the_daemon_above),    WITH_FIXTURE(the_configuration),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
