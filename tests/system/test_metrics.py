@@ -373,11 +373,13 @@ class Moves(SystemTest):
         turn = iter(range(1 << 30))
 
         def publish():
-            try:
-                with self.d.connect() as c:
-                    c.put_data(content(f"too much {next(turn)}", PAGE) * 64)
-            except Refused as error:
-                self.assertEqual(error.name, "disk_full")
+            # Large ones fill what is free below the limit, and fail while they are staged; small ones meet it in a commit.
+            for pages in (64, 4, 1):
+                try:
+                    with self.d.connect() as c:
+                        c.put_data(content(f"too much {next(turn)}", pages * PAGE))
+                except Refused as error:
+                    self.assertEqual(error.name, "disk_full")
 
         self.until("commits_failed_total", step=publish)
         resource.prlimit(process, resource.RLIMIT_FSIZE, before)
