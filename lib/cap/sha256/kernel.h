@@ -19,6 +19,7 @@ struct cap_sha256_kernel {
     const char *name;
     cap_sha256_run *run;
     bool (*runs_here)(void); /* whether this CPU and its operating system have what it needs */
+    bool (*is_behind)(void); /* whether one further down is faster on this CPU; NULL: none is */
 };
 
 /* The kernels built for this architecture, the one to prefer first; the last one runs anywhere.
