@@ -354,11 +354,8 @@ class Cap:
         return [Slot(slot.key.get(), _hex(slot.cap_hash)) for slot in slots]
 
 
-class Reader:
-    """A cap of which parts are fetched when they are read, each proven; a context manager. Made by Store.open."""
-
-    def __init__(self, store, pointer):
-        self._store, self._pointer = store, pointer
+class _Closed:
+    """What its context, or its end, closes."""
 
     def __enter__(self):
         return self
@@ -369,6 +366,13 @@ class Reader:
     def __del__(self):
         if _lib is not None:
             self.close()
+
+
+class Reader(_Closed):
+    """A cap of which parts are fetched when they are read, each proven; a context manager. Made by Store.open."""
+
+    def __init__(self, store, pointer):
+        self._store, self._pointer = store, pointer
 
     def close(self):
         pointer, self._pointer = self._pointer, None
@@ -411,7 +415,7 @@ class Reader:
         return ctypes.string_at(buffer, got.value)
 
 
-class Store:
+class Store(_Closed):
     """A connection to a daemon; a context manager. Hashes are hex texts."""
 
     def __init__(self, address, timeout_ms=0, leases=False, keep_s=0, no_resume=False):
@@ -422,16 +426,6 @@ class Store:
         if value != 0:
             raise Error(value)
         self._check(_lib.capstore_connect(self._pointer, address.encode()))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def __del__(self):
-        if _lib is not None:
-            self.close()
 
     def close(self):
         """Closes its readers too."""

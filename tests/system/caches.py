@@ -6,7 +6,7 @@ import threading
 import protocol
 import wire
 from harness import SystemTest, content
-from protocol import END
+from protocol import END, Refused
 
 GET_MANY = 2  # a feature's bit
 KIB, MIB = 1 << 10, 1 << 20
@@ -87,6 +87,14 @@ class Caches(SystemTest):
         client = self.connect(daemon, hello=False)
         client.hello(features=features)
         return client
+
+    def comes(self, client, one, refusal):
+        """Whether a cap comes; until then it is refused by this name."""
+        try:
+            return client.get(one)
+        except Refused as refused:
+            self.assertEqual(refused.name, refusal)
+            return False
 
     def program(self, daemon, data=3, depth=2):
         """Images that refer to each other, `depth` of them, each with data: (root's hash, every hash, bodies)."""

@@ -21,6 +21,14 @@ def send_stat(connection, request_id, body):
         content_hash=bytes(32)))
 
 
+def send_some(connection, request_id, name, body):
+    """A STAT's answer, or of a GET's the first 2 MiB."""
+    if name == "STAT":
+        send_stat(connection, request_id, body)
+    else:
+        send_body(connection, request_id, body, 2 * MIB)
+
+
 class Upstream(Caches):
     # What comes through.
 
@@ -179,18 +187,11 @@ class Upstream(Caches):
         one = self.hash_of(raw)
         self.assertRefuses("not_found", client.get, one)
         self.assertEqual(put.put_data(raw)["cap_hash"], one)
-        wait_until(lambda: self.comes(client, one), "what is remembered to be forgotten")
+        wait_until(lambda: self.comes(client, one, "not_found"), "what is remembered to be forgotten")
 
     def hash_of(self, raw):
         other = self.daemon(name="other")
         return self.client(other).put_data(raw)["cap_hash"]
-
-    def comes(self, client, one):
-        try:
-            return client.get(one)
-        except Refused as refused:
-            self.assertEqual(refused.name, "not_found")
-            return False
 
     def test_random_hashes(self):
         """A peer that asks for a thousand hashes at random costs the daemon above its tokens, and no more."""
@@ -219,7 +220,7 @@ class Upstream(Caches):
         self.assertEqual(client.get_many([one, mine])[0], AWAY)
         self.assertShows(below, "away")
         above.start()
-        wait_until(lambda: self.is_back(client, one), "the daemon above to be dialled again")
+        wait_until(lambda: self.comes(client, one, "upstream_away"), "the daemon above to be dialled again")
         self.assertShows(below, "up")
         self.assertIn("upstream_away", below.log())
         self.assertIn("upstream_up", below.log())
@@ -233,13 +234,6 @@ class Upstream(Caches):
         for one in ("away", "broken"):
             self.assertEqual(figures[f"capstore_upstream_{one}"], 1 if one == state else 0)
             self.assertEqual(f"upstream_{one}" in reasons, one == state, reasons)
-
-    def is_back(self, client, one):
-        try:
-            return client.get(one)
-        except Refused as refused:
-            self.assertEqual(refused.name, "upstream_away")
-            return False
 
     def test_restarted_above(self):
         """A connection that went with a restart is dialled anew, without an error."""
@@ -301,7 +295,7 @@ class Upstream(Caches):
         client = self.client(self.below(fake.address))
         self.assertRefuses("upstream_away", client.get, one)
         self.assertEqual(client.has([one]), [0])
-        wait_until(lambda: self.is_back(client, one), "it to be asked again")
+        wait_until(lambda: self.comes(client, one, "upstream_away"), "it to be asked again")
 
     def test_says_nothing(self):
         """It takes the question and never answers: the client waits for upstream-timeout, and others do not."""
@@ -342,10 +336,7 @@ class Upstream(Caches):
 
         def answer(connection, request_id, name, _):
             speaks.wait()
-            if name == "STAT":
-                send_stat(connection, request_id, body)
-            else:
-                send_body(connection, request_id, body, 2 * MIB)
+            send_some(connection, request_id, name, body)
 
         fake = Fake(self.root / "fake", answer)
         self.addCleanup(fake.close)
@@ -374,10 +365,7 @@ class Upstream(Caches):
         _, body = put.get(one)
 
         def answer(connection, request_id, name, _):
-            if name == "STAT":
-                send_stat(connection, request_id, body)
-            else:
-                send_body(connection, request_id, body, 2 * MIB)
+            send_some(connection, request_id, name, body)
 
         fake = Fake(self.root / "fake", answer)
         self.addCleanup(fake.close)
@@ -417,7 +405,7 @@ class Upstream(Caches):
                 self.client(daemon).get(absent(9))
             self.assertIn(caught.exception.name, ("upstream_away", "not_found"))
         there = self.client(two).put_data(content("two has it", 100))["cap_hash"]
-        wait_until(lambda: self.is_back(self.client(one), there), "what the other has")
+        wait_until(lambda: self.comes(self.client(one), there, "upstream_away"), "what the other has")
 
     def test_itself(self):
         path = self.root / "below" / "capstore.sock"

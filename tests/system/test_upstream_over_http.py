@@ -7,7 +7,6 @@ from caches import MIB, Caches, absent
 from harness import content, free_port, wait_until
 from http_liar import HttpLiar, asked_range, head, ok, part
 from proxies import Proxies, needs_nginx
-from protocol import Refused
 
 
 class UpstreamOverHttp(Caches, Proxies):
@@ -90,14 +89,7 @@ class UpstreamOverHttp(Caches, Proxies):
         above.kill()
         self.assertRefuses("upstream_away", client.get, one)
         above.start()
-        wait_until(lambda: self.is_back(client, one), "the daemon above to be dialled again")
-
-    def is_back(self, client, one):
-        try:
-            return client.get(one)
-        except Refused as refused:
-            self.assertEqual(refused.name, "upstream_away")
-            return False
+        wait_until(lambda: self.comes(client, one, "upstream_away"), "the daemon above to be dialled again")
 
     def test_says_nothing(self):
         """A server that never answers: an error in time, and the daemon stops at once all the same."""
