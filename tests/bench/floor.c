@@ -1,11 +1,10 @@
 /*
  * floor WHAT SECONDS [FILE]: what this machine can do at best, for the benchmarks to be compared
- * with: copy      bytes per second that one core copies between two buffers of 256 MiB unix, tcp a
- * reader and a writer on a socket of their own: bytes per second in writes of 64 KiB, and round
- * trips of one byte per second sync      times per second that 4 KiB are appended to FILE and
- * synced
+ * with, as one line of JSON. WHAT is
  *
- * Prints one line of JSON.
+ * - copy: bytes per second that one core copies between two buffers of 256 MiB,
+ * - unix, tcp: bytes per second in writes of 64 KiB, and round trips of a byte, on a socket,
+ * - sync: times per second that 4 KiB are appended to FILE and synced.
  */
 #include <fcntl.h>
 #include <netinet/in.h>
