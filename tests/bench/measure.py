@@ -61,15 +61,16 @@ class Bench:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True, timeout=timeout)
         return json.loads(done.stdout)
 
-    def load(self, server, work, transport="unix", core="generator", prefix=(), **options):
-        """One load on one server; returns its figures."""
+    def load(self, server, work, transport="unix", core="generator", prefix=(), once=False, **options):
+        """One load on one server; returns its figures. `once`: it is not repeated, whatever others use of the cores."""
         if "count" not in options:
             options = {"seconds": self.seconds, "warmup": self.warmup, **options}
         words = [f"{name}={value}" for name, value in options.items()]
         words += [f"pid={pid}" for pid in server.pids()]
         limit = options.get("seconds", 0) + options.get("warmup", 0) + GRACE_SECONDS
         core = self.generator_core if core == "generator" else core
-        alone = server.core is not None and core is not None and work != "put" and not self.tiny
+        pinned = server.core is not None and core is not None
+        alone = pinned and work != "put" and not once and not self.tiny
         for _ in range(TRIES if alone else 1):
             began = time.perf_counter()
             with Others({server.core, core}, server.pids()) as others:
