@@ -72,18 +72,6 @@ unsigned load_oldest(const struct conn *conn)
     return conn->order[conn->done % conn->load->options.depth];
 }
 
-void load_write_value(uint64_t key, uint8_t *out, size_t len)
-{
-    struct cap_hash hash = filled_hash(key);
-    size_t written = len < CAP_HASH_SIZE ? len : CAP_HASH_SIZE;
-    memcpy(out, hash.bytes, written);
-    while (written < len) {
-        size_t more = len - written < written ? len - written : written;
-        memcpy(out + written, out, more);
-        written += more;
-    }
-}
-
 void load_value(struct conn *conn, unsigned slot_index, const uint8_t *bytes, size_t len)
 {
     struct load *load = conn->load;

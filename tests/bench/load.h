@@ -130,7 +130,4 @@ static inline size_t load_text(uint8_t *out, const char *text)
     return len;
 }
 
-/* Writes the value of `key` to `out`, `len` bytes. */
-void load_write_value(uint64_t key, uint8_t *out, size_t len);
-
 #endif

@@ -9,9 +9,9 @@ import time
 
 import servers
 from cores import Others
+from servers import PROGRAMS
 from table import Table
 
-PROGRAMS = pathlib.Path(os.environ["CAPSTORE_BENCH"])
 GRACE_SECONDS = 300  # for a load that was told how long to take
 DETAILS = ("p50_us", "p99_us", "worst_us", "server_cores", "generator_cores", "other_cores")
 OTHERS_MAX = 0.1  # of a core's time, by others on both cores; more, and it is measured again

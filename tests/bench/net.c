@@ -32,21 +32,18 @@ void net_die_errno(const char *what)
     exit(1);
 }
 
-static int connect_unix(const char *path)
+static socklen_t resolve_unix(const char *path, struct sockaddr_storage *ret_name)
 {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof(name.sun_path)) {
         net_die("the socket's path is too long", NULL, 0);
     }
     memcpy(name.sun_path, path, strlen(path) + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (const struct sockaddr *)&name, sizeof(name)) != 0) {
-        net_die_errno(path);
-    }
-    return fd;
+    memcpy(ret_name, &name, sizeof(name));
+    return sizeof(name);
 }
 
-static int connect_tcp(const char *address)
+static socklen_t resolve_tcp(const char *address, struct sockaddr_storage *ret_name)
 {
     char host[256];
     const char *colon = strrchr(address, ':');
@@ -60,25 +57,55 @@ static int connect_tcp(const char *address)
     if (getaddrinfo(host, colon + 1, &hints, &found) != 0) {
         net_die("no such host", (const uint8_t *)host, strlen(host));
     }
-    const int on = 1;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, found->ai_addr, found->ai_addrlen) != 0 ||
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0) {
-        net_die_errno(address);
-    }
+    socklen_t len = found->ai_addrlen;
+    memcpy(ret_name, found->ai_addr, len);
     freeaddrinfo(found);
+    return len;
+}
+
+static socklen_t resolve(const char *address, struct sockaddr_storage *ret_name)
+{
+    if (strncmp(address, "unix:", 5) == 0) {
+        return resolve_unix(address + 5, ret_name);
+    }
+    if (strncmp(address, "tcp:", 4) == 0) {
+        return resolve_tcp(address + 4, ret_name);
+    }
+    net_die("an address is unix:PATH or tcp:HOST:PORT", NULL, 0);
+}
+
+/* A socket of the family, with TCP_NODELAY: what a listener accepts inherits it. */
+static int open_socket(int family)
+{
+    const int on = 1;
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 ||
+        (family == AF_INET && setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0)) {
+        net_die_errno("a socket");
+    }
     return fd;
 }
 
 int net_connect(const char *address)
 {
-    if (strncmp(address, "unix:", 5) == 0) {
-        return connect_unix(address + 5);
+    struct sockaddr_storage name;
+    socklen_t len = resolve(address, &name);
+    int fd = open_socket(name.ss_family);
+    if (connect(fd, (const struct sockaddr *)&name, len) != 0) {
+        net_die_errno(address);
     }
-    if (strncmp(address, "tcp:", 4) == 0) {
-        return connect_tcp(address + 4);
+    return fd;
+}
+
+int net_listen(const char *address)
+{
+    struct sockaddr_storage name;
+    socklen_t len = resolve(address, &name);
+    int fd = open_socket(name.ss_family);
+    if (bind(fd, (const struct sockaddr *)&name, len) != 0 || listen(fd, SOMAXCONN) != 0) {
+        net_die_errno(address);
     }
-    net_die("an address is unix:PATH or tcp:HOST:PORT", NULL, 0);
+    return fd;
 }
 
 uint8_t net_message(int fd, uint8_t *buf)

@@ -1,4 +1,4 @@
-/* Connections of the benchmarks' clients: blocking, and a failure ends the program. */
+/* Connections of the benchmarks' programs: blocking, and a failure ends the program. */
 #ifndef TESTS_BENCH_NET_H
 #define TESTS_BENCH_NET_H
 
@@ -7,6 +7,9 @@
 
 /* A connected blocking socket, with TCP_NODELAY; `address` is unix:PATH or tcp:HOST:PORT. */
 int net_connect(const char *address);
+
+/* A listening socket; what it accepts blocks, with TCP_NODELAY. */
+int net_listen(const char *address);
 
 /* Says HELLO to capstored and receives the HELLO_REPLY. */
 void net_hello(int fd);

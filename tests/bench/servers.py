@@ -15,6 +15,7 @@ import time
 import harness
 
 FILL = os.environ.get("CAPSTORE_FILL", "build/tests/support/fill_store")
+PROGRAMS = pathlib.Path(os.environ["CAPSTORE_BENCH"])
 STOP_SECONDS = 60
 
 
@@ -169,6 +170,21 @@ class Redis(Server):
         return ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--unixsocket", "sock", "--save", "",
                 "--io-threads", "1", "--daemonize", "no", "--dir", str(self.root),
                 *(log if self.durable else ["--appendonly", "no"])]
+
+
+class Bare(Server):
+    """Not a peer but a floor: the least that a server does for a fetch, see bare_server.c. It starts with its values."""
+
+    name = "bare"
+    protocol = "redis"
+
+    def __init__(self, root, count, length, core=None):
+        super().__init__(root, core)
+        self.count, self.length = count, length
+
+    def command(self):
+        return [str(PROGRAMS / "bare_server"), str(self.count), str(self.length), "unix:sock",
+                f"tcp:127.0.0.1:{self.port}"]
 
 
 class Memcached(Server):

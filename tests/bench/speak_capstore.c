@@ -61,7 +61,7 @@ static size_t write_put(const struct conn *conn, unsigned slot, uint8_t *out)
     size_t at = finish(proto_put_data_encode(&put, &buf), PROTO_PUT_DATA, slot, &buf, out);
     /* The value goes where the frames' headers leave room: from the last frame to the first. */
     uint8_t *value = out + at + BODY_FRAMES(len) * HEADER;
-    load_write_value(conn->slots[slot].key, value, len);
+    filled_body(conn->slots[slot].key, value, len);
     uint64_t taken = 0;
     do {
         size_t piece = len - taken < BODY_FRAME ? (size_t)(len - taken) : BODY_FRAME;

@@ -28,7 +28,7 @@ static size_t request(struct conn *conn, unsigned slot, uint8_t *out)
         return at + load_text(out + at, " v\r\n");
     }
     at += (size_t)snprintf((char *)out + at, 32, " %llu\r\n", (unsigned long long)options->len);
-    load_write_value(key, out + at, options->len);
+    filled_body(key, out + at, options->len);
     at += options->len;
     return at + load_text(out + at, "\r\n");
 }

@@ -39,7 +39,7 @@ static size_t request(struct conn *conn, unsigned slot, uint8_t *out)
         at += write_key(out + at, conn->slots[slot].key);
         (void)snprintf(head, sizeof(head), "$%llu\r\n", (unsigned long long)options->len);
         at += load_text(out + at, head);
-        load_write_value(conn->slots[slot].key, out + at, options->len);
+        filled_body(conn->slots[slot].key, out + at, options->len);
         return at + options->len + load_text(out + at + options->len, "\r\n");
     case LOAD_HAS:
     case LOAD_MANY:

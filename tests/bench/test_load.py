@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"
 
 import harness
 from cores import Others
-from servers import Capstored, Memcached, Missing, Nginx, Redis
+from servers import Bare, Capstored, Memcached, Missing, Nginx, Redis
 
 LOAD = str(pathlib.Path(os.environ["CAPSTORE_BENCH"]) / "load")
 COUNT = 100
@@ -27,7 +27,7 @@ class LoadTest(harness.SystemTest):
 
     def start(self, kind):
         try:
-            server = kind(self.root / kind.name)
+            server = kind(self.root / kind.name, *((COUNT, LENGTH) if kind is Bare else ()))
         except Missing as missing:
             self.skipTest(str(missing))
         if kind in (Capstored, Nginx):
@@ -62,6 +62,9 @@ class LoadTest(harness.SystemTest):
 
     def test_memcached(self):
         self.check(Memcached)
+
+    def test_bare(self):
+        self.check(Bare)
 
     def test_nginx(self):
         self.check(Nginx)

@@ -27,4 +27,17 @@ static inline struct cap_hash filled_hash(uint64_t index)
     return hash;
 }
 
+/* Writes the body of cap `index`, `len` bytes. */
+static inline void filled_body(uint64_t index, uint8_t *out, size_t len)
+{
+    struct cap_hash hash = filled_hash(index);
+    size_t written = len < CAP_HASH_SIZE ? len : CAP_HASH_SIZE;
+    memcpy(out, hash.bytes, written);
+    while (written < len) {
+        size_t more = len - written < written ? len - written : written;
+        memcpy(out + written, out, more);
+        written += more;
+    }
+}
+
 #endif
