@@ -2,6 +2,7 @@
 #include "daemon/serve/places.h"
 
 #include <sys/mman.h>
+#include <sys/param.h>
 #define XXH_INLINE_ALL /* a call costs as much as the sum of a hash */
 #include <xxhash.h>
 
@@ -27,7 +28,10 @@ enum cap_error places_open(struct places *places, const struct env *env, uint64_
                            const struct places *other)
 {
     uint64_t sets = bytes / (SET_SIZE * sizeof(struct place));
-    *places = (struct places){.sets = sets < UINT32_MAX ? (size_t)sets : UINT32_MAX};
+    *places = (struct places){
+        .sets = sets < UINT32_MAX ? (size_t)sets : UINT32_MAX,
+        .trust_ms = PLACES_TRUST_MS,
+    };
     if (places->sets == 0) {
         return CAP_OK;
     }
@@ -282,14 +286,40 @@ static struct cap_place where(const struct place *place)
     };
 }
 
-bool place_is_warm(struct place *place, const struct env *env, uint64_t now_us)
+/* Whether pages that were last looked at so long ago are taken to be in memory. */
+static bool is_trusted(struct places *places, uint32_t age_ms)
 {
-    const struct cap_place at = where(place);
+    if (age_ms < PLACES_TRUST_MS) {
+        return true;
+    }
+    return age_ms < places->trust_ms && ++places->trust_used % PLACES_TRUST_SAMPLE != 0;
+}
+
+/* Learns from pages that were looked at after `age_ms`. */
+static void adapt_trust(struct places *places, uint32_t age_ms, bool resident)
+{
+    if (!resident) {
+        places->trust_ms = PLACES_TRUST_MS;
+        places->trust_kept = 0;
+    } else if (age_ms >= places->trust_ms && ++places->trust_kept == PLACES_TRUST_GROWS) {
+        places->trust_ms = MIN(2 * places->trust_ms, PLACES_TRUST_MAX_MS);
+        places->trust_kept = 0;
+    }
+}
+
+bool place_is_warm(struct places *places, struct place *place, const struct env *env,
+                   uint64_t now_us)
+{
     uint32_t now_ms = to_ms(now_us);
-    if (((now_ms - place->seen_ms) & SEEN_MASK) >= PLACES_TRUST_MS &&
-        (!env->resident(env->ctx, at.at, cap_place_first(&at)) ||
-         (at.rest_len > 0 && !env->resident(env->ctx, at.rest, at.rest_len)))) {
-        return false;
+    uint32_t age_ms = (now_ms - place->seen_ms) & SEEN_MASK;
+    if (!is_trusted(places, age_ms)) {
+        const struct cap_place at = where(place);
+        bool resident = env->resident(env->ctx, at.at, cap_place_first(&at)) &&
+                        (at.rest_len == 0 || env->resident(env->ctx, at.rest, at.rest_len));
+        adapt_trust(places, age_ms, resident);
+        if (!resident) {
+            return false;
+        }
     }
     place->seen_ms = now_ms & SEEN_MASK;
     return true;

@@ -28,11 +28,17 @@
 #define PLACES_BODY_MAX (10u << 10)
 
 /*
- * How long pages that were in memory are taken to be there still. Each load touches them, and the
- * system lets go of what was not touched for longest: to be wrong it would have to turn over all of
- * its memory in this time.
+ * How long pages that were in memory are taken to be there still, without a system call for each
+ * load. Each load touches them, and the system lets go of what was not touched for longest: to be
+ * wrong it would have to turn over all of its memory in this time. The time doubles, up to the
+ * most, when as many pages as PLACES_TRUST_GROWS that were not looked at for longer were all still
+ * there; one that is gone takes it back to the least. So that this is noticed soon, every
+ * PLACES_TRUST_SAMPLE-th page is looked at that is trusted for longer than the least.
  */
-#define PLACES_TRUST_MS 1000u
+#define PLACES_TRUST_MS     1000u
+#define PLACES_TRUST_MAX_MS (32u * PLACES_TRUST_MS)
+#define PLACES_TRUST_GROWS  256u
+#define PLACES_TRUST_SAMPLE 16u
 
 struct place {
     uint64_t check;
@@ -52,6 +58,9 @@ struct places {
     size_t sets;           /* 0: it keeps nothing */
     size_t next;           /* of a set: where the next search for room begins */
     uint64_t count;        /* entries that are taken */
+    uint32_t trust_ms;
+    uint32_t trust_kept; /* pages that were there after that time, since it changed */
+    uint32_t trust_used; /* loads that relied on more than the least */
     uint32_t keys[KEYED_WORDS];
     uint8_t secrets[2][PLACES_SECRET]; /* for bodies, and for their hashes */
 };
@@ -102,9 +111,10 @@ void places_add(struct places *places, const struct cap_hash *hash, enum cap_kin
 void places_drop(struct places *places, const struct cap_hash *hash);
 void places_clear(struct places *places);
 
-/* Whether place_load, called next, need not wait for a device: the pages are in memory, or were a
- * moment ago (PLACES_TRUST_MS). */
-bool place_is_warm(struct place *place, const struct env *env, uint64_t now_us);
+/* Whether place_load, called next, need not wait for a device: the pages are in memory, or were not
+ * long ago (PLACES_TRUST_MS). */
+bool place_is_warm(struct places *places, struct place *place, const struct env *env,
+                   uint64_t now_us);
 
 /*
  * Loads the body of the hash by which the place was found, place->len bytes, to `dst`. False: the

@@ -125,7 +125,7 @@ bool serve_load(struct serve *serve, struct place *place, const struct cap_hash 
                 uint64_t now_us, uint8_t *dst)
 {
     const struct context *context = serve->shard->context;
-    return place_is_warm(place, context->env, now_us) &&
+    return place_is_warm(&serve->places, place, context->env, now_us) &&
            place_load(&serve->places, place, hash, context->store, dst);
 }
 

@@ -252,6 +252,65 @@ static void test_place_that_went_cold(void **state)
     close(fd);
 }
 
+/* An env in which pages are in memory or not. */
+struct pages {
+    bool resident;
+    unsigned looked_at;
+};
+
+static bool pages_resident(void *ctx, const void *at, size_t len)
+{
+    struct pages *pages = ctx;
+    (void)at;
+    (void)len;
+    pages->looked_at++;
+    return pages->resident;
+}
+
+/* Pages that stay are looked at less and less; when one went, all are looked at again. */
+static void test_trust_in_places(void **state)
+{
+    struct places places;
+    static const uint8_t body[BODY_LEN];
+    const struct cap_place where = {.at = body, .len = sizeof(body)};
+    const struct cap_hash hash = {{1}};
+    struct pages pages = {.resident = true};
+    struct env env = *env_system();
+    uint64_t now_us = 0;
+    (void)state;
+    assert_cap_ok(places_open(&places, &env, 64000, NULL));
+    env.ctx = &pages;
+    env.resident = pages_resident;
+    places_add(&places, &hash, CAP_KIND_DATA, &where, body, now_us);
+    struct place *place = places_find(&places, &hash);
+    for (unsigned trust_ms = PLACES_TRUST_MS; trust_ms < PLACES_TRUST_MAX_MS; trust_ms *= 2) {
+        pages.looked_at = 0;
+        for (unsigned i = 0; i < PLACES_TRUST_GROWS; i++) {
+            now_us += trust_ms * UINT64_C(1000);
+            assert_true(place_is_warm(&places, place, &env, now_us));
+        }
+        assert_int_equal(pages.looked_at, PLACES_TRUST_GROWS);
+        pages.looked_at = 0;
+        for (unsigned i = 0; i < 10 * PLACES_TRUST_SAMPLE; i++) {
+            now_us += trust_ms * UINT64_C(1500);
+            assert_true(place_is_warm(&places, place, &env, now_us));
+        }
+        assert_int_equal(pages.looked_at, 10);
+    }
+    now_us += PLACES_TRUST_MAX_MS * UINT64_C(1000);
+    pages.resident = false;
+    assert_false(place_is_warm(&places, place, &env, now_us));
+    pages.resident = true;
+    assert_true(place_is_warm(&places, place, &env, now_us));
+    pages.looked_at = 0;
+    for (unsigned i = 0; i < 10; i++) {
+        now_us += PLACES_TRUST_MS * UINT64_C(1500);
+        assert_true(place_is_warm(&places, place, &env, now_us));
+    }
+    assert_int_equal(pages.looked_at, 10);
+    places_close(&places);
+}
+
 /* It keeps within its bound, and what is asked for stays when others come once. */
 static void test_places_are_bounded(void **state)
 {
@@ -439,6 +498,7 @@ int main(void)
         TEST(test_place_that_is_stale),
         TEST(test_place_that_cannot_be_read),
         TEST(test_place_that_went_cold),
+        TEST(test_trust_in_places),
         TEST(test_places_are_bounded),
         cmocka_unit_test(test_place_of_another_cap),
         TEST(test_places_of_another_loop),
