@@ -13,7 +13,7 @@
 #include "daemon/serve/copies.h"
 
 #define LEAST    40 /* streams, loop, store, lock: about 20; sockets; admin connections */
-#define PER_LOOP 5  /* of each loop but the first */
+#define PER_LOOP 6  /* of each loop but the first */
 #define MOMENT   4  /* opened for a moment: a spool file, a socket that is turned away */
 
 enum cap_error descriptors_check(size_t loops, char ret_reason[CONFIG_REASON_SIZE])

@@ -580,6 +580,7 @@ enum cap_error server_start(struct server *server, const struct env *env, struct
     sockets_log(&server->sockets); /* only now: a start that fails has not listened */
     log_event(&context->log, LOG_LEVEL_INFO, log_name("started"),
               log_text("version", CAPSTORE_VERSION), log_text("hashing", cap_sha256_kernel_name()),
+              log_text("io_uring", server->loops[0].hub.calls.ring != NULL ? "used" : "unused"),
               log_text("state", context->config.state));
     sd_notify("READY=1\nSTATUS=Serving");
     return CAP_OK;

@@ -19,11 +19,12 @@
 
 #include "lib/cap/error.h"
 
-#define CONFIG_LISTEN_MAX  16
-#define CONFIG_REASON_SIZE 320
-#define CONFIG_VALUE_SIZE  64   /* any value that is not a text */
-#define CONFIG_TEXT_SIZE   4096 /* a path */
-#define CONFIG_OPTIONS_MAX 64
+#define CONFIG_LISTEN_MAX   16
+#define CONFIG_IO_URING_MAX 32
+#define CONFIG_REASON_SIZE  320
+#define CONFIG_VALUE_SIZE   64   /* any value that is not a text */
+#define CONFIG_TEXT_SIZE    4096 /* a path */
+#define CONFIG_OPTIONS_MAX  72
 
 #define CONFIG_MODE_UMASK UINT64_MAX /* no mode was given */
 
@@ -59,6 +60,7 @@ struct config {
     config_number map_size; /* 0: the store's default */
     config_number workers;
     config_number threads;      /* loops; 0: as many as there are cores */
+    config_number io_uring;     /* sockets in one call; 0: it is not used */
     config_number readers;      /* threads */
     config_number record_cache; /* bytes */
     config_number body_cache;   /* bytes; 0: none */

@@ -1,10 +1,10 @@
 /*
  * One connection.
  *
- * Happy path. The socket is readable: bytes are received into the buffer that all connections of
- * the loop share. When those that are ready have done so (hub_arrived) each has its turn: the
- * speaker takes the bytes, then the output is pumped. A turn is bounded: what is received but not
- * handled waits in `leftover`.
+ * Happy path. The socket is readable: the hub receives for all that are (hub_ready), into a buffer
+ * that all connections of the loop share. Then each has its turn: the speaker takes the bytes. At
+ * last the hub sends for all; what is more than messages is pumped. A turn is bounded: what is
+ * received but not handled waits in `leftover`.
  *
  * Failure modes.
  *   - The client closes or resets: connection_close; the speaker drops what is in flight.
@@ -16,6 +16,7 @@
 #include "daemon/net/connection.h"
 
 #include <errno.h>
+#include <sys/param.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -121,19 +122,21 @@ static bool handle_leftover(struct connection *connection, uint64_t until)
     return false;
 }
 
-/* One receive, to `arrived`. False: there is nothing, or the connection is closed. */
-static bool receive(struct connection *connection)
+/* How many bytes one receive may take, of at most `len`. */
+static size_t receive_room(const struct connection *connection, size_t len)
 {
-    struct hub *hub = connection->hub;
-    uint8_t *dst = hub->input + hub->input_used;
     size_t room = input_room(connection);
-    size_t most = round_receive(&hub->round);
-    size_t len = room < most ? room : most;
-    if (len == 0) {
-        return false;
-    }
-    ssize_t n = recv(connection->fd, dst, len, MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
+    size_t most = round_receive(&connection->hub->round);
+    return MIN(len, MIN(room, most));
+}
+
+/*
+ * Books a receive of `len` bytes at most to `dst`, with its result: as `arrived`. False: there is
+ * nothing, or the connection is closed.
+ */
+static bool book_received(struct connection *connection, uint8_t *dst, size_t len, ssize_t n)
+{
+    if (n == -EAGAIN || n == -EWOULDBLOCK || n == -EINTR) {
         return false;
     }
     if (n <= 0) {
@@ -146,6 +149,18 @@ static bool receive(struct connection *connection)
     connection->arrived = (struct cap_bytes){dst, (size_t)n};
     connection->filled = (size_t)n == len;
     return true;
+}
+
+/* One more receive in a turn. */
+static bool receive(struct connection *connection)
+{
+    uint8_t *dst = connection->hub->more;
+    size_t len = receive_room(connection, SESSION_INPUT);
+    if (len == 0) {
+        return false;
+    }
+    ssize_t n = recv(connection->fd, dst, len, MSG_DONTWAIT);
+    return book_received(connection, dst, len, n < 0 ? -errno : n);
 }
 
 /* Handles what has arrived. True: there may be more, and time for it. */
@@ -178,19 +193,24 @@ static void read_turn(struct connection *connection)
 
 /* --- Sending and polling ---------------------------------------------------------------------- */
 
-/* Sends what the socket takes. */
-static void pump(struct connection *connection)
+static void book_sent(struct connection *connection, uint64_t sent)
 {
-    uint64_t sent = 0;
     bool waited = connection->sending;
-    uint64_t most = round_send(&connection->hub->round);
-    enum pump_result result = output_pump(&connection->output, connection->fd, most, &sent);
     connection->bytes_out += sent;
     connection->shard->stats.bytes_out += sent;
     connection->sending = output_wants(&connection->output);
     if (sent > 0 || !waited) {
         connection->output_us = now_of(connection);
     }
+}
+
+/* Sends what the socket takes. */
+static void pump(struct connection *connection)
+{
+    uint64_t sent = 0;
+    uint64_t most = round_send(&connection->hub->round);
+    enum pump_result result = output_pump(&connection->output, connection->fd, most, &sent);
+    book_sent(connection, sent);
     if (result == PUMP_LOST) {
         connection_close(connection);
     }
@@ -280,17 +300,6 @@ void connection_update_soon(struct connection *connection)
     }
 }
 
-/* Receives for a turn, which the hub gives it; one that has input left over has turns already. */
-static void arrive(struct connection *connection)
-{
-    struct hub *hub = connection->hub;
-    if (connection->leftover.len > 0 || !receive(connection)) {
-        return;
-    }
-    connection->speaker->ahead(connection, connection->arrived, &hub->coming);
-    hub_arrived(hub, &connection->member, connection->arrived.len);
-}
-
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct connection *connection = poll->data;
@@ -300,9 +309,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     }
     round_turn(&connection->hub->round);
     if ((events & UV_READABLE) != 0) {
-        arrive(connection);
-    }
-    if (!connection->member.arrived) {
+        hub_ready(connection->hub, &connection->member);
+    } else {
         connection_update(connection);
     }
 }
@@ -312,6 +320,13 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 static struct connection *of_member(struct member *member)
 {
     return CONTAINER_OF(member, struct connection, member);
+}
+
+_Static_assert(offsetof(struct connection, member) == 0, "of_const casts");
+
+static const struct connection *of_const(const struct member *member)
+{
+    return (const struct connection *)(const void *)member;
 }
 
 static bool on_turn(struct member *member)
@@ -324,6 +339,52 @@ static bool on_turn(struct member *member)
     read_turn(connection);
     connection_update(connection);
     return has_turn(connection);
+}
+
+/* One that has input left over has turns already. */
+static void on_plan_receive(const struct member *member, uint8_t *dst, size_t len,
+                            struct call *call)
+{
+    const struct connection *connection = of_const(member);
+    bool may = connection->phase < CONNECTION_KEPT && connection->leftover.len == 0;
+    size_t room = may ? receive_room(connection, len) : 0;
+    call->fd = connection->fd;
+    call->sends = false;
+    call->spans[0] = (struct iovec){.iov_base = dst, .iov_len = room};
+    call->count = room > 0 ? 1 : 0;
+}
+
+static bool on_received(struct member *member, const struct call *call)
+{
+    struct connection *connection = of_member(member);
+    const struct iovec *span = &call->spans[0];
+    bool some = call->count > 0 && connection->phase < CONNECTION_KEPT &&
+                book_received(connection, span->iov_base, span->iov_len, call->result);
+    if (some) {
+        connection->speaker->ahead(connection, connection->arrived, &connection->hub->coming);
+    } else {
+        connection_update_soon(connection);
+    }
+    return some;
+}
+
+static void on_plan_send(const struct member *member, struct call *call)
+{
+    const struct connection *connection = of_const(member);
+    bool may = connection->phase < CONNECTION_KEPT && !connection->busy;
+    call->fd = connection->fd;
+    call->sends = true;
+    call->count = may ? output_plan(&connection->output, call->spans) : 0;
+}
+
+/* What could not be sent, the update that follows tries again, and tells why. */
+static void on_sent(struct member *member, const struct call *call)
+{
+    struct connection *connection = of_member(member);
+    if (call->count > 0 && call->result > 0) {
+        output_sent(&connection->output, (size_t)call->result);
+        book_sent(connection, (uint64_t)call->result);
+    }
 }
 
 static void on_arrived(struct member *member)
@@ -380,15 +441,13 @@ static void on_close(struct member *member)
 
 static size_t on_requests(const struct member *member)
 {
-    const struct connection *connection = (const struct connection *)(const void *)member;
+    const struct connection *connection = of_const(member);
     return connection->speaker->requests(connection);
 }
 
-_Static_assert(offsetof(struct connection, member) == 0, "on_requests and on_describe cast");
-
 static void on_describe(const struct member *member, struct client *ret_client)
 {
-    const struct connection *connection = (const struct connection *)(const void *)member;
+    const struct connection *connection = of_const(member);
     uint64_t moved =
         connection->input_us > connection->output_us ? connection->input_us : connection->output_us;
     *ret_client = (struct client){
@@ -405,6 +464,10 @@ static void on_describe(const struct member *member, struct client *ret_client)
 
 static const struct member_class member_class = {
     .turn = on_turn,
+    .plan_receive = on_plan_receive,
+    .plan_send = on_plan_send,
+    .received = on_received,
+    .sent = on_sent,
     .arrived = on_arrived,
     .tick = on_tick,
     .update = on_update,

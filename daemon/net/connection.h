@@ -4,7 +4,7 @@
  * only.
  *
  * Words: a *turn* is one pass of the loop for one connection, which begins when all that are ready
- * have received (hub_arrived). A connection *ends*: what must go out goes out, then it *lingers*
+ * have received (hub_ready). A connection *ends*: what must go out goes out, then it *lingers*
  * until the client closes, so that the last bytes are not lost, and closes. One whose client has
  * not read what was lent to its socket (handover.h) is *kept*: closed but for the socket, and
  * counted as its peer's, until the client has read or closed.

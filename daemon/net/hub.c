@@ -2,6 +2,7 @@
 #include "daemon/net/hub.h"
 
 #include <stdlib.h>
+#include <sys/param.h>
 
 #include "daemon/core/container.h"
 #include "lib/cap/must.h"
@@ -39,12 +40,29 @@ static void not_due(struct hub *hub, struct member *member)
     }
 }
 
+/* Updates up to CALLS_MAX that are due, which send in one system call. */
+static void update_some(struct hub *hub)
+{
+    struct member *members[CALLS_MAX];
+    size_t count = 0;
+    for (; count < CALLS_MAX && !TAILQ_EMPTY(&hub->due); count++) {
+        struct member *member = members[count] = TAILQ_FIRST(&hub->due);
+        not_due(hub, member);
+        member->class->plan_send(member, &hub->plans[count]);
+    }
+    calls_make(&hub->calls, hub->plans, count);
+    for (size_t i = 0; i < count; i++) {
+        members[i]->class->sent(members[i], &hub->plans[i]);
+    }
+    for (size_t i = 0; i < count; i++) { /* of which one may have others send */
+        members[i]->class->update(members[i]);
+    }
+}
+
 static void update_due(struct hub *hub)
 {
     while (!TAILQ_EMPTY(&hub->due)) {
-        struct member *member = TAILQ_FIRST(&hub->due);
-        not_due(hub, member);
-        member->class->update(member);
+        update_some(hub);
     }
 }
 
@@ -78,22 +96,53 @@ static void handle_arrived(struct hub *hub)
         member->class->arrived(member);
     }
     update_due(hub);
-    hub->input_used = 0;
 }
 
-void hub_arrived(struct hub *hub, struct member *member, size_t len)
+static void not_ready(struct hub *hub, struct member *member)
 {
-    TAILQ_INSERT_TAIL(&hub->arrived, member, arrived_link);
-    member->arrived = true;
-    hub->input_used += len;
-    if (hub->input_used >= SESSION_INPUT || hub->coming.count == ROUTE_AHEAD) {
-        handle_arrived(hub);
+    if (member->ready) {
+        TAILQ_REMOVE(&hub->ready, member, ready_link);
+        hub->ready_count--;
+        member->ready = false;
     }
 }
 
-static void on_received(uv_check_t *check)
+/* Has those that are ready receive, in one system call, and handle it. */
+static void receive_ready(struct hub *hub)
 {
-    handle_arrived(check->data);
+    struct member *members[CALLS_MAX];
+    size_t share = hub->ready_count == 0 ? 0 : MIN(SESSION_INPUT, HUB_INPUT / hub->ready_count);
+    size_t count = 0;
+    for (; !TAILQ_EMPTY(&hub->ready); count++) {
+        struct member *member = members[count] = TAILQ_FIRST(&hub->ready);
+        not_ready(hub, member);
+        member->class->plan_receive(member, hub->input + count * share, share, &hub->plans[count]);
+    }
+    calls_make(&hub->calls, hub->plans, count);
+    for (size_t i = 0; i < count; i++) {
+        if (members[i]->class->received(members[i], &hub->plans[i])) {
+            TAILQ_INSERT_TAIL(&hub->arrived, members[i], arrived_link);
+            members[i]->arrived = true;
+        }
+    }
+    handle_arrived(hub);
+}
+
+void hub_ready(struct hub *hub, struct member *member)
+{
+    if (!member->ready) {
+        TAILQ_INSERT_TAIL(&hub->ready, member, ready_link);
+        member->ready = true;
+        hub->ready_count++;
+    }
+    if (hub->ready_count == CALLS_MAX) {
+        receive_ready(hub);
+    }
+}
+
+static void on_all_ready(uv_check_t *check)
+{
+    receive_ready(check->data);
 }
 
 static void on_round_over(uv_prepare_t *prepare)
@@ -118,20 +167,26 @@ enum cap_error hub_open(struct hub *hub, struct shard *shard, const struct route
     TAILQ_INIT(&hub->members);
     TAILQ_INIT(&hub->paused);
     TAILQ_INIT(&hub->due);
+    TAILQ_INIT(&hub->ready);
     TAILQ_INIT(&hub->arrived);
-    hub->input = malloc((size_t)HUB_RECEIVES * SESSION_INPUT);
+    hub->input = malloc(HUB_INPUT + SESSION_INPUT);
     if (hub->input == NULL) {
         return CAP_E_NO_MEMORY;
+    }
+    hub->more = hub->input + HUB_INPUT;
+    if (shard->context->config.io_uring != 0) {
+        (void)calls_open(&hub->calls, (unsigned)shard->context->config
+                                          .io_uring); /* without it, each call is made by itself */
     }
     if (handover_open(&hub->handover) == CAP_OK) { /* without it, all is copied */
         shard->handover = &hub->handover;
     }
     round_init(&hub->round, shard->context->env);
     uv_idle_init(&shard->loop, &hub->turn);
-    uv_check_init(&shard->loop, &hub->received);
+    uv_check_init(&shard->loop, &hub->all_ready);
     uv_prepare_init(&shard->loop, &hub->round_over);
-    hub->turn.data = hub->received.data = hub->round_over.data = hub;
-    uv_check_start(&hub->received, on_received);
+    hub->turn.data = hub->all_ready.data = hub->round_over.data = hub;
+    uv_check_start(&hub->all_ready, on_all_ready);
     uv_prepare_start(&hub->round_over, on_round_over);
     hub->open = true;
     return CAP_OK;
@@ -171,12 +226,13 @@ void hub_close(struct hub *hub)
         member->class->close(member);
     }
     uv_close((uv_handle_t *)&hub->turn, NULL);
-    uv_close((uv_handle_t *)&hub->received, NULL);
+    uv_close((uv_handle_t *)&hub->all_ready, NULL);
     uv_close((uv_handle_t *)&hub->round_over, NULL);
 }
 
 void hub_free(struct hub *hub)
 {
+    calls_close(&hub->calls);
     free(hub->input);
     hub->input = NULL;
     if (hub->shard != NULL && hub->shard->handover != NULL) {
@@ -197,6 +253,7 @@ void hub_remove(struct hub *hub, struct member *member)
     must(hub->session_count > 0);
     hub_pause(hub, member, false);
     not_due(hub, member);
+    not_ready(hub, member);
     not_arrived(hub, member);
     TAILQ_REMOVE(&hub->members, member, link);
     hub->session_count--;

@@ -10,6 +10,7 @@
 #include <sys/queue.h>
 
 #include "daemon/core/context.h"
+#include "daemon/net/calls.h"
 #include "daemon/net/handover.h"
 #include "daemon/net/round.h"
 #include "lib/cap/bytes.h"
@@ -66,8 +67,17 @@ struct client {
 
 /* What the hub asks of a connection. */
 struct member_class {
-    bool (*turn)(struct member *member);    /* handles leftover input; whether some is left */
-    void (*arrived)(struct member *member); /* handles what it has received: see hub_arrived */
+    bool (*turn)(struct member *member); /* handles leftover input; whether some is left */
+    /*
+     * Plan, as `call`, what it would receive now, `len` bytes at `dst` or less, or what it would
+     * send; change nothing. `call` has the socket and a count of 0 where that is nothing.
+     */
+    void (*plan_receive)(const struct member *member, uint8_t *dst, size_t len, struct call *call);
+    void (*plan_send)(const struct member *member, struct call *call);
+    /* Book the planned call, which was made; `received` says whether there is input to handle. */
+    bool (*received)(struct member *member, const struct call *call);
+    void (*sent)(struct member *member, const struct call *call);
+    void (*arrived)(struct member *member); /* handles what it has received */
     void (*tick)(struct member *member, uint64_t now_us);
     void (*update)(struct member *member); /* looks again at what it may read, and at the phase */
     void (*close)(struct member *member);
@@ -83,6 +93,8 @@ struct member {
     bool paused; /* in the hub's list of those that are not read until hub_resume */
     TAILQ_ENTRY(member) due_link;
     bool due; /* in the hub's list of those that are updated before the loop waits */
+    TAILQ_ENTRY(member) ready_link;
+    bool ready; /* in the hub's list of those that may receive */
     TAILQ_ENTRY(member) arrived_link;
     bool arrived;    /* in the hub's list of those that have received */
     uint64_t number; /* unique in the process, rising */
@@ -97,11 +109,8 @@ struct hub_set {
     size_t count;
 };
 
-/*
- * `arrived` have less than one receive when another comes in, so less than two; and while they
- * handle it one of them at a time may receive once more, behind all that.
- */
-#define HUB_RECEIVES 3u
+/* Bytes of the receives that are made together, of which each has a share. */
+#define HUB_INPUT (2 * SESSION_INPUT)
 
 struct hub {
     struct shard *shard;
@@ -110,19 +119,23 @@ struct hub {
     struct member_list members; /* newest first */
     struct member_list paused;
     struct member_list due;
+    struct member_list ready;
+    size_t ready_count;
     struct member_list arrived;
-    struct coming coming;        /* of the messages of these */
+    struct coming coming; /* of the messages of these */
+    struct calls calls;
+    struct call plans[CALLS_MAX];
     atomic_size_t session_count; /* any thread may look, as at the next two */
     atomic_size_t arriving;      /* connections on their way from the loop that accepts */
     atomic_size_t paused_count;
     struct letter resume;
     atomic_bool resuming;     /* the letter is on its way */
-    uint8_t *input;           /* one receive buffer for all, of HUB_RECEIVES */
-    size_t input_used;        /* bytes of it that `arrived` have received */
+    uint8_t *input;           /* what has arrived: HUB_INPUT bytes */
+    uint8_t *more;            /* behind it, SESSION_INPUT bytes: what comes after that in a turn */
     struct handover handover; /* where shard->handover points, if it was opened */
     struct round round;
     uv_idle_t turn;          /* runs while connections have input left over */
-    uv_check_t received;     /* the loop has looked at every socket that was ready */
+    uv_check_t all_ready;    /* the loop has looked at every socket that was ready */
     uv_prepare_t round_over; /* the loop looks at sockets again */
     bool open;               /* the handles above are */
 };
@@ -155,11 +168,11 @@ void hub_pause(struct hub *hub, struct member *member, bool paused);
 void hub_update_soon(struct hub *hub, struct member *member);
 
 /*
- * A member has received `len` bytes at the hub's input, behind input_used. It handles them when
- * every connection that is ready has received, or the buffer or `coming`, to which it has added its
- * messages, is full: what all of them need is then fetched from memory together.
+ * A member's socket has bytes. When every socket has been looked at, or CALLS_MAX are ready, they
+ * receive in one system call; then what all of them need is fetched from memory together, each
+ * handles its input, and they send, again in one system call.
  */
-void hub_arrived(struct hub *hub, struct member *member, size_t len);
+void hub_ready(struct hub *hub, struct member *member);
 
 /*
  * Looks again at those whose uploads had no room, on every loop: after buffers went to the disk.

@@ -25,7 +25,6 @@
 
 #define MESSAGE_ROOM     2048u      /* bytes of a message's memory: small answers share one */
 #define MESSAGE_ROOM_MAX (8u << 10) /* one behind others that wait has twice the last one's */
-#define MESSAGES_IOV     16         /* sent at once */
 
 /* Bytes that go out as they are. */
 struct message {
@@ -125,7 +124,7 @@ static int gather_messages(const struct output *output, struct iovec *ret_iov, i
     STAILQ_FOREACH(message, &output->messages, link)
     {
         bool passes = message->fd >= 0;
-        if (count == MESSAGES_IOV || (passes && count > 0)) {
+        if (count == CALL_SPANS || (passes && count > 0)) {
             return count; /* a descriptor goes with the first byte of a call */
         }
         if (passes) {
@@ -389,7 +388,7 @@ static int find_lent(struct output *output, const struct iovec *iov, int message
 static enum pump_result pump_once(struct output *output, int socket, uint64_t most, uint64_t *sent,
                                   bool *ret_more)
 {
-    struct iovec iov[MESSAGES_IOV + 1 + CAP_STORE_WINDOW_IOV];
+    struct iovec iov[CALL_SPANS + 1 + CAP_STORE_WINDOW_IOV];
     int passed = -1;
     int frame_count = 0;
     *ret_more = output_wants(output);
@@ -439,6 +438,22 @@ enum pump_result output_pump(struct output *output, int fd, uint64_t most, uint6
     }
     *ret_sent = sent;
     return more && result == PUMP_IDLE ? PUMP_BLOCKED : result;
+}
+
+size_t output_plan(const struct output *output, struct iovec *ret_spans)
+{
+    int passed = -1;
+    bool all;
+    if (output->current != NULL || !TAILQ_EMPTY(&output->streams)) {
+        return 0;
+    }
+    int count = gather_messages(output, ret_spans, &passed, &all);
+    return passed >= 0 ? 0 : (size_t)count;
+}
+
+void output_sent(struct output *output, size_t n)
+{
+    must(book_messages(output, n) == 0);
 }
 
 bool output_wants(const struct output *output)

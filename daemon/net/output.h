@@ -12,6 +12,7 @@
 #include <sys/queue.h>
 #include <sys/uio.h>
 
+#include "daemon/net/calls.h"
 #include "daemon/net/handover.h"
 #include "lib/cap/bytes.h"
 #include "lib/store/store.h"
@@ -122,6 +123,14 @@ void output_drop_streams(struct output *output, bool keep_current);
 
 /* Sends what the socket takes, until `most` bytes are sent or more. *ret_sent counts bytes. */
 enum pump_result output_pump(struct output *output, int fd, uint64_t most, uint64_t *ret_sent);
+
+/*
+ * The beginning of what is to be sent, as up to CALL_SPANS spans that are good until it changes,
+ * where that is messages only and no descriptor goes with them. Returns how many; 0: the pump has
+ * to do it. output_sent books `n` bytes of them, which were sent.
+ */
+size_t output_plan(const struct output *output, struct iovec *ret_spans);
+void output_sent(struct output *output, size_t n);
 
 /* Whether there is something that a writable socket could take. */
 bool output_wants(const struct output *output);

@@ -25,6 +25,7 @@ FOREIGN = {
     r"xxhash\.h": r"lib/store/|daemon/serve/|client/capctl/",
     r"jansson\.h": r"daemon/|client/capctl/",
     r"microhttpd\.h": r"daemon/http/",
+    r"liburing\.h": r"daemon/net/calls\.c$",
     r"curl/.*": r"client/lib/",
     r"ncurses\.h|curses\.h": r"client/capctl/top\.c$",
     r"libelf\.h|gelf\.h|libelf/.*|elf\.h": r"client/capctl/",

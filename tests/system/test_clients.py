@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import signal
 import socket
 import struct
 import threading
@@ -233,6 +234,42 @@ class Reader(threading.Thread):
             if len(body) != body_len or self.bodies.setdefault(cap_hash, body) != body:
                 raise AssertionError("a body changed")
             self.found += 1
+
+
+class Together(SystemTest):
+    """What many clients send and get in one turn of a loop goes through one system call, or one each."""
+
+    def test_every_client_gets_its_own(self):
+        for sockets in (0, 1, 7, 32):
+            with self.subTest(sockets=sockets):
+                self.exchange(self.daemon("--io-uring", str(sockets), "--threads", "1", name=f"d{sockets}"), sockets)
+
+    def exchange(self, d, seed):
+        rng = random.Random(seed)
+        bodies = {}
+        clients = [self.connect(d) for _ in range(70)]
+        for i in range(40):
+            body = content(f"together {i}", rng.choice((1, 100, 4000, 30000, 200000)))
+            bodies[clients[i].put_data(body)["cap_hash"]] = body
+        for _ in range(8):
+            asked = []
+            gone = self.connect(d)  # with answers on their way
+            d.process.send_signal(signal.SIGSTOP)  # until all have sent, so that it meets them in one turn
+            for client in rng.sample(clients, 60):
+                hashes = rng.choices(list(bodies), k=rng.randrange(1, 9))
+                asked.append((client, [(client.request("GET", hash=one, offset=0, len=TO_END), one) for one in hashes]))
+            for one in bodies:
+                gone.request("GET", hash=one, offset=0, len=TO_END)
+            gone.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            gone.close()
+            d.process.send_signal(signal.SIGCONT)
+            for client, requests in asked:
+                for request_id, one in requests:
+                    got = wire.data_content(client.wait_get(request_id)[1])
+                    self.assertEqual(got[:len(bodies[one])], bodies[one])
+        for client in clients:
+            client.has(list(bodies))
+            self.assertEqual((client.inbox, client.readable()), ({}, False), "an answer that was sent twice")
 
 
 class Concurrency(SystemTest):
