@@ -152,6 +152,10 @@ def compile_commands(copy, path):
     return build
 
 
+# Gates that judge files one by one: the first plant is found in the whole tree, the others alone.
+ONE_BY_ONE = ("format", "words")
+
+
 def bites(copy, gate, plant):
     target = copy / plant.path
     before = target.read_bytes() if target.exists() else None
@@ -159,6 +163,8 @@ def bites(copy, gate, plant):
     target.write_text(plant.text)
     command = [sys.executable, str(HERE / "run.py"), gate, "--root", str(copy),
                "--build", str(compile_commands(copy, plant.path))]
+    if gate in ONE_BY_ONE and plant != PLANTS[gate][0]:
+        command.append(plant.path)
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if before is None:
         target.unlink()

@@ -1,4 +1,8 @@
-"""Every C file of the build passes clang-tidy (.clang-tidy at the top says what that asks)."""
+"""Every C file of the build passes clang-tidy (.clang-tidy at the top says what that asks).
+
+The static analyzer takes nine tenths of the time. In the short form it leaves tests out, whose faults the sanitizers
+see while they run; with CAPSTORE_TEST_LONG it judges them, too.
+"""
 
 import json
 import os
@@ -21,7 +25,9 @@ def compiled(build, root):
 
 def lint(context, path):
     """The findings in one file. clang-tidy repeats those of a header once for each includer."""
-    result = subprocess.run(["clang-tidy", "--quiet", "-p", str(context.build), str(path)],
+    short = str(path).startswith("tests/") and not os.environ.get("CAPSTORE_TEST_LONG")
+    checks = ["--checks=-clang-analyzer-*"] if short else []
+    result = subprocess.run(["clang-tidy", "--quiet", *checks, "-p", str(context.build), str(path)],
                             cwd=context.root, capture_output=True, text=True, check=False)
     findings = [line for line in result.stdout.splitlines() if " error: " in line]
     findings = [line.replace(f"{context.root}/", "") for line in findings]
