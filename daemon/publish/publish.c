@@ -60,9 +60,9 @@ enum cap_error publish_look(const struct publish *publish)
 
 _Static_assert(LEDGER_WHY_SIZE <= CAP_REFUSAL_MESSAGE_SIZE, "the ledger writes into a message");
 
-/* Whether the disk has room for an upload. */
-static enum cap_error take_room(const struct publish *publish, const struct publish_ask *ask,
-                                struct judgement *ret_judgement)
+/* Whether the disk has room for an upload; *ret_drop: in place of what is parked. */
+static enum cap_error check_room(const struct publish *publish, const struct publish_ask *ask,
+                                 bool *ret_drop, struct judgement *ret_judgement)
 {
     const struct context *context = publish->shard->context;
     struct ledger_figures figures;
@@ -75,6 +75,7 @@ static enum cap_error take_room(const struct publish *publish, const struct publ
         .reserve = context->config.disk_reserve,
         .in_memory = ask->len <= SPOOL_SMALL,
     };
+    *ret_drop = false;
     enum cap_error error = room_check(publish->room, &room, ret_judgement);
     if (error != CAP_E_DISK_FULL || ask->goes_on) {
         return error;
@@ -85,20 +86,20 @@ static enum cap_error take_room(const struct publish *publish, const struct publ
     if (error == CAP_OK) {
         cap_buf_free(&ret_judgement->detail);
         (void)judgement_set(ret_judgement, CAP_OK);
-        park_clear(context->park, 0, true, &publish->shard->pool);
+        *ret_drop = true;
     }
     return error;
 }
 
 enum cap_error publish_reserve(const struct publish *publish, const struct publish_ask *ask,
-                               struct judgement *ret_judgement)
+                               bool *ret_drop, struct judgement *ret_judgement)
 {
     if (ask->len > ask->max_upload) {
         return judgement_say(ret_judgement, CAP_E_UPLOAD_TOO_LARGE,
                              "the upload has %" PRIu64 " bytes; max-upload is %" PRIu64, ask->len,
                              ask->max_upload);
     }
-    enum cap_error error = take_room(publish, ask, ret_judgement);
+    enum cap_error error = check_room(publish, ask, ret_drop, ret_judgement);
     return error == CAP_OK ? ledger_upload_begin(publish->shard->context->ledger, ask->account,
                                                  ask->len, ret_judgement->message)
                            : error;

@@ -40,12 +40,13 @@ struct publish_ask {
 
 /*
  * Whether an upload may have its bytes and there is room for them; then they are reserved in the
- * ledger until ledger_upload_end. What is kept of uploads that were cut off is dropped where one
- * that begins has no other room. CAP_E_UPLOAD_TOO_LARGE, CAP_E_DISK_FULL, or as
- * ledger_upload_begin; the judgement says why. Loop thread.
+ * ledger until ledger_upload_end. Where one that begins has room only in place of what is parked,
+ * *ret_drop says so: the caller drops that once nothing refuses the upload any more.
+ * CAP_E_UPLOAD_TOO_LARGE, CAP_E_DISK_FULL, or as ledger_upload_begin; the judgement says why. Loop
+ * thread.
  */
 enum cap_error publish_reserve(const struct publish *publish, const struct publish_ask *ask,
-                               struct judgement *ret_judgement);
+                               bool *ret_drop, struct judgement *ret_judgement);
 
 /* Has a worker look at the disk, and drops what is kept too long of uploads that were cut off: both
  * for all loops. */

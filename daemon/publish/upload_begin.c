@@ -54,8 +54,8 @@ static enum cap_error decode(struct upload *upload, struct cap_bytes payload)
     return error;
 }
 
-/* Reserves room before a byte of the body is read. */
-static enum cap_error reserve(struct upload *upload)
+/* Reserves room before a byte of the body is read. *ret_drop: as publish_reserve. */
+static enum cap_error reserve(struct upload *upload, bool *ret_drop)
 {
     const struct publish_ask ask = {
         .account = upload->account,
@@ -63,7 +63,7 @@ static enum cap_error reserve(struct upload *upload)
         .max_upload = upload->limits.upload,
         .goes_on = upload->job.offset > 0,
     };
-    enum cap_error error = publish_reserve(upload->publish, &ask, &upload->outcome);
+    enum cap_error error = publish_reserve(upload->publish, &ask, ret_drop, &upload->outcome);
     upload->reserved = error == CAP_OK;
     if (error == CAP_OK && !upload->job.dry_run) {
         error = upload_hold_quota(upload, (struct cap_usage){1, upload->total_len});
@@ -138,9 +138,10 @@ static enum cap_error begin(struct upload *upload, const struct session *session
                             struct cap_bytes payload)
 {
     struct park_load load = {0};
+    bool drop = false;
     enum cap_error error = decode(upload, payload);
     if (error == CAP_OK) {
-        error = reserve(upload);
+        error = reserve(upload, &drop);
     }
     if (error == CAP_OK) {
         error = check(upload);
@@ -151,7 +152,13 @@ static enum cap_error begin(struct upload *upload, const struct session *session
     if (error == CAP_OK && upload->job.offset > 0) {
         return go_on(upload, &load);
     }
-    return error == CAP_OK && upload->job.form != JOB_WIRE ? new_spool(upload) : error;
+    if (error == CAP_OK && upload->job.form != JOB_WIRE) {
+        error = new_spool(upload);
+    }
+    if (error == CAP_OK && drop) {
+        park_clear(session->context->park, 0, true, &session->shard->pool);
+    }
+    return error;
 }
 
 const struct verdict *upload_begin(void *publish, struct session *session, uint32_t id,

@@ -471,6 +471,46 @@ static void test_a_disk_for_one_of_them(void **state)
     free(content);
 }
 
+/* Nothing is dropped for an upload that has room in its place, and is refused for something else.
+ */
+static void test_a_disk_for_none_of_them(void **state)
+{
+    struct fixture *fixture = *state;
+    struct config *config = &fixture->server.context.config;
+    const size_t len = LEN / 2;
+    const struct {
+        config_number *option;
+        uint64_t value;
+        enum cap_error error;
+        bool figures; /* follow the error */
+    } rows[] = {
+        {&config->max_spool, len - 1, CAP_E_SPOOL_FULL, false},
+        {&config->quota_bytes, len - 1, CAP_E_QUOTA_EXCEEDED, true},
+        {&config->max_peer_memory, 1, CAP_E_MEMORY_LIMIT, false},
+    };
+    uint8_t *content = make_content(len);
+    cut_off(fixture, &raw, (struct cap_bytes){content, len}, token, 100000);
+    expect_kept(fixture, 1, 100000);
+    int fd = open_resuming(fixture);
+    fixture_set_disk(fixture, config->disk_reserve + 350000);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        uint64_t was = *rows[i].option;
+        struct reply reply;
+        *rows[i].option = rows[i].value;
+        send_upload(fixture, fd, &raw, len, other_token, 0);
+        client_expect_error(fixture, fd, CUT_ID, rows[i].error);
+        if (rows[i].figures) {
+            client_receive(fixture, fd, &reply);
+        }
+        client_frame(fixture, fd, PROTO_CANCEL, CUT_ID, 0, (struct cap_bytes){0});
+        *rows[i].option = was;
+        expect_kept(fixture, 1, 100000);
+    }
+    close(fd);
+    clear(fixture);
+    free(content);
+}
+
 /* Going on is refused like any upload where there is no room; what is kept stays. */
 static void test_no_room_to_go_on(void **state)
 {
@@ -580,6 +620,7 @@ int main(void)
         EACH(test_lost_during_a_write),
         EACH(test_a_short_disk),
         EACH(test_a_disk_for_one_of_them),
+        EACH(test_a_disk_for_none_of_them),
         EACH(test_no_room_to_go_on),
         EACH(test_for_some_time),
         cmocka_unit_test(test_a_share_of_bytes),
