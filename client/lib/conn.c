@@ -394,6 +394,10 @@ enum capstore_error capstore_connect(struct capstore *store, const char *address
 
 enum cap_error client_connect_again(struct capstore *store)
 {
+    if (store->address == NULL) {
+        return client_say(store, CAP_E_CONNECTION_LOST,
+                          "not connected, and this handle was not told the daemon's address");
+    }
     return connect_to(store, store->address);
 }
 

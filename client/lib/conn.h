@@ -180,7 +180,8 @@ static inline bool client_leases(const struct capstore *store)
  * connected, CAP_E_INVALID_ARGUMENT inside a callback. */
 enum cap_error client_begin(struct capstore *store);
 
-/* Makes the connection to `address` again. As capstore_connect. */
+/* Makes the connection to `address` again. As capstore_connect; without an address
+ * CAP_E_CONNECTION_LOST. */
 enum cap_error client_connect_again(struct capstore *store);
 
 /* Ends a call: sets the message if there is none. Returns the public error. */

@@ -221,13 +221,7 @@ static enum capstore_error keep_head(void *ctx, struct capstore_bytes piece)
 /* Connects again, if the connection was lost and can be. */
 static enum cap_error reach(struct capstore *store)
 {
-    if (capstore_connected(store)) {
-        return CAP_OK;
-    }
-    if (store->address == NULL) {
-        return client_say(store, CAP_E_CONNECTION_LOST, "not connected");
-    }
-    return client_connect_again(store);
+    return capstore_connected(store) ? CAP_OK : client_connect_again(store);
 }
 
 /* Gets a slice, from wherever; its bytes are appended to *head, unless that is NULL. */

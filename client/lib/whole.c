@@ -277,18 +277,6 @@ static bool may_go_on(enum cap_error error)
     }
 }
 
-/* Connects again, where there is an address to connect to. */
-static enum cap_error connect_again(struct client_closure *call)
-{
-    struct capstore *store = call->store;
-    if (store->address == NULL) {
-        return client_say(store, CAP_E_CONNECTION_LOST,
-                          "the connection was lost, and this handle "
-                          "was not told the daemon's address");
-    }
-    return client_connect_again(store);
-}
-
 static enum cap_error walk(struct whole *whole)
 {
     whole->walked = true;
@@ -306,7 +294,7 @@ static enum cap_error ask_all(struct whole *whole)
         bool fits = true;
         enum cap_error error = CAP_OK;
         if (!capstore_connected(store)) {
-            error = connect_again(call);
+            error = client_connect_again(store);
         }
         if (error == CAP_OK && !client_closure_offered(store)) {
             return walk(whole);

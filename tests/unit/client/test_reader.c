@@ -116,6 +116,22 @@ static void test_reads(void **state)
     end(&fixture);
 }
 
+/* Lost, and nobody said where to connect again. */
+static void test_without_an_address(void **state)
+{
+    struct fixture fixture;
+    uint8_t byte;
+    size_t got;
+    (void)state;
+    begin(&fixture, PROTO_FEATURE_SLICE);
+    open_with(&fixture, &fixture.data, NULL);
+    capstore_close(fixture.store);
+    assert_error(capstore_read(fixture.reader, GROUP * 3, &byte, 1, &got), "connection_lost");
+    assert_string_equal(capstore_message(fixture.store),
+                        "not connected, and this handle was not told the daemon's address");
+    end(&fixture);
+}
+
 /* An Image: its structure from the head, its code to the byte. */
 static void test_image(void **state)
 {
@@ -540,14 +556,23 @@ static void test_cache_failed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reads),        cmocka_unit_test(test_image),
-        cmocka_unit_test(test_readahead),    cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_liar),         cmocka_unit_test(test_absent),
-        cmocka_unit_test(test_whole),        cmocka_unit_test(test_whole_of_another),
-        cmocka_unit_test(test_threads),      cmocka_unit_test(test_cache),
-        cmocka_unit_test(test_cache_whole),  cmocka_unit_test(test_cache_changed),
-        cmocka_unit_test(test_cache_torn),   cmocka_unit_test(test_cache_shared),
-        cmocka_unit_test(test_cache_failed), cmocka_unit_test(test_cache_linked),
+        cmocka_unit_test(test_reads),
+        cmocka_unit_test(test_without_an_address),
+        cmocka_unit_test(test_image),
+        cmocka_unit_test(test_readahead),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_liar),
+        cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_whole),
+        cmocka_unit_test(test_whole_of_another),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_cache_whole),
+        cmocka_unit_test(test_cache_changed),
+        cmocka_unit_test(test_cache_torn),
+        cmocka_unit_test(test_cache_shared),
+        cmocka_unit_test(test_cache_failed),
+        cmocka_unit_test(test_cache_linked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
