@@ -14,10 +14,10 @@ struct cap_check_progress {
     bool has_hash;
     struct cap_hash hash; /* of the entry that is being looked at */
     uint64_t caps;        /* looked at */
-    uint64_t caps_total;
+    uint64_t caps_total;  /* what the store's counts say, or as many as were looked at */
     uint64_t refs;
     uint64_t bytes;       /* of bodies and page roots read */
-    uint64_t bytes_total; /* of bodies; what the store's counts say */
+    uint64_t bytes_total; /* of bodies, as the store's counts say, or as many as were read */
 };
 
 struct cap_check_watch {

@@ -48,6 +48,7 @@ void lmdb_check_tell(struct check *check)
 void lmdb_check_step(struct check *check, uint64_t bytes)
 {
     check->progress.bytes += bytes;
+    check->progress.bytes_total = MAX(check->progress.bytes_total, check->progress.bytes);
     check->cost += bytes;
     if (check->watch->progress != NULL && !check->mending) {
         check->watch->progress(check->watch->ctx, &check->progress);
@@ -557,6 +558,7 @@ static enum cap_error walk_on(struct check *check, const struct walk *walk)
     }
     if (error == CAP_OK) {
         check->progress.caps += walk->table == LMDB_CAPS;
+        check->progress.caps_total = MAX(check->progress.caps_total, check->progress.caps);
         note_mend(check, walk->table, entry);
         check->done_len = entry->key_len;
         memcpy(check->done, entry->key, entry->key_len);

@@ -28,6 +28,7 @@ struct result {
     char text[TEXT];
     uint64_t paces;
     uint64_t pause_at; /* the call of pace that pauses; 0: none */
+    bool is_past;      /* progress went past its total */
 };
 
 static void on_finding(void *ctx, const struct cap_hash *hash, const char *what)
@@ -39,6 +40,13 @@ static void on_finding(void *ctx, const struct cap_hash *hash, const char *what)
         cap_hash_format(hash, hex);
     }
     (void)snprintf(result->text + len, TEXT - len, "%s %s\n", hex, what);
+}
+
+static void on_progress(void *ctx, const struct cap_check_progress *progress)
+{
+    struct result *result = ctx;
+    result->is_past = result->is_past || progress->bytes > progress->bytes_total ||
+                      progress->caps > progress->caps_total;
 }
 
 static struct cap_store *scrubbed; /* the one that is, for on_writer */
@@ -59,8 +67,11 @@ static enum cap_scrub_pace on_pace(void *ctx, uint64_t bytes)
 /* Scrubs a store that is open; the same thread writes. */
 static void scrub(struct cap_store *store, bool repair, struct result *result)
 {
-    const struct cap_scrub_watch watch = {
-        .finding = on_finding, .on_writer = on_writer, .pace = on_pace, .ctx = result};
+    const struct cap_scrub_watch watch = {.finding = on_finding,
+                                          .progress = on_progress,
+                                          .on_writer = on_writer,
+                                          .pace = on_pace,
+                                          .ctx = result};
     scrubbed = store;
     result->text[0] = '\0';
     result->paces = 0;
@@ -70,7 +81,8 @@ static void scrub(struct cap_store *store, bool repair, struct result *result)
 /* Checks a store that is closed. */
 static void check(const struct fixture *fixture, bool repair, struct result *result)
 {
-    const struct cap_check_watch watch = {.finding = on_finding, .ctx = result};
+    const struct cap_check_watch watch = {
+        .finding = on_finding, .progress = on_progress, .ctx = result};
     result->text[0] = '\0';
     result->outcome = (struct cap_check_outcome){0};
     result->error = repair ? cap_store_lmdb_repair(fixture->dir, &watch, &result->outcome)
@@ -83,6 +95,7 @@ static void expect_clean(const struct result *result)
     assert_cap_ok(result->error);
     assert_int_equal(result->outcome.findings, 0);
     assert_int_equal(result->outcome.unmended, 0);
+    assert_false(result->is_past);
 }
 
 /* A store of all kinds of things that has no stage left, closed. */
