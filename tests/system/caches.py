@@ -5,7 +5,7 @@ import threading
 
 import protocol
 import wire
-from harness import SystemTest, content
+from harness import START_SECONDS, SystemTest, content
 from protocol import END, Refused
 
 GET_MANY = 2  # a feature's bit
@@ -79,8 +79,10 @@ class Caches(SystemTest):
         return self.daemon(*options, name="above", **more)
 
     def below(self, above, *options, name="below", **more):
-        """A cache; `above` is a daemon or an address."""
+        """A cache; `above` is a daemon or an address. On a busy machine it waits for as long as the client does."""
         address = above if isinstance(above, str) else above.address
+        if "--upstream-timeout" not in options:
+            options += ("--upstream-timeout", str(START_SECONDS * 1000))
         return self.daemon("--upstream", address, *options, name=name, **more)
 
     def client(self, daemon, features=GET_MANY):

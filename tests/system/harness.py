@@ -159,11 +159,17 @@ class Daemon:
             self.process = None
 
 
+held_ports = []  # sockets
+
+
 def free_port():
-    """A TCP port of the loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A TCP port of the loopback on which nobody listens. It is bound until this program ends, so that nobody else is
+    given it; a server that sets SO_REUSEADDR can have it all the same."""
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", 0))
+    held_ports.append(probe)
+    return probe.getsockname()[1]
 
 
 class AdminError(Exception):
@@ -203,7 +209,7 @@ class SystemTest(unittest.TestCase):
         return daemon.start() if start else daemon
 
     def end_daemons(self):
-        failed = any(error for _, error in getattr(self._outcome, "errors", []) or [])
+        failed = not self._outcome.success
         for daemon in self.daemons:
             died = daemon.process is not None and daemon.process.poll()
             daemon.__exit__(None, None, None)
