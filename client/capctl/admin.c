@@ -438,7 +438,7 @@ static void note_needed_by(const json_t *needed_by)
     }
     const char *until = string_or(needed_by, "kept_until", NULL);
     if (until != NULL) {
-        cli_note("a lease keeps it until %s", until);
+        cli_note("a lease keeps it until %.19sZ", until);
     }
 }
 

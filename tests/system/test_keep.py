@@ -201,7 +201,7 @@ class Tool(SystemTest):
         self.assertEqual(lines[1:17], [f"capctl: note: Image {image} refers to it (initial)"
                                        for image in sorted(images)[:16]])
         self.assertEqual(lines[17], "capctl: note: more Images refer to it: capctl admin refs.list has all")
-        self.assertIn("a lease keeps it until", lines[18])
+        self.assertEqual(lines[18], f"capctl: note: a lease keeps it until {until[:19]}Z")
 
     def test_more_roots_than_a_page_holds(self):
         hash_ = self.ok(self.d.capctl("put", "-", stdin=b"kept"))["cap_hash"]
