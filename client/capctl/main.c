@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/param.h>
 #include <unistd.h>
 
 #include "client/capctl/cli.h"
@@ -193,6 +194,44 @@ static const struct cli_command *find_command(const char *name)
     return NULL;
 }
 
+#define LONGEST_NAME 15u /* of a command, at least */
+
+/* How many letters to add, drop or change until one word is the other. */
+static unsigned distance(const char *word, const char *name)
+{
+    unsigned row[LONGEST_NAME + 1]; /* to each beginning of the name */
+    size_t len = strlen(name);
+    for (unsigned i = 0; i <= len; i++) {
+        row[i] = i;
+    }
+    for (; *word != '\0'; word++) {
+        unsigned before = row[0]++;
+        for (size_t i = 1; i <= len; i++) {
+            unsigned change = before + (*word != name[i - 1]);
+            before = row[i];
+            row[i] = MIN(change, MIN(row[i], row[i - 1]) + 1);
+        }
+    }
+    return row[len];
+}
+
+/* Says that there is no such command, and which is nearly that. */
+static enum cli_exit refuse_command(struct cli *cli, const char *word)
+{
+    unsigned nearest = strlen(word) > 3 ? 3 : 2; /* what is further away is another word */
+    const char *meant = NULL;
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        unsigned away = distance(word, commands[i].name);
+        if (away < nearest) {
+            nearest = away;
+            meant = commands[i].name;
+        }
+    }
+    return cli_fail(cli, CLI_USAGE, "usage", "unknown command %s%s%s%s try capctl --help", word,
+                    meant != NULL ? "; did you mean " : "", meant != NULL ? meant : "",
+                    meant != NULL ? "?" : ";");
+}
+
 /* ---- the command line ---- */
 
 /* What getopt_long returns for options without a letter: above any letter. Those of commands come
@@ -329,8 +368,7 @@ static enum cli_exit run(struct cli *cli, int argc, char **argv)
     if (optind < argc) {
         cli->command = find_command(argv[optind]);
         if (cli->command == NULL) {
-            return cli_fail(cli, CLI_USAGE, "usage", "unknown command %s; try capctl --help",
-                            argv[optind]);
+            return refuse_command(cli, argv[optind]);
         }
     }
     if (asked.help) {

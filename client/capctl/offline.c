@@ -143,6 +143,27 @@ bool cli_recognise(const struct cli_input *input, char ret_sentence[CLI_NATURE_S
     return sentence != NULL;
 }
 
+/* The fixed part of a wire Image, and where in it the first offset stands, which is its length. */
+#define FIXED_LEN   40u
+#define FIRST_FIELD 8u
+
+const char *cli_ssz_text(const struct cli_input *input, const char *why,
+                         char ret_text[CLI_SSZ_SIZE])
+{
+    static const uint8_t first[] = {FIXED_LEN, 0, 0, 0};
+    uint8_t fixed[FIXED_LEN];
+    if (cli_recognise(input, ret_text)) {
+        return ret_text;
+    }
+    if (input->len >= sizeof(fixed) &&
+        (input->source.read(input->source.ctx, 0, fixed, sizeof(fixed)) != CAPSTORE_OK ||
+         memcmp(fixed + FIRST_FIELD, first, sizeof(first)) == 0)) {
+        return why;
+    }
+    snprintf(ret_text, CLI_SSZ_SIZE, "not a wire Image (%s); capctl pack makes one", why);
+    return ret_text;
+}
+
 enum cli_exit cli_check(struct cli *cli)
 {
     struct cli_input input;
@@ -152,12 +173,15 @@ enum cli_exit cli_check(struct cli *cli)
     enum cli_exit exit = CLI_FAILED;
     struct capstore_check_result *check = cli_judge(cli, &input.source, &exit);
     if (check != NULL) {
-        char nature[CLI_NATURE_SIZE];
-        bool known = check->error == CAPSTORE_E_SSZ && cli_recognise(&input, nature);
-        if (known) {
-            cli_note("%s: %s", cli->arguments[0], nature);
+        char nature[CLI_SSZ_SIZE];
+        const char *text = check->message;
+        if (check->error == CAPSTORE_E_SSZ) {
+            text = cli_ssz_text(&input, text, nature);
         }
-        exit = cli_print_check(cli, check, NULL, known ? nature : NULL);
+        if (text != check->message) {
+            cli_note("%s: %s", cli->arguments[0], text);
+        }
+        exit = cli_print_check(cli, check, NULL, text);
     }
     capstore_check_free(check);
     cli_input_close(&input);

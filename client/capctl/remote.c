@@ -123,8 +123,11 @@ static enum cli_exit print_refused(struct cli *cli, const struct capstore *store
                                    const struct cli_input *input, enum capstore_error error)
 {
     bool dry = cli->options[CLI_DRY_RUN] != NULL;
-    char nature[CLI_NATURE_SIZE];
-    bool known = error == CAPSTORE_E_SSZ && cli_recognise(input, nature);
+    char text[CLI_SSZ_SIZE];
+    const char *message = capstore_message(store);
+    if (error == CAPSTORE_E_SSZ) {
+        message = cli_ssz_text(input, message, text);
+    }
     json_t *slots = error == CAPSTORE_E_UNRESOLVED_SLOT ? json_array() : NULL;
     for (size_t i = 0; slots != NULL && i < capstore_unresolved_count(store); i++) {
         struct capstore_unresolved_slot slot = capstore_unresolved(store, i);
@@ -137,9 +140,8 @@ static enum cli_exit print_refused(struct cli *cli, const struct capstore *store
     return cli_print(cli,
                      json_pack("{s:s, s:o*, s:o, s:o, s:o*}", "verdict", "refused", "dry_run",
                                dry ? json_true() : NULL, "error",
-                               out_text(capstore_error_name(error)), "message",
-                               out_text(known ? nature : capstore_message(store)), "unresolved",
-                               slots),
+                               out_text(capstore_error_name(error)), "message", out_text(message),
+                               "unresolved", slots),
                      CLI_NO);
 }
 

@@ -24,6 +24,15 @@ enum cli_exit cli_print_check(struct cli *cli, const struct capstore_check_resul
  */
 bool cli_recognise(const struct cli_input *input, char ret_sentence[CLI_NATURE_SIZE]);
 
+#define CLI_SSZ_SIZE 240
+
+/*
+ * What is said of a file that was refused as `ssz` because of `why`: what it is, or that it is not
+ * a wire Image where it does not even begin like one, or `why`.
+ */
+const char *cli_ssz_text(const struct cli_input *input, const char *why,
+                         char ret_text[CLI_SSZ_SIZE]);
+
 /* Judges a wire Image with progress shown. NULL after saying what is wrong: *ret_exit. */
 struct capstore_check_result *cli_judge(struct cli *cli, const struct capstore_source *wire,
                                         enum cli_exit *ret_exit);

@@ -251,7 +251,8 @@ class Publish(SystemTest):
         self.assertStatus(d.capctl("get", "zz"), 2)
         self.assertStatus(d.capctl("frobnicate"), 2)
         self.assertStatus(d.capctl("publish", self.root / "no-such-file"), 3)
-        self.refused(d.capctl("publish", self.file("junk", b"\x00" * 100)), "ssz")
+        junk = self.refused(d.capctl("publish", self.file("junk", b"\x00" * 100)), "ssz")
+        self.assertEqual(junk["message"], "not a wire Image (offset of endpoints is 0, expected 40); capctl pack makes one")
         self.assertStatus(capctl("-s", f"unix:{self.root}/nowhere", "has", absent), 3)
 
     def test_environment_names_the_socket(self):

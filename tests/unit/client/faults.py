@@ -176,7 +176,9 @@ class Mistaken(Tool):
         cut = typical[:8] + b"\x29" + typical[9:]
         for content, words in ((b"", "file is empty"), (self.ELF, "capctl pack --elf"), (b'{"code": "x"}', "JSON manifest; use capctl pack"),
                                (b"\xef\xbb\xbf \r\n{\n}", "JSON manifest; use capctl pack"), (self.DATA, "served body (kind: data)"),
-                               (b"short", "5 bytes; a wire Image has at least 40"), (cut, "offset of endpoints is 41, expected 40"),
+                               (b"short", "not a wire Image (5 bytes; a wire Image has at least 40); capctl pack makes one"),
+                               (b"root:x:0:0:root:/root:/bin/bash\n" * 9, "not a wire Image (offset of endpoints is"),
+                               (cut, "offset of endpoints is 41, expected 40"),
                                (typical[:12] + bytes(4) + typical[16:], "offset of memory_mappings is 0, below that of endpoints (40)"),
                                (typical[:36] + b"\xff\xff\xff\x7f" + typical[40:], "offset of arena is 2147483647, past the end")):
             path = self.file("f", content)
@@ -186,6 +188,12 @@ class Mistaken(Tool):
             if "offset" not in words and "short" not in str(content) and "served" not in words:
                 self.assertIn(words, self.json("show", path, status=1)["message"])
             self.assertIn(words.encode(), self.run_tool("check", path).stdout)
+
+    def test_commands(self):
+        for word, meant in (("publsh", "publish"), ("putt", "put"), ("gt", "get"), ("statsu", "status"), ("Show", "show")):
+            self.assertEqual(self.json(word, status=2)["message"], f"unknown command {word}; did you mean {meant}? try capctl --help")
+        for word in ("", "x", "ls", "cat", "install", "p" * 500):
+            self.assertEqual(self.json(word, status=2)["message"], f"unknown command {word}; try capctl --help")
 
     def test_what_is_no_manifest(self):
         for content, words in ((b"", "the file is empty"), (self.ELF, "capctl pack --elf"), (self.DATA, "served body (kind: data)"),
