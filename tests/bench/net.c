@@ -102,6 +102,8 @@ int net_listen(const char *address)
     struct sockaddr_storage name;
     socklen_t len = resolve(address, &name);
     int fd = open_socket(name.ss_family);
+    const int on = 1; /* a port that is held for us */
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (bind(fd, (const struct sockaddr *)&name, len) != 0 || listen(fd, SOMAXCONN) != 0) {
         net_die_errno(address);
     }

@@ -295,7 +295,7 @@ class Options(SystemTest):
         names = {re.search('"(.*)"', name).group(1): value for name, value in default.items()}
         self.assertGreaterEqual(len(names), 19)
         changed = {name: int(value) + 1 for name, value in names.items()}
-        changed |= {"map-size": 64 << 20, "max-memory": 32 << 20}
+        changed |= {"map-size": 64 << 20, "max-memory": 32 << 20, "io-uring": 7}  # by default the most
         by_line = self.settings(*(word for name, value in changed.items() for word in (f"--{name}", str(value))))
         self.assertEqual({re.search('"(.*)"', name).group(1): value for name, value in by_line.items()}, changed)
         as_text = changed | {"map-size": "64M", "max-memory": "32768k"}
