@@ -19,6 +19,8 @@ def run(bench):
         for server in peers:
             for transport in ("unix", "tcp") if server.name == "memcached" else ("unix",):
                 bench.load(server, "put", transport, count=keys, connections=4, depth=16, len=LENGTH)
+        for server in running:  # as in a system that has been running
+            bench.load(server, "get", count=keys, keys=keys, order=1, connections=50, depth=16, len=LENGTH)
         table = bench.table(f"small: fetches of 1 KiB out of {keys}, 50 connections; {bench.pin_note()}", "per s")
         for transport in ("unix", "tcp"):
             for depth in (1, 16):
