@@ -10,16 +10,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/param.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "client/capctl/histogram.h"
+#include "daemon/net/calls.h"
 #include "tests/bench/net.h"
 #include "tests/support/filled.h"
 
 #define RECEIVE_SIZE (256u << 10)
+#define SMALL        4096u       /* bytes of a value whose connections receive and send together */
+#define SMALL_SIZE   (64u << 10) /* of a receive of one of these */
 #define EVENTS       256
 #define SERVERS      16u /* processes whose CPU time is measured */
 #define SECOND       UINT64_C(1000000000)
@@ -41,7 +45,11 @@ struct load {
     uint64_t bytes; /* of values that arrived or were sent, while measuring */
     clockid_t servers[SERVERS];
     size_t server_count;
-    uint8_t received[LOAD_CARRY + RECEIVE_SIZE];
+    struct calls calls;
+    struct call plans[CALLS_MAX];
+    size_t together;     /* connections that receive and send by one system call */
+    size_t receive_size; /* bytes, of each */
+    uint8_t *received;   /* for each, behind LOAD_CARRY */
 };
 
 static uint64_t clock_ns(clockid_t clock)
@@ -192,19 +200,24 @@ static void watch(struct conn *conn)
     }
 }
 
-static void flush(struct conn *conn)
+static void plan_send(const struct conn *conn, bool may, struct call *call)
 {
-    while (conn->out_sent < conn->out_len) {
-        ssize_t sent = send(conn->fd, conn->out + conn->out_sent, conn->out_len - conn->out_sent,
-                            MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
-            break;
-        }
-        if (sent < 0) {
-            net_die_errno("send");
-        }
-        conn->out_sent += (size_t)sent;
+    size_t rest = conn->out_len - conn->out_sent;
+    call->fd = conn->fd;
+    call->sends = true;
+    call->spans[0] = (struct iovec){conn->out + conn->out_sent, rest};
+    call->count = may && rest > 0 ? 1 : 0;
+}
+
+static void book_sent(struct conn *conn, const struct call *call)
+{
+    if (call->count == 0) {
+        return;
     }
+    if (call->result < 0 && call->result != -EAGAIN) {
+        net_die("send", NULL, 0);
+    }
+    conn->out_sent += call->result > 0 ? (size_t)call->result : 0;
     bool blocked = conn->out_sent < conn->out_len;
     if (!blocked) {
         conn->out_sent = conn->out_len = 0;
@@ -215,8 +228,8 @@ static void flush(struct conn *conn)
     }
 }
 
-/* Begins the requests that there is room for and time, and sends them. */
-static void pump(struct conn *conn)
+/* Begins the requests that there is room for and time. */
+static void fill(struct conn *conn)
 {
     struct load *load = conn->load;
     const struct load_options *options = &load->options;
@@ -243,25 +256,41 @@ static void pump(struct conn *conn)
         load->begun++;
         load->ended = options->count > 0 && load->begun == options->count;
     }
-    if (!conn->blocked && conn->out_len > 0) {
-        flush(conn);
-    }
 }
 
-static void receive(struct conn *conn)
+/* The same, and sends them. */
+static void pump(struct conn *conn)
 {
     struct load *load = conn->load;
-    uint8_t *bytes = load->received + LOAD_CARRY - conn->carry_len;
-    ssize_t got = recv(conn->fd, load->received + LOAD_CARRY, RECEIVE_SIZE, MSG_DONTWAIT);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+    fill(conn);
+    plan_send(conn, !conn->blocked, &load->plans[0]);
+    calls_make(&load->calls, load->plans, 1);
+    book_sent(conn, &load->plans[0]);
+}
+
+static void plan_receive(const struct conn *conn, bool may, size_t index, struct call *call)
+{
+    const struct load *load = conn->load;
+    uint8_t *to = load->received + index * (LOAD_CARRY + load->receive_size) + LOAD_CARRY;
+    call->fd = conn->fd;
+    call->sends = false;
+    call->spans[0] = (struct iovec){to, load->receive_size};
+    call->count = may ? 1 : 0;
+}
+
+static void take_received(struct conn *conn, const struct call *call)
+{
+    if (call->count == 0 || call->result == -EAGAIN) {
         return;
     }
-    if (got <= 0) {
-        net_die(got == 0 ? "the server closed the connection" : strerror(errno), conn->carry,
-                conn->carry_len);
+    if (call->result <= 0) {
+        net_die(call->result == 0 ? "the server closed the connection"
+                                  : strerror((int)-call->result),
+                conn->carry, conn->carry_len);
     }
+    uint8_t *bytes = (uint8_t *)call->spans[0].iov_base - conn->carry_len;
     memcpy(bytes, conn->carry, conn->carry_len);
-    size_t len = conn->carry_len + (size_t)got, taken = 0, step = 0;
+    size_t len = conn->carry_len + (size_t)call->result, taken = 0, step = 0;
     do {
         step = conn->load->options.speaker->parse(conn, bytes + taken, len - taken);
         taken += step;
@@ -271,6 +300,26 @@ static void receive(struct conn *conn)
         net_die("a message is too long", bytes + taken, len - taken);
     }
     memcpy(conn->carry, bytes + taken, conn->carry_len);
+}
+
+/* Serves up to load->together connections that are ready. */
+static void serve(struct load *load, const struct epoll_event *events, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        bool may = (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0;
+        plan_receive(events[i].data.ptr, may, i, &load->plans[i]);
+    }
+    calls_make(&load->calls, load->plans, count);
+    for (size_t i = 0; i < count; i++) {
+        struct conn *conn = events[i].data.ptr;
+        take_received(conn, &load->plans[i]);
+        fill(conn);
+        plan_send(conn, !conn->blocked || (events[i].events & EPOLLOUT) != 0, &load->plans[i]);
+    }
+    calls_make(&load->calls, load->plans, count);
+    for (size_t i = 0; i < count; i++) {
+        book_sent(events[i].data.ptr, &load->plans[i]);
+    }
 }
 
 /* One turn: waits for answers, or for the next request that is due. */
@@ -289,15 +338,9 @@ static void turn(struct load *load, uint64_t end)
         net_die_errno("epoll_pwait2");
     }
     load->now = clock_ns(CLOCK_MONOTONIC);
-    for (int i = 0; i < count; i++) {
-        struct conn *conn = events[i].data.ptr;
-        if ((events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) {
-            receive(conn);
-        }
-        if (conn->blocked && (events[i].events & EPOLLOUT) != 0) {
-            flush(conn);
-        }
-        pump(conn);
+    size_t ready = count > 0 ? (size_t)count : 0;
+    for (size_t at = 0; at < ready; at += load->together) {
+        serve(load, events + at, MIN(load->together, ready - at));
     }
     if (load->options.rate > 0) {
         for (unsigned i = 0; i < load->options.connections; i++) {
@@ -352,6 +395,8 @@ static void close_conns(struct load *load)
         free(conn->out);
     }
     free(load->conns);
+    free(load->received);
+    calls_close(&load->calls);
     (void)close(load->epoll);
 }
 
@@ -549,6 +594,13 @@ int main(int argc, char **argv)
     load.request_max = options->speaker->request_max(options);
     load.out_size = load.request_max * (options->depth + 1);
     load.conns = allocate(options->connections, sizeof(*load.conns));
+    bool small = options->len <= SMALL && !has_batch(options);
+    load.together = small ? CALLS_MAX : 1;
+    load.receive_size = small ? SMALL_SIZE : RECEIVE_SIZE;
+    load.received = allocate(load.together, LOAD_CARRY + load.receive_size);
+    if (small) {
+        (void)calls_open(&load.calls, CALLS_MAX); /* without it, each call is made by itself */
+    }
     load.epoll = epoll_create1(EPOLL_CLOEXEC);
     for (unsigned i = 0; i < options->connections; i++) {
         open_conn(&load, i);
