@@ -144,13 +144,17 @@ class FileSystems(Environment):
     def test_with_no_thread_to_spare_all_is_served(self):
         """A daemon that has started has every thread that it will need for operators."""
         self.root.chmod(0o777)
+        account = 20000 + os.getpid() % 40000  # the limit counts the threads of an account: of its own
         for limit in range(3, 40):
             d = self.daemon("--workers", "2", "--readers", "2", name=f"n{limit}", start=False)
             d.root.chmod(0o777)
-            self.start(d, "prlimit", f"--nproc={limit}", "setpriv", "--reuid=54321", "--clear-groups")
-            wait_until(lambda: d.process.poll() is not None or d.ready(), "the daemon to answer or to end")
-            if d.process.poll() is None:
+            self.start(d, "prlimit", f"--nproc={limit}", "setpriv", f"--reuid={account}", "--clear-groups")
+            try:
+                wait_until(d.ready, "the daemon to answer")
                 break
+            except AssertionError:
+                if d.process.poll() is None:
+                    raise
             self.assertIn("too many threads (ulimit -u, TasksMax=)", d.log().splitlines()[-1])
             d.process = None
         self.assertEqual(d.admin("cap.list")["caps"], [])

@@ -5,7 +5,7 @@ import unittest
 
 import wire
 from harness import SystemTest, content
-from protocol import KEEP, Closed, Refused
+from protocol import KEEP, Closed, Refused, encode
 
 DAY = 86400
 PUT_CAP = 8  # the feature
@@ -133,13 +133,18 @@ class Leases(SystemTest):
             self.assertKept(kept, 30 * DAY)
         self.assertEqual(c.keep([ABSENT] * 8000, 2**32 - 1), [(0, 0)] * 8000)
         # Two at a time are more memory than a peer may have; the connection goes on.
-        ids = [c.request("HAS", hashes=b"".join(asked), keep_s=29 * DAY + number) for number in range(20)]
+        # Another thread sends: of a client that sends and does not read, the daemon reads no more either.
+        requests = [(c.take_id(), encode("HAS_KEEP", hashes=b"".join(asked), keep_s=29 * DAY + number))
+                    for number in range(20)]
+        sender = threading.Thread(target=lambda: [c.send_frame("HAS", *request) for request in requests])
+        sender.start()
         outcomes = set()
-        for request_id in ids:
+        for request_id, _ in requests:
             try:
                 outcomes.add(len(c.wait_keep(request_id)))
             except Refused as refused:
                 outcomes.add(refused.name)
+        sender.join()
         self.assertLessEqual(outcomes, {8000, "memory_limit"})
         self.assertIn(8000, outcomes)
         self.assertRefuses("too_many_hashes", c.keep, [ABSENT] * 8001, 0)
