@@ -3,7 +3,7 @@
 import threading
 import unittest
 
-from harness import SystemTest, content
+from harness import LONG, SystemTest, content
 from protocol import Refused
 
 THREADS = 3
@@ -59,7 +59,7 @@ class Gone(SystemTest):
 
     def test_deleted_while_it_is_fetched(self):
         with self.d.connect() as connection:
-            for seed in range(4):
+            for seed in range(4 if LONG else 2):
                 self.hashes += self.publish(connection, seed)
         fetchers = [Fetcher(self) for _ in range(CLIENTS)]
         for fetcher in fetchers:

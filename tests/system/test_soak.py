@@ -1,4 +1,4 @@
-"""Publishers, readers, a collection every second, restarts and crashes, for three quarters of a minute or, in the long form, an hour.
+"""Publishers, readers, a collection every second, restarts and crashes, for half a minute or, in the long form, an hour.
 
 What is acknowledged is kept for as long as was promised: by the answer to its publication, by that to a HAS, by a root,
 or by an Image that is kept. What nothing keeps goes. The daemon is never idle meanwhile, and never sound by luck: at the
@@ -17,7 +17,7 @@ import wire
 from harness import CAPSTORED, LONG, PAGE, AdminError, SystemTest, content, wait_until
 from protocol import KEEP, Closed, Refused
 
-SECONDS = int(os.environ.get("CAPSTORE_SOAK_SECONDS", 3600 if LONG else 45))
+SECONDS = int(os.environ.get("CAPSTORE_SOAK_SECONDS", 3600 if LONG else 25))
 LEASE = 5  # seconds that a publication is kept for: many run out in a minute
 SLACK = 2  # seconds: the store's clock counts whole ones, and a busy machine answers late
 LIVE = 400  # caps that this test remembers at a time
