@@ -24,10 +24,10 @@ struct call {
     int fd;
     bool sends; /* or receives, into one span */
     struct iovec spans[CALL_SPANS];
-    size_t count;   /* of spans; 0: there is nothing to do */
+    size_t count;   /* of spans; 0: nothing is done, and there is no result */
     ssize_t result; /* bytes, or a negative errno */
 
-    /* Its maker's own. */
+    /* For calls_make alone. */
     struct msghdr message;
     bool over;
 };
@@ -48,7 +48,8 @@ struct calls {
 enum cap_error calls_open(struct calls *calls, unsigned most);
 void calls_close(struct calls *calls);
 
-/* Makes up to CALLS_MAX calls, of as many sockets; each has its result then. */
+/* Makes up to CALLS_MAX calls, each on another socket. When it returns each has its result, and
+ * nothing uses the spans any longer. */
 void calls_make(struct calls *calls, struct call *list, size_t count);
 
 #endif

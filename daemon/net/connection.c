@@ -377,7 +377,7 @@ static void on_plan_send(const struct member *member, struct call *call)
     call->count = may ? output_plan(&connection->output, call->spans) : 0;
 }
 
-/* What could not be sent, the update that follows tries again, and tells why. */
+/* The update that follows sends what this did not, or finds that the connection is lost. */
 static void on_sent(struct member *member, const struct call *call)
 {
     struct connection *connection = of_member(member);

@@ -7,6 +7,8 @@
 #include "daemon/core/container.h"
 #include "lib/cap/must.h"
 
+_Static_assert(CONFIG_IO_URING_MAX <= CALLS_MAX, "calls_open takes what --io-uring may be");
+
 /* Of the last connection of any loop. */
 static atomic_uint_fast64_t last_number;
 
@@ -54,7 +56,7 @@ static void update_some(struct hub *hub)
     for (size_t i = 0; i < count; i++) {
         members[i]->class->sent(members[i], &hub->plans[i]);
     }
-    for (size_t i = 0; i < count; i++) { /* of which one may have others send */
+    for (size_t i = 0; i < count; i++) { /* only now: an update may have another member send */
         members[i]->class->update(members[i]);
     }
 }
@@ -174,9 +176,9 @@ enum cap_error hub_open(struct hub *hub, struct shard *shard, const struct route
         return CAP_E_NO_MEMORY;
     }
     hub->more = hub->input + HUB_INPUT;
-    if (shard->context->config.io_uring != 0) {
-        (void)calls_open(&hub->calls, (unsigned)shard->context->config
-                                          .io_uring); /* without it, each call is made by itself */
+    unsigned together = (unsigned)shard->context->config.io_uring;
+    if (together > 0) { /* where it fails, each call is made by itself */
+        (void)calls_open(&hub->calls, together);
     }
     if (handover_open(&hub->handover) == CAP_OK) { /* without it, all is copied */
         shard->handover = &hub->handover;

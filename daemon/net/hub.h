@@ -109,7 +109,7 @@ struct hub_set {
     size_t count;
 };
 
-/* Bytes of the receives that are made together, of which each has a share. */
+/* Bytes for the receives that are made together: each has an equal share. */
 #define HUB_INPUT (2 * SESSION_INPUT)
 
 struct hub {
@@ -131,7 +131,7 @@ struct hub {
     struct letter resume;
     atomic_bool resuming;     /* the letter is on its way */
     uint8_t *input;           /* what has arrived: HUB_INPUT bytes */
-    uint8_t *more;            /* behind it, SESSION_INPUT bytes: what comes after that in a turn */
+    uint8_t *more;            /* behind it, SESSION_INPUT bytes: for further receives of a turn */
     struct handover handover; /* where shard->handover points, if it was opened */
     struct round round;
     uv_idle_t turn;          /* runs while connections have input left over */

@@ -30,10 +30,10 @@
 /*
  * How long pages that were in memory are taken to be there still, without a system call for each
  * load. Each load touches them, and the system lets go of what was not touched for longest: to be
- * wrong it would have to turn over all of its memory in this time. The time doubles, up to the
- * most, when as many pages as PLACES_TRUST_GROWS that were not looked at for longer were all still
- * there; one that is gone takes it back to the least. So that this is noticed soon, every
- * PLACES_TRUST_SAMPLE-th page is looked at that is trusted for longer than the least.
+ * wrong it would have to turn over all of its memory in this time. It begins with PLACES_TRUST_MS,
+ * and doubles, up to PLACES_TRUST_MAX_MS, when PLACES_TRUST_GROWS pages in a row were still there
+ * after it; one that is gone takes it back. To notice that soon, one load in PLACES_TRUST_SAMPLE,
+ * of those after more than PLACES_TRUST_MS, looks all the same.
  */
 #define PLACES_TRUST_MS     1000u
 #define PLACES_TRUST_MAX_MS (32u * PLACES_TRUST_MS)
@@ -58,9 +58,9 @@ struct places {
     size_t sets;           /* 0: it keeps nothing */
     size_t next;           /* of a set: where the next search for room begins */
     uint64_t count;        /* entries that are taken */
-    uint32_t trust_ms;
-    uint32_t trust_kept; /* pages that were there after that time, since it changed */
-    uint32_t trust_used; /* loads that relied on more than the least */
+    uint32_t trust_ms;     /* the time at present */
+    uint32_t trust_kept;   /* pages that were still there after it, since it changed */
+    uint32_t trust_used;   /* loads within it, but after more than PLACES_TRUST_MS */
     uint32_t keys[KEYED_WORDS];
     uint8_t secrets[2][PLACES_SECRET]; /* for bodies, and for their hashes */
 };
