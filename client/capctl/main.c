@@ -194,13 +194,13 @@ static const struct cli_command *find_command(const char *name)
     return NULL;
 }
 
-#define LONGEST_NAME 15u /* of a command, at least */
+#define LONGEST_NAME 15u /* of a command; what is longer is compared up to here */
 
 /* How many letters to add, drop or change until one word is the other. */
 static unsigned distance(const char *word, const char *name)
 {
     unsigned row[LONGEST_NAME + 1]; /* to each beginning of the name */
-    size_t len = strlen(name);
+    size_t len = strnlen(name, LONGEST_NAME);
     for (unsigned i = 0; i <= len; i++) {
         row[i] = i;
     }
@@ -215,7 +215,7 @@ static unsigned distance(const char *word, const char *name)
     return row[len];
 }
 
-/* Says that there is no such command, and which is nearly that. */
+/* Says that there is no such command, and which one may have been meant. */
 static enum cli_exit refuse_command(struct cli *cli, const char *word)
 {
     unsigned nearest = strlen(word) > 3 ? 3 : 2; /* what is further away is another word */

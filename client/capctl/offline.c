@@ -143,9 +143,9 @@ bool cli_recognise(const struct cli_input *input, char ret_sentence[CLI_NATURE_S
     return sentence != NULL;
 }
 
-/* The fixed part of a wire Image, and where in it the first offset stands, which is its length. */
-#define FIXED_LEN   40u
-#define FIRST_FIELD 8u
+/* The fixed part of a wire Image, and where its first offset lies, whose value is its length. */
+#define FIXED_LEN    40u
+#define FIRST_OFFSET 8u
 
 const char *cli_ssz_text(const struct cli_input *input, const char *why,
                          char ret_text[CLI_SSZ_SIZE])
@@ -157,7 +157,7 @@ const char *cli_ssz_text(const struct cli_input *input, const char *why,
     }
     if (input->len >= sizeof(fixed) &&
         (input->source.read(input->source.ctx, 0, fixed, sizeof(fixed)) != CAPSTORE_OK ||
-         memcmp(fixed + FIRST_FIELD, first, sizeof(first)) == 0)) {
+         memcmp(fixed + FIRST_OFFSET, first, sizeof(first)) == 0)) {
         return why;
     }
     snprintf(ret_text, CLI_SSZ_SIZE, "not a wire Image (%s); capctl pack makes one", why);
