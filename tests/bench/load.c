@@ -22,7 +22,7 @@
 #include "tests/support/filled.h"
 
 #define RECEIVE_SIZE (256u << 10)
-#define SMALL        4096u       /* bytes of a value whose connections receive and send together */
+#define SMALL        4096u /* bytes: with values up to this connections receive and send together */
 #define SMALL_SIZE   (64u << 10) /* of a receive of one of these */
 #define EVENTS       256
 #define SERVERS      16u /* processes whose CPU time is measured */
@@ -215,7 +215,8 @@ static void book_sent(struct conn *conn, const struct call *call)
         return;
     }
     if (call->result < 0 && call->result != -EAGAIN) {
-        net_die("send", NULL, 0);
+        errno = (int)-call->result;
+        net_die_errno("send");
     }
     conn->out_sent += call->result > 0 ? (size_t)call->result : 0;
     bool blocked = conn->out_sent < conn->out_len;
@@ -228,7 +229,7 @@ static void book_sent(struct conn *conn, const struct call *call)
     }
 }
 
-/* Begins the requests that there is room for and time. */
+/* Begins the requests that there is room and time for. */
 static void fill(struct conn *conn)
 {
     struct load *load = conn->load;
