@@ -49,9 +49,9 @@ PHRASES = [
     (r"tells? of", "reports, names"),
     (r"not any more", "no longer"),
 ]
-# A question of existence is English: "there is no ...".
-# All at once, each a group: the tree is read in one pass.
+# All at once, each in a group of its own (so none may have another), to read the tree in one pass.
 ANY_PHRASE = re.compile(r"\b(?:" + "|".join(f"({pattern})" for pattern, _ in PHRASES).replace(" ", r"\s+") + ")", re.I)
+# A question of existence is English: "there is no ...".
 EXISTENCE = re.compile(r"\bthere\s+$", re.I)
 
 # These name what they ban.
