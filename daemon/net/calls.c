@@ -39,6 +39,17 @@ static void make_one(struct call *call)
 
 #ifdef CAPSTORE_IO_URING
 
+/* Linux has rings since 5.1, which send and receive since 5.6, and say since then what they can. */
+static bool can_send_and_receive(struct io_uring *ring)
+{
+    struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
+    bool can = probe != NULL && io_uring_opcode_supported(probe, IORING_OP_RECV) != 0 &&
+               io_uring_opcode_supported(probe, IORING_OP_SEND) != 0 &&
+               io_uring_opcode_supported(probe, IORING_OP_SENDMSG) != 0;
+    io_uring_free_probe(probe);
+    return can;
+}
+
 enum cap_error calls_open(struct calls *calls, unsigned most)
 {
     *calls = (struct calls){.ring = malloc(sizeof(*calls->ring)), .most = most};
@@ -48,6 +59,10 @@ enum cap_error calls_open(struct calls *calls, unsigned most)
     if (io_uring_queue_init(most, calls->ring, 0) != 0) {
         free(calls->ring);
         calls->ring = NULL;
+        return CAP_E_IO;
+    }
+    if (!can_send_and_receive(calls->ring)) {
+        calls_close(calls);
         return CAP_E_IO;
     }
     return CAP_OK;

@@ -42,8 +42,8 @@ struct calls {
 
 /*
  * From now on up to `most` calls, 1 to CALLS_MAX, are made by one system call. CAP_E_IO where the
- * system has no io_uring, or forbids it (kernel.io_uring_disabled, a seccomp filter),
- * CAP_E_NO_MEMORY: each is made by itself.
+ * system has no io_uring that sends and receives (before Linux 5.6), or forbids it
+ * (kernel.io_uring_disabled, a seccomp filter), CAP_E_NO_MEMORY: each is made by itself.
  */
 enum cap_error calls_open(struct calls *calls, unsigned most);
 void calls_close(struct calls *calls);

@@ -13,11 +13,16 @@
 #define LEN 100u /* bytes of a span */
 
 struct io_uring;
+struct io_uring_probe;
 
 /* Weak: a build without io_uring has none, and calls none. */
 int real_submit(struct io_uring *ring, unsigned wait) __asm__("__real_io_uring_submit_and_wait")
     __attribute__((weak));
 int wrap_submit(struct io_uring *ring, unsigned wait) __asm__("__wrap_io_uring_submit_and_wait");
+
+struct io_uring_probe *real_probe(struct io_uring *ring) __asm__("__real_io_uring_get_probe_ring")
+    __attribute__((weak));
+struct io_uring_probe *wrap_probe(struct io_uring *ring) __asm__("__wrap_io_uring_get_probe_ring");
 
 enum trouble { NONE, BEFORE, AFTER, INTERRUPTED };
 
@@ -38,6 +43,13 @@ int wrap_submit(struct io_uring *ring, unsigned wait)
     }
     int n = real_submit(ring, wait);
     return submits.trouble == AFTER ? -ENOMEM : n;
+}
+
+static bool is_old; /* the kernel: it has rings, and cannot say what they can do */
+
+struct io_uring_probe *wrap_probe(struct io_uring *ring)
+{
+    return is_old ? NULL : real_probe(ring);
 }
 
 struct fixture {
@@ -164,6 +176,20 @@ static void test_ring_that_fails(void **state)
     }
 }
 
+/* Linux 5.1 to 5.5 have rings that neither send nor receive: each call would end with EINVAL. */
+static void test_ring_without_sockets(void **state)
+{
+    struct fixture fixture;
+    (void)state;
+    open_pairs(&fixture);
+    is_old = true;
+    assert_int_equal(calls_open(&fixture.calls, CALLS_MAX), CAP_E_IO);
+    is_old = false;
+    exchange(&fixture);
+    assert_int_equal(submits.times, 0);
+    close_pairs(&fixture);
+}
+
 /* What a socket cannot do is over at once, and each call has an end of its own. */
 static void test_sockets_in_trouble(void **state)
 {
@@ -206,9 +232,8 @@ static void test_sockets_in_trouble(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_by_one),
-        cmocka_unit_test(test_together),
-        cmocka_unit_test(test_ring_that_fails),
+        cmocka_unit_test(test_one_by_one),         cmocka_unit_test(test_together),
+        cmocka_unit_test(test_ring_that_fails),    cmocka_unit_test(test_ring_without_sockets),
         cmocka_unit_test(test_sockets_in_trouble),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
