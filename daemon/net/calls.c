@@ -19,18 +19,30 @@
 
 /* --- One by one ------------------------------------------------------------------------------- */
 
-static void make_one(struct call *call)
+ssize_t calls_send(int fd, const struct msghdr *message)
 {
+    const struct iovec *span = message->msg_iov;
     ssize_t n;
     do { /* one span alone is cheaper without its description */
-        if (!call->sends) {
-            n = recv(call->fd, call->spans[0].iov_base, call->spans[0].iov_len, FLAGS);
-        } else if (call->count == 1) {
-            n = send(call->fd, call->spans[0].iov_base, call->spans[0].iov_len, FLAGS);
-        } else {
-            n = sendmsg(call->fd, &call->message, FLAGS);
-        }
+        n = message->msg_iovlen == 1 && message->msg_controllen == 0
+                ? send(fd, span->iov_base, span->iov_len, FLAGS)
+                : sendmsg(fd, message, FLAGS);
     } while (n < 0 && errno == EINTR);
+    return n;
+}
+
+static ssize_t receive(int fd, const struct iovec *span)
+{
+    ssize_t n;
+    do {
+        n = recv(fd, span->iov_base, span->iov_len, FLAGS);
+    } while (n < 0 && errno == EINTR);
+    return n;
+}
+
+static void make_one(struct call *call)
+{
+    ssize_t n = call->sends ? calls_send(call->fd, &call->message) : receive(call->fd, call->spans);
     call->result = n < 0 ? -errno : n;
     call->over = true;
 }

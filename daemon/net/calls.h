@@ -52,4 +52,7 @@ void calls_close(struct calls *calls);
  * nothing uses the spans any longer. */
 void calls_make(struct calls *calls, struct call *list, size_t count);
 
+/* One send by itself, of a message that may pass a descriptor. Returns bytes, or -1 with errno. */
+ssize_t calls_send(int fd, const struct msghdr *message);
+
 #endif

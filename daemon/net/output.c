@@ -323,13 +323,7 @@ static ssize_t send_iov(int socket, struct iovec *iov, int count, int passed)
         header->cmsg_len = CMSG_LEN(sizeof(int));
         memcpy(CMSG_DATA(header), &passed, sizeof(int));
     }
-    ssize_t n;
-    do { /* one span alone is cheaper without its description */
-        n = count == 1 && passed < 0
-                ? send(socket, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
-                : sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    } while (n < 0 && errno == EINTR);
-    return n;
+    return calls_send(socket, &message);
 }
 
 /* What a call that sent nothing means. `error` is its errno. */
